@@ -1,0 +1,51 @@
+# Everything a newcomer needs: each target sets up its own environment in .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+DATA ?= ../shared/data
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench clean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "found Python %d.%d, expected 3.11 or newer: make PYTHON=python3.11" % sys.version_info[:2])'
+	$(PYTHON) -m venv .venv
+
+# The CPU build of torch first: left to itself, pip may fetch gigabytes of CUDA.
+.venv/torch: $(BIN)/python constraints.txt
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torch
+	@touch $@
+
+.venv/demo: .venv/torch pyproject.toml
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[demo]"
+	@touch $@
+
+.venv/dev: .venv/torch pyproject.toml
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@ .venv/demo
+
+demo: .venv/demo ## See a real model beaten by its own hidden states (a few minutes)
+	$(BIN)/smart demo
+
+lint: .venv/dev ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint ## Lint, types and the whole test suite
+	$(BIN)/pytest
+
+format: .venv/dev ## Rewrite the sources in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/dev ## Run the benchmarks that need no data beyond $(DATA); results go to benchmarks/results
+	$(BIN)/python benchmarks/encode_overhead.py --data $(DATA)/cranfield
+	$(BIN)/python benchmarks/encode_memory.py
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/quality.py $(DATA)/cranfield $(DATA)/cacm
+
+clean: ## Remove the environment and all caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

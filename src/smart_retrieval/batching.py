@@ -1,0 +1,71 @@
+"""Windows and batches: bounded memory however many texts come, little padding within a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+# An English word piece is about four characters long; three errs on the side of smaller batches. A guess only: a
+# batch that turns out larger after tokenising is cut in two.
+_CHARACTERS_PER_TOKEN = 3
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """How much is in flight at once.
+
+    Args:
+        batch_size: Most items in one forward pass.
+        batch_tokens: Most padded tokens (items x longest item) in one forward pass; bounds activations.
+        window_tokens: Most tokens sorted by length together; bounds what waits to be handed on.
+        window_items: Most items sorted together.
+    """
+
+    batch_size: int = 64
+    batch_tokens: int = 8_192
+    window_tokens: int = 131_072
+    window_items: int = 8_192
+
+
+def estimated_tokens(text: str, max_length: int | None) -> int:
+    """A quick guess at a text's length in tokens, special tokens included.
+
+    Example:
+        >>> estimated_tokens("four", 256), estimated_tokens("x" * 6000, 256)
+        (3, 256)
+    """
+    guess = len(text) // _CHARACTERS_PER_TOKEN + 2
+    return guess if max_length is None else min(guess, max_length)
+
+
+def windows(texts: Iterable[str], max_length: int | None, limits: BatchLimits) -> Iterator[list[str]]:
+    """Cut a stream into consecutive windows within the limits; reads no further than the window it yields."""
+    window: list[str] = []
+    tokens = 0
+    for text in texts:
+        size = estimated_tokens(text, max_length)
+        if window and (tokens + size > limits.window_tokens or len(window) >= limits.window_items):
+            yield window
+            window, tokens = [], 0
+        window.append(text)
+        tokens += size
+    if window:
+        yield window
+
+
+def length_sorted_batches(texts: Sequence[str], max_length: int | None, limits: BatchLimits) -> Iterator[list[int]]:
+    """Indices of one window's texts in batches of like lengths, longest first.
+
+    Longest first, so that a batch too large for the machine fails at once and not after an hour.
+    """
+    order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
+    batch: list[int] = []
+    for index in order:
+        # The first of a batch is its longest, so it alone sets the padded width.
+        widest = estimated_tokens(texts[batch[0]] if batch else texts[index], max_length)
+        if batch and (len(batch) >= limits.batch_size or widest * (len(batch) + 1) > limits.batch_tokens):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch

@@ -1,0 +1,105 @@
+"""``smart eval``: measure a model with and without its token vectors on judged collections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Measure anchor, late and hybrid ranking on judged collections.")
+
+
+@app.callback()
+def _group() -> None:
+    """Keep ``beir`` a named command: typer would melt a single one into its parent."""
+
+
+def _layers(values: list[str] | None) -> tuple[int, ...] | None:
+    """Read ``--layer -1 --layer -2`` and ``--layer -1,-2`` alike."""
+    if not values:
+        return None
+    try:
+        return tuple(int(part) for value in values for part in value.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"found {','.join(values)!r}, expected integers such as -1,-2") from None
+
+
+def _floor(value: str | None) -> float | Literal["preset"] | None:
+    """Read ``--floor 0.5`` and ``--floor none``; the preset's where it is left out."""
+    if value is None:
+        return "preset"
+    if value.lower() == "none":
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        raise typer.BadParameter(f"floor: found {value!r}, expected a number below 1, or none") from None
+
+
+@app.command()
+def beir(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder with corpus.jsonl, queries.jsonl and qrels/<split>.tsv.")
+    ],
+    model: Annotated[str, typer.Option(help="A packaged name, a folder, or a hub name.")] = "minilm",
+    preset: Annotated[
+        str | None, typer.Option(help="paper or default: the settings that the options below change.")
+    ] = None,
+    layer: Annotated[
+        list[str] | None, typer.Option(help="Hidden states to read: -1 is the last. Repeat it, or give -1,-2.")
+    ] = None,
+    mix: Annotated[str | None, typer.Option(help="How several layers become one vector: mean or concat.")] = None,
+    token_filter: Annotated[
+        str | None, typer.Option(help="paper: drop special tokens; content: drop prompt and template tokens too.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Query-token weights: uniform or idf.")] = None,
+    lambda_anchor: Annotated[float | None, typer.Option(help="Weight of the anchor score.")] = None,
+    lambda_late: Annotated[float | None, typer.Option(help="Weight of the late score.")] = None,
+    floor: Annotated[
+        str | None, typer.Option(help="Token similarities that count as none: a number below 1, or none.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which qrels file to judge by.")] = "test",
+    batch_size: Annotated[int | None, typer.Option(help="Most texts in one forward pass.")] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option("--cache", metavar="DIR", help="Where encodings are kept. [default: the user's cache]"),
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no encodings and use none.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the JSON object to a file.")] = None,
+) -> None:
+    """Compare a model's anchor with late and hybrid ranking on a BEIR-layout folder.
+
+    Encodings are kept, so that another weighting of the same model encodes nothing again.
+    """
+    layers = _layers(layer)
+    if cache is not None and no_cache:
+        raise typer.BadParameter("found both --cache and --no-cache, expected one of them")
+    # Imported here, so that --help needs neither NumPy nor a model.
+    from ..evaluation.cache import EncodingCache
+    from ..evaluation.evaluate import evaluate_beir
+    from ..evaluation.report import print_table, write_json
+
+    result = evaluate_beir(
+        folder,
+        model=model,
+        preset=preset,
+        layers=layers,
+        mix=mix,
+        token_filter=token_filter,
+        weights=weights,
+        lambda_anchor=lambda_anchor,
+        lambda_late=lambda_late,
+        floor=_floor(floor),
+        split=split,
+        cache=None if no_cache else EncodingCache(cache),
+        batch_size=batch_size,
+        progress=None,
+    )
+    if out is not None:
+        write_json(result, out)
+    if as_json:
+        write_json(result)
+    else:
+        print_table(result)

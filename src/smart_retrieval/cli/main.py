@@ -1,0 +1,68 @@
+"""The root of the ``smart`` command: which commands there are, and how errors become one line and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import Annotated, Any
+
+import typer
+
+from .. import __version__
+from ..errors import SmartError, SmartWarning
+from . import demo, eval, inspect
+
+app = typer.Typer(
+    name="smart",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Any single-vector embedding model as a hybrid single- and multi-vector retriever.",
+)
+app.add_typer(eval.app, name="eval")
+app.command("inspect")(inspect.inspect)
+app.command("demo")(demo.demo)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"smart-retrieval {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run ``smart``: exit status 0 for success, 1 for a named error (one line on stderr), 2 for wrong usage."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except SmartError as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        # The reader of our output has left (`| head`); Python would complain once more while closing stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}")
+
+
+def _fail(message: str) -> None:
+    print(f"smart: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    # Ours are for the user, on a terminal; those of the libraries beneath are for developers.
+    if issubclass(category, SmartWarning) and sys.stderr.isatty():
+        print(f"smart: warning: {message}", file=sys.stderr)

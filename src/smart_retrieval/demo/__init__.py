@@ -1,0 +1,1 @@
+"""Demo data: test collections built from what every machine already has."""

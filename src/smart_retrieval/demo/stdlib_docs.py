@@ -1,0 +1,175 @@
+"""A test collection made of the running Python's own documentation strings.
+
+Every machine with Python carries several thousand real, hand-written documents: the docstrings of the
+standard library. :func:`build_stdlib_docs` collects them in a fixed order, :func:`load_questions` reads
+the hand-judged questions packaged beside this file, and :func:`stdlib_collection` joins the two.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from ..errors import SmartError
+
+
+@dataclass(frozen=True, slots=True)
+class StdlibDoc:
+    """One docstring of the standard library.
+
+    Attributes:
+        id: The public dotted name, such as ``"shutil.rmtree"``; builtins carry no prefix (``"str.split"``).
+        title: The same name followed by the call signature where Python can tell it.
+        text: The docstring, indentation removed.
+    """
+
+    id: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question with its judged answers.
+
+    Attributes:
+        id: Short name, such as ``"q01"``.
+        text: The question as a programmer would ask it.
+        relevant: Document id to grade: 3 answers it, 2 also answers it, 1 helps in part.
+    """
+
+    id: str
+    text: str
+    relevant: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class StdlibCollection:
+    """Documents and questions that fit the running Python.
+
+    Attributes:
+        docs: Every document, ordered by id.
+        questions: The questions, their relevant ids limited to those in ``docs``.
+        dropped_ids: How many judgments name a document this Python does not have.
+        dropped_questions: Ids of the questions left without any relevant document.
+    """
+
+    docs: list[StdlibDoc]
+    questions: list[Question]
+    dropped_ids: int
+    dropped_questions: tuple[str, ...]
+
+
+def build_stdlib_docs() -> list[StdlibDoc]:
+    """Collect the docstrings of the public standard library of the running Python.
+
+    A Python of its own does the collecting, so that what this one has imported makes no difference.
+
+    Returns:
+        The documents ordered by id, each object once under its most public name.
+
+    Raises:
+        SmartError: This Python cannot be started a second time.
+
+    Example:
+        >>> len(build_stdlib_docs()) > 3000
+        True
+    """
+    return list(_documents())
+
+
+@cache
+def _documents() -> tuple[StdlibDoc, ...]:
+    collector = Path(__file__).with_name("docstrings.py")
+    try:
+        # -I and -S: no variables, no user's folders and no site-packages.
+        done = subprocess.run([sys.executable, "-I", "-S", str(collector)], check=True, capture_output=True, text=True)
+        return tuple(StdlibDoc(*entry) for entry in json.loads(done.stdout))
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        reason = " ".join(str(getattr(error, "stderr", None) or error).split())[-300:]
+        raise SmartError(
+            f"the standard library's docstrings cannot be collected by {sys.executable}: {reason}"
+        ) from error
+
+
+def load_questions() -> list[Question]:
+    """Read the packaged questions in file order, whether or not this Python has every judged id.
+
+    Returns:
+        The questions as judged.
+
+    Example:
+        >>> load_questions()[0].text
+        'remove a directory and everything in it'
+    """
+    packaged = importlib.resources.files("smart_retrieval.demo") / "questions.jsonl"
+    lines = packaged.read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines if line.strip()]
+    return [Question(row["id"], row["text"], dict(row["relevant"])) for row in rows]
+
+
+def stdlib_collection() -> StdlibCollection:
+    """Join the documents of the running Python with the questions they can answer.
+
+    Judged ids which this Python lacks are dropped and counted; a question left with none is dropped too.
+
+    Returns:
+        The documents, the fitting questions and what was dropped.
+
+    Example:
+        >>> stdlib_collection().dropped_questions
+        ()
+    """
+    docs = build_stdlib_docs()
+    known = {doc.id for doc in docs}
+    judged = load_questions()
+    fitting = [
+        Question(q.id, q.text, {doc_id: grade for doc_id, grade in q.relevant.items() if doc_id in known})
+        for q in judged
+    ]
+    return StdlibCollection(
+        docs=docs,
+        questions=[q for q in fitting if q.relevant],
+        dropped_ids=sum(len(q.relevant) for q in judged) - sum(len(q.relevant) for q in fitting),
+        dropped_questions=tuple(q.id for q in fitting if not q.relevant),
+    )
+
+
+def write_beir(folder: str | os.PathLike[str], docs: Iterable[StdlibDoc], questions: Sequence[Question]) -> None:
+    """Write a collection in the BEIR folder layout.
+
+    Creates ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/test.tsv`` (header
+    ``query-id<TAB>corpus-id<TAB>score``), replacing files of these names.
+
+    Args:
+        folder: Where to write; created when missing.
+        docs: The documents.
+        questions: The questions with their graded document ids.
+
+    Raises:
+        OSError: The folder cannot be written.
+
+    Example:
+        >>> collection = stdlib_collection()
+        >>> write_beir("stdlib-beir", collection.docs, collection.questions)  # doctest: +SKIP
+    """
+    root = Path(folder)
+    (root / "qrels").mkdir(parents=True, exist_ok=True)
+    corpus = (json.dumps({"_id": d.id, "title": d.title, "text": d.text}, ensure_ascii=False) for d in docs)
+    queries = (json.dumps({"_id": q.id, "text": q.text}, ensure_ascii=False) for q in questions)
+    qrels = (f"{q.id}\t{doc_id}\t{grade}" for q in questions for doc_id, grade in q.relevant.items())
+    for name, lines in (
+        ("corpus.jsonl", corpus),
+        ("queries.jsonl", queries),
+        ("qrels/test.tsv", itertools.chain(["query-id\tcorpus-id\tscore"], qrels)),
+    ):
+        with (root / name).open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{line}\n" for line in lines)

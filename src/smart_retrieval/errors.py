@@ -1,0 +1,114 @@
+"""Every error the library raises on purpose.
+
+One message says what was found, what was expected and what to do about it. The CLI prints that message in one
+line and exits with status 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class SmartError(Exception):
+    """Base of every named error of this library.
+
+    Example:
+        >>> try:
+        ...     raise EmptyInputError("found no texts")
+        ... except SmartError as error:
+        ...     print(error)
+        found no texts
+    """
+
+
+class MissingExtraError(SmartError, ImportError):
+    """An optional dependency is not installed; the message holds the exact ``pip install`` line."""
+
+
+class ModelNotFoundError(SmartError):
+    """A model name or path leads nowhere: no such folder, and no such name that can be fetched."""
+
+
+class UnsupportedModelError(SmartError):
+    """The model has no token states to keep (a CLIP-style model, for one), or its parts do not fit together."""
+
+
+class ReadoutError(SmartError, ValueError):
+    """A readout asks for what the model does not have: a layer out of range, an unknown filter, a wrong file."""
+
+
+class NonFiniteError(SmartError):
+    """An encoding holds NaN or infinity; nothing that follows from it could be trusted."""
+
+
+class EmptyInputError(SmartError, ValueError):
+    """Nothing was given where at least one item is needed."""
+
+
+class EmbeddingsError(SmartError, ValueError):
+    """Embeddings do not fit together or cannot be read: other widths, other lengths, a damaged file."""
+
+
+class ScoringError(SmartError, ValueError):
+    """A score cannot be computed from these arguments: widths that differ, weights of the wrong length."""
+
+
+class DatasetError(SmartError):
+    """An evaluation folder is missing, malformed (the message names file and line) or empty."""
+
+
+class MediaError(SmartError):
+    """A file cannot be read as what it claims to be; the message names the file and the reason."""
+
+
+class CodecError(SmartError, ValueError):
+    """Token vectors cannot be coded or codes cannot be read: unknown codec, other width, damaged bytes."""
+
+
+class IndexFormatError(SmartError):
+    """The folder holds no index, or one of a format this version does not read."""
+
+
+class IndexMismatchError(SmartError):
+    """An index was made with another model, readout or codec than the one it is used with."""
+
+
+class IndexDamagedError(SmartError):
+    """Stored bytes do not match their checksum."""
+
+
+class IndexBusyError(SmartError):
+    """Another process held the index's write lock for longer than the timeout."""
+
+
+class IndexFullError(SmartError):
+    """The disk is full; what was stored before is intact."""
+
+
+class FilterError(SmartError, ValueError):
+    """A ``where`` expression cannot be read; the message points at the place."""
+
+
+class DuplicateIdError(SmartError, ValueError):
+    """An id that is to be added is in the index already."""
+
+
+class UnknownIdError(SmartError, KeyError):
+    """An id is not in the index."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""  # KeyError would show the message in quotes
+
+
+class SmartWarning(UserWarning):
+    """Something was counted and passed over: texts cut off at the model's limit, empty texts, unknown ids."""
+
+
+def one_of(found: object, allowed: Iterable[str]) -> str:
+    """Phrase an unknown choice for an error message.
+
+    Example:
+        >>> one_of("papper", ["paper", "content"])
+        "found 'papper', expected one of 'content', 'paper'"
+    """
+    return f"found {found!r}, expected one of {', '.join(repr(name) for name in sorted(allowed))}"

@@ -1,0 +1,322 @@
+"""Read a BEIR-layout folder: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/<split>.tsv``.
+
+What would make a figure wrong without anyone noticing is an error that names file and line; what merely makes the
+folder smaller (judgments of unknown ids, for one) is left out, counted, and told in `BeirDataset.warnings`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DatasetError
+
+#: Grades beyond this are surely not grades, and trec_eval allots memory in proportion to the highest.
+_HIGHEST_GRADE = 1000
+
+#: First and last columns by which the optional header line of a qrels file is told from a judgment.
+_HEADER_FIRST = {"query-id", "query_id", "queryid", "qid", "query"}
+_HEADER_LAST = {"score", "relevance", "rel", "grade", "label"}
+
+
+@dataclass(frozen=True)
+class BeirDataset:
+    """A test collection, ready to be encoded and judged.
+
+    Attributes:
+        name: The folder's name.
+        folder: Where it was read from.
+        split: Which qrels file it is judged by.
+        document_ids: Every document's id, in the order of the file.
+        texts: Title and text of each document, joined by a space; an empty string for an empty document.
+        query_ids: Queries with at least one relevant document, in the order of the file.
+        queries: Their texts.
+        qrels: Grades by query id (exactly `query_ids`, in their order) and document id; 0 and below is not relevant.
+        warnings: What was left out or looks odd, one counted sentence each.
+        fingerprint: SHA-256 of the ids and texts above in their order (see `content_fingerprint`).
+    """
+
+    name: str
+    folder: Path
+    split: str
+    document_ids: list[str]
+    texts: list[str]
+    query_ids: list[str]
+    queries: list[str]
+    qrels: dict[str, dict[str, int]]
+    warnings: list[str]
+    fingerprint: str
+
+
+def load_beir(folder: str | Path, split: str = "test") -> BeirDataset:
+    """Read a BEIR-layout folder and check every line of it.
+
+    A UTF-8 byte-order mark, blank lines, Windows line ends and a missing qrels header are accepted; ids that are
+    integers are read as their decimal digits. Only queries with at least one relevant document are kept: the metrics
+    are not defined for others.
+
+    Args:
+        folder: Holds ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/<split>.tsv``.
+        split: Name of the qrels file.
+
+    Returns:
+        The collection. Its `warnings` say what was left out.
+
+    Raises:
+        DatasetError: A file is missing or unreadable, a line is malformed (the message names file and line), or
+            nothing is left to evaluate.
+
+    Example:
+        >>> load_beir("no/such/folder")
+        Traceback (most recent call last):
+        smart_retrieval.errors.DatasetError: found no folder no/such/folder, expected ...
+
+    Source:
+        The layout: Thakur et al., "BEIR: A heterogeneous benchmark for zero-shot evaluation of information
+        retrieval models", NeurIPS 2021.
+    """
+    folder = Path(folder)
+    corpus_file, queries_file, qrels_file = _find_files(folder, split)
+    warnings: list[str] = []
+    corpus, all_queries = _read_texts(corpus_file), _read_texts(queries_file)
+    if not corpus:
+        raise DatasetError(f"found no documents in {corpus_file}, expected one JSON object a line")
+    if not all_queries:
+        raise DatasetError(f"found no queries in {queries_file}, expected one JSON object a line")
+    judged = _read_qrels(qrels_file, warnings)
+    qrels = _keep_known(judged, corpus, all_queries, qrels_file, warnings)
+    query_ids = list(qrels)
+    queries = [all_queries[query] for query in query_ids]
+    empty = [document for document, text in corpus.items() if not text]
+    if empty:
+        warnings.append(f"{_count(len(empty), 'document')} without any text kept: {_name_some(empty)}")
+    empty = [query for query, text in zip(query_ids, queries, strict=True) if not text]
+    if empty:
+        warnings.append(f"{_count(len(empty), 'query', 'queries')} without any text kept: {_name_some(empty)}")
+    document_ids, texts = list(corpus), list(corpus.values())
+    return BeirDataset(
+        name=folder.resolve().name,
+        folder=folder,
+        split=split,
+        document_ids=document_ids,
+        texts=texts,
+        query_ids=query_ids,
+        queries=queries,
+        qrels=qrels,
+        warnings=warnings,
+        fingerprint=content_fingerprint([*document_ids, *query_ids], [*texts, *queries]),
+    )
+
+
+def content_fingerprint(ids: Sequence[str], texts: Sequence[str]) -> str:
+    """Hash ids and texts in the order they are given.
+
+    The order counts on purpose: encodings are stored row by row, so a reordered file needs encodings of its own.
+
+    Args:
+        ids: One id a text.
+        texts: The texts.
+
+    Returns:
+        64 hexadecimal digits (SHA-256).
+
+    Example:
+        >>> content_fingerprint(["a"], ["b"]) == content_fingerprint(["ab"], [""])
+        False
+    """
+    digest = hashlib.sha256()
+    for pair in zip(ids, texts, strict=True):
+        for part in pair:
+            encoded = part.encode()
+            # The length before each part, or ("a", "b") and ("ab", "") would look alike.
+            digest.update(len(encoded).to_bytes(8, "little"))
+            digest.update(encoded)
+    return digest.hexdigest()
+
+
+def _find_files(folder: Path, split: str) -> tuple[Path, Path, Path]:
+    """Locate the three files, or say which are missing, which are there and which splits could be asked for."""
+    if not folder.is_dir():
+        raise DatasetError(
+            f"found no folder {folder}, expected one with corpus.jsonl, queries.jsonl and qrels/{split}.tsv"
+        )
+    files = (folder / "corpus.jsonl", folder / "queries.jsonl", folder / "qrels" / f"{split}.tsv")
+    missing = [path for path in files if not path.is_file()]
+    if missing:
+        there = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
+        shown = ", ".join(there[:10]) + (f" and {len(there) - 10} more" if len(there) > 10 else "")
+        message = f"found no {' and no '.join(str(path) for path in missing)}; {folder} holds {shown or 'nothing'}"
+        if files[2] in missing:
+            splits = sorted(path.stem for path in (folder / "qrels").glob("*.tsv"))
+            message += f"; splits available: {', '.join(splits) or 'none'}"
+        raise DatasetError(message)
+    return files
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line number from 1, line without its end) for each line that is not blank."""
+    try:
+        # Bytes, because text mode would report neither the line of a bad byte nor split at newlines alone.
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise DatasetError(
+                        f"{path}, line {number}: found bytes that are not UTF-8 at column {error.start + 1}, "
+                        "expected UTF-8: convert the file, with iconv for one"
+                    ) from error
+                if text.strip():
+                    yield number, text.rstrip("\r\n")
+    except OSError as error:
+        raise DatasetError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _read_texts(path: Path) -> dict[str, str]:
+    """Read a corpus or query file as id -> title and text, in the order of the file."""
+    texts: dict[str, str] = {}
+    first_line: dict[str, int] = {}
+    for number, line in _lines(path):
+        where = f"{path}, line {number}"
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DatasetError(f"{where}: found malformed JSON ({error.msg} at column {error.colno})") from error
+        except (ValueError, RecursionError) as error:
+            raise DatasetError(f"{where}: found JSON that cannot be read ({error})") from error
+        if not isinstance(record, dict):
+            raise DatasetError(f"{where}: found {_kind(record)}, expected a JSON object with _id and text")
+        identity = record.get("_id")
+        if isinstance(identity, int) and not isinstance(identity, bool):
+            identity = str(identity)
+        if not isinstance(identity, str) or not identity or "\0" in identity:
+            found = f"{identity!r} as _id" if "_id" in record else "no _id"
+            raise DatasetError(f"{where}: found {found}, expected a string that is not empty")
+        if identity in texts:
+            raise DatasetError(
+                f"{where}: found the _id {identity!r} again, first given on line {first_line[identity]}; "
+                "expected each id once"
+            )
+        if "text" not in record:
+            raise DatasetError(f"{where}: found no text for _id {identity!r}, expected a string")
+        # A title of null is common in exported collections and can only mean that there is none.
+        parts = {"title": record.get("title") if record.get("title") is not None else "", "text": record["text"]}
+        for field, value in parts.items():
+            if not isinstance(value, str):
+                raise DatasetError(f"{where}: found {_kind(value)} as {field} of _id {identity!r}, expected a string")
+        text = " ".join(stripped for value in parts.values() if (stripped := value.strip()))
+        try:
+            f"{identity}{text}".encode()
+        except UnicodeEncodeError as error:
+            raise DatasetError(
+                f"{where}: found half of a surrogate pair (\\ud800 to \\udfff) in _id {identity!r}, "
+                "expected whole characters"
+            ) from error
+        texts[identity], first_line[identity] = text, number
+    return texts
+
+
+def _read_qrels(path: Path, warnings: list[str]) -> dict[str, dict[str, int]]:
+    """Read judgments as query id -> document id -> grade."""
+    qrels: dict[str, dict[str, int]] = {}
+    repeated: list[str] = []
+    first = True
+    for number, line in _lines(path):
+        columns = [column.strip() for column in line.split("\t")]
+        is_header = first and (columns[0].lower() in _HEADER_FIRST or columns[-1].lower() in _HEADER_LAST)
+        first = False
+        if is_header:
+            continue
+        where = f"{path}, line {number}"
+        if len(columns) != 3:
+            raise DatasetError(
+                f"{where}: found {_count(len(columns), 'column')}, "
+                "expected 3 separated by tabs: query id, document id, score"
+            )
+        query, document, score = columns
+        if not query or not document:
+            raise DatasetError(f"{where}: found an empty id, expected query id, document id and score")
+        if not re.fullmatch(r"[+-]?[0-9]{1,9}", score) or abs(int(score)) > _HIGHEST_GRADE:
+            raise DatasetError(
+                f"{where}: found score {score!r}, expected an integer from -{_HIGHEST_GRADE} to {_HIGHEST_GRADE}"
+            )
+        grades = qrels.setdefault(query, {})
+        if document in grades:
+            if grades[document] != int(score):
+                raise DatasetError(
+                    f"{where}: found score {score} for query {query!r} and document {document!r}, which an earlier "
+                    f"line gives {grades[document]}; expected one judgment of each pair"
+                )
+            repeated.append(f"{query} {document}")
+        grades[document] = int(score)
+    if repeated:
+        warnings.append(
+            f"{_count(len(repeated), 'judgment')} repeated in {path.name} counted once: {_name_some(repeated)}"
+        )
+    return qrels
+
+
+def _keep_known(
+    judged: dict[str, dict[str, int]],
+    corpus: dict[str, str],
+    queries: dict[str, str],
+    path: Path,
+    warnings: list[str],
+) -> dict[str, dict[str, int]]:
+    """Drop judgments of unknown ids and queries with nothing to find, each with a counted warning."""
+    if not judged:
+        raise DatasetError(f"found no judgments in {path}, expected lines of query id, document id and score")
+    strangers = [query for query in judged if query not in queries]
+    if strangers:
+        lost = sum(len(judged[query]) for query in strangers)
+        named = _count(len(strangers), "unknown query", "unknown queries")
+        warnings.append(f"{_count(lost, 'judgment')} of {named} left out: {_name_some(strangers)}")
+    # A dictionary keeps the order of first sight, so that the first three named are the first three in the file.
+    missing: dict[str, None] = {}
+    lost = 0
+    kept: dict[str, dict[str, int]] = {}
+    without_judgment, without_relevant = [], []
+    for query in queries:
+        if query not in judged:
+            without_judgment.append(query)
+            continue
+        unknown = [document for document in judged[query] if document not in corpus]
+        missing.update(dict.fromkeys(unknown))
+        lost += len(unknown)
+        grades = {document: grade for document, grade in judged[query].items() if document in corpus}
+        if any(grade > 0 for grade in grades.values()):
+            kept[query] = grades
+        else:
+            without_relevant.append(query)
+    if missing:
+        named = _count(len(missing), "unknown document")
+        warnings.append(f"{_count(lost, 'judgment')} of {named} left out: {_name_some(missing)}")
+    for left_out, lack in ((without_judgment, "any judgment"), (without_relevant, "a relevant document")):
+        if left_out:
+            counted = _count(len(left_out), "query", "queries")
+            warnings.append(f"{counted} without {lack} in split {path.stem!r} left out: {_name_some(left_out)}")
+    if not kept:
+        because = "; ".join(warnings)
+        raise DatasetError(f"found no query with a relevant document by {path}, expected at least one: {because}")
+    return kept
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    """Phrase a counted thing: 1 query, 1,400 documents."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def _name_some(ids: Iterable[str]) -> str:
+    """Name up to three ids, and say if there are more."""
+    names = list(ids)
+    return ", ".join(repr(name) for name in names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def _kind(value: object) -> str:
+    """Name a JSON value's type as JSON calls it."""
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
+    return names.get(type(value), "null")

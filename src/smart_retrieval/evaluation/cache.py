@@ -1,0 +1,172 @@
+"""Keep encodings on disk under a key of everything that shapes them, so that nothing is encoded twice.
+
+Layout: ``<root>/encodings/<key>/key.json`` (what the key stands for, for people) and ``<root>/encodings/<key>/data/``
+(whatever the encoder wrote). An entry appears under its name only when it is complete. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..errors import SmartError, SmartWarning
+
+T = TypeVar("T")
+
+#: Raised when the layout above changes, so that entries of an older layout are not mistaken for ours.
+_CACHE_FORMAT = 1
+
+_ENTRY = re.compile(r"[0-9a-f]{64}")
+_UNFINISHED = ".unfinished-"
+
+
+class EncodingCache:
+    """A folder of finished encodings.
+
+    Several processes may share it: each writes aside and renames, and the first to finish wins.
+
+    Args:
+        root: Folder that holds the cache in a subfolder ``encodings``. None takes ``$SMART_CACHE``, else
+            ``$XDG_CACHE_HOME/smart-retrieval``, else ``~/.cache/smart-retrieval``.
+
+    Attributes:
+        folder: Where the entries lie; made when the first one is written.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     cache = EncodingCache(Path(root))
+        ...     write = lambda folder: (folder / "n").write_text("42")
+        ...     read = lambda folder: int((folder / "n").read_text())
+        ...     cache.get_or_encode({"of": "life"}, write, read), cache.get_or_encode({"of": "life"}, write, read)
+        ((42, False), (42, True))
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.folder = (_default_root() if root is None else Path(root)).expanduser() / "encodings"
+
+    def get_or_encode(
+        self, key_parts: Mapping[str, Any], encode: Callable[[Path], object], load: Callable[[Path], T]
+    ) -> tuple[T, bool]:
+        """Load the entry of this key, encoding it first if it is not there.
+
+        Args:
+            key_parts: Everything that shapes the encodings (model identity, readout, prompts, maximum length, data
+                fingerprint, versions), as values that JSON can hold. The key is the SHA-256 of their canonical JSON.
+            encode: Writes the encodings into the empty folder it is given. If it raises, nothing is kept.
+            load: Reads what `encode` wrote; any `SmartError` or `OSError` it raises means a damaged entry, which is
+                removed with a warning and encoded again.
+
+        Returns:
+            What `load` returned, and whether it was there already.
+
+        Raises:
+            SmartError: The cache folder cannot be written to.
+            TypeError: `key_parts` holds something that JSON cannot.
+        """
+        manifest = {"cache_format": _CACHE_FORMAT, **key_parts}
+        canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        entry = self.folder / hashlib.sha256(canonical.encode()).hexdigest()
+        if entry.is_dir():
+            try:
+                return load(entry / "data"), True
+            except (SmartError, OSError) as error:
+                warnings.warn(
+                    f"found a damaged cache entry and encode it again: {entry} ({error})", SmartWarning, stacklevel=2
+                )
+                self._discard(entry)
+        with self._aside() as unfinished:
+            encode(unfinished / "data")
+            # Sorted and indented: this copy is for people, the key was computed above.
+            (unfinished / "key.json").write_text(
+                json.dumps(manifest, sort_keys=True, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
+            _sync(unfinished)
+            try:
+                unfinished.rename(entry)
+            except OSError:
+                # Another process finished the same entry meanwhile: theirs is as good as ours.
+                if not entry.is_dir():
+                    raise
+        return load(entry / "data"), False
+
+    def size(self) -> int:
+        """Return the bytes that entries take on disk, unfinished ones included."""
+        total = 0
+        for entry in self._ours():
+            for path in entry.rglob("*"):
+                # Another process may rename or remove files while we count.
+                with contextlib.suppress(OSError):
+                    total += path.stat().st_size if path.is_file() else 0
+        return total
+
+    def clear(self) -> int:
+        """Remove every entry, unfinished ones included, and leave anything else in the folder alone.
+
+        Returns:
+            How many entries were removed.
+        """
+        removed = 0
+        for entry in self._ours():
+            self._discard(entry)
+            removed += 1
+        return removed
+
+    def _ours(self) -> list[Path]:
+        """List what this class wrote: the folder may be one that the user picked."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(
+            path
+            for path in self.folder.iterdir()
+            if path.is_dir() and (_ENTRY.fullmatch(path.name) or path.name.startswith(_UNFINISHED))
+        )
+
+    @contextlib.contextmanager
+    def _aside(self) -> Iterator[Path]:
+        """Give an empty folder beside the entries (so that a rename stays on one file system), and remove it after."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self.folder))
+            (unfinished / "data").mkdir()
+        except OSError as error:
+            raise SmartError(
+                f"cannot write to the cache folder {self.folder} ({error.strerror or error}): name another one with "
+                "--cache DIR or the variable SMART_CACHE, or do without by --no-cache"
+            ) from error
+        try:
+            yield unfinished
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+    def _discard(self, entry: Path) -> None:
+        """Remove an entry, renaming it first so that nobody loads one that is half gone."""
+        grave = self.folder / f"{_UNFINISHED}{entry.name[:16]}-{os.getpid()}"
+        # Another process may have discarded it already, which is just as well.
+        with contextlib.suppress(OSError):
+            entry.rename(grave)
+        shutil.rmtree(grave, ignore_errors=True)
+
+
+def _default_root() -> Path:
+    """Find the cache folder of this user; an empty variable counts as not set."""
+    if own := os.environ.get("SMART_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path("~/.cache")) / "smart-retrieval"
+
+
+def _sync(folder: Path) -> None:
+    """Flush every file to disk: a rename that outlives its data in a power cut would leave a whole-looking ruin."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())

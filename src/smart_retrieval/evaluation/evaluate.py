@@ -1,0 +1,254 @@
+"""Measure a model on a BEIR folder: anchor, late and hybrid side by side, in one result object."""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import __version__
+from ..embeddings import SmartEmbeddings
+from ..errors import ReadoutError, ScoringError
+from ..extras import require
+from ..scoring import IdfWeights, Preset, anchor_scores, get_preset, late_scores
+from .beir import BeirDataset, load_beir
+from .cache import EncodingCache
+from .encode import Encoding, encode_dataset
+from .metrics import DEPTH, METRICS, per_query_metrics, rank
+from .significance import paired_comparison
+
+if TYPE_CHECKING:
+    from ..model import SmartModel
+
+#: The systems compared, in the order of the report.
+SYSTEMS = ("anchor", "late", "hybrid")
+
+#: The metric that the gain is stated and tested in.
+GAIN_METRIC = "ndcg@10"
+
+#: Scores held at once, of each system: 64 MiB in float32, however many queries and documents there are.
+_SCORES_AT_ONCE = 1 << 24
+
+
+def evaluate_beir(
+    folder: str | Path,
+    *,
+    model: str | Path | SmartModel = "minilm",
+    preset: str | None = None,
+    layers: Sequence[int] | None = None,
+    mix: str | None = None,
+    token_filter: str | None = None,
+    weights: str | None = None,
+    lambda_anchor: float | None = None,
+    lambda_late: float | None = None,
+    floor: float | Literal["preset"] | None = "preset",
+    split: str = "test",
+    cache: EncodingCache | None = None,
+    batch_size: int | None = None,
+    progress: bool | None = False,
+) -> dict[str, Any]:
+    """Rank every document for every query by the anchor, by the tokens and by both, and judge the rankings.
+
+    Scoring is exhaustive and exact; ties are broken by document id; the first 1000 documents are judged. The late row
+    uses the same query-token weights as the hybrid.
+
+    Args:
+        folder: A BEIR-layout folder, see `load_beir`.
+        model: Name or path of a model, or a loaded one, whose readout is then used as it is.
+        preset: Where the settings start from; None takes the model's own (``"default"``, or the readout saved in the
+            model's folder with the scoring of ``"default"``).
+        layers: Hidden states to read, over the preset's.
+        mix: How several layers become one vector, over the preset's.
+        token_filter: Which positions are kept, over the preset's.
+        weights: ``"uniform"`` or ``"idf"`` query-token weights, over the preset's.
+        lambda_anchor: Weight of the anchors' cosine, over the preset's.
+        lambda_late: Weight of the mean MaxSim, over the preset's.
+        floor: Token similarities that count as none, None for no floor; the preset's when left out.
+        split: Which qrels file to judge by.
+        cache: Where encodings are kept and looked for. With None everything is encoded, and held in memory.
+        batch_size: Most texts in one forward pass; the model's default when None.
+        progress: Draw bars on stderr; None draws them on a terminal only.
+
+    Returns:
+        JSON-able: ``dataset``, ``model``, ``preset``, ``rows`` (one for each of `SYSTEMS`: metrics between 0 and 1,
+        bytes of the uncompressed vectors a document, milliseconds to score all documents for a query), ``gain`` (the
+        hybrid's `Comparison` with the anchor in nDCG@10, and under ``late`` that of the late row), ``readout``,
+        ``scoring``, ``prompts`` (as put before queries and documents), ``encode``, ``versions``.
+
+    Raises:
+        DatasetError: The folder is missing, malformed or has nothing to evaluate.
+        ReadoutError: Layers, mix or filter are given for a loaded model, or do not fit it.
+        ScoringError: The preset or the weights are unknown, or a lambda is not finite.
+        MissingExtraError: pytrec_eval is not installed.
+        SmartError: The model cannot be loaded or run; the cache cannot be written.
+
+    Example:
+        >>> result = evaluate_beir("cranfield", preset="paper")  # doctest: +SKIP
+        >>> [round(row["ndcg@10"], 2) for row in result["rows"]]  # doctest: +SKIP
+        [0.43, 0.44, 0.45]
+
+    Source:
+        arXiv 2605.24938 for what is compared; BEIR's layout and trec_eval's metrics for how.
+    """
+    # What can fail fast fails before a model is loaded and an hour of encoding is spent.
+    require("pytrec_eval", "eval")
+    data = load_beir(folder, split)
+    readout = {"layers": layers, "mix": mix, "token_filter": token_filter}
+    scoring = {"weights": weights, "lambda_anchor": lambda_anchor, "lambda_late": lambda_late}
+    smart, chosen = _prepare(model, preset, _given(readout), _given(scoring))
+    if floor != "preset":
+        chosen = replace(chosen, floor=floor)
+    documents, queries = encode_dataset(smart, data, cache, batch_size=batch_size, progress=progress)
+    rankings, milliseconds = _rank_all(queries.embeddings, documents.embeddings, data, chosen)
+    judged = {system: per_query_metrics(data.qrels, rankings[system]) for system in SYSTEMS}
+    bytes_each = _bytes_per_document(documents.embeddings)
+    anchor = judged["anchor"][GAIN_METRIC]
+    late, hybrid = (paired_comparison(anchor, judged[system][GAIN_METRIC]).to_dict() for system in ("late", "hybrid"))
+    return {
+        "dataset": {
+            "name": data.name,
+            "split": data.split,
+            "n_documents": len(data.texts),
+            "n_queries": len(data.queries),
+            "n_judgments": sum(len(grades) for grades in data.qrels.values()),
+            "fingerprint": data.fingerprint,
+            "warnings": list(data.warnings),
+        },
+        "model": str(smart.identity()["name"]),
+        "preset": _label(chosen, smart.preset),
+        "rows": [
+            {
+                "name": system,
+                **{metric: float(judged[system][metric].mean()) for metric in METRICS},
+                "bytes_per_document": bytes_each[system],
+                "score_ms_per_query": milliseconds[system],
+            }
+            for system in SYSTEMS
+        ],
+        "gain": {"metric": GAIN_METRIC, **hybrid, "late": late},
+        "readout": chosen.readout.to_dict(),
+        "scoring": chosen.scoring(),
+        "prompts": {task: smart.backbone.prompt_for(task, None, None) or "" for task in ("query", "document")},
+        "encode": _encode_facts(smart, documents, queries),
+        "versions": _versions(),
+    }
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _prepare(
+    model: str | Path | SmartModel, preset: str | None, readout: dict[str, Any], scoring: dict[str, Any]
+) -> tuple[SmartModel, Preset]:
+    """Load the model if need be, and settle every setting: the preset with what was given over it."""
+    from ..model import SmartModel
+
+    for name, value in scoring.items():
+        if isinstance(value, int | float) and not math.isfinite(value):
+            raise ScoringError(f"{name}: found {value}, expected a finite number")
+    base = get_preset("default" if preset is None else preset)
+    # Unknown weights or layers fail here, before a model is loaded.
+    replace(base, readout=replace(base.readout, **readout), **scoring)
+    if isinstance(model, SmartModel):
+        if readout:
+            raise ReadoutError(
+                f"found {', '.join(sorted(readout))} beside a loaded model, whose readout is settled; expected the "
+                "model's name, or a model loaded with that readout"
+            )
+        return model, replace(model.preset if preset is None else base, readout=model.readout, **scoring)
+    smart = SmartModel(model, preset=base.name)
+    if readout or preset is not None:
+        # Without a word about the readout, a model's folder that brings its own keeps it.
+        smart = smart.with_readout(replace(smart.preset.readout, **readout))
+    return smart, replace(smart.preset, readout=smart.readout, **scoring)
+
+
+def _label(chosen: Preset, loaded: Preset) -> str:
+    """Name the preset, and what differs from it: a figure must not pass for the preset's when it is not."""
+    # The default differs between kinds of models; what this model was loaded with is its own.
+    original = loaded if loaded.name == chosen.name else get_preset(chosen.name)
+    before = {**original.readout.to_dict(), **original.scoring()}
+    after = {**chosen.readout.to_dict(), **chosen.scoring()}
+    changed = [f"{name}={after[name]}" for name in after if after[name] != before.get(name)]
+    return f"{chosen.name} with {', '.join(changed)}" if changed else chosen.name
+
+
+def _rank_all(
+    queries: SmartEmbeddings, documents: SmartEmbeddings, data: BeirDataset, chosen: Preset
+) -> tuple[dict[str, dict[str, list[str]]], dict[str, float]]:
+    """Rank all documents by each system; returns rankings by system and query, and milliseconds a query."""
+    token_weights = IdfWeights.fit(documents) if chosen.weights == "idf" else None
+    rankings: dict[str, dict[str, list[str]]] = {system: {} for system in SYSTEMS}
+    seconds = dict.fromkeys(SYSTEMS, 0.0)
+    # Once without the clock: the first call maps files into memory and starts the threads of the linear algebra.
+    late_scores(queries[:1], documents, weights=token_weights, floor=chosen.floor)
+    anchor_scores(queries[:1], documents)
+    step = max(1, _SCORES_AT_ONCE // len(documents))
+    for start in range(0, len(queries), step):
+        part = queries[start : start + step]
+        clock = [time.perf_counter()]
+        by_anchor = anchor_scores(part, documents)
+        clock.append(time.perf_counter())
+        by_late = late_scores(part, documents, weights=token_weights, floor=chosen.floor)
+        clock.append(time.perf_counter())
+        # The sum that `hybrid_scores` computes, without computing both of its terms a second time.
+        by_both = _hybrid(by_anchor, by_late, chosen)
+        clock.append(time.perf_counter())
+        seconds["anchor"] += clock[1] - clock[0]
+        seconds["late"] += clock[2] - clock[1]
+        seconds["hybrid"] += clock[3] - clock[0]
+        for system, scores in zip(SYSTEMS, (by_anchor, by_late, by_both), strict=True):
+            ranked = rank(scores, data.document_ids, DEPTH)
+            rankings[system].update(zip(data.query_ids[start : start + step], ranked, strict=True))
+    return rankings, {system: 1000 * seconds[system] / len(queries) for system in SYSTEMS}
+
+
+def _hybrid(by_anchor: NDArray[Any], by_late: NDArray[Any], chosen: Preset) -> NDArray[Any]:
+    scores: NDArray[Any] = np.float32(chosen.lambda_anchor) * by_anchor
+    # 0 times the -inf of a document without tokens would be NaN.
+    if chosen.lambda_late:
+        scores += np.float32(chosen.lambda_late) * by_late
+    return scores
+
+
+def _bytes_per_document(documents: SmartEmbeddings) -> dict[str, float]:
+    """Mean bytes of the vectors each system needs, uncompressed; ids, offsets and roles are not counted."""
+    anchor, tokens = documents.anchors.nbytes / len(documents), documents.token_vectors.nbytes / len(documents)
+    return {"anchor": anchor, "late": tokens, "hybrid": anchor + tokens}
+
+
+def _encode_facts(smart: SmartModel, documents: Encoding, queries: Encoding) -> dict[str, Any]:
+    """Say what encoding took and met, and what another run must match to give the same vectors."""
+    identity = smart.identity()
+    seconds = documents.seconds
+    return {
+        "seconds": seconds,
+        "cached": seconds is None,
+        "documents_per_second": len(documents.embeddings) / seconds if seconds else None,
+        "truncated_documents": documents.embeddings.report.truncated,
+        "truncated_queries": queries.embeddings.report.truncated,
+        "max_length": smart.max_length,
+        "revision": identity.get("revision"),
+        "weights_fingerprint": identity.get("fingerprint"),
+        "device": smart.device,
+    }
+
+
+def _versions() -> dict[str, str]:
+    """Find the versions of all that can change a figure."""
+    found = {"smart_retrieval": __version__, "python": platform.python_version()}
+    for package in ("sentence-transformers", "torch", "transformers", "numpy"):
+        try:
+            found[package.replace("-", "_")] = version(package)
+        except PackageNotFoundError:
+            found[package.replace("-", "_")] = "unknown"
+    return found

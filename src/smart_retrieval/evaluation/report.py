@@ -1,0 +1,162 @@
+"""Draw the result object of an evaluation (see `evaluate.evaluate_beir`) for people to read in a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SmartError
+from .metrics import METRICS
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+#: How people write the metrics.
+_TITLES = {"ndcg@10": "nDCG@10", "recall@100": "Recall@100", "mrr@10": "MRR@10", "map": "MAP"}
+
+
+def render_table(result: Mapping[str, Any]) -> RenderableType:
+    """Draw an evaluation: what was measured, one row a system, and the gains over the anchor.
+
+    What was left out or cut off is said below it (`notes`).
+
+    Args:
+        result: What `evaluate_beir` returned, or its JSON read back.
+
+    Returns:
+        Something rich can print. It fits 80 columns; no value in it is shortened.
+
+    Example:
+        >>> from rich.console import Console
+        >>> Console().print(render_table(evaluate_beir("cranfield")))  # doctest: +SKIP
+
+    Source:
+        Figures as in information-retrieval papers: metrics to four decimals, the best of each column in bold.
+    """
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = result["rows"]
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("", no_wrap=True)
+    for title in (*_TITLES.values(), "bytes/doc", "encode", "score/query"):
+        table.add_column(title, justify="right", no_wrap=True)
+    best = {metric: max(row[metric] for row in rows) for metric in METRICS}
+    # The anchor alone needs the same forward pass, so every row has cost the same to encode.
+    encode_time = _encode_time(result["encode"])
+    for row in rows:
+        values = [Text(f"{row[name]:.4f}", style="bold" if row[name] == best[name] else "") for name in METRICS]
+        table.add_row(
+            row["name"],
+            *values,
+            f"{row['bytes_per_document']:,.0f}",
+            encode_time,
+            f"{row['score_ms_per_query']:.2f} ms",
+        )
+    gain = result["gain"]
+    lines = [_gain_line("hybrid", gain)]
+    if "late" in gain:
+        lines.append(_gain_line("late", gain["late"]))
+    return Group(
+        Text(_headline(result)),
+        Text(""),
+        table,
+        Text(""),
+        *(Text(line) for line in lines),
+        *(Text(f"note: {note}") for note in notes(result)),
+    )
+
+
+def notes(result: Mapping[str, Any]) -> list[str]:
+    """List what a reader of the figures should know: what the data lacked, what the model cut off.
+
+    Args:
+        result: What `evaluate_beir` returned, or its JSON read back.
+
+    Returns:
+        One sentence each, without a full stop; an empty list if there is nothing to tell.
+
+    Example:
+        >>> notes({"dataset": {"warnings": [], "n_documents": 1400}, "encode": {"truncated_documents": 311}})
+        ["311 of 1,400 documents cut at the model's maximum length"]
+    """
+    told = list(result["dataset"]["warnings"])
+    for kind in ("documents", "queries"):
+        if truncated := result["encode"].get(f"truncated_{kind}"):
+            told.append(f"{truncated:,} of {result['dataset'][f'n_{kind}']:,} {kind} cut at the model's maximum length")
+    return told
+
+
+def print_table(result: Mapping[str, Any]) -> None:
+    """Print `render_table` to stdout, in colour on a terminal only.
+
+    Args:
+        result: What `evaluate_beir` returned, or its JSON read back.
+
+    Example:
+        >>> print_table(evaluate_beir("cranfield"))  # doctest: +SKIP
+    """
+    from rich.console import Console
+
+    # Piped into a file there is no width to fit: lines stay whole.
+    Console(width=None if sys.stdout.isatty() else 200).print(render_table(result))
+
+
+def write_json(result: Mapping[str, Any], file: Path | None = None) -> None:
+    """Write the result as one indented JSON object.
+
+    Args:
+        result: What `evaluate_beir` returned.
+        file: Where to; its folder is made if need be. None writes to stdout.
+
+    Raises:
+        SmartError: The file cannot be written.
+
+    Example:
+        >>> write_json({"model": "minilm"})
+        {
+          "model": "minilm"
+        }
+    """
+    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
+    if file is None:
+        print(text)
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise SmartError(f"cannot write {file} ({error.strerror or error}): name another file") from error
+
+
+def _headline(result: Mapping[str, Any]) -> str:
+    """Say in one line what was measured with what."""
+    data = result["dataset"]
+    return (
+        f"{data['name']} ({data['split']}): {data['n_documents']:,} documents, {data['n_queries']:,} queries, "
+        f"{data['n_judgments']:,} judgments; model {result['model']}, preset {result['preset']}"
+    )
+
+
+def _encode_time(encode: Mapping[str, Any]) -> str:
+    """Phrase the time of encoding; a cached encoding has cost nothing now, and says so rather than 0 s."""
+    seconds = encode.get("seconds")
+    if encode.get("cached") or seconds is None:
+        return "cached"
+    return f"{seconds:.1f} s"
+
+
+def _gain_line(name: str, gain: Mapping[str, Any]) -> str:
+    """Phrase one comparison with the anchor."""
+    metric = _TITLES[gain.get("metric", "ndcg@10")]
+    relative = "" if gain["relative"] is None else f" ({gain['relative']:+.1%})"
+    p_value = "p < 0.0001" if gain["p_value"] < 0.0001 else f"p = {gain['p_value']:.4f}"
+    return (
+        f"{name} over anchor, {metric}: {gain['difference']:+.4f}{relative}, {p_value}, "
+        f"95 % interval {gain['ci_low']:+.4f} to {gain['ci_high']:+.4f}; "
+        f"{gain['wins']} wins, {gain['ties']} ties, {gain['losses']} losses"
+    )

@@ -1,0 +1,1 @@
+"""SmartIndex: a durable, compressed, filterable store of documents and its search."""

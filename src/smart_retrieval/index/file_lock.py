@@ -1,0 +1,59 @@
+"""An exclusive lock between processes and threads, held on a file; it ends with its holder, however that dies."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_try: Callable[[int], None]
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _try(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def file_lock(path: Path, timeout: float) -> Iterator[bool]:
+    """Hold the lock of a file, waiting up to ``timeout`` seconds for it.
+
+    Args:
+        path: The lock file; created when missing, never removed (removing it would split waiters into two camps).
+        timeout: Seconds to wait; 0 tries once.
+
+    Yields:
+        Whether the lock is held.
+
+    Example:
+        >>> import tempfile
+        >>> with file_lock(Path(tempfile.mkdtemp()) / "lock", 0) as held:
+        ...     held
+        True
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+    try:
+        yield _wait(descriptor, time.monotonic() + timeout)
+    finally:
+        os.close(descriptor)  # which lets go of the lock
+
+
+def _wait(descriptor: int, deadline: float) -> bool:
+    pause = 0.001
+    while True:
+        try:
+            _try(descriptor)
+            return True
+        except (BlockingIOError, PermissionError):
+            if time.monotonic() >= deadline:
+                return False
+        time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+        pause = min(pause * 1.5, 0.02)

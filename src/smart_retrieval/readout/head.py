@@ -1,0 +1,106 @@
+"""The token head: from a backbone's features to normalised token vectors and the mask of kept positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from sentence_transformers.base.modules import Module
+from torch import Tensor
+
+from ..errors import UnsupportedModelError
+from .config import Readout
+from .roles import TokenRole, kept_roles
+
+# Written by the backbone's preprocessing beside input_ids: one TokenRole a position, uint8 [B, T].
+ROLES_KEY = "token_roles"
+
+
+class TokenHead(Module):
+    """Reads token vectors out of hidden states; holds no weights.
+
+    Reads ``token_embeddings`` (or ``all_layer_embeddings``), ``attention_mask``, ``token_roles`` and
+    ``sentence_embedding``; writes ``token_vectors`` ``[B, T, Dt]``, each of unit length, and ``kept`` ``[B, T]`` bool.
+    An item with no kept position keeps one: its first attended position, where the pooled vector stands in (for
+    a backbone whose anchor has another width, the mean of its attended states).
+
+    Args:
+        readout: Layers, mix and token filter.
+        mark_roles: Finds the roles of features that carry none (``[B, T]`` uint8).
+    """
+
+    config_keys: list[str] = []  # noqa: RUF012 (as its base class declares it)
+
+    def __init__(self, readout: Readout, mark_roles: Callable[[dict[str, Any]], Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.readout = readout
+        self.mark_roles = mark_roles
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Add ``token_vectors`` and ``kept`` to the features."""
+        attended = features["attention_mask"].bool()
+        if ROLES_KEY not in features:
+            features[ROLES_KEY] = self.mark_roles(features)
+        kept = attended & self.kept_positions(features[ROLES_KEY])
+        states = self._states(features)
+        vectors = self._mix(states)
+        bare = attended.any(dim=1) & ~kept.any(dim=1)
+        if bool(bare.any()):
+            vectors, kept = self._let_the_anchor_stand_in(features, vectors, attended, kept, bare)
+        features["token_vectors"], features["kept"] = vectors, kept
+        return features
+
+    def kept_positions(self, roles: Tensor) -> Tensor:
+        """Which roles the filter keeps, as a mask of the shape of ``roles``."""
+        lookup = torch.zeros(len(TokenRole), dtype=torch.bool, device=roles.device)
+        lookup[[int(role) for role in kept_roles(self.readout.token_filter)]] = True
+        mask: Tensor = lookup[roles.long()]
+        return mask
+
+    def _states(self, features: dict[str, Any]) -> list[Tensor]:
+        if self.readout.reads_last_state_only:
+            return [features["token_embeddings"]]
+        if "all_layer_embeddings" not in features:
+            raise UnsupportedModelError(
+                f"found no intermediate hidden states, expected those of layers {list(self.readout.layers)}: "
+                "this backbone only gives its last one; use Readout(layers=(-1,))"
+            )
+        states = features["all_layer_embeddings"]
+        return [states[layer] for layer in self.readout.resolve_layers(len(states))]
+
+    def _mix(self, states: list[Tensor]) -> Tensor:
+        if len(states) == 1:
+            return _unit(states[0])
+        if self.readout.mix == "concat":
+            return torch.cat([_unit(state) for state in states], dim=-1) / len(states) ** 0.5
+        return _unit(torch.stack([_unit(state) for state in states]).sum(dim=0))
+
+    def _let_the_anchor_stand_in(
+        self, features: dict[str, Any], vectors: Tensor, attended: Tensor, kept: Tensor, bare: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        anchors = _unit(features["sentence_embedding"])
+        copies = vectors.shape[-1] // anchors.shape[-1]
+        if anchors.shape[-1] * copies == vectors.shape[-1] and copies:
+            stand_in = _unit(anchors.repeat(1, copies))
+        else:
+            weights = attended.unsqueeze(-1).to(vectors.dtype)
+            stand_in = _unit((vectors * weights).sum(dim=1))
+        rows = bare.nonzero().squeeze(1)
+        first = attended.int().argmax(dim=1)[rows]
+        vectors, kept = vectors.clone(), kept.clone()
+        vectors[rows, first] = stand_in[rows]
+        kept[rows, first] = True
+        return vectors, kept
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The readout, as saved in ``smart/config.json``."""
+        return self.readout.to_dict()
+
+    def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
+        """Nothing to save: :meth:`SmartModel.save_pretrained` writes the readout itself."""
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    # In float32 whatever the backbone's precision: a half-precision norm costs three digits of the cosine.
+    return torch.nn.functional.normalize(vectors.float(), dim=-1)

@@ -1,0 +1,123 @@
+"""Query-token weights from the collection's own documents."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..embeddings import SmartEmbeddings
+from ..errors import EmbeddingsError
+
+FORMAT = "smart-idf/1"
+
+
+class IdfWeights:
+    """Inverse document frequency of vocabulary ids: ``max(0, ln((N + 1) / (df + 0.5)))``.
+
+    A token that most documents contain says little about which one is meant. Kept with the collection: it is fitted on
+    documents, follows what is added and removed, and is saved beside them.
+
+    Args:
+        documents: N, documents counted.
+        frequencies: ``[vocabulary]`` int64; documents that contain each id. Ids beyond its end were never seen.
+
+    Example:
+        >>> docs = SmartEmbeddings([[1.0], [1.0]], [[1.0]] * 3, [0, 2, 3], token_ids=[7, 8, 7])
+        >>> IdfWeights.fit(docs).of([7, 8, 9]).round(3).tolist()
+        [0.182, 0.693, 1.792]
+    """
+
+    def __init__(self, documents: int = 0, frequencies: NDArray[Any] | None = None) -> None:
+        self.documents = documents
+        self.frequencies: NDArray[Any] = np.zeros(0, np.int64) if frequencies is None else frequencies.astype(np.int64)
+
+    @classmethod
+    def fit(cls, documents: SmartEmbeddings) -> IdfWeights:
+        """Count the documents of a collection."""
+        weights = cls()
+        weights.add(documents)
+        return weights
+
+    def add(self, documents: SmartEmbeddings) -> None:
+        """Count more documents."""
+        self._count(documents, 1)
+
+    def remove(self, documents: SmartEmbeddings) -> None:
+        """Take documents out of the count; they must be the ones that were added.
+
+        Raises:
+            EmbeddingsError: More documents would be removed than were counted.
+        """
+        self._count(documents, -1)
+
+    def _count(self, documents: SmartEmbeddings, sign: int) -> None:
+        ids = np.asarray(documents.token_ids, np.int64)
+        items = np.repeat(np.arange(len(documents)), documents.lengths)[ids >= 0]
+        ids = ids[ids >= 0]
+        size = max(len(self.frequencies), int(ids.max(initial=-1)) + 1)
+        # Each id once a document, whatever its number of occurrences there.
+        pairs = np.unique(items * max(size, 1) + ids)
+        counts = np.bincount(pairs % max(size, 1), minlength=size) * sign
+        counts[: len(self.frequencies)] += self.frequencies
+        total = self.documents + sign * len(documents)
+        if total < 0 or (counts < 0).any():
+            raise EmbeddingsError(
+                f"found {len(documents)} documents to take out of {self.documents} counted ones that do not hold "
+                "all their tokens, expected documents that were added before"
+            )
+        self.documents, self.frequencies = total, counts
+
+    def of(self, token_ids: Any) -> NDArray[Any]:
+        """Weights of vocabulary ids, float32 of the same shape; an id never seen gets the largest, -1 gets 1.
+
+        Positions without an id (-1) are those of images, video or an anchor standing in.
+        """
+        ids = np.asarray(token_ids, np.int64)
+        seen = np.zeros(ids.shape, np.int64)
+        known = (ids >= 0) & (ids < len(self.frequencies))
+        seen[known] = self.frequencies[ids[known]]
+        idf = np.maximum(0, np.log((self.documents + 1) / (seen + 0.5)))
+        result: NDArray[Any] = np.where(ids >= 0, idf, 1.0).astype(np.float32)
+        return result
+
+    def weights(self, queries: SmartEmbeddings) -> NDArray[Any]:
+        """Weights of the queries' tokens, ``[sum T_q]`` float32."""
+        return self.of(queries.token_ids)
+
+    def save(self, path: str | Path) -> Path:
+        """Write to a ``.safetensors`` file."""
+        from safetensors.numpy import save_file
+
+        target = Path(path)
+        partial = target.with_name(target.name + ".part")
+        save_file(
+            {"frequencies": self.frequencies, "documents": np.array([self.documents])}, partial, {"format": FORMAT}
+        )
+        os.replace(partial, target)
+        return target
+
+    @classmethod
+    def load(cls, path: str | Path) -> IdfWeights:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            EmbeddingsError: The file is missing, damaged or something else.
+        """
+        from safetensors import safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as file:
+                found = (file.metadata() or {}).get("format")
+                if found != FORMAT:
+                    raise EmbeddingsError(f"IDF table {str(path)!r}: found format {found!r}, expected {FORMAT!r}")
+                return cls(int(file.get_tensor("documents")[0]), file.get_tensor("frequencies"))
+        except EmbeddingsError:
+            raise
+        except Exception as error:  # whatever a damaged file provokes in the reader
+            raise EmbeddingsError(
+                f"IDF table {str(path)!r}: cannot be read ({type(error).__name__}: {error})"
+            ) from error
