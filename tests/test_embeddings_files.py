@@ -125,14 +125,15 @@ def test_a_failure_leaves_nothing_behind_and_the_earlier_one_whole(six, tmp_path
     assert same(SmartEmbeddings.load(tmp_path / "old"), six)
 
 
-def test_a_leftover_of_a_killed_process_is_in_nobodys_way(six, tmp_path):
+def test_a_folder_of_a_like_name_is_left_alone(six, tmp_path):
     (tmp_path / "emb.part").mkdir()
     (tmp_path / "emb.part" / "anchors.npy").write_bytes(b"half")
     with pytest.raises(EmbeddingsError, match="no such file"):
         SmartEmbeddings.load(tmp_path / "emb")
     six.save(tmp_path / "emb")
     assert same(SmartEmbeddings.load(tmp_path / "emb"), six)
-    assert not (tmp_path / "emb.part").exists()
+    assert (tmp_path / "emb.part" / "anchors.npy").read_bytes() == b"half"
+    assert {entry.name for entry in tmp_path.iterdir()} == {"emb", "emb.part"}
 
 
 def test_batches_that_do_not_fit_are_refused(six, tmp_path):

@@ -65,7 +65,6 @@ def test_the_limit_can_be_set(tiny):
     assert "1 of 2 queries" in messages[0]
 
 
-@pytest.mark.xfail(strict=True, reason="bug: token_count ignores the chat template, so the count misses its tokens")
 def test_cut_off_tokens_are_counted_behind_a_chat_template(smart):
     model = smart("chat")
     text = "sea " * 18
@@ -77,7 +76,6 @@ def test_cut_off_tokens_are_counted_behind_a_chat_template(smart):
 
 
 @pytest.mark.parametrize("max_length", [0, 1, -1, 5000])
-@pytest.mark.xfail(strict=True, reason="bug: max_length is not checked: a RuntimeError, or a misleading refusal")
 def test_a_limit_that_cannot_be_is_a_named_error_about_the_limit(max_length, tiny):
     # 5000 is beyond the model's 64 positions; 0 and 1 leave no room for the two special tokens.
     with pytest.raises(SmartError, match=r"max_length|length"):
@@ -140,7 +138,6 @@ def test_a_prompt_is_no_content(smart):
     assert encoded.report.empty == 1
 
 
-@pytest.mark.xfail(strict=True, reason="bug: the warning says the anchor stands in where prompt tokens were kept")
 def test_the_warning_does_not_claim_a_stand_in_where_the_prompt_was_kept(smart):
     _, messages = warned(smart("prompts").encode_query, ["", "sea"])
     assert "stands in" not in messages[0]

@@ -118,14 +118,12 @@ def test_a_file_that_says_what_this_version_does_not_know(config, change, messag
 
 
 @pytest.mark.parametrize("readout", [None, 3])
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="bug: Readout.from_dict: set(config) stands outside the try")
 def test_a_readout_that_is_no_object(config, readout):
     config.write_text(json.dumps({**json.loads(config.read_text()), "readout": readout}))
     with pytest.raises(ReadoutError):
         SmartModel(config.parent.parent, device="cpu")
 
 
-@pytest.mark.xfail(strict=True, reason="bug: a file without its readout silently means the dataclass's defaults")
 def test_a_file_without_a_readout(config):
     config.write_text('{"format": "smart-model/1"}')
     with pytest.raises(ReadoutError):

@@ -152,9 +152,6 @@ def test_an_empty_stream_leaves_nothing_behind(smart, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.xfail(
-    strict=True, raises=EmbeddingsError, reason="bug: with out=, an empty iterator is an EmbeddingsError"
-)
 def test_an_empty_stream_is_the_same_error_with_and_without_out(smart, tmp_path):
     with pytest.raises(EmptyInputError):
         smart("mean").encode_document(iter([]), out=tmp_path / "emb")

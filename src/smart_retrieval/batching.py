@@ -39,7 +39,7 @@ def estimated_tokens(text: str, max_length: int | None) -> int:
 
 
 def windows(texts: Iterable[str], max_length: int | None, limits: BatchLimits) -> Iterator[list[str]]:
-    """Cut a stream into consecutive windows within the limits; reads no further than the window it yields."""
+    """Cut a stream into consecutive windows within the limits; reads one text further than the window it yields."""
     window: list[str] = []
     tokens = 0
     for text in texts:

@@ -94,8 +94,8 @@ class SmartEmbeddings:
         # 3 is TokenRole.TEXT; the name is not imported, so that this file knows arrays only.
         self.roles: Integers = np.full(total, 3, np.uint8) if roles is None else np.asanyarray(roles, dtype=np.uint8)
         self.tokenizer = tokenizer
-        self.report = report if report is not None else EncodingReport(items=len(self.anchors))
         self._check()
+        self.report = report if report is not None else EncodingReport(items=len(self.anchors))
 
     def _check(self) -> None:
         if self.anchors.ndim != 2 or self.token_vectors.ndim != 2:
@@ -151,7 +151,7 @@ class SmartEmbeddings:
 
     def __getitem__(self, key: int | slice | Sequence[int] | Integers) -> SmartEmbeddings:
         """One item, a slice or chosen items, always as a batch; a slice of step 1 copies nothing."""
-        if isinstance(key, int | np.integer):
+        if isinstance(key, int | np.integer) and not isinstance(key, bool):
             index = int(key)
             if not -len(self) <= index < len(self):
                 raise IndexError(f"found index {index}, expected one below {len(self)}")
@@ -167,6 +167,8 @@ class SmartEmbeddings:
             if chosen.shape != (len(self),):
                 raise IndexError(f"found a mask of shape {chosen.shape}, expected ({len(self)},)")
             chosen = chosen.nonzero()[0]
+        if chosen.size and not np.issubdtype(chosen.dtype, np.integer):
+            raise IndexError(f"found indices of type {chosen.dtype}, expected whole numbers or a mask")
         chosen = chosen.astype(np.int64)
         if chosen.size and (chosen.min() < -len(self) or chosen.max() >= len(self)):
             raise IndexError(f"found an index beyond {len(self)} items")

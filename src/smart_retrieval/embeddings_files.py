@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal
@@ -77,7 +78,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, An
 class EmbeddingsWriter:
     """Appends batches to a folder; memory holds one batch at a time, whatever the number of items.
 
-    The arrays are written to a sibling ``<folder>.part`` and appear under their name when the writer closes, so a
+    The arrays are written to a hidden sibling folder and appear under their name when the writer closes, so a
     folder that exists is complete. An exception inside the ``with`` block removes the partial folder.
 
     Args:
@@ -89,13 +90,13 @@ class EmbeddingsWriter:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if self.path.exists() and not (self.path / MANIFEST).is_file() and not _is_empty_folder(self.path):
+        if self.path.exists() and not _holds_only_embeddings(self.path):
             raise EmbeddingsError(
                 f"embeddings {str(self.path)!r}: found a file or a folder of something else, expected a new path"
             )
-        self._part = self.path.with_name(self.path.name + ".part")
-        shutil.rmtree(self._part, ignore_errors=True)
-        self._part.mkdir(parents=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # A name of its own: two writers to one path do not mix, and nobody else's folder is touched.
+        self._part = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", suffix=".part", dir=self.path.parent))
         self._arrays: dict[str, _GrowingArray] = {}
         self._tokens = 0
         self.report = EncodingReport()
@@ -178,5 +179,7 @@ class _GrowingArray:
         self.file.close()
 
 
-def _is_empty_folder(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
+def _holds_only_embeddings(path: Path) -> bool:
+    """Whether nothing but an earlier encoding, or nothing at all, would be lost by replacing this folder."""
+    own = {MANIFEST, *(f"{name}.npy" for name in ARRAYS)}
+    return path.is_dir() and {entry.name for entry in path.iterdir()} <= own

@@ -111,8 +111,10 @@ class Encoder:
         model.eval()
         device = model.device
         features = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in features.items()}
-        ids, roles, attended = features["input_ids"], features[ROLES_KEY], features["attention_mask"].bool()
-        report = self._report(texts, attended.sum(dim=1).tolist(), prompt, roles)
+        # The roles are ours: a model that takes any keyword would be handed them.
+        roles = features.pop(ROLES_KEY)
+        ids, attended = features["input_ids"], features["attention_mask"].bool()
+        report = self._report(texts, attended.sum(dim=1).tolist(), prompt, task, roles)
         features = self.head({**model(features, task=task), ROLES_KEY: roles})
         kept = features["kept"]
         anchors = features["sentence_embedding"].float().cpu().numpy()
@@ -132,11 +134,13 @@ class Encoder:
             report=report,
         )
 
-    def _report(self, texts: list[str], lengths: list[int], prompt: str | None, roles: Tensor) -> EncodingReport:
+    def _report(
+        self, texts: list[str], lengths: list[int], prompt: str | None, task: str, roles: Tensor
+    ) -> EncodingReport:
         limit = self.backbone.max_length
         # Only a text that fills the limit can have been cut; only those are counted a second time.
         full = [text for text, length in zip(texts, lengths, strict=True) if limit is not None and length >= limit]
-        missing = [self.backbone.token_count(text, prompt=prompt) - (limit or 0) for text in full]
+        missing = [self.backbone.token_count(text, prompt=prompt, task=task) - (limit or 0) for text in full]
         empty = int((roles == int(TokenRole.TEXT)).any(dim=1).logical_not().sum())
         return EncodingReport(
             items=len(texts),

@@ -16,7 +16,7 @@ from .batching import BatchLimits
 from .embeddings import EncodingReport, SmartEmbeddings
 from .embeddings_files import EmbeddingsWriter
 from .encoding import Encoder
-from .errors import EmptyInputError, ReadoutError, SmartWarning
+from .errors import EmptyInputError, ReadoutError, SmartWarning, one_of
 from .progress import progress
 from .readout import Readout
 from .readout.head import TokenHead
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SMART_FOLDER = "smart"
 SMART_FORMAT = "smart-model/1"
+DTYPES = ("float32", "float16")
 
 
 class SmartModel:
@@ -80,11 +81,14 @@ class SmartModel:
         **kwargs: Any,
     ) -> None:
         get_preset(preset)  # an unknown one fails before the model loads
+        if dtype not in DTYPES:
+            raise ReadoutError(f"dtype: {one_of(dtype, DTYPES)}")
         self.backbone = SentenceTransformerBackbone(
             model_name_or_path, device=device, revision=revision, max_length=max_length, prompts=prompts, **kwargs
         )
-        self.preset = preset_for(preset, pooling=self.backbone.pooling, n_states=self.backbone.n_states)
-        self.readout = readout or _saved_readout(Path(self.backbone.source)) or self.preset.readout
+        chosen = preset_for(preset, pooling=self.backbone.pooling, n_states=self.backbone.n_states)
+        self.readout = readout or _saved_readout(Path(self.backbone.source)) or chosen.readout
+        self.preset = chosen.reading(self.readout)
         self.readout.resolve_layers(self.backbone.n_states)
         if not self.readout.reads_last_state_only:
             self.backbone.emit_hidden_states()
@@ -111,6 +115,7 @@ class SmartModel:
         clone = copy.copy(self)
         clone.__dict__.pop("encoder", None)
         clone.readout = readout
+        clone.preset = self.preset.reading(readout)
         clone._encoder = Encoder(self.backbone, TokenHead(readout, self.backbone.roles_without_prompt), self.dtype)
         return clone
 
@@ -124,7 +129,8 @@ class SmartModel:
     @property
     def token_dim(self) -> int:
         """Width of a token vector."""
-        return self.readout.width(self.backbone.hidden_size)
+        width = self.backbone.output_size if self.readout.reads_last_state_only else self.backbone.hidden_size
+        return self.readout.width(width)
 
     @property
     def max_length(self) -> int | None:
@@ -238,6 +244,8 @@ class SmartModel:
                 with EmbeddingsWriter(out) as writer:
                     for window in stream:
                         writer.append(window)
+                    if not writer.report.items:
+                        raise EmptyInputError(f"found no {task} to encode, expected at least one text")
                 embeddings = SmartEmbeddings.load(out, mmap=True)
                 embeddings.tokenizer = self.tokenizer
         self._warn(embeddings.report, noun)
@@ -253,7 +261,8 @@ class SmartModel:
             )
         if report.empty:
             warnings.warn(
-                f"{report.empty} of {report.items} {noun} have no content: their anchor stands in as their one token",
+                f"{report.empty} of {report.items} {noun} have no content: nothing but their anchor and the prompt "
+                "speaks for them",
                 SmartWarning,
                 stacklevel=4,
             )
@@ -334,7 +343,9 @@ def _saved_readout(folder: Path) -> Readout | None:
         raise ReadoutError(f"readout {str(file)!r}: found format {found!r}, expected {SMART_FORMAT!r}")
     if unknown := sorted(set(config) - {"format", "readout", "backbone"}):
         raise ReadoutError(f"readout {str(file)!r}: found unknown keys {unknown}; a newer version may have written it")
-    return Readout.from_dict(config.get("readout", {}))
+    if "readout" not in config:
+        raise ReadoutError(f"readout {str(file)!r}: found no key 'readout'; save the model again")
+    return Readout.from_dict(config["readout"])
 
 
 def _positive(batch_size: int) -> int:

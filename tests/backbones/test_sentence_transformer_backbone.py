@@ -18,7 +18,7 @@ S, TPL, P, X = TokenRole.SPECIAL, TokenRole.TEMPLATE, TokenRole.PROMPT, TokenRol
 
 
 def saved(folder, *modules):
-    SentenceTransformer(modules=list(modules), device="cpu").save_pretrained(str(folder))
+    SentenceTransformer(modules=list(modules), device="cpu").save_pretrained(str(folder), create_model_card=False)
     return folder
 
 
@@ -28,7 +28,7 @@ def saved(folder, *modules):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("static", r"StaticEmbedding.*no hidden state for each token.*CLIP-style, static"),
+        ("static", r"found StaticEmbedding.*expected a transformer: static word vectors"),
         ("clip", r"no hidden state for each token"),
         ("multi-vector", r"found a MultiVectorEncoder, expected a single-vector"),
     ],
@@ -66,7 +66,6 @@ def test_a_module_class_from_the_checkpoint_is_not_imported(tiny, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="bug: n_states asks a GloVe model for its config")
 def test_word_vectors_are_refused(tmp_path):
     from sentence_transformers.sentence_transformer.modules.tokenizer import WhitespaceTokenizer
 
@@ -76,7 +75,6 @@ def test_word_vectors_are_refused(tmp_path):
         SmartModel(saved(tmp_path / "st", glove, Pooling(8)), device="cpu")
 
 
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="bug: n_states asks a Router for its config")
 def test_a_router_is_refused_or_works(tmp_path):
     one = bert(tmp_path / "plain")
     router = Router.for_query_document(query_modules=[one, Pooling(HIDDEN)], document_modules=[one, Pooling(HIDDEN)])
@@ -88,7 +86,6 @@ def test_a_router_is_refused_or_works(tmp_path):
     assert len(model.encode_query(TEXTS)) == len(TEXTS)
 
 
-@pytest.mark.xfail(strict=True, reason="bug: token_dim is the transformer's width where a Dense on the tokens follows")
 def test_token_dim_is_the_width_handed_out(tmp_path):
     narrow = Dense(HIDDEN, 16, module_input_name="token_embeddings", module_output_name="token_embeddings")
     folder = saved(tmp_path / "st", bert(tmp_path / "plain"), narrow, Pooling(16))
@@ -202,7 +199,6 @@ def test_roles_without_prompt_agree_for_word_pieces(smart):
     assert torch.equal(backbone.roles_without_prompt(features), features["token_roles"])
 
 
-@pytest.mark.xfail(strict=True, reason="bug: probes in Latin letters are all [UNK] here, so text is taken for template")
 def test_a_vocabulary_without_latin_letters(tmp_path):
     from transformers import BertConfig, BertModel, BertTokenizerFast
 

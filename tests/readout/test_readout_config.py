@@ -81,7 +81,6 @@ def test_descriptions_that_cannot_be_are_refused(config):
         Readout.from_dict(config)
 
 
-@pytest.mark.xfail(strict=True, reason="bug: Readout.__post_init__ cuts a layer of 0.5 to 0 without a word")
 def test_a_layer_that_is_no_whole_number_is_refused():
     with pytest.raises(ReadoutError):
         Readout.from_dict({"layers": [0.5]})

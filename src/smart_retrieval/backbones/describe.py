@@ -51,6 +51,7 @@ def describe_model(name_or_path: str | Path, **kwargs: Any) -> dict[str, Any]:
         "pooling": backbone.pooling,
         "anchor_dim": backbone.anchor_dim,
         "hidden_size": backbone.hidden_size,
+        "token_dim": backbone.output_size,
         "hidden_states": backbone.n_states,
         "max_length": backbone.max_length,
         "special_tokens": sorted(backbone.tokenizer.convert_ids_to_tokens(sorted(backbone.special_ids))),
@@ -72,7 +73,7 @@ def _template_tokens(backbone: SentenceTransformerBackbone) -> list[str]:
 
 
 def _bytes(backbone: SentenceTransformerBackbone) -> dict[str, int]:
-    token = 4 * backbone.hidden_size
+    token = 4 * backbone.output_size
     sizes = {"anchor": 4 * backbone.anchor_dim, "token_vector": token, "document_of_100_tokens": 100 * token}
     if backbone.max_length is not None:
         sizes["longest_document"] = backbone.max_length * token
@@ -106,7 +107,7 @@ def _rows(description: dict[str, Any]) -> dict[str, Any]:
         "fingerprint": description["fingerprint"],
         "pooling": description["pooling"],
         "anchor": f"{description['anchor_dim']} dimensions",
-        "token vectors": f"{description['hidden_size']} dimensions",
+        "token vectors": f"{description['token_dim']} dimensions",
         "hidden states": f"{description['hidden_states']} (0 is the embedding output, -1 the last)",
         "longest input": f"{description['max_length'] or 'no limit'} tokens",
         "special tokens": " ".join(description["special_tokens"]),

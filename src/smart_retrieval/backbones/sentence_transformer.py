@@ -6,6 +6,7 @@ This is the one file that leans on Sentence Transformers' less public corners (f
 from __future__ import annotations
 
 import hashlib
+import itertools
 import sys
 from collections.abc import Sequence
 from functools import cached_property
@@ -16,13 +17,13 @@ import torch
 from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 from torch import Tensor
 
-from ..errors import ModelNotFoundError, SmartError, UnsupportedModelError
+from ..errors import ModelNotFoundError, ReadoutError, SmartError, UnsupportedModelError
 from ..readout.head import ROLES_KEY
 from ..readout.roles import TokenRole
 from .naming import hub_answers, resolve_model
 
-# Two texts of a pair share no first and no last token in any usual vocabulary; two pairs make an accident unlikely.
-_PROBES = (("alpha one", "zebra two"), ("quick 3", "mouse x"))
+# Words tried as probes before the vocabulary's own; common in most languages' vocabularies.
+_USUAL_WORDS = ("one", "two", "house", "water")
 
 
 class SentenceTransformerBackbone:
@@ -60,11 +61,11 @@ class SentenceTransformerBackbone:
         self.source = resolve_model(name_or_path)
         self.model = _load(self.source, self.name, device=device, revision=revision, prompts=prompts, **kwargs)
         self.revision = revision
-        if max_length is not None:
-            self.model.max_seq_length = max_length
         self._emits_hidden_states = False
         self._template_lengths: dict[tuple[str | None, str | None], tuple[int, int, int]] = {}
         self._check_token_states()
+        if max_length is not None:
+            self._limit(max_length)
 
     # -- what the model is -------------------------------------------------------------------------------------
 
@@ -87,8 +88,13 @@ class SentenceTransformerBackbone:
 
     @property
     def hidden_size(self) -> int:
-        """Dimensions of a hidden state."""
+        """Dimensions of a hidden state inside the transformer."""
         return int(self.transformer.get_embedding_dimension())
+
+    @property
+    def output_size(self) -> int:
+        """Dimensions of the last state; other than :attr:`hidden_size` where a module behind it projects tokens."""
+        return int(self._probe["token_embeddings"].shape[-1])
 
     @property
     def anchor_dim(self) -> int:
@@ -118,7 +124,10 @@ class SentenceTransformerBackbone:
     def special_ids(self) -> frozenset[int]:
         """Ids the token filter treats as special. ``[UNK]`` is not: it stands for a word of the text."""
         tokenizer = self.tokenizer
-        return frozenset(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+        # GPT-2's unknown token is its end token, too; as such it is special.
+        others = {tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.sep_token_id}
+        unknown = {tokenizer.unk_token_id} - others
+        return frozenset(tokenizer.all_special_ids) - unknown
 
     @cached_property
     def fingerprint(self) -> str:
@@ -243,14 +252,16 @@ class SentenceTransformerBackbone:
         tokens = self.tokenizer.convert_ids_to_tokens(features["input_ids"][0].tolist())
         return [(token, TokenRole(role)) for token, role in zip(tokens, features[ROLES_KEY][0].tolist(), strict=True)]
 
-    def token_count(self, text: str, *, prompt: str | None) -> int:
+    def token_count(self, text: str, *, prompt: str | None, task: str | None = None) -> int:
         """How many tokens a text would have if nothing were cut off."""
-        encoded = self.tokenizer((prompt or "") + text, truncation=False, verbose=False)
-        return len(encoded["input_ids"])
+        whole = {"text": {"truncation": False}}
+        features = self.model.preprocess([text], prompt=prompt, task=task, processing_kwargs=whole)
+        return int(features["input_ids"].shape[-1])
 
     def as_multi_vector_encoder(self, head: Any, packer: Any) -> MultiVectorEncoder:
         """The untouched modules with a token head and a packer behind them, as a stock multi-vector model."""
-        return MultiVectorEncoder(
+        return _RoleMarkingEncoder(
+            self,
             modules=[*self.model, head, packer],
             device=str(self.model.device),
             prompts=self.prompts,
@@ -260,9 +271,10 @@ class SentenceTransformerBackbone:
     # -- inside ------------------------------------------------------------------------------------------------
 
     def _shared(self, prompt: str | None, task: str | None) -> tuple[int, int]:
-        """The shortest common prefix and suffix over the probe pairs, in tokens."""
+        """The shortest common prefix and suffix over pairs of probes, in tokens."""
         fronts, backs = [], []
-        for left, right in _PROBES:
+        words = self._probe_words
+        for left, right in itertools.pairwise(words):
             a, b = (
                 self.model.preprocess([text], prompt=prompt, task=task)["input_ids"][0].tolist()
                 for text in (left, right)
@@ -272,6 +284,25 @@ class SentenceTransformerBackbone:
         return min(fronts), min(backs)
 
     @cached_property
+    def _probe_words(self) -> list[str]:
+        """Words the tokenizer knows whole, no two sharing a token: what their renderings share is no text."""
+        tokenizer = self.tokenizer
+        vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+        step = max(1, len(vocabulary) // 2000)
+        words: list[str] = []
+        taken: set[int] = set()
+        for word in (*_USUAL_WORDS, *(token for token, _ in vocabulary[::step])):
+            plain = tokenizer.convert_tokens_to_string([word]).strip() if word not in _USUAL_WORDS else word
+            ids = tokenizer(plain, add_special_tokens=False, verbose=False)["input_ids"]
+            known = ids and not taken.intersection(ids) and not set(tokenizer.all_special_ids).intersection(ids)
+            if plain.isalnum() and known:
+                words.append(plain)
+                taken.update(ids)
+            if len(words) == 4:
+                break
+        return words
+
+    @cached_property
     def _probe(self) -> dict[str, Any]:
         features = self.model.preprocess(["probe"], task="document")
         features = {k: v.to(self.model.device) if isinstance(v, Tensor) else v for k, v in features.items()}
@@ -279,7 +310,23 @@ class SentenceTransformerBackbone:
         with torch.inference_mode():
             return {k: v for k, v in self.model(features, task="document").items() if isinstance(v, Tensor)}
 
+    def _limit(self, max_length: int) -> None:
+        room = max_length - int(self.model.preprocess([""], task="document")["input_ids"].shape[-1])
+        config = getattr(self.transformer, "config", None)
+        positions = getattr(config.get_text_config(), "max_position_embeddings", None) if config is not None else None
+        if room < 1 or (positions is not None and max_length > positions):
+            raise ReadoutError(
+                f"max_length: found {max_length}, expected at least one token more than the {max_length - room} that "
+                f"stand around every text, and at most the model's {positions or 'unlimited'} positions"
+            )
+        self.model.max_seq_length = max_length
+
     def _check_token_states(self) -> None:
+        if not hasattr(getattr(self.transformer, "config", None), "get_text_config"):
+            raise UnsupportedModelError(
+                f"model {self.name!r}: found {type(self.transformer).__name__} as its first module, expected a "
+                "transformer: static word vectors and routers have no contextual states for each token"
+            )
         try:
             probe = self._probe
         except SmartError:
@@ -299,6 +346,21 @@ class SentenceTransformerBackbone:
             )
         if "sentence_embedding" not in probe:
             raise UnsupportedModelError(f"model {self.name!r}: found no pooled embedding, which SMART anchors on")
+
+
+class _RoleMarkingEncoder(MultiVectorEncoder):
+    """A stock encoder that marks roles while it still knows the prompt; features carry only its (inexact) length."""
+
+    def __init__(self, backbone: SentenceTransformerBackbone, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # In a list, so that torch does not take the backbone for a submodule.
+        self._backbone = [backbone]
+
+    def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
+        features: dict[str, Any] = super().preprocess(inputs, prompt=prompt, **kwargs)
+        if "input_ids" in features:
+            features[ROLES_KEY] = self._backbone[0].roles(features, prompt=prompt, task=kwargs.get("task"))
+        return features
 
 
 def _common(a: list[int], b: list[int]) -> int:

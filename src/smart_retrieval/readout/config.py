@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -37,7 +38,10 @@ class Readout:
     token_filter: str = "paper"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(int(layer) for layer in self.layers))
+        try:
+            object.__setattr__(self, "layers", tuple(operator.index(layer) for layer in self.layers))
+        except TypeError:
+            raise ReadoutError(f"readout layers: found {self.layers!r}, expected whole numbers such as (-1,)") from None
         if not self.layers:
             raise ReadoutError("layers: found none, expected at least one such as -1, the last hidden state")
         if len(set(self.layers)) != len(self.layers):
@@ -86,6 +90,8 @@ class Readout:
         Raises:
             ReadoutError: A key is unknown or a value unusable.
         """
+        if not isinstance(config, Mapping):
+            raise ReadoutError(f"readout: found {config!r}, expected an object with layers, mix and token_filter")
         names = {field.name for field in fields(cls)}
         if unknown := sorted(set(config) - names):
             raise ReadoutError(f"readout: found unknown keys {unknown}, expected some of {sorted(names)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -47,7 +48,8 @@ class TokenHead(Module):
         vectors = self._mix(states)
         bare = attended.any(dim=1) & ~kept.any(dim=1)
         if bool(bare.any()):
-            vectors, kept = self._let_the_anchor_stand_in(features, vectors, attended, kept, bare)
+            state_dim = states[0].shape[-1]
+            vectors, kept = self._let_the_anchor_stand_in(features, vectors, attended, kept, bare, state_dim)
         features["token_vectors"], features["kept"] = vectors, kept
         return features
 
@@ -73,16 +75,16 @@ class TokenHead(Module):
         if len(states) == 1:
             return _unit(states[0])
         if self.readout.mix == "concat":
-            return torch.cat([_unit(state) for state in states], dim=-1) / len(states) ** 0.5
+            return torch.cat([_unit(state) for state in states], dim=-1) / math.sqrt(len(states))
         return _unit(torch.stack([_unit(state) for state in states]).sum(dim=0))
 
     def _let_the_anchor_stand_in(
-        self, features: dict[str, Any], vectors: Tensor, attended: Tensor, kept: Tensor, bare: Tensor
+        self, features: dict[str, Any], vectors: Tensor, attended: Tensor, kept: Tensor, bare: Tensor, state_dim: int
     ) -> tuple[Tensor, Tensor]:
         anchors = _unit(features["sentence_embedding"])
-        copies = vectors.shape[-1] // anchors.shape[-1]
-        if anchors.shape[-1] * copies == vectors.shape[-1] and copies:
-            stand_in = _unit(anchors.repeat(1, copies))
+        # Of the states' width it lies in their space; a projected anchor does not, whatever its width.
+        if anchors.shape[-1] == state_dim:
+            stand_in = _unit(anchors.repeat(1, vectors.shape[-1] // state_dim))
         else:
             weights = attended.unsqueeze(-1).to(vectors.dtype)
             stand_in = _unit((vectors * weights).sum(dim=1))

@@ -79,7 +79,7 @@ def late_scores(
         for d in document_blocks(documents.offsets, rows):
             best = above_floor(best_similarities(block, documents[d]), floor)
             # -inf times a weight of 0 would be NaN; such a token has no say anyway.
-            weighted = np.where(share[:, None] > 0, best * share[:, None], np.float32(0))
+            weighted = np.multiply(best, share[:, None], out=np.zeros_like(best), where=share[:, None] > 0)
             if filled.any():
                 sums = np.add.reduceat(weighted, starts[:-1][filled], axis=0)
                 scores[np.arange(q.start, q.stop)[filled][:, None], np.arange(d.start, d.stop)] = sums
@@ -114,8 +114,8 @@ def above_floor(similarities: Floats, floor: float | None) -> Floats:
     """
     if floor is None:
         return similarities
-    if not floor < 1:
-        raise ScoringError(f"floor: found {floor}, expected a number below 1")
+    if not -np.inf < floor < 1:
+        raise ScoringError(f"floor: found {floor}, expected a finite number below 1")
     lifted: Floats = np.maximum(0, (similarities - np.float32(floor)) / np.float32(1 - floor))
     lifted[np.isneginf(similarities)] = -np.inf
     return lifted
@@ -132,7 +132,12 @@ def token_shares(queries: SmartEmbeddings, weights: QueryWeights) -> Floats:
         values = np.ones(total, np.float64)
     else:
         given = weights.weights(queries) if hasattr(weights, "weights") else weights
-        values = np.asarray(given, np.float64)
+        try:
+            values = np.asarray(given, np.float64)
+        except (TypeError, ValueError) as error:
+            raise ScoringError(
+                f"found weights {str(given)[:40]!r}, expected numbers, or an object such as IdfWeights.fit(documents)"
+            ) from error
     if values.shape != (total,):
         raise ScoringError(f"found weights of shape {values.shape}, expected ({total},): one for each query token")
     if not np.isfinite(values).all() or (values < 0).any():

@@ -37,8 +37,13 @@ class Preset:
     def __post_init__(self) -> None:
         if self.weights not in TOKEN_WEIGHTS:
             raise ScoringError(f"token weights: {one_of(self.weights, TOKEN_WEIGHTS)}")
-        if self.floor is not None and not self.floor < 1:
-            raise ScoringError(f"floor: found {self.floor}, expected a number below 1")
+        if self.floor is not None and not float("-inf") < self.floor < 1:
+            raise ScoringError(f"floor: found {self.floor}, expected a finite number below 1")
+
+    def reading(self, readout: Readout) -> Preset:
+        """The same preset over another readout; a floor chosen for certain layers is dropped with them."""
+        own = (readout.layers, readout.mix) == (self.readout.layers, self.readout.mix)
+        return replace(self, readout=readout, floor=self.floor if own else None)
 
     def scoring(self) -> dict[str, Any]:
         """The scoring half, JSON-able."""

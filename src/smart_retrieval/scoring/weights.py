@@ -93,6 +93,7 @@ class IdfWeights:
         from safetensors.numpy import save_file
 
         target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(target.name + ".part")
         save_file(
             {"frequencies": self.frequencies, "documents": np.array([self.documents])}, partial, {"format": FORMAT}

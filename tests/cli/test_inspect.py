@@ -1,0 +1,49 @@
+"""``smart inspect`` on tiny checkpoints."""
+
+import json
+
+from typer.testing import CliRunner
+
+from smart_retrieval.cli.main import app
+
+
+def inspect(*arguments):
+    return CliRunner().invoke(app, ["inspect", *map(str, arguments)])
+
+
+def test_json_has_what_the_issue_of_a_model_needs(tiny):
+    result = inspect(tiny("prompts"), "--json")
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert found["smart"]["applies"] is True
+    assert found["pooling"] == "mean"
+    assert (found["anchor_dim"], found["token_dim"]) == (32, 32)
+    assert found["hidden_states"] >= 3
+    assert found["max_length"]
+    assert "[CLS]" in found["special_tokens"]
+    assert found["prompts"] == {"query": "query: ", "document": "passage: "}
+    roles = [entry["role"] for entry in found["rendered"]["query"]]
+    assert roles[0] == roles[-1] == "special"
+    assert "prompt" in roles
+    assert "text" in roles
+    assert found["bytes"]["anchor"] == 4 * 32
+    assert found["bytes"]["longest_document"] == found["max_length"] * 4 * 32
+
+
+def test_the_table_shows_the_rendered_prompt(tiny):
+    result = inspect(tiny("prompts"))
+    assert result.exit_code == 0
+    assert "query(prompt)" in result.stdout
+    assert "yes: every token" in " ".join(result.stdout.split())
+
+
+def test_a_chat_template_is_told_from_the_text(tiny):
+    found = json.loads(inspect(tiny("chat"), "--json").stdout)
+    assert found["template_tokens"]
+
+
+def test_a_model_without_token_states_is_described_and_fails(tiny):
+    result = inspect(tiny("static"))
+    assert result.exit_code == 1
+    assert "no: " in result.stdout
+    assert "StaticEmbedding" in result.stdout

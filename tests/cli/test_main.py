@@ -1,0 +1,75 @@
+"""The root command: help, errors in one line, exit statuses, streams."""
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from smart_retrieval import __version__
+from smart_retrieval.cli.main import app
+
+RUN = [sys.executable, "-c", "from smart_retrieval.cli.main import main; main()"]
+
+
+def smart(*arguments, code=""):
+    command = [sys.executable, "-c", f"{code}\nfrom smart_retrieval.cli.main import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_help_names_every_command_and_loads_nothing_heavy():
+    watch = (
+        "import atexit, sys\n"
+        "heavy = {'torch', 'numpy', 'transformers', 'sentence_transformers', 'rich'}\n"
+        "atexit.register(lambda: print('LOADED', sorted(heavy & set(sys.modules))))"
+    )
+    done = smart("--help", code=watch)
+    assert done.returncode == 0
+    for command in ("eval", "inspect", "demo"):
+        assert command in done.stdout
+    assert "LOADED []" in done.stdout
+
+
+@pytest.mark.parametrize("command", [[], ["eval"], ["eval", "beir"], ["inspect"], ["demo"]])
+def test_every_command_has_help(command):
+    result = CliRunner().invoke(app, [*command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.stdout
+
+
+def test_version():
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"smart-retrieval {__version__}\n"
+
+
+def test_a_named_error_is_one_line_and_status_1(tmp_path):
+    done = smart("inspect", str(tmp_path / "nowhere"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("smart: error: model ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("wrong", [["inspct"], ["eval", "beir"], ["inspect", "--no-such-option"]])
+def test_wrong_usage_is_status_2(wrong):
+    done = smart(*wrong)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Usage" in done.stderr
+
+
+def test_warnings_stay_off_a_pipe():
+    code = "import warnings, smart_retrieval.cli.inspect as i\nfrom smart_retrieval.errors import SmartWarning\n"
+    code += "import typer, smart_retrieval.backbones.describe as d\n"
+    code += "def fake(model, **k):\n    warnings.warn('counted', SmartWarning)\n"
+    code += "    return {'model': model, 'smart': {'applies': False, 'reason': 'none'}}\nd.describe_model = fake\n"
+    done = smart("inspect", "x", code=code)
+    assert done.stderr == ""
+    assert "SMART applies" in done.stdout
+    assert done.returncode == 1, "a model SMART does not apply to is no success"
+
+
+def test_a_reader_that_leaves_early_is_no_traceback():
+    command = [*RUN, "inspect", "--help"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    _, errors = process.communicate()
+    assert "Traceback" not in errors

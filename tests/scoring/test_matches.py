@@ -1,0 +1,39 @@
+"""Taking a late score apart: the parts add up, and each points at the best document token."""
+
+import numpy as np
+import pytest
+from fixtures.ragged import ragged
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smart_retrieval import SmartEmbeddings, late_scores
+from smart_retrieval.errors import ScoringError
+from smart_retrieval.scoring.matches import token_matches
+
+
+@given(st.integers(1, 6), st.integers(1, 9), st.integers(0, 99), st.sampled_from([None, -0.2, 0.3]), st.booleans())
+def test_contributions_add_up_to_the_late_score(query_tokens, document_tokens, seed, floor, weighted):
+    query, document = ragged([query_tokens], seed=seed), ragged([document_tokens], seed=seed + 1)
+    weights = np.random.default_rng(seed).random(query_tokens) + 0.1 if weighted else None
+    matches = token_matches(query, document, weights, floor)
+    late = late_scores(query, document, weights=weights, floor=floor)[0, 0]
+    assert sum(match.contribution for match in matches) == pytest.approx(float(late), abs=1e-5)
+    assert sum(match.share for match in matches) == pytest.approx(1, abs=1e-5)
+    similarities = query.token_vectors @ document.token_vectors.T
+    for row, match in enumerate(matches):
+        assert match.query_index == row
+        assert match.document_index == similarities[row].argmax()
+        assert match.similarity == pytest.approx(float(similarities[row].max()), abs=1e-5)
+
+
+def test_the_first_of_equal_tokens_is_named():
+    query = SmartEmbeddings([[1.0]], [[1.0]], [0, 1])
+    document = SmartEmbeddings([[1.0]], [[0.5], [1.0], [1.0]], [0, 3])
+    assert token_matches(query, document)[0].document_index == 1
+
+
+def test_what_cannot_be_taken_apart():
+    one, two = ragged([2]), ragged([2, 2])
+    for query, document in ((two, one), (one, two), (one, ragged([0])), (one, ragged([2], token_dim=9))):
+        with pytest.raises(ScoringError):
+            token_matches(query, document)
