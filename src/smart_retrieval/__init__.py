@@ -20,6 +20,7 @@ _HOMES = {
     "anchor_scores": "scoring",
     "hybrid_scores": "scoring",
     "late_scores": "scoring",
+    "SmartIndex": "index.smart_index",
     "SmartError": "errors",
 }
 
@@ -28,6 +29,7 @@ __all__ = ["__version__", *_HOMES]
 if TYPE_CHECKING:
     from .embeddings import SmartEmbeddings as SmartEmbeddings
     from .errors import SmartError as SmartError
+    from .index.smart_index import SmartIndex as SmartIndex
     from .model import SmartModel as SmartModel
     from .readout import Readout as Readout
     from .scoring import IdfWeights as IdfWeights

@@ -94,11 +94,9 @@ class Connections:
             handle.connection.execute("PRAGMA wal_autocheckpoint = 0")
             handle.connection.execute("PRAGMA journal_size_limit = 0")
             return handle
-        handle = Handle(connect(f"{uri}?mode=ro", self.timeout), None)
         try:
-            handle.connection.execute("PRAGMA user_version").fetchone()
+            return Handle(connect(f"{uri}?mode=ro", self.timeout), None)
         except sqlite3.OperationalError as error:
-            handle.close()
             # A folder that cannot be written to has no room for WAL's shared memory. Without a WAL the file holds
             # everything and is read without locks; its stamp is compared before every transaction instead.
             if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
@@ -106,8 +104,7 @@ class Connections:
             stamp = self._stamp()
             if stamp[-1]:
                 raise
-            handle = Handle(connect(f"{uri}?mode=ro&immutable=1", self.timeout), stamp)
-        return handle
+            return Handle(connect(f"{uri}?mode=ro&immutable=1", self.timeout), stamp)
 
     def _stamp(self) -> tuple[int, ...]:
         found = os.stat(self.file)
@@ -177,6 +174,10 @@ class Connections:
         handle.state.number += 1
         return handle
 
+    def in_transaction(self) -> bool:
+        """Whether this thread is inside :meth:`reading` or :meth:`writing`."""
+        return bool(self._handle().depth)
+
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
         # What was committed stays in the WAL if this fails, and the next commit tries again.
         with suppress(OSError, sqlite3.Error):
@@ -197,8 +198,8 @@ class Connections:
 
     def _busy(self) -> str:
         return (
-            f"index {str(self.file.parent)!r}: another process is writing and did not finish within {self.timeout:g} s; "
-            "try again, or open with a longer timeout"
+            f"index {str(self.file.parent)!r}: another process is writing and did not finish within "
+            f"{self.timeout:g} s; try again, or open with a longer timeout"
         )
 
 
@@ -222,10 +223,16 @@ def connect(uri: str, timeout: float) -> sqlite3.Connection:
     """A connection with explicit transactions and the settings of this index."""
     # The thread check is off only so that close() may close other threads' connections.
     connection = sqlite3.connect(uri, timeout=timeout, isolation_level=None, check_same_thread=False, uri=True)
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    connection.execute("PRAGMA temp_store = MEMORY")
+    try:
+        connection.execute("PRAGMA user_version").fetchone()  # which opens the file, if it can be opened
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = FAST")  # Debian's default would write every freed page once more
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        connection.execute("PRAGMA temp_store = MEMORY")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -258,7 +265,9 @@ def translated(file: Path) -> Iterator[None]:
                 f"{where}: the database is damaged ({error}); run verify, then restore a copy or index again"
             ) from error
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-            raise SmartError(f"{where}: cannot be opened or written ({error}); check the folder's permissions") from error
+            raise SmartError(
+                f"{where}: cannot be opened or written ({error}); check the folder's permissions"
+            ) from error
         raise
     except OSError as error:
         if error.errno in (28, 122):  # ENOSPC, EDQUOT

@@ -29,13 +29,17 @@ class FileRegistry:
         """Note a file as whole, in place of any earlier entry of its path."""
         values = (entry.path, entry.size, entry.mtime_ns, entry.sha256)
         with self._store.transaction() as handle:
-            handle.connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", (*values, checksum(*values)))
+            handle.connection.execute(
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", (*values, checksum(*values))
+            )
             handle.dirty = True
 
     def get(self, path: str) -> FileEntry | None:
         """The entry of a path."""
         with self._store.reading() as connection:
-            row = connection.execute("SELECT path, size, mtime_ns, sha256 FROM files WHERE path = ?", (path,)).fetchone()
+            row = connection.execute(
+                "SELECT path, size, mtime_ns, sha256 FROM files WHERE path = ?", (path,)
+            ).fetchone()
         return None if row is None else FileEntry(*row)
 
     def all(self) -> dict[str, FileEntry]:

@@ -7,7 +7,6 @@ is what BM25 baselines usually do. Languages written without spaces become one t
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -20,8 +19,9 @@ from ..errors import SmartError
 
 TOKENIZER = "porter unicode61 remove_diacritics 2"
 MAX_TERMS = 512
-# What unicode61 keeps together: letters and numbers, with combining accents inside.
-_WORD = re.compile(r"[^\W_]+(?:[̀-ͯ]+[^\W_]*)*")
+# Punctuation, blanks, symbols and controls part words. Everything else is left to FTS5, whose table of characters is of
+# another Unicode version than Python's: what it parts further becomes a phrase, what it does not stays whole.
+_PARTING = ("P", "Z", "S")
 
 
 def create(connection: sqlite3.Connection) -> None:
@@ -64,8 +64,14 @@ def match_query(text: str) -> str:
         >>> match_query('rotate the logs" OR NEAR(')
         '"rotate" OR "the" OR "logs" OR "or" OR "near"'
     """
-    words = _WORD.findall(unicodedata.normalize("NFC", text).lower())
+    normal = unicodedata.normalize("NFC", text).lower()
+    words = "".join(" " if _parts_words(character) else character for character in normal).split()
     return " OR ".join(f'"{word}"' for word in list(dict.fromkeys(words))[:MAX_TERMS])
+
+
+def _parts_words(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category[0] in _PARTING or category in ("Cc", "Cs")
 
 
 def bm25_scores(

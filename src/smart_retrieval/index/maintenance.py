@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from .store import Store
 
+KEPT_COMMITS = 1000  # derived files of any of these can still be caught up instead of written anew
 Encode: TypeAlias = Callable[[Vectors], tuple[NDArray[Any], NDArray[Any]]]
 
 
@@ -54,10 +55,7 @@ def recode(
             handle.connection.execute("DROP TABLE IF EXISTS codes_next")
             handle.connection.execute(codes_table("codes_next"))
         last, done = 0, 0
-        while True:
-            vectors = store.read_after(last, batch)
-            if not len(vectors.rowids):
-                break
+        while len((vectors := store.read_after(last, batch)).rowids):
             rows = _encoded(store, vectors, encode, code_width)
             with store.transaction() as handle:
                 _insert(handle.connection, rows)
@@ -119,15 +117,17 @@ def write_codec(connection: Connection, generation: int, codec: bytes) -> None:
 
 
 def compact(store: Store) -> None:
-    """Give deleted rows' space back, forget the log of deletes, and merge the full-text index.
+    """Give deleted rows' space back, forget the older part of the log of deletes, and merge the full-text index.
 
-    Needs as much free disk as the index is large, for a moment. The derived files are rebuilt at the next opening.
+    Needs as much free disk as the index is large, for a moment.
     """
     with _one_at_a_time(store):
         with store.transaction() as handle:
             handle.connection.execute("DROP TABLE IF EXISTS codes_next")
-            handle.connection.execute("DELETE FROM tombstones")
-            handle.connection.execute("DELETE FROM commits")
+            if handle.state is not None:
+                oldest = handle.state.number - KEPT_COMMITS
+                handle.connection.execute("DELETE FROM tombstones WHERE deleted <= ?", (oldest,))
+                handle.connection.execute("DELETE FROM commits WHERE number < ?", (oldest,))
             handle.dirty = True
             if store.manifest.lexical:
                 handle.connection.execute("INSERT INTO lexical (lexical) VALUES ('optimize')")

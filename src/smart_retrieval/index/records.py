@@ -101,7 +101,7 @@ class Added:
 
 
 class RawText(bytes):
-    """TEXT as its bytes. As a connection's ``text_factory`` it keeps damaged UTF-8 readable and TEXT apart from BLOB."""
+    """TEXT as bytes. As a connection's ``text_factory`` it keeps damaged UTF-8 readable, and TEXT apart from BLOB."""
 
 
 def checksum(*values: Any) -> int:
@@ -213,7 +213,13 @@ class Row:
 
     def vector_values(self, rowid: int) -> tuple[Any, ...]:
         """Values of the ``vectors`` row."""
-        return rowid, self.n_ids, self.anchor, self.ids, blob_checksum(rowid, self.id, self.n_ids, self.anchor, self.ids)
+        return (
+            rowid,
+            self.n_ids,
+            self.anchor,
+            self.ids,
+            blob_checksum(rowid, self.id, self.n_ids, self.anchor, self.ids),
+        )
 
     def code_values(self, rowid: int) -> tuple[Any, ...]:
         """Values of the ``codes`` row."""

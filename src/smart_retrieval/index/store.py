@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..errors import IndexDamagedError, IndexFormatError, IndexMismatchError, SmartError, UnknownIdError, one_of
-from . import lexical, maintenance, reading, writing
-from .connections import Connections, Handle, connect, translated
+from ..errors import IndexDamagedError, IndexMismatchError, SmartError, UnknownIdError, one_of
+from . import folder, lexical, maintenance, reading, writing
+from .connections import Connections, Handle
 from .file_registry import FileRegistry
 from .manifest import Manifest
 from .records import Added, Array, Document, Record, Vectors, checksum, pack
-from .schema import APPLICATION_ID, FORMAT_VERSION, PAGE_SIZE, TABLES, State, codes_table
+from .schema import State
 from .verify import VerifyReport, verify, verify_lexical
 from .where_sql import compile_where
-
-FILE = "index.sqlite"
 
 
 class Store:
@@ -65,27 +60,8 @@ class Store:
             IndexFormatError: There is an index already.
             IndexFullError: The disk is full.
         """
-        folder = Path(path)
-        target = folder / FILE
-        taken = IndexFormatError(f"found an index at {str(folder)!r} already; open it, or remove the folder first")
-        if target.exists():
-            raise taken
-        partial = folder / f"{FILE}.new-{os.getpid()}"
-        with translated(target):
-            folder.mkdir(parents=True, exist_ok=True)
-            try:
-                _build(partial, manifest, codec)
-                try:
-                    os.link(partial, target)  # unlike a rename, it fails if somebody else was faster
-                except FileExistsError:
-                    raise taken from None
-                except OSError:
-                    os.replace(partial, target)  # a file system without hard links
-                sync_folder(folder)
-            finally:
-                for leftover in folder.glob(partial.name + "*"):
-                    leftover.unlink(missing_ok=True)
-        return cls.open(folder, "w", timeout=timeout)
+        folder.create(Path(path), manifest, codec)
+        return cls.open(path, "w", timeout=timeout)
 
     @classmethod
     def open(cls, path: str | Path, mode: Literal["r", "w"] = "r", *, timeout: float = 30.0) -> Store:
@@ -101,14 +77,9 @@ class Store:
         """
         if mode not in ("r", "w"):
             raise SmartError(f"mode: {one_of(mode, ('r', 'w'))}")
-        folder = Path(path)
-        file = folder / FILE
-        if not file.is_file():
-            raise IndexFormatError(f"found no index at {str(folder)!r} (no {FILE} there); check the path, or create one")
-        connections = Connections(file, writable=mode == "w", timeout=timeout)
+        connections = folder.connections(Path(path), writable=mode == "w", timeout=timeout)
         try:
-            _check_format(connections)
-            return cls(folder, connections)
+            return cls(Path(path), connections)
         except BaseException:
             connections.close()
             raise
@@ -282,7 +253,9 @@ class Store:
             SmartError: The index was made without a full-text index.
         """
         if not self.manifest.lexical:
-            raise SmartError(f"index {str(self.path)!r}: it was created with lexical=False; index again to search words")
+            raise SmartError(
+                f"index {str(self.path)!r}: it was created with lexical=False; index again to search words"
+            )
         with self.reading() as connection:
             return lexical.bm25_scores(connection, query_text, limit, rowids)
 
@@ -382,84 +355,4 @@ class Store:
 
     def info(self) -> dict[str, Any]:
         """Counts, sizes in bytes and settings, without reading any document."""
-        with self.reading() as connection:
-            state = State.read(connection)
-            files = connection.execute("SELECT count(*) FROM files").fetchone()[0]
-            free = connection.execute("PRAGMA freelist_count").fetchone()[0]
-            page = connection.execute("PRAGMA page_size").fetchone()[0]
-            manifest = Manifest.read(connection)
-
-        def size(name: str) -> int:
-            with suppress(OSError):
-                return (self.path / name).stat().st_size
-            return 0
-
-        derived = self.path / "derived"
-        return {
-            "path": str(self.path),
-            "format": FORMAT_VERSION,
-            "uuid": manifest.uuid,
-            "documents": state.documents,
-            "tokens": state.tokens,
-            "files": files,
-            "commit": state.number,
-            "codec": manifest.codec,
-            "codec_generation": state.generation,
-            "code_width": manifest.code_width,
-            "anchor_dim": manifest.anchor_dim,
-            "model": dict(manifest.model),
-            "lexical": manifest.lexical,
-            "created": manifest.created,
-            "updated": state.updated,
-            "bytes": {
-                "database": size(FILE),
-                "wal": size(f"{FILE}-wal"),
-                "free": free * page,
-                "derived": sum(file.stat().st_size for file in derived.iterdir()) if derived.is_dir() else 0,
-                "disk_free": shutil.disk_usage(self.path).free,
-            },
-        }
-
-
-def _build(file: Path, manifest: Manifest, codec: bytes) -> None:
-    with closing(connect(file.absolute().as_uri(), 5.0)) as connection:
-        connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
-        for statement in TABLES.split(";")[:-1]:
-            connection.execute(statement)
-        connection.execute(codes_table("codes"))
-        if manifest.lexical:
-            lexical.create(connection)
-        manifest.write(connection)
-        state = State()
-        maintenance.write_codec(connection, state.generation, codec)
-        state.write(connection)
-        connection.execute("COMMIT")
-
-
-def _check_format(connections: Connections) -> None:
-    where = f"{str(connections.file)!r}"
-    try:
-        with connections.reading() as connection:
-            application = connection.execute("PRAGMA application_id").fetchone()[0]
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-    except IndexDamagedError as error:
-        raise IndexFormatError(f"{where} is no SQLite database ({error}); check the path") from error
-    if application != APPLICATION_ID:
-        raise IndexFormatError(f"{where} is a database of something else, not an index; check the path")
-    if version != FORMAT_VERSION:
-        todo = "upgrade smart-retrieval" if version > FORMAT_VERSION else "index the documents again"
-        raise IndexFormatError(f"{where}: found format {version}, this version reads format {FORMAT_VERSION}; {todo}")
-
-
-def sync_folder(folder: Path) -> None:
-    """Make new names in a folder survive a power cut; a no-op where folders cannot be opened (Windows)."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        return folder.info(self)

@@ -91,9 +91,7 @@ def _settings(connection: sqlite3.Connection, report: VerifyReport) -> None:
                 report.problems.append(f"{table} {values[0]!r} does not match its checksum")
 
 
-def _rows(
-    connection: sqlite3.Connection, report: VerifyReport, progress: Callable[[int, int], None] | None
-) -> None:
+def _rows(connection: sqlite3.Connection, report: VerifyReport, progress: Callable[[int, int], None] | None) -> None:
     state = State.read(connection)
     counts = np.zeros(0, np.int64)
     tokens = last = 0
@@ -143,7 +141,8 @@ def _sums(
         if (found := single(f"SELECT count(*) FROM {table}")) != report.documents:
             yield f"found {found} rows in {table} for {report.documents} documents"
     if state.documents != report.documents or last > state.last_rowid:
-        yield f"found {report.documents} documents up to row {last}, the index counts {state.documents} up to {state.last_rowid}"
+        counted = f"{state.documents} up to {state.last_rowid}"
+        yield f"found {report.documents} documents up to row {last}, the index counts {counted}"
     if not report.damaged:
         if tokens != state.tokens:
             yield f"found {tokens} token codes, the index counts {state.tokens}"

@@ -1,4 +1,4 @@
-"""The ``where`` language: which documents a search, a delete or a listing is about.
+r"""The ``where`` language: which documents a search, a delete or a listing is about.
 
 .. code-block:: text
 
@@ -9,7 +9,7 @@
 - Values: numbers, ``true``, ``false``, ``null``, strings in ``'…'`` or ``"…"`` (the quote itself is doubled).
 - ``=`` (or ``==``), ``!=`` (or ``<>``), ``<``, ``<=``, ``>``, ``>=``, ``[not] in (…)``, ``[not] like``, ``is [not]
   null``, ``[not] exists``; ``not`` before ``and`` before ``or``; parentheses. Keywords in any case.
-- ``like`` is SQL's: ``%`` any text, ``_`` one character, ``\\`` takes the next one literally, A–Z and a–z alike.
+- ``like`` is SQL's: ``%`` any text, ``_`` one character, ``\`` takes the next one literally, A–Z and a–z alike.
 
 Every condition is true or false, never unknown. Values of different kinds are never equal and never ordered: ``year >
 '2000'`` is false where year is a number, ``flag = 1`` where flag is true; lists and objects equal nothing. A missing
@@ -28,7 +28,7 @@ from ..errors import FilterError
 
 BUILT_IN = ("id", "source", "page", "heading")
 MAX_LENGTH = 20_000
-MAX_DEPTH = 50
+MAX_DEPTH = 20  # SQLite reads a hundred nested symbols, and a level takes three or four
 MAX_CONDITIONS = 200
 MAX_VALUES = 5_000
 
@@ -134,7 +134,7 @@ def parse(text: str) -> Expression:
         Compare(field=Field(path=('year',), built_in=False), operator='>', value=2020)
     """
     if not isinstance(text, str):
-        raise FilterError(f"where: found a {type(text).__name__}, expected text such as \"lang = 'en' and year > 2020\"")
+        raise FilterError(f'where: found a {type(text).__name__}, expected text such as "year > 2020"')
     if len(text) > MAX_LENGTH:
         raise FilterError(f"where: found {len(text)} characters, expected at most {MAX_LENGTH}")
     return _Parser(text).whole()
@@ -165,7 +165,9 @@ class _Parser:
             if match is None:
                 found = self.text[at]
                 unclosed = found in "'\"`"
-                problem = f"found a {found} that is never closed" if unclosed else f"found {found!r}, which says nothing here"
+                problem = (
+                    f"found a {found} that is never closed" if unclosed else f"found {found!r}, expected otherwise"
+                )
                 raise _fail(self.text, at, problem)
             kind = str(match.lastgroup)
             if kind == "name" and match.group().lower() in _KEYWORDS:
@@ -250,7 +252,9 @@ class _Parser:
             elif self.accept("exists"):
                 found = Exists(field)
             else:
-                wanted = "'in', 'like' or 'exists'" if opposite else "a comparison such as '=', 'in', 'like', 'is', 'exists'"
+                wanted = (
+                    "'in', 'like' or 'exists'" if opposite else "'=', '<', 'in', 'like', 'is', 'exists' or their like"
+                )
                 raise self.unexpected(wanted)
         return Not(found) if opposite else found
 
@@ -285,7 +289,7 @@ class _Parser:
         name = token.text.strip("`")
         # SQLite's JSON paths have no way to write these inside a key.
         if not name or any(character in '"\\' or character < " " for character in name):
-            raise _fail(self.text, token.at, "found a field name that is empty or holds a quote, backslash or control code")
+            raise _fail(self.text, token.at, 'found a field name that is empty or holds ", \\ or a control code')
         return name
 
     def values(self) -> tuple[Value, ...]:
@@ -321,7 +325,7 @@ class _Parser:
         return value
 
     def number(self, token: _Token) -> int | float:
-        if not re.search(r"[.eE]", token.text) and len(token.text) < 20 and -(2**63) <= int(token.text) < 2**63:
+        if not re.search(r"[.eE]", token.text) and len(token.text) <= 20 and -(2**63) <= int(token.text) < 2**63:
             return int(token.text)
         value = float(token.text)
         if value in (float("inf"), float("-inf")):

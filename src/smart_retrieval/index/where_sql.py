@@ -27,8 +27,8 @@ def compile_where(where: str | Expression | None) -> Sql:
         FilterError: The text cannot be read.
 
     Example:
-        >>> compile_where("lang = 'en'")[1]
-        ['$."lang"', '$."lang"', 'en']
+        >>> compile_where("year > 2020")[1]
+        ['$."year"', '$."year"', 2020]
     """
     if where is None:
         return "1", []
@@ -112,6 +112,7 @@ def _in(field: Field, values: Sequence[Value]) -> Sql:
         if chosen:
             test, parameters = _is_kind(field, kind)
             marks = [_bound(value) for value in chosen]
+            listed = ", ".join(sql for sql, _ in marks)
             bound = [part for _, values in marks for part in values]
-            parts.append((f"({test} AND {operand} IN ({', '.join(sql for sql, _ in marks)}))", [*parameters, *path, *bound]))
+            parts.append((f"({test} AND {operand} IN ({listed}))", [*parameters, *path, *bound]))
     return _joined(" OR ", parts)

@@ -29,7 +29,7 @@ _GROUPS = frozenset({"ul", "ol", "table", "dl"})  # within these, blocks are lin
 _CHILDLESS = "area base br col embed hr img input link meta source track wbr"
 _VOID = frozenset(_CHILDLESS.split())
 
-_SPACES = re.compile(r"[ \t\n\f\r]+")
+_SPACES = re.compile(r"[ \t\n\f\r\xa0]+")
 _OPAQUE = re.compile(r"<!--|<(?:script|style)(?=[\s>/])", re.IGNORECASE)
 _MARKED = re.compile(r"<!\[[^>]*>|<\?[^>]*>")
 _META = re.compile(
@@ -179,10 +179,10 @@ class _TextParser(HTMLParser):
         elif tag == "title":
             self._in_title = not self.title
         elif tag in {"td", "th"}:
-            self._parts.append("" if self._row_started else " | ")
+            self._add("" if self._row_started else " | ")
             self._row_started = False
         elif tag == "img":
-            self._parts.append(f" {dict(attrs).get('alt') or ''} ")
+            self._add(f" {_one_line(dict(attrs).get('alt') or '')} ")
         elif tag == "html":
             self.language = clean_text(dict(attrs).get("lang") or "")
         elif tag == "meta" and (dict(attrs).get("name") or "").lower() == "description":
@@ -215,7 +215,14 @@ class _TextParser(HTMLParser):
         elif self._preformatted:
             self._parts.append(data)
         else:
-            self._parts.append(_SPACES.sub(" ", data))
+            self._add(_SPACES.sub(" ", data))
+
+    def _add(self, text: str) -> None:
+        """Add text; of two spaces that meet, one is enough."""
+        if text.startswith(" ") and self._parts and self._parts[-1][-1].isspace():
+            text = text[1:]
+        if text:
+            self._parts.append(text)
 
     def _to_skip(self, tag: str, attrs: dict[str, str | None]) -> bool:
         if tag in self._skipped:
@@ -251,7 +258,7 @@ class _TextParser(HTMLParser):
         elif tag in _PARAGRAPHS and not self._level:
             if self._groups:
                 # A paragraph in a list item or a cell; a cell goes on in its line.
-                self._parts.append(" " if not self._row_started else "\n" if not opening else "")
+                self._add(" " if not self._row_started else "\n" if not opening else "")
             else:
                 self._end_block()
 

@@ -19,7 +19,8 @@ from .text import read_text
 if TYPE_CHECKING:
     from markdown_it.tree import SyntaxTreeNode
 
-_ATTRIBUTES = re.compile(r"\s*\{[#.:][^{}]*\}\s*$")  # "Title {#anchor}", as Pandoc, Hugo and others write it
+_ATTRIBUTES = re.compile(r"\s{0,9}\{[#.:][^{}]{0,200}\}$")  # "Title {#anchor}", as Pandoc, Hugo and others write it
+_DEEPEST = 60  # lists in lists, two levels each
 _BREAK = re.compile(r"<br\s*/?>$", re.IGNORECASE)
 
 
@@ -49,8 +50,12 @@ def add_markdown(text: str, builder: SectionBuilder) -> None:
     from markdown_it import MarkdownIt
     from markdown_it.tree import SyntaxTreeNode
 
-    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
-    for node in SyntaxTreeNode(parser.parse(text)).children:
+    parser = MarkdownIt("commonmark", {"maxNesting": _DEEPEST}).enable(["table", "strikethrough"])
+    tokens = parser.parse(text)
+    if any(token.level >= _DEEPEST - 1 for token in tokens):
+        builder.paragraph(text)  # the parser drops what is nested deeper; so take the text as it stands
+        return
+    for node in SyntaxTreeNode(tokens).children:
         if node.type == "heading":
             builder.heading(int(node.tag[1:]), _ATTRIBUTES.sub("", _inline(node)))
         elif node.type == "html_block":

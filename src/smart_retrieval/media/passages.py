@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from .groups import Group, groups
 from .sections import Passage, Section
-from .spans import LEVELS, MOST_CHARACTERS_PER_TOKEN, sentence_spans, trimmed, word_spans
+from .spans import LEVELS, MOST_CHARACTERS_PER_TOKEN, Span, sentence_spans, trimmed, word_spans
 
 
 def split(
@@ -75,7 +75,7 @@ def _passages(
     """Cut each group of sections and number what comes of it."""
     order = in_record = 0
     key = ""
-    for group in splitter.joined(_groups(sections)):
+    for group in splitter.joined(groups(sections)):
         in_record = in_record + 1 if group.key == key and order else 0
         key = group.key
         prefix = splitter.prefix(group.heading)
@@ -102,49 +102,16 @@ def _passage_id(source: str, key: str, order: int, in_record: int) -> str:
     return f"{source}#{quoted}#{in_record}" if in_record else f"{source}#{quoted}"
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Neighbouring sections under one heading: their text in one string, and the offset where each page begins."""
-
-    text: str
-    heading: tuple[str, ...]
-    key: str
-    metadata: Mapping[str, Any]
-    offsets: tuple[int, ...]
-    pages: tuple[int | None, ...]
-
-    def page_at(self, offset: int) -> int | None:
-        """The page of a character."""
-        return self.pages[max(0, bisect_right(self.offsets, offset) - 1)]
-
-    def followed_by(self, other: _Group, heading: tuple[str, ...], text: str, shift: int) -> _Group:
-        """This group and another, whose text begins at `shift` in `text`."""
-        offsets = (*self.offsets, *(offset + shift for offset in other.offsets))
-        return replace(self, text=text, heading=heading, offsets=offsets, pages=(*self.pages, *other.pages))
-
-
-def _groups(sections: Iterable[Section]) -> Iterator[_Group]:
-    """Join neighbouring sections of one heading and record."""
-    run: list[Section] = []
-    for section in sections:
-        if not section.text.strip():
-            continue
-        if run and (section.heading, section.key) != (run[0].heading, run[0].key):
-            yield _group(run)
-            run = []
-        run.append(section)
-    if run:
-        yield _group(run)
-
-
-def _group(run: list[Section]) -> _Group:
-    offsets, length = [], 0
-    for section in run:
-        offsets.append(length)
-        length += len(section.text) + 2
-    first = run[0]
-    text = first.text if len(run) == 1 else "\n\n".join(section.text for section in run)
-    return _Group(text, first.heading, first.key, first.metadata, tuple(offsets), tuple(part.page for part in run))
+def _grouped(spans: Iterator[Span], characters: int) -> Iterator[Span]:
+    """Put neighbouring spans together while they are few characters: a count for each word-long line is a waste."""
+    first = last = -1
+    for start, end in spans:
+        if first >= 0 and end - first > characters:
+            yield first, last
+            first = -1
+        first, last = start if first < 0 else first, end
+    if first >= 0:
+        yield first, last
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,13 +180,13 @@ class _Splitter:
         self._last_prefix = (heading, prefix)
         return prefix
 
-    def joined(self, groups: Iterator[_Group]) -> Iterator[_Group]:
+    def joined(self, found: Iterator[Group]) -> Iterator[Group]:
         """Join neighbouring groups that are short and stand under the same parent heading."""
         if not self._min:
-            yield from groups
+            yield from found
             return
-        pending: _Group | None = None
-        for group in groups:
+        pending: Group | None = None
+        for group in found:
             together = self._together(pending, group) if pending else None
             if pending and not together:
                 yield pending
@@ -227,7 +194,7 @@ class _Splitter:
         if pending:
             yield pending
 
-    def _together(self, first: _Group, second: _Group) -> _Group | None:
+    def _together(self, first: Group, second: Group) -> Group | None:
         """Two groups as one, or None if one is long enough or they do not belong together."""
         common = 0
         for one, other in zip(first.heading, second.heading, strict=False):
@@ -237,13 +204,11 @@ class _Splitter:
         siblings = max(len(first.heading), len(second.heading)) <= common + 1
         if first.key != second.key or not siblings or not (self._is_short(first) and self._is_short(second)):
             return None
-        heading = first.heading[:common]
-        one = "\n".join([*first.heading[common:], first.text])
-        two = "\n".join([*second.heading[common:], second.text])
-        text = f"{one}\n\n{two}"
-        return first.followed_by(second, heading, text, len(one) + 2)
+        return first.headed(first.heading[common:]).followed_by(
+            second.headed(second.heading[common:]), first.heading[:common]
+        )
 
-    def _is_short(self, group: _Group) -> bool:
+    def _is_short(self, group: Group) -> bool:
         if len(group.text) > self._min * MOST_CHARACTERS_PER_TOKEN:
             return False
         return self._cost(group.text) < self._min
@@ -263,7 +228,8 @@ class _Splitter:
 
     def _pieces(self, text: str, start: int, end: int, budget: int, level: int) -> Iterator[_Piece]:
         """Spans that fit the budget, each as large as its kind allows."""
-        for raw in LEVELS[level](text, start, end):
+        spans = LEVELS[level](text, start, end)
+        for raw in _grouped(spans, budget // 2) if level else spans:
             first, last = trimmed(text, *raw)
             if first == last:
                 continue
@@ -287,7 +253,7 @@ class _Splitter:
             last = (stop, self._cost(text[first:stop]))
             return last[1]
 
-        for first, stop in word_spans(text, start, end, max(1, budget // 4), cost):
+        for first, stop in word_spans(text, start, end, max(1, budget // 4), cost, budget):
             tokens = last[1] if last[0] == stop else self._cost(text[first:stop])
             yield _Piece(first, stop, tokens)
 
@@ -319,22 +285,23 @@ class _Splitter:
         while (excess := self._length(prefix, text[pack.start : pack.end]) - self._max) > 0:
             pieces = pack.pieces
             if len(pieces) > 1:
-                dropped = 0
-                while len(pieces) > 1 and (dropped == 0 or dropped < excess):
-                    dropped += max(1, pieces[-1].tokens)
-                    back.insert(0, pieces[-1])
+                # What stands between pieces counts too; so keep in proportion to what the estimate was short of.
+                target = estimate * budget / (budget + excess)
+                while len(pieces) > 1 and (estimate > target or len(pieces) == len(pack.pieces)):
+                    estimate -= pieces[-1].tokens
+                    back.append(pieces[-1])
                     pieces = pieces[:-1]
                 pack = _Pack(pack.start, pieces)
             elif pack.start < pieces[0].start:
-                pack = _Pack(pieces[0].start, pieces)  # without the overlap
+                pack = _Pack(pieces[0].start, pieces)  # without what it repeats
             else:
                 only = pieces[0]
                 smaller = max(1, min(only.tokens, budget) - excess)
                 cut = list(self._runs(text, only.start, only.end, smaller))
                 if len(cut) == 1:
                     break  # a single character: as short as can be
-                pack, back = _Pack(only.start, cut), back
-        return pack, back
+                pack = _Pack(only.start, cut)
+        return pack, back[::-1]
 
     def _length(self, prefix: str, passage: str) -> int:
         """Tokens of a passage as it is encoded."""

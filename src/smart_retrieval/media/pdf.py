@@ -60,7 +60,7 @@ def _open_error(path: Path, message: str) -> UnreadableFileError:
         return UnreadableFileError(path, "encrypted, needs a password")
     if "security" in message.lower():
         return UnreadableFileError(path, "encrypted in a way PDFium does not know")
-    found = re.search(r"PDFium: (.*?)\)?$", message)
+    found = re.search(r"PDFium: ([^)]*)", message)
     return UnreadableFileError(path, "not a readable PDF", (found[1] if found else message).rstrip(".").lower())
 
 

@@ -9,7 +9,6 @@ is included, executed or loaded.
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -195,7 +194,8 @@ def _indented(lines: list[str], position: int) -> tuple[list[str], int]:
         position += 1
         if lines[position - 1]:
             end = position
-    return textwrap.dedent("\n".join(lines[start:end])).split("\n") if end > start else [], end
+    margin = min((len(line) - len(line.lstrip()) for line in lines[start:end] if line), default=0)
+    return [line[margin:] for line in lines[start:end]], end
 
 
 def _list(lines: list[str], position: int, substitutions: Mapping[str, str], depth: int) -> tuple[list[str], int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 _LINE_ENDS = re.compile("\r\n?|\v|\x85|\u2028")
-_PARAGRAPH_ENDS = re.compile("[ \t]*\n?[\f\u2029]\n?")
+_PARAGRAPH_ENDS = re.compile("\n?[\f\u2029]\n?")
 # Control characters, byte-order marks inside the text and soft hyphens: never seen, yet they split words in two for
 # a tokenizer. NUL would also end a string in SQLite.
 _INVISIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\u00ad\ufeff\ufffe\uffff]")

@@ -12,7 +12,7 @@ Span = tuple[int, int]
 _BETWEEN_PARAGRAPHS = re.compile(r"\n(?:[^\S\n]*\n)+")
 # A full stop, its closing quotes and a space; Chinese and Japanese put no space. Not after "e.g." or an initial.
 _AFTER_SENTENCE = re.compile(
-    r"(?<![\s.(][A-Z])(?<!\be\.g)(?<!\bi\.e)(?<!\bcf)(?<!\bvs)(?<!\bDr)(?<!\bMr)(?<!\bFig)[.!?…][\"'”’»)\]]{0,3}(\s+)"
+    r"(?:(?<![\s.(][A-Z])(?<!\be\.g)(?<!\bi\.e)(?<!\bcf)(?<!\bvs)(?<!\bDr)(?<!\bMr)(?<!\bFig)\.|[!?…])[\"'”’»)\]]{0,3}(\s+)"
     r"|[。！？][」』”’）]{0,3}(\s*)"
 )
 #: No token is taken to be longer on average; longer spans are cut without being counted.
@@ -72,11 +72,13 @@ def trimmed(text: str, start: int, end: int) -> Span:
     return start, end
 
 
-def word_spans(text: str, start: int, end: int, budget: int, cost: Callable[[int, int], int]) -> Iterator[Span]:
+def word_spans(
+    text: str, start: int, end: int, budget: int, cost: Callable[[int, int], int], longest: int = 0
+) -> Iterator[Span]:
     """Cut text that has no better place to be cut into runs of whole words within a budget.
 
     Lengths are guessed from the tokens per character seen so far, so a run costs one or two counts and not one a word.
-    A word that exceeds the budget alone (Chinese without punctuation, base64) is cut between characters, never before
+    A word that is too long alone (Chinese without punctuation, base64) is cut between characters, never before
     a combining one.
 
     Args:
@@ -85,10 +87,12 @@ def word_spans(text: str, start: int, end: int, budget: int, cost: Callable[[int
         end: One past the last.
         budget: Most tokens of a run, at least 1.
         cost: Counts the tokens between two positions.
+        longest: Most tokens of a run that is a single word; the budget if that is more.
 
     Yields:
         Spans in order; between two of them there is whitespace or nothing.
     """
+    longest = max(budget, longest)
     per_token = 3.0
     while match := _NO_SPACE.search(text, start, end):
         start = match.start()
@@ -97,11 +101,13 @@ def word_spans(text: str, start: int, end: int, budget: int, cost: Callable[[int
         while True:
             stop = _last_space(text, start, min(start + size, end), end)
             if stop == start:
-                word_end = _word_end(text, start, min(end, start + budget * MOST_CHARACTERS_PER_TOKEN))
+                word_end = _word_end(text, start, min(end, start + longest * MOST_CHARACTERS_PER_TOKEN))
                 whole_word = whole_word and word_end > start
                 stop = word_end if whole_word else _whole_character(text, start, min(start + size, end))
                 tokens = cost(start, stop)
-                if tokens > budget and whole_word:
+                if whole_word:
+                    if tokens <= longest:
+                        break
                     whole_word = False
                     continue
             else:

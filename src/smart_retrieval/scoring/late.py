@@ -77,13 +77,28 @@ def late_scores(
         filled = queries.lengths[q] > 0
         rows = max(1, memory // (4 * max(1, len(block))))
         for d in document_blocks(documents.offsets, rows):
-            best = above_floor(best_similarities(block, documents[d]), floor)
-            # -inf times a weight of 0 would be NaN; such a token has no say anyway.
-            weighted = np.multiply(best, share[:, None], out=np.zeros_like(best), where=share[:, None] > 0)
+            weighted = weighted_parts(best_similarities(block, documents[d]), share, floor)
             if filled.any():
                 sums = np.add.reduceat(weighted, starts[:-1][filled], axis=0)
                 scores[np.arange(q.start, q.stop)[filled][:, None], np.arange(d.start, d.stop)] = sums
     return scores
+
+
+def weighted_parts(best: Floats, shares: Floats, floor: float | None) -> Floats:
+    """What each query token adds to a document's late score; a query's late scores are the sums over its rows.
+
+    Args:
+        best: ``[Tq, Nd]`` float32, ``-inf`` where a document has no token.
+        shares: ``[Tq]``, see :func:`token_shares`.
+        floor: Similarities that count as none.
+
+    Returns:
+        ``[Tq, Nd]`` float32.
+    """
+    lifted = above_floor(best, floor)
+    # -inf times a weight of 0 would be NaN; such a token has no say anyway.
+    parts: Floats = np.multiply(lifted, shares[:, None], out=np.zeros_like(lifted), where=shares[:, None] > 0)
+    return parts
 
 
 def best_similarities(query_tokens: Floats, documents: SmartEmbeddings) -> Floats:

@@ -1,0 +1,24 @@
+"""Token vectors in few bytes: names, fitting, coding and scoring straight from codes."""
+
+from __future__ import annotations
+
+from .base import Codec, QueryTables
+from .fitting import fit_codec
+from .names import SUGGESTED, CodecSpec, parse_codec
+from .pooling import pool_tokens
+from .storing import codec_from_arrays, codec_from_bytes, codec_to_bytes
+from .vocabulary import vocabulary_features
+
+__all__ = [
+    "SUGGESTED",
+    "Codec",
+    "CodecSpec",
+    "QueryTables",
+    "codec_from_arrays",
+    "codec_from_bytes",
+    "codec_to_bytes",
+    "fit_codec",
+    "parse_codec",
+    "pool_tokens",
+    "vocabulary_features",
+]

@@ -1,0 +1,326 @@
+"""What every codec does: token vectors to fixed-width rows of bytes, back, and scores straight from the bytes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ...embeddings import SmartEmbeddings
+from ...errors import CodecError
+from .names import CodecSpec, parse_codec
+
+Array = NDArray[Any]
+
+#: Query tokens scored in one go: look-up tables of 8 bytes a token then take 512 kB and stay in a core's cache.
+QUERY_TILE = 64
+
+
+@dataclass(frozen=True)
+class QueryTables:
+    """What a codec computes once for a query; opaque to callers, tied to the codec that made it.
+
+    Attributes:
+        queries: ``[Tq, D]`` float32, the query's token vectors.
+        tiles: One entry for every :data:`QUERY_TILE` query tokens, whatever the codec needs.
+    """
+
+    queries: Array
+    tiles: list[Any] = field(default_factory=list)
+
+
+class Codec(ABC):
+    """A way to keep token vectors: ``[T, D]`` floats in, ``[T, bytes_per_token]`` uint8 out.
+
+    A codec never changes once it is fitted, and a row's code depends on that row (and its document's anchor) alone, so
+    documents added later change no code that is stored.
+
+    Attributes:
+        spec: The name, taken apart.
+        token_dim: D, dimensions of a token vector.
+        anchor_dim: Da, dimensions of the anchors that encode, decode and scoring need; None when they need none.
+
+    Example:
+        >>> from smart_retrieval.index.codec import fit_codec
+        >>> documents = SmartEmbeddings(np.eye(2, 4), np.eye(3, 4), [0, 1, 3])
+        >>> codec = fit_codec("float16", documents)
+        >>> codes = codec.encode_documents(documents)
+        >>> tables = codec.prepare(np.eye(1, 4, dtype=np.float32))
+        >>> codes.shape, codec.best_similarities(tables, codes, documents.offsets).tolist()
+        ((3, 8), [[1.0, 1.0]])
+    """
+
+    families: ClassVar[tuple[str, ...]]
+
+    def __init__(self, spec: CodecSpec, token_dim: int, anchor_dim: int | None = None) -> None:
+        if token_dim < 1:
+            raise CodecError(f"codec {spec.name!r}: found token vectors of {token_dim} dimensions, expected at least 1")
+        self.spec, self.token_dim, self.anchor_dim = spec, int(token_dim), anchor_dim
+
+    @property
+    def name(self) -> str:
+        """The canonical name; :func:`~smart_retrieval.index.codec.names.parse_codec` reads it."""
+        return self.spec.name
+
+    @property
+    def bytes_per_token(self) -> int:
+        """B, bytes of one code."""
+        return self.spec.bytes_per_token(self.token_dim)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {self.token_dim}d -> {self.bytes_per_token} bytes a token)"
+
+    # -- codes -------------------------------------------------------------------------------------------------
+
+    def encode(
+        self, token_vectors: ArrayLike, token_ids: ArrayLike | None = None, anchors: ArrayLike | None = None
+    ) -> Array:
+        """Code token vectors.
+
+        Args:
+            token_vectors: ``[T, D]`` float, unit length.
+            token_ids: ``[T]`` vocabulary ids, -1 where there is none; all -1 when left out.
+            anchors: ``[Da]``, the anchor of the one document all tokens belong to, or ``[T, Da]``, one a token. Needed
+                where :attr:`anchor_dim` is not None, else ignored. Any length: only the direction counts.
+
+        Returns:
+            ``[T, B]`` uint8.
+
+        Raises:
+            CodecError: Widths do not fit, a value is NaN or infinite, or anchors are missing.
+        """
+        vectors = checked_vectors(token_vectors, self.token_dim, "token vectors")
+        ids = np.full(len(vectors), -1, np.int64) if token_ids is None else np.asarray(token_ids)
+        if ids.shape != (len(vectors),) or not (np.issubdtype(ids.dtype, np.integer) or not ids.size):
+            raise CodecError(f"found token ids of shape {ids.shape} {ids.dtype}, expected integers, ({len(vectors)},)")
+        rows = self._token_anchors(anchors, len(vectors))
+        codes = np.empty((len(vectors), self.bytes_per_token), np.uint8)
+        for start in range(0, len(vectors), 16384):
+            part = slice(start, start + 16384)
+            codes[part] = self._encode(vectors[part], ids[part].astype(np.int64), _part(rows, part))
+        return codes
+
+    def encode_documents(self, documents: SmartEmbeddings) -> Array:
+        """Code all token vectors of some documents with their ids and anchors: ``[sum T, B]`` uint8.
+
+        Raises:
+            CodecError: As for :meth:`encode`.
+        """
+        if self.anchor_dim is None:
+            return self.encode(documents.token_vectors, documents.token_ids)
+        parts = [
+            self.encode(one.token_vectors, one.token_ids, np.repeat(np.asarray(one.anchors), one.lengths, axis=0))
+            for one in (documents[start : start + 256] for start in range(0, len(documents), 256))
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, self.bytes_per_token), np.uint8)
+
+    def decode(self, codes: ArrayLike, anchors: ArrayLike | None = None) -> Array:
+        """The vectors that the codes stand for; their products with query tokens are what scoring computes.
+
+        They are as near as the code comes, in general not of unit length; of unit length (to 0.5 %) with ``+norm``.
+
+        Args:
+            codes: ``[T, B]`` uint8.
+            anchors: As for :meth:`encode`.
+
+        Returns:
+            ``[T, D]`` float32.
+
+        Raises:
+            CodecError: The codes have another width or dtype, point outside the codebook, or anchors are missing.
+        """
+        rows = self.checked_codes(codes)
+        return self._decode(rows, self._token_anchors(anchors, len(rows)))
+
+    # -- scores ------------------------------------------------------------------------------------------------
+
+    def prepare(self, query_tokens: ArrayLike) -> QueryTables:
+        """Compute what scoring needs to know of one query.
+
+        Args:
+            query_tokens: ``[Tq, D]`` float; queries are never compressed.
+
+        Raises:
+            CodecError: The width differs, or a value is NaN or infinite.
+        """
+        queries = checked_vectors(query_tokens, self.token_dim, "query tokens")
+        return QueryTables(
+            queries,
+            [self._prepare(queries[start : start + QUERY_TILE]) for start in range(0, len(queries), QUERY_TILE)],
+        )
+
+    def best_similarities(
+        self,
+        tables: QueryTables,
+        codes: Array,
+        starts: ArrayLike,
+        stops: ArrayLike | None = None,
+        *,
+        anchors: ArrayLike | None = None,
+    ) -> Array:
+        """For each query token and document the best product with a token of the document, straight from the codes.
+
+        The full similarity matrix is never built. With Numba (extra ``fast``) a compiled kernel does the same sums in
+        the same order as the NumPy reference.
+
+        Args:
+            tables: What :meth:`prepare` returned.
+            codes: ``[R, B]`` uint8, may be memory-mapped; only the rows asked for are read.
+            starts: ``[N]`` first row of each document; or, without ``stops``, offsets ``[N + 1]`` of consecutive ones.
+            stops: ``[N]`` row behind the last of each document.
+            anchors: ``[N, Da]`` the documents' anchors, where :attr:`anchor_dim` is not None.
+
+        Returns:
+            ``[Tq, N]`` float32; ``-inf`` for documents without rows.
+
+        Raises:
+            CodecError: Codes of another width, row ranges outside them, or anchors that are missing.
+        """
+        rows = self._code_matrix(codes)
+        first, last = row_ranges(starts, stops, len(rows))
+        around = self._document_anchors(anchors, len(first))
+        best = np.empty((len(first), len(tables.queries)), np.float32)
+        for number, tile in enumerate(tables.tiles):
+            left = number * QUERY_TILE
+            width = min(QUERY_TILE, best.shape[1] - left)
+            best[:, left : left + width] = self._best(tile, rows, first, last, around)[:, :width]
+        return best.T
+
+    # -- for subclasses ----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _encode(self, vectors: Array, ids: Array, anchors: Array | None) -> Array: ...
+
+    @abstractmethod
+    def _decode(self, codes: Array, anchors: Array | None) -> Array: ...
+
+    @abstractmethod
+    def _prepare(self, queries: Array) -> Any: ...
+
+    @abstractmethod
+    def _best(self, tile: Any, codes: Array, starts: Array, stops: Array, anchors: Array | None) -> Array:
+        """``[N, at least the tile's query tokens]`` float32."""
+
+    @abstractmethod
+    def to_arrays(self) -> dict[str, Array]:
+        """Everything that was fitted, as arrays."""
+
+    def to_bytes(self) -> bytes:
+        """The codec as bytes; :func:`~smart_retrieval.index.codec.storing.codec_from_bytes` reads them."""
+        from .storing import codec_to_bytes
+
+        return codec_to_bytes(self)
+
+    @classmethod
+    @abstractmethod
+    def from_arrays(cls, name: str, token_dim: int, arrays: dict[str, Array]) -> Codec:
+        """The inverse of :meth:`to_arrays`.
+
+        Raises:
+            CodecError: Arrays are missing or do not fit together.
+        """
+
+    # -- checks ------------------------------------------------------------------------------------------------
+
+    def checked_codes(self, codes: ArrayLike) -> Array:
+        """The codes as ``[T, B]`` uint8.
+
+        Raises:
+            CodecError: They are something else.
+        """
+        return self._code_matrix(np.asarray(codes))
+
+    def _code_matrix(self, codes: Array) -> Array:
+        rows = np.asarray(codes)
+        if rows.ndim != 2 or rows.dtype != np.uint8 or rows.shape[1] != self.bytes_per_token:
+            raise CodecError(
+                f"codec {self.name!r}: found codes of shape {rows.shape} {rows.dtype}, expected uint8 rows of "
+                f"{self.bytes_per_token} bytes"
+            )
+        return rows
+
+    def _token_anchors(self, anchors: ArrayLike | None, count: int) -> Array | None:
+        if self.anchor_dim is None:
+            return None
+        given = np.asarray(self._required(anchors), np.float32)
+        return self._unit(np.broadcast_to(given, (count, len(given))) if given.ndim == 1 else given, count)
+
+    def _document_anchors(self, anchors: ArrayLike | None, count: int) -> Array | None:
+        return None if self.anchor_dim is None else self._unit(np.asarray(self._required(anchors), np.float32), count)
+
+    def _required(self, anchors: ArrayLike | None) -> ArrayLike:
+        if anchors is None:
+            raise CodecError(
+                f"codec {self.name!r}: found no anchors, expected the documents' anchors beside the tokens"
+            )
+        return anchors
+
+    def _unit(self, rows: Array, count: int) -> Array:
+        if rows.shape != (count, self.anchor_dim) or not np.isfinite(rows).all():
+            raise CodecError(
+                f"codec {self.name!r}: found anchors of shape {rows.shape} (or not finite), expected "
+                f"({count}, {self.anchor_dim})"
+            )
+        return unit_rows(rows)
+
+
+def unit_rows(rows: Array) -> Array:
+    """Rows of unit length, float32; rows of zeros stay zeros."""
+    values = np.asarray(rows, np.float32)
+    norms = np.linalg.norm(values, axis=1, keepdims=True)
+    unit: Array = values / np.where(norms > 0, norms, 1)
+    return unit
+
+
+def checked_vectors(vectors: ArrayLike, width: int, what: str) -> Array:
+    """Vectors as ``[T, width]`` contiguous float32.
+
+    Raises:
+        CodecError: They have another shape, are no numbers, or are not finite.
+    """
+    try:
+        rows = np.ascontiguousarray(vectors, np.float32)
+    except (TypeError, ValueError) as error:
+        raise CodecError(f"found {what} that are no numbers ({error})") from error
+    if np.ndim(vectors) != 2 or rows.shape[1] != width:
+        raise CodecError(f"found {what} of shape {np.shape(vectors)}, expected [tokens, {width}]")
+    if not np.isfinite(rows).all():
+        raise CodecError(f"found NaN or infinity in {what}, expected finite numbers")
+    return rows
+
+
+def row_ranges(starts: ArrayLike, stops: ArrayLike | None, total: int) -> tuple[Array, Array]:
+    """Row ranges as two int64 arrays of N, checked against the number of rows.
+
+    Raises:
+        CodecError: Ranges are malformed or lie outside.
+    """
+    first = np.asarray(starts, np.int64)
+    if stops is None:
+        first, last = first[:-1], first[1:]
+    else:
+        last = np.asarray(stops, np.int64)
+    if first.ndim != 1 or first.shape != last.shape:
+        raise CodecError(f"found row ranges of shapes {first.shape} and {last.shape}, expected two equal vectors")
+    if len(first) and (first.min() < 0 or last.max() > total or (last < first).any()):
+        raise CodecError(f"found row ranges outside 0 to {total}, or that end before they start")
+    return np.ascontiguousarray(first), np.ascontiguousarray(last)
+
+
+def make_spec(name: str, families: tuple[str, ...]) -> CodecSpec:
+    """The parsed name of a codec of certain families.
+
+    Raises:
+        CodecError: The name is unknown or belongs to another class.
+    """
+    spec = parse_codec(name)
+    if spec.family not in families:
+        raise CodecError(f"codec {name!r}: found family {spec.family!r}, expected one of {families}")
+    return spec
+
+
+def _part(rows: Array | None, part: slice) -> Array | None:
+    return None if rows is None else rows[part]

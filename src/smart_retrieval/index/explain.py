@@ -1,0 +1,163 @@
+"""Why a document was found: its score, taken apart into query tokens and the document tokens that answered them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ..embeddings import SmartEmbeddings
+from ..scoring import anchor_scores
+from ..scoring.late import QueryWeights
+from ..scoring.matches import token_matches
+
+if TYPE_CHECKING:
+    from .smart_index import SmartIndex
+
+
+@dataclass(frozen=True)
+class ExplainedToken:
+    """One query token.
+
+    Args:
+        query_token: The token.
+        document_token: The document token that answered it best; ``""`` where tokens were pooled.
+        document_index: Its position among the document's tokens.
+        span: Where it stands in the passage, from and to in characters; None where that is not known.
+        similarity: Cosine of the two.
+        weight: The query token's share of all weights.
+        contribution: What it adds to the late score.
+    """
+
+    query_token: str
+    document_token: str
+    document_index: int
+    span: tuple[int, int] | None
+    similarity: float
+    weight: float
+    contribution: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One document's score for one query.
+
+    Args:
+        query: Its text, where it was given as text.
+        id: The document.
+        score: ``lambda_anchor * anchor + lambda_late * late``.
+        anchor: Cosine of the anchors.
+        late: Late interaction: the sum of the tokens' contributions.
+        lambda_anchor: Weight of the first.
+        lambda_late: Weight of the second.
+        floor: Similarities that counted as none.
+        tokens: The query's tokens, in order.
+        text: The passage.
+        source: Its file.
+        page: Its page there.
+        heading: Its heading path there.
+    """
+
+    query: str | None
+    id: str
+    score: float
+    anchor: float
+    late: float
+    lambda_anchor: float
+    lambda_late: float
+    floor: float | None
+    tokens: tuple[ExplainedToken, ...]
+    text: str
+    source: str | None
+    page: int | None
+    heading: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+    def shading(self) -> list[tuple[int, int, float]]:
+        """Parts of the passage that answered query tokens: from, to, and what they contributed together."""
+        parts: dict[tuple[int, int], float] = {}
+        for token in self.tokens:
+            if token.span is not None and token.contribution > 0:
+                parts[token.span] = parts.get(token.span, 0.0) + token.contribution
+        return sorted((start, stop, value) for (start, stop), value in parts.items())
+
+
+def explain_document(
+    index: SmartIndex,
+    query: SmartEmbeddings,
+    text: str | None,
+    id: str,
+    *,
+    lambda_anchor: float | None = None,
+    lambda_late: float | None = None,
+    floor: float | Literal["preset"] | None = "preset",
+    weights: QueryWeights | Literal["preset"] = "preset",
+) -> Explanation:
+    """See :meth:`~smart_retrieval.index.smart_index.SmartIndex.explain`."""
+    preset = index.preset
+    cut = preset.floor if floor == "preset" else floor
+    if isinstance(weights, str):
+        weights = index.idf() if preset.weights == "idf" else None
+    with index.store.reading():
+        if index.store.generation != index.store.state().generation:
+            index.store.reload()
+        rowids = index.store.rowids([id])
+        (document,) = index.store.get(rowids=rowids)
+        vectors = index.store.read_vectors(rowids)
+        codec = index.codec()
+    anchors = np.repeat(vectors.anchors, len(vectors.codes), axis=0) if codec.anchor_dim is not None else None
+    pooled = not np.array_equal(vectors.offsets, vectors.id_offsets)
+    ids = None if pooled else vectors.token_ids
+    stored = SmartEmbeddings(vectors.anchors, codec.decode(vectors.codes, anchors), vectors.offsets, ids)
+    tokenizer = index.model.tokenizer
+    words = query.token_strings(0, tokenizer)
+    answers = stored.token_strings(0, tokenizer)
+    spans = _spans(index, document.text, stored.token_ids.tolist()) if not pooled else [None] * len(answers)
+    tokens = tuple(
+        ExplainedToken(
+            words[match.query_index],
+            answers[match.document_index],
+            match.document_index,
+            spans[match.document_index],
+            match.similarity,
+            match.share,
+            match.contribution,
+        )
+        for match in token_matches(query, stored, weights, cut)
+    )
+    anchor = float(anchor_scores(query, stored)[0, 0])
+    late = sum(token.contribution for token in tokens)
+    lambdas = (
+        preset.lambda_anchor if lambda_anchor is None else lambda_anchor,
+        preset.lambda_late if lambda_late is None else lambda_late,
+    )
+    return Explanation(
+        text,
+        id,
+        lambdas[0] * anchor + lambdas[1] * late,
+        anchor,
+        late,
+        *lambdas,
+        cut,
+        tokens,
+        document.text,
+        document.source,
+        document.page,
+        document.heading,
+    )
+
+
+def _spans(index: SmartIndex, text: str, ids: list[int]) -> list[tuple[int, int] | None]:
+    """Characters each stored token stands for; None for all where the passage no longer gives these tokens."""
+    encoded = index.model.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    found = encoded["input_ids"]
+    # Tokens of a prompt come before the passage's, and the passage may have been cut at the model's limit.
+    for start in range(max(1, len(ids))):
+        kept = ids[start:]
+        if kept and kept == found[: len(kept)]:
+            return [None] * start + [(int(a), int(b)) for a, b in encoded["offset_mapping"][: len(kept)]]
+    return [None] * len(ids)

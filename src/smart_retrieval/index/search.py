@@ -1,0 +1,185 @@
+"""Two stages: candidates by anchor (and words), then hybrid scores straight from the codes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..embeddings import SmartEmbeddings
+from ..scoring.hybrid import unit_rows
+from ..scoring.late import QueryWeights, token_shares, weighted_parts
+from .codec import Codec, QueryTables
+from .snapshot import Segment, Snapshot
+
+Array = NDArray[Any]
+
+# Anchors find 99 % of the exact hybrid's first ten within so many candidates (benchmarks/results/index_quality.json).
+DEFAULT_CANDIDATES = 400
+# Products of query and document tokens up to which everything is scored: some 20 ms on one core.
+EXHAUSTIVE_PRODUCTS = 8_000_000
+# Candidates scored between two looks at the clock.
+_AT_ONCE = 256
+# BM25 has no upper end; s / (s + this) brings it to 0..1 by a rule that knows neither query nor result list.
+LEXICAL_HALF = 10.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to score; see :meth:`~smart_retrieval.index.smart_index.SmartIndex.search`."""
+
+    k: int
+    candidates: int = DEFAULT_CANDIDATES
+    exact: bool = False
+    lambda_anchor: float = 1.0
+    lambda_late: float = 1.0
+    floor: float | None = None
+    lexical_weight: float = 0.0
+    deadline: float | None = None  # time.perf_counter() at which scoring stops
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of candidates, all ``[n]``; positions are the snapshot's."""
+
+    positions: Array
+    scores: Array
+    anchor: Array
+    late: Array
+    lexical: Array
+    searched: int
+    partial: bool
+
+
+def search_snapshot(
+    snapshot: Snapshot,
+    codec: Codec,
+    query: SmartEmbeddings,
+    settings: Settings,
+    *,
+    weights: QueryWeights = None,
+    mask: Array | None = None,
+    lexical: tuple[Array, Array] | None = None,
+) -> Scored:
+    """Score one query.
+
+    Every query is scored by itself, so that a batch gives what its queries give alone.
+
+    Args:
+        snapshot: The documents.
+        codec: Reads the snapshot's codes.
+        query: One query.
+        settings: How to score.
+        weights: Query-token weights.
+        mask: ``[N]`` bool, positions that may be found; all that are alive when None.
+        lexical: Rowids and BM25 scores of the best passages by words, best first.
+    """
+    allowed = snapshot.alive if mask is None else mask
+    anchor = anchor_stage(snapshot, query)
+    words = np.zeros(len(snapshot), np.float32)
+    found_by_words = np.zeros(0, np.int64)
+    if lexical is not None:
+        positions = snapshot.positions(lexical[0])
+        present = positions >= 0
+        words[positions[present]] = (lexical[1][present] / (lexical[1][present] + LEXICAL_HALF)).astype(np.float32)
+        found_by_words = positions[present][: settings.candidates]
+    chosen = _candidates(snapshot, anchor, allowed, found_by_words, query, settings)
+    late, done = late_stage(snapshot, codec, query, chosen, settings, weights)
+    partial = done < len(chosen)
+    chosen, late = chosen[:done], late[:done]
+    scores: Array = np.float32(settings.lambda_anchor) * anchor[chosen]
+    if settings.lambda_late:
+        scores = scores + np.float32(settings.lambda_late) * late
+    if settings.lexical_weight:
+        scores = scores + np.float32(settings.lexical_weight) * words[chosen]
+    return Scored(chosen, scores, anchor[chosen], late, words[chosen], int(np.count_nonzero(allowed)), partial)
+
+
+def anchor_stage(snapshot: Snapshot, query: SmartEmbeddings) -> Array:
+    """Cosine of the query's anchor with every position's, ``[N]`` float32; exact."""
+    anchor = unit_rows(query.anchors)[0]
+    parts = [np.asarray(segment.anchors) @ anchor for segment in snapshot.segments]
+    scores: Array = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    return scores
+
+
+def _candidates(
+    snapshot: Snapshot, anchor: Array, allowed: Array, found_by_words: Array, query: SmartEmbeddings, settings: Settings
+) -> Array:
+    """Positions to score by tokens, best anchors first."""
+    positions = np.flatnonzero(allowed)
+    few = len(positions) <= max(settings.candidates, settings.k)
+    if not settings.exact and not few and not _cheap(snapshot, len(positions), query):
+        wanted = max(settings.candidates, settings.k)
+        best = np.argpartition(-anchor[positions], wanted - 1)[:wanted]
+        positions = positions[best]
+        if len(found_by_words):
+            positions = np.union1d(positions, found_by_words[allowed[found_by_words]])
+    order: Array = np.argsort(-anchor[positions], kind="stable")
+    return positions[order]
+
+
+def _cheap(snapshot: Snapshot, documents: int, query: SmartEmbeddings) -> bool:
+    tokens = sum(len(segment.codes) for segment in snapshot.segments)
+    mean = tokens / max(1, len(snapshot))
+    return documents * mean * len(query.token_vectors) <= EXHAUSTIVE_PRODUCTS
+
+
+def late_stage(
+    snapshot: Snapshot, codec: Codec, query: SmartEmbeddings, chosen: Array, settings: Settings, weights: QueryWeights
+) -> tuple[Array, int]:
+    """Late scores of positions ``[n]`` float32, and how many of them were done before the deadline."""
+    late = np.zeros(len(chosen), np.float32)
+    if not settings.lambda_late or not len(query.token_vectors):
+        return late, len(chosen)
+    tables = codec.prepare(np.asarray(query.token_vectors, np.float32))
+    shares = token_shares(query, weights)
+    step = len(chosen) if settings.deadline is None else _AT_ONCE
+    for start in range(0, len(chosen), max(1, step)):
+        # The first part is always scored: a late answer is better than none.
+        if start and settings.deadline is not None and time.perf_counter() > settings.deadline:
+            return late, start
+        part = chosen[start : start + step]
+        late[start : start + step] = weighted_parts(_best(snapshot, codec, tables, part), shares, settings.floor).sum(
+            axis=0
+        )
+    return late, len(chosen)
+
+
+def _best(snapshot: Snapshot, codec: Codec, tables: QueryTables, positions: Array) -> Array:
+    """``[Tq, n]`` best similarities, read from the mapped codes of each segment."""
+    best = np.empty((len(tables.queries), len(positions)), np.float32)
+    for segment, start, stop in zip(snapshot.segments, snapshot.starts, snapshot.starts[1:], strict=False):
+        here = np.flatnonzero((positions >= start) & (positions < stop))
+        if len(here):
+            best[:, here] = _segment_best(segment, codec, tables, positions[here] - start)
+    return best
+
+
+def _segment_best(segment: Segment, codec: Codec, tables: QueryTables, rows: Array) -> Array:
+    anchors = segment.anchors[rows] if codec.anchor_dim is not None else None
+    return codec.best_similarities(
+        tables, segment.codes, segment.offsets[rows], segment.offsets[rows + 1], anchors=anchors
+    )
+
+
+def best_k(scored: Scored, ids_of: Any, k: int) -> tuple[list[str], Array]:
+    """Ids and places (within ``scored``) of the k best, ties by id.
+
+    Args:
+        scored: Candidates.
+        ids_of: Called with positions, returns their ids.
+        k: How many.
+    """
+    if not len(scored.scores) or k < 1:
+        return [], np.zeros(0, np.int64)
+    k = min(k, len(scored.scores))
+    last = np.partition(scored.scores, len(scored.scores) - k)[len(scored.scores) - k]
+    # Everything that ties with the last place competes for it.
+    running = np.flatnonzero(scored.scores >= last)
+    names = ids_of(scored.positions[running])
+    order = sorted(range(len(running)), key=lambda i: (-float(scored.scores[running[i]]), names[i]))[:k]
+    return [names[i] for i in order], running[order]

@@ -1,0 +1,615 @@
+"""SmartIndex: documents, their vectors and their search in one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+
+from ..embeddings import SmartEmbeddings
+from ..errors import EmptyInputError, IndexMismatchError, SmartError
+from ..readout.config import Readout
+from ..scoring import IdfWeights, Preset
+from ..scoring.late import QueryWeights
+from .codec import Codec, codec_from_bytes, parse_codec, pool_tokens
+from .derived import Mirror
+from .explain import Explanation, explain_document
+from .fitting import START_CODEC, FitPolicy
+from .hits import Hit, Hits
+from .manifest import Manifest
+from .records import Array, Document, Record
+from .search import DEFAULT_CANDIDATES, Scored, Settings, best_k, search_snapshot
+from .store import Store
+from .verify import VerifyReport
+
+if TYPE_CHECKING:
+    from ..model import SmartModel
+
+DEFAULT_CODEC = "codebook+32x1"
+_ADD_AT_ONCE = 256
+
+
+class SmartIndex:
+    """A durable index of documents with hybrid search.
+
+    The folder holds one SQLite database, which is the truth, and files derived from it. Every batch that is added or
+    deleted is one atomic, synced commit; other processes see whole commits only.
+
+    Use :meth:`create` or :meth:`open`.
+
+    Example:
+        >>> import tempfile
+        >>> with SmartIndex.create(Path(tempfile.mkdtemp()) / "notes.smart", "minilm") as index:
+        ...     _ = index.add(["Log files rotate nightly.", "Oak logs burn slowly."], ids=["logs", "oak"])
+        ...     index.search("how do I rotate the logs", k=1)[0].id
+        'logs'
+    """
+
+    def __init__(self, store: Store, model: SmartModel | None = None) -> None:
+        self._store = store
+        self._model = model
+        self._mirror: Mirror | None = None
+        self._codec: tuple[int, Codec] | None = None
+        self._idf: tuple[int, IdfWeights] | None = None
+        self._fit = FitPolicy(store)
+
+    # -- opening and closing -----------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        model: SmartModel | str = "minilm",
+        *,
+        codec: str = DEFAULT_CODEC,
+        pooling: float = 1,
+        lexical: bool = True,
+        timeout: float = 30.0,
+    ) -> SmartIndex:
+        """Make a new index.
+
+        Args:
+            path: A folder that does not hold an index yet.
+            model: The model, or its name.
+            codec: How token vectors are kept, see :func:`~smart_retrieval.index.codec.parse_codec`. One that has to
+                be fitted is fitted once enough tokens are there (:class:`~smart_retrieval.index.fitting.FitPolicy`);
+                until then they are kept in float16.
+            pooling: Merge similar token vectors of a document until 1 / ``pooling`` are left; 1 for none.
+            lexical: Keep a full-text index of the passages, for ``lexical_weight``.
+            timeout: Seconds that a write waits for other writers.
+
+        Raises:
+            IndexFormatError: There is an index already.
+            CodecError: There is no such codec.
+            SmartError: The model cannot be loaded.
+        """
+        smart = _loaded(model)
+        wanted = parse_codec(codec)
+        start = FitPolicy.start(wanted, smart.token_dim)
+        identity = smart.identity()
+        manifest = Manifest(
+            model={key: value for key, value in identity.items() if key not in ("readout", "prompts")},
+            codec=start.name,
+            anchor_dim=smart.anchor_dim,
+            code_width=start.bytes_per_token,
+            readout=identity["readout"],
+            prompts=identity["prompts"],
+            pooling=pooling,
+            limits={"max_length": smart.max_length, "codec": wanted.name, "preset": smart.preset.name},
+            lexical=lexical,
+            package=_version(),
+        )
+        return cls(Store.create(path, manifest, start.to_bytes(), timeout=timeout), smart)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        model: SmartModel | str | None = None,
+        *,
+        mode: Literal["r", "w"] = "w",
+        timeout: float = 30.0,
+    ) -> SmartIndex:
+        """Open an index.
+
+        Args:
+            path: Its folder.
+            model: The model it was made with; loaded under its recorded name when it is first needed, if left out.
+            mode: ``"r"`` also works in a folder that cannot be written to.
+            timeout: Seconds that a write waits for other writers.
+
+        Raises:
+            IndexFormatError: There is no index, or one of another format.
+            IndexMismatchError: The model differs from the one it was made with.
+        """
+        store = Store.open(path, mode, timeout=timeout)
+        index = cls(store)
+        try:
+            if model is not None:
+                index._model = index._checked(_loaded(model, index.readout))
+        except BaseException:
+            store.close()
+            raise
+        return index
+
+    def close(self) -> None:
+        """Close the index; what was acknowledged is on the disk already."""
+        if self._mirror is not None:
+            self._mirror.close()
+            self._mirror = None
+        self._store.close()
+
+    def __enter__(self) -> SmartIndex:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self._store.count()
+
+    def __contains__(self, id: str) -> bool:
+        return len(self._store.rowids([id], missing="skip")) == 1
+
+    def __repr__(self) -> str:
+        return f"SmartIndex({str(self.path)!r}, {len(self)} documents, {self._store.manifest.codec})"
+
+    # -- what it is made of ------------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._store.path
+
+    @property
+    def store(self) -> Store:
+        """The database beneath."""
+        return self._store
+
+    @property
+    def readout(self) -> Readout:
+        """The readout its token vectors come from."""
+        return Readout.from_dict(self._store.manifest.readout)
+
+    @property
+    def model(self) -> SmartModel:
+        """The model, loaded under its recorded name if need be.
+
+        Raises:
+            ModelNotFoundError: It cannot be found under that name any more; pass it to :meth:`open`.
+            IndexMismatchError: What is found there is another model.
+        """
+        if self._model is None:
+            self._model = self._checked(_loaded(str(self._store.manifest.model["name"]), self.readout))
+        return self._model
+
+    @property
+    def preset(self) -> Preset:
+        """The scoring settings in force where a search names no others."""
+        return self.model.preset
+
+    def _checked(self, model: SmartModel) -> SmartModel:
+        identity = model.identity()
+        found = {key: identity[key] for key in ("fingerprint", "pooling", "max_length")}
+        self._store.manifest.require(model=found, readout=identity["readout"], prompts=identity["prompts"])
+        return model
+
+    def codec(self) -> Codec:
+        """The codec that reads the stored codes."""
+        if self._codec is None or self._codec[0] != self._store.generation:
+            self._codec = (self._store.generation, codec_from_bytes(self._store.codec()))
+        return self._codec[1]
+
+    def idf(self) -> IdfWeights:
+        """IDF weights over the documents now in the index."""
+        with self._store.reading():
+            commit = self._store.state().number
+            if self._idf is None or self._idf[0] != commit:
+                documents, ids, counts = self._store.idf()
+                frequencies = np.zeros(int(ids.max(initial=-1)) + 1, np.int64)
+                frequencies[ids] = counts
+                self._idf = (commit, IdfWeights(documents, frequencies))
+            return self._idf[1]
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        texts: Iterable[str] | None = None,
+        *,
+        ids: Iterable[str] | None = None,
+        metadata: Iterable[Mapping[str, Any]] | None = None,
+        embeddings: SmartEmbeddings | None = None,
+        sources: Iterable[str | None] | None = None,
+        pages: Iterable[int | None] | None = None,
+        headings: Iterable[str | None] | None = None,
+        on_duplicate: Literal["error", "replace", "skip"] = "error",
+    ) -> list[str]:
+        """Add documents, in batches of one atomic commit each.
+
+        Args:
+            texts: Passages; an iterator is read as it is needed.
+            ids: Their ids; made from the texts (a hash) when left out.
+            metadata: A JSON object each, for ``where``.
+            embeddings: Their encodings, by this index's model; encoded here when None. Without texts, passages are
+                empty and ids are needed.
+            sources: Files they come from.
+            pages: Pages there.
+            headings: Heading paths there.
+            on_duplicate: What happens with an id that is there: ``"error"``, ``"replace"`` it, or ``"skip"``.
+
+        Returns:
+            The ids, in order.
+
+        Raises:
+            DuplicateIdError: An id is there already; batches before it are stored.
+            IndexMismatchError: The embeddings have other widths than the index.
+            IndexFullError: The disk is full; whole batches before it are stored.
+        """
+        done: list[str] = []
+        columns = _columns(texts, ids, metadata, embeddings, sources, pages, headings)
+        position = 0
+        while batch := list(islice(columns, _ADD_AT_ONCE)):
+            if embeddings is None:
+                encoded = self.model.encode_document([row["text"] for row in batch], show_progress=False)
+            else:
+                encoded = embeddings[position : position + len(batch)]
+            position += len(batch)
+            self.add_encoded(batch, encoded, on_duplicate=on_duplicate)
+            done.extend(row["id"] for row in batch)
+        return done
+
+    def add_encoded(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        encoded: SmartEmbeddings,
+        *,
+        on_duplicate: Literal["error", "replace", "skip"] = "error",
+    ) -> None:
+        """Add one batch of documents that are encoded already, as one commit.
+
+        Args:
+            rows: ``id``, and as wanted ``text``, ``metadata``, ``source``, ``page``, ``heading`` of each.
+            encoded: Their encodings.
+            on_duplicate: As for :meth:`add`.
+
+        Raises:
+            IndexMismatchError: The embeddings have other widths than the index.
+            DuplicateIdError: An id is there already, or twice in the batch.
+        """
+        self._check_width(encoded)
+        pooled = self._pooled(encoded)
+        while True:
+            codes = self.codec().encode_documents(pooled)
+            records = [
+                Record(
+                    row["id"],
+                    encoded.anchors[i],
+                    codes[pooled.offsets[i] : pooled.offsets[i + 1]],
+                    encoded.token_ids[encoded.offsets[i] : encoded.offsets[i + 1]],
+                    row.get("text") or "",
+                    row.get("source"),
+                    row.get("page"),
+                    row.get("heading"),
+                    row.get("metadata") or {},
+                )
+                for i, row in enumerate(rows)
+            ]
+            generation = self._store.generation
+            try:
+                self._store.add(records, on_duplicate)
+                break
+            except IndexMismatchError:
+                # Another process fitted the codec since; the codes are made again with the new one.
+                self._store.reload()
+                if self._store.generation == generation:
+                    raise
+        if self._fit.due():
+            self._fit.fit(self._model)
+
+    def upsert(self, texts: Iterable[str], **columns: Any) -> list[str]:
+        """:meth:`add`, replacing documents whose id is there."""
+        return self.add(texts, **{"on_duplicate": "replace", **columns})
+
+    def delete(self, ids: Sequence[str] | None = None, *, where: str | None = None) -> int:
+        """Delete documents by id or by filter, as one commit.
+
+        Returns:
+            How many were deleted.
+
+        Raises:
+            UnknownIdError: An id is not there; nothing was deleted then.
+            FilterError: The filter cannot be read.
+        """
+        return self._store.delete(ids=[ids] if isinstance(ids, str) else ids, where=where)
+
+    def get(self, ids: str | Sequence[str]) -> list[Document]:
+        """Documents by id, in the order asked for.
+
+        Raises:
+            UnknownIdError: One is not there.
+        """
+        return self._store.get([ids] if isinstance(ids, str) else list(ids))
+
+    def _check_width(self, encoded: SmartEmbeddings) -> None:
+        expected = (self._store.manifest.anchor_dim, self.codec().token_dim)
+        found = (encoded.anchor_dim, encoded.token_dim)
+        if found != expected:
+            raise IndexMismatchError(
+                f"index {str(self.path)!r}: found embeddings of {found[0]} (anchor) and {found[1]} (token) dimensions, "
+                f"expected {expected[0]} and {expected[1]}: encode with the index's model and readout"
+            )
+
+    def _pooled(self, encoded: SmartEmbeddings) -> SmartEmbeddings:
+        factor = self._store.manifest.pooling
+        return pool_tokens(encoded, factor) if factor and factor > 1 else encoded
+
+    # -- searching ---------------------------------------------------------------------------------------------
+
+    @overload
+    def search(self, query: str, k: int = ..., **options: Any) -> Hits: ...
+
+    @overload
+    def search(self, query: Sequence[str] | SmartEmbeddings, k: int = ..., **options: Any) -> list[Hits]: ...
+
+    def search(self, query: str | Sequence[str] | SmartEmbeddings, k: int = 10, **options: Any) -> Hits | list[Hits]:
+        """Find documents; :meth:`search_many` lists the options.
+
+        Args:
+            query: A text, several, or encoded queries.
+            k: Hits wanted.
+            **options: As for :meth:`search_many`.
+
+        Returns:
+            Hits for one text, a list of them otherwise.
+
+        Raises:
+            EmptyInputError: A query is empty, or there is none.
+            FilterError: The filter cannot be read.
+
+        Example:
+            >>> index.search("rotate the logs", k=3, where="year > 2020")  # doctest: +SKIP
+        """
+        found = self.search_many([query] if isinstance(query, str) else query, k, **options)
+        return found[0] if isinstance(query, str) else found
+
+    def search_many(
+        self,
+        queries: Sequence[str] | SmartEmbeddings,
+        k: int = 10,
+        *,
+        where: str | None = None,
+        candidates: int = DEFAULT_CANDIDATES,
+        exact: bool = False,
+        lambda_anchor: float | None = None,
+        lambda_late: float | None = None,
+        floor: float | Literal["preset"] | None = "preset",
+        weights: QueryWeights | Literal["preset"] = "preset",
+        lexical_weight: float = 0.0,
+        deadline_ms: float | None = None,
+    ) -> list[Hits]:
+        """Find documents for several queries, or for queries that are encoded already.
+
+        Anchors choose candidates among the documents that pass the filter; the hybrid score orders them. Small
+        collections are scored whole. The same query on the same index gives the same hits, alone or in a batch.
+
+        Args:
+            queries: Texts, or their encodings.
+            k: Hits wanted.
+            where: Filter over metadata and ``id``, ``source``, ``page``, ``heading``, such as
+                ``"year > 2020 and lang = 'en'"``.
+            candidates: Documents the anchors choose for the second stage.
+            exact: Score every document that passes the filter.
+            lambda_anchor: Weight of the anchors' cosine; the preset's when None.
+            lambda_late: Weight of late interaction; the preset's when None.
+            floor: Token similarities that count as none, None for no floor; the preset's when left out.
+            weights: Query-token weights, None for equal ones; the preset's when left out.
+            lexical_weight: Weight of BM25 (brought to 0..1 by s / (s + 10)); its best passages become candidates, too.
+                Needs the query as text.
+            deadline_ms: Milliseconds after which scoring stops; the hits are then marked ``partial``.
+
+        Returns:
+            Hits of each query.
+
+        Raises:
+            EmptyInputError: An empty query text, or no query.
+            FilterError: The filter cannot be read.
+            IndexMismatchError: Encoded queries of other widths than the index.
+        """
+        started = time.perf_counter()
+        texts, encoded = self._encoded_queries(queries)
+        self._check_width(encoded)
+        if lexical_weight and texts is None:
+            raise SmartError("lexical_weight: found encoded queries, expected their texts")
+        preset = self.preset if _needs_preset(lambda_anchor, lambda_late, floor, weights) else None
+        settings = Settings(
+            k=k,
+            candidates=candidates,
+            exact=exact,
+            lambda_anchor=preset.lambda_anchor if lambda_anchor is None and preset else float(lambda_anchor or 0),
+            lambda_late=preset.lambda_late if lambda_late is None and preset else float(lambda_late or 0),
+            floor=preset.floor if floor == "preset" and preset else floor,  # type: ignore[arg-type]
+            lexical_weight=lexical_weight,
+            deadline=None if deadline_ms is None else started + deadline_ms / 1000,
+        )
+        if isinstance(weights, str):
+            weights = self.idf() if preset is not None and preset.weights == "idf" else None
+        # One commit for everything: filter, vectors and the documents shown.
+        with self._store.reading():
+            if self._store.generation != self._store.state().generation:
+                self._store.reload()
+            snapshot = self._mirrored().snapshot()
+            rowids = None if where is None else self._store.select(where)
+            mask = None if rowids is None else snapshot.mask(rowids)
+            found = []
+            for number in range(len(encoded)):
+                words = None
+                if lexical_weight and texts is not None:
+                    limit = max(candidates, k) if not exact else len(snapshot)
+                    words = self._store.bm25_scores(texts[number], limit, rowids)
+                scored = search_snapshot(
+                    snapshot, self.codec(), encoded[number], settings, weights=weights, mask=mask, lexical=words
+                )
+                found.append(self._hits(snapshot, scored, settings))
+        return found
+
+    def explain(self, query: str | SmartEmbeddings, id: str, **options: Any) -> Explanation:
+        """Take one document's score for one query apart.
+
+        Args:
+            query: A text or one encoded query.
+            id: The document.
+            **options: ``lambda_anchor``, ``lambda_late``, ``floor`` and ``weights`` as for :meth:`search`.
+
+        Returns:
+            Which query token matched which document token, with contributions that add up to the late score.
+
+        Raises:
+            UnknownIdError: The document is not there.
+        """
+        texts, encoded = self._encoded_queries(query)
+        self._check_width(encoded)
+        return explain_document(self, encoded, texts[0] if texts else None, id, **options)
+
+    def _encoded_queries(
+        self, query: str | Sequence[str] | SmartEmbeddings
+    ) -> tuple[list[str] | None, SmartEmbeddings]:
+        if isinstance(query, SmartEmbeddings):
+            if not len(query):
+                raise EmptyInputError("found no query, expected at least one")
+            return None, query
+        texts = [query] if isinstance(query, str) else list(query)
+        if not texts or any(not isinstance(text, str) or not text.strip() for text in texts):
+            raise EmptyInputError("found an empty query, expected some words")
+        # One at a time: padding changes the last bits of a batch's encodings, and with them ties.
+        parts = [self.model.encode_query(text, show_progress=False) for text in texts]
+        return texts, SmartEmbeddings.concatenate(parts)
+
+    def _mirrored(self) -> Mirror:
+        if self._mirror is None:
+            self._mirror = Mirror(self._store)
+        return self._mirror
+
+    def _hits(self, snapshot: Any, scored: Scored, settings: Settings) -> Hits:
+        def ids_of(positions: Array) -> list[str]:
+            return [name or "" for name in self._store.ids_of(snapshot.rowids_at(positions))]
+
+        _, places = best_k(scored, ids_of, settings.k)
+        documents = self._store.get(rowids=snapshot.rowids_at(scored.positions[places]))
+        hits = tuple(
+            Hit(
+                document.id,
+                float(scored.scores[place]),
+                float(scored.anchor[place]),
+                float(scored.late[place]),
+                float(scored.lexical[place]) if settings.lexical_weight else None,
+                document.text,
+                document.source,
+                document.page,
+                document.heading,
+                document.metadata,
+            )
+            for document, place in zip(documents, places.tolist(), strict=True)
+        )
+        return Hits(hits, len(scored.positions), scored.searched, scored.partial)
+
+    # -- care --------------------------------------------------------------------------------------------------
+
+    def optimize(self, *, refit: bool = False) -> None:
+        """Give the space of deleted documents back; fit the codec if that is still to be done.
+
+        Args:
+            refit: Fit the codec anew, encoding all passages again from their stored texts.
+
+        Raises:
+            SmartError: ``refit`` and documents without texts.
+        """
+        if refit or self._fit.pending():
+            self._fit.fit(self.model if refit else self._model, from_texts=refit)
+        self._store.optimize()
+        self._mirrored().rebuild()
+
+    def verify(self) -> VerifyReport:
+        """Recompute every checksum; finds every flipped byte."""
+        report = self._store.verify()
+        with self._store.reading():
+            report.notes.extend(self._mirrored().verify())
+        return report
+
+    def info(self) -> dict[str, Any]:
+        """Counts, sizes and settings."""
+        manifest = self._store.manifest
+        found = self._store.info()
+        return {
+            **found,
+            "codec_wanted": manifest.limits.get("codec", found["codec"]),
+            "readout": dict(manifest.readout),
+            "prompts": dict(manifest.prompts),
+            "pooling": manifest.pooling,
+            "limits": dict(manifest.limits),
+        }
+
+
+def _needs_preset(lambda_anchor: Any, lambda_late: Any, floor: Any, weights: Any) -> bool:
+    return lambda_anchor is None or lambda_late is None or floor == "preset" or isinstance(weights, str)
+
+
+def _loaded(model: SmartModel | str, readout: Readout | None = None) -> SmartModel:
+    from ..model import SmartModel
+
+    if not isinstance(model, str):
+        return model
+    loaded = SmartModel(model)
+    return loaded if readout is None or loaded.readout == readout else loaded.with_readout(readout)
+
+
+def _version() -> str:
+    from .. import __version__
+
+    return __version__
+
+
+def _columns(
+    texts: Iterable[str] | None,
+    ids: Iterable[str] | None,
+    metadata: Iterable[Mapping[str, Any]] | None,
+    embeddings: SmartEmbeddings | None,
+    sources: Iterable[str | None] | None,
+    pages: Iterable[int | None] | None,
+    headings: Iterable[str | None] | None,
+) -> Iterator[dict[str, Any]]:
+    """Rows of what was given as columns, which must be of one length."""
+    if texts is None and (embeddings is None or ids is None):
+        raise EmptyInputError("found no texts, expected texts, or embeddings with ids")
+    if isinstance(texts, str):
+        raise EmptyInputError("texts: found one string, expected several: add([text])")
+    given = {
+        "text": texts,
+        "id": ids,
+        "metadata": metadata,
+        "source": sources,
+        "page": pages,
+        "heading": headings,
+        "_": range(len(embeddings)) if embeddings is not None else None,
+    }
+    columns = {name: values for name, values in given.items() if values is not None}
+    try:
+        for values in zip(*columns.values(), strict=True):
+            row = dict(zip(columns, values, strict=True))
+            row.pop("_", None)
+            if "id" not in row:
+                row["id"] = hashlib.sha256(str(row["text"]).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+            yield row
+    except ValueError as error:
+        raise SmartError(f"add: the columns {', '.join(columns)} have different lengths ({error})") from error
+
+
+__all__ = ["DEFAULT_CODEC", "START_CODEC", "SmartIndex"]

@@ -1,0 +1,84 @@
+"""An index is made whole or not at all, and what is none is refused by name."""
+
+import sqlite3
+
+import pytest
+from fixtures import stores
+from fixtures.stores import record
+
+from smart_retrieval.errors import IndexFormatError, IndexMismatchError, SmartError
+from smart_retrieval.index.manifest import Manifest
+from smart_retrieval.index.store import Store
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "a.smart"
+
+
+@pytest.fixture
+def store(path):
+    with Store.create(path, stores.manifest(), b"codec bytes") as store:
+        yield store
+
+
+def change(path, sql, *parameters):
+    """Alter the database behind the store's back."""
+    connection = sqlite3.connect(path / "index.sqlite")
+    with connection:
+        connection.execute(sql, parameters)
+    connection.close()
+
+
+def test_create_refuses_an_index_that_is_there(store, path):
+    with pytest.raises(IndexFormatError, match="already"):
+        Store.create(path, stores.manifest())
+    assert sorted(file.name for file in path.iterdir() if not file.name.startswith("index.sqlite-")) == ["index.sqlite"]
+
+
+def test_what_is_no_index(tmp_path):
+    with pytest.raises(IndexFormatError, match="no index"):
+        Store.open(tmp_path)
+    with pytest.raises(IndexFormatError, match="no index"):
+        Store.open(tmp_path / "missing")
+    file = tmp_path / "index.sqlite"
+    file.write_bytes(b"")
+    with pytest.raises(IndexFormatError, match="something else"):
+        Store.open(tmp_path)
+    file.write_bytes(b"no database at all" * 100)
+    with pytest.raises(IndexFormatError, match="no SQLite"):
+        Store.open(tmp_path, "w")
+    file.unlink()
+    foreign = sqlite3.connect(file)
+    foreign.execute("CREATE TABLE state (a)")
+    foreign.close()
+    with pytest.raises(IndexFormatError, match="something else"):
+        Store.open(tmp_path)
+    with pytest.raises(SmartError, match="'r', 'w'"):
+        Store.open(tmp_path, "a")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("version", "todo"), [(2, "upgrade"), (0, "index the documents again")])
+def test_another_format(store, path, version, todo):
+    store.close()
+    change(path, f"PRAGMA user_version = {version}")
+    with pytest.raises(IndexFormatError, match=f"found format {version}, .* reads format 1; {todo}"):
+        Store.open(path)
+
+
+def test_another_model_codec_or_readout(store, path):
+    found = Store.open(path).manifest
+    found.require(model={"name": "tiny"}, codec="test", readout={}, pooling=None)
+    with pytest.raises(IndexMismatchError, match=r"model.name is 'tiny', not 'other'; its codec is 'test', not 'int8'"):
+        found.require(model={"name": "other"}, codec="int8")
+    made = Manifest(model={"a": 1}, codec="c", anchor_dim=1, code_width=1, prompts={"query": ("a", "b")})
+    made.require(prompts={"query": ["a", "b"]})
+
+
+def test_info(store, path):
+    store.add([record("a"), record("b")])
+    found = store.info()
+    assert (found["documents"], found["commit"], found["codec"], found["files"]) == (2, 1, "test", 0)
+    assert found["tokens"] == sum(len(record(id).codes) for id in "ab")
+    assert found["bytes"]["database"] > 0
+    assert found["updated"] >= found["created"]

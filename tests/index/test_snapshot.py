@@ -1,0 +1,108 @@
+"""A snapshot shows one commit, whatever is written after it and whichever thread asks."""
+
+import threading
+
+import numpy as np
+import pytest
+from fixtures import stores
+from fixtures.stores import assert_mirrors, record
+
+from smart_retrieval.index.derived import Mirror
+from smart_retrieval.index.records import Record
+from smart_retrieval.index.store import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store.create(tmp_path / "a.smart", stores.manifest()) as store:
+        store.add([record(f"{number}") for number in range(30)])
+        yield store
+
+
+def test_an_older_snapshot_stays_as_it_was(store):
+    mirror = Mirror(store, fold_rows=10)
+    older = mirror.snapshot()
+    codes = older.codes_at(np.arange(30))[0].copy()
+    store.delete(ids=["0"])
+    store.add([record(f"x{number}") for number in range(25)])
+    middle = mirror.snapshot()
+    store.add([record(f"y{number}") for number in range(5)])
+    mirror.rebuild()
+    assert older.documents == 30
+    assert older.alive.all()
+    assert np.array_equal(older.codes_at(np.arange(30))[0], codes)
+    assert middle.documents == 54
+    assert_mirrors(mirror, store)
+    with pytest.raises(ValueError, match="read-only"):
+        mirror.snapshot().alive[0] = False
+
+
+def test_anchors_are_unit_length_and_zero_stays_zero(tmp_path):
+    with Store.create(tmp_path / "a.smart", stores.manifest()) as store:
+        codes, ids = np.zeros((0, stores.CODE_WIDTH), np.uint8), np.zeros(0, np.int32)
+        anchors = [np.zeros(stores.ANCHOR_DIM), np.full(stores.ANCHOR_DIM, 1e20), np.full(stores.ANCHOR_DIM, 1e-30)]
+        store.add([Record(f"{number}", anchor, codes, ids) for number, anchor in enumerate(anchors)])
+        found = Mirror(store).snapshot().anchors_at(np.arange(3))
+        assert found[0].tolist() == [0.0] * stores.ANCHOR_DIM
+        assert np.allclose(np.linalg.norm(found[1:], axis=1), 1)
+
+
+def test_positions_and_masks(store):
+    mirror = Mirror(store)
+    store.add([record("tail-1"), record("tail-2")])
+    mirror.snapshot()
+    store.delete(ids=["4", "tail-1"])
+    snapshot = mirror.snapshot()
+    assert snapshot.positions([1, 32, 5, 31, 99, 30]).tolist() == [0, 31, -1, -1, -1, 29]
+    assert np.flatnonzero(snapshot.mask([32, 5, 2])).tolist() == [1, 31]
+    assert snapshot.mask().sum() == snapshot.documents == 30
+    assert snapshot.rowids_at(np.array([31, 0, 30])).tolist() == [32, 1, 31]
+    codes, offsets = snapshot.codes_at(np.array([31, 2, 0]))
+    for index, id in enumerate(["tail-2", "2", "0"]):
+        assert np.array_equal(codes[offsets[index] : offsets[index + 1]], record(id).codes)
+
+
+def test_an_older_transaction_is_given_the_newer_snapshot(store):
+    mirror = Mirror(store)
+    with store.reading():
+        assert store.count() == 30
+
+        def later():
+            store.add([record("x")])
+            mirror.snapshot()
+
+        thread = threading.Thread(target=later)
+        thread.start()
+        thread.join()
+        assert store.count() == 30
+        assert mirror.snapshot().documents == 31
+    assert_mirrors(mirror, store)
+
+
+def test_threads_share_a_mirror(store):
+    mirror = Mirror(store, fold_rows=10)
+    failures = []
+
+    def search():
+        try:
+            for _ in range(60):
+                snapshot = mirror.snapshot()
+                positions = np.flatnonzero(snapshot.alive)
+                assert snapshot.documents == len(positions)
+                for rowid, anchor in zip(
+                    snapshot.rowids_at(positions).tolist(), snapshot.anchors_at(positions), strict=True
+                ):
+                    assert abs(float(np.linalg.norm(anchor)) - 1) < 1e-5, rowid
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=search) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for number in range(25):
+        store.add([record(f"t{number}-{part}") for part in range(3)])
+        store.delete(ids=[f"t{number}-0"])
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert_mirrors(mirror, store)

@@ -1,0 +1,168 @@
+"""verify finds every flipped byte and every sum that is off; damaged rows are named and can be deleted."""
+
+import re
+import sqlite3
+
+import numpy as np
+import pytest
+from fixtures import stores
+from fixtures.stores import record
+
+from smart_retrieval.errors import IndexDamagedError
+from smart_retrieval.index.records import FileEntry
+from smart_retrieval.index.store import Store
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "a.smart"
+
+
+@pytest.fixture
+def store(path):
+    with Store.create(path, stores.manifest(), b"codec bytes") as store:
+        yield store
+
+
+def change(path, sql, *parameters):
+    """Alter the database behind the store's back."""
+    connection = sqlite3.connect(path / "index.sqlite")
+    with connection:
+        connection.execute(sql, parameters)
+    connection.close()
+
+
+def flip(path, table, column, rowid, at, bit=0):
+    """Flip one bit of a stored value, keeping its type."""
+    connection = sqlite3.connect(path / "index.sqlite")
+    value, type_ = connection.execute(
+        f"SELECT CAST({column} AS BLOB), typeof({column}) FROM {table} WHERE rowid = ?", (rowid,)
+    ).fetchone()
+    changed = bytearray(value)
+    changed[at % len(changed)] ^= 1 << bit
+    cast = {"text": "CAST(? AS TEXT)", "integer": "CAST(CAST(? AS TEXT) AS INTEGER)"}.get(type_, "?")
+    with connection:
+        connection.execute(f"UPDATE {table} SET {column} = {cast} WHERE rowid = ?", (bytes(changed), rowid))
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "part"),
+    [
+        ("vectors", "anchor", "vectors"),
+        ("vectors", "ids", "vectors"),
+        ("vectors", "n_ids", "vectors"),
+        ("vectors", "checksum", "vectors"),
+        ("codes", "codes", "codes"),
+        ("codes", "n_tokens", "codes"),
+        ("documents", "text", "document"),
+        ("documents", "metadata", "document"),
+        ("documents", "source", "document"),
+        ("documents", "id", "document"),
+        ("documents", "added", "document"),
+    ],
+)
+def test_verify_finds_a_flipped_bit_in_every_column(store, path, table, column, part):
+    store.add([record(letter * 9) for letter in "aHz0~"])  # ids that no flipped bit turns into each other
+    store.close()
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        at, bit = int(rng.integers(1000)), int(rng.integers(3))
+        flip(path, table, column, 3, at, bit)
+        with Store.open(path) as opened:
+            report = opened.verify()
+            assert not report.ok
+            assert (3, part) in {(damage.rowid, damage.part) for damage in report.damaged}
+            assert {damage.rowid for damage in report.damaged} == {3}
+        flip(path, table, column, 3, at, bit)
+    with Store.open(path) as opened:
+        assert opened.verify().ok
+
+
+def test_every_byte_of_a_blob_matters(store, path):
+    store.add([record("a")])
+    store.close()
+    for table, column in (("codes", "codes"), ("vectors", "anchor"), ("documents", "text")):
+        size = len(record("a").codes) * stores.CODE_WIDTH if table == "codes" else 40
+        for at in range(0, size, 7):
+            flip(path, table, column, 1, at, bit=7)
+            with Store.open(path) as opened:
+                assert not opened.verify().ok, (table, at)
+            flip(path, table, column, 1, at, bit=7)
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("UPDATE idf SET df = df + 1 WHERE token = (SELECT min(token) FROM idf)", "IDF table is wrong for 1"),
+        ("DELETE FROM idf", "IDF table"),
+        ("UPDATE state SET documents = 9", "counts 9"),
+        ("UPDATE state SET tokens = 9", "counts 9"),
+        ("UPDATE manifest SET value = '\"other\"' WHERE key = 'codec'", "'codec' does not match"),
+        ("UPDATE codec SET data = x'00'", "codec 1 does not match"),
+        ("UPDATE files SET size = 11", "files .* does not match"),
+        ("DELETE FROM codes WHERE rowid = 2", "rows in codes"),
+        ("UPDATE documents SET text = CAST(text AS BLOB) WHERE rowid = 2", None),
+        ("UPDATE tombstones SET rowid = 1", "deleted rows"),
+        ("UPDATE commits SET number = 77 WHERE number = 1", "log of commits"),
+        ("INSERT INTO codes VALUES (99, 0, x'', 0)", "belongs to no document"),
+        ("DELETE FROM lexical_data WHERE id > 10", "full-text"),
+    ],
+)
+def test_verify_finds_what_does_not_add_up(store, path, sql, message):
+    with store.transaction():
+        store.add([record("a"), record("b"), record("c")])
+        store.delete(ids=["c"])
+        store.files.put(FileEntry("a.txt", 10, 5, "00"))
+    assert store.verify().ok
+    change(path, sql)
+    report = store.verify()
+    assert not report.ok
+    if message is not None:
+        assert any(re.search(message, problem) for problem in report.problems), report
+
+
+def test_verify_finds_flipped_bytes_of_the_file(store, path):
+    """Any byte of the file itself: found, unless it lies in free space that holds nothing."""
+    store.add([record(f"{number}") for number in range(50)])
+    store.close()
+    file = path / "index.sqlite"
+    whole = file.read_bytes()
+    rng = np.random.default_rng(1)
+    codes = record("25").codes.tobytes()
+    spots = [whole.index(codes) + int(at) for at in rng.integers(0, len(codes), 5)]
+    spots += [whole.index(b"document 30 version") + 3, whole.index(b'{"version"') + 2, whole.index(b"anchor_dim") + 1]
+    for spot in spots:
+        changed = bytearray(whole)
+        changed[spot] ^= 0x10
+        file.write_bytes(changed)
+        try:
+            with Store.open(path) as opened:
+                assert not opened.verify().ok
+        except IndexDamagedError:
+            pass  # so early that it cannot even be opened
+    file.write_bytes(whole)
+
+
+def test_damaged_rows_are_named_when_read_and_can_be_deleted(store, path):
+    store.add([record("a"), record("b"), record("c")])
+    flip(path, "vectors", "ids", 2, 1)
+    flip(path, "documents", "text", 2, 3)
+    with pytest.raises(IndexDamagedError, match="'b'"):
+        store.read_vectors([1, 2])
+    with pytest.raises(IndexDamagedError, match="'b'"):
+        store.get(["b"])
+    assert len(store.read_vectors([1, 3]).rowids) == 2
+    store.delete(ids=["b"])
+    assert store.verify().ok
+    assert sorted(store.bm25_scores("document", 10)[0].tolist()) == [1, 3]
+
+
+def test_text_that_is_no_longer_text_is_a_named_error(store, path):
+    store.add([record("a")])
+    flip(path, "documents", "text", 1, 3, bit=7)
+    with pytest.raises(IndexDamagedError):
+        store.get(["a"])
+    flip(path, "codec", "data", 1, 3)
+    with pytest.raises(IndexDamagedError, match="codec"):
+        store.codec()
