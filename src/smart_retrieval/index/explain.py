@@ -103,8 +103,6 @@ def explain_document(
     if isinstance(weights, str):
         weights = index.idf() if preset.weights == "idf" else None
     with index.store.reading():
-        if index.store.generation != index.store.state().generation:
-            index.store.reload()
         rowids = index.store.rowids([id])
         (document,) = index.store.get(rowids=rowids)
         vectors = index.store.read_vectors(rowids)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -13,18 +12,20 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from ..embeddings import SmartEmbeddings
-from ..errors import EmptyInputError, IndexMismatchError, SmartError
+from ..errors import IndexMismatchError, SmartError
 from ..readout.config import Readout
 from ..scoring import IdfWeights, Preset
 from ..scoring.late import QueryWeights
-from .codec import Codec, codec_from_bytes, parse_codec, pool_tokens
-from .derived import Mirror
+from .binding import check_model, load_model, new_manifest
+from .codec import Codec, pool_tokens
 from .explain import Explanation, explain_document
-from .fitting import START_CODEC, FitPolicy
-from .hits import Hit, Hits
-from .manifest import Manifest
-from .records import Array, Document, Record
-from .search import DEFAULT_CANDIDATES, Scored, Settings, best_k, search_snapshot
+from .fitting import FitPolicy
+from .hits import Hits
+from .queries import encode_queries, settle
+from .records import Document
+from .rows import records_of, rows_of_columns
+from .search import DEFAULT_CANDIDATES, Settings
+from .searcher import Searcher
 from .store import Store
 from .verify import VerifyReport
 
@@ -54,8 +55,7 @@ class SmartIndex:
     def __init__(self, store: Store, model: SmartModel | None = None) -> None:
         self._store = store
         self._model = model
-        self._mirror: Mirror | None = None
-        self._codec: tuple[int, Codec] | None = None
+        self._searcher = Searcher(store)
         self._idf: tuple[int, IdfWeights] | None = None
         self._fit = FitPolicy(store)
 
@@ -89,22 +89,8 @@ class SmartIndex:
             CodecError: There is no such codec.
             SmartError: The model cannot be loaded.
         """
-        smart = _loaded(model)
-        wanted = parse_codec(codec)
-        start = FitPolicy.start(wanted, smart.token_dim)
-        identity = smart.identity()
-        manifest = Manifest(
-            model={key: value for key, value in identity.items() if key not in ("readout", "prompts")},
-            codec=start.name,
-            anchor_dim=smart.anchor_dim,
-            code_width=start.bytes_per_token,
-            readout=identity["readout"],
-            prompts=identity["prompts"],
-            pooling=pooling,
-            limits={"max_length": smart.max_length, "codec": wanted.name, "preset": smart.preset.name},
-            lexical=lexical,
-            package=_version(),
-        )
+        smart = load_model(model)
+        manifest, start = new_manifest(smart, codec=codec, pooling=pooling, lexical=lexical)
         return cls(Store.create(path, manifest, start.to_bytes(), timeout=timeout), smart)
 
     @classmethod
@@ -132,7 +118,7 @@ class SmartIndex:
         index = cls(store)
         try:
             if model is not None:
-                index._model = index._checked(_loaded(model, index.readout))
+                index._model = check_model(store.manifest, load_model(model, index.readout, index._recorded_preset))
         except BaseException:
             store.close()
             raise
@@ -140,9 +126,7 @@ class SmartIndex:
 
     def close(self) -> None:
         """Close the index; what was acknowledged is on the disk already."""
-        if self._mirror is not None:
-            self._mirror.close()
-            self._mirror = None
+        self._searcher.close()
         self._store.close()
 
     def __enter__(self) -> SmartIndex:
@@ -188,25 +172,22 @@ class SmartIndex:
             IndexMismatchError: What is found there is another model.
         """
         if self._model is None:
-            self._model = self._checked(_loaded(str(self._store.manifest.model["name"]), self.readout))
+            name = str(self._store.manifest.model["name"])
+            self._model = check_model(self._store.manifest, load_model(name, self.readout, self._recorded_preset))
         return self._model
+
+    @property
+    def _recorded_preset(self) -> str:
+        return str(self._store.manifest.limits.get("preset", "default"))
 
     @property
     def preset(self) -> Preset:
         """The scoring settings in force where a search names no others."""
         return self.model.preset
 
-    def _checked(self, model: SmartModel) -> SmartModel:
-        identity = model.identity()
-        found = {key: identity[key] for key in ("fingerprint", "pooling", "max_length")}
-        self._store.manifest.require(model=found, readout=identity["readout"], prompts=identity["prompts"])
-        return model
-
     def codec(self) -> Codec:
         """The codec that reads the stored codes."""
-        if self._codec is None or self._codec[0] != self._store.generation:
-            self._codec = (self._store.generation, codec_from_bytes(self._store.codec()))
-        return self._codec[1]
+        return self._searcher.codec()
 
     def idf(self) -> IdfWeights:
         """IDF weights over the documents now in the index."""
@@ -255,7 +236,7 @@ class SmartIndex:
             IndexFullError: The disk is full; whole batches before it are stored.
         """
         done: list[str] = []
-        columns = _columns(texts, ids, metadata, embeddings, sources, pages, headings)
+        columns = rows_of_columns(texts, ids, metadata, embeddings, sources, pages, headings)
         position = 0
         while batch := list(islice(columns, _ADD_AT_ONCE)):
             if embeddings is None:
@@ -289,20 +270,7 @@ class SmartIndex:
         pooled = self._pooled(encoded)
         while True:
             codes = self.codec().encode_documents(pooled)
-            records = [
-                Record(
-                    row["id"],
-                    encoded.anchors[i],
-                    codes[pooled.offsets[i] : pooled.offsets[i + 1]],
-                    encoded.token_ids[encoded.offsets[i] : encoded.offsets[i + 1]],
-                    row.get("text") or "",
-                    row.get("source"),
-                    row.get("page"),
-                    row.get("heading"),
-                    row.get("metadata") or {},
-                )
-                for i, row in enumerate(rows)
-            ]
+            records = records_of(rows, encoded, pooled, codes)
             generation = self._store.generation
             try:
                 self._store.add(records, on_duplicate)
@@ -425,41 +393,21 @@ class SmartIndex:
             IndexMismatchError: Encoded queries of other widths than the index.
         """
         started = time.perf_counter()
-        texts, encoded = self._encoded_queries(queries)
+        texts, encoded = encode_queries(queries, lambda: self.model)
         self._check_width(encoded)
         if lexical_weight and texts is None:
             raise SmartError("lexical_weight: found encoded queries, expected their texts")
-        preset = self.preset if _needs_preset(lambda_anchor, lambda_late, floor, weights) else None
-        settings = Settings(
-            k=k,
-            candidates=candidates,
-            exact=exact,
-            lambda_anchor=preset.lambda_anchor if lambda_anchor is None and preset else float(lambda_anchor or 0),
-            lambda_late=preset.lambda_late if lambda_late is None and preset else float(lambda_late or 0),
-            floor=preset.floor if floor == "preset" and preset else floor,  # type: ignore[arg-type]
-            lexical_weight=lexical_weight,
+        settings, token_weights = settle(
+            lambda: self.preset,
+            self.idf,
+            Settings(k, candidates, exact, lexical_weight=lexical_weight),
+            lambda_anchor=lambda_anchor,
+            lambda_late=lambda_late,
+            floor=floor,
+            weights=weights,
             deadline=None if deadline_ms is None else started + deadline_ms / 1000,
         )
-        if isinstance(weights, str):
-            weights = self.idf() if preset is not None and preset.weights == "idf" else None
-        # One commit for everything: filter, vectors and the documents shown.
-        with self._store.reading():
-            if self._store.generation != self._store.state().generation:
-                self._store.reload()
-            snapshot = self._mirrored().snapshot()
-            rowids = None if where is None else self._store.select(where)
-            mask = None if rowids is None else snapshot.mask(rowids)
-            found = []
-            for number in range(len(encoded)):
-                words = None
-                if lexical_weight and texts is not None:
-                    limit = max(candidates, k) if not exact else len(snapshot)
-                    words = self._store.bm25_scores(texts[number], limit, rowids)
-                scored = search_snapshot(
-                    snapshot, self.codec(), encoded[number], settings, weights=weights, mask=mask, lexical=words
-                )
-                found.append(self._hits(snapshot, scored, settings))
-        return found
+        return self._searcher.search(encoded, texts, settings, weights=token_weights, where=where)
 
     def explain(self, query: str | SmartEmbeddings, id: str, **options: Any) -> Explanation:
         """Take one document's score for one query apart.
@@ -475,51 +423,9 @@ class SmartIndex:
         Raises:
             UnknownIdError: The document is not there.
         """
-        texts, encoded = self._encoded_queries(query)
+        texts, encoded = encode_queries(query, lambda: self.model)
         self._check_width(encoded)
         return explain_document(self, encoded, texts[0] if texts else None, id, **options)
-
-    def _encoded_queries(
-        self, query: str | Sequence[str] | SmartEmbeddings
-    ) -> tuple[list[str] | None, SmartEmbeddings]:
-        if isinstance(query, SmartEmbeddings):
-            if not len(query):
-                raise EmptyInputError("found no query, expected at least one")
-            return None, query
-        texts = [query] if isinstance(query, str) else list(query)
-        if not texts or any(not isinstance(text, str) or not text.strip() for text in texts):
-            raise EmptyInputError("found an empty query, expected some words")
-        # One at a time: padding changes the last bits of a batch's encodings, and with them ties.
-        parts = [self.model.encode_query(text, show_progress=False) for text in texts]
-        return texts, SmartEmbeddings.concatenate(parts)
-
-    def _mirrored(self) -> Mirror:
-        if self._mirror is None:
-            self._mirror = Mirror(self._store)
-        return self._mirror
-
-    def _hits(self, snapshot: Any, scored: Scored, settings: Settings) -> Hits:
-        def ids_of(positions: Array) -> list[str]:
-            return [name or "" for name in self._store.ids_of(snapshot.rowids_at(positions))]
-
-        _, places = best_k(scored, ids_of, settings.k)
-        documents = self._store.get(rowids=snapshot.rowids_at(scored.positions[places]))
-        hits = tuple(
-            Hit(
-                document.id,
-                float(scored.scores[place]),
-                float(scored.anchor[place]),
-                float(scored.late[place]),
-                float(scored.lexical[place]) if settings.lexical_weight else None,
-                document.text,
-                document.source,
-                document.page,
-                document.heading,
-                document.metadata,
-            )
-            for document, place in zip(documents, places.tolist(), strict=True)
-        )
-        return Hits(hits, len(scored.positions), scored.searched, scored.partial)
 
     # -- care --------------------------------------------------------------------------------------------------
 
@@ -535,13 +441,13 @@ class SmartIndex:
         if refit or self._fit.pending():
             self._fit.fit(self.model if refit else self._model, from_texts=refit)
         self._store.optimize()
-        self._mirrored().rebuild()
+        self._searcher.mirror().rebuild()
 
     def verify(self) -> VerifyReport:
         """Recompute every checksum; finds every flipped byte."""
         report = self._store.verify()
         with self._store.reading():
-            report.notes.extend(self._mirrored().verify())
+            report.notes.extend(self._searcher.mirror().verify())
         return report
 
     def info(self) -> dict[str, Any]:
@@ -556,60 +462,3 @@ class SmartIndex:
             "pooling": manifest.pooling,
             "limits": dict(manifest.limits),
         }
-
-
-def _needs_preset(lambda_anchor: Any, lambda_late: Any, floor: Any, weights: Any) -> bool:
-    return lambda_anchor is None or lambda_late is None or floor == "preset" or isinstance(weights, str)
-
-
-def _loaded(model: SmartModel | str, readout: Readout | None = None) -> SmartModel:
-    from ..model import SmartModel
-
-    if not isinstance(model, str):
-        return model
-    loaded = SmartModel(model)
-    return loaded if readout is None or loaded.readout == readout else loaded.with_readout(readout)
-
-
-def _version() -> str:
-    from .. import __version__
-
-    return __version__
-
-
-def _columns(
-    texts: Iterable[str] | None,
-    ids: Iterable[str] | None,
-    metadata: Iterable[Mapping[str, Any]] | None,
-    embeddings: SmartEmbeddings | None,
-    sources: Iterable[str | None] | None,
-    pages: Iterable[int | None] | None,
-    headings: Iterable[str | None] | None,
-) -> Iterator[dict[str, Any]]:
-    """Rows of what was given as columns, which must be of one length."""
-    if texts is None and (embeddings is None or ids is None):
-        raise EmptyInputError("found no texts, expected texts, or embeddings with ids")
-    if isinstance(texts, str):
-        raise EmptyInputError("texts: found one string, expected several: add([text])")
-    given = {
-        "text": texts,
-        "id": ids,
-        "metadata": metadata,
-        "source": sources,
-        "page": pages,
-        "heading": headings,
-        "_": range(len(embeddings)) if embeddings is not None else None,
-    }
-    columns = {name: values for name, values in given.items() if values is not None}
-    try:
-        for values in zip(*columns.values(), strict=True):
-            row = dict(zip(columns, values, strict=True))
-            row.pop("_", None)
-            if "id" not in row:
-                row["id"] = hashlib.sha256(str(row["text"]).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-            yield row
-    except ValueError as error:
-        raise SmartError(f"add: the columns {', '.join(columns)} have different lengths ({error})") from error
-
-
-__all__ = ["DEFAULT_CODEC", "START_CODEC", "SmartIndex"]

@@ -1,0 +1,109 @@
+"""Searches one commit of a store: filter, vectors and the documents shown all belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..embeddings import SmartEmbeddings
+from ..scoring.late import QueryWeights
+from .codec import Codec, codec_from_bytes
+from .derived import Mirror
+from .hits import Hit, Hits
+from .records import Array
+from .search import Scored, Settings, best_k, search_snapshot
+from .snapshot import Snapshot
+from .store import Store
+
+
+class Searcher:
+    """Runs searches over a store's newest commit.
+
+    Args:
+        store: The store.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._mirror: Mirror | None = None
+        self._codec: tuple[int, Codec] | None = None
+
+    def close(self) -> None:
+        """Let go of the mapped files."""
+        if self._mirror is not None:
+            self._mirror.close()
+            self._mirror = None
+
+    def codec(self) -> Codec:
+        """The codec that reads the codes of the newest commit."""
+        if self.store.generation != self.store.state().generation:
+            self.store.reload()
+        if self._codec is None or self._codec[0] != self.store.generation:
+            self._codec = (self.store.generation, codec_from_bytes(self.store.codec()))
+        return self._codec[1]
+
+    def mirror(self) -> Mirror:
+        """The mapped files, made when they are first needed."""
+        if self._mirror is None:
+            self._mirror = Mirror(self.store)
+        return self._mirror
+
+    def search(
+        self,
+        queries: SmartEmbeddings,
+        texts: Sequence[str] | None,
+        settings: Settings,
+        *,
+        weights: QueryWeights = None,
+        where: str | None = None,
+    ) -> list[Hits]:
+        """Search for each query by itself.
+
+        Args:
+            queries: Encoded queries.
+            texts: Their texts, for the lexical part.
+            settings: How to score.
+            weights: Query-token weights.
+            where: Filter.
+
+        Raises:
+            FilterError: The filter cannot be read.
+        """
+        found = []
+        with self.store.reading():
+            codec = self.codec()
+            snapshot = self.mirror().snapshot()
+            rowids = None if where is None else self.store.select(where)
+            mask = None if rowids is None else snapshot.mask(rowids)
+            for number in range(len(queries)):
+                words = None
+                if settings.lexical_weight and texts is not None:
+                    limit = len(snapshot) if settings.exact else max(settings.candidates, settings.k)
+                    words = self.store.bm25_scores(texts[number], limit, rowids)
+                scored = search_snapshot(
+                    snapshot, codec, queries[number], settings, weights=weights, mask=mask, lexical=words
+                )
+                found.append(self._hits(snapshot, scored, settings))
+        return found
+
+    def _hits(self, snapshot: Snapshot, scored: Scored, settings: Settings) -> Hits:
+        def ids_of(positions: Array) -> list[str]:
+            return [name or "" for name in self.store.ids_of(snapshot.rowids_at(positions))]
+
+        _, places = best_k(scored, ids_of, settings.k)
+        documents = self.store.get(rowids=snapshot.rowids_at(scored.positions[places]))
+        hits = tuple(
+            Hit(
+                document.id,
+                float(scored.scores[place]),
+                float(scored.anchor[place]),
+                float(scored.late[place]),
+                float(scored.lexical[place]) if settings.lexical_weight else None,
+                document.text,
+                document.source,
+                document.page,
+                document.heading,
+                document.metadata,
+            )
+            for document, place in zip(documents, places.tolist(), strict=True)
+        )
+        return Hits(hits, len(scored.positions), scored.searched, scored.partial)
