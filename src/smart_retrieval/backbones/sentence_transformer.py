@@ -254,8 +254,16 @@ class SentenceTransformerBackbone:
 
     def token_count(self, text: str, *, prompt: str | None, task: str | None = None) -> int:
         """How many tokens a text would have if nothing were cut off."""
+        from transformers.utils import logging as transformers_logging
+
         whole = {"text": {"truncation": False}}
-        features = self.model.preprocess([text], prompt=prompt, task=task, processing_kwargs=whole)
+        verbosity = transformers_logging.get_verbosity()
+        # It would warn of a length beyond the model's limit, which is just what is being measured.
+        transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        try:
+            features = self.model.preprocess([text], prompt=prompt, task=task, processing_kwargs=whole)
+        finally:
+            transformers_logging.set_verbosity(verbosity)
         return int(features["input_ids"].shape[-1])
 
     def as_multi_vector_encoder(self, head: Any, packer: Any) -> MultiVectorEncoder:
