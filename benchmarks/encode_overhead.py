@@ -57,7 +57,8 @@ def main() -> None:
     ratios = {name: statistics.median(run["ours"] / run["plain"] for run in pairs) for name, pairs in runs.items()}
     for name, ratio in ratios.items():
         print(f"{name:30} {ratio:.3f} x plain encode (median of {arguments.pairs} pairs)")
-    record("encode_overhead", {"texts": len(texts), "data": arguments.data.name, "ratios": ratios, "runs_seconds": runs})
+    figures = {"texts": len(texts), "data": arguments.data.name, "ratios": ratios, "runs_seconds": runs}
+    record("encode_overhead", figures)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ matplotlib.rcParams["font.size"] = 9
 
 
 def main() -> None:
+    """Encode, score and draw."""
     model = SmartModel("minilm")
     documents = build_stdlib_docs()
     texts = {document.id: f"{document.title} {document.text}" for document in documents}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -59,6 +61,16 @@ def beir(
     floor: Annotated[
         str | None, typer.Option(help="Token similarities that count as none: a number below 1, or none.")
     ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Beside BM25, anchor + BM25 (two fusions) and SMART + BM25.")
+    ] = False,
+    codec: Annotated[
+        str | None,
+        typer.Option(metavar="all|NAME,…", help="Quality against bytes: all, or codecs such as int8,float32/pool2."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --codec: draw quality against bytes (extra plot).")
+    ] = None,
     split: Annotated[str, typer.Option(help="Which qrels file to judge by.")] = "test",
     batch_size: Annotated[int | None, typer.Option(help="Most texts in one forward pass.")] = None,
     cache: Annotated[
@@ -76,12 +88,27 @@ def beir(
     layers = _layers(layer)
     if cache is not None and no_cache:
         raise typer.BadParameter("found both --cache and --no-cache, expected one of them")
+    if compare and codec is not None:
+        raise typer.BadParameter("found both --compare and --codec, expected one of them")
+    if plot is not None and codec is None:
+        raise typer.BadParameter("found --plot without --codec, expected --codec all or --codec NAME beside it")
     # Imported here, so that --help needs neither NumPy nor a model.
     from ..evaluation.cache import EncodingCache
-    from ..evaluation.evaluate import evaluate_beir
     from ..evaluation.report import print_table, write_json
 
-    result = evaluate_beir(
+    measure: Callable[..., dict[str, Any]]
+    if compare:
+        from ..evaluation.compare import compare_beir as measure
+    elif codec is not None:
+        from ..evaluation.codecs import evaluate_codecs
+        from ..extras import require
+
+        if plot is not None:
+            require("matplotlib", "plot")
+        measure = partial(evaluate_codecs, codecs=codec)
+    else:
+        from ..evaluation.evaluate import evaluate_beir as measure
+    result = measure(
         folder,
         model=model,
         preset=preset,
@@ -97,6 +124,10 @@ def beir(
         batch_size=batch_size,
         progress=None,
     )
+    if plot is not None:
+        from ..evaluation.codecs import plot_codecs
+
+        plot_codecs(result, plot)
     if out is not None:
         write_json(result, out)
     if as_json:

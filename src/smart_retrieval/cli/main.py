@@ -11,7 +11,7 @@ import typer
 
 from .. import __version__
 from ..errors import SmartError, SmartWarning
-from . import demo, eval, inspect
+from . import delete, demo, eval, explain, index, info, inspect, optimize, search, verify
 
 app = typer.Typer(
     name="smart",
@@ -21,6 +21,13 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Any single-vector embedding model as a hybrid single- and multi-vector retriever.",
 )
+app.command("index")(index.index)
+app.command("search")(search.search)
+app.command("explain")(explain.explain)
+app.command("info")(info.info)
+app.command("delete")(delete.delete)
+app.command("optimize")(optimize.optimize)
+app.command("verify")(verify.verify)
 app.add_typer(eval.app, name="eval")
 app.command("inspect")(inspect.inspect)
 app.command("demo")(demo.demo)

@@ -1,10 +1,10 @@
-"""Draw the result object of an evaluation (see `evaluate.evaluate_beir`) for people to read in a terminal."""
+"""Draw the result object of an evaluation (of `evaluate`, `compare` or `codecs`) for people to read in a terminal."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ from .metrics import METRICS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
 
 #: How people write the metrics.
 _TITLES = {"ndcg@10": "nDCG@10", "recall@100": "Recall@100", "mrr@10": "MRR@10", "map": "MAP"}
@@ -71,6 +73,92 @@ def render_table(result: Mapping[str, Any]) -> RenderableType:
     )
 
 
+def render_comparison(result: Mapping[str, Any]) -> RenderableType:
+    """Draw systems side by side, each with its gain over the anchor and how likely chance alone gives as much.
+
+    Args:
+        result: What `compare_beir` returned, or its JSON read back.
+
+    Returns:
+        Something rich can print. It fits 80 columns.
+
+    Example:
+        >>> print_table(compare_beir("cranfield"))  # doctest: +SKIP
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    rows, fusion = result["systems"], result["fusion"]
+    best = {metric: max(row[metric] for row in rows) for metric in METRICS}
+    table = _table(*_TITLES.values(), "gain", "p")
+    for row in rows:
+        gain = row["gain"]
+        told = ("", "")
+        if gain is not None:
+            told = (
+                "" if gain["relative"] is None else f"{gain['relative']:+.1%}",
+                "< 0.0001" if gain["p_value"] < 0.0001 else f"{gain['p_value']:.4f}",
+            )
+        values = [Text(f"{row[name]:.4f}", style="bold" if row[name] == best[name] else "") for name in METRICS]
+        table.add_row(row["name"], *values, *told)
+    lines = [
+        "gain and p: over the anchor, nDCG@10, paired randomisation test",
+        f"SMART + BM25: SMART + {fusion['lexical_weight']:g} x s / (s + {fusion['lexical_half']:g}); "
+        f"RRF with k = {fusion['rrf_k']}",
+    ]
+    return Group(Text(_headline(result)), Text(""), table, Text(""), *_lines(lines, result))
+
+
+def render_codecs(result: Mapping[str, Any]) -> RenderableType:
+    """Draw codecs: bytes, and what is left of the uncompressed hybrid's quality.
+
+    Args:
+        result: What `evaluate_codecs` returned, or its JSON read back.
+
+    Returns:
+        Something rich can print. It fits 80 columns.
+
+    Example:
+        >>> print_table(evaluate_codecs("cranfield"))  # doctest: +SKIP
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    table = _table("bytes/token", "token bytes/doc", "nDCG@10", "kept")
+    for row in [result["uncompressed"], *result["codecs"]]:
+        share = row.get("share")
+        table.add_row(
+            row["name"],
+            f"{row['bytes_per_token']:,.0f}",
+            f"{row['token_bytes_per_document']:,.0f}",
+            f"{row['ndcg@10']:.4f}",
+            "" if share is None else f"{share:.1%}",
+        )
+    fit, anchor = result["fit"], result["uncompressed"]
+    lines = [
+        f"hybrid; codecs fitted on {fit['documents']:,} of the documents (seed {fit['seed']}), measured on all",
+        f"the anchor takes {anchor['bytes_per_document'] - anchor['token_bytes_per_document']:,.0f} bytes a document "
+        "besides",
+    ]
+    return Group(Text(_headline(result)), Text(""), table, Text(""), *_lines(lines, result))
+
+
+def _table(*titles: str) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("", no_wrap=True)
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
+    return table
+
+
+def _lines(lines: Sequence[str], result: Mapping[str, Any]) -> list[Text]:
+    from rich.text import Text
+
+    return [Text(line) for line in (*lines, *(f"note: {note}" for note in notes(result)))]
+
+
 def notes(result: Mapping[str, Any]) -> list[str]:
     """List what a reader of the figures should know: what the data lacked, what the model cut off.
 
@@ -92,10 +180,10 @@ def notes(result: Mapping[str, Any]) -> list[str]:
 
 
 def print_table(result: Mapping[str, Any]) -> None:
-    """Print `render_table` to stdout, in colour on a terminal only.
+    """Print a result to stdout, drawn by whichever of the functions above fits it; in colour on a terminal only.
 
     Args:
-        result: What `evaluate_beir` returned, or its JSON read back.
+        result: What `evaluate_beir`, `compare_beir` or `evaluate_codecs` returned, or its JSON read back.
 
     Example:
         >>> print_table(evaluate_beir("cranfield"))  # doctest: +SKIP
@@ -103,7 +191,8 @@ def print_table(result: Mapping[str, Any]) -> None:
     from rich.console import Console
 
     # Piped into a file there is no width to fit: lines stay whole.
-    Console(width=None if sys.stdout.isatty() else 200).print(render_table(result))
+    render = render_codecs if "codecs" in result else render_comparison if "systems" in result else render_table
+    Console(width=None if sys.stdout.isatty() else 200).print(render(result))
 
 
 def write_json(result: Mapping[str, Any], file: Path | None = None) -> None:

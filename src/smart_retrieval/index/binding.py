@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from .. import __version__
+from ..errors import CodecError
 from ..readout.config import Readout
 from .codec import Codec, parse_codec
 from .fitting import FitPolicy
@@ -35,6 +37,13 @@ def new_manifest(model: SmartModel, *, codec: str, pooling: float, lexical: bool
         CodecError: There is no such codec.
     """
     wanted = parse_codec(codec)
+    if wanted.dims > model.token_dim:
+        raise CodecError(
+            f"codec {codec!r}: found a residual of {wanted.dims} dimensions, expected at most the {model.token_dim} of "
+            "this model's token vectors"
+        )
+    if not (math.isfinite(pooling) and pooling >= 1):
+        raise CodecError(f"token pooling: found {pooling}, expected a number of at least 1; 1 is none")
     start = FitPolicy.start(wanted, model.token_dim)
     identity = model.identity()
     manifest = Manifest(
@@ -60,5 +69,7 @@ def check_model(manifest: Manifest, model: SmartModel) -> SmartModel:
     """
     identity = model.identity()
     found = {key: identity[key] for key in ("fingerprint", "pooling", "max_length")}
-    manifest.require(model=found, readout=identity["readout"], prompts=identity["prompts"])
+    # Of both sides' prompts: one that only the index knows makes a difference, too.
+    prompts = {name: identity["prompts"].get(name) for name in {*identity["prompts"], *manifest.prompts}}
+    manifest.require(model=found, readout=identity["readout"], prompts=prompts)
     return model

@@ -103,10 +103,10 @@ def explain_document(
     if isinstance(weights, str):
         weights = index.idf() if preset.weights == "idf" else None
     with index.store.reading():
+        codec = index.codec()  # first: it notices a codec that was changed meanwhile
         rowids = index.store.rowids([id])
         (document,) = index.store.get(rowids=rowids)
         vectors = index.store.read_vectors(rowids)
-        codec = index.codec()
     anchors = np.repeat(vectors.anchors, len(vectors.codes), axis=0) if codec.anchor_dim is not None else None
     pooled = not np.array_equal(vectors.offsets, vectors.id_offsets)
     ids = None if pooled else vectors.token_ids
@@ -150,12 +150,23 @@ def explain_document(
 
 
 def _spans(index: SmartIndex, text: str, ids: list[int]) -> list[tuple[int, int] | None]:
-    """Characters each stored token stands for; None for all where the passage no longer gives these tokens."""
+    """Characters each stored token stands for; None where it is none of the passage's (a prompt, a template)."""
     encoded = index.model.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    found = encoded["input_ids"]
-    # Tokens of a prompt come before the passage's, and the passage may have been cut at the model's limit.
-    for start in range(max(1, len(ids))):
-        kept = ids[start:]
-        if kept and kept == found[: len(kept)]:
-            return [None] * start + [(int(a), int(b)) for a, b in encoded["offset_mapping"][: len(kept)]]
-    return [None] * len(ids)
+    special = index.model.backbone.special_ids
+    pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    # Special tokens in the passage have no vector.
+    passage = [(token, (int(span[0]), int(span[1]))) for token, span in pairs if token not in special]
+    best, at, skipped = 0, 0, 0
+    # A tokenizer may merge a prompt's last blank with the passage's first word: then the second word is looked for.
+    for skip in (0, 1):
+        rest = [token for token, _ in passage[skip:]]
+        for start in range(len(ids)):
+            length = 0
+            while length < min(len(rest), len(ids) - start) and ids[start + length] == rest[length]:
+                length += 1
+            # Of all places the passage could begin at, the one where most of it follows.
+            if length > best:
+                best, at, skipped = length, start, skip
+    spans: list[tuple[int, int] | None] = [None] * len(ids)
+    spans[at : at + best] = [span for _, span in passage[skipped : skipped + best]]
+    return spans

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..embeddings import SmartEmbeddings
-from ..errors import CodecError, SmartError
+from ..errors import CodecError, IndexBusyError, SmartError, SmartWarning
 from .codec import Codec, CodecSpec, codec_from_bytes, fit_codec, pool_tokens, vocabulary_features
 from .records import Array, Vectors
 from .store import Store
@@ -34,6 +35,7 @@ class FitPolicy:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._gave_up = False
 
     @staticmethod
     def start(wanted: CodecSpec, token_dim: int) -> Codec:
@@ -53,6 +55,25 @@ class FitPolicy:
     def due(self) -> bool:
         """Whether it is to be fitted now."""
         return self.wanted != self.store.manifest.codec and self.store.state().tokens >= FIT_TOKENS
+
+    def fit_if_due(self, model: SmartModel | None) -> None:
+        """Fit the wanted codec if it is time; what was added stays as it is where that fails.
+
+        Warns:
+            SmartWarning: The codec cannot be fitted; documents stay in the codec they are in.
+        """
+        if self._gave_up or not self.due():
+            return
+        self.store.reload()
+        if not self.due():
+            return  # another process has just done it
+        try:
+            self.fit(model)
+        except IndexBusyError:
+            return  # another process is at it
+        except (SmartError, np.linalg.LinAlgError) as error:
+            self._gave_up = True
+            warnings.warn(f"the codec {self.wanted!r} cannot be fitted: {error}", SmartWarning, stacklevel=4)
 
     def fit(self, model: SmartModel | None, *, from_texts: bool = False) -> None:
         """Fit the wanted codec to the documents in the index and code them with it.

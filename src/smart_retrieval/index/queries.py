@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from ..embeddings import SmartEmbeddings
-from ..errors import EmptyInputError
+from ..errors import EmptyInputError, NonFiniteError, ScoringError
 from ..scoring import IdfWeights, Preset
 from ..scoring.late import QueryWeights
 from .search import Settings
@@ -31,6 +33,8 @@ def encode_queries(
     if isinstance(queries, SmartEmbeddings):
         if not len(queries):
             raise EmptyInputError("found no query, expected at least one")
+        if not (np.isfinite(queries.anchors).all() and np.isfinite(queries.token_vectors).all()):
+            raise NonFiniteError("found NaN or infinity in the encoded queries, expected finite numbers")
         return None, queries
     texts = [queries] if isinstance(queries, str) else list(queries)
     if not texts or any(not isinstance(text, str) or not text.strip() for text in texts):
@@ -63,6 +67,9 @@ def settle(
         weights: Over the preset's.
         deadline: When scoring stops.
     """
+    for name, value in (("floor", floor), ("weights", weights)):
+        if isinstance(value, str) and value != "preset":
+            raise ScoringError(f"{name}: found {value!r}, expected numbers, None, or 'preset'")
     if lambda_anchor is None:
         lambda_anchor = preset().lambda_anchor
     if lambda_late is None:

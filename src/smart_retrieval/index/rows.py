@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..embeddings import SmartEmbeddings
-from ..errors import EmptyInputError, SmartError
+from ..errors import EmbeddingsError, EmptyInputError, SmartError
 from .records import Array, Record
 
 
@@ -23,8 +23,9 @@ def rows_of_columns(
     """Rows of what was given as columns, which must be of one length."""
     if texts is None and (embeddings is None or ids is None):
         raise EmptyInputError("found no texts, expected texts, or embeddings with ids")
-    if isinstance(texts, str):
-        raise EmptyInputError("texts: found one string, expected several: add([text])")
+    for name, value in (("texts", texts), ("ids", ids)):
+        if isinstance(value, str):
+            raise EmptyInputError(f"{name}: found one string, expected several: add([text], ids=[id])")
     given = {
         "text": texts,
         "id": ids,
@@ -43,6 +44,8 @@ def rows_of_columns(
                 row["id"] = hashlib.sha256(str(row["text"]).encode("utf-8", "surrogatepass")).hexdigest()[:16]
             yield row
     except ValueError as error:
+        if not str(error).startswith("zip() argument"):
+            raise  # an error of the caller's own iterator
         raise SmartError(f"add: the columns {', '.join(columns)} have different lengths ({error})") from error
 
 
@@ -57,6 +60,12 @@ def records_of(
         coded: What the codes stand for: the same, or with pooled tokens.
         codes: ``[sum T, B]`` uint8, of ``coded``.
     """
+    if len(rows) != len(encoded):
+        raise EmbeddingsError(f"found {len(encoded)} encodings for {len(rows)} documents, expected one each")
+    for row in rows:
+        page = row.get("page")
+        if page is not None and (isinstance(page, bool) or not isinstance(page, int)):
+            raise SmartError(f"document {row['id']!r}: found page {page!r}, expected a whole number")
     return [
         Record(
             row["id"],

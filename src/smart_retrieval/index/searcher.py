@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
 
 from ..embeddings import SmartEmbeddings
 from ..scoring.late import QueryWeights
@@ -68,22 +71,45 @@ class Searcher:
         Raises:
             FilterError: The filter cannot be read.
         """
-        found = []
         with self.store.reading():
             codec = self.codec()
             snapshot = self.mirror().snapshot()
-            rowids = None if where is None else self.store.select(where)
-            mask = None if rowids is None else snapshot.mask(rowids)
-            for number in range(len(queries)):
-                words = None
-                if settings.lexical_weight and texts is not None:
-                    limit = len(snapshot) if settings.exact else max(settings.candidates, settings.k)
-                    words = self.store.bm25_scores(texts[number], limit, rowids)
-                scored = search_snapshot(
-                    snapshot, codec, queries[number], settings, weights=weights, mask=mask, lexical=words
-                )
-                found.append(self._hits(snapshot, scored, settings))
+            # Another thread may have brought the mirror up to a commit that this transaction does not see yet.
+            unseen = snapshot.commit != self.store.state().number
+            rowids = self.store.select(where) if unseen or where is not None else None
+            return self._search(snapshot, codec, queries, texts, settings, weights, rowids)
+
+    def _search(
+        self,
+        snapshot: Snapshot,
+        codec: Codec,
+        queries: SmartEmbeddings,
+        texts: Sequence[str] | None,
+        settings: Settings,
+        weights: QueryWeights,
+        rowids: Array | None,
+    ) -> list[Hits]:
+        mask = None if rowids is None else snapshot.mask(rowids)
+        found = []
+        for number in range(len(queries)):
+            words = None
+            if settings.lexical_weight and texts is not None:
+                words = partial(self._words, texts[number], rowids)
+            scored = search_snapshot(
+                snapshot,
+                codec,
+                queries[number],
+                settings,
+                weights=_own(weights, queries, number),
+                mask=mask,
+                words=words,
+            )
+            found.append(self._hits(snapshot, scored, settings))
         return found
+
+    def _words(self, text: str, allowed: Array | None, limit: int, rowids: Array | None) -> tuple[Array, Array]:
+        """BM25 of the best passages, or of certain rows."""
+        return self.store.bm25_scores(text, limit, allowed if rowids is None else rowids)
 
     def _hits(self, snapshot: Snapshot, scored: Scored, settings: Settings) -> Hits:
         def ids_of(positions: Array) -> list[str]:
@@ -107,3 +133,14 @@ class Searcher:
             for document, place in zip(documents, places.tolist(), strict=True)
         )
         return Hits(hits, len(scored.positions), scored.searched, scored.partial)
+
+
+def _own(weights: QueryWeights, queries: SmartEmbeddings, number: int) -> QueryWeights:
+    """One query's part of the weights given for all."""
+    if weights is None or hasattr(weights, "weights"):
+        return weights
+    values = np.asarray(weights)
+    if values.shape != (len(queries.token_vectors),):
+        return weights  # refused, with its reason, where it is used
+    own: Array = values[queries.offsets[number] : queries.offsets[number + 1]]
+    return own

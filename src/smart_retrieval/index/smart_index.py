@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from ..embeddings import SmartEmbeddings
-from ..errors import IndexMismatchError, SmartError
+from ..errors import IndexDamagedError, IndexMismatchError, SmartError
 from ..readout.config import Readout
 from ..scoring import IdfWeights, Preset
 from ..scoring.late import QueryWeights
@@ -254,6 +254,7 @@ class SmartIndex:
         encoded: SmartEmbeddings,
         *,
         on_duplicate: Literal["error", "replace", "skip"] = "error",
+        fit: bool = True,
     ) -> None:
         """Add one batch of documents that are encoded already, as one commit.
 
@@ -261,6 +262,7 @@ class SmartIndex:
             rows: ``id``, and as wanted ``text``, ``metadata``, ``source``, ``page``, ``heading`` of each.
             encoded: Their encodings.
             on_duplicate: As for :meth:`add`.
+            fit: Fit the codec afterwards if it is time, see :meth:`fit_if_due`.
 
         Raises:
             IndexMismatchError: The embeddings have other widths than the index.
@@ -280,8 +282,12 @@ class SmartIndex:
                 self._store.reload()
                 if self._store.generation == generation:
                     raise
-        if self._fit.due():
-            self._fit.fit(self._model)
+        if fit:
+            self.fit_if_due()
+
+    def fit_if_due(self) -> None:
+        """Fit the wanted codec if the index has grown large enough for it; not to be called within a transaction."""
+        self._fit.fit_if_due(self._model)
 
     def upsert(self, texts: Iterable[str], **columns: Any) -> list[str]:
         """:meth:`add`, replacing documents whose id is there."""
@@ -393,6 +399,10 @@ class SmartIndex:
             IndexMismatchError: Encoded queries of other widths than the index.
         """
         started = time.perf_counter()
+        if k < 0 or candidates < 1:
+            raise SmartError(
+                f"search: found k={k} and candidates={candidates}, expected k of 0 or more and 1 candidate or more"
+            )
         texts, encoded = encode_queries(queries, lambda: self.model)
         self._check_width(encoded)
         if lexical_weight and texts is None:
@@ -446,8 +456,12 @@ class SmartIndex:
     def verify(self) -> VerifyReport:
         """Recompute every checksum; finds every flipped byte."""
         report = self._store.verify()
-        with self._store.reading():
-            report.notes.extend(self._searcher.mirror().verify())
+        try:
+            with self._store.reading():
+                report.notes.extend(self._searcher.mirror().verify())
+        except IndexDamagedError as error:
+            # They cannot be made while a row is damaged; that row is in the report.
+            report.notes.append(f"derived files: {error}")
         return report
 
     def info(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..errors import FilterError
 from .where import And, Compare, Exists, Expression, Field, In, Like, Not, Or, Value, parse
 
 Sql = tuple[str, list[Any]]
@@ -32,6 +33,8 @@ def compile_where(where: str | Expression | None) -> Sql:
     """
     if where is None:
         return "1", []
+    if not isinstance(where, str | Compare | In | Like | Exists | Not | And | Or):
+        raise FilterError(f'where: found {where!r}, expected a text such as "year > 2020"')
     return _compile(parse(where) if isinstance(where, str) else where)
 
 

@@ -9,7 +9,7 @@ from smart_retrieval.embeddings import SmartEmbeddings
 from smart_retrieval.errors import CodecError
 from smart_retrieval.index.codec import fit_codec, pool_tokens
 from smart_retrieval.index.codec.codebook import SCALES, CodebookCodec
-from smart_retrieval.index.codec.kernels import row_blocks
+from smart_retrieval.index.codec.kernels import gathered_halves, row_blocks, widened
 from smart_retrieval.index.codec.kmeans import kmeans, nearest
 from smart_retrieval.index.codec.residual import ScalarBits, VectorStages, principal_axes
 from smart_retrieval.index.codec.sample import gather_sample
@@ -245,3 +245,12 @@ def test_pooling_leaves_fewer_unit_vectors_of_the_same_documents() -> None:
     for factor in (0, 0.5, float("nan")):
         with pytest.raises(CodecError, match="factor"):
             pool_tokens(documents, factor)
+
+
+def test_compiled_conversions_are_exact() -> None:
+    halves = np.arange(65536, dtype=np.uint16).view(np.float16)
+    halves = np.where(np.isfinite(halves), halves, 0)[:, None]
+    rows = np.arange(65536)[::-1]
+    assert (gathered_halves(halves, rows) == halves[rows].astype(np.float32)).all()
+    numbers = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    assert (widened(numbers) == numbers.view(np.int8)).all()

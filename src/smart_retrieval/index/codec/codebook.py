@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ...errors import CodecError
 from .base import Codec, make_spec
-from .kernels import Lookup, best_from_tables, centroid_numbers, used_centroids
+from .kernels import Lookup, best_from_tables, centroid_numbers, gathered_halves, used_centroids
 from .kmeans import nearest
 from .names import CodecSpec
 from .residual import Residual, residual_from_arrays
@@ -167,9 +167,9 @@ class CodebookCodec(Codec):
         """Products of the centroids in use with the query tokens, ``[len(used), P]``, in blocks that stay in cache."""
         products = np.empty((len(used), len(queries)), np.float32)
         transposed = np.ascontiguousarray(queries.T)
-        for start in range(0, len(used), 1024):
-            part = slice(start, start + 1024)
-            np.matmul(self.centroids[used[part]].astype(np.float32), transposed, out=products[part])
+        for start in range(0, len(used), 512):
+            part = slice(start, start + 512)
+            np.matmul(gathered_halves(self.centroids, used[part]), transposed, out=products[part])
         return products
 
     def to_arrays(self) -> dict[str, Array]:

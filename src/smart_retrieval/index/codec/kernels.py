@@ -117,6 +117,29 @@ def best_from_vectors(decode: Any, queries: Array, codes: Array, starts: Array, 
     return best
 
 
+def gathered_halves(table: Array, rows: Array) -> Array:
+    """Rows of a float16 table as float32, ``[n, D]``; NumPy's own conversion takes several times as long."""
+    fast = compiled_kernels()
+    if fast is None:
+        return table[rows].astype(np.float32)
+    bits = np.empty((len(rows), table.shape[1]), np.uint32)
+    fast.gather_halves(frozen(table.view(np.uint16)), frozen(rows), bits)
+    values: Array = bits.view(np.float32)
+    values *= np.float32(2.0**112)
+    return values
+
+
+def widened(codes: Array) -> Array:
+    """int8 numbers that lie in uint8 rows, as float32 of the same shape."""
+    fast = compiled_kernels()
+    numbers = np.ascontiguousarray(codes).view(np.int8)
+    if fast is None:
+        return numbers.astype(np.float32)
+    wide = np.empty(numbers.shape, np.float32)
+    fast.widen(frozen(numbers), wide)
+    return wide
+
+
 def centroid_numbers(codes: Array) -> Array:
     """The little-endian number in the first two bytes of each code, ``[T]`` int64."""
     numbers: Array = codes[:, 0].astype(np.int64) | (codes[:, 1].astype(np.int64) << 8)

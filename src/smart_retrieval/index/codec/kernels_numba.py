@@ -95,3 +95,27 @@ def mark_used(codes: Array, starts: Array, stops: Array, used: Array) -> None:
     for document in range(len(starts)):
         for row in range(starts[document], stops[document]):
             used[np.int64(codes[row, 0]) | (np.int64(codes[row, 1]) << 8)] = True
+
+
+@njit(cache=True, nogil=True)
+def gather_halves(table: Array, rows: Array, bits: Array) -> None:
+    """Put rows of a float16 table (as uint16) into ``bits`` (uint32): 2^112 times its float32 view is them.
+
+    Sign, exponent and fraction are moved to their places in float32; the factor makes up for the exponents' biases (127
+    and 15) and is exact for every finite number, subnormal ones too.
+    """
+    for i in range(len(rows)):
+        line = table[rows[i]]
+        target = bits[i]
+        for d in range(table.shape[1]):
+            half = np.uint32(line[d])
+            target[d] = ((half & np.uint32(0x8000)) << np.uint32(16)) | ((half & np.uint32(0x7FFF)) << np.uint32(13))
+
+
+@njit(cache=True, nogil=True)
+def widen(values: Array, wide: Array) -> None:
+    """Copy int8 ``values`` into float32 ``wide``."""
+    for i in range(values.shape[0]):
+        line, target = values[i], wide[i]
+        for d in range(values.shape[1]):
+            target[d] = np.float32(line[d])

@@ -37,7 +37,7 @@ def kmeans(points: Array, count: int, *, seed: int = 0, iterations: int = 10) ->
     centroids = np.array(points[np.sort(rng.choice(total, count, replace=False))], np.float32)
     for _ in range(iterations):
         owner = nearest(points, centroids)
-        sums, sizes = grouped_sums(points, owner, count)
+        sums, sizes = grouped_sums(points, owner, count, np.float32)
         empty = sizes == 0
         centroids = np.where(empty[:, None], centroids, sums / np.maximum(sizes, 1)[:, None]).astype(np.float32)
         if empty.any():
@@ -59,13 +59,15 @@ def nearest(points: Array, centroids: Array) -> Array:
     return found
 
 
-def grouped_sums(points: Array, owners: Array, count: int) -> tuple[Array, Array]:
-    """Sum of the points of each owner ``[count, p]`` float64, and how many they are ``[count]`` int64."""
+def grouped_sums(
+    points: Array, owners: Array, count: int, dtype: type[np.floating[Any]] = np.float64
+) -> tuple[Array, Array]:
+    """Sum of the points of each owner ``[count, p]`` of ``dtype``, and how many they are ``[count]`` int64."""
     order = np.argsort(owners, kind="stable")
     sizes = np.bincount(owners, minlength=count)
-    sums = np.zeros((count, points.shape[1]), np.float64)
+    sums = np.zeros((count, points.shape[1]), dtype)
     filled = sizes > 0
     if len(points):
         starts = (np.cumsum(sizes) - sizes)[filled]
-        sums[filled] = np.add.reduceat(points[order].astype(np.float64), starts, axis=0)
+        sums[filled] = np.add.reduceat(points[order].astype(dtype, copy=False), starts, axis=0)
     return sums, sizes

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...errors import CodecError
 from .base import Codec, make_spec
-from .kernels import Lookup, best_from_tables, best_from_vectors
+from .kernels import Lookup, best_from_tables, best_from_vectors, widened
 from .names import CodecSpec
 from .residual import ScalarBits, principal_axes
 from .sample import TokenSample
@@ -89,9 +89,15 @@ class Int8Codec(DenseCodec):
         return np.clip(np.rint(vectors / self.scale), -127, 127).astype(np.int8).view(np.uint8)
 
     def _decode(self, codes: Array, anchors: Array | None) -> Array:
-        values = np.ascontiguousarray(codes).view(np.int8).astype(np.float32)
+        values = widened(codes)
         values *= self.scale
         return values
+
+    def _prepare(self, queries: Array) -> Array:
+        return queries * self.scale
+
+    def _best(self, tile: Array, codes: Array, starts: Array, stops: Array, anchors: Array | None) -> Array:
+        return best_from_vectors(widened, tile, codes, starts, stops)
 
     def to_arrays(self) -> dict[str, Array]:
         """``scale``."""

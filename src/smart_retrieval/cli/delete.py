@@ -1,0 +1,41 @@
+"""``smart delete``: take passages out of an index."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def delete(
+    index_path: Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.")],
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids, as search prints them.")] = None,
+    where: Annotated[str | None, typer.Option(help="Delete what passes this filter: \"source = 'old.md'\".")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before deleting by filter.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Delete passages by id or by filter, as one commit.
+
+    A later run of index does not bring passages back as long as their file does not change.
+    """
+    if bool(ids) == (where is not None):
+        raise typer.BadParameter("expected either ids or --where")
+    from ..index.smart_index import SmartIndex
+
+    with SmartIndex.open(index_path) as index:
+        if where is not None and not yes:
+            count = len(index.store.select(where))
+            if not sys.stdin.isatty():
+                raise typer.BadParameter(f"--where chooses {count:,} passages; add --yes to delete them")
+            typer.confirm(f"Delete {count:,} passages?", abort=True, err=True)
+        deleted = index.delete(ids or None, where=where)
+    if as_json:
+        from .output import echo_json
+
+        echo_json({"index": str(index_path), "deleted": deleted})
+    else:
+        from .output import plural
+
+        typer.echo(f"deleted {plural(deleted, 'passage')}")

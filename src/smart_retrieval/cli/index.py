@@ -1,0 +1,143 @@
+"""``smart index``: a folder of files into an index; a second run touches only what changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ..index.ingest_report import IngestReport
+    from ..index.smart_index import SmartIndex
+
+_FORMATS = ("text", "markdown", "html", "rst", "jsonl", "pdf")
+
+
+def index(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", exists=True, help="A folder, or a single file.")],
+    index_path: Annotated[
+        Path, typer.Option("--index", metavar="PATH", help="The index's folder; made if it is not there.")
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="A packaged name, a folder, or a hub name. [default: minilm, or the index's]")
+    ] = None,
+    codec: Annotated[
+        str | None, typer.Option(help="How a new index keeps token vectors, codebook+32x1 for one.")
+    ] = None,
+    pooling: Annotated[
+        float | None, typer.Option(min=1, help="Merge similar token vectors until 1 / N are left; for a new index.")
+    ] = None,
+    include: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Read only files that match, as in .gitignore. Repeatable.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Leave out what matches. Repeatable.")
+    ] = None,
+    hidden: Annotated[bool, typer.Option("--hidden", help="Read hidden files and folders, too.")] = False,
+    sync: Annotated[
+        bool, typer.Option("--sync", help="Delete passages of files that are gone, or left out by now.")
+    ] = False,
+    read_as: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--as", metavar="[.SUFFIX=]FORMAT", help="Read files of this, or of any unknown, type as a format."
+        ),
+    ] = None,
+    text_field: Annotated[
+        list[str] | None, typer.Option(help="JSON Lines: field that holds text. Repeatable. [default: text]")
+    ] = None,
+    title_field: Annotated[str, typer.Option(help="JSON Lines: field that becomes the heading.")] = "",
+    id_field: Annotated[str, typer.Option(help="JSON Lines: field that becomes the id. [default: the line]")] = "",
+    metadata_field: Annotated[
+        list[str] | None, typer.Option(help="JSON Lines: field kept as metadata. Repeatable. [default: all others]")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens of a passage. [default: the model's limit]")
+    ] = None,
+    overlap: Annotated[int, typer.Option(min=0, help="Tokens repeated from the passage before.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the summary.")] = False,
+) -> None:
+    """Index the text, Markdown, HTML, reStructuredText, JSON Lines and PDF files of DIR.
+
+    Run it again to bring the index up to date: only files that changed are read. It may be stopped at any time; the
+    next run goes on. Files that cannot be read are named, with the reason, and cost nothing but themselves.
+    """
+    formats = _formats(read_as or [])
+    # Imported here, so that --help needs neither NumPy nor a model.
+    from ..index.ingest import index_folder
+    from ..index.ingest_open import open_or_create
+    from ..media import JsonlFields
+
+    fields = JsonlFields(
+        tuple(text_field or ["text"]), title_field, id_field, None if metadata_field is None else tuple(metadata_field)
+    )
+    with open_or_create(index_path, model, codec=codec, pooling=pooling) as opened:
+        report = index_folder(
+            opened,
+            folder,
+            include=include or (),
+            exclude=exclude or (),
+            hidden=hidden,
+            sync=sync,
+            read_as=formats,
+            jsonl=fields,
+            max_tokens=max_tokens,
+            overlap=overlap,
+        )
+        if as_json:
+            from .output import echo_json
+
+            echo_json({"index": str(index_path), "documents": len(opened), **report.to_dict()})
+        else:
+            _print(report, opened)
+
+
+def _formats(values: list[str]) -> dict[str, str]:
+    """Read ``--as text`` and ``--as .conf=text``."""
+    formats = {}
+    for value in values:
+        suffix, _, name = value.rpartition("=")
+        if name not in _FORMATS:
+            raise typer.BadParameter(f"--as: found {value!r}, expected one of {', '.join(_FORMATS)}, or .suffix=format")
+        formats[f".{suffix.lower().lstrip('.')}" if suffix else "*"] = name
+    return formats
+
+
+def _print(report: IngestReport, opened: SmartIndex) -> None:
+    from .output import console, plural, printable
+
+    out = console()
+    done = [
+        f"{count:,} {name}"
+        for name, count in (
+            ("added", report.added),
+            ("updated", report.updated),
+            ("unchanged", report.unchanged),
+            ("removed", report.removed),
+            ("failed", report.failed),
+        )
+        if count or name == "added"
+    ]
+    out.print(f"{plural(report.seen, 'file')}: {', '.join(done)}", markup=False)
+    out.print(
+        f"{plural(report.passages, 'passage')} encoded ({plural(report.tokens, 'token')}) in {report.seconds:.1f} s; "
+        f"{plural(len(opened), 'passage')} in {opened.path}",
+        markup=False,
+    )
+    if report.truncated:
+        out.print(f"{plural(report.truncated, 'token')} at the ends of passages were beyond the model's limit")
+    for reason in report.reasons():
+        names = [_named(file) for file in reason["files"]]
+        more = f" and {reason['count'] - 5:,} more" if reason["count"] > 5 else ""
+        head = "cannot be read" if reason["failed"] else "left out"
+        listed = f": {', '.join(names[:5])}{more}" if reason["failed"] else ""
+        out.print(printable(f"{head}, {reason['count']:,} × {reason['reason']}{listed}"), markup=False)
+    for path, note in report.notes[:5]:
+        out.print(printable(f"note, {path}: {note}"), markup=False)
+    if report.n_notes > 5:
+        out.print(f"and {report.n_notes - 5:,} more notes (--json lists them)", markup=False)
+
+
+def _named(file: dict[str, Any]) -> str:
+    return f"{file['path']} ({file['detail']})" if file["detail"] else str(file["path"])

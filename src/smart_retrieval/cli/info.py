@@ -1,0 +1,61 @@
+"""``smart info``: what an index holds and how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def info(
+    index_path: Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Show what INDEX holds: documents, files, sizes, model, codec."""
+    from ..index.smart_index import SmartIndex
+
+    with SmartIndex.open(index_path, mode="r") as index:
+        found = index.info()
+    if as_json:
+        from .output import echo_json
+
+        echo_json(found)
+    else:
+        _print(found)
+
+
+def _print(found: dict[str, Any]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from .output import console, size
+
+    sizes = found["bytes"]
+    held = sizes["database"] + sizes["wal"] + sizes["derived"]
+    codec = f"{found['codec']}, {found['code_width']} bytes a token"
+    if found["codec_wanted"] != found["codec"]:
+        codec += f" ({found['codec_wanted']} once there are enough tokens to fit it, or with optimize)"
+    model = found["model"]
+    details = ", ".join(f"{key} {value}" for key, value in model.items() if key != "name" and value is not None)
+    rows = {
+        "index": found["path"],
+        "documents": f"{found['documents']:,} of {found['files']:,} files",
+        "tokens": f"{found['tokens']:,}",
+        "size": f"{size(held)}: database {size(sizes['database'])}, log {size(sizes['wal'])}, "
+        f"derived {size(sizes['derived'])}; {size(sizes['free'])} of it free",
+        "codec": codec,
+        "pooling": f"{found['pooling']:g}" if found["pooling"] else "none",
+        "model": f"{model['name']} ({details})",
+        "readout": ", ".join(f"{key} {value}" for key, value in found["readout"].items()),
+        "full text": "yes" if found["lexical"] else "no",
+        "format": str(found["format"]),
+        "created": found["created"],
+        "updated": f"{found['updated']} (commit {found['commit']:,})",
+    }
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column()
+    for name, value in rows.items():
+        table.add_row(name, Text(str(value)))
+    console().print(table)

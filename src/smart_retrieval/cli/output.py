@@ -1,0 +1,114 @@
+"""How the index commands write: JSON or lines on stdout, colour only on a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from ..index.explain_page import ShadedWord
+
+_LEVELS = ("on grey15", "on #4d3300", "on #805500", "bold on #b37700")
+
+
+def echo_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False, default=str))
+
+
+def console() -> Console:
+    """Stdout; lines are wrapped to the terminal's width, and left whole in a pipe."""
+    from rich.console import Console
+
+    return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def on_terminal() -> bool:
+    """Whether stdout is one."""
+    return sys.stdout.isatty()
+
+
+def location(source: str | None, page: int | None, heading: str | None) -> str:
+    """Where a passage stands: ``guide.pdf p. 3 › Logs › Rotation``.
+
+    Example:
+        >>> location("guide.pdf", 3, "Logs > Rotation")
+        'guide.pdf p. 3 › Logs › Rotation'
+    """
+    file = " ".join(part for part in (printable(source or ""), f"p. {page}" if page is not None else "") if part)
+    return " › ".join(part for part in (file, printable(heading or "").replace(" > ", " › ")) if part)
+
+
+def printable(text: str) -> str:
+    """Text that cannot steer a terminal: control characters but line ends become spaces."""
+    return "".join(c if c in "\n\t" or c.isprintable() else " " for c in text)
+
+
+def size(number: float) -> str:
+    """Bytes for people.
+
+    Example:
+        >>> size(2_500_000)
+        '2.5 MB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000 or unit == "GB":
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return ""
+
+
+def plural(number: int, noun: str) -> str:
+    """A count and its noun.
+
+    Example:
+        >>> plural(1, "file"), plural(1200, "file")
+        ('1 file', '1,200 files')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def shaded(text: str, words: Sequence[ShadedWord], start: int = 0, stop: int | None = None) -> Text:
+    """Part of a passage, its words shaded by what they contributed; plain where there are no colours."""
+    from rich.text import Text
+
+    stop = len(text) if stop is None else stop
+    shown = Text(printable(text[start:stop]))
+    most = max((word.contribution for word in words), default=1.0)
+    for word in words:
+        if start <= word.start and word.stop <= stop:
+            level = min(len(_LEVELS) - 1, int(len(_LEVELS) * word.contribution / most))
+            shown.stylize(_LEVELS[level], word.start - start, word.stop - start)
+    return shown
+
+
+def window(text: str, words: Sequence[ShadedWord], first: int = 0, width: int = 280) -> tuple[int, int]:
+    """The part of a passage to show: where most of the score comes from, cut between words.
+
+    Example:
+        >>> window("one two three", [], width=9)
+        (0, 7)
+    """
+    if len(text) - first <= width:
+        return first, len(text)
+    starts = [first, *(max(first, word.start - width // 5) for word in words)]
+
+    def worth(start: int) -> float:
+        return sum(word.contribution for word in words if start <= word.start and word.stop <= start + width)
+
+    start = max(starts, key=lambda place: (worth(place), -place))
+    start = min(start, len(text) - width)
+    while start > first and not text[start - 1].isspace():
+        start -= 1
+    stop = min(len(text), start + width)
+    if stop < len(text) and not text[stop].isspace():
+        space = max(text.rfind(" ", start, stop), text.rfind("\n", start, stop))
+        stop = space if space > start else stop
+    return start, stop

@@ -1,0 +1,135 @@
+"""``smart search``: find passages, with the parts of their scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ..index.hits import Hit, Hits
+    from ..index.smart_index import SmartIndex
+
+_LEXICAL = 0.25
+_PASSAGES_A_FILE = 5  # how many hits are looked at for each file wanted
+
+
+def search(
+    index_path: Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.")],
+    query: Annotated[str, typer.Argument(help="What to look for, in words.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="Hits wanted; files with --group-by.")] = 10,
+    where: Annotated[
+        str | None,
+        typer.Option(help="Filter over metadata, source, page, heading, id: \"year > 2020 and lang = 'en'\"."),
+    ] = None,
+    candidates: Annotated[
+        int | None, typer.Option(min=1, help="Documents that the anchors choose for the hybrid score.")
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Give every document its hybrid score.")] = False,
+    lexical: Annotated[bool, typer.Option("--lexical", help=f"Count BM25 in, with weight {_LEXICAL}.")] = False,
+    lexical_weight: Annotated[float | None, typer.Option(min=0, help="Count BM25 in, with this weight.")] = None,
+    lambda_anchor: Annotated[
+        float | None, typer.Option(help="Weight of the anchor score. [default: the preset's]")
+    ] = None,
+    lambda_late: Annotated[float | None, typer.Option(help="Weight of the late score. [default: the preset's]")] = None,
+    group_by: Annotated[str | None, typer.Option(help="file: the best passages of each file together.")] = None,
+    deadline_ms: Annotated[
+        float | None, typer.Option(min=0, help="Stop scoring after so many milliseconds; hits are then marked partial.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The index's model, if it lies elsewhere by now.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Find the passages of INDEX that answer QUERY, best first."""
+    if group_by not in (None, "file"):
+        raise typer.BadParameter(f"--group-by: found {group_by!r}, expected file")
+    from ..index.search import DEFAULT_CANDIDATES
+    from ..index.smart_index import SmartIndex
+
+    weight = lexical_weight if lexical_weight is not None else _LEXICAL * lexical
+    with SmartIndex.open(index_path, model, mode="r") as index:
+        hits = index.search(
+            query,
+            k * _PASSAGES_A_FILE if group_by else k,
+            where=where,
+            candidates=candidates or DEFAULT_CANDIDATES,
+            exact=exact,
+            lambda_anchor=lambda_anchor,
+            lambda_late=lambda_late,
+            lexical_weight=weight,
+            deadline_ms=deadline_ms,
+        )
+        if as_json:
+            _json(query, hits, k if group_by else None)
+        else:
+            _print(index, query, hits, k if group_by else None)
+
+
+def _groups(hits: Hits, files: int) -> list[tuple[str, list[Hit]]]:
+    return list(hits.group_by_source().items())[:files]
+
+
+def _json(query: str, hits: Hits, files: int | None) -> None:
+    from .output import echo_json
+
+    found = hits.to_dict()
+    if files is not None:
+        del found["hits"]
+        found["groups"] = [
+            {"source": source, "hits": [hit.to_dict() for hit in group]} for source, group in _groups(hits, files)
+        ]
+    echo_json({"query": query, **found})
+
+
+def _print(index: SmartIndex, query: str, hits: Hits, files: int | None) -> None:
+    from .output import console, on_terminal, printable
+
+    out = console()
+    if not len(hits):
+        out.print("nothing found" if hits.searched else "nothing to search: no document passes the filter")
+        return
+    # Shading asks for an explanation of each hit; only a terminal shows it.
+    encoded = index.model.encode_query(query, show_progress=False) if on_terminal() else None
+    rank = 0
+    for source, group in _groups(hits, files) if files is not None else [("", list(hits))]:
+        if files is not None:
+            out.print(printable(source), style="bold", markup=False)
+        for hit in group:
+            rank += 1
+            _print_hit(rank, hit, index.explain(encoded, hit.id) if encoded is not None else None, grouped=bool(source))
+    if hits.partial:
+        out.print("partial: the deadline ended the scoring", markup=False)
+
+
+def _print_hit(rank: int, hit: Hit, explanation: object, *, grouped: bool) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    from ..index.explain import Explanation
+    from ..index.explain_page import shaded_words
+    from ..index.ingest_passages import passage_body
+    from .output import console, location, on_terminal, printable, shaded, window
+
+    out = console()
+    parts = f"anchor {hit.anchor:.3f}  late {hit.late:.3f}"
+    if hit.lexical is not None:
+        parts += f"  lexical {hit.lexical:.3f}"
+    head = Text(f"{rank:>3}  {hit.score:.3f}  ", style="bold")
+    head.append(f"({parts})  ", style="not bold dim")
+    head.append(printable(hit.id), style="not bold cyan")
+    out.print(head)
+    place = location(None if grouped else hit.source, hit.page, hit.heading)
+    if place:
+        out.print(Text(f"     {place}", style="dim"))
+    words = shaded_words(explanation) if isinstance(explanation, Explanation) else []
+    first, _ = passage_body(hit.text, hit.heading)
+    start, stop = window(hit.text, words, first)
+    snippet = shaded(hit.text, words, start, stop)
+    if start > first:
+        snippet = Text("… ") + snippet
+    if stop < len(hit.text):
+        snippet.append(" …")
+    if on_terminal():
+        out.print(Padding(snippet, (0, 0, 1, 5)))
+    else:
+        out.print("     " + " ".join(snippet.plain.split()) + "\n", markup=False)

@@ -1,0 +1,41 @@
+"""``smart verify``: is every byte still the one that was written?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_LISTED = 50
+
+
+def verify(
+    index_path: Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Recompute every checksum of INDEX. Exit status 1, and a list, if anything is damaged."""
+    from ..index.smart_index import SmartIndex
+
+    with SmartIndex.open(index_path) as index:
+        report = index.verify()
+    if as_json:
+        from .output import echo_json
+
+        echo_json({"index": str(index_path), "ok": report.ok, **asdict(report)})
+    else:
+        from .output import plural, printable
+
+        for damage in report.damaged[:_LISTED]:
+            typer.echo(printable(f"damaged: {damage.id} ({damage.part}, row {damage.rowid})"))
+        if len(report.damaged) > _LISTED:
+            typer.echo(f"and {len(report.damaged) - _LISTED:,} more (--json lists them)")
+        for problem in report.problems:
+            typer.echo(printable(f"problem: {problem}"))
+        for note in report.notes:
+            typer.echo(printable(f"note: {note}"))
+        found = "sound" if report.ok else "damaged: restore a copy, or delete what is listed and index again"
+        typer.echo(f"{plural(report.documents, 'passage')} checked: {found}")
+    if not report.ok:
+        raise typer.Exit(1)

@@ -1,0 +1,297 @@
+"""Beside what else could be used: anchor, BM25, their fusions, SMART, and SMART with BM25 as a third term."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..extras import require
+from ..index import lexical
+from ..index.search import LEXICAL_HALF
+from ..scoring import IdfWeights, Preset, anchor_scores, late_scores
+from .beir import BeirDataset, load_beir
+from .cache import EncodingCache
+from .encode import Encoding, encode_dataset
+from .evaluate import _SCORES_AT_ONCE, GAIN_METRIC, _encode_facts, _given, _hybrid, _label, _prepare, _versions
+from .metrics import DEPTH, METRICS, per_query_metrics, rank
+from .significance import paired_comparison
+
+if TYPE_CHECKING:
+    from ..model import SmartModel
+
+Array = NDArray[Any]
+
+#: Weight of ``s / (s + 10)`` beside SMART's score. Mean nDCG@10 of Cranfield, CACM and the standard library's
+#: documentation (MiniLM, preset default): .4826 without, .4834 / .4873 / .4871 / .4858 / .4838 / .4769 with
+#: .1 / .2 / .3 / .4 / .5 / 1; at .2 no collection loses more than .001.
+LEXICAL_WEIGHT = 0.2
+
+#: Constant of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009).
+RRF_K = 60
+
+#: The systems compared, in the order of the report.
+COMPARED = ("anchor", "BM25", "anchor + BM25 (RRF)", "anchor + BM25 (min-max)", "SMART", "SMART + BM25")
+
+#: What a system did not list is not ranked at all.
+_LISTS = frozenset(COMPARED[1:4])
+
+
+class EvalOptions(TypedDict, total=False):
+    """What `compare_beir` and `evaluate_codecs` take beside the folder, all as for `evaluate.evaluate_beir`."""
+
+    model: str | Path | SmartModel
+    preset: str | None
+    layers: Sequence[int] | None
+    mix: str | None
+    token_filter: str | None
+    weights: str | None
+    lambda_anchor: float | None
+    lambda_late: float | None
+    floor: float | Literal["preset"] | None
+    split: str
+    cache: EncodingCache | None
+    batch_size: int | None
+    progress: bool | None
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A folder, encoded, with every setting settled."""
+
+    data: BeirDataset
+    smart: SmartModel
+    chosen: Preset
+    documents: Encoding
+    queries: Encoding
+
+    def about(self) -> dict[str, Any]:
+        """What was measured with what, JSON-able; the keys that `evaluate.evaluate_beir` uses too."""
+        data, smart = self.data, self.smart
+        return {
+            "dataset": {
+                "name": data.name,
+                "split": data.split,
+                "n_documents": len(data.texts),
+                "n_queries": len(data.queries),
+                "n_judgments": sum(len(grades) for grades in data.qrels.values()),
+                "fingerprint": data.fingerprint,
+                "warnings": list(data.warnings),
+            },
+            "model": str(smart.identity()["name"]),
+            "preset": _label(self.chosen, smart.preset),
+            "readout": self.chosen.readout.to_dict(),
+            "scoring": self.chosen.scoring(),
+            "prompts": {task: smart.backbone.prompt_for(task, None, None) or "" for task in ("query", "document")},
+            "encode": _encode_facts(smart, self.documents, self.queries),
+            "versions": _versions(),
+        }
+
+    def token_weights(self) -> IdfWeights | None:
+        """Weights of the query tokens."""
+        return IdfWeights.fit(self.documents.embeddings) if self.chosen.weights == "idf" else None
+
+    def query_parts(self) -> Iterator[slice]:
+        """Slices of the queries whose scores of all documents fit into memory."""
+        step = max(1, _SCORES_AT_ONCE // len(self.data.texts))
+        for start in range(0, len(self.data.queries), step):
+            yield slice(start, start + step)
+
+
+def load_collection(folder: str | Path, **options: Unpack[EvalOptions]) -> Collection:
+    """Read and encode a folder.
+
+    Args:
+        folder: A BEIR-layout folder, see `beir.load_beir`.
+        **options: As for `evaluate.evaluate_beir`.
+
+    Raises:
+        SmartError: As for `evaluate.evaluate_beir`.
+    """
+    require("pytrec_eval", "eval")
+    data = load_beir(folder, options.get("split", "test"))
+    readout = {"layers": options.get("layers"), "mix": options.get("mix"), "token_filter": options.get("token_filter")}
+    scoring = {
+        "weights": options.get("weights"),
+        "lambda_anchor": options.get("lambda_anchor"),
+        "lambda_late": options.get("lambda_late"),
+    }
+    smart, chosen = _prepare(options.get("model", "minilm"), options.get("preset"), _given(readout), _given(scoring))
+    floor = options.get("floor", "preset")
+    if floor != "preset":
+        chosen = replace(chosen, floor=floor)
+    documents, queries = encode_dataset(
+        smart,
+        data,
+        options.get("cache"),
+        batch_size=options.get("batch_size"),
+        progress=options.get("progress", False),
+    )
+    return Collection(data, smart, chosen, documents, queries)
+
+
+def compare_beir(
+    folder: str | Path, *, lexical_weight: float = LEXICAL_WEIGHT, **options: Unpack[EvalOptions]
+) -> dict[str, Any]:
+    """Judge SMART beside the anchor, BM25 and the usual ways to join those two.
+
+    Every system ranks all documents, exactly. BM25 is SQLite's FTS5, through the very code that the index uses, over
+    title and text in full (the model may cut them off). The fusions see the first 1000 documents of both lists:
+    reciprocal rank fusion with k = 60; or the sum of both scores, each brought to 0..1 between the list's first and
+    last score, 0 where a list lacks the document. SMART + BM25 adds ``lexical_weight * s / (s + 10)`` to SMART's score,
+    as the index does; this rule knows neither the other documents nor the result list.
+
+    Args:
+        folder: A BEIR-layout folder, see `beir.load_beir`.
+        lexical_weight: Weight of the third term.
+        **options: As for `evaluate.evaluate_beir`.
+
+    Returns:
+        JSON-able: ``systems`` (one for each of `COMPARED`: metrics between 0 and 1, and ``gain``: its `Comparison` with
+        the anchor in nDCG@10, None for the anchor itself), ``fusion`` (the constants), and the keys of
+        `Collection.about`.
+
+    Raises:
+        SmartError: As for `evaluate.evaluate_beir`; this Python's SQLite lacks FTS5.
+
+    Example:
+        >>> result = compare_beir("cranfield")  # doctest: +SKIP
+        >>> [round(row["ndcg@10"], 3) for row in result["systems"]]  # doctest: +SKIP
+        [0.427, 0.419, 0.473, 0.474, 0.475, 0.475]
+    """
+    collection = load_collection(folder, **options)
+    data, documents, queries = collection.data, collection.documents.embeddings, collection.queries.embeddings
+    token_weights = collection.token_weights()
+    rankings: dict[str, dict[str, list[str]]] = {system: {} for system in COMPARED}
+    bm25 = Bm25(data.texts)
+    for part in collection.query_parts():
+        by_anchor = anchor_scores(queries[part], documents)
+        late = late_scores(queries[part], documents, weights=token_weights, floor=collection.chosen.floor)
+        smart = _hybrid(by_anchor, late, collection.chosen)
+        words = bm25.scores(data.queries[part])
+        for system, scores in fused(by_anchor, words, smart, data.document_ids, lexical_weight).items():
+            listed = _listed(scores, data.document_ids, drop=system in _LISTS)
+            rankings[system].update(zip(data.query_ids[part], listed, strict=True))
+    judged = {system: per_query_metrics(data.qrels, rankings[system]) for system in COMPARED}
+    anchor = judged["anchor"][GAIN_METRIC]
+    rows = [
+        {
+            "name": system,
+            **{metric: float(judged[system][metric].mean()) for metric in METRICS},
+            "gain": None
+            if system == "anchor"
+            else {"metric": GAIN_METRIC, **paired_comparison(anchor, judged[system][GAIN_METRIC]).to_dict()},
+        }
+        for system in COMPARED
+    ]
+    fusion = {
+        "lexical_weight": lexical_weight,
+        "lexical_half": LEXICAL_HALF,
+        "rrf_k": RRF_K,
+        "depth": DEPTH,
+        "bm25": f"SQLite {sqlite3.sqlite_version} FTS5, {lexical.TOKENIZER}",
+    }
+    return {"systems": rows, "fusion": fusion, **collection.about()}
+
+
+class Bm25:
+    """BM25 of texts held in memory, through the index's own code.
+
+    Args:
+        texts: The documents.
+
+    Raises:
+        SmartError: This Python's SQLite lacks FTS5.
+
+    Example:
+        >>> (Bm25(["an oak", "a pine", "a fir"]).scores(["oak"]) > 0).tolist()
+        [[True, False, False]]
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._count = len(texts)
+        self._connection = sqlite3.connect(":memory:")
+        self._connection.execute("CREATE TABLE documents (rowid INTEGER PRIMARY KEY, text TEXT)")
+        lexical.create(self._connection)
+        # Rowids as an index would give them, from 1.
+        self._connection.executemany("INSERT INTO documents VALUES (?, ?)", enumerate(texts, start=1))
+        lexical.add(self._connection, enumerate(texts, start=1))
+
+    def scores(self, queries: Sequence[str]) -> Array:
+        """``[Nq, Nd]`` float32; 0 where no word is shared."""
+        scores = np.zeros((len(queries), self._count), np.float32)
+        for row, query in zip(scores, queries, strict=True):
+            rowids, values = lexical.bm25_scores(self._connection, query, self._count)
+            row[rowids - 1] = values
+        return scores
+
+    def __del__(self) -> None:
+        self._connection.close()
+
+
+def fused(
+    by_anchor: Array, words: Array, smart: Array, document_ids: Sequence[str], lexical_weight: float
+) -> dict[str, Array]:
+    """Scores of every system of `COMPARED`.
+
+    Args:
+        by_anchor: ``[Nq, Nd]`` cosines.
+        words: ``[Nq, Nd]`` BM25, 0 where no word is shared.
+        smart: ``[Nq, Nd]`` SMART's scores.
+        document_ids: The Nd ids, which break ties.
+        lexical_weight: Weight of the third term.
+
+    Returns:
+        ``[Nq, Nd]`` each; ``-inf`` where a list of BM25 or a fusion lacks the document.
+    """
+    matched = np.where(words > 0, words.astype(np.float64), -np.inf)
+    lists = [_first(by_anchor, document_ids), _first(matched, document_ids)]
+    reciprocal = sum(np.where(places < DEPTH, 1.0 / (RRF_K + 1 + places), 0.0) for places in lists)
+    spread = sum(
+        _min_max(scores, places) for scores, places in zip((by_anchor.astype(np.float64), matched), lists, strict=True)
+    )
+    missing = np.minimum(*lists) >= DEPTH
+    values = (
+        by_anchor,
+        matched,
+        np.where(missing, -np.inf, reciprocal),
+        np.where(missing, -np.inf, spread),
+        smart,
+        smart + np.float32(lexical_weight) * words / (words + np.float32(LEXICAL_HALF)),
+    )
+    return dict(zip(COMPARED, values, strict=True))
+
+
+def _first(scores: Array, document_ids: Sequence[str]) -> Array:
+    """Place of each document among the first `DEPTH` of each row, from 0; `DEPTH` where it is not among them."""
+    column = {name: number for number, name in enumerate(document_ids)}
+    places = np.full(scores.shape, DEPTH, np.int64)
+    for row, listed in zip(places, _listed(scores, document_ids, drop=True), strict=True):
+        row[[column[name] for name in listed]] = np.arange(len(listed))
+    return places
+
+
+def _listed(scores: Array, document_ids: Sequence[str], *, drop: bool) -> list[list[str]]:
+    """The first `DEPTH` documents of each row, without those at ``-inf`` if they are to be dropped."""
+    found = rank(scores, document_ids, DEPTH)
+    if not drop:
+        return found
+    counts = np.isfinite(scores).sum(axis=1).tolist()
+    return [names[:count] for names, count in zip(found, counts, strict=True)]
+
+
+def _min_max(scores: Array, places: Array) -> Array:
+    """Scores brought to 0..1 over the documents listed; 0 for the others, 1 for all where they are equal."""
+    listed = places < DEPTH
+    least = np.where(listed, scores, np.inf).min(axis=1, keepdims=True, initial=np.inf)
+    most = np.where(listed, scores, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
+    scaled = np.zeros(scores.shape)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        np.divide(scores - least, most - least, out=scaled, where=listed & (most > least))
+    scaled[listed & (most == least)] = 1.0
+    return scaled

@@ -1,0 +1,244 @@
+"""One explanation as a web page that needs nothing but itself."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from html import escape
+
+from .explain import Explanation
+
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|_+|[^\w\s]")
+
+
+@dataclass(frozen=True)
+class ShadedWord:
+    """A word of the passage that answered query tokens.
+
+    Args:
+        start: Where it begins in the passage, in characters.
+        stop: Where it ends.
+        contribution: What its tokens added to the late score together.
+        tokens: Positions of the query tokens it answered.
+    """
+
+    start: int
+    stop: int
+    contribution: float
+    tokens: tuple[int, ...]
+
+
+def shaded_words(explanation: Explanation) -> list[ShadedWord]:
+    """Words of the passage that contributed to the score, in order; pieces of one word are put together.
+
+    Example:
+        >>> from smart_retrieval.index.explain import ExplainedToken
+        >>> pieces = [("rotate", (0, 3), 0.25), ("logs", (3, 9), 0.5)]
+        >>> tokens = tuple(ExplainedToken(word, "", 0, span, 1, 1, value) for word, span, value in pieces)
+        >>> one = Explanation("", "a", 1, 0, 0.75, 1, 1, None, tokens, "logrotate.", None, None, None)
+        >>> shaded_words(one)
+        [ShadedWord(start=0, stop=9, contribution=0.75, tokens=(0, 1))]
+    """
+    words = [match.span() for match in _WORD.finditer(explanation.text)]
+    found: dict[tuple[int, int], list[int]] = {}
+    for position, token in enumerate(explanation.tokens):
+        if token.span is None or token.contribution <= 0 or token.span[0] >= token.span[1]:
+            continue
+        start, stop = token.span
+        over = [word for word in words if word[0] < stop and word[1] > start] or [token.span]
+        whole = (min(over[0][0], start), max(over[-1][1], stop))
+        found.setdefault(whole, []).append(position)
+    return _apart(explanation, found)
+
+
+def _apart(explanation: Explanation, found: dict[tuple[int, int], list[int]]) -> list[ShadedWord]:
+    """Join words that overlap, so that each character is shaded once."""
+    merged: list[tuple[int, int, list[int]]] = []
+    for (start, stop), positions in sorted(found.items()):
+        if merged and start < merged[-1][1]:
+            before = merged.pop()
+            merged.append((before[0], max(before[1], stop), before[2] + positions))
+        else:
+            merged.append((start, stop, positions))
+    return [
+        ShadedWord(
+            start,
+            stop,
+            sum(explanation.tokens[position].contribution for position in positions),
+            tuple(sorted(positions)),
+        )
+        for start, stop, positions in merged
+    ]
+
+
+def explanation_page(explanation: Explanation) -> str:
+    """A page of HTML: the score, the query's tokens with what each added, the passage with its words shaded.
+
+    Pointing at a query token, or choosing it, marks the word that answered it, and the other way round. Nothing is
+    loaded from anywhere; everything that is shown is escaped.
+
+    Args:
+        explanation: What :meth:`~smart_retrieval.index.smart_index.SmartIndex.explain` gave.
+
+    Returns:
+        The page.
+    """
+    title = explanation.query if explanation.query is not None else explanation.id
+    place = " › ".join(
+        part
+        for part in (
+            explanation.source or "",
+            f"page {explanation.page}" if explanation.page is not None else "",
+            (explanation.heading or "").replace(" > ", " › "),
+        )
+        if part
+    )
+    pooled = all(token.span is None for token in explanation.tokens)
+    hint = "Token positions are not known here: tokens were merged, or the text does not give them." if pooled else ""
+    parts = {
+        "title": escape(f"Why: {title}"),
+        "query": escape(title),
+        "id": escape(explanation.id),
+        "place": escape(place),
+        "score": _score(explanation),
+        "rows": "\n".join(_rows(explanation)),
+        "late": f"{explanation.late:.4f}",
+        "floor": "" if explanation.floor is None else f"Similarities below {explanation.floor:g} count as none.",
+        "passage": _passage(explanation),
+        "hint": escape(hint),
+    }
+    # One pass, so that a passage that holds "{{id}}" is left as it is.
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _PAGE)
+
+
+def _score(explanation: Explanation) -> str:
+    a, b = explanation.lambda_anchor, explanation.lambda_late
+    return (
+        f"<b>{explanation.score:.4f}</b> = {a:g} × <span title='cosine of the anchors'>{explanation.anchor:.4f}</span> "
+        f"anchor + {b:g} × <span title='sum of the contributions below'>{explanation.late:.4f}</span> late"
+    )
+
+
+def _rows(explanation: Explanation) -> list[str]:
+    most = max((token.contribution for token in explanation.tokens), default=0) or 1
+    heaviest = max((token.weight for token in explanation.tokens), default=0) or 1
+    rows = []
+    for position, token in enumerate(explanation.tokens):
+        share = max(0.0, token.contribution / most)
+        answer = escape(token.document_token) if token.document_token else "–"
+        rows.append(
+            f'<tr data-q="{position}" tabindex="0" style="--s:{share:.3f}"><th scope="row"><span class="t">'
+            f"{escape(token.query_token)}</span></th>"
+            f'<td class="n"><span class="bar w" style="--b:{max(0.0, token.weight / heaviest):.3f}"></span>'
+            f"{100 * token.weight:.1f} %</td>"
+            f'<td>{answer}</td><td class="n">{token.similarity:.3f}</td>'
+            f'<td class="n"><span class="bar" style="--b:{share:.3f}"></span>{token.contribution:.4f}</td></tr>'
+        )
+    return rows
+
+
+def _passage(explanation: Explanation) -> str:
+    text, last, out = explanation.text, 0, []
+    words = shaded_words(explanation)
+    most = max((word.contribution for word in words), default=1.0)
+    for word in words:
+        named = ", ".join(explanation.tokens[position].query_token for position in word.tokens)
+        out.append(escape(text[last : word.start]))
+        out.append(
+            f'<mark data-q="{" ".join(map(str, word.tokens))}" style="--s:{word.contribution / most:.3f}" '
+            f'title="{escape(f"{word.contribution:.4f} for {named}")}">{escape(text[word.start : word.stop])}</mark>'
+        )
+        last = word.stop
+    out.append(escape(text[last:]))
+    return "".join(out)
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<title>{{title}}</title>
+<style>
+:root { color-scheme: light dark; --ink: #1c1d21; --soft: #62656e; --paper: #fff; --line: #e2e4e9;
+  --hue: 255, 163, 26; --ring: #2457c5; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e9eaee; --soft: #a0a4ae; --paper: #17181c; --line: #33353d;
+    --hue: 240, 140, 20; --ring: #8fb4ff; }
+}
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 62rem; padding: 2rem 1.25rem 4rem; background: var(--paper); color: var(--ink);
+  font: 16px/1.55 system-ui, sans-serif; }
+h1 { font-size: 1.4rem; line-height: 1.25; margin: 0 0 .25rem; overflow-wrap: anywhere; }
+h2 { font-size: 1rem; margin: 2rem 0 .5rem; }
+p { margin: .25rem 0; }
+.soft { color: var(--soft); overflow-wrap: anywhere; }
+.score { font-size: 1.1rem; margin-top: 1rem; font-variant-numeric: tabular-nums; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .25rem .75rem .25rem .25rem; font-weight: 400;
+  border-bottom: 1px solid var(--line); }
+thead th, tfoot td { color: var(--soft); }
+tbody tr { cursor: pointer; }
+.n { white-space: nowrap; }
+.t, mark { background: rgba(var(--hue), calc(var(--s) * .75)); color: inherit; border-radius: .25em;
+  padding: .05em .2em; }
+mark { padding: .05em 0; cursor: pointer; }
+.bar { display: inline-block; vertical-align: middle; width: 7rem; height: .6rem; margin-right: .5rem;
+  border-radius: 2px;
+  background: linear-gradient(rgb(var(--hue)), rgb(var(--hue))) no-repeat 0 / calc(var(--b) * 100%) 100%, var(--line); }
+.bar.w { width: 4rem;
+  background: linear-gradient(var(--soft), var(--soft)) no-repeat 0 / calc(var(--b) * 100%) 100%, var(--line); }
+.passage { white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid var(--line); border-radius: .5rem;
+  padding: 1rem; }
+.on { outline: 2px solid var(--ring); outline-offset: 1px; }
+.scale { display: inline-block; width: 8rem; height: .7rem; border-radius: 2px; vertical-align: middle;
+  background: linear-gradient(90deg, rgba(var(--hue), 0), rgba(var(--hue), .75)); border: 1px solid var(--line); }
+</style>
+</head>
+<body>
+<h1>{{query}}</h1>
+<p class="soft">{{id}}</p>
+<p class="soft">{{place}}</p>
+<p class="score">{{score}}</p>
+<h2>What each word of the query found</h2>
+<div class="wide"><table>
+<thead><tr><th scope="col">query token</th><th scope="col">weight</th><th scope="col">best match</th>
+<th scope="col">similarity</th><th scope="col">contribution</th></tr></thead>
+<tbody>
+{{rows}}
+</tbody>
+<tfoot><tr><td colspan="4">late score, the sum</td><td>{{late}}</td></tr></tfoot>
+</table></div>
+<p class="soft">{{floor}}</p>
+<h2>The passage</h2>
+<p class="soft">nothing <span class="scale"></span> most of the score. {{hint}}</p>
+<div class="passage">{{passage}}</div>
+<script>
+(function () {
+  var parts = [].slice.call(document.querySelectorAll("[data-q]")), held = null;
+  function numbers(part) { return part.getAttribute("data-q").split(" "); }
+  function show(from) {
+    var wanted = from ? numbers(from) : [];
+    parts.forEach(function (part) {
+      part.classList.toggle("on", numbers(part).some(function (n) { return wanted.indexOf(n) >= 0; }));
+    });
+  }
+  parts.forEach(function (part) {
+    part.addEventListener("mouseenter", function () { show(part); });
+    part.addEventListener("mouseleave", function () { show(held); });
+    part.addEventListener("focus", function () { show(part); });
+    part.addEventListener("click", function () {
+      held = held === part ? null : part;
+      show(held);
+      var answer = held && document.querySelector("mark.on");
+      if (answer && part.tagName === "TR") answer.scrollIntoView({ block: "nearest" });
+    });
+  });
+})();
+</script>
+</body>
+</html>
+"""

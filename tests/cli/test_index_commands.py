@@ -1,0 +1,211 @@
+"""smart index, search, explain, info, delete, optimize, verify: streams, exit statuses, JSON."""
+
+import json
+import sqlite3
+
+import pytest
+from typer.testing import CliRunner
+
+from smart_retrieval.cli.main import app
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def loaded(result):
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def model(tiny):
+    return str(tiny("mean"))
+
+
+@pytest.fixture(scope="module")
+def docs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("docs")
+    (folder / "otters.md").write_text("# Otters\n\nThe otter swims in the cold river.\n\n# Moon\n\nThe moon is cold.\n")
+    (folder / "tax.txt").write_text("Tax is due in the long cold day.\n\n" * 8)
+    (folder / "r.jsonl").write_text('{"body": "bread and butter", "year": 2021}\n{"body": "oil", "year": 1999}\n')
+    (folder / "broken.pdf").write_bytes(b"%PDF-1.4 no more")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(docs, model, tmp_path_factory):
+    """An index that the tests only read, and what making it printed."""
+    path = tmp_path_factory.mktemp("index") / "docs.smart"
+    result = run("index", docs, "--index", path, "--model", model, "--text-field", "body", "--json")
+    return path, loaded(result)
+
+
+@pytest.fixture
+def own(docs, model, tmp_path):
+    """An index that a test may change."""
+    path = tmp_path / "own.smart"
+    loaded(
+        run("index", docs, "--index", path, "--model", model, "--text-field", "body", "--codec", "float16", "--json")
+    )
+    return path
+
+
+def test_index_reports_what_it_did(built):
+    _, report = built
+    assert report["files"] == {"seen": 4, "added": 3, "updated": 0, "unchanged": 0, "removed": 0, "failed": 1}
+    assert report["documents"] == report["passages"] > 4
+    assert report["truncated"] == 0
+    assert report["skipped"][0]["files"][0]["path"] == "broken.pdf"
+    assert {"root", "index", "tokens", "seconds", "notes", "passages_removed"} <= set(report)
+
+
+def test_the_second_run_says_in_words_that_nothing_changed(own, docs):
+    result = run("index", docs, "--index", own)
+    assert result.exit_code == 0
+    assert "0 added, 3 unchanged, 1 failed" in result.stdout
+    assert "broken.pdf (" in result.stdout
+    assert "0 passages encoded" in result.stdout
+    assert result.stderr == ""
+
+
+def test_another_model_or_codec_is_a_named_error(own, docs, tiny):
+    from smart_retrieval.errors import CodecError, IndexMismatchError
+
+    for options, error in ((["--model", tiny("prompts")], IndexMismatchError), (["--codec", "int8"], CodecError)):
+        result = run("index", docs, "--index", own, *options)
+        assert isinstance(result.exception, error)
+        assert result.stdout == ""
+
+
+def test_search_prints_rank_parts_and_place(built):
+    result = run("search", built[0], "an otter in the river", "-k", 2)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].split()[0] == "1"
+    assert "anchor" in lines[0]
+    assert "late" in lines[0]
+    assert "#" in lines[0]
+    assert "\x1b" not in result.stdout
+
+
+def test_search_as_json(built):
+    found = loaded(run("search", built[0], "the cold moon", "-k", 3, "--json"))
+    assert found["query"] == "the cold moon"
+    assert len(found["hits"]) == 3
+    assert set(found["hits"][0]) >= {"id", "score", "anchor", "late", "text", "source", "page", "heading", "metadata"}
+    assert [hit["score"] for hit in found["hits"]] == sorted((hit["score"] for hit in found["hits"]), reverse=True)
+
+
+def test_search_options_reach_the_index(built):
+    path = built[0]
+    only = loaded(run("search", path, "bread", "--where", "year > 2000", "--json"))
+    assert [hit["id"] for hit in only["hits"]] == ["r.jsonl#1"]
+    words = loaded(run("search", path, "butter", "--lexical-weight", 5, "--json"))
+    assert words["hits"][0]["id"] == "r.jsonl#1"
+    assert words["hits"][0]["lexical"] > 0
+    assert "lexical" in run("search", path, "butter", "--lexical", "--exact").stdout
+    alone = loaded(run("search", path, "butter", "--lambda-late", 0, "--lambda-anchor", 2, "--json"))["hits"][0]
+    assert alone["score"] == pytest.approx(2 * alone["anchor"], abs=1e-5)
+    assert "no document passes" in run("search", path, "bread", "--where", "year > 3000").stdout
+
+
+def test_search_by_file(built):
+    found = loaded(run("search", built[0], "the cold day", "--group-by", "file", "-k", 2, "--json"))
+    assert len(found["groups"]) == 2
+    for group in found["groups"]:
+        assert {hit["source"] for hit in group["hits"]} == {group["source"]}
+    assert "tax.txt" in run("search", built[0], "the cold day", "--group-by", "file").stdout
+
+
+def test_a_terminal_shows_the_words_that_matched(built, monkeypatch):
+    monkeypatch.setattr("smart_retrieval.cli.output.on_terminal", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[" in run("search", built[0], "the otter swims in the cold river", "-k", 1).stdout
+
+
+def test_explain(built, tmp_path):
+    arguments = ("explain", built[0], "an otter in the river", "otters.md#0")
+    found = loaded(run(*arguments, "--json"))
+    assert sum(token["contribution"] for token in found["tokens"]) == pytest.approx(found["late"])
+    weights = found["lambda_anchor"], found["lambda_late"]
+    assert found["score"] == pytest.approx(weights[0] * found["anchor"] + weights[1] * found["late"])
+    table = run(*arguments)
+    assert "contribution" in table.stdout
+    assert f"{found['late']:.4f}" in table.stdout
+    assert "\x1b" not in table.stdout
+    page = tmp_path / "page.html"
+    assert run(*arguments, "--out", page).exit_code == 0
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_info(built):
+    found = loaded(run("info", built[0], "--json"))
+    assert (found["files"], found["documents"]) == (3, built[1]["documents"])
+    text = run("info", built[0]).stdout
+    assert "codebook+32x1" in text
+    assert "of 3 files" in text
+
+
+def test_delete_by_id_and_by_filter(own):
+    assert loaded(run("delete", own, "tax.txt#0", "--json"))["deleted"] == 1
+    asked = run("delete", own, "--where", "year < 2000")
+    assert asked.exit_code == 2
+    assert "--yes" in asked.stderr
+    assert run("delete", own, "--where", "year < 2000", "--yes").stdout == "deleted 1 passage\n"
+    assert "r.jsonl#2" not in run("search", own, "oil").stdout
+
+
+def test_optimize_leaves_a_sound_index(own):
+    run("delete", own, "--where", "source = 'tax.txt'", "--yes")
+    found = loaded(run("optimize", own, "--json"))
+    assert set(found["bytes"]) == {"before", "after"}
+    assert found["codec"] == {"before": "float16", "after": "float16"}
+    assert run("verify", own).exit_code == 0
+
+
+def test_verify_lists_what_is_damaged(own):
+    assert loaded(run("verify", own, "--json"))["ok"] is True
+    connection = sqlite3.connect(own / "index.sqlite")
+    connection.execute("UPDATE vectors SET anchor = zeroblob(length(anchor)) WHERE rowid = 2")
+    connection.commit()
+    connection.close()
+    result = run("verify", own)
+    assert result.exit_code == 1
+    assert "(vectors, row 2)" in result.stdout
+    damaged = run("verify", own, "--json")
+    assert damaged.exit_code == 1
+    assert json.loads(damaged.stdout)["damaged"][0]["part"] == "vectors"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["index", "nowhere", "--index", "x.smart"],
+        ["index", "."],
+        ["index", ".", "--index", "x.smart", "--as", "docx"],
+        ["search", "x.smart"],
+        ["search", "x.smart", "q", "-k", "0"],
+        ["search", "x.smart", "q", "--group-by", "page"],
+        ["delete", "x.smart"],
+        ["delete", "x.smart", "a", "--where", "b = 1"],
+    ],
+)
+def test_wrong_usage_is_status_2(wrong, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*wrong)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_index_is_a_named_error(tmp_path):
+    from smart_retrieval.errors import IndexFormatError
+
+    for command in (
+        ["search", tmp_path, "q"],
+        ["explain", tmp_path, "q", "a"],
+        ["info", tmp_path],
+        ["verify", tmp_path],
+    ):
+        assert isinstance(run(*command).exception, IndexFormatError)

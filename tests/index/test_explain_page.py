@@ -1,0 +1,126 @@
+"""The explanation as a page: nothing loaded, everything escaped, shades that add up."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from smart_retrieval.index.explain import ExplainedToken, Explanation
+from smart_retrieval.index.explain_page import explanation_page, shaded_words
+
+HOSTILE = "Rotate <script>alert('x')</script> logs & \"quote\" {{id}} </div>."
+
+
+def token(query, span, contribution, weight=0.5, answer="x"):
+    return ExplainedToken(query, answer, 0, span, 0.9, weight, contribution)
+
+
+def explanation(text=HOSTILE, tokens=None, **changes):
+    tokens = tokens or (token("<b>", (0, 6), 0.3), token("logs", (35, 37), 0.1), token("the", None, 0.05))
+    values = {
+        "query": "<img src=x onerror=alert(1)>",
+        "id": "a.md#0<i>",
+        "score": 1.25,
+        "anchor": 0.8,
+        "late": 0.45,
+        "lambda_anchor": 1.0,
+        "lambda_late": 1.0,
+        "floor": 0.5,
+        "tokens": tokens,
+        "text": text,
+        "source": "a<u>.md",
+        "page": 3,
+        "heading": "Logs > Rotation",
+    }
+    return Explanation(**{**values, **changes})
+
+
+class Reader(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.links, self.open, self.text = [], [], [], ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        self.links += [name for name, _ in attrs if name.startswith("on")]
+        if tag not in ("meta", "br", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "script" not in self.open and "style" not in self.open:
+            self.text += data
+
+
+def read(page):
+    reader = Reader()
+    reader.feed(page)
+    assert reader.open == []
+    return reader
+
+
+def test_everything_is_escaped_and_nothing_is_loaded():
+    page = explanation_page(explanation())
+    reader = read(page)
+    assert reader.links == []
+    assert reader.tags.count("script") == 1
+    assert not {"img", "i", "u", "link", "iframe"} & set(reader.tags)
+    assert HOSTILE in reader.text, "the passage reads as it was, {{id}} included"
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_the_header_says_how_the_score_came_about():
+    text = " ".join(read(explanation_page(explanation(lambda_late=2.0, score=1.7))).text.split())
+    assert "1.7000 = 1 × 0.8000 anchor + 2 × 0.4500 late" in text
+    assert "a<u>.md › page 3 › Logs › Rotation" in text
+
+
+def test_tokens_and_words_point_at_each_other():
+    page = explanation_page(explanation())
+    rows = re.findall(r'<tr data-q="(\d+)"', page)
+    marks = re.findall(r'<mark data-q="([\d ]+)" style="--s:([\d.]+)"[^>]*>([^<]*)</mark>', page)
+    assert rows == ["0", "1", "2"]
+    assert [(q, word) for q, _, word in marks] == [("0", "Rotate"), ("1", "logs")]
+    assert float(marks[0][1]) == 1.0
+    assert float(marks[1][1]) == pytest.approx(1 / 3, abs=1e-3)
+
+
+def test_pieces_of_one_word_are_one_word():
+    found = shaded_words(
+        explanation(
+            "He logrotated twice.", (token("log", (3, 6), 0.2), token("rot", (6, 9), 0.1), token("a", (0, 2), 0))
+        )
+    )
+    assert [(word.start, word.stop, word.tokens) for word in found] == [(3, 13, (0, 1))]
+    assert found[0].contribution == pytest.approx(0.3)
+
+
+def test_overlapping_spans_are_shaded_once():
+    words = shaded_words(explanation("ab cd ef", (token("x", (0, 5), 0.2), token("y", (3, 8), 0.1))))
+    assert [(word.start, word.stop) for word in words] == [(0, 8)]
+
+
+def test_pooled_tokens_and_empty_texts_make_a_page():
+    page = explanation_page(explanation("", (token("a", None, 0.0, 0.0, ""),), query=None, page=None, heading=None))
+    assert "Token positions are not known" in read(page).text
+
+
+def test_contributions_of_a_real_explanation_add_up(smart, tmp_path):
+    from smart_retrieval.index.smart_index import SmartIndex
+
+    text = "the otter swims in the cold river <script>"
+    with SmartIndex.create(tmp_path / "a.smart", smart("mean"), codec="float32") as index:
+        index.add([text, "tax is due"], ids=["a", "b"])
+        found = index.explain("an otter in the river", "a")
+        hit = next(hit for hit in index.search("an otter in the river") if hit.id == "a")
+    assert sum(t.contribution for t in found.tokens) == pytest.approx(found.late) == pytest.approx(hit.late, abs=1e-5)
+    words = shaded_words(found)
+    positive = sum(t.contribution for t in found.tokens if t.span is not None and t.contribution > 0)
+    assert sum(word.contribution for word in words) == pytest.approx(positive)
+    assert sorted(position for word in words for position in word.tokens) == [
+        position for position, t in enumerate(found.tokens) if t.span is not None and t.contribution > 0
+    ]
+    assert text in read(explanation_page(found)).text
