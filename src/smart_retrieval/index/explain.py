@@ -15,6 +15,9 @@ from ..scoring.matches import token_matches
 if TYPE_CHECKING:
     from .smart_index import SmartIndex
 
+# Pieces that a passage's first word may have.
+_FIRST_WORD = 8
+
 
 @dataclass(frozen=True)
 class ExplainedToken:
@@ -157,8 +160,8 @@ def _spans(index: SmartIndex, text: str, ids: list[int]) -> list[tuple[int, int]
     # Special tokens in the passage have no vector.
     passage = [(token, (int(span[0]), int(span[1]))) for token, span in pairs if token not in special]
     best, at, skipped = 0, 0, 0
-    # A tokenizer may merge a prompt's last blank with the passage's first word: then the second word is looked for.
-    for skip in (0, 1):
+    # A tokenizer may merge a prompt's last blank with the first word, which is then cut in other pieces.
+    for skip in range(min(_FIRST_WORD, len(passage))):
         rest = [token for token, _ in passage[skip:]]
         for start in range(len(ids)):
             length = 0
