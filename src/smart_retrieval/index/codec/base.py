@@ -50,7 +50,7 @@ class Codec(ABC):
         >>> codes = codec.encode_documents(documents)
         >>> tables = codec.prepare(np.eye(1, 4, dtype=np.float32))
         >>> codes.shape, codec.best_similarities(tables, codes, documents.offsets).tolist()
-        ((3, 8), [[1.0, 1.0]])
+        ((3, 8), [[1.0, 0.0]])
     """
 
     families: ClassVar[tuple[str, ...]]

@@ -28,8 +28,8 @@ def kmeans(points: Array, count: int, *, seed: int = 0, iterations: int = 10) ->
         ``[min(count, n), p]`` float32.
 
     Example:
-        >>> kmeans(np.array([[0.0], [0.2], [9.0], [9.2]], np.float32), 2).round(1).ravel().tolist()
-        [0.1, 9.1]
+        >>> kmeans(np.array([[0.0], [0.5], [9.0], [9.5]], np.float32), 2).ravel().tolist()
+        [0.25, 9.25]
     """
     total = len(points)
     count = min(count, total)
