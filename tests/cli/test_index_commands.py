@@ -143,7 +143,7 @@ def test_info(built):
     found = loaded(run("info", built[0], "--json"))
     assert (found["files"], found["documents"]) == (3, built[1]["documents"])
     text = run("info", built[0]).stdout
-    assert "codebook+32x1" in text
+    assert "anchored+3vq+norm" in text
     assert "of 3 files" in text
 
 

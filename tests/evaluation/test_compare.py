@@ -96,7 +96,7 @@ def test_scoring_options_are_heeded(folder):  # noqa: F811
 
 def test_few_scores_at_once_give_the_same(folder, monkeypatch):  # noqa: F811
     whole = compare_beir(folder, model="fake")
-    monkeypatch.setattr(compare, "_SCORES_AT_ONCE", 1)
+    monkeypatch.setattr(compare, "SCORES_AT_ONCE", 1)
     assert compare_beir(folder, model="fake")["systems"] == whole["systems"]
 
 

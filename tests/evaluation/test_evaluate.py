@@ -128,7 +128,7 @@ def test_schema(folder):
 @pytest.mark.parametrize("preset", ["paper", "default"])
 def test_figures_are_those_of_the_public_functions(folder, preset, monkeypatch):
     # A budget of two queries at a time: the parts must add up.
-    monkeypatch.setattr(evaluate, "_SCORES_AT_ONCE", 24)
+    monkeypatch.setattr(evaluate, "SCORES_AT_ONCE", 24)
     result = evaluate_beir(folder, model="fake", preset=preset)
     data, model = evaluate.load_beir(folder), FakeModel(preset=preset)
     warnings.simplefilter("ignore", SmartWarning)

@@ -23,7 +23,8 @@ def index(
         str | None, typer.Option(help="A packaged name, a folder, or a hub name. [default: minilm, or the index's]")
     ] = None,
     codec: Annotated[
-        str | None, typer.Option(help="How a new index keeps token vectors, codebook+32x1 for one.")
+        str | None,
+        typer.Option(help="How a new index keeps token vectors; 6 bytes each by default."),
     ] = None,
     pooling: Annotated[
         float | None, typer.Option(min=1, help="Merge similar token vectors until 1 / N are left; for a new index.")

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from ..index.hits import Hit, Hits
     from ..index.smart_index import SmartIndex
 
-_LEXICAL = 0.25
 _PASSAGES_A_FILE = 5  # how many hits are looked at for each file wanted
 
 
@@ -27,7 +26,7 @@ def search(
         int | None, typer.Option(min=1, help="Documents that the anchors choose for the hybrid score.")
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Give every document its hybrid score.")] = False,
-    lexical: Annotated[bool, typer.Option("--lexical", help=f"Count BM25 in, with weight {_LEXICAL}.")] = False,
+    lexical: Annotated[bool, typer.Option("--lexical", help="Count BM25 in, with a weight of 0.2.")] = False,
     lexical_weight: Annotated[float | None, typer.Option(min=0, help="Count BM25 in, with this weight.")] = None,
     lambda_anchor: Annotated[
         float | None, typer.Option(help="Weight of the anchor score. [default: the preset's]")
@@ -43,10 +42,10 @@ def search(
     """Find the passages of INDEX that answer QUERY, best first."""
     if group_by not in (None, "file"):
         raise typer.BadParameter(f"--group-by: found {group_by!r}, expected file")
-    from ..index.search import DEFAULT_CANDIDATES
+    from ..index.search import DEFAULT_CANDIDATES, LEXICAL_WEIGHT
     from ..index.smart_index import SmartIndex
 
-    weight = lexical_weight if lexical_weight is not None else _LEXICAL * lexical
+    weight = lexical_weight if lexical_weight is not None else LEXICAL_WEIGHT * lexical
     with SmartIndex.open(index_path, model, mode="r") as index:
         hits = index.search(
             query,

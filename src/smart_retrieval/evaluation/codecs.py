@@ -20,7 +20,7 @@ from ..index.smart_index import DEFAULT_CODEC
 from ..scoring import QueryWeights, anchor_scores, late_scores
 from ..scoring.late import token_shares, weighted_parts
 from .compare import Collection, EvalOptions, load_collection
-from .evaluate import GAIN_METRIC, _hybrid
+from .evaluate import GAIN_METRIC, hybrid_of
 from .metrics import DEPTH, METRICS, per_query_metrics, rank
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _judge(collection: Collection, blocks: Sequence[SmartEmbeddings | _Coded]) -
             for block in blocks
         ]
         by_anchor = anchor_scores(asked, collection.documents.embeddings)
-        scores = _hybrid(by_anchor, np.concatenate(late, axis=1), collection.chosen)
+        scores = hybrid_of(by_anchor, np.concatenate(late, axis=1), collection.chosen)
         ranking.update(zip(data.query_ids[part], rank(scores, data.document_ids, DEPTH), strict=True))
     judged = per_query_metrics(data.qrels, ranking)
     return {metric: float(judged[metric].mean()) for metric in METRICS}
@@ -218,7 +218,7 @@ def _chosen(documents: SmartEmbeddings, chosen: Array) -> Iterator[SmartEmbeddin
 
 def _vocabulary(smart: SmartModel) -> Array | None:
     """Features of the vocabulary's ids, as the index fits its codebooks with."""
-    from ..index.fitting import _vocabulary as features
+    from ..index.fitting import vocabulary_of as features
 
     return features(smart)
 

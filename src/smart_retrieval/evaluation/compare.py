@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from ..extras import require
 from ..index import lexical
-from ..index.search import LEXICAL_HALF
+from ..index.search import LEXICAL_HALF, LEXICAL_WEIGHT
 from ..scoring import IdfWeights, Preset, anchor_scores, late_scores
 from .beir import BeirDataset, load_beir
 from .cache import EncodingCache
 from .encode import Encoding, encode_dataset
-from .evaluate import _SCORES_AT_ONCE, GAIN_METRIC, _encode_facts, _given, _hybrid, _label, _prepare, _versions
+from .evaluate import GAIN_METRIC, SCORES_AT_ONCE, encode_facts, given, hybrid_of, prepare, setting_label, versions
 from .metrics import DEPTH, METRICS, per_query_metrics, rank
 from .significance import paired_comparison
 
@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from ..model import SmartModel
 
 Array = NDArray[Any]
-
-#: Weight of ``s / (s + 10)`` beside SMART's score. Mean nDCG@10 of Cranfield, CACM and the standard library's
-#: documentation (MiniLM, preset default): .4826 without, .4834 / .4873 / .4871 / .4858 / .4838 / .4769 with
-#: .1 / .2 / .3 / .4 / .5 / 1; at .2 no collection loses more than .001.
-LEXICAL_WEIGHT = 0.2
 
 #: Constant of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009).
 RRF_K = 60
@@ -84,12 +79,12 @@ class Collection:
                 "warnings": list(data.warnings),
             },
             "model": str(smart.identity()["name"]),
-            "preset": _label(self.chosen, smart.preset),
+            "preset": setting_label(self.chosen, smart.preset),
             "readout": self.chosen.readout.to_dict(),
             "scoring": self.chosen.scoring(),
             "prompts": {task: smart.backbone.prompt_for(task, None, None) or "" for task in ("query", "document")},
-            "encode": _encode_facts(smart, self.documents, self.queries),
-            "versions": _versions(),
+            "encode": encode_facts(smart, self.documents, self.queries),
+            "versions": versions(),
         }
 
     def token_weights(self) -> IdfWeights | None:
@@ -98,7 +93,7 @@ class Collection:
 
     def query_parts(self) -> Iterator[slice]:
         """Slices of the queries whose scores of all documents fit into memory."""
-        step = max(1, _SCORES_AT_ONCE // len(self.data.texts))
+        step = max(1, SCORES_AT_ONCE // len(self.data.texts))
         for start in range(0, len(self.data.queries), step):
             yield slice(start, start + step)
 
@@ -121,7 +116,7 @@ def load_collection(folder: str | Path, **options: Unpack[EvalOptions]) -> Colle
         "lambda_anchor": options.get("lambda_anchor"),
         "lambda_late": options.get("lambda_late"),
     }
-    smart, chosen = _prepare(options.get("model", "minilm"), options.get("preset"), _given(readout), _given(scoring))
+    smart, chosen = prepare(options.get("model", "minilm"), options.get("preset"), given(readout), given(scoring))
     floor = options.get("floor", "preset")
     if floor != "preset":
         chosen = replace(chosen, floor=floor)
@@ -172,7 +167,7 @@ def compare_beir(
     for part in collection.query_parts():
         by_anchor = anchor_scores(queries[part], documents)
         late = late_scores(queries[part], documents, weights=token_weights, floor=collection.chosen.floor)
-        smart = _hybrid(by_anchor, late, collection.chosen)
+        smart = hybrid_of(by_anchor, late, collection.chosen)
         words = bm25.scores(data.queries[part])
         for system, scores in fused(by_anchor, words, smart, data.document_ids, lexical_weight).items():
             listed = _listed(scores, data.document_ids, drop=system in _LISTS)

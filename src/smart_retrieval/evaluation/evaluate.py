@@ -35,7 +35,7 @@ SYSTEMS = ("anchor", "late", "hybrid")
 GAIN_METRIC = "ndcg@10"
 
 #: Scores held at once, of each system: 64 MiB in float32, however many queries and documents there are.
-_SCORES_AT_ONCE = 1 << 24
+SCORES_AT_ONCE = 1 << 24
 
 
 def evaluate_beir(
@@ -103,7 +103,7 @@ def evaluate_beir(
     data = load_beir(folder, split)
     readout = {"layers": layers, "mix": mix, "token_filter": token_filter}
     scoring = {"weights": weights, "lambda_anchor": lambda_anchor, "lambda_late": lambda_late}
-    smart, chosen = _prepare(model, preset, _given(readout), _given(scoring))
+    smart, chosen = prepare(model, preset, given(readout), given(scoring))
     if floor != "preset":
         chosen = replace(chosen, floor=floor)
     documents, queries = encode_dataset(smart, data, cache, batch_size=batch_size, progress=progress)
@@ -123,7 +123,7 @@ def evaluate_beir(
             "warnings": list(data.warnings),
         },
         "model": str(smart.identity()["name"]),
-        "preset": _label(chosen, smart.preset),
+        "preset": setting_label(chosen, smart.preset),
         "rows": [
             {
                 "name": system,
@@ -137,16 +137,17 @@ def evaluate_beir(
         "readout": chosen.readout.to_dict(),
         "scoring": chosen.scoring(),
         "prompts": {task: smart.backbone.prompt_for(task, None, None) or "" for task in ("query", "document")},
-        "encode": _encode_facts(smart, documents, queries),
-        "versions": _versions(),
+        "encode": encode_facts(smart, documents, queries),
+        "versions": versions(),
     }
 
 
-def _given(options: dict[str, Any]) -> dict[str, Any]:
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that are not None."""
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _prepare(
+def prepare(
     model: str | Path | SmartModel, preset: str | None, readout: dict[str, Any], scoring: dict[str, Any]
 ) -> tuple[SmartModel, Preset]:
     """Load the model if need be, and settle every setting: the preset with what was given over it."""
@@ -172,7 +173,7 @@ def _prepare(
     return smart, replace(smart.preset, readout=smart.readout, **scoring)
 
 
-def _label(chosen: Preset, loaded: Preset) -> str:
+def setting_label(chosen: Preset, loaded: Preset) -> str:
     """Name the preset, and what differs from it: a figure must not pass for the preset's when it is not."""
     # The default differs between kinds of models; what this model was loaded with is its own.
     original = loaded if loaded.name == chosen.name else get_preset(chosen.name)
@@ -192,7 +193,7 @@ def _rank_all(
     # Once without the clock: the first call maps files into memory and starts the threads of the linear algebra.
     late_scores(queries[:1], documents, weights=token_weights, floor=chosen.floor)
     anchor_scores(queries[:1], documents)
-    step = max(1, _SCORES_AT_ONCE // len(documents))
+    step = max(1, SCORES_AT_ONCE // len(documents))
     for start in range(0, len(queries), step):
         part = queries[start : start + step]
         clock = [time.perf_counter()]
@@ -201,7 +202,7 @@ def _rank_all(
         by_late = late_scores(part, documents, weights=token_weights, floor=chosen.floor)
         clock.append(time.perf_counter())
         # The sum that `hybrid_scores` computes, without computing both of its terms a second time.
-        by_both = _hybrid(by_anchor, by_late, chosen)
+        by_both = hybrid_of(by_anchor, by_late, chosen)
         clock.append(time.perf_counter())
         seconds["anchor"] += clock[1] - clock[0]
         seconds["late"] += clock[2] - clock[1]
@@ -212,7 +213,8 @@ def _rank_all(
     return rankings, {system: 1000 * seconds[system] / len(queries) for system in SYSTEMS}
 
 
-def _hybrid(by_anchor: NDArray[Any], by_late: NDArray[Any], chosen: Preset) -> NDArray[Any]:
+def hybrid_of(by_anchor: NDArray[Any], by_late: NDArray[Any], chosen: Preset) -> NDArray[Any]:
+    """The hybrid score of two parts that are computed already, ``[Nq, Nd]`` float32."""
     scores: NDArray[Any] = np.float32(chosen.lambda_anchor) * by_anchor
     # 0 times the -inf of a document without tokens would be NaN.
     if chosen.lambda_late:
@@ -226,7 +228,7 @@ def _bytes_per_document(documents: SmartEmbeddings) -> dict[str, float]:
     return {"anchor": anchor, "late": tokens, "hybrid": anchor + tokens}
 
 
-def _encode_facts(smart: SmartModel, documents: Encoding, queries: Encoding) -> dict[str, Any]:
+def encode_facts(smart: SmartModel, documents: Encoding, queries: Encoding) -> dict[str, Any]:
     """Say what encoding took and met, and what another run must match to give the same vectors."""
     identity = smart.identity()
     seconds = documents.seconds
@@ -243,7 +245,7 @@ def _encode_facts(smart: SmartModel, documents: Encoding, queries: Encoding) -> 
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """Find the versions of all that can change a figure."""
     found = {"smart_retrieval": __version__, "python": platform.python_version()}
     for package in ("sentence-transformers", "torch", "transformers", "numpy"):

@@ -93,7 +93,7 @@ class FitPolicy:
             for vectors in self.store.iterate(_BATCH):
                 yield self._embeddings(vectors, old, model if from_texts else None)
 
-        codec = fit_codec(self.wanted, documents(), vocabulary=_vocabulary(model))
+        codec = fit_codec(self.wanted, documents(), vocabulary=vocabulary_of(model))
 
         def encode(vectors: Vectors) -> tuple[Array, Array]:
             embeddings = self._embeddings(vectors, old, model if from_texts else None)
@@ -118,7 +118,7 @@ class FitPolicy:
         return SmartEmbeddings(vectors.anchors, tokens, vectors.offsets, ids)
 
 
-def _vocabulary(model: SmartModel | None) -> Array | None:
+def vocabulary_of(model: SmartModel | None) -> Array | None:
     """Features of the vocabulary's ids, where the model is a plain encoder of words."""
     if model is None or model.backbone.family != "sentence-transformers":
         return None

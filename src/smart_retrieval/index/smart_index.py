@@ -32,7 +32,8 @@ from .verify import VerifyReport
 if TYPE_CHECKING:
     from ..model import SmartModel
 
-DEFAULT_CODEC = "codebook+32x1"
+# 6 bytes a token; of the 6-byte codecs the one that keeps most (benchmarks/results/codec_quality.json).
+DEFAULT_CODEC = "anchored+3vq+norm"
 _ADD_AT_ONCE = 256
 
 
