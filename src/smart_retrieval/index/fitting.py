@@ -69,6 +69,8 @@ class FitPolicy:
             return  # another process has just done it
         try:
             self.fit(model)
+            # The float16 codes leave most of the file as free pages.
+            self.store.optimize()
         except IndexBusyError:
             return  # another process is at it
         except (SmartError, np.linalg.LinAlgError) as error:
