@@ -227,6 +227,8 @@ class SmartEmbeddings:
         """Concatenate, emptying the list on the way: at most one part is in memory twice."""
         if not parts:
             raise EmbeddingsError("found nothing to concatenate, expected at least one batch")
+        if len(parts) == 1:
+            return parts.pop()
         widths = {(part.anchor_dim, part.token_dim) for part in parts}
         if len(widths) > 1:
             raise EmbeddingsError(f"found widths {sorted(widths)} (anchor, token), expected the same in every part")

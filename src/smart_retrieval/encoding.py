@@ -80,11 +80,7 @@ class Encoder:
                     parts.append(self._forward([texts[i] for i in chosen], features, task, prompt, first, chosen))
                     indices.extend(chosen)
                     advance(len(chosen))
-        joined = SmartEmbeddings._join(parts)
-        report = joined.report
-        ordered = joined[np.argsort(indices)]
-        ordered.report = report
-        return ordered
+        return _in_order(parts, indices)
 
     def _fitting(
         self, batch: list[int], texts: Sequence[str], prompt: str | None, task: str, limits: BatchLimits
@@ -115,10 +111,10 @@ class Encoder:
         roles = features.pop(ROLES_KEY)
         ids, attended = features["input_ids"], features["attention_mask"].bool()
         report = self._report(texts, attended.sum(dim=1).tolist(), prompt, task, roles)
-        features = self.head({**model(features, task=task), ROLES_KEY: roles})
-        kept = features["kept"]
+        features = {**model(features, task=task), ROLES_KEY: roles}
+        kept_vectors, kept = self.head.flat(features)
         anchors = features["sentence_embedding"].float().cpu().numpy()
-        vectors = features["token_vectors"][kept].cpu().numpy()
+        vectors = kept_vectors.cpu().numpy()
         counts = kept.sum(dim=1).cpu().numpy()
         offsets = np.concatenate([[0], np.cumsum(counts)])
         _check_finite(anchors, vectors, offsets, texts, [first + i for i in indices])
@@ -140,7 +136,7 @@ class Encoder:
         limit = self.backbone.max_length
         # Only a text that fills the limit can have been cut; only those are counted a second time.
         full = [text for text, length in zip(texts, lengths, strict=True) if limit is not None and length >= limit]
-        missing = [self.backbone.token_count(text, prompt=prompt, task=task) - (limit or 0) for text in full]
+        missing = [count - (limit or 0) for count in self.backbone.token_counts(full, prompt=prompt, task=task)]
         empty = int((roles == int(TokenRole.TEXT)).any(dim=1).logical_not().sum())
         return EncodingReport(
             items=len(texts),
@@ -148,6 +144,35 @@ class Encoder:
             truncated_tokens=sum(count for count in missing if count > 0),
             empty=empty,
         )
+
+
+def _in_order(parts: list[SmartEmbeddings], indices: list[int]) -> SmartEmbeddings:
+    """Batches as one window in the order of its texts, each vector copied once.
+
+    Args:
+        parts: The batches.
+        indices: Position in the window of each of their items, batch after batch.
+    """
+    lengths = np.empty(len(indices), np.int64)
+    lengths[indices] = np.concatenate([part.lengths for part in parts])
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    first = parts[0]
+    anchors = np.empty((len(indices), first.anchor_dim), first.anchors.dtype)
+    vectors = np.empty((int(offsets[-1]), first.token_dim), first.token_vectors.dtype)
+    ids, roles = np.empty(len(vectors), np.int32), np.empty(len(vectors), np.uint8)
+    report = EncodingReport()
+    done = 0
+    for part in parts:
+        own = indices[done : done + len(part)]
+        anchors[own] = part.anchors
+        for index, start, stop in zip(own, part.offsets[:-1].tolist(), part.offsets[1:].tolist(), strict=True):
+            rows = slice(int(offsets[index]), int(offsets[index + 1]))
+            vectors[rows] = part.token_vectors[start:stop]
+            ids[rows] = part.token_ids[start:stop]
+            roles[rows] = part.roles[start:stop]
+        done += len(part)
+        report += part.report
+    return SmartEmbeddings(anchors, vectors, offsets, ids, roles, tokenizer=first.tokenizer, report=report)
 
 
 def _checked(texts: Iterable[str]) -> Iterator[str]:

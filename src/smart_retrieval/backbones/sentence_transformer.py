@@ -254,6 +254,12 @@ class SentenceTransformerBackbone:
 
     def token_count(self, text: str, *, prompt: str | None, task: str | None = None) -> int:
         """How many tokens a text would have if nothing were cut off."""
+        return self.token_counts([text], prompt=prompt, task=task)[0]
+
+    def token_counts(self, texts: Sequence[str], *, prompt: str | None, task: str | None = None) -> list[int]:
+        """How many tokens each text would have if nothing were cut off."""
+        if not texts:
+            return []
         from transformers.utils import logging as transformers_logging
 
         whole = {"text": {"truncation": False}}
@@ -261,10 +267,11 @@ class SentenceTransformerBackbone:
         # It would warn of a length beyond the model's limit, which is just what is being measured.
         transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         try:
-            features = self.model.preprocess([text], prompt=prompt, task=task, processing_kwargs=whole)
+            features = self.model.preprocess(list(texts), prompt=prompt, task=task, processing_kwargs=whole)
         finally:
             transformers_logging.set_verbosity(verbosity)
-        return int(features["input_ids"].shape[-1])
+        counts: list[int] = features["attention_mask"].sum(dim=1).tolist()
+        return counts
 
     def as_multi_vector_encoder(self, head: Any, packer: Any) -> MultiVectorEncoder:
         """The untouched modules with a token head and a packer behind them, as a stock multi-vector model."""

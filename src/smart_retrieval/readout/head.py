@@ -53,6 +53,18 @@ class TokenHead(Module):
         features["token_vectors"], features["kept"] = vectors, kept
         return features
 
+    def flat(self, features: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """The kept token vectors alone, ``[sum T, Dt]`` float32, and ``kept`` ``[B, T]``: what :meth:`forward` gives.
+
+        Dropped positions and padding are left out before anything is computed of them.
+        """
+        attended = features["attention_mask"].bool()
+        kept = attended & self.kept_positions(features[ROLES_KEY])
+        if bool((attended.any(dim=1) & ~kept.any(dim=1)).any()):
+            features = self.forward(features)
+            return features["token_vectors"][features["kept"]], features["kept"]
+        return self._mix([state[kept] for state in self._states(features)]), kept
+
     def kept_positions(self, roles: Tensor) -> Tensor:
         """Which roles the filter keeps, as a mask of the shape of ``roles``."""
         lookup = torch.zeros(len(TokenRole), dtype=torch.bool, device=roles.device)
