@@ -23,8 +23,8 @@ class BatchLimits:
 
     batch_size: int = 64
     batch_tokens: int = 8_192
-    window_tokens: int = 131_072
-    window_items: int = 8_192
+    window_tokens: int = 65_536
+    window_items: int = 4_096
 
 
 def estimated_tokens(text: str, max_length: int | None) -> int:

@@ -244,6 +244,7 @@ class SmartModel:
                 with EmbeddingsWriter(out) as writer:
                     for window in stream:
                         writer.append(window)
+                        del window  # else it would stay while the next one is encoded
                     if not writer.report.items:
                         raise EmptyInputError(f"found no {task} to encode, expected at least one text")
                 embeddings = SmartEmbeddings.load(out, mmap=True)
