@@ -18,7 +18,7 @@ from ..scoring import IdfWeights, Preset, anchor_scores, late_scores
 from .beir import BeirDataset, load_beir
 from .cache import EncodingCache
 from .encode import Encoding, encode_dataset
-from .evaluate import GAIN_METRIC, SCORES_AT_ONCE, encode_facts, given, hybrid_of, prepare, setting_label, versions
+from .evaluate import GAIN_METRIC, SCORES_AT_ONCE, about, given, hybrid_of, prepare
 from .metrics import DEPTH, METRICS, per_query_metrics, rank
 from .significance import paired_comparison
 
@@ -67,25 +67,7 @@ class Collection:
 
     def about(self) -> dict[str, Any]:
         """What was measured with what, JSON-able; the keys that `evaluate.evaluate_beir` uses too."""
-        data, smart = self.data, self.smart
-        return {
-            "dataset": {
-                "name": data.name,
-                "split": data.split,
-                "n_documents": len(data.texts),
-                "n_queries": len(data.queries),
-                "n_judgments": sum(len(grades) for grades in data.qrels.values()),
-                "fingerprint": data.fingerprint,
-                "warnings": list(data.warnings),
-            },
-            "model": str(smart.identity()["name"]),
-            "preset": setting_label(self.chosen, smart.preset),
-            "readout": self.chosen.readout.to_dict(),
-            "scoring": self.chosen.scoring(),
-            "prompts": {task: smart.backbone.prompt_for(task, None, None) or "" for task in ("query", "document")},
-            "encode": encode_facts(smart, self.documents, self.queries),
-            "versions": versions(),
-        }
+        return about(self.data, self.smart, self.chosen, self.documents, self.queries)
 
     def token_weights(self) -> IdfWeights | None:
         """Weights of the query tokens."""

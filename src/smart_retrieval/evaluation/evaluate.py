@@ -112,6 +112,27 @@ def evaluate_beir(
     bytes_each = _bytes_per_document(documents.embeddings)
     anchor = judged["anchor"][GAIN_METRIC]
     late, hybrid = (paired_comparison(anchor, judged[system][GAIN_METRIC]).to_dict() for system in ("late", "hybrid"))
+    shared = about(data, smart, chosen, documents, queries)
+    return {
+        **{key: shared.pop(key) for key in ("dataset", "model", "preset")},
+        "rows": [
+            {
+                "name": system,
+                **{metric: float(judged[system][metric].mean()) for metric in METRICS},
+                "bytes_per_document": bytes_each[system],
+                "score_ms_per_query": milliseconds[system],
+            }
+            for system in SYSTEMS
+        ],
+        "gain": {"metric": GAIN_METRIC, **hybrid, "late": late},
+        **shared,
+    }
+
+
+def about(
+    data: BeirDataset, smart: SmartModel, chosen: Preset, documents: Encoding, queries: Encoding
+) -> dict[str, Any]:
+    """What was measured with what, JSON-able: the keys that every report of this package shares."""
     return {
         "dataset": {
             "name": data.name,
@@ -124,21 +145,11 @@ def evaluate_beir(
         },
         "model": str(smart.identity()["name"]),
         "preset": setting_label(chosen, smart.preset),
-        "rows": [
-            {
-                "name": system,
-                **{metric: float(judged[system][metric].mean()) for metric in METRICS},
-                "bytes_per_document": bytes_each[system],
-                "score_ms_per_query": milliseconds[system],
-            }
-            for system in SYSTEMS
-        ],
-        "gain": {"metric": GAIN_METRIC, **hybrid, "late": late},
         "readout": chosen.readout.to_dict(),
         "scoring": chosen.scoring(),
         "prompts": {task: smart.backbone.prompt_for(task, None, None) or "" for task in ("query", "document")},
-        "encode": encode_facts(smart, documents, queries),
-        "versions": versions(),
+        "encode": _encode_facts(smart, documents, queries),
+        "versions": _versions(),
     }
 
 
@@ -228,7 +239,7 @@ def _bytes_per_document(documents: SmartEmbeddings) -> dict[str, float]:
     return {"anchor": anchor, "late": tokens, "hybrid": anchor + tokens}
 
 
-def encode_facts(smart: SmartModel, documents: Encoding, queries: Encoding) -> dict[str, Any]:
+def _encode_facts(smart: SmartModel, documents: Encoding, queries: Encoding) -> dict[str, Any]:
     """Say what encoding took and met, and what another run must match to give the same vectors."""
     identity = smart.identity()
     seconds = documents.seconds
@@ -245,7 +256,7 @@ def encode_facts(smart: SmartModel, documents: Encoding, queries: Encoding) -> d
     }
 
 
-def versions() -> dict[str, str]:
+def _versions() -> dict[str, str]:
     """Find the versions of all that can change a figure."""
     found = {"smart_retrieval": __version__, "python": platform.python_version()}
     for package in ("sentence-transformers", "torch", "transformers", "numpy"):
