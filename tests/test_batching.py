@@ -19,11 +19,16 @@ limits = st.builds(
 )
 
 
+def sized(max_length):
+    """The estimate a text backbone makes."""
+    return lambda text: estimated_tokens(text, max_length)
+
+
 @given(texts, max_lengths, limits)
 def test_windows_cover_the_texts_in_order_within_their_limits(texts, max_length, limits):
     # Numbered, so that two equal texts cannot be confused.
     numbered = [f"{i}{text}" for i, text in enumerate(texts)]
-    cut = list(windows(iter(numbered), max_length, limits))
+    cut = list(windows(iter(numbered), sized(max_length), limits))
     assert [text for window in cut for text in window] == numbered
     for window in cut:
         assert 1 <= len(window) <= limits.window_items
@@ -33,7 +38,7 @@ def test_windows_cover_the_texts_in_order_within_their_limits(texts, max_length,
 
 @given(texts, max_lengths, limits)
 def test_a_window_is_closed_only_when_the_next_text_would_break_a_limit(texts, max_length, limits):
-    cut = list(windows(texts, max_length, limits))
+    cut = list(windows(texts, sized(max_length), limits))
     for window, following in pairwise(cut):
         tokens = sum(estimated_tokens(text, max_length) for text in [*window, following[0]])
         assert tokens > limits.window_tokens or len(window) == limits.window_items
@@ -41,7 +46,7 @@ def test_a_window_is_closed_only_when_the_next_text_would_break_a_limit(texts, m
 
 @given(texts, max_lengths, limits)
 def test_batches_are_a_partition_within_their_limits(texts, max_length, limits):
-    batches = list(length_sorted_batches(texts, max_length, limits))
+    batches = list(length_sorted_batches([sized(max_length)(text) for text in texts], limits))
     assert sorted(index for batch in batches for index in batch) == list(range(len(texts)))
     for batch in batches:
         assert 1 <= len(batch) <= limits.batch_size
@@ -51,8 +56,10 @@ def test_batches_are_a_partition_within_their_limits(texts, max_length, limits):
 
 @given(texts, max_lengths, limits)
 def test_batches_come_longest_first(texts, max_length, limits):
-    order = [index for batch in length_sorted_batches(texts, max_length, limits) for index in batch]
-    lengths = [len(texts[index]) for index in order]
+    order = [
+        index for batch in length_sorted_batches([sized(max_length)(text) for text in texts], limits) for index in batch
+    ]
+    lengths = [estimated_tokens(texts[index], max_length) for index in order]
     assert lengths == sorted(lengths, reverse=True)
 
 
@@ -65,7 +72,7 @@ def test_windows_read_at_most_one_text_ahead():
             read += 1
             yield "four"
 
-    cut = windows(stream(), None, BatchLimits(window_items=10))
+    cut = windows(stream(), sized(None), BatchLimits(window_items=10))
     handed = 0
     for window in cut:
         handed += len(window)

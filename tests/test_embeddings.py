@@ -35,7 +35,8 @@ def test_sizes(six):
     assert len(six) == 6
     assert (six.anchor_dim, six.token_dim) == (6, 5)
     assert six.lengths.tolist() == LENGTHS
-    assert six.nbytes == 6 * 6 * 4 + 10 * 5 * 4 + 7 * 8 + 10 * 4 + 10 * 1
+    # Anchors, token vectors, offsets, ids, roles, and the offsets of grids, of which there are none.
+    assert six.nbytes == 6 * 6 * 4 + 10 * 5 * 4 + 7 * 8 + 10 * 4 + 10 * 1 + 7 * 8
     assert six.report == EncodingReport(items=6)
     assert "6 items" in repr(six)
     assert "5d float32" in repr(six)

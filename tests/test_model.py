@@ -319,7 +319,7 @@ def test_one_text_or_many(smart):
     one = model.encode_query(TEXTS[0])
     assert len(one) == 1
     assert_same_items(one, model.encode_query([TEXTS[0]]), atol=0)
-    for many in (tuple(TEXTS), np.array(TEXTS), iter(TEXTS), (text for text in TEXTS), dict.fromkeys(TEXTS)):
+    for many in (tuple(TEXTS), np.array(TEXTS), iter(TEXTS), (text for text in TEXTS), dict.fromkeys(TEXTS).keys()):
         assert_same_items(model.encode_query(many), model.encode_query(TEXTS), atol=0)
 
 

@@ -172,7 +172,7 @@ def test_an_iterator_with_nothing_in_it(smart):
         smart("mean").encode_query(iter([]))
 
 
-@pytest.mark.parametrize("item", [None, 3, b"bytes", ["nested"], {"text": "sea"}, float("nan")])
+@pytest.mark.parametrize("item", [None, 3, b"bytes", ["nested"], float("nan")])
 def test_items_that_are_no_strings(item, smart):
     with pytest.raises(EmptyInputError, match=rf"item 2: found {type(item).__name__}.*expected a string"):
         smart("mean").encode_document(["sea", "tax", item, None])

@@ -63,7 +63,7 @@ def test_an_iterator_is_read_a_window_at_a_time(out, smart, tmp_path, small_wind
     original = type(model._encoder)._window
 
     def watching(self, window, first, **kwargs):
-        ahead.append(texts.read - first - len(window))
+        ahead.append(texts.read - first[0] - len(window))
         return original(self, window, first, **kwargs)
 
     monkeypatch.setattr(type(model._encoder), "_window", watching)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 # An English word piece is about four characters long; three errs on the side of smaller batches. A guess only: a
 # batch that turns out larger after tokenising is cut in two.
@@ -38,31 +41,41 @@ def estimated_tokens(text: str, max_length: int | None) -> int:
     return guess if max_length is None else min(guess, max_length)
 
 
-def windows(texts: Iterable[str], max_length: int | None, limits: BatchLimits) -> Iterator[list[str]]:
-    """Cut a stream into consecutive windows within the limits; reads one text further than the window it yields."""
-    window: list[str] = []
+def windows(items: Iterable[T], size: Callable[[T], int], limits: BatchLimits) -> Iterator[list[T]]:
+    """Cut a stream into consecutive windows within the limits; reads one item further than the window it yields.
+
+    Args:
+        items: The stream.
+        size: An item's estimated tokens.
+        limits: How much a window holds.
+    """
+    window: list[T] = []
     tokens = 0
-    for text in texts:
-        size = estimated_tokens(text, max_length)
-        if window and (tokens + size > limits.window_tokens or len(window) >= limits.window_items):
+    for item in items:
+        own = size(item)
+        if window and (tokens + own > limits.window_tokens or len(window) >= limits.window_items):
             yield window
             window, tokens = [], 0
-        window.append(text)
-        tokens += size
+        window.append(item)
+        tokens += own
     if window:
         yield window
 
 
-def length_sorted_batches(texts: Sequence[str], max_length: int | None, limits: BatchLimits) -> Iterator[list[int]]:
-    """Indices of one window's texts in batches of like lengths, longest first.
+def length_sorted_batches(sizes: Sequence[int], limits: BatchLimits) -> Iterator[list[int]]:
+    """Indices of one window's items in batches of like lengths, longest first.
 
     Longest first, so that a batch too large for the machine fails at once and not after an hour.
+
+    Args:
+        sizes: Each item's estimated tokens.
+        limits: How much a batch holds.
     """
-    order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
+    order = sorted(range(len(sizes)), key=lambda index: -sizes[index])
     batch: list[int] = []
     for index in order:
         # The first of a batch is its longest, so it alone sets the padded width.
-        widest = estimated_tokens(texts[batch[0]] if batch else texts[index], max_length)
+        widest = sizes[batch[0] if batch else index]
         if batch and (len(batch) >= limits.batch_size or widest * (len(batch) + 1) > limits.batch_tokens):
             yield batch
             batch = []

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .encoding_report import EncodingReport
 from .errors import EmbeddingsError
 
 Floats = NDArray[Any]
 Integers = NDArray[Any]
 
-ARRAYS = ("anchors", "token_vectors", "offsets", "token_ids", "roles")
+ARRAYS = ("anchors", "token_vectors", "offsets", "token_ids", "roles", "grid_rows", "grid_offsets")
+_NEEDED = ARRAYS[:3]
 FORMAT = "smart-embeddings/1"
 
 
@@ -27,28 +29,26 @@ class TokenStrings(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class EncodingReport:
-    """What an encoding met on its way; added up when embeddings are concatenated.
+class Grid(NamedTuple):
+    """One picture's or video's place among an item's visual tokens: t x h x w of them, row by row.
 
-    Args:
-        items: Items encoded.
-        truncated: Items longer than the model's limit, of which the end was cut off.
-        truncated_tokens: Tokens cut off, over all items.
-        empty: Items without any content; their anchor stands in as their one token.
+    Example:
+        >>> Grid("image", 1, 3, 4).tokens
+        12
     """
 
-    items: int = 0
-    truncated: int = 0
-    truncated_tokens: int = 0
-    empty: int = 0
+    kind: str  # "image" or "video"
+    t: int
+    h: int
+    w: int
 
-    def __add__(self, other: EncodingReport) -> EncodingReport:
-        return EncodingReport(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+    @property
+    def tokens(self) -> int:
+        """Token vectors it covers."""
+        return self.t * self.h * self.w
 
-    def to_dict(self) -> dict[str, int]:
-        """The counts by name."""
-        return asdict(self)
+
+_KINDS = ("image", "video")
 
 
 class SmartEmbeddings:
@@ -60,6 +60,7 @@ class SmartEmbeddings:
         offsets: ``[N + 1]`` int64; item i owns rows ``offsets[i]:offsets[i + 1]``.
         token_ids: ``[sum T_i]`` int32 vocabulary ids, -1 where a position has none; all -1 when left out.
         roles: ``[sum T_i]`` uint8 :class:`~smart_retrieval.readout.roles.TokenRole`; all text when left out.
+        grids: The visual grids of each item, in the order of its visual tokens; none when left out.
         tokenizer: Turns ids into strings for :meth:`token_strings`; not saved.
         report: What the encoding met.
 
@@ -81,6 +82,7 @@ class SmartEmbeddings:
         token_ids: ArrayLike | None = None,
         roles: ArrayLike | None = None,
         *,
+        grids: Sequence[Sequence[Grid]] | None = None,
         tokenizer: TokenStrings | None = None,
         report: EncodingReport | None = None,
     ) -> None:
@@ -93,6 +95,7 @@ class SmartEmbeddings:
         )
         # 3 is TokenRole.TEXT; the name is not imported, so that this file knows arrays only.
         self.roles: Integers = np.full(total, 3, np.uint8) if roles is None else np.asanyarray(roles, dtype=np.uint8)
+        self.grid_rows, self.grid_offsets = _grid_arrays(grids, len(self.anchors) if self.anchors.ndim else 0)
         self.tokenizer = tokenizer
         self._check()
         self.report = report if report is not None else EncodingReport(items=len(self.anchors))
@@ -115,6 +118,17 @@ class SmartEmbeddings:
         for name in ("token_ids", "roles"):
             if getattr(self, name).shape != (total,):
                 raise EmbeddingsError(f"found {name} of shape {getattr(self, name).shape}, expected ({total},)")
+
+    def _check_grids(self) -> None:
+        rows, offsets = self.grid_rows, self.grid_offsets
+        bounds = offsets.shape == (len(self) + 1,) and offsets[0] == 0 and offsets[-1] == len(rows)
+        if rows.ndim != 2 or rows.shape[1] != 4 or not bounds or (np.diff(offsets) < 0).any():
+            raise EmbeddingsError(
+                f"found grid_rows of shape {rows.shape} and grid_offsets of shape {offsets.shape} for {len(self)} "
+                "items, expected [G, 4] and N + 1 ascending numbers from 0 to G"
+            )
+        if len(rows) and (not np.isin(rows[:, 0], (0, 1)).all() or (rows[:, 1:] < 1).any()):
+            raise EmbeddingsError("found grid_rows that are no kind (0 or 1) and three sizes above 0")
 
     # -- size and shape ----------------------------------------------------------------------------------------
 
@@ -140,6 +154,13 @@ class SmartEmbeddings:
     def nbytes(self) -> int:
         """Bytes of all arrays."""
         return sum(int(getattr(self, name).nbytes) for name in ARRAYS)
+
+    @property
+    def grids(self) -> list[tuple[Grid, ...]]:
+        """The visual grids of each item, in the order of its visual tokens; empty for text."""
+        rows = [Grid(_KINDS[kind], t, h, w) for kind, t, h, w in self.grid_rows.tolist()]
+        bounds = self.grid_offsets.tolist()
+        return [tuple(rows[start:stop]) for start, stop in pairwise(bounds)]
 
     def __repr__(self) -> str:
         return (
@@ -173,18 +194,23 @@ class SmartEmbeddings:
         if chosen.size and (chosen.min() < -len(self) or chosen.max() >= len(self)):
             raise IndexError(f"found an index beyond {len(self)} items")
         chosen = chosen % max(len(self), 1)
-        lengths = self.lengths[chosen]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        # Row r of the result is row (start of its item) + (r - start of its item in the result) of this batch.
-        rows = np.repeat(self.offsets[chosen] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return self._of(self.anchors[chosen], rows, offsets)
+        rows, offsets = _gathered(self.offsets, chosen)
+        grid_rows, grid_offsets = _gathered(self.grid_offsets, chosen)
+        return self._of(self.anchors[chosen], rows, offsets, grid_rows, grid_offsets)
 
     def _span(self, start: int, stop: int) -> SmartEmbeddings:
-        rows = slice(int(self.offsets[start]), int(self.offsets[stop]))
-        return self._of(self.anchors[start:stop], rows, self.offsets[start : stop + 1] - self.offsets[start])
+        rows, offsets = _sliced(self.offsets, start, stop)
+        return self._of(self.anchors[start:stop], rows, offsets, *_sliced(self.grid_offsets, start, stop))
 
-    def _of(self, anchors: Floats, rows: slice | Integers, offsets: Integers) -> SmartEmbeddings:
-        return SmartEmbeddings(
+    def _of(
+        self,
+        anchors: Floats,
+        rows: slice | Integers,
+        offsets: Integers,
+        grid_rows: slice | Integers,
+        grid_offsets: Integers,
+    ) -> SmartEmbeddings:
+        part = SmartEmbeddings(
             anchors,
             self.token_vectors[rows],
             offsets,
@@ -192,6 +218,8 @@ class SmartEmbeddings:
             self.roles[rows],
             tokenizer=self.tokenizer,
         )
+        part.grid_rows, part.grid_offsets = self.grid_rows[grid_rows], grid_offsets
+        return part
 
     def __iter__(self) -> Iterator[SmartEmbeddings]:
         return (self[index] for index in range(len(self)))
@@ -237,6 +265,7 @@ class SmartEmbeddings:
         dtype = np.result_type(*(part.token_vectors.dtype for part in parts))
         vectors = np.empty((int(starts[-1]), parts[0].token_dim), dtype)
         anchors, ids, roles, tokenizer = [], [], [], parts[0].tokenizer
+        grid_rows, grid_offsets, grids = [], [np.zeros(1, np.int64)], 0
         report = EncodingReport()
         for start in starts[:-1].tolist():
             part = parts.pop(0)
@@ -244,8 +273,11 @@ class SmartEmbeddings:
             anchors.append(part.anchors)
             ids.append(part.token_ids)
             roles.append(part.roles)
+            grid_rows.append(part.grid_rows)
+            grid_offsets.append(part.grid_offsets[1:] + grids)
+            grids += len(part.grid_rows)
             report += part.report
-        return cls(
+        whole = cls(
             np.concatenate(anchors),
             vectors,
             np.concatenate([np.zeros(1, np.int64), *offsets]),
@@ -254,6 +286,8 @@ class SmartEmbeddings:
             tokenizer=tokenizer,
             report=report,
         )
+        whole.grid_rows, whole.grid_offsets = np.concatenate(grid_rows), np.concatenate(grid_offsets)
+        return whole
 
     def astype(self, dtype: str) -> SmartEmbeddings:
         """The same batch with token vectors of another dtype, ``"float16"`` for one; anchors stay as they are."""
@@ -263,6 +297,7 @@ class SmartEmbeddings:
             self.offsets,
             self.token_ids,
             self.roles,
+            grids=self.grids,
             tokenizer=self.tokenizer,
             report=self.report,
         )
@@ -270,22 +305,27 @@ class SmartEmbeddings:
     # -- NumPy and files ---------------------------------------------------------------------------------------
 
     def to_numpy(self) -> dict[str, NDArray[Any]]:
-        """The arrays by name: anchors, token_vectors, offsets, token_ids, roles."""
+        """The arrays by name: anchors, token_vectors, offsets, token_ids, roles, grid_rows, grid_offsets."""
         return {name: getattr(self, name) for name in ARRAYS}
 
     @classmethod
     def from_numpy(cls, arrays: Mapping[str, ArrayLike]) -> SmartEmbeddings:
-        """Embeddings from :meth:`to_numpy`'s arrays; token_ids and roles may be left out.
+        """Embeddings from :meth:`to_numpy`'s arrays; all but the first three may be left out.
 
         Raises:
             EmbeddingsError: An array is missing, unknown or of the wrong shape.
         """
-        missing = [name for name in ARRAYS[:3] if name not in arrays]
+        missing = [name for name in _NEEDED if name not in arrays]
         unknown = sorted(set(arrays) - set(ARRAYS))
         if missing or unknown:
             raise EmbeddingsError(f"found arrays {sorted(arrays)}: missing {missing}, unknown {unknown}")
-        anchors, token_vectors, offsets = (arrays[name] for name in ARRAYS[:3])
-        return cls(anchors, token_vectors, offsets, arrays.get("token_ids"), arrays.get("roles"))
+        anchors, token_vectors, offsets = (arrays[name] for name in _NEEDED)
+        embeddings = cls(anchors, token_vectors, offsets, arrays.get("token_ids"), arrays.get("roles"))
+        if "grid_rows" in arrays and "grid_offsets" in arrays:
+            embeddings.grid_rows = np.asanyarray(arrays["grid_rows"])
+            embeddings.grid_offsets = np.asarray(arrays["grid_offsets"], np.int64)
+            embeddings._check_grids()
+        return embeddings
 
     def save(self, path: str | Path) -> Path:
         """Write to one ``.safetensors`` file, or to a folder that can be memory-mapped.
@@ -314,3 +354,27 @@ class SmartEmbeddings:
         from . import embeddings_files
 
         return embeddings_files.load(Path(path), mmap=mmap)
+
+
+def _grid_arrays(grids: Sequence[Sequence[Grid]] | None, items: int) -> tuple[Integers, Integers]:
+    """Grids as ``[G, 4]`` int32 (kind, t, h, w) and offsets ``[N + 1]`` int64."""
+    if grids is None:
+        return np.zeros((0, 4), np.int32), np.zeros(items + 1, np.int64)
+    if len(grids) != items:
+        raise EmbeddingsError(f"found grids of {len(grids)} items, expected {items}")
+    rows = [[_KINDS.index(kind), t, h, w] for own in grids for kind, t, h, w in own]
+    offsets = np.cumsum([0, *(len(own) for own in grids)])
+    return np.asarray(rows, np.int32).reshape(-1, 4), offsets
+
+
+def _sliced(offsets: Integers, start: int, stop: int) -> tuple[slice, Integers]:
+    """Rows of the items ``start`` to ``stop`` of a ragged array, and their own offsets."""
+    return slice(int(offsets[start]), int(offsets[stop])), offsets[start : stop + 1] - offsets[start]
+
+
+def _gathered(offsets: Integers, chosen: Integers) -> tuple[Integers, Integers]:
+    """Rows of chosen items of a ragged array, and their own offsets."""
+    lengths = np.diff(offsets)[chosen]
+    own = np.concatenate([[0], np.cumsum(lengths)])
+    # Row r of the result is row (start of its item) + (r - start of its item in the result) of this batch.
+    return np.repeat(offsets[chosen] - own[:-1], lengths) + np.arange(own[-1]), own

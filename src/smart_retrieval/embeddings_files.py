@@ -14,7 +14,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from .embeddings import ARRAYS, FORMAT, EncodingReport, SmartEmbeddings
+from .embeddings import ARRAYS, FORMAT, SmartEmbeddings
+from .encoding_report import EncodingReport
 from .errors import EmbeddingsError
 
 MANIFEST = "embeddings.json"
@@ -42,7 +43,7 @@ def load(path: Path, *, mmap: bool = False) -> SmartEmbeddings:
         raise EmbeddingsError(f"embeddings {str(path)!r}: found no such file or folder")
     try:
         arrays, manifest = _read_folder(path, mmap) if path.is_dir() else _read_safetensors(path)
-        report = EncodingReport(**manifest["report"])
+        report = EncodingReport.from_dict(manifest["report"])
     except EmbeddingsError:
         raise
     except Exception as error:  # whatever a damaged file provokes in the readers
@@ -63,7 +64,11 @@ def _read_folder(path: Path, mmap: bool) -> tuple[dict[str, NDArray[Any]], dict[
         )
     manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
     mode: Literal["r"] | None = "r" if mmap else None
-    return {name: np.load(path / f"{name}.npy", mmap_mode=mode, allow_pickle=False) for name in ARRAYS}, manifest
+    # Grids came later: folders written before have none.
+    names = [name for name in ARRAYS if not name.startswith("grid_") or (path / f"{name}.npy").is_file()]
+    # Grids are few, and an array without rows cannot be mapped.
+    modes = {name: None if name.startswith("grid_") else mode for name in names}
+    return {name: np.load(path / f"{name}.npy", mmap_mode=modes[name], allow_pickle=False) for name in names}, manifest
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -98,7 +103,7 @@ class EmbeddingsWriter:
         # A name of its own: two writers to one path do not mix, and nobody else's folder is touched.
         self._part = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", suffix=".part", dir=self.path.parent))
         self._arrays: dict[str, _GrowingArray] = {}
-        self._tokens = 0
+        self._tokens = self._grids = 0
         self.report = EncodingReport()
 
     def append(self, batch: SmartEmbeddings) -> None:
@@ -107,14 +112,19 @@ class EmbeddingsWriter:
         Raises:
             EmbeddingsError: Its widths or dtypes differ from the first batch's.
         """
-        arrays = batch.to_numpy() | {"offsets": batch.offsets[1:] + self._tokens}
+        arrays = batch.to_numpy() | {
+            "offsets": batch.offsets[1:] + self._tokens,
+            "grid_offsets": batch.grid_offsets[1:] + self._grids,
+        }
         if not self._arrays:
             for name, array in arrays.items():
                 self._arrays[name] = _GrowingArray(self._part / f"{name}.npy", array)
-            self._arrays["offsets"].append(np.zeros(1, np.int64))
+            for name in ("offsets", "grid_offsets"):
+                self._arrays[name].append(np.zeros(1, np.int64))
         for name, array in arrays.items():
             self._arrays[name].append(array)
         self._tokens += len(batch.token_vectors)
+        self._grids += len(batch.grid_rows)
         self.report += batch.report
 
     def close(self) -> None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import copy
 import json
 import warnings
-from collections.abc import Iterable, Sized
+from collections.abc import Sized
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .backbones.naming import DEFAULT_MODEL
-from .backbones.sentence_transformer import SentenceTransformerBackbone
+from .backbones.registry import open_backbone
 from .batching import BatchLimits
-from .embeddings import EncodingReport, SmartEmbeddings
+from .embeddings import SmartEmbeddings
 from .embeddings_files import EmbeddingsWriter
 from .encoding import Encoder
+from .encoding_report import EncodingReport
 from .errors import EmptyInputError, ReadoutError, SmartWarning, one_of
+from .inputs import is_one_item
 from .progress import progress
 from .readout import Readout
 from .readout.head import TokenHead
@@ -51,6 +53,11 @@ class SmartModel:
         max_length: Longest input in tokens; the model's own when None.
         prompts: Prompts by name (``"query"``, ``"document"``), over the model's own.
         dtype: ``"float32"`` or ``"float16"``, of the token vectors handed out.
+        family: The model family, for a checkpoint that is not known by its name or files: one of
+            :data:`~smart_retrieval.backbones.registry.FAMILIES`.
+        pooling: ``"lasttoken"`` or ``"mean"``, for a vision-language model that nobody trained to embed.
+        max_visual_tokens: Most visual tokens of one picture, page or frame; the family's when None.
+        max_frames: Most frames of a video; the family's when None.
         **kwargs: ``cache_folder``, ``token``, ``local_files_only``, ``model_kwargs``, ``processor_kwargs``,
             ``config_kwargs``, as ``SentenceTransformer`` takes them.
 
@@ -78,13 +85,26 @@ class SmartModel:
         max_length: int | None = None,
         prompts: dict[str, str] | None = None,
         dtype: str = "float32",
+        family: str | None = None,
+        pooling: str | None = None,
+        max_visual_tokens: int | None = None,
+        max_frames: int | None = None,
         **kwargs: Any,
     ) -> None:
         get_preset(preset)  # an unknown one fails before the model loads
         if dtype not in DTYPES:
             raise ReadoutError(f"dtype: {one_of(dtype, DTYPES)}")
-        self.backbone = SentenceTransformerBackbone(
-            model_name_or_path, device=device, revision=revision, max_length=max_length, prompts=prompts, **kwargs
+        self.backbone = open_backbone(
+            model_name_or_path,
+            family=family,
+            pooling=pooling,
+            max_visual_tokens=max_visual_tokens,
+            max_frames=max_frames,
+            device=device,
+            revision=revision,
+            max_length=max_length,
+            prompts=prompts,
+            **kwargs,
         )
         chosen = preset_for(preset, pooling=self.backbone.pooling, n_states=self.backbone.n_states)
         self.readout = readout or _saved_readout(Path(self.backbone.source)) or chosen.readout
@@ -143,6 +163,21 @@ class SmartModel:
         return self.backbone.prompts
 
     @property
+    def modalities(self) -> frozenset[str]:
+        """What it takes: ``"text"``, ``"image"``, ``"video"``."""
+        return self.backbone.modalities
+
+    @property
+    def max_visual_tokens(self) -> int | None:
+        """Most visual tokens of one picture, page or frame; None for a text model."""
+        return self.backbone.max_visual_tokens
+
+    @property
+    def max_frames(self) -> int | None:
+        """Most frames of a video; None where there is no recipe for video."""
+        return self.backbone.max_frames
+
+    @property
     def tokenizer(self) -> Any:
         """The tokenizer."""
         return self.backbone.tokenizer
@@ -168,85 +203,97 @@ class SmartModel:
 
     def encode_query(
         self,
-        texts: str | Iterable[str],
+        items: Any,
         *,
         prompt: str | None = None,
         prompt_name: str | None = None,
         batch_size: int | None = None,
         show_progress: bool | None = None,
         out: str | Path | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
     ) -> SmartEmbeddings:
         """Encode queries, with the model's query prompt.
 
         Args:
-            texts: One text or many; an iterator is read as it is needed.
+            items: One item or many; an iterator is read as it is needed. An item is a string (always text), a picture,
+                a :class:`~pathlib.Path` of a picture or video, or a dict with some of ``text``, ``image``, ``video``
+                and ``instruction``; see :func:`~smart_retrieval.inputs.item_of`.
             prompt: A prompt's text, over the model's own; ``""`` for none.
             prompt_name: The name of one of the model's prompts.
             batch_size: Most items in one forward pass; batches are also bounded by padded tokens.
             show_progress: Draw a bar on stderr; None draws it on a terminal.
-            out: A folder to stream into. Memory then does not grow with the number of texts, and what is returned is
+            out: A folder to stream into. Memory then does not grow with the number of items, and what is returned is
                 memory-mapped from there.
+            on_error: ``"skip"`` leaves items out whose media cannot be read, and names them in ``report.failures``.
 
         Returns:
-            Anchors ``[N, Da]`` float32, token vectors ``[sum T_i, Dt]``, in the order of the texts; N = 1 for one text.
+            Anchors ``[N, Da]`` float32, token vectors ``[sum T_i, Dt]``, in the order of the items; N = 1 for one item.
 
         Raises:
-            EmptyInputError: No text, or an item that is no string.
+            EmptyInputError: No item, or one of no known kind.
+            UnsupportedModelError: The model takes no input of this kind.
+            MediaError: A picture or video cannot be read.
             NonFiniteError: The model gave NaN or infinity.
 
         Warns:
-            SmartWarning: Texts were longer than the model's limit, or had no content; with counts.
+            SmartWarning: Texts were longer than the model's limit, had no content, or were skipped; with counts.
 
         Example:
             >>> SmartModel("minilm").encode_query("sea animals").token_strings(0)
             ['sea', 'animals']
         """
-        return self._encode("query", texts, prompt, prompt_name, batch_size, show_progress, out)
+        return self._encode("query", items, prompt, prompt_name, batch_size, show_progress, out, on_error)
 
     def encode_document(
         self,
-        texts: str | Iterable[str],
+        items: Any,
         *,
         prompt: str | None = None,
         prompt_name: str | None = None,
         batch_size: int | None = None,
         show_progress: bool | None = None,
         out: str | Path | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
     ) -> SmartEmbeddings:
         """Encode documents, with the model's document (or passage, or corpus) prompt; else as :meth:`encode_query`."""
-        return self._encode("document", texts, prompt, prompt_name, batch_size, show_progress, out)
+        return self._encode("document", items, prompt, prompt_name, batch_size, show_progress, out, on_error)
 
     def _encode(
         self,
         task: str,
-        texts: str | Iterable[str],
+        values: Any,
         prompt: str | None,
         prompt_name: str | None,
         batch_size: int | None,
         show_progress: bool | None,
         out: str | Path | None,
+        on_error: str,
     ) -> SmartEmbeddings:
-        items = [texts] if isinstance(texts, str) else texts
+        items = [values] if is_one_item(values) else values
         total = len(items) if isinstance(items, Sized) else None
         if total == 0:
-            raise EmptyInputError(f"found no {task} to encode, expected at least one text")
+            raise EmptyInputError(f"found no {task} to encode, expected at least one text or picture")
+        if on_error not in ("raise", "skip"):
+            raise EmptyInputError(f"on_error: {one_of(on_error, ('raise', 'skip'))}")
         limits = BatchLimits() if batch_size is None else BatchLimits(batch_size=_positive(batch_size))
         text = self.backbone.prompt_for(task, prompt, prompt_name)
         noun = "queries" if task == "query" else "documents"
         with progress(f"Encoding {noun}", total, show_progress) as advance:
-            stream = self._encoder.stream(items, task=task, prompt=text, limits=limits, advance=advance)
+            stream = self._encoder.stream(
+                items, task=task, prompt=text, limits=limits, advance=advance, on_error=on_error
+            )
             if out is None:
                 parts = list(stream)
                 if not parts:
-                    raise EmptyInputError(f"found no {task} to encode, expected at least one text")
+                    raise EmptyInputError(f"found no {task} to encode, expected at least one text or picture")
                 embeddings = SmartEmbeddings._join(parts)
             else:
                 with EmbeddingsWriter(out) as writer:
                     for window in stream:
                         writer.append(window)
                         del window  # else it would stay while the next one is encoded
-                    if not writer.report.items:
-                        raise EmptyInputError(f"found no {task} to encode, expected at least one text")
+                    if not writer.report.items and not writer.report.failures:
+                        raise EmptyInputError(f"found no {task} to encode, expected at least one text or picture")
                 embeddings = SmartEmbeddings.load(out, mmap=True)
                 embeddings.tokenizer = self.tokenizer
         self._warn(embeddings.report, noun)
@@ -257,6 +304,14 @@ class SmartModel:
             warnings.warn(
                 f"{report.truncated} of {report.items} {noun} are longer than the model's {self.max_length} tokens: "
                 f"{report.truncated_tokens} tokens at their ends were not encoded; split them, or raise max_length",
+                SmartWarning,
+                stacklevel=4,
+            )
+        if report.failures:
+            first = report.failures[0]
+            warnings.warn(
+                f"{len(report.failures)} {noun} were skipped because they could not be read, the first of them item "
+                f"{first.position}: {first.reason}",
                 SmartWarning,
                 stacklevel=4,
             )
@@ -324,7 +379,7 @@ class SmartModel:
             path: The folder.
         """
         folder = Path(path)
-        self.backbone.model.save_pretrained(str(folder))
+        self.backbone.save(folder)
         smart = folder / SMART_FOLDER
         smart.mkdir(parents=True, exist_ok=True)
         config = {"format": SMART_FORMAT, "readout": self.readout.to_dict(), "backbone": self.backbone.identity()}

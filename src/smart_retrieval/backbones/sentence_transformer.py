@@ -1,11 +1,10 @@
 """Any Sentence Transformers text model as a backbone.
 
-This is the one file that leans on Sentence Transformers' less public corners (facts/sentence_transformers.md).
+With backbone.py, the file that leans on Sentence Transformers' less public corners (facts/sentence_transformers.md).
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import sys
 from collections.abc import Sequence
@@ -13,20 +12,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 from torch import Tensor
 
 from ..errors import ModelNotFoundError, ReadoutError, SmartError, UnsupportedModelError
+from ..inputs import Frames, Item, item_of
 from ..readout.head import ROLES_KEY
 from ..readout.roles import TokenRole
+from .backbone import Backbone
 from .naming import hub_answers, resolve_model
 
 # Words tried as probes before the vocabulary's own; common in most languages' vocabularies.
 _USUAL_WORDS = ("one", "two", "house", "water")
 
 
-class SentenceTransformerBackbone:
+class SentenceTransformerBackbone(Backbone):
     """A single-vector text model with its modules untouched.
 
     Args:
@@ -44,6 +46,8 @@ class SentenceTransformerBackbone:
     """
 
     family = "sentence-transformers"
+    # Of a video, where the checkpoint's own processor is given the frames; as many as VLM2Vec-V2's evaluation takes.
+    _MAX_FRAMES = 8
 
     def __init__(
         self,
@@ -57,157 +61,40 @@ class SentenceTransformerBackbone:
     ) -> None:
         if kwargs.pop("trust_remote_code", False):
             raise UnsupportedModelError("found trust_remote_code=True, expected False: code from a hub is never run")
-        self.name = str(name_or_path)
-        self.source = resolve_model(name_or_path)
+        super().__init__(str(name_or_path), resolve_model(name_or_path), revision)
         self.model = _load(self.source, self.name, device=device, revision=revision, prompts=prompts, **kwargs)
-        self.revision = revision
-        self._emits_hidden_states = False
         self._template_lengths: dict[tuple[str | None, str | None], tuple[int, int, int]] = {}
         self._check_token_states()
+        self.modalities = frozenset({"text"} | self._visual_modalities())
+        self.max_frames = self._MAX_FRAMES if "video" in self.modalities else None
         if max_length is not None:
             self._limit(max_length)
 
-    # -- what the model is -------------------------------------------------------------------------------------
-
-    @property
-    def transformer(self) -> Any:
-        """The first module, which turns tokens into states."""
-        return self.model[0]
-
-    @property
-    def tokenizer(self) -> Any:
-        """The tokenizer."""
-        return self.model.tokenizer
-
-    @property
-    def max_length(self) -> int | None:
-        """Longest input in tokens, special tokens included; None when the model sets no limit."""
-        length = self.model.max_seq_length
-        # Tokenizers without a limit report a number of 31 digits.
-        return int(length) if length is not None and length < 10**9 else None
-
-    @property
-    def hidden_size(self) -> int:
-        """Dimensions of a hidden state inside the transformer."""
-        return int(self.transformer.get_embedding_dimension())
-
-    @property
-    def output_size(self) -> int:
-        """Dimensions of the last state; other than :attr:`hidden_size` where a module behind it projects tokens."""
-        return int(self._probe["token_embeddings"].shape[-1])
-
-    @property
-    def anchor_dim(self) -> int:
-        """Dimensions of the pooled embedding."""
-        return int(self._probe["sentence_embedding"].shape[-1])
-
-    @cached_property
-    def n_states(self) -> int:
-        """Hidden states, the embedding output included."""
-        return int(self.transformer.config.get_text_config().num_hidden_layers) + 1
-
-    @property
-    def pooling(self) -> str:
-        """The pooling modes, joined by ``+``; the class name of a pooling that has none."""
-        for module in self.model:
-            if "Pooling" in type(module).__name__:
-                mode = getattr(module, "pooling_mode", type(module).__name__)
-                return mode if isinstance(mode, str) else "+".join(mode)
-        return "none"
-
-    @property
-    def prompts(self) -> dict[str, str]:
-        """Prompts by name, empty ones left out."""
-        return {name: text for name, text in self.model.prompts.items() if text}
-
-    @cached_property
-    def special_ids(self) -> frozenset[int]:
-        """Ids the token filter treats as special. ``[UNK]`` is not: it stands for a word of the text."""
-        tokenizer = self.tokenizer
-        # GPT-2's unknown token is its end token, too; as such it is special.
-        others = {tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.sep_token_id}
-        unknown = {tokenizer.unk_token_id} - others
-        return frozenset(tokenizer.all_special_ids) - unknown
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """16 hexadecimal digits that change with the weights: a hash over a sample of every tensor."""
-        digest = hashlib.sha256()
-        for name, tensor in self.model.state_dict().items():
-            flat = tensor.detach().reshape(-1)
-            sample = flat[:: max(1, flat.numel() // 1024)].cpu().contiguous()
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(sample.view(torch.uint8).numpy().tobytes() if sample.ndim else repr(sample.item()).encode())
-        return digest.hexdigest()[:16]
-
-    def identity(self) -> dict[str, Any]:
-        """What an index or a cache must hold to know this model again."""
-        return {
-            "name": self.name,
-            "revision": self.revision,
-            "fingerprint": self.fingerprint,
-            "pooling": self.pooling,
-            "max_length": self.max_length,
-        }
-
     # -- what it does ------------------------------------------------------------------------------------------
 
-    def prompt_for(self, task: str, prompt: str | None, prompt_name: str | None) -> str | None:
-        """The prompt's text for a task, chosen as Sentence Transformers does.
-
-        Args:
-            task: ``"query"`` or ``"document"``.
-            prompt: A text that overrides everything.
-            prompt_name: A name among the model's prompts.
-
-        Raises:
-            SmartError: The name is unknown.
-        """
-        if prompt is not None:
-            return prompt or None
-        known = self.model.prompts
-        if prompt_name is not None:
-            if prompt_name not in known:
-                raise SmartError(f"prompt: found no {prompt_name!r}, expected one of {sorted(known)}")
-            return known[prompt_name] or None
-        names = ("query",) if task == "query" else ("document", "passage", "corpus")
-        for name in names:
-            if name in known:
-                return known[name] or None
-        return known.get(self.model.default_prompt_name or "") or None
-
-    def preprocess(self, texts: Sequence[str], *, prompt: str | None, task: str | None) -> dict[str, Any]:
-        """Tokenise, pad and mark roles.
-
-        Returns:
-            The backbone's features on the CPU, and ``token_roles`` ``[B, T]`` uint8.
-        """
-        features: dict[str, Any] = self.model.preprocess(list(texts), prompt=prompt, task=task)
+    def preprocess(self, items: Sequence[Any], *, prompt: str | None, task: str | None) -> dict[str, Any]:
+        """Tokenise, pad and mark roles."""
+        inputs = [item_of(item, position) for position, item in enumerate(items)]
+        if len(self.modalities) == 1:
+            values: list[Any] = [item.text for item in inputs]
+        else:
+            values = [_stock_input(self.load(item)) for item in inputs]
+        features: dict[str, Any] = self.model.preprocess(values, prompt=prompt, task=task)
         features[ROLES_KEY] = self.roles(features, prompt=prompt, task=task)
         return features
 
-    def emit_hidden_states(self) -> None:
-        """Have every forward pass write ``all_layer_embeddings``, as a readout of other layers than the last needs.
+    def load(self, item: Item) -> Item:
+        """Open an item's media."""
+        from .vision.media import opened_item
 
-        Sentence Transformers hands intermediate states on only while the model's config asks for them, and saves that
-        config: hooks switch it on for each call and back again.
-        """
-        if self._emits_hidden_states:
-            return
-        self._emits_hidden_states = True
-        configs = (self.transformer.config, self.transformer.config.get_text_config())
-        before = [config.output_hidden_states for config in configs]
+        return opened_item(super().load(item), self._MAX_FRAMES)
 
-        def switch_on(*_: Any) -> None:
-            for config in configs:
-                config.output_hidden_states = True
-
-        def switch_back(*_: Any) -> None:
-            for config, value in zip(configs, before, strict=True):
-                config.output_hidden_states = value
-
-        self.transformer.register_forward_pre_hook(switch_on)
-        self.transformer.register_forward_hook(switch_back, always_call=True)
+    def _visual_modalities(self) -> set[str]:
+        """Pictures and videos, where the model marks which positions they take."""
+        declared = {"image", "video"} & {name for name in self.model.modalities if isinstance(name, str)}
+        processor = getattr(self.model, "processor", None)
+        marks = "mm_token_type_ids" in getattr(processor, "model_input_names", ())
+        return declared if marks else set()
 
     def roles(self, features: dict[str, Any], *, prompt: str | None, task: str | None) -> Tensor:
         """The role of every position, ``[B, T]`` uint8 on the features' device; padding counts as special."""
@@ -231,6 +118,10 @@ class SentenceTransformerBackbone:
         ids = features["input_ids"]
         special = torch.isin(ids, torch.tensor(sorted(self.special_ids), device=ids.device))
         roles[special | ~attended] = int(TokenRole.SPECIAL)
+        kinds = features.get("mm_token_type_ids")
+        if kinds is not None:
+            roles[kinds == 1] = int(TokenRole.IMAGE)
+            roles[kinds == 2] = int(TokenRole.VIDEO)
         return roles
 
     def template_lengths(self, prompt: str | None, task: str | None) -> tuple[int, int, int]:
@@ -246,15 +137,21 @@ class SentenceTransformerBackbone:
             self._template_lengths[key] = (template, max(prefix, template), suffix)
         return self._template_lengths[key]
 
-    def rendered(self, text: str, *, prompt: str | None, task: str | None) -> list[tuple[str, TokenRole]]:
-        """The tokens of one text with their roles, as the backbone sees them."""
-        features = self.preprocess([text], prompt=prompt, task=task)
-        tokens = self.tokenizer.convert_ids_to_tokens(features["input_ids"][0].tolist())
-        return [(token, TokenRole(role)) for token, role in zip(tokens, features[ROLES_KEY][0].tolist(), strict=True)]
-
-    def token_count(self, text: str, *, prompt: str | None, task: str | None = None) -> int:
-        """How many tokens a text would have if nothing were cut off."""
-        return self.token_counts([text], prompt=prompt, task=task)[0]
+    def cut_tokens(
+        self, items: Sequence[Item], features: dict[str, Any], *, prompt: str | None, task: str | None
+    ) -> list[int]:
+        """Tokens cut off the end of each item to fit the limit."""
+        limit = self.max_length
+        if limit is None:
+            return [0] * len(items)
+        # Only a text that fills the limit can have been cut; only those are counted a second time.
+        lengths = features["attention_mask"].sum(dim=1).tolist()
+        full = [index for index, length in enumerate(lengths) if length >= limit]
+        cut = [0] * len(items)
+        counts = self.token_counts([items[index].text for index in full], prompt=prompt, task=task)
+        for index, count in zip(full, counts, strict=True):
+            cut[index] = max(0, count - limit)
+        return cut
 
     def token_counts(self, texts: Sequence[str], *, prompt: str | None, task: str | None = None) -> list[int]:
         """How many tokens each text would have if nothing were cut off."""
@@ -317,13 +214,10 @@ class SentenceTransformerBackbone:
                 break
         return words
 
-    @cached_property
-    def _probe(self) -> dict[str, Any]:
-        features = self.model.preprocess(["probe"], task="document")
-        features = {k: v.to(self.model.device) if isinstance(v, Tensor) else v for k, v in features.items()}
-        self.model.eval()
-        with torch.inference_mode():
-            return {k: v for k, v in self.model(features, task="document").items() if isinstance(v, Tensor)}
+    def _probe_features(self) -> dict[str, Any]:
+        # Without roles: whether the model has tokens at all is what is being found out.
+        features: dict[str, Any] = self.model.preprocess(["probe"], task="document")
+        return features
 
     def _limit(self, max_length: int) -> None:
         room = max_length - int(self.model.preprocess([""], task="document")["input_ids"].shape[-1])
@@ -378,6 +272,24 @@ class _RoleMarkingEncoder(MultiVectorEncoder):
         return features
 
 
+def _stock_input(item: Item) -> dict[str, Any]:
+    """An item as Sentence Transformers takes it; text in a mapping, so that it is never taken for a path or a URL."""
+    value: dict[str, Any] = {"text": item.text} if item.text or not (item.images or item.video) else {}
+    if item.images:
+        value["image"] = item.images[0] if len(item.images) == 1 else list(item.images)
+    if isinstance(item.video, Frames):
+        frames = np.stack([np.asarray(image) for image in item.video.images]).transpose(0, 3, 1, 2)
+        gaps = np.diff(item.video.times)
+        # Frames count as taken at an even rate, which is what such processors assume.
+        rate = 1 / float(gaps.mean()) if len(gaps) and gaps.mean() > 0 else 1.0
+        metadata = {
+            "fps": rate, "total_num_frames": len(frames), "duration": len(frames) / rate,
+            "frames_indices": list(range(len(frames))),
+        }  # fmt: skip
+        value["video"] = {"array": torch.from_numpy(frames), "video_metadata": metadata}
+    return value
+
+
 def _common(a: list[int], b: list[int]) -> int:
     count = 0
     for x, y in zip(a, b, strict=False):
@@ -394,7 +306,9 @@ def _load(source: str, name: str, **kwargs: Any) -> SentenceTransformer:
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     local = Path(source).is_dir()
-    if local or not hub_answers(source, kwargs.get("revision"), kwargs.get("token")):
+    if local or (
+        not kwargs.get("local_files_only") and not hub_answers(source, kwargs.get("revision"), kwargs.get("token"))
+    ):
         kwargs["local_files_only"] = True
     try:
         model = SentenceTransformer(source, trust_remote_code=False, **kwargs)

@@ -16,6 +16,8 @@ from .roles import TokenRole, kept_roles
 
 # Written by the backbone's preprocessing beside input_ids: one TokenRole a position, uint8 [B, T].
 ROLES_KEY = "token_roles"
+# Positions that the paper's evaluation leaves out for reasons of its own, bool [B, T]; most backbones write none.
+PAPER_DROPS = "dropped_by_paper"
 
 
 class TokenHead(Module):
@@ -43,7 +45,7 @@ class TokenHead(Module):
         attended = features["attention_mask"].bool()
         if ROLES_KEY not in features:
             features[ROLES_KEY] = self.mark_roles(features)
-        kept = attended & self.kept_positions(features[ROLES_KEY])
+        kept = self._kept(features, attended)
         states = self._states(features)
         vectors = self._mix(states)
         bare = attended.any(dim=1) & ~kept.any(dim=1)
@@ -59,7 +61,7 @@ class TokenHead(Module):
         Dropped positions and padding are left out before anything is computed of them.
         """
         attended = features["attention_mask"].bool()
-        kept = attended & self.kept_positions(features[ROLES_KEY])
+        kept = self._kept(features, attended)
         if bool((attended.any(dim=1) & ~kept.any(dim=1)).any()):
             features = self.forward(features)
             return features["token_vectors"][features["kept"]], features["kept"]
@@ -71,6 +73,12 @@ class TokenHead(Module):
         lookup[[int(role) for role in kept_roles(self.readout.token_filter)]] = True
         mask: Tensor = lookup[roles.long()]
         return mask
+
+    def _kept(self, features: dict[str, Any], attended: Tensor) -> Tensor:
+        kept = attended & self.kept_positions(features[ROLES_KEY])
+        if self.readout.token_filter == "paper" and PAPER_DROPS in features:
+            kept = kept & ~features[PAPER_DROPS]
+        return kept
 
     def _states(self, features: dict[str, Any]) -> list[Tensor]:
         if self.readout.reads_last_state_only:

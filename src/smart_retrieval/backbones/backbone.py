@@ -1,0 +1,270 @@
+"""What every backbone shares: a Sentence Transformers model whose modules stay untouched.
+
+This file and sentence_transformer.py are the ones that lean on Sentence Transformers' less public corners
+(facts/sentence_transformers.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..batching import estimated_tokens
+from ..errors import SmartError, UnsupportedModelError
+from ..inputs import Item, item_of
+from ..readout.head import ROLES_KEY
+from ..readout.roles import TokenRole
+
+if TYPE_CHECKING:
+    from sentence_transformers import MultiVectorEncoder, SentenceTransformer
+
+# Written by preprocessing: the visual grids of each item, a list of tuples of Grid (embeddings.py).
+GRIDS_KEY = "visual_grids"
+
+
+class Backbone(ABC):
+    """A single-vector model with its modules untouched.
+
+    Subclasses load ``self.model`` and say how inputs are rendered and which role each token has.
+
+    Args:
+        name: As the user gave it.
+        source: The folder or hub name it is loaded from.
+        revision: Hub revision.
+    """
+
+    family: str
+    modalities: frozenset[str] = frozenset({"text"})
+    max_visual_tokens: int | None = None
+    max_frames: int | None = None
+    model: SentenceTransformer
+
+    def __init__(self, name: str, source: str, revision: str | None) -> None:
+        self.name, self.source, self.revision = name, source, revision
+        self._emits_hidden_states = False
+
+    # -- what a subclass brings --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def preprocess(self, items: Sequence[Any], *, prompt: str | None, task: str | None) -> dict[str, Any]:
+        """Tokenise, pad and mark roles.
+
+        Args:
+            items: Whatever :func:`~smart_retrieval.inputs.item_of` takes.
+            prompt: The prompt's text.
+            task: ``"query"`` or ``"document"``.
+
+        Returns:
+            The backbone's features on the CPU, and ``token_roles`` ``[B, T]`` uint8.
+        """
+
+    @abstractmethod
+    def roles_without_prompt(self, features: dict[str, Any]) -> Tensor:
+        """Roles where only Sentence Transformers' features are at hand, as in its trainer."""
+
+    @abstractmethod
+    def as_multi_vector_encoder(self, head: Any, packer: Any) -> MultiVectorEncoder:
+        """The untouched modules with a token head and a packer behind them, as a stock multi-vector model."""
+
+    @abstractmethod
+    def template_lengths(self, prompt: str | None, task: str | None) -> tuple[int, int, int]:
+        """Positions around a text: template in front, template and prompt in front, template behind."""
+
+    @abstractmethod
+    def token_counts(self, texts: Sequence[str], *, prompt: str | None, task: str | None = None) -> list[int]:
+        """How many tokens each text would have if nothing were cut off."""
+
+    @abstractmethod
+    def cut_tokens(
+        self, items: Sequence[Item], features: dict[str, Any], *, prompt: str | None, task: str | None
+    ) -> list[int]:
+        """Tokens cut off the end of each item to fit the limit, 0 for most."""
+
+    # -- items -------------------------------------------------------------------------------------------------
+
+    def load(self, item: Item) -> Item:
+        """Open an item's media, so that what can fail of one item has failed by itself.
+
+        Raises:
+            UnsupportedModelError: The model takes no input of this kind.
+            MediaError: A file cannot be read.
+        """
+        if not item.modalities <= self.modalities:
+            raise UnsupportedModelError(
+                f"found an input with {', '.join(sorted(item.modalities))}, expected "
+                f"{' or '.join(sorted(self.modalities))}: model {self.name!r} takes nothing else"
+            )
+        return item
+
+    def estimated_tokens(self, item: Item) -> int:
+        """A quick guess at an item's length in tokens."""
+        return estimated_tokens(item.text, self.max_length)
+
+    # -- what the model is -------------------------------------------------------------------------------------
+
+    @property
+    def transformer(self) -> Any:
+        """The first module, which turns tokens into states."""
+        return self.model[0]
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer."""
+        return self.model.tokenizer
+
+    @property
+    def max_length(self) -> int | None:
+        """Longest input in tokens, special tokens included; None when the model sets no limit."""
+        length = self.model.max_seq_length
+        # Tokenizers without a limit report a number of 31 digits.
+        return int(length) if length is not None and length < 10**9 else None
+
+    @property
+    def hidden_size(self) -> int:
+        """Dimensions of a hidden state inside the transformer."""
+        return int(self.transformer.get_embedding_dimension())
+
+    @property
+    def output_size(self) -> int:
+        """Dimensions of the last state; other than :attr:`hidden_size` where a module behind it projects tokens."""
+        return int(self._probe["token_embeddings"].shape[-1])
+
+    @property
+    def anchor_dim(self) -> int:
+        """Dimensions of the pooled embedding."""
+        return int(self._probe["sentence_embedding"].shape[-1])
+
+    @cached_property
+    def n_states(self) -> int:
+        """Hidden states, the embedding output included."""
+        return int(self.transformer.config.get_text_config().num_hidden_layers) + 1
+
+    @property
+    def pooling(self) -> str:
+        """The pooling modes, joined by ``+``; the class name of a pooling that has none."""
+        for module in self.model:
+            if "Pooling" in type(module).__name__:
+                mode = getattr(module, "pooling_mode", type(module).__name__)
+                return mode if isinstance(mode, str) else "+".join(mode)
+        return "none"
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """Prompts by name, empty ones left out."""
+        return {name: text for name, text in self.model.prompts.items() if text}
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """Ids the token filter treats as special. ``[UNK]`` is not: it stands for a word of the text."""
+        tokenizer = self.tokenizer
+        # GPT-2's unknown token is its end token, too; as such it is special.
+        others = {tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.sep_token_id}
+        unknown = {tokenizer.unk_token_id} - others
+        return frozenset(tokenizer.all_special_ids) - unknown
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with the weights: a hash over a sample of every tensor."""
+        digest = hashlib.sha256()
+        for name, tensor in self.model.state_dict().items():
+            flat = tensor.detach().reshape(-1)
+            sample = flat[:: max(1, flat.numel() // 1024)].cpu().contiguous()
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(sample.view(torch.uint8).numpy().tobytes() if sample.ndim else repr(sample.item()).encode())
+        return digest.hexdigest()[:16]
+
+    def identity(self) -> dict[str, Any]:
+        """What an index or a cache must hold to know this model again."""
+        return {
+            "name": self.name,
+            "revision": self.revision,
+            "fingerprint": self.fingerprint,
+            "pooling": self.pooling,
+            "max_length": self.max_length,
+        }
+
+    # -- what it does ------------------------------------------------------------------------------------------
+
+    def prompt_for(self, task: str, prompt: str | None, prompt_name: str | None) -> str | None:
+        """The prompt's text for a task, chosen as Sentence Transformers does.
+
+        Args:
+            task: ``"query"`` or ``"document"``.
+            prompt: A text that overrides everything.
+            prompt_name: A name among the model's prompts.
+
+        Raises:
+            SmartError: The name is unknown.
+        """
+        if prompt is not None:
+            return prompt or None
+        known = self.model.prompts
+        if prompt_name is not None:
+            if prompt_name not in known:
+                raise SmartError(f"prompt: found no {prompt_name!r}, expected one of {sorted(known)}")
+            return known[prompt_name] or None
+        names = ("query",) if task == "query" else ("document", "passage", "corpus")
+        for name in names:
+            if name in known:
+                return known[name] or None
+        return known.get(self.model.default_prompt_name or "") or None
+
+    def emit_hidden_states(self) -> None:
+        """Have every forward pass write ``all_layer_embeddings``, as a readout of other layers than the last needs.
+
+        Intermediate states are handed on only while the model's config asks for them, and that config is saved: hooks
+        switch it on for each call and back again.
+        """
+        if self._emits_hidden_states:
+            return
+        self._emits_hidden_states = True
+        configs = (self.transformer.config, self.transformer.config.get_text_config())
+        before = [config.output_hidden_states for config in configs]
+
+        def switch_on(*_: Any) -> None:
+            for config in configs:
+                config.output_hidden_states = True
+
+        def switch_back(*_: Any) -> None:
+            for config, value in zip(configs, before, strict=True):
+                config.output_hidden_states = value
+
+        self.transformer.register_forward_pre_hook(switch_on)
+        self.transformer.register_forward_hook(switch_back, always_call=True)
+
+    def rendered(self, item: Any, *, prompt: str | None, task: str | None) -> list[tuple[str, TokenRole]]:
+        """The tokens of one input with their roles, as the backbone sees them."""
+        features = self.preprocess([self.load(item_of(item))], prompt=prompt, task=task)
+        tokens = self.tokenizer.convert_ids_to_tokens(features["input_ids"][0].tolist())
+        return [(token, TokenRole(role)) for token, role in zip(tokens, features[ROLES_KEY][0].tolist(), strict=True)]
+
+    def token_count(self, text: str, *, prompt: str | None, task: str | None = None) -> int:
+        """How many tokens a text would have if nothing were cut off."""
+        return self.token_counts([text], prompt=prompt, task=task)[0]
+
+    def save(self, folder: Path) -> None:
+        """Write the untouched checkpoint."""
+        self.model.save_pretrained(str(folder))
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _probe(self) -> dict[str, Any]:
+        features = self._probe_features()
+        features = {k: v.to(self.model.device) if isinstance(v, Tensor) else v for k, v in features.items()}
+        self.model.eval()
+        with torch.inference_mode():
+            return {k: v for k, v in self.model(features, task="document").items() if isinstance(v, Tensor)}
+
+    def _probe_features(self) -> dict[str, Any]:
+        """One word, tokenised."""
+        features = self.preprocess(["probe"], prompt=None, task="document")
+        features.pop(ROLES_KEY, None)
+        return features

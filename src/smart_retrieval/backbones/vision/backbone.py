@@ -1,0 +1,181 @@
+"""A Qwen-VL embedding model as a backbone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ...errors import ReadoutError, UnsupportedModelError
+from ...inputs import Item
+from ...readout.head import ROLES_KEY
+from ..backbone import Backbone
+from .family import Family
+from .loading import load_checkpoint
+from .module import CUT_KEY, VisionLanguageTransformer
+from .pooling import PositionPooling
+
+if TYPE_CHECKING:
+    from sentence_transformers import MultiVectorEncoder
+
+
+class VisionLanguageBackbone(Backbone):
+    """A vision-language embedding model: text, pictures, video.
+
+    Args:
+        name: As the user gave it.
+        source: The folder or hub name it is loaded from.
+        family: The recipe.
+        device: Torch device; the best one at hand when None.
+        revision: Hub revision.
+        max_length: Longest input in tokens; the family's when None.
+        prompts: Instructions by side, over the family's.
+        max_visual_tokens: Most visual tokens of one picture or frame; the family's when None.
+        max_frames: Most frames of a video; the family's when None.
+        **kwargs: As ``SentenceTransformer`` takes them: ``cache_folder``, ``token``, ``local_files_only``,
+            ``model_kwargs``.
+
+    Raises:
+        ModelNotFoundError: It cannot be loaded, or weights are missing.
+        UnsupportedModelError: It is of another architecture, or lacks a token its family needs.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: str,
+        family: Family,
+        *,
+        device: str | None = None,
+        revision: str | None = None,
+        max_length: int | None = None,
+        prompts: dict[str, str] | None = None,
+        max_visual_tokens: int | None = None,
+        max_frames: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        from sentence_transformers import SentenceTransformer
+        from sentence_transformers.base.modules import Normalize
+        from sentence_transformers.sentence_transformer.modules import Pooling
+
+        super().__init__(name, source, revision)
+        for what, value in (("max_visual_tokens", max_visual_tokens), ("max_frames", max_frames)):
+            if value is not None and value < 1:
+                raise ReadoutError(f"{what}: found {value}, expected at least 1")
+        self._recipe = family
+        self.family = family.name
+        checkpoint = load_checkpoint(source, family, device=device, revision=revision, **kwargs)
+        self.special_ids = checkpoint.special_ids
+        limit = family.max_length if max_length is None else max_length
+        positions = checkpoint.model.config.get_text_config().max_position_embeddings
+        if max_length is not None and not 0 < max_length <= positions:
+            raise ReadoutError(f"max_length: found {max_length}, expected at most the model's {positions} positions")
+        first = VisionLanguageTransformer(
+            checkpoint.model,
+            checkpoint.tokenizer,
+            family,
+            checkpoint.settings,
+            checkpoint.preprocessor,
+            family.limits,
+            min(limit, positions),
+            checkpoint.special_ids,
+        )
+        first.limits = first.with_limits(max_visual_tokens, max_frames)
+        pooling: torch.nn.Module
+        if family.pooling.startswith("before "):
+            pooling = PositionPooling(family.pooling)
+        else:
+            pooling = Pooling(first.get_embedding_dimension(), pooling_mode=family.pooling)
+        self.model = SentenceTransformer(
+            modules=[first, pooling, Normalize()],
+            device=device,
+            prompts={**family.prompts, **(prompts or {})},
+        )
+        self.model.eval()
+        self.modalities = frozenset({"text", "image", *(["video"] if family.video else [])})
+        self.max_visual_tokens = first.limits.max_tokens
+        self.max_frames = first.limits.max_frames if family.video else None
+
+    # -- inputs ------------------------------------------------------------------------------------------------
+
+    def load(self, item: Item) -> Item:
+        """Open an item's media and bring them to their size."""
+        loaded: Item = self.transformer.open_media(super().load(item))
+        return loaded
+
+    def estimated_tokens(self, item: Item) -> int:
+        """An item's length in tokens."""
+        return int(self.transformer.estimated_tokens(item))
+
+    def preprocess(self, items: Sequence[Any], *, prompt: str | None, task: str | None) -> dict[str, Any]:
+        """Render, tokenise, cut up, pad and mark roles."""
+        features: dict[str, Any] = self.transformer.preprocess(items, prompt=prompt, task=task)
+        return features
+
+    def cut_tokens(
+        self, items: Sequence[Item], features: dict[str, Any], *, prompt: str | None, task: str | None
+    ) -> list[int]:
+        """Text tokens cut off each item to fit the limit."""
+        cut: list[int] = features[CUT_KEY]
+        return cut
+
+    def token_counts(self, texts: Sequence[str], *, prompt: str | None, task: str | None = None) -> list[int]:
+        """How many tokens each text would have if nothing were cut off."""
+        first = self.transformer
+        return [first.renderer.count(first.parts(Item(text), prompt, task)) for text in texts]
+
+    def template_lengths(self, prompt: str | None, task: str | None) -> tuple[int, int, int]:
+        """Positions around a text: template in front, template and prompt in front, template behind."""
+        from ...readout.roles import TokenRole
+
+        roles = [role for _, role in self.rendered("word", prompt=prompt, task=task)]
+        text = [place for place, role in enumerate(roles) if role == TokenRole.TEXT]
+        own = [place for place, role in enumerate(roles) if role in (TokenRole.TEXT, TokenRole.PROMPT)]
+        return own[0], text[0], len(roles) - 1 - text[-1]
+
+    def roles_without_prompt(self, features: dict[str, Any]) -> Tensor:
+        """Preprocessing always writes the roles; features without them are of another making.
+
+        Raises:
+            UnsupportedModelError: Always.
+        """
+        raise UnsupportedModelError(
+            f"found features without {ROLES_KEY!r}, expected those of this model's own preprocessing"
+        )
+
+    def as_multi_vector_encoder(self, head: Any, packer: Any) -> MultiVectorEncoder:
+        """The modules with a token head and a packer behind them, as a stock multi-vector model."""
+        from sentence_transformers import MultiVectorEncoder
+
+        return MultiVectorEncoder(
+            modules=[*self.model, head, packer],
+            device=str(self.model.device),
+            prompts=self.prompts,
+            similarity_fn_name="meanmaxsim",
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """What an index or a cache must hold to know this model again."""
+        return {
+            **super().identity(),
+            "family": self.family,
+            "max_visual_tokens": self.max_visual_tokens,
+            "max_frames": self.max_frames,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint that transformers opens, and Sentence Transformers where it can say the recipe."""
+        self.model.save_pretrained(str(folder))
+        modules = folder / "modules.json"
+        listed = json.loads(modules.read_text(encoding="utf-8"))
+        stock = self._recipe.positions == "mrope" and not self._recipe.pooling.startswith("before ")
+        if not stock:
+            # Sentence Transformers would pool or number the tokens otherwise, silently.
+            modules.unlink()
+            return
+        listed[0]["type"] = "sentence_transformers.base.modules.transformer.Transformer"
+        modules.write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")

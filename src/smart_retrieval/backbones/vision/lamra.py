@@ -1,0 +1,74 @@
+"""LamRA-Ret: asked to sum its input up in one word, it answers ``<emb>``; the state before that is the anchor."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from ...inputs import Item
+from ...readout.roles import TokenRole
+from .family import Family, Part, VisualLimits, answer_begins, turn, visual_parts
+
+EMB_TOKEN = "<emb>"
+_SYSTEM = "You are a helpful assistant."
+
+
+def conversation(item: Item, instruction: str, side: str, system: str = _SYSTEM) -> list[Part]:
+    """What is to be summed up, the request, and the answer."""
+    seen = "image" if item.images else "video"
+    visual = bool(item.images) or item.video is not None
+    asked = sentence(instruction)
+    text = sentence(item.text)
+    if asked and text:
+        # The two were spelled as one: behind an instruction, a text keeps its first letter.
+        text = sentence(f"{asked} {item.text}").removeprefix(f"{asked} ")
+    words = [Part(TokenRole.PROMPT, f"{asked} " if text else asked), Part(TokenRole.TEXT, text)]
+    has_words = bool(text or asked)
+    what = f"{seen} and sentence" if visual and has_words else seen if visual else "sentence"
+    return [
+        *([Part(TokenRole.TEMPLATE, f"<|im_start|>system\n{system}<|im_end|>\n")] if system else []),
+        *turn(
+            "user",
+            *visual_parts(item),
+            *(words if asked else words[1:]),
+            Part(TokenRole.TEMPLATE, f"\nSummarize above {what} in one word: "),
+        ),
+        answer_begins(),
+        Part(TokenRole.TEMPLATE, f"{EMB_TOKEN}.<|im_end|>\n"),
+        answer_begins(),
+    ]
+
+
+def sentence(text: str) -> str:
+    """A text as the model's training data spell it: no quotes around it, a capital in front, a stop behind.
+
+    Example:
+        >>> sentence('a dog on a beach')
+        'A dog on a beach.'
+    """
+    bare = text.replace("\r", "").strip().strip('"')
+    if not bare:
+        return ""
+    bare = bare[0].upper() + bare[1:]
+    return bare if bare.endswith((".", "?", "!")) else f"{bare}."
+
+
+_FAMILY = Family(
+    "lamra",
+    frozenset({"qwen2_vl", "qwen2_5_vl", "qwen3_vl"}),
+    conversation,
+    VisualLimits(min_tokens=4, max_tokens=1280),
+    {},
+    source="Code-kunkun/LamRA: demo.py, dataset/, collators/, models/qwen2_vl.py",
+    spelled=str.strip,
+    pooling="before <emb>",
+    positions="sequential",
+    deepstack=False,
+)
+
+
+def family(model_type: str) -> Family:
+    """The recipe for one of the architectures it was trained on; Qwen3-VL's chat format adds no system turn."""
+    if model_type == "qwen3_vl":
+        return replace(_FAMILY, conversation=partial(conversation, system=""))
+    return _FAMILY

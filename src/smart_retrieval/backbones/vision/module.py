@@ -1,0 +1,260 @@
+"""A Qwen-VL checkpoint as the first module of a Sentence Transformers model, with its own preprocessing.
+
+The checkpoint's own processor class is not used: it cannot be built without torchvision, tells nothing about roles, and
+fails a whole batch for one bad picture. What it does with well-formed input is done here the same way; the tests
+compare the two.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from sentence_transformers.base.modules import InputModule
+from torch import Tensor
+
+from ...embeddings import Grid
+from ...errors import MediaError
+from ...inputs import Frames, Item, item_of
+from ...readout.head import PAPER_DROPS, ROLES_KEY
+from ...readout.roles import TokenRole
+from ..backbone import GRIDS_KEY
+from .family import Family, Part, VisualLimits
+from .media import open_item, visual_sizes
+from .pixels import PatchSettings, patches
+from .pooling import ANCHOR_POSITIONS
+from .rendering import Rendered, Renderer, timed_video
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Written by preprocessing: text tokens cut off each item, a list of numbers.
+CUT_KEY = "cut_tokens"
+_MODEL_INPUTS = (
+    "input_ids", "attention_mask", "mm_token_type_ids", "position_ids", "pixel_values", "image_grid_thw",
+    "pixel_values_videos", "video_grid_thw", "second_per_grid_ts",
+)  # fmt: skip
+_TEXT_SIDE = 64  # tokens that template and prompt take, for estimates
+
+
+class VisionLanguageTransformer(InputModule):
+    """Turns items into token states.
+
+    Args:
+        model: The checkpoint without its language-model head.
+        tokenizer: Its tokenizer.
+        family: The recipe.
+        settings: How pictures are cut up.
+        preprocessor: ``preprocessor_config.json`` as it was found, to be saved again.
+        limits: The family's visual limits, or tighter ones.
+        max_length: Longest input in tokens.
+        special_ids: Ids that count as special.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        family: Family,
+        settings: PatchSettings,
+        preprocessor: dict[str, Any],
+        limits: VisualLimits,
+        max_length: int,
+        special_ids: frozenset[int],
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.model = model
+        self.tokenizer = tokenizer
+        self.family = family
+        self.settings = settings
+        self.preprocessor = preprocessor
+        self.limits = limits
+        self.max_seq_length = max_length
+        self.renderer = Renderer(tokenizer, special_ids)
+
+    @property
+    def config(self) -> Any:
+        """The checkpoint's configuration."""
+        return self.model.config
+
+    @property
+    def modalities(self) -> list[Any]:
+        """What it takes, in Sentence Transformers' words."""
+        return ["text", "image", "message", *(["video"] if self.family.video else [])]
+
+    def get_embedding_dimension(self) -> int:
+        """Dimensions of a hidden state."""
+        return int(self.config.get_text_config().hidden_size)
+
+    # -- before the model --------------------------------------------------------------------------------------
+
+    def open_media(self, item: Item) -> Item:
+        """Open an item's media and bring them to their size; idempotent.
+
+        Raises:
+            MediaError: A file cannot be read, or takes more tokens than there is room for.
+        """
+        opened = open_item(item, self.settings, self.limits)
+        visual = sum(visual_sizes(opened, self.settings, self.limits))
+        if visual > self.max_seq_length:
+            raise MediaError(
+                f"found {visual} visual tokens, expected at most {self.max_seq_length}: lower max_visual_tokens or "
+                "max_frames, or raise max_length"
+            )
+        return opened
+
+    def estimated_tokens(self, item: Item) -> int:
+        """Tokens of an item, exact as to its loaded pictures."""
+        sizes = visual_sizes(item, self.settings, self.limits)
+        return sum(sizes) + len(item.text) // 3 + _TEXT_SIDE
+
+    def parts(self, item: Item, prompt: str | None, task: str | None) -> list[Part]:
+        """An item's rendering, placeholders not yet repeated."""
+        side = "query" if task == "query" else "document"
+        instruction = self.family.spelled(item.instruction or prompt or self.family.prompts.get(side, ""))
+        return self.family.conversation(item, instruction, side)
+
+    def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
+        """Render, tokenise, cut up and pad a batch.
+
+        Args:
+            inputs: Whatever :func:`~smart_retrieval.inputs.item_of` takes.
+            prompt: The instruction of items that bring none.
+            **kwargs: ``task``, ``"query"`` or ``"document"``.
+
+        Returns:
+            The model's inputs, ``token_roles``, the visual grids, and what was cut.
+        """
+        task = kwargs.get("task")
+        pictures: list[tuple[Any, tuple[int, int, int]]] = []
+        videos: list[tuple[Any, tuple[int, int, int]]] = []
+        seconds: list[float] = []
+        rendered: list[Rendered] = []
+        grids: list[tuple[Grid, ...]] = []
+        for position, value in enumerate(inputs):
+            item = self.open_media(item_of(value, position))
+            own_pictures = [patches(np.asarray(image)[None], self.settings) for image in item.images]
+            own_grids = [self._grid("image", grid) for _, grid in own_pictures]
+            parts = self.parts(item, prompt, task)
+            tokens = [grid.tokens for grid in own_grids]
+            if isinstance(item.video, Frames):
+                frames = np.stack([np.asarray(image) for image in item.video.images])
+                video = patches(frames, self.settings)
+                videos.append(video)
+                grid = self._grid("video", video[1])
+                parts, steps = self._video(parts, item.video, grid)
+                seconds.append(self._step_seconds(item.video))
+                # The video stands in front of the pictures.
+                tokens, own_grids = [*steps, *tokens], [grid, *own_grids]
+            pictures += own_pictures
+            grids.append(tuple(own_grids))
+            rendered.append(self.renderer.render(parts, tokens, self.max_seq_length, position))
+        features = self._padded(rendered)
+        features[GRIDS_KEY] = grids
+        features[CUT_KEY] = [one.cut for one in rendered]
+        if self.family.drops_visual_of_queries and task == "query":
+            features[PAPER_DROPS] = features["mm_token_type_ids"] > 0
+        for name, found in (("image", pictures), ("video", videos)):
+            if found:
+                key = "pixel_values" if name == "image" else "pixel_values_videos"
+                features[key] = torch.from_numpy(np.concatenate([values for values, _ in found]))
+                features[f"{name}_grid_thw"] = torch.tensor([grid for _, grid in found])
+        if seconds and self.config.model_type == "qwen2_5_vl":
+            features["second_per_grid_ts"] = torch.tensor(seconds)
+        return features
+
+    def _grid(self, kind: str, grid: tuple[int, int, int]) -> Grid:
+        t, h, w = grid
+        return Grid(kind, t, h // self.settings.merge, w // self.settings.merge)
+
+    def _video(self, parts: list[Part], frames: Frames, grid: Grid) -> tuple[list[Part], list[int]]:
+        """Parts with a video's placeholders, and the tokens of each placeholder."""
+        if self.config.model_type != "qwen3_vl":
+            return parts, [grid.tokens]
+        # A step's time is the middle between its first and its last frame's.
+        times = [*frames.times, *[frames.times[-1]] * (-len(frames.times) % self.settings.temporal)]
+        step = self.settings.temporal
+        middles = [(times[i] + times[i + step - 1]) / 2 for i in range(0, len(times), step)]
+        return timed_video(parts, middles), [grid.h * grid.w] * grid.t
+
+    def _step_seconds(self, frames: Frames) -> float:
+        gaps = np.diff(frames.times)
+        return self.settings.temporal * (float(gaps.mean()) if len(gaps) else 1.0)
+
+    def _padded(self, rendered: list[Rendered]) -> dict[str, Any]:
+        width = max(len(one.ids) for one in rendered)
+        shape = (len(rendered), width)
+        tokenizer = self.renderer.tokenizer
+        pad = tokenizer.pad_token_id
+        ids = np.full(shape, tokenizer.eos_token_id if pad is None else pad, np.int64)
+        roles = np.zeros(shape, np.uint8)
+        attended = np.zeros(shape, np.int64)
+        for row, one in enumerate(rendered):
+            ids[row, : len(one.ids)], roles[row, : len(one.ids)], attended[row, : len(one.ids)] = one.ids, one.roles, 1
+        kinds = np.where(roles == int(TokenRole.IMAGE), 1, np.where(roles == int(TokenRole.VIDEO), 2, 0))
+        features: dict[str, Any] = {
+            "input_ids": torch.from_numpy(ids),
+            "attention_mask": torch.from_numpy(attended),
+            "mm_token_type_ids": torch.from_numpy(kinds.astype(np.int64)),
+            ROLES_KEY: torch.from_numpy(roles),
+            "modality": "message",
+        }
+        if self.family.positions == "sequential":
+            order = torch.from_numpy(np.maximum(attended.cumsum(axis=1) - 1, 0))
+            # Batch first, as trainers cut batches along the first axis.
+            features["position_ids"] = order
+        if self.family.pooling.startswith("before "):
+            features[ANCHOR_POSITIONS] = torch.tensor([self._before_answer(one) for one in rendered])
+        return features
+
+    def _before_answer(self, one: Rendered) -> int:
+        """The position before the last ``<emb>`` that the template wrote; the user's own would be text."""
+        token = self.family.pooling.removeprefix("before ")
+        own = (one.ids == self.renderer.tokenizer.convert_tokens_to_ids(token)) & (one.roles != int(TokenRole.TEXT))
+        return int(np.flatnonzero(own)[-1]) - 1
+
+    # -- the model ---------------------------------------------------------------------------------------------
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Add ``token_embeddings`` ``[B, T, H]``, and ``all_layer_embeddings`` where the config asks for them."""
+        inputs = {name: features[name] for name in _MODEL_INPUTS if name in features}
+        if "position_ids" in inputs:
+            inputs["position_ids"] = inputs["position_ids"].unsqueeze(0).expand(3, -1, -1)
+        for name in ("pixel_values", "pixel_values_videos"):
+            if name in inputs:
+                inputs[name] = inputs[name].to(self.model.dtype)
+        wanted = bool(self.config.output_hidden_states)
+        output = self.model(**inputs, use_cache=False, output_hidden_states=wanted, return_dict=True)
+        states: Tensor = output.last_hidden_state
+        features["token_embeddings"] = states
+        if wanted:
+            # Whether the last of them is taken before or after the final norm has changed between releases.
+            features["all_layer_embeddings"] = (*output.hidden_states[:-1], states)
+        return features
+
+    # -- disk --------------------------------------------------------------------------------------------------
+
+    def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
+        """Write weights, tokenizer and preprocessing as a transformers checkpoint."""
+        self.model.save_pretrained(output_path)
+        self.renderer.tokenizer.save_pretrained(output_path)
+        text = json.dumps(self.preprocessor, indent=1) + "\n"
+        (Path(output_path) / "preprocessor_config.json").write_text(text, encoding="utf-8")
+
+    def with_limits(self, max_visual_tokens: int | None, max_frames: int | None) -> VisualLimits:
+        """The family's limits, tightened."""
+        limits = self.family.limits
+        if max_visual_tokens is not None:
+            limits = replace(
+                limits,
+                min_tokens=min(limits.min_tokens, max_visual_tokens),
+                max_tokens=max_visual_tokens,
+                min_frame_tokens=min(limits.min_frame_tokens, int(max_visual_tokens / 1.05)),
+                max_frame_tokens=min(limits.max_frame_tokens, max_visual_tokens),
+            )
+        return limits if max_frames is None else replace(limits, max_frames=max_frames)

@@ -1,0 +1,104 @@
+"""What counts as one item, and what a string never is."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from smart_retrieval.errors import EmptyInputError
+from smart_retrieval.inputs import Frames, Item, is_one_item, item_of
+
+PICTURE = Image.new("RGB", (4, 4))
+FRAMES = Frames((PICTURE,), (0.0,))
+
+
+class Page:
+    """An image source."""
+
+    def load(self):
+        return PICTURE
+
+
+class Clip:
+    """A video source."""
+
+    def frames(self, max_frames):
+        return FRAMES
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("text", Item("text")),
+        ("", Item("")),
+        (PICTURE, Item(images=(PICTURE,))),
+        (Path("a.png"), Item(images=(Path("a.png"),))),
+        (Path("a.MP4"), Item(video=Path("a.MP4"))),
+        (FRAMES, Item(video=FRAMES)),
+        ({"text": "x"}, Item("x")),
+        ({"text": "x", "image": "a.png"}, Item("x", (Path("a.png"),))),
+        ({"image": [PICTURE, Path("b.jpg")]}, Item("", (PICTURE, Path("b.jpg")))),
+        ({"video": "v.mp4", "instruction": "Find."}, Item(video=Path("v.mp4"), instruction="Find.")),
+        ({"video": FRAMES, "image": None}, Item(video=FRAMES)),
+    ],
+)
+def test_items(value, expected):
+    assert item_of(value) == expected
+    assert item_of(item_of(value)) is not None
+    assert is_one_item(value)
+
+
+def test_sources_are_items():
+    page, clip = Page(), Clip()
+    assert item_of(page).images == (page,)
+    assert item_of(clip).video is clip
+    assert item_of({"image": page, "video": clip}).modalities == {"image", "video"}
+
+
+@pytest.mark.parametrize(
+    "text", ["http://example.org/a.png", "/etc/passwd", "file:///etc/passwd", "data:image/png;base64,AA"]
+)
+def test_a_string_is_text_whatever_it_looks_like(text):
+    assert item_of(text) == Item(text)
+    assert item_of({"text": text}) == Item(text)
+
+
+@pytest.mark.parametrize("key", ["image", "video"])
+@pytest.mark.parametrize(
+    "url", ["http://example.org/a.png", "https://e.org/v.mp4", "file:///a.png", "data:image/png;base64,AA"]
+)
+def test_nothing_is_fetched(key, url):
+    with pytest.raises(EmptyInputError, match="nothing is fetched"):
+        item_of({key: url}, 3)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        3,
+        b"bytes",
+        ["a"],
+        {},
+        {"txt": "a"},
+        {"text": 3},
+        {"image": 3},
+        {"video": PICTURE},
+        {"text": None},
+        {"image": []},
+    ],
+)
+def test_anything_else_is_named(value):
+    with pytest.raises(EmptyInputError, match="item 5"):
+        item_of(value, 5)
+
+
+@pytest.mark.parametrize("several", [["a"], ("a", "b"), iter(["a"]), {"a": 1}.keys()])
+def test_several_are_not_one(several):
+    assert not is_one_item(several)
+
+
+def test_modalities():
+    assert Item().modalities == {"text"}
+    assert Item("x", (PICTURE,)).modalities == {"text", "image"}
+    assert Item(video=FRAMES).modalities == {"video"}
