@@ -16,11 +16,15 @@ from .problems import UnreadableFileError
 from .sections import Document, Section, SectionBuilder, clean_text
 from .text import read_bytes
 
-_LOCK = threading.Lock()
+#: Held around every call into PDFium, here and in `pdf_pages`.
+PDFIUM_LOCK = threading.Lock()
 _MOST_CHARACTERS = 200_000_000  # a small file can unpack to any size
 _MOST_BOOKMARKS = 20_000
 # PDFium writes the hyphen that divides a word at a line's end, and the line end, as U+FFFE or U+0002.
 _LINE_ENDS = re.compile("(\r\n|\n|\r|\ufffe|\x02)")
+WITHOUT_PAGES = "a PDF without pages"
+_SEARCHED_BYTES = 2**20
+_NO_PAGES = re.compile(rb"/Type\s*/Pages\b[^>]{0,200}?/Count\s+0\b|/Count\s+0\b[^>]{0,200}?/Type\s*/Pages\b")
 _DATE = re.compile(r"(?:D:)?(\d{4})(\d{2})(\d{2})")
 _LIGATURES = {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0xFB05: "st", 0xFB06: "st"}
 
@@ -44,22 +48,25 @@ def read(path: Path, max_bytes: int, max_pages: int) -> Document:
     data = read_bytes(path, max_bytes)
     if not data:
         raise UnreadableFileError(path, "empty, expected a PDF")
-    with _LOCK:
+    with PDFIUM_LOCK:
         try:
             document = pdfium.PdfDocument(data)
         except pdfium.PdfiumError as error:
-            raise _open_error(path, str(error)) from error
+            raise open_error(path, str(error), data) from error
         try:
             return _read(document, path, max_pages)
         finally:
             document.close()
 
 
-def _open_error(path: Path, message: str) -> UnreadableFileError:
+def open_error(path: Path, message: str, data: bytes) -> UnreadableFileError:
+    """Phrase what PDFium says of a file it cannot open; `data` is the file, or its beginning."""
     if "password" in message.lower():
         return UnreadableFileError(path, "encrypted, needs a password")
     if "security" in message.lower():
         return UnreadableFileError(path, "encrypted in a way PDFium does not know")
+    if _NO_PAGES.search(data, 0, _SEARCHED_BYTES):  # PDFium refuses it, and says nothing of the cause
+        return UnreadableFileError(path, WITHOUT_PAGES)
     found = re.search(r"PDFium: ([^)]*)", message)
     return UnreadableFileError(path, "not a readable PDF", (found[1] if found else message).rstrip(".").lower())
 
@@ -68,7 +75,7 @@ def _read(document: Any, path: Path, max_pages: int) -> Document:
     """Read an open PDF."""
     count = len(document)
     if count == 0:
-        raise UnreadableFileError(path, "a PDF without pages")
+        raise UnreadableFileError(path, WITHOUT_PAGES)
     if count > max_pages:
         raise UnreadableFileError(path, f"more than {max_pages:,} pages", f"{count:,}")
     pages: list[list[Line]] = []

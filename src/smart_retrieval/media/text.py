@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import codecs
-import os
 import re
-import stat
 from pathlib import Path
 
+from .local_file import open_local
 from .problems import UnreadableFileError, os_error
 from .sections import Document, Section, clean_text
 
@@ -40,16 +39,12 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
         Traceback (most recent call last):
         smart_retrieval.media.problems.UnreadableFileError: cannot read no/such/file: no such file or directory
     """
-    try:
-        # Opening a named pipe would wait for a writer for ever.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise UnreadableFileError(path, "not a regular file")
+    with open_local(path) as file:
+        try:
             # One more than allowed: the size in the directory may be stale, or 0 as under /proc.
             data = file.read(max_bytes + 1)
-    except OSError as error:
-        raise os_error(path, error) from error
+        except OSError as error:
+            raise os_error(path, error) from error
     if len(data) > max_bytes:
         raise UnreadableFileError(path, f"larger than the limit of {max_bytes:,} bytes")
     return data

@@ -19,6 +19,7 @@ from typing import Any
 
 from ..errors import MediaError
 from .ignore import IgnoreRules, patterns, rules_above
+from .local_file import open_local
 from .problems import SkipLog, Skipped, UnreadableFileError, os_error
 
 HIDDEN = "hidden"
@@ -104,14 +105,11 @@ def content_hash(path: str | Path) -> str:
         >>> content_hash(os.devnull)[:8] if Path(os.devnull).is_file() else "e3b0c442"
         'e3b0c442'
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise UnreadableFileError(path, "not a regular file")
+    with open_local(path) as file:
+        try:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise os_error(path, error) from error
+        except OSError as error:
+            raise os_error(path, error) from error
 
 
 def _shown(path: Path) -> str:

@@ -1,0 +1,284 @@
+"""PDF pages as pictures: what is drawn, how large, what is refused, and that documents are opened once and closed."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fixtures.drawn_pdf import Drawn, drawn_pdf
+from fixtures.tiny_pdf import lines, tiny_pdf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smart_retrieval.errors import MediaError, MissingExtraError
+from smart_retrieval.inputs import ImageSource
+from smart_retrieval.media import pdf_pages, read_file
+from smart_retrieval.media.pdf_pages import PAGE_PIXELS, PdfPageImage, PdfPages, _scale, close_documents
+
+pypdfium2 = pytest.importorskip("pypdfium2")
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+#: Red in the lower left quarter, green in the upper right.
+QUARTERS = (((0, 0, 300, 400), (1, 0, 0)), ((300, 400, 300, 400), (0, 1, 0)))
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    close_documents()
+
+
+def write(folder: Path, data: bytes, name: str = "a.pdf") -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+def corners(image: Any) -> list[tuple[int, ...]]:
+    """Upper left, upper right, lower left, lower right."""
+    width, height = image.size
+    return [image.getpixel((x, y)) for y in (9, height - 10) for x in (9, width - 10)]
+
+
+def open_files() -> set[str]:
+    return {
+        os.readlink(f"/proc/self/fd/{name}")
+        for name in os.listdir("/proc/self/fd")
+        if os.path.exists(f"/proc/self/fd/{name}")
+    }
+
+
+def test_a_page_is_drawn_on_white_at_the_size_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path, drawn_pdf([Drawn(QUARTERS), Drawn()]))
+    with PdfPages(path) as pages:
+        assert len(pages) == 2
+        assert pages.size(1) == (600, 800)
+        image = pages.render(1)
+        assert corners(image) == [WHITE, GREEN, RED, WHITE]
+        assert image.mode == "RGB"
+        assert 0.99 * PAGE_PIXELS < image.width * image.height <= PAGE_PIXELS
+        assert image.width / image.height == pytest.approx(0.75, abs=0.002)
+        for pixels in (1, 50, 10_000, 480_000):
+            small = pages.render(1, max_pixels=pixels)
+            assert small.width * small.height <= pixels
+            assert small.size == pages.pixels(1, max_pixels=pixels)
+        assert np.asarray(pages.render(2)).min() == 255
+
+
+@given(st.floats(0.1, 20_000), st.floats(1, 200), st.booleans(), st.integers(1, 5_000_000))
+def test_scale_never_exceeds_the_bound(short: float, ratio: float, upright: bool, pixels: int) -> None:
+    width, height = (short, short * ratio) if upright else (short * ratio, short)
+    scale = _scale(width, height, pixels)
+    size = int(np.ceil(width * scale)), int(np.ceil(height * scale))
+    assert 1 <= size[0] * size[1] <= pixels
+    assert scale <= 4
+
+
+def test_crop_box_and_rotation(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        drawn_pdf([Drawn(QUARTERS, rotate=90), Drawn(QUARTERS, crop_box="0 0 300 400"), Drawn(QUARTERS, rotate=180)]),
+    )
+    with PdfPages(path) as pages:
+        assert pages.size(1) == (800, 600)
+        assert corners(pages.render(1)) == [RED, WHITE, WHITE, GREEN]
+        assert pages.size(2) == (300, 400)
+        assert corners(pages.render(2)) == [RED] * 4
+        assert corners(pages.render(3)) == [WHITE, RED, GREEN, WHITE]
+
+
+def test_annotations_and_form_fields_are_drawn(tmp_path: Path) -> None:
+    page = Drawn(annotation=((0, 0, 300, 400), (0, 0, 1)), field=((300, 400, 300, 400), (1, 0, 0)))
+    path = write(tmp_path, drawn_pdf([page]))
+    with PdfPages(path) as pages:
+        found = corners(pages.render(1))
+        assert found[2] == BLUE
+        # PDFium lays a tint over form fields that can be filled in.
+        assert found[1][0] > 150
+        assert found[1] != WHITE
+        assert found[0] == found[3] == WHITE
+
+
+@pytest.mark.parametrize("box", ["0 0 14400 14400", "0 0 200000 100000", "0 0 9 9", "-300 -400 300 400"])
+def test_absurd_sizes_are_bounded(tmp_path: Path, box: str) -> None:
+    with PdfPages(write(tmp_path, drawn_pdf([Drawn(media_box=box)]))) as pages:
+        image = pages.render(1)
+        assert image.width * image.height <= PAGE_PIXELS
+        assert image.size != (9 * 400, 9 * 400)
+    if box == "0 0 9 9":
+        assert image.size == (36, 36)
+
+
+def test_a_strip_is_refused_and_the_others_drawn(tmp_path: Path) -> None:
+    path = write(tmp_path, drawn_pdf([Drawn(media_box="0 0 1 800"), Drawn(QUARTERS)]))
+    with PdfPages(path) as pages:
+        for call in (pages.size, pages.render):
+            with pytest.raises(MediaError, match=r"a\.pdf: a page of an absurd size \(page 1: 1 x 800 points\)"):
+                call(1)
+        assert corners(pages.render(2))[2] == RED
+
+
+def test_one_damaged_page_costs_itself(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, drawn_pdf([Drawn(QUARTERS), Drawn(damaged=True), Drawn(QUARTERS), Drawn(damaged_content=True)])
+    )
+    with PdfPages(path) as pages:
+        for call in (pages.size, pages.render, pages.pixels):
+            with pytest.raises(MediaError, match=r"a\.pdf: a damaged page \(page 2: "):
+                call(2)
+        assert corners(pages.render(1)) == corners(pages.render(3)) == [WHITE, GREEN, RED, WHITE]
+        assert np.asarray(pages.render(4)).min() == 255
+        for page in (0, 5, -1):
+            with pytest.raises(MediaError, match="no such page"):
+                pages.render(page)
+    with pytest.raises(MediaError, match="closed"):
+        pages.render(1)
+    with pytest.raises(MediaError, match="page 2"):
+        PdfPageImage(path, 2).load()
+    assert PdfPageImage(path, 3).load().size == (1161, 1548)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "empty"),
+        (b"no pdf", "not a readable PDF"),
+        (tiny_pdf([]), "without pages"),
+        (drawn_pdf([Drawn(QUARTERS)] * 5)[:-200], "not a readable PDF"),
+        (drawn_pdf([Drawn(QUARTERS)] * 5)[:500], "not a readable PDF"),
+        (tiny_pdf([lines("secret")], password="x"), "encrypted, needs a password"),
+    ],
+)
+def test_unreadable_files(tmp_path: Path, data: bytes, message: str) -> None:
+    path = write(tmp_path, data)
+    with pytest.raises(MediaError, match=rf"a\.pdf: .*{message}"):
+        PdfPages(path)
+    with pytest.raises(MediaError, match=message):
+        PdfPageImage(path, 1).load()
+    with pytest.raises(MediaError, match="no such file"):
+        PdfPages(tmp_path / "none.pdf")
+    gc.collect()
+    assert str(path) not in open_files()
+
+
+def test_encrypted_with_an_empty_password_opens(tmp_path: Path) -> None:
+    with PdfPages(write(tmp_path, tiny_pdf([lines("open")], password=""))) as pages:
+        assert np.asarray(pages.render(1)).min() < 100
+
+
+def test_a_document_is_parsed_once_and_closed_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    original = pypdfium2.PdfDocument
+
+    def counting(*args: Any) -> Any:
+        opened.append(args)
+        return original(*args)
+
+    monkeypatch.setattr(pypdfium2, "PdfDocument", counting)
+    path = write(tmp_path, drawn_pdf([Drawn(QUARTERS)] * 30))
+    for page in range(1, 31):
+        source = PdfPageImage(path, page, max_pixels=2_000)
+        assert isinstance(source, ImageSource)
+        source.load()
+        assert (str(path) in open_files()) == (page < 30)
+    assert len(opened) == 1
+    # Pages of a few documents by turns, as a shuffled batch asks for them.
+    others = [write(tmp_path, drawn_pdf([Drawn(QUARTERS)] * 9), f"{name}.pdf") for name in range(6)]
+    opened.clear()
+    for page in range(1, 9):
+        for other in others[:4]:
+            PdfPageImage(other, page, max_pixels=2_000).load()
+    assert len(opened) == 4
+    for other in others:
+        PdfPageImage(other, 1, max_pixels=2_000).load()
+    assert len(open_files() & {str(other) for other in others}) == 4
+    close_documents()
+    assert not open_files() & {str(other) for other in others}
+
+
+def test_memory_is_given_back_by_opening_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    original = pypdfium2.PdfDocument
+    monkeypatch.setattr(pypdfium2, "PdfDocument", lambda *args: opened.append(args) or original(*args))
+    drawn = [Drawn(QUARTERS, rotate=180 * (page % 2)) for page in range(20)]
+    path = write(tmp_path, drawn_pdf(drawn))
+    monkeypatch.setattr(pdf_pages, "_REOPEN_BYTES", 1)
+    with PdfPages(path) as pages:
+        for page in range(1, 21):
+            assert corners(pages.render(page, max_pixels=5_000)) == (
+                [WHITE, GREEN, RED, WHITE] if page % 2 else [WHITE, RED, GREEN, WHITE]
+            )
+    assert len(opened) == 5
+    monkeypatch.undo()
+    monkeypatch.setattr(pdf_pages, "_REOPEN_PAGES", 2)
+    with PdfPages(path) as pages:
+        assert [pages.render(page, max_pixels=100).mode for page in (1, 2, 3, 4, 5)] == ["RGB"] * 5
+        path.write_bytes(b"gone")
+        with pytest.raises(MediaError):
+            _ = [pages.render(page, max_pixels=100) for page in (1, 2, 3, 4)]
+
+
+def test_a_changed_file_is_opened_anew(tmp_path: Path) -> None:
+    path = write(tmp_path, drawn_pdf([Drawn(QUARTERS)] * 2))
+    assert corners(PdfPageImage(path, 1).load())[2] == RED
+    path.unlink()
+    write(tmp_path, drawn_pdf([Drawn(), Drawn(), Drawn()]))
+    assert corners(PdfPageImage(path, 1).load())[2] == WHITE
+    path.unlink()
+    with pytest.raises(MediaError, match="no such file"):
+        PdfPageImage(path, 1).load()
+
+
+def test_names_that_are_not_unicode(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff\xfe.pdf")
+    path.write_bytes(drawn_pdf([Drawn(QUARTERS)]))
+    assert PdfPageImage(path, 1).load().mode == "RGB"
+
+
+def test_threads_share_documents_and_the_lock_of_the_text_reader(tmp_path: Path) -> None:
+    path = write(tmp_path, drawn_pdf([Drawn(QUARTERS)] * 20))
+    text = write(tmp_path, tiny_pdf([lines("some text", "more text")] * 5), "text.pdf")
+    problems: list[object] = []
+
+    def work(offset: int) -> None:
+        try:
+            for page in range(1, 20):
+                image = PdfPageImage(path, (page + offset) % 19 + 1, max_pixels=5_000).load()
+                assert image.getpixel((5, image.height - 6)) == RED
+                assert len(read_file(text).sections) == 5
+        except BaseException as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=work, args=(offset,)) for offset in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+
+
+def test_a_forked_process_opens_its_own(tmp_path: Path) -> None:
+    path = write(tmp_path, drawn_pdf([Drawn(QUARTERS)] * 5))
+    PdfPageImage(path, 1).load()
+    child = os.fork()
+    if child == 0:
+        good = corners(PdfPageImage(path, 2).load())[2] == RED
+        os._exit(0 if good else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert corners(PdfPageImage(path, 3).load())[2] == RED
+
+
+@pytest.mark.parametrize(("module", "extra"), [("pypdfium2", "pdf"), ("PIL.Image", "image")])
+def test_missing_packages_name_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=rf"smart-retrieval\[{extra}\]"):
+        PdfPages(write(tmp_path, drawn_pdf([Drawn()])))
