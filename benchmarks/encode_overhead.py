@@ -1,22 +1,29 @@
 """What keeping token vectors costs: SmartModel against plain SentenceTransformer, in turn, in one process.
 
-The same texts go through both in alternating order; quoted is the median over the pairs of (ours / plain).
+    python benchmarks/encode_overhead.py --data FOLDER      texts of a BEIR folder
+    python benchmarks/encode_overhead.py --pages 256        drawn pages as pictures, the visual model
+
+The same items go through both in alternating order; quoted is the median over the pairs of (ours / plain). For pages,
+plain is Sentence Transformers' own ``encode`` over the same modules, preprocessing included.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from record import record
 from sentence_transformers import SentenceTransformer
 
 from smart_retrieval import Readout, SmartModel
 from smart_retrieval.backbones.naming import resolve_model
+from smart_retrieval.demo.glyph_pages import glyph_collection
 from smart_retrieval.evaluation.beir import load_beir
 
 
@@ -26,39 +33,60 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def texts(data: Path, count: int, name: str) -> tuple[list[Any], Any, dict[str, SmartModel]]:
+    """Texts, the plain model, and ours by readout."""
+    ours = {
+        "paper": SmartModel(name, preset="paper"),
+        "default": SmartModel(name, preset="default"),
+        "concatenation of two layers": SmartModel(name, readout=Readout((-1, -2), "concat")),
+    }
+    return load_beir(data).texts[:count], SentenceTransformer(resolve_model(name)), ours
+
+
+def pages(count: int, name: str) -> tuple[list[Any], Any, dict[str, SmartModel]]:
+    """Pictures of pages, the plain modules, and ours by readout."""
+    ours = {"last layer": SmartModel(name, preset="paper"), "two layers": SmartModel(name, readout=Readout((-1, -2)))}
+    return [page.image() for page in glyph_collection("test", count).pages], SmartModel(name).backbone.model, ours
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="a BEIR-layout folder")
-    parser.add_argument("--model", default="minilm")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--data", type=Path, help="a BEIR-layout folder")
+    what.add_argument("--pages", type=int, help="drawn pages instead of texts")
+    parser.add_argument("--model", help="minilm, or glyph for pages")
     parser.add_argument("--texts", type=int, default=320)
     parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--batch-size", type=int, default=32)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
 
-    texts = load_beir(arguments.data).texts[: arguments.texts]
-    plain = SentenceTransformer(resolve_model(arguments.model))
-    ours = {
-        "paper": SmartModel(arguments.model, preset="paper"),
-        "default": SmartModel(arguments.model, preset="default"),
-        "concatenation of two layers": SmartModel(arguments.model, readout=Readout((-1, -2), "concat")),
-    }
+    if arguments.pages:
+        items, plain, ours = pages(arguments.pages, arguments.model or "glyph")
+    else:
+        items, plain, ours = texts(arguments.data, arguments.texts, arguments.model or "minilm")
+    # Pages are of one length, so both make the same batches if told their size; texts each batch as they always do.
+    size = {"batch_size": arguments.batch_size} if arguments.pages else {}
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in ours}
-    plain.encode(texts[:64])
+    plain.encode(items[:64], **size)
     for model in ours.values():
-        model.encode_document(texts[:64])
+        model.encode_document(items[:64], **size)
     for pair in range(arguments.pairs):
         for name, model in ours.items():
             first: dict[str, float] = {}
             order = ["ours", "plain"] if pair % 2 else ["plain", "ours"]
             for side in order:
-                work = (lambda: plain.encode(texts)) if side == "plain" else (lambda m=model: m.encode_document(texts))
-                first[side] = seconds(work)
+                encode = plain.encode if side == "plain" else model.encode_document
+                first[side] = seconds(lambda e=encode: e(items, **size))
             runs[name].append(first)
     ratios = {name: statistics.median(run["ours"] / run["plain"] for run in pairs) for name, pairs in runs.items()}
     for name, ratio in ratios.items():
         print(f"{name:30} {ratio:.3f} x plain encode (median of {arguments.pairs} pairs)")
-    figures = {"texts": len(texts), "data": arguments.data.name, "ratios": ratios, "runs_seconds": runs}
-    record("encode_overhead", figures)
+    figures = {"ratios": ratios, "runs_seconds": runs, "load_average": os.getloadavg()}
+    if arguments.pages:
+        record("encode_overhead_pages", {"pages": len(items), **figures})
+    else:
+        record("encode_overhead", {"texts": len(items), "data": arguments.data.name, **figures})
 
 
 if __name__ == "__main__":

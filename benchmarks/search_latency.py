@@ -40,6 +40,7 @@ from record import record  # noqa: E402
 
 from smart_retrieval.embeddings import SmartEmbeddings  # noqa: E402
 from smart_retrieval.index.codec import fit_codec  # noqa: E402
+from smart_retrieval.index.codec.compiled import load_kernels  # noqa: E402
 from smart_retrieval.index.manifest import Manifest  # noqa: E402
 from smart_retrieval.index.smart_index import SmartIndex  # noqa: E402
 from smart_retrieval.index.store import Store  # noqa: E402
@@ -117,10 +118,10 @@ def make_index(path: Path, codec_name: str, sample: Any) -> SmartIndex:
     return SmartIndex(Store.create(path, manifest, codec.to_bytes()))
 
 
-def search(index: SmartIndex, query: SmartEmbeddings, candidates: int) -> list[str]:
+def search(index: SmartIndex, query: SmartEmbeddings, candidates: int, where: str | None = None) -> list[str]:
     """The first ten, anchor + mean MaxSim."""
     hits = index.search_many(
-        query, 10, candidates=candidates, lambda_anchor=1.0, lambda_late=1.0, floor=None, weights=None
+        query, 10, where=where, candidates=candidates, lambda_anchor=1.0, lambda_late=1.0, floor=None, weights=None
     )[0]
     return [hit.id for hit in hits]
 
@@ -283,6 +284,7 @@ def main() -> None:
                 return lambda: edge.run(request)
 
             systems["Qdrant Edge float32"] = ask
+        load_kernels()
         rows = measure(systems, arguments.rounds)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

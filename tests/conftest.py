@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from fixtures.tiny_models import TinyModels
+from fixtures.tiny_vlm import TinyVisionModels
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -30,6 +31,12 @@ settings.load_profile("smart")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
     """``tiny(name)``: the folder of a tiny checkpoint, built when first asked for. Read-only."""
     return TinyModels(tmp_path_factory.mktemp("tiny-models"))
+
+
+@pytest.fixture(scope="session")
+def tiny_vlm(tmp_path_factory: pytest.TempPathFactory) -> TinyVisionModels:
+    """``tiny_vlm(name)``: the folder of a tiny vision-language checkpoint, built when first asked for. Read-only."""
+    return TinyVisionModels(tmp_path_factory.mktemp("tiny-vision-models"))
 
 
 @pytest.fixture(scope="session")

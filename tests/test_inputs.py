@@ -98,6 +98,15 @@ def test_several_are_not_one(several):
     assert not is_one_item(several)
 
 
+def test_embeddings_are_no_picture():
+    from smart_retrieval import SmartEmbeddings
+
+    embeddings = SmartEmbeddings([[1.0]], [[1.0]], [0, 1])
+    assert not is_one_item(embeddings)
+    with pytest.raises(EmptyInputError, match="found SmartEmbeddings"):
+        item_of(embeddings)
+
+
 def test_modalities():
     assert Item().modalities == {"text"}
     assert Item("x", (PICTURE,)).modalities == {"text", "image"}

@@ -50,7 +50,7 @@ def test_grids_cover_the_visual_tokens(model):
         (),
         (Grid("image", 1, 2, 3),),
         (Grid("image", 1, 2, 2), Grid("image", 1, 3, 2)),
-        (Grid("video", 2, 2, 2),),
+        (Grid("video", 2, 12, 12),),
         (Grid("image", 1, 1, 10),),
         (),
     ]
@@ -134,10 +134,21 @@ def test_nothing_but_bad_pictures(model, broken, tmp_path):
         assert (len(nothing), nothing.anchor_dim, len(nothing.report.failures)) == (0, model.anchor_dim, 1)
 
 
-def test_a_picture_too_large_for_the_limit_fails_its_own_item(tiny_vlm):
+def test_pictures_and_videos_are_made_to_fit_the_longest_input(tiny_vlm):
+    small = SmartModel(tiny_vlm("qwen3-vl-embedding"), device="cpu", max_length=600)
+    long = Frames(tuple(picture(64, 64, i) for i in range(40)), tuple(0.5 * i for i in range(40)))
+    encoded = small.encode_document([picture(2000, 2000), {"video": long}])
+    assert (encoded.lengths <= 600).all()
+    assert encoded.grids[0][0].tokens <= 450
+    assert encoded.grids[1][0].tokens <= 450
+    assert small.max_frames == 6
+
+
+def test_an_item_too_large_for_the_limit_fails_alone(tiny_vlm):
     small = SmartModel(tiny_vlm("qwen3-vl-embedding"), device="cpu", max_length=64)
-    with pytest.warns(SmartWarning, match="visual tokens, expected at most 64"):
-        done = small.encode_document([picture(640, 640), "fine"], on_error="skip")
+    several = {"image": [picture(640, 640), picture(640, 640)]}
+    with pytest.warns(SmartWarning, match="visual tokens, expected at most .* beside the template"):
+        done = small.encode_document([several, "fine"], on_error="skip")
     assert (len(done), done.report.failures[0].position) == (1, 0)
 
 
@@ -156,7 +167,8 @@ def test_visual_tokens_and_frames_are_limited(tiny_vlm):
     tight = SmartModel(tiny_vlm("qwen3-vl-embedding"), device="cpu", max_visual_tokens=6, max_frames=2)
     encoded = tight.encode_document([picture(640, 640), {"video": clip(9)}])
     assert encoded.grids[0][0].tokens <= 6
-    assert encoded.grids[1][0].t == 1
+    # Small frames are not enlarged to the publisher's 128 tokens where that is above the limit.
+    assert encoded.grids[1] == (Grid("video", 1, 2, 2),)
     assert (tight.max_visual_tokens, tight.max_frames) == (6, 2)
     assert {key: tight.identity()[key] for key in ("max_visual_tokens", "max_frames")} == {
         "max_visual_tokens": 6,

@@ -101,7 +101,8 @@ def test_a_damaged_file(config, data):
     [
         ({"format": "smart-model/9"}, r"smart-model/9.*expected 'smart-model/1'"),
         ({"format": None}, "None"),
-        ({"adapter": "model.safetensors"}, r"unknown keys \['adapter'\]"),
+        ({"router": "model.safetensors"}, r"unknown keys \['router'\]"),
+        ({"adapter": "model.safetensors"}, "expected an object"),
         ({"readout": {"layers": [-1], "heads": 3}}, r"unknown keys \['heads'\]"),
         ({"readout": {"layers": [99]}}, "found 99"),
         ({"readout": {"layers": "all"}}, "readout"),

@@ -171,7 +171,8 @@ def _local(name: str, position: int) -> Path:
 def _is_image(value: Any) -> bool:
     from PIL.Image import Image
 
-    return isinstance(value, Image | ImageSource)
+    # A source is one picture: whatever has a length (embeddings have a ``load``, too) is a collection.
+    return isinstance(value, Image) or (isinstance(value, ImageSource) and not hasattr(value, "__len__"))
 
 
 def _is_video(path: Path) -> bool:

@@ -7,6 +7,7 @@ import pytest
 from fixtures import stores
 from fixtures.stores import assert_mirrors, record
 
+from smart_retrieval.index.allowed import Allowed
 from smart_retrieval.index.derived import Mirror
 from smart_retrieval.index.records import Record
 from smart_retrieval.index.store import Store
@@ -54,8 +55,17 @@ def test_positions_and_masks(store):
     store.delete(ids=["4", "tail-1"])
     snapshot = mirror.snapshot()
     assert snapshot.positions([1, 32, 5, 31, 99, 30]).tolist() == [0, 31, -1, -1, -1, 29]
-    assert np.flatnonzero(snapshot.mask([32, 5, 2])).tolist() == [1, 31]
-    assert snapshot.mask().sum() == snapshot.documents == 30
+    some = Allowed(snapshot, np.array([32, 5, 2]))
+    assert (some.positions.tolist(), some.count, some.rowids.tolist()) == ([1, 31], 2, [2, 32])
+    assert some.among(np.array([31, 2, 1])).tolist() == [31, 1]
+    assert some.behind(2).tolist() == [31]
+    none = Allowed(snapshot, np.zeros(0, np.int64))
+    assert (none.count, none.among(np.array([0])).tolist(), none.behind(0).tolist()) == (0, [], [])
+    everything = snapshot.everything
+    assert everything.count == snapshot.documents == 30 == len(everything.positions)
+    assert everything.rowids is None
+    assert everything.among(np.array([4, 3])).tolist() == [3]
+    assert everything.behind(29).tolist() == [29, 31]
     assert snapshot.rowids_at(np.array([31, 0, 30])).tolist() == [32, 1, 31]
     codes, offsets = snapshot.codes_at(np.array([31, 2, 0]))
     for index, id in enumerate(["tail-2", "2", "0"]):

@@ -17,6 +17,7 @@ _NAMES = {
     "gme": ("gme-qwen2-vl", "gme_qwen2_vl"),
     "lamra": ("lamra",),
     "vlm2vec-v2": ("vlm2vec",),
+    "jina-v4": ("jina-embeddings-v4",),
 }
 _ARCHITECTURES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 FAMILIES = ("sentence-transformers", *_NAMES, "bare-vlm")
@@ -83,13 +84,14 @@ def open_backbone(
 
 
 def _recipe(family: str, model_type: str, name: str, pooling: str | None) -> Any:
-    from .vision import bare, gme, lamra, qwen3_vl_embedding, vlm2vec
+    from .vision import bare, gme, jina_v4, lamra, qwen3_vl_embedding, vlm2vec
 
     recipes: dict[str, Callable[[], Any]] = {
         "qwen3-vl-embedding": lambda: qwen3_vl_embedding.FAMILY,
         "gme": lambda: gme.FAMILY,
         "lamra": lambda: lamra.family(model_type),
         "vlm2vec-v2": lambda: vlm2vec.FAMILY,
+        "jina-v4": lambda: jina_v4.FAMILY,
         "bare-vlm": lambda: bare.family(name, model_type, pooling),
     }
     if pooling is not None and family != "bare-vlm":

@@ -9,12 +9,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from . import eval_mmeb, eval_mteb
+
 app = typer.Typer(no_args_is_help=True, help="Measure anchor, late and hybrid ranking on judged collections.")
-
-
-@app.callback()
-def _group() -> None:
-    """Keep ``beir`` a named command: typer would melt a single one into its parent."""
+app.command("mmeb")(eval_mmeb.mmeb)
+app.command("mteb")(eval_mteb.mteb)
 
 
 def _layers(values: list[str] | None) -> tuple[int, ...] | None:

@@ -9,15 +9,29 @@ import typer
 
 if TYPE_CHECKING:
     from ..index.explain import Explanation
+    from ..index.explain_visual import VisualExplanation
+    from ..index.smart_index import SmartIndex
 
 _BAR = 20
 
 
 def explain(
     index_path: Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.")],
-    query: Annotated[str, typer.Argument(help="The query.")],
+    query: Annotated[str, typer.Argument(help='The query; "" for none beside --image.')],
     id: Annotated[str, typer.Argument(metavar="ID", help="The passage's id, as search prints it.")],
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a web page that shows it.")] = None,
+    image: Annotated[
+        Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="The picture that was looked for.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a web page that shows it; of a picture, a .png if so named."),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", exists=True, file_okay=False, help="Where the indexed folder lies now, if it was moved."
+        ),
+    ] = None,
     lambda_anchor: Annotated[
         float | None, typer.Option(help="Weight of the anchor score. [default: the preset's]")
     ] = None,
@@ -27,13 +41,14 @@ def explain(
 ) -> None:
     """Take the score of passage ID for QUERY apart: which query token matched what, and what that was worth."""
     from ..index.smart_index import SmartIndex
+    from .output import item_of_options
 
+    if not query and image is None:
+        raise typer.BadParameter("found no query, expected words, --image, or both")
     with SmartIndex.open(index_path, model, mode="r") as index:
-        found = index.explain(query, id, lambda_anchor=lambda_anchor, lambda_late=lambda_late)
-    if out is not None:
-        from ..index.explain_page import explanation_page
-
-        out.write_text(explanation_page(found), encoding="utf-8")
+        found = index.explain(item_of_options(query, image), id, lambda_anchor=lambda_anchor, lambda_late=lambda_late)
+        if out is not None:
+            out.write_bytes(_drawn(found, index, root, as_png=out.suffix.lower() == ".png"))
     if as_json:
         from .output import echo_json
 
@@ -42,6 +57,16 @@ def explain(
         typer.echo(f"wrote {out}")
     else:
         _print(found)
+
+
+def _drawn(found: Explanation, index: SmartIndex, root: Path | None, *, as_png: bool) -> bytes:
+    """The file that ``--out`` asks for."""
+    from ..index.explain_page import explanation_page
+    from ..index.explain_png import explanation_png
+    from ..index.explain_shots import find_shots
+
+    shots = find_shots(index.store, found, root)
+    return explanation_png(found, shots) if as_png else explanation_page(found, shots).encode()
 
 
 def _print(found: Explanation) -> None:
@@ -65,18 +90,42 @@ def _print(found: Explanation) -> None:
     table.add_column("similarity", justify="right")
     table.add_column("contribution", footer=f"{found.late:.4f}", justify="right")
     table.add_column("")
-    most = max((token.contribution for token in found.tokens), default=0) or 1
-    for token in found.tokens:
+    rows = found.rows()
+    most = max((row.contribution for row in rows), default=0) or 1
+    for row in rows:
         table.add_row(
-            Text(printable(token.query_token)),
-            f"{100 * token.weight:.1f} %",
-            Text(printable(token.document_token) or "–"),
-            f"{token.similarity:.3f}",
-            f"{token.contribution:.4f}",
-            Text("█" * round(_BAR * max(0.0, token.contribution) / most), style="#b37700"),
+            Text(printable(row.label)),
+            f"{100 * row.weight:.1f} %",
+            Text(printable(row.answer) or "–"),
+            f"{row.similarity:.3f}",
+            f"{row.contribution:.4f}",
+            Text("█" * round(_BAR * max(0.0, row.contribution) / most), style="#b37700"),
         )
     out.print(table)
     if found.floor is not None:
         out.print(f"Similarities below {found.floor:g} count as none.", style="dim", markup=False)
-    out.print()
-    out.print(shaded(found.text, shaded_words(found)))
+    if found.visual is not None:
+        _print_visual(found, found.visual)
+    if found.text:
+        out.print()
+        out.print(shaded(found.text, shaded_words(found)))
+
+
+def _print_visual(found: Explanation, visual: VisualExplanation) -> None:
+    from ..index.explain_shots import clock
+    from .output import console
+
+    out = console()
+    out.print(
+        f"Special tokens of the query bring {100 * found.special_share:.1f} % of the late score; "
+        f"{100 * visual.outside:.1f} % was found outside the picture. --out draws the heat maps.",
+        style="dim",
+        markup=False,
+    )
+    for number, one in enumerate(visual.maps):
+        if one.grid.kind == "video":
+            frames = [
+                f"{'frame ' + str(step + 1) if time is None else clock(time)} ({score:.3f})"
+                for step, time, score in visual.shown_frames(number)
+            ]
+            out.print(f"best frames: {', '.join(frames)}", markup=False)

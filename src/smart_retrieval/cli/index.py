@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..index.smart_index import SmartIndex
 
 _FORMATS = ("text", "markdown", "html", "rst", "jsonl", "pdf")
+_KINDS = ("auto", "text", "pages")
 
 
 def index(
@@ -42,7 +43,10 @@ def index(
     read_as: Annotated[
         list[str] | None,
         typer.Option(
-            "--as", metavar="[.SUFFIX=]FORMAT", help="Read files of this, or of any unknown, type as a format."
+            "--as",
+            metavar="text|pages|auto|.SUFFIX=FORMAT",
+            help="pages: PDFs as pictures of their pages, pictures and videos too. auto: pages if the model takes "
+            "pictures; for a new index. Or read files of a type ('*' for any unknown one) as a format. Repeatable.",
         ),
     ] = None,
     text_field: Annotated[
@@ -56,15 +60,21 @@ def index(
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Most tokens of a passage. [default: the model's limit]")
     ] = None,
+    max_visual_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens of a picture; for a new index. [default: the model's]")
+    ] = None,
+    max_frames: Annotated[
+        int | None, typer.Option(min=1, help="Most frames of a video; for a new index. [default: the model's]")
+    ] = None,
     overlap: Annotated[int, typer.Option(min=0, help="Tokens repeated from the passage before.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the summary.")] = False,
 ) -> None:
-    """Index the text, Markdown, HTML, reStructuredText, JSON Lines and PDF files of DIR.
+    """Index the text, Markdown, HTML, reStructuredText, JSON Lines and PDF files of DIR, or its pages and pictures.
 
     Run it again to bring the index up to date: only files that changed are read. It may be stopped at any time; the
     next run goes on. Files that cannot be read are named, with the reason, and cost nothing but themselves.
     """
-    formats = _formats(read_as or [])
+    kind, formats = _as(read_as or [])
     # Imported here, so that --help needs neither NumPy nor a model.
     from ..index.ingest import index_folder
     from ..index.ingest_open import open_or_create
@@ -73,7 +83,15 @@ def index(
     fields = JsonlFields(
         tuple(text_field or ["text"]), title_field, id_field, None if metadata_field is None else tuple(metadata_field)
     )
-    with open_or_create(index_path, model, codec=codec, pooling=pooling) as opened:
+    with open_or_create(
+        index_path,
+        model,
+        codec=codec,
+        pooling=pooling,
+        files_as=kind,
+        max_visual_tokens=max_visual_tokens,
+        max_frames=max_frames,
+    ) as opened:
         report = index_folder(
             opened,
             folder,
@@ -94,15 +112,23 @@ def index(
             _print(report, opened)
 
 
-def _formats(values: list[str]) -> dict[str, str]:
-    """Read ``--as text`` and ``--as .conf=text``."""
+def _as(values: list[str]) -> tuple[Any, dict[str, str]]:
+    """Read ``--as pages``, ``--as .conf=text`` and ``--as '*=text'``."""
+    kinds = [value for value in values if "=" not in value]
+    if len(set(kinds)) > 1 or not set(kinds) <= set(_KINDS):
+        raise typer.BadParameter(
+            f"--as: found {' and '.join(map(repr, kinds))}, expected one of {', '.join(_KINDS)}; formats go with a "
+            "suffix, such as .conf=text, or '*=text' for files of unknown types"
+        )
     formats = {}
     for value in values:
-        suffix, _, name = value.rpartition("=")
-        if name not in _FORMATS:
-            raise typer.BadParameter(f"--as: found {value!r}, expected one of {', '.join(_FORMATS)}, or .suffix=format")
-        formats[f".{suffix.lower().lstrip('.')}" if suffix else "*"] = name
-    return formats
+        suffix, equals, name = value.rpartition("=")
+        if not equals:
+            continue
+        if not suffix or name not in _FORMATS:
+            raise typer.BadParameter(f"--as: found {value!r}, expected .suffix= and one of {', '.join(_FORMATS)}")
+        formats["*" if suffix == "*" else f".{suffix.lower().lstrip('.')}"] = name
+    return kinds[0] if kinds else "auto", formats
 
 
 def _print(report: IngestReport, opened: SmartIndex) -> None:
@@ -121,9 +147,10 @@ def _print(report: IngestReport, opened: SmartIndex) -> None:
         if count or name == "added"
     ]
     out.print(f"{plural(report.seen, 'file')}: {', '.join(done)}", markup=False)
+    pictures = f", {report.pictures:,} of them pictures," if report.pictures else ""
+    encoded = f"{plural(report.passages, 'passage')}{pictures} encoded ({plural(report.tokens, 'token')})"
     out.print(
-        f"{plural(report.passages, 'passage')} encoded ({plural(report.tokens, 'token')}) in {report.seconds:.1f} s; "
-        f"{plural(len(opened), 'passage')} in {opened.path}",
+        f"{encoded} in {report.seconds:.1f} s; {plural(len(opened), 'passage')} in {opened.path}",
         markup=False,
     )
     if report.truncated:

@@ -37,16 +37,27 @@ def _print(found: dict[str, Any]) -> None:
     if found["codec_wanted"] != found["codec"]:
         codec += f" ({found['codec_wanted']} once there are enough tokens to fit it, or with optimize)"
     model = found["model"]
-    details = ", ".join(f"{key} {value}" for key, value in model.items() if key != "name" and value is not None)
+    limits = {name: model.get(name) for name in ("max_visual_tokens", "max_frames")}
+    apart = ("name", *limits)
+    details = ", ".join(f"{key} {value}" for key, value in model.items() if key not in apart and value is not None)
+    seen = [
+        f"{limit:,} {what}"
+        for limit, what in zip(limits.values(), ("tokens a picture", "frames a video"), strict=True)
+        if limit is not None
+    ]
+    pictures = [f"{count:,} {kind}{'s' * (count != 1)}" for kind, count in found["pictures"].items()]
     rows = {
         "index": found["path"],
         "documents": f"{found['documents']:,} of {found['files']:,} files",
+        **({"pictures": ", ".join(pictures)} if pictures else {}),
+        "files as": found["files_as"],
         "tokens": f"{found['tokens']:,}",
         "size": f"{size(held)}: database {size(sizes['database'])}, log {size(sizes['wal'])}, "
         f"derived {size(sizes['derived'])}; {size(sizes['free'])} of it free",
         "codec": codec,
         "pooling": f"{found['pooling']:g}" if found["pooling"] else "none",
         "model": f"{model['name']} ({details})",
+        **({"sees": f"at most {', '.join(seen)}"} if seen else {}),
         "readout": ", ".join(f"{key} {value}" for key, value in found["readout"].items()),
         "full text": "yes" if found["lexical"] else "no",
         "format": str(found["format"]),

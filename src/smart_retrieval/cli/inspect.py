@@ -10,12 +10,18 @@ import typer
 
 def inspect(
     model: Annotated[str, typer.Argument(help="A packaged name, a folder, or a hub name.")] = "minilm",
+    family: Annotated[
+        str | None, typer.Option(help="The model family, for a checkpoint that is not known by its name or files.")
+    ] = None,
+    pooling: Annotated[
+        str | None, typer.Option(help="lasttoken or mean, for a vision-language model that nobody trained to embed.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
 ) -> None:
     """Show family, pooling, dimensions, layers, special tokens and prompts of MODEL, and whether SMART applies."""
     from ..backbones.describe import describe_model, render_description
 
-    description = describe_model(model)
+    description = describe_model(model, family=family, pooling=pooling)
     if as_json:
         import json
 

@@ -11,7 +11,7 @@ import typer
 
 from .. import __version__
 from ..errors import SmartError, SmartWarning
-from . import delete, demo, eval, explain, index, info, inspect, optimize, search, verify
+from . import convert, delete, demo, eval, explain, export, index, info, inspect, optimize, search, train, verify
 
 app = typer.Typer(
     name="smart",
@@ -29,6 +29,9 @@ app.command("delete")(delete.delete)
 app.command("optimize")(optimize.optimize)
 app.command("verify")(verify.verify)
 app.add_typer(eval.app, name="eval")
+app.add_typer(train.app, name="train")
+app.add_typer(convert.app, name="convert")
+app.add_typer(export.app, name="export")
 app.command("inspect")(inspect.inspect)
 app.command("demo")(demo.demo)
 

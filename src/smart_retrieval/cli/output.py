@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from ..index.explain_page import ShadedWord
+    from ..inputs import Item
 
 _LEVELS = ("on grey15", "on #4d3300", "on #805500", "bold on #b37700")
 
@@ -33,6 +35,13 @@ def console() -> Console:
 def on_terminal() -> bool:
     """Whether stdout is one."""
     return sys.stdout.isatty()
+
+
+def item_of_options(query: str, image: Path | None) -> Item:
+    """What is looked for, from ``QUERY`` and ``--image``."""
+    from ..inputs import Item
+
+    return Item(text=query, images=() if image is None else (image,))
 
 
 def location(source: str | None, page: int | None, heading: str | None) -> str:

@@ -10,13 +10,17 @@ import typer
 if TYPE_CHECKING:
     from ..index.hits import Hit, Hits
     from ..index.smart_index import SmartIndex
+    from ..inputs import Item
 
 _PASSAGES_A_FILE = 5  # how many hits are looked at for each file wanted
 
 
 def search(
     index_path: Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.")],
-    query: Annotated[str, typer.Argument(help="What to look for, in words.")],
+    query: Annotated[str, typer.Argument(help="What to look for, in words; may be left out with --image.")] = "",
+    image: Annotated[
+        Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Look for what a picture shows.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Hits wanted; files with --group-by.")] = 10,
     where: Annotated[
         str | None,
@@ -38,17 +42,25 @@ def search(
     ] = None,
     model: Annotated[str | None, typer.Option(help="The index's model, if it lies elsewhere by now.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    thumbnails: Annotated[
+        bool,
+        typer.Option("--thumbnails", help="With --json: a small picture of each page, image, video, in Base64."),
+    ] = False,
 ) -> None:
-    """Find the passages of INDEX that answer QUERY, best first."""
+    """Find the passages, pages and pictures of INDEX that answer QUERY, best first."""
+    if not query and image is None:
+        raise typer.BadParameter("found no query, expected words, --image, or both")
     if group_by not in (None, "file"):
         raise typer.BadParameter(f"--group-by: found {group_by!r}, expected file")
     from ..index.search import DEFAULT_CANDIDATES, LEXICAL_WEIGHT
     from ..index.smart_index import SmartIndex
+    from .output import item_of_options
 
+    asked = item_of_options(query, image)
     weight = lexical_weight if lexical_weight is not None else LEXICAL_WEIGHT * lexical
     with SmartIndex.open(index_path, model, mode="r") as index:
         hits = index.search(
-            query,
+            asked,
             k * _PASSAGES_A_FILE if group_by else k,
             where=where,
             candidates=candidates or DEFAULT_CANDIDATES,
@@ -59,43 +71,46 @@ def search(
             deadline_ms=deadline_ms,
         )
         if as_json:
-            _json(query, hits, k if group_by else None)
+            _json(query, image, hits, k if group_by else None, thumbnails)
         else:
-            _print(index, query, hits, k if group_by else None)
+            _print(index, asked, hits, k if group_by else None)
 
 
 def _groups(hits: Hits, files: int) -> list[tuple[str, list[Hit]]]:
     return list(hits.group_by_source().items())[:files]
 
 
-def _json(query: str, hits: Hits, files: int | None) -> None:
+def _json(query: str, image: Path | None, hits: Hits, files: int | None, thumbnails: bool) -> None:
     from .output import echo_json
 
-    found = hits.to_dict()
+    found = hits.to_dict(thumbnails=thumbnails)
     if files is not None:
-        del found["hits"]
+        dicts = {hit["id"]: hit for hit in found.pop("hits")}
         found["groups"] = [
-            {"source": source, "hits": [hit.to_dict() for hit in group]} for source, group in _groups(hits, files)
+            {"source": source, "hits": [dicts[hit.id] for hit in group]} for source, group in _groups(hits, files)
         ]
-    echo_json({"query": query, **found})
+    asked = {"query": query} if image is None else {"query": query, "image": str(image)}
+    echo_json({**asked, **found})
 
 
-def _print(index: SmartIndex, query: str, hits: Hits, files: int | None) -> None:
+def _print(index: SmartIndex, query: Item, hits: Hits, files: int | None) -> None:
     from .output import console, on_terminal, printable
 
     out = console()
     if not len(hits):
         out.print("nothing found" if hits.searched else "nothing to search: no document passes the filter")
         return
-    # Shading asks for an explanation of each hit; only a terminal shows it.
-    encoded = index.model.encode_query(query, show_progress=False) if on_terminal() else None
+    # Shading asks for an explanation of each hit; only a terminal shows it, and only of text.
+    shades = on_terminal() and any(hit.text for hit in hits)
+    encoded = index.model.encode_query([query], show_progress=False) if shades else None
     rank = 0
     for source, group in _groups(hits, files) if files is not None else [("", list(hits))]:
         if files is not None:
             out.print(printable(source), style="bold", markup=False)
         for hit in group:
             rank += 1
-            _print_hit(rank, hit, index.explain(encoded, hit.id) if encoded is not None else None, grouped=bool(source))
+            why = index.explain(encoded, hit.id) if encoded is not None and hit.text else None
+            _print_hit(rank, hit, why, grouped=bool(source))
     if hits.partial:
         out.print("partial: the deadline ended the scoring", markup=False)
 
@@ -118,8 +133,13 @@ def _print_hit(rank: int, hit: Hit, explanation: object, *, grouped: bool) -> No
     head.append(printable(hit.id), style="not bold cyan")
     out.print(head)
     place = location(None if grouped else hit.source, hit.page, hit.heading)
+    if hit.media is not None:
+        place = f"{place}  ({hit.kind})".lstrip()
     if place:
         out.print(Text(f"     {place}", style="dim"))
+    if hit.media is not None and not hit.text:
+        out.print()
+        return
     words = shaded_words(explanation) if isinstance(explanation, Explanation) else []
     first, _ = passage_body(hit.text, hit.heading)
     start, stop = window(hit.text, words, first)

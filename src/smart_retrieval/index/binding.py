@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import CodecError
 from ..readout.config import Readout
 from .codec import Codec, parse_codec
+from .files_as import settle_files_as
 from .fitting import FitPolicy
 from .manifest import Manifest
 
@@ -16,8 +18,24 @@ if TYPE_CHECKING:
     from ..model import SmartModel
 
 
-def load_model(model: SmartModel | str, readout: Readout | None = None, preset: str = "default") -> SmartModel:
+# Limits of what a model sees of a picture or a video; part of its identity, since other limits give other vectors.
+VISUAL_LIMITS = ("max_visual_tokens", "max_frames")
+
+
+def load_model(
+    model: SmartModel | str,
+    readout: Readout | None = None,
+    preset: str = "default",
+    options: Mapping[str, Any] | None = None,
+) -> SmartModel:
     """The model, loaded if it is given by name; read and scored as the index was made if that is given.
+
+    Args:
+        model: It, or its name.
+        readout: The index's readout.
+        preset: The index's preset.
+        options: A model's identity, or some of it: how one loaded by name is told apart from others of its name
+            (``family``, ``max_visual_tokens``, ``max_frames``, and ``pooling`` where a user has to choose it).
 
     Raises:
         SmartError: It cannot be loaded.
@@ -26,16 +44,23 @@ def load_model(model: SmartModel | str, readout: Readout | None = None, preset: 
 
     if not isinstance(model, str):
         return model
-    loaded = SmartModel(model, preset=preset)
+    given = options or {}
+    own = ("family", *VISUAL_LIMITS, *(("pooling",) if given.get("family") == "bare-vlm" else ()))
+    loaded = SmartModel(model, preset=preset, **{name: given[name] for name in own if given.get(name) is not None})
     return loaded if readout is None or loaded.readout == readout else loaded.with_readout(readout)
 
 
-def new_manifest(model: SmartModel, *, codec: str, pooling: float, lexical: bool) -> tuple[Manifest, Codec]:
+def new_manifest(
+    model: SmartModel, *, codec: str, pooling: float, lexical: bool, files_as: str = "auto"
+) -> tuple[Manifest, Codec]:
     """The manifest of a new index, and the codec it begins with.
 
     Raises:
         CodecError: There is no such codec.
+        UnsupportedModelError: ``files_as="pages"`` and the model takes no pictures.
     """
+    modalities = model.modalities
+    kind = settle_files_as(files_as, modalities)
     wanted = parse_codec(codec)
     if wanted.dims > model.token_dim:
         raise CodecError(
@@ -54,7 +79,13 @@ def new_manifest(model: SmartModel, *, codec: str, pooling: float, lexical: bool
         readout=identity["readout"],
         prompts=identity["prompts"],
         pooling=pooling,
-        limits={"max_length": model.max_length, "codec": wanted.name, "preset": model.preset.name},
+        limits={
+            "max_length": model.max_length,
+            "codec": wanted.name,
+            "preset": model.preset.name,
+            "files_as": kind,
+            "modalities": sorted(modalities),
+        },
         lexical=lexical,
         package=__version__,
     )
@@ -69,6 +100,7 @@ def check_model(manifest: Manifest, model: SmartModel) -> SmartModel:
     """
     identity = model.identity()
     found = {key: identity[key] for key in ("fingerprint", "pooling", "max_length")}
+    found |= {key: identity.get(key) for key in VISUAL_LIMITS if key in identity or key in manifest.model}
     # Of both sides' prompts: one that only the index knows makes a difference, too.
     prompts = {name: identity["prompts"].get(name) for name in {*identity["prompts"], *manifest.prompts}}
     manifest.require(model=found, readout=identity["readout"], prompts=prompts)

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ..errors import SmartError
+from ..errors import SmartError, SmartWarning
+from ..progress import progress
+from . import ann, ann_files
 from .derived_files import BATCH, DerivedFiles, Stamp, unit
 from .file_lock import file_lock
 from .records import Array, Vectors
@@ -56,6 +61,9 @@ class Mirror:
         self._files = DerivedFiles(store.path / "derived")
         self._private: tempfile.TemporaryDirectory[str] | None = None
         self._token: int | None = None
+        self._ann: ann.AnchorIndex | None = None
+        self._ann_file = ""
+        self._ann_gave_up = False
         with store.reading():
             found = self._files.load(store)
         with self._lock, store.reading():
@@ -70,6 +78,11 @@ class Mirror:
         if self._private is not None:
             self._private.cleanup()
             self._private = None
+
+    @property
+    def stamp(self) -> Stamp:
+        """What the mapped files mirror."""
+        return self._stamp
 
     def snapshot(self) -> Snapshot:
         """The vectors of the newest commit; costs one row read when nothing was written since the last call."""
@@ -95,6 +108,7 @@ class Mirror:
         with self._lock, self.store.reading():
             state = self.store.state()
             self._build(state, reuse=False)
+            self._use_ann()
             self._refresh(state)
 
     def verify(self) -> list[str]:
@@ -109,6 +123,7 @@ class Mirror:
             self._build(state)
         else:
             self._take(*found)
+        self._use_ann()
 
     def _wasteful(self, stamp: Stamp, dead: Array) -> bool:
         return stamp.rows > 10_000 and len(dead) > stamp.rows // 2
@@ -121,7 +136,7 @@ class Mirror:
                     raise SmartError(f"{str(self._files.folder)!r}: another process writes it and does not finish")
                 found = self._files.load(self.store) if reuse else None  # somebody may have written it meanwhile
                 if found is None or self._wasteful(found[0], found[2]):
-                    self._files.write(self.store, state, progress=self._progress)
+                    self._write(state)
                     found = self._files.load(self.store)
         except OSError:
             if self._private is not None:
@@ -135,12 +150,74 @@ class Mirror:
         self._take(*found)
         return None
 
+    def _write(self, state: State) -> None:
+        """Write the files anew; a large index draws a bar."""
+        done = 0
+        large = state.documents >= ann.ANN_ROWS
+        with progress("Writing search files", state.documents, None if large else False) as advance:
+
+            def show(rows: int, total: int) -> None:
+                nonlocal done
+                advance(rows - done)
+                done = rows
+                if self._progress is not None:
+                    self._progress(rows, total)
+
+            self._files.write(self.store, state, progress=show)
+
     def _take(self, stamp: Stamp, base: Segment, dead: Array) -> None:
         self._stamp, self._base = stamp, base
         self._tail = _Tail(stamp.anchor_dim, stamp.code_width)
         self._alive = np.ones(stamp.rows, bool)
         self._alive[dead] = False
         self._seen, self._token, self._last_rowid = stamp.commit, stamp.token, stamp.last_rowid
+
+    def _use_ann(self) -> None:
+        """Map the anchor index of a large base; build or extend it first if that is due.
+
+        Where that cannot be done, searches read all anchors. To be called when nothing newer than the files is taken.
+        """
+        before = self._ann
+        self._ann = None
+        if self._stamp.rows < ann.ANN_ROWS or (faiss := ann_files.faiss_module()) is None:
+            return
+        self._ann = self._loaded_ann(faiss, before)
+        if self._ann_gave_up or not self._ann_due():
+            return
+        try:
+            # Without any, whoever comes second waits for the first; for an extension nobody waits.
+            with file_lock(self._files.folder / "lock", 0 if self._ann is not None else BUILD_TIMEOUT) as held:
+                found = self._files.load(self.store) if held else None
+                if found is not None and found[0] != self._stamp and found[0].generation == self._stamp.generation:
+                    self._take(*found)  # another process has been at it
+                    self._ann = self._loaded_ann(faiss, None)
+                if found is not None and self._ann_due():
+                    usable = self._stamp.ann if self._ann is not None else None
+                    made = ann_files.write(faiss, self._files.folder, self._stamp.name, self._base.anchors, usable)
+                    self._stamp = replace(self._stamp, ann=made)
+                    self._files.put(self._stamp)
+                    self._ann = self._loaded_ann(faiss, None)
+        except OSError as error:
+            self._ann_gave_up = True
+            if self._ann is None:
+                message = f"index {str(self.store.path)!r}: every search reads all anchors, since {error}"
+                warnings.warn(f"{message}; run optimize where there is room and permission", SmartWarning, stacklevel=2)
+
+    def _loaded_ann(self, faiss: Any, before: ann.AnchorIndex | None) -> ann.AnchorIndex | None:
+        stamp = self._stamp.ann
+        if stamp is None or stamp.rows > self._stamp.rows:
+            return None
+        if before is not None and self._ann_file == stamp.file:
+            return before
+        self._ann_file = stamp.file
+        return ann_files.load(faiss, self._files.folder, stamp, self._stamp.anchor_dim)
+
+    def _ann_due(self) -> bool:
+        rows = self._stamp.rows
+        if rows < ann.ANN_ROWS:
+            return False
+        # Rows that it does not cover are read one and all, so it follows; in steps, as each writes it anew.
+        return self._ann is None or rows - self._ann.rows >= max(self.fold_rows, self._ann.rows // 64)
 
     # -- from the database -------------------------------------------------------------------------------------
 
@@ -165,6 +242,7 @@ class Mirror:
             segments=(self._base, tail) if len(tail.rowids) else (self._base,),
             alive=self._alive,
             documents=int(np.count_nonzero(self._alive)),
+            ann=self._ann,
         )
 
     def _bury(self, rowids: Array) -> None:
@@ -190,9 +268,11 @@ class Mirror:
         except OSError:
             if newer > 5 * self.fold_rows:  # too much to keep in memory: a private copy
                 self._build(state, reuse=False)
+                self._use_ann()
             return
         if found is not None:
             self._take(*found)  # perhaps another process's work, which may stop at an earlier commit than this one
+            self._use_ann()
             self._bury(self.store.deleted_since(self._seen))
 
 

@@ -19,7 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from . import ann_files
+from .ann_files import AnnStamp
 from .folder import sync_folder
+from .mapped import RowFile
 from .records import Array
 from .schema import State
 from .snapshot import Segment
@@ -48,6 +51,7 @@ class Stamp:
         checksums: CRC-32 of each array.
         dead: Number of deleted rows; their positions are in ``<name>.dead-<commit>.i64``.
         dead_checksum: CRC-32 of that file.
+        ann: The anchor index beside them, if there is one.
     """
 
     uuid: str
@@ -63,6 +67,7 @@ class Stamp:
     checksums: dict[str, int]
     dead: int = 0
     dead_checksum: int = 0
+    ann: AnnStamp | None = None
 
     def shape(self, array: str) -> tuple[int, ...]:
         """Shape of one array."""
@@ -97,7 +102,8 @@ class Stamp:
             raise ValueError("the stamp does not match its checksum")
         if body.pop("format") != FORMAT:
             raise ValueError("the stamp is of another format")
-        return cls(**body)
+        ann = body.pop("ann", None)
+        return cls(**body, ann=None if ann is None else AnnStamp(**ann))
 
 
 class DerivedFiles:
@@ -162,7 +168,7 @@ class DerivedFiles:
             raise ValueError("offsets or rowids do not match their checksum")
         if zlib.crc32(dead.data) != stamp.dead_checksum:
             raise ValueError("the deleted rows do not match their checksum")
-        return Segment(**arrays), dead
+        return Segment(**arrays, file=RowFile(self._path(stamp, "anchors"), arrays["anchors"])), dead
 
     def verify(self, stamp: Stamp) -> list[str]:
         """Read all arrays and compare them with the stamp's checksums; returns what is wrong, in words."""
@@ -174,7 +180,7 @@ class DerivedFiles:
                     checksum, left = zlib.crc32(block, checksum), left - len(block)
             if left or checksum != stamp.checksums[array]:
                 problems.append(f"derived file {path.name} does not match its checksum")
-        return problems
+        return problems if stamp.ann is None else problems + ann_files.verify(self.folder, stamp.ann)
 
     # -- writing -----------------------------------------------------------------------------------------------
 
@@ -214,12 +220,16 @@ class DerivedFiles:
             dead_checksum=zlib.crc32(positions.data),
         )  # fmt: skip
         _write_synced(self._dead_path(stamp), positions.tobytes())
+        self.put(stamp)
+        return stamp
+
+    def put(self, stamp: Stamp) -> None:
+        """Replace the stamp, once everything that it names is on the disk, and clear away what it does not name."""
         partial = self.folder / "stamp.json.part"
         _write_synced(partial, stamp.to_json().encode())
         os.replace(partial, self.folder / "stamp.json")
         sync_folder(self.folder)
         self._clear(stamp)
-        return stamp
 
     def _append(self, store: Store, stamp: Stamp, *, new: bool, progress: Callable[[int, int], None] | None) -> Stamp:
         checksums = dict(stamp.checksums)
@@ -254,8 +264,9 @@ class DerivedFiles:
 
     def _clear(self, stamp: Stamp) -> None:
         kept = {self._path(stamp, array).name for array in DTYPES} | {self._dead_path(stamp).name}
+        kept |= {stamp.ann.file} if stamp.ann is not None else set()
         for path in self.folder.glob("g*.*"):
-            if path.suffix in (".f4", ".u8", ".i8", ".i64") and path.name not in kept:
+            if path.suffix in (".f4", ".u8", ".i8", ".i64", ann_files.SUFFIX) and path.name not in kept:
                 with suppress(OSError):  # Windows keeps what somebody has mapped; the next writer tries again
                     path.unlink()
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ..embeddings import SmartEmbeddings
 from ..scoring import anchor_scores
-from ..scoring.late import QueryWeights
+from ..scoring.late import QueryWeights, token_shares
 from ..scoring.matches import token_matches
+from .explain_visual import Row, VisualExplanation, explain_visual, rows_of
+from .grids import SPECIAL, VISUAL
 
 if TYPE_CHECKING:
     from .smart_index import SmartIndex
 
 # Pieces that a passage's first word may have.
 _FIRST_WORD = 8
+_ROLES = ("special", "template", "prompt", "text", "image", "video")  # by number, see TokenRole
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class ExplainedToken:
         similarity: Cosine of the two.
         weight: The query token's share of all weights.
         contribution: What it adds to the late score.
+        role: What the query token is: ``"text"``, ``"image"`` or ``"video"``, or ``"prompt"``, ``"template"`` or
+            ``"special"``, which nobody asked with.
     """
 
     query_token: str
@@ -40,6 +45,7 @@ class ExplainedToken:
     similarity: float
     weight: float
     contribution: float
+    role: str = "text"
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class Explanation:
         source: Its file.
         page: Its page there.
         heading: Its heading path there.
+        visual: Heat maps, where the document is a picture.
     """
 
     query: str | None
@@ -75,10 +82,36 @@ class Explanation:
     source: str | None
     page: int | None
     heading: str | None
+    visual: VisualExplanation | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return asdict(self)
+        """JSON-able; ``contributions`` add up to the late score."""
+        found = {part.name: getattr(self, part.name) for part in fields(self)}
+        return {
+            **found,
+            "tokens": [asdict(token) for token in self.tokens],
+            "special_share": self.special_share,
+            "visual": self.visual.to_dict() if self.visual is not None else None,
+        }
+
+    @property
+    def special_share(self) -> float:
+        """Share of the late score that the query's special, template and prompt tokens bring, which nobody asked with.
+
+        Example:
+            >>> parts = [("cat", 0.3, "text"), ("<s>", 0.1, "special")]
+            >>> tokens = tuple(ExplainedToken(word, "", 0, None, 1, 0.5, value, role) for word, value, role in parts)
+            >>> Explanation("cat", "a", 1, 0, 0.4, 1, 1, None, tokens, "", None, None, None).special_share
+            0.25
+        """
+        own = sum(token.contribution for token in self.tokens if _ROLES.index(token.role) in SPECIAL)
+        return own / self.late if self.late > 0 else 0.0
+
+    def rows(self) -> tuple[Row, ...]:
+        """Lines of the query to show: its tokens one by one, those of its pictures as one."""
+        if self.visual is not None:
+            return self.visual.rows
+        return rows_of(self.tokens, [_ROLES.index(token.role) for token in self.tokens])
 
     def shading(self) -> list[tuple[int, int, float]]:
         """Parts of the passage that answered query tokens: from, to, and what they contributed together."""
@@ -115,9 +148,11 @@ def explain_document(
     ids = None if pooled else vectors.token_ids
     stored = SmartEmbeddings(vectors.anchors, codec.decode(vectors.codes, anchors), vectors.offsets, ids)
     tokenizer = index.model.tokenizer
-    words = query.token_strings(0, tokenizer)
+    words = _names(query, tokenizer)
     answers = stored.token_strings(0, tokenizer)
     spans = _spans(index, document.text, stored.token_ids.tolist()) if not pooled else [None] * len(answers)
+    matches = token_matches(query, stored, weights, cut)
+    roles = query.roles.tolist()
     tokens = tuple(
         ExplainedToken(
             words[match.query_index],
@@ -127,8 +162,9 @@ def explain_document(
             match.similarity,
             match.share,
             match.contribution,
+            _ROLES[roles[match.query_index]],
         )
-        for match in token_matches(query, stored, weights, cut)
+        for match in matches
     )
     anchor = float(anchor_scores(query, stored)[0, 0])
     late = sum(token.contribution for token in tokens)
@@ -149,7 +185,18 @@ def explain_document(
         document.source,
         document.page,
         document.heading,
+        None
+        if document.media is None
+        else explain_visual(document.media, query, stored, token_shares(query, weights), cut, tokens, matches),
     )
+
+
+def _names(query: SmartEmbeddings, tokenizer: Any) -> list[str]:
+    """The query's tokens in words; a visual one has none."""
+    return [
+        word or (f"[{_ROLES[role]}]" if role in VISUAL else "")
+        for word, role in zip(query.token_strings(0, tokenizer), query[0].roles.tolist(), strict=True)
+    ]
 
 
 def _spans(index: SmartIndex, text: str, ids: list[int]) -> list[tuple[int, int] | None]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from html import escape
 
 from .explain import Explanation
+from .explain_picture import PICTURE_SCRIPT, PICTURE_STYLE, picture_section
+from .explain_shots import Shots
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|_+|[^\w\s]")
 
@@ -71,14 +73,15 @@ def _apart(explanation: Explanation, found: dict[tuple[int, int], list[int]]) ->
     ]
 
 
-def explanation_page(explanation: Explanation) -> str:
+def explanation_page(explanation: Explanation, shots: Shots | None = None) -> str:
     """A page of HTML: the score, the query's tokens with what each added, the passage with its words shaded.
 
-    Pointing at a query token, or choosing it, marks the word that answered it, and the other way round. Nothing is
-    loaded from anywhere; everything that is shown is escaped.
+    Pointing at a query token, or choosing it, marks the word that answered it, and the other way round; over a picture
+    it shows the token's heat map. Nothing is loaded from anywhere; everything that is shown is escaped.
 
     Args:
         explanation: What :meth:`~smart_retrieval.index.smart_index.SmartIndex.explain` gave.
+        shots: What its heat maps are drawn on: :func:`~smart_retrieval.index.explain_shots.find_shots`.
 
     Returns:
         The page.
@@ -93,8 +96,10 @@ def explanation_page(explanation: Explanation) -> str:
         )
         if part
     )
+    visual = explanation.visual
     pooled = all(token.span is None for token in explanation.tokens)
     hint = "Token positions are not known here: tokens were merged, or the text does not give them." if pooled else ""
+    passage = "" if visual is not None and not explanation.text else _PASSAGE
     parts = {
         "title": escape(f"Why: {title}"),
         "query": escape(title),
@@ -104,8 +109,10 @@ def explanation_page(explanation: Explanation) -> str:
         "rows": "\n".join(_rows(explanation)),
         "late": f"{explanation.late:.4f}",
         "floor": "" if explanation.floor is None else f"Similarities below {explanation.floor:g} count as none.",
-        "passage": _passage(explanation),
-        "hint": escape(hint),
+        "picture": picture_section(explanation, shots or Shots(())),
+        "passage": passage.format(hint=escape(hint), passage=_passage(explanation)),
+        "style": PICTURE_STYLE if visual is not None else "",
+        "script": PICTURE_SCRIPT if visual is not None else "  function lay() {}",
     }
     # One pass, so that a passage that holds "{{id}}" is left as it is.
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _PAGE)
@@ -120,32 +127,35 @@ def _score(explanation: Explanation) -> str:
 
 
 def _rows(explanation: Explanation) -> list[str]:
-    most = max((token.contribution for token in explanation.tokens), default=0) or 1
-    heaviest = max((token.weight for token in explanation.tokens), default=0) or 1
+    lines = explanation.rows()
+    most = max((line.contribution for line in lines), default=0) or 1
+    heaviest = max((line.weight for line in lines), default=0) or 1
     rows = []
-    for position, token in enumerate(explanation.tokens):
-        share = max(0.0, token.contribution / most)
-        answer = escape(token.document_token) if token.document_token else "–"
+    for number, line in enumerate(lines):
+        share = max(0.0, line.contribution / most)
+        answer = escape(line.answer) if line.answer else "–"
         rows.append(
-            f'<tr data-q="{position}" tabindex="0" style="--s:{share:.3f}"><th scope="row"><span class="t">'
-            f"{escape(token.query_token)}</span></th>"
-            f'<td class="n"><span class="bar w" style="--b:{max(0.0, token.weight / heaviest):.3f}"></span>'
-            f"{100 * token.weight:.1f} %</td>"
-            f'<td>{answer}</td><td class="n">{token.similarity:.3f}</td>'
-            f'<td class="n"><span class="bar" style="--b:{share:.3f}"></span>{token.contribution:.4f}</td></tr>'
+            f'<tr data-q="{number}" tabindex="0" style="--s:{share:.3f}"><th scope="row"><span class="t">'
+            f"{escape(line.label)}</span></th>"
+            f'<td class="n"><span class="bar w" style="--b:{max(0.0, line.weight / heaviest):.3f}"></span>'
+            f"{100 * line.weight:.1f} %</td>"
+            f'<td>{answer}</td><td class="n">{line.similarity:.3f}</td>'
+            f'<td class="n"><span class="bar" style="--b:{share:.3f}"></span>{line.contribution:.4f}</td></tr>'
         )
     return rows
 
 
 def _passage(explanation: Explanation) -> str:
     text, last, out = explanation.text, 0, []
+    row_of = {token: number for number, row in enumerate(explanation.rows()) for token in row.tokens}
     words = shaded_words(explanation)
     most = max((word.contribution for word in words), default=1.0)
     for word in words:
         named = ", ".join(explanation.tokens[position].query_token for position in word.tokens)
         out.append(escape(text[last : word.start]))
         out.append(
-            f'<mark data-q="{" ".join(map(str, word.tokens))}" style="--s:{word.contribution / most:.3f}" '
+            f'<mark data-q="{" ".join(dict.fromkeys(str(row_of[token]) for token in word.tokens))}" '
+            f'style="--s:{word.contribution / most:.3f}" '
             f'title="{escape(f"{word.contribution:.4f} for {named}")}">{escape(text[word.start : word.stop])}</mark>'
         )
         last = word.stop
@@ -153,13 +163,17 @@ def _passage(explanation: Explanation) -> str:
     return "".join(out)
 
 
+_PASSAGE = """<h2>The passage</h2>
+<p class="soft">nothing <span class="scale"></span> most of the score. {hint}</p>
+<div class="passage">{passage}</div>"""
+
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 <title>{{title}}</title>
 <style>
 :root { color-scheme: light dark; --ink: #1c1d21; --soft: #62656e; --paper: #fff; --line: #e2e4e9;
@@ -196,6 +210,7 @@ mark { padding: .05em 0; cursor: pointer; }
 .on { outline: 2px solid var(--ring); outline-offset: 1px; }
 .scale { display: inline-block; width: 8rem; height: .7rem; border-radius: 2px; vertical-align: middle;
   background: linear-gradient(90deg, rgba(var(--hue), 0), rgba(var(--hue), .75)); border: 1px solid var(--line); }
+{{style}}
 </style>
 </head>
 <body>
@@ -213,11 +228,11 @@ mark { padding: .05em 0; cursor: pointer; }
 <tfoot><tr><td colspan="4">late score, the sum</td><td>{{late}}</td></tr></tfoot>
 </table></div>
 <p class="soft">{{floor}}</p>
-<h2>The passage</h2>
-<p class="soft">nothing <span class="scale"></span> most of the score. {{hint}}</p>
-<div class="passage">{{passage}}</div>
+{{picture}}
+{{passage}}
 <script>
 (function () {
+{{script}}
   var parts = [].slice.call(document.querySelectorAll("[data-q]")), held = null;
   function numbers(part) { return part.getAttribute("data-q").split(" "); }
   function show(from) {
@@ -225,6 +240,7 @@ mark { padding: .05em 0; cursor: pointer; }
     parts.forEach(function (part) {
       part.classList.toggle("on", numbers(part).some(function (n) { return wanted.indexOf(n) >= 0; }));
     });
+    lay(wanted);
   }
   parts.forEach(function (part) {
     part.addEventListener("mouseenter", function () { show(part); });

@@ -107,7 +107,12 @@ class FitPolicy:
 
     def _embeddings(self, vectors: Vectors, codec: Codec, model: SmartModel | None) -> SmartEmbeddings:
         if model is not None:
-            texts = [document.text for document in self.store.get(rowids=vectors.rowids, missing="skip")]
+            documents = self.store.get(rowids=vectors.rowids, missing="skip")
+            if any(document.media is not None for document in documents):
+                raise SmartError(
+                    "refit: found pictures, which an index does not keep; index their files into a new one"
+                )
+            texts = [document.text for document in documents]
             if len(texts) < len(vectors.rowids) or not all(texts):
                 raise SmartError("refit: found documents without a text, expected all of them to be encoded from texts")
             factor = self.store.manifest.pooling

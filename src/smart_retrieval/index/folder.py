@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import IndexDamagedError, IndexFormatError
-from . import lexical, maintenance
+from . import lexical, maintenance, media_rows
 from .connections import Connections, connect, translated
 from .manifest import Manifest
 from .schema import APPLICATION_ID, FORMAT_VERSION, PAGE_SIZE, TABLES, State, codes_table
@@ -74,6 +74,7 @@ def info(store: Store) -> dict[str, Any]:
         free = connection.execute("PRAGMA freelist_count").fetchone()[0]
         page = connection.execute("PRAGMA page_size").fetchone()[0]
         manifest = Manifest.read(connection)
+        pictures = media_rows.counts(connection)
 
     def size(name: str) -> int:
         with suppress(OSError):
@@ -86,6 +87,7 @@ def info(store: Store) -> dict[str, Any]:
         "format": FORMAT_VERSION,
         "uuid": manifest.uuid,
         "documents": state.documents,
+        "pictures": pictures,
         "tokens": state.tokens,
         "files": files,
         "commit": state.number,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
+
+from .media import Media
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Hit:
         page: Its page there, from 1.
         heading: Its heading path.
         metadata: What was stored with it.
+        media: The picture it is: an image, a page, a video; None for text. Its thumbnail is read when asked for.
     """
 
     id: str
@@ -34,10 +37,22 @@ class Hit:
     page: int | None = None
     heading: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    media: Media | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return asdict(self)
+    @property
+    def kind(self) -> str:
+        """``"text"``, ``"image"``, ``"page"`` or ``"video"``."""
+        return self.media.kind if self.media is not None else "text"
+
+    def to_dict(self, *, thumbnails: bool = False) -> dict[str, Any]:
+        """JSON-able.
+
+        Args:
+            thumbnails: Add a picture's thumbnail, in Base64.
+        """
+        found = {part.name: getattr(self, part.name) for part in fields(self)}
+        media = self.media.to_dict(thumbnail=thumbnails) if self.media is not None else None
+        return {**found, "metadata": dict(self.metadata), "media": media, "kind": self.kind}
 
 
 @dataclass(frozen=True)
@@ -78,10 +93,14 @@ class Hits(Sequence[Hit]):
             groups.setdefault(hit.source or hit.id, []).append(hit)
         return groups
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+    def to_dict(self, *, thumbnails: bool = False) -> dict[str, Any]:
+        """JSON-able.
+
+        Args:
+            thumbnails: Add pictures' thumbnails, in Base64.
+        """
         return {
-            "hits": [hit.to_dict() for hit in self.hits],
+            "hits": [hit.to_dict(thumbnails=thumbnails) for hit in self.hits],
             "candidates": self.candidates,
             "searched": self.searched,
             "partial": self.partial,

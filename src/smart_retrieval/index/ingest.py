@@ -1,19 +1,25 @@
-"""A folder of files into an index: only what changed, in batches across files, safe to kill at any moment."""
+"""A folder of files into an index: only what changed, in batches across files, safe to kill at any moment.
+
+What an index makes of files is settled when it is created (``files_as``) and does not change from run to run.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import MediaError, MissingExtraError, SmartError
-from ..media import FoundFile, JsonlFields, ReadOptions, Skipped, content_hash, format_of, scan
+from ..media import FoundFile, JsonlFields, ReadOptions, SkipLog, Skipped, content_hash, format_of, scan
 from ..progress import progress
+from .files_as import VisualFiles
 from .ingest_passages import PassageCutter
+from .ingest_pictures import picture_rows
 from .ingest_report import IngestReport
+from .ingest_root import claim_root
 from .ingest_writer import BATCH_PASSAGES, FileWriter
 from .records import FileEntry
 
@@ -47,7 +53,8 @@ def index_folder(
     batch is one atomic commit, so a run that is stopped goes on where it was when it is started again. A file that
     cannot be read costs nothing but itself; what the index held of it stays.
 
-    Paths are kept relative to ``root``, and ids are made of them (``"guide/logs.md#3"``): give one index one root.
+    Paths are kept relative to ``root``, and ids are made of them (``"guide/logs.md#3"``), so an index belongs to one
+    folder. It may be moved: it is recognised by its files.
 
     Args:
         index: The index, open for writing.
@@ -57,12 +64,12 @@ def index_folder(
         hidden: Read files and folders whose names begin with a dot, too.
         sync: Delete passages of files that this run does not find any more (gone, or left out by now).
         read_as: Format by suffix, on top of the known ones: ``{".conf": "text"}``; ``"*"`` stands for every suffix that
-            is not known.
+            is not known. Goes before pages: with ``{".pdf": "pdf"}`` an index of pages takes the text of PDFs.
         jsonl: Which fields of JSON Lines mean what.
         max_tokens: Most tokens of a passage; the model's limit when None.
         overlap: Tokens of a passage repeated at the beginning of the next.
         min_tokens: Neighbouring sections shorter than this are joined; a little when None.
-        batch: Passages that are encoded and committed together.
+        batch: Passages that are encoded and committed together; of pictures, a sixteenth as many.
         show_progress: Draw a bar on stderr; None draws it on a terminal.
 
     Returns:
@@ -70,6 +77,7 @@ def index_folder(
 
     Raises:
         MediaError: There is no such folder, or a pattern is malformed.
+        IndexMismatchError: The index belongs to another folder.
         SmartError: ``sync`` and nothing was found at all: the folder may not be mounted.
 
     Example:
@@ -80,21 +88,43 @@ def index_folder(
     started = time.perf_counter()
     report = IngestReport(str(root))
     options = ReadOptions(jsonl=jsonl or JsonlFields())
+    visual = VisualFiles.of(index.store.manifest.limits)
     formats = {suffix: name for suffix, name in (read_as or {}).items() if suffix != ANY_SUFFIX}
     found = list(_outside(index.path, scan(root, include, exclude, hidden=hidden, skipped=report.skipped)))
     if read_as and ANY_SUFFIX in read_as:
-        suffixes = {file.path.suffix.lower() for file in found if not format_of(file.path, options)}
-        formats = {**dict.fromkeys(suffixes, read_as[ANY_SUFFIX]), **formats}
+        unknown = (file.path for file in found if not visual.takes(file.path) and not format_of(file.path, options))
+        formats = {**dict.fromkeys((path.suffix.lower() for path in unknown), read_as[ANY_SUFFIX]), **formats}
     options = replace(options, formats=formats)
     known = index.store.files.all()
-    if sync:
+    claim_root(index.store, Path(root), found, known, sync=sync)
+    if sync and Path(root).is_dir():  # a single file says nothing about the others
         _sync(index, report, {file.relative for file in found}, known)
-    todo = _to_read(found, known, options, report)
+    reader = _Reader(PassageCutter.for_index(index, max_tokens, overlap, min_tokens), options, visual)
+    todo = _to_read(found, known, reader, report)
     if todo:
-        cutter = PassageCutter.for_index(index, max_tokens, overlap, min_tokens)
-        _read(index, report, todo, known, cutter, options, batch, show_progress)
+        _read(index, report, todo, known, reader, batch, show_progress)
     report.seconds = time.perf_counter() - started
     return report
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Turns one file into rows, as text or as pictures."""
+
+    cutter: PassageCutter
+    options: ReadOptions
+    visual: VisualFiles
+
+    def knows(self, file: FoundFile) -> bool:
+        return self._shows(file) or bool(format_of(file.path, self.options))
+
+    def rows(self, file: FoundFile, notes: list[str], skipped: SkipLog) -> Generator[dict[str, Any], None, None]:
+        if self._shows(file):
+            return picture_rows(file, skipped)
+        return self.cutter.rows(file, self.options, notes)
+
+    def _shows(self, file: FoundFile) -> bool:
+        return file.path.suffix.lower() not in self.options.formats and self.visual.takes(file.path)
 
 
 def _outside(folder: Path, found: Iterable[FoundFile]) -> Iterable[FoundFile]:
@@ -104,12 +134,12 @@ def _outside(folder: Path, found: Iterable[FoundFile]) -> Iterable[FoundFile]:
 
 
 def _to_read(
-    found: Iterable[FoundFile], known: Mapping[str, FileEntry], options: ReadOptions, report: IngestReport
+    found: Iterable[FoundFile], known: Mapping[str, FileEntry], reader: _Reader, report: IngestReport
 ) -> list[FoundFile]:
     """Files of a known type whose size or time differ from what the index has."""
     todo = []
     for file in found:
-        if not format_of(file.path, options):
+        if not reader.knows(file):
             report.skipped.add(Skipped(file.relative, _NOT_READ, file.path.suffix or "no suffix"))
             continue
         report.seen += 1
@@ -126,8 +156,7 @@ def _read(
     report: IngestReport,
     todo: list[FoundFile],
     known: Mapping[str, FileEntry],
-    cutter: PassageCutter,
-    options: ReadOptions,
+    reader: _Reader,
     batch: int,
     show_progress: bool | None,
 ) -> None:
@@ -143,20 +172,13 @@ def _read(
 
         writer = FileWriter(index, report, advance, batch)
         for file in todo:
-            _one(writer, report, file, known.get(file.relative), cutter, options)
+            _one(writer, report, file, known.get(file.relative), reader)
         writer.flush()
 
 
-def _one(
-    writer: FileWriter,
-    report: IngestReport,
-    file: FoundFile,
-    before: FileEntry | None,
-    cutter: PassageCutter,
-    options: ReadOptions,
-) -> None:
-    """Read one file and hand its passages on; whatever is wrong with it is recorded."""
-    writer.begin(file.relative)
+def _one(writer: FileWriter, report: IngestReport, file: FoundFile, before: FileEntry | None, reader: _Reader) -> None:
+    """Read one file and hand its rows on; whatever is wrong with it is recorded."""
+    writer.begin(file.relative, known=before is not None)
     notes: list[str] = []
     try:
         # Before it is read: should it change meanwhile, the next run sees that.
@@ -169,7 +191,7 @@ def _one(
         writer.note(entry)
         return
     left = file.size
-    with closing(cutter.rows(file, options, notes)) as rows:
+    with closing(reader.rows(file, notes, report.skipped)) as rows:
         while True:
             try:
                 row = next(rows, None)
@@ -183,8 +205,6 @@ def _one(
             left -= size
             writer.add(row, size)
     report.note(file.relative, notes)
-    report.added += before is None
-    report.updated += before is not None
     writer.end(entry)
 
 

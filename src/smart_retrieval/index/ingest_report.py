@@ -23,7 +23,8 @@ class IngestReport:
         updated: Files whose content had changed.
         unchanged: Files the index held already, as they are.
         removed: Files that are gone and whose passages were deleted (with ``sync``).
-        passages: Passages encoded and stored.
+        passages: Passages and pictures encoded and stored.
+        pictures: How many of them are pictures: images, pages, videos.
         passages_removed: Passages deleted: of changed files, of files that are gone, of a run that was killed.
         tokens: Token vectors stored, before any pooling.
         truncated: Tokens at the ends of passages that the model did not see.
@@ -40,6 +41,7 @@ class IngestReport:
     unchanged: int = 0
     removed: int = 0
     passages: int = 0
+    pictures: int = 0
     passages_removed: int = 0
     tokens: int = 0
     truncated: int = 0
@@ -50,7 +52,7 @@ class IngestReport:
 
     @property
     def failed(self) -> int:
-        """Files that should have been read and could not be."""
+        """Files, or pages of them, that should have been read and could not be."""
         return self.skipped.failed
 
     @property
@@ -99,6 +101,7 @@ class IngestReport:
                 "failed": self.failed,
             },
             "passages": self.passages,
+            "pictures": self.pictures,
             "passages_removed": self.passages_removed,
             "tokens": self.tokens,
             "truncated": self.truncated,

@@ -1,4 +1,4 @@
-"""Passages of many files into few commits, each file whole or marked as not."""
+"""Passages and pictures of many files into few commits, each file whole or marked as not."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..embeddings import SmartEmbeddings
 from ..errors import SmartWarning
+from ..media import Skipped
 from .ingest_report import IngestReport
 from .records import FileEntry
+from .rows import row_weight
+from .watched import Watched
 
 if TYPE_CHECKING:
     from .smart_index import SmartIndex
@@ -17,27 +21,40 @@ if TYPE_CHECKING:
 BATCH_PASSAGES = 256
 
 
-@dataclass
+@dataclass(eq=False)
 class _File:
-    """The file that is being read: its passages that wait, and whether some are stored already."""
+    """A file on its way: its rows that wait, and what became of those before."""
 
     path: str
+    known: bool = False  # whether the index held it whole before
     rows: list[dict[str, Any]] = field(default_factory=list)
-    stored: bool = False
+    weight: int = 0
+    dropped: bool = False  # whether what the index held of it is deleted
+    encoded: int = 0
+    failed: int = 0
+    entry: FileEntry | None = None
+
+    @property
+    def lost(self) -> bool:
+        """Whether not one of its rows could be encoded."""
+        return bool(self.failed) and not self.encoded
 
 
 class FileWriter:
-    """Collects passages across files, encodes them together and stores them, one commit a batch.
+    """Collects rows across files, encodes them together and stores them, one commit a batch.
 
-    A file of up to a batch's passages is replaced by one commit. A larger one begins with the commit that deletes its
-    old passages and its entry, and ends with the one that writes its entry; a run killed in between leaves passages
-    without an entry, and the next run deletes them before it reads the file again.
+    A file of up to a batch's rows is replaced by one commit. A larger one begins with the commit that deletes its
+    old rows and its entry, and ends with the one that writes its entry; a run killed in between leaves rows without an
+    entry, and the next run deletes them before it reads the file again.
+
+    A picture that cannot be decoded is named in the report and left out; a file of which nothing could be encoded
+    counts as not read: what the index held of it stays, and the next run tries again.
 
     Args:
         index: The index.
-        report: Where passages and tokens are counted.
+        report: Where files, rows and tokens are counted.
         advance: Called with bytes of files done.
-        batch: Passages from which on a batch is stored.
+        batch: Weight of rows from which on a batch is stored: passages weigh 1, pictures 16.
     """
 
     def __init__(
@@ -48,92 +65,135 @@ class FileWriter:
         self._advance = advance
         self._batch = batch
         self._rows: list[dict[str, Any]] = []
-        self._replaced: list[str] = []
-        self._entries: list[FileEntry] = []
+        self._owners: list[_File] = []  # of the rows, one each
+        self._weight = 0
+        self._files: list[_File] = []  # in this batch, the one being read perhaps among them
+        self._notes: list[FileEntry] = []
         self._bytes = 0
         self._file = _File("")
         self._shown = 0  # bytes of the current file that the bar has been told of
 
-    def begin(self, path: str) -> None:
-        """A file begins; whatever the index holds of it will be replaced."""
-        self._file = _File(path)
+    def begin(self, path: str, *, known: bool = False) -> None:
+        """A file begins; whatever the index holds of it will be replaced.
+
+        Args:
+            path: The file.
+            known: Whether the index holds it whole, if of other content.
+        """
+        self._file = _File(path, known)
         self._shown = 0
 
     def add(self, row: dict[str, Any], size: int) -> None:
-        """The next passage of the file that began, and how many of the file's bytes it stands for at least."""
+        """The next row of the file that began, and how many of the file's bytes it stands for at least."""
         self._file.rows.append(row)
+        self._file.weight += row_weight(row)
         self._shown += size
         self._bytes += size
-        if len(self._file.rows) >= self._batch:
+        if self._file.weight >= self._batch:
             self._take()
             self._store()
 
     def end(self, entry: FileEntry) -> None:
         """The file is read whole."""
         self._take()
-        self._entries.append(entry)
+        self._file.entry = entry
         self._bytes += entry.size - self._shown
         self._store_if_full()
 
     def abandon(self, size: int) -> None:
         """The file cannot be read on. What the index held of it stays, unless some of it is replaced already."""
         self._bytes += size - self._shown
-        if self._file.stored:
+        if self._file.dropped:
             self._report.passages_removed += self._index.store.files.drop(self._file.path)
 
     def note(self, entry: FileEntry) -> None:
         """A file is as it was but for its time; remember that."""
-        self._entries.append(entry)
+        self._notes.append(entry)
         self._bytes += entry.size
         self._store_if_full()
 
     def flush(self) -> None:
         """Store everything that waits."""
-        if self._rows or self._replaced or self._entries:
+        if self._files or self._notes:
             self._store()
         self._tell()
 
     def _take(self) -> None:
-        """Put the current file's passages with those that go next."""
+        """Put the current file's rows with those that go next."""
         file = self._file
-        if not file.stored:
-            self._replaced.append(file.path)
-            file.stored = True
+        if file not in self._files[-1:]:
+            self._files.append(file)
         self._rows += file.rows
-        file.rows = []
+        self._owners += [file] * len(file.rows)
+        self._weight += file.weight
+        file.rows, file.weight = [], 0
 
     def _store_if_full(self) -> None:
-        if len(self._rows) >= self._batch or len(self._entries) >= 4 * self._batch:
+        if self._weight >= self._batch or len(self._files) + len(self._notes) >= 4 * self._batch:
             self._store()
 
     def _store(self) -> None:
-        encoded = self._encoded([row["text"] for row in self._rows]) if self._rows else None
+        rows, encoded = self._encoded()
         removed = 0
         store = self._index.store
+        whole = [file for file in self._files if file.entry is not None and not file.lost]
         with store.transaction():
-            for path in self._replaced:
-                removed += store.files.drop(path)
-            if encoded is not None:
+            for file in self._files:
+                # Not before something of it is there to take the place of what is deleted.
+                if not file.dropped and (file.encoded or file in whole):
+                    removed += store.files.drop(file.path)
+                    file.dropped = True
+            if encoded is not None and rows:
                 # "replace": another run over the same folder may have stored them since.
-                self._index.add_encoded(self._rows, encoded, on_duplicate="replace", fit=False)
-            for entry in self._entries:
+                self._index.add_encoded(rows, encoded, on_duplicate="replace", fit=False)
+            for entry in [file.entry for file in whole if file.entry is not None] + self._notes:
                 store.files.put(entry)
         # Behind the transaction: fitting takes long, and other writers wait for the lock.
         self._index.fit_if_due()
-        self._report.passages += len(self._rows)
-        self._report.passages_removed += removed
-        if encoded is not None:
-            self._report.tokens += int(encoded.offsets[-1])
-        self._rows, self._replaced, self._entries = [], [], []
+        self._count(rows, encoded, removed, whole)
+        self._rows, self._owners, self._weight, self._files, self._notes = [], [], 0, [], []
         self._tell()
 
-    def _encoded(self, texts: list[str]) -> Any:
+    def _count(
+        self, rows: list[dict[str, Any]], encoded: SmartEmbeddings | None, removed: int, whole: list[_File]
+    ) -> None:
+        self._report.passages += len(rows)
+        self._report.pictures += sum(row.get("media") is not None for row in rows)
+        self._report.passages_removed += removed
+        self._report.tokens += int(encoded.offsets[-1]) if encoded is not None else 0
+        self._report.added += sum(not file.known for file in whole)
+        self._report.updated += sum(file.known for file in whole)
+
+    def _encoded(self) -> tuple[list[dict[str, Any]], SmartEmbeddings | None]:
+        """The rows that wait, without those whose pictures cannot be read, and their encodings."""
+        if not self._rows:
+            return [], None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SmartWarning)  # counted in the report instead
-            encoded = self._index.model.encode_document(texts, show_progress=False)
+            encoded = self._index.model.encode_document(
+                [row.get("item", row["text"]) for row in self._rows], show_progress=False, on_error="skip"
+            )
         self._report.truncated += encoded.report.truncated_tokens
-        return encoded
+        reasons = dict(encoded.report.failures)
+        kept = []
+        for position, (row, file) in enumerate(zip(self._rows, self._owners, strict=True)):
+            if position in reasons:
+                file.failed += 1
+                self._report.skipped.add(_failure(row, reasons[position]))
+            else:
+                file.encoded += 1
+                kept.append(row)
+        return kept, encoded
 
     def _tell(self) -> None:
         self._advance(self._bytes)
         self._bytes = 0
+
+
+def _failure(row: dict[str, Any], reason: str) -> Skipped:
+    """The record of a picture that could not be decoded, under the reason that others of its kind have, too."""
+    name = str(row["source"])
+    watched = row.get("media")
+    if isinstance(watched, Watched) and watched.error is not None:
+        return Skipped.from_error(name, watched.error)
+    return Skipped(name, "cannot be read", reason, failed=True)

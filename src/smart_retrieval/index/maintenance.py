@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..errors import IndexBusyError, IndexMismatchError, SmartError
 from .connections import Handle
 from .file_lock import file_lock
+from .manifest import Manifest
 from .records import Vectors, blob_checksum, checksum
 from .schema import codes_table
 
@@ -106,7 +107,8 @@ def _swap(store: Store, handle: Handle, codec: bytes, codec_name: str, code_widt
     connection.execute("ALTER TABLE codes_next RENAME TO codes")
     state.tokens, state.generation = tokens, state.generation + 1
     write_codec(connection, state.generation, codec)
-    replace(store.manifest, codec=codec_name, code_width=code_width).write(connection)
+    # Read anew: another process may have noted something since this one opened the index.
+    replace(Manifest.read(connection), codec=codec_name, code_width=code_width).write(connection)
     handle.dirty = True
 
 

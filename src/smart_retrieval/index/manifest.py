@@ -31,6 +31,7 @@ class Manifest:
         package: Version of the package that made it; a note, never compared.
         uuid: Of this index; drawn when left out.
         created: Time of making; now when left out.
+        root: The folder whose files it holds; ``""`` until one is indexed.
 
     Example:
         >>> Manifest(model={"name": "minilm"}, codec="int8", anchor_dim=384, code_width=384).lexical
@@ -49,6 +50,7 @@ class Manifest:
     package: str = ""
     uuid: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: str = field(default_factory=now)
+    root: str = ""
 
     def require(self, **expected: Any) -> None:
         """Compare with what the caller is about to use the index with.
@@ -78,10 +80,14 @@ class Manifest:
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Store all fields."""
-        rows = [(key, json.dumps(value, ensure_ascii=False)) for key, value in asdict(self).items()]
-        connection.executemany(
-            "INSERT OR REPLACE INTO manifest VALUES (?, ?, ?)", [(*row, checksum(*row)) for row in rows]
-        )
+        for key, value in asdict(self).items():
+            self.put(connection, key, value)
+
+    @staticmethod
+    def put(connection: sqlite3.Connection, key: str, value: Any) -> None:
+        """Store one field."""
+        row = (key, json.dumps(value, ensure_ascii=False))
+        connection.execute("INSERT OR REPLACE INTO manifest VALUES (?, ?, ?)", (*row, checksum(*row)))
 
     @classmethod
     def read(cls, connection: sqlite3.Connection) -> Manifest:

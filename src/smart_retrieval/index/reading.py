@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import IndexDamagedError
+from . import media_rows
 from .manifest import Manifest
 from .records import Document, Vectors, blob_checksum, checksum, unpack_token_ids
 from .writing import json_list
@@ -70,12 +71,25 @@ def _offsets(lengths: list[int]) -> NDArray[Any]:
     return np.cumsum([0, *lengths], dtype=np.int64)
 
 
-def documents_of(connection: sqlite3.Connection, rowids: Sequence[int] | NDArray[Any]) -> list[Document]:
-    """Documents of these rows, in this order; rows that are not there are left out."""
+def documents_of(
+    connection: sqlite3.Connection,
+    rowids: Sequence[int] | NDArray[Any],
+    thumbnail: Callable[[int], bytes] | None = None,
+) -> list[Document]:
+    """Documents of these rows, in this order; rows that are not there are left out.
+
+    Args:
+        connection: Within a read transaction.
+        rowids: The rows.
+        thumbnail: Reads the thumbnail of a row later, when it is asked for.
+    """
+    wanted = json_list(rowids)
+    media = media_rows.of_rows(connection, wanted, thumbnail)
     found: list[Document] = []
-    for *values, text, stored in connection.execute(_DOCUMENTS, (json_list(rowids),)):
+    for *values, text, stored in connection.execute(_DOCUMENTS, (wanted,)):
         if checksum(*values, text) != stored:
             raise damaged(values[0], values[1])
         rowid, id, commit, source, page, heading, metadata = values
-        found.append(Document(rowid, id, text, source, page, heading, json.loads(metadata), commit))
+        unpacked = json.loads(metadata)
+        found.append(Document(rowid, id, text, source, page, heading, unpacked, commit, media.get(rowid)))
     return found

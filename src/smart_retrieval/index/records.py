@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import IndexDamagedError, SmartError
+from .media import Media
 
 Array = NDArray[Any]
 
@@ -33,6 +34,7 @@ class Record:
         page: Its page.
         heading: Its heading path.
         metadata: JSON object that ``where`` filters on.
+        media: The picture it is, where it is one.
     """
 
     id: str
@@ -44,11 +46,12 @@ class Record:
     page: int | None = None
     heading: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    media: Media | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One stored document without its vectors; ``commit`` is the commit that added it."""
+    """One stored document without its vectors; ``commit`` is the commit that added it, ``media`` its picture."""
 
     rowid: int
     id: str
@@ -58,6 +61,7 @@ class Document:
     heading: str | None
     metadata: dict[str, Any]
     commit: int
+    media: Media | None = None
 
 
 class Vectors(NamedTuple):
@@ -205,6 +209,7 @@ class Row:
     unique_ids: Array
     n_tokens: int
     codes: bytes
+    media: Media | None = None
 
     def document_values(self, rowid: int, commit: int) -> tuple[Any, ...]:
         """Values of the ``documents`` row."""
@@ -256,6 +261,7 @@ def pack(record: Record, anchor_dim: int, code_width: int) -> Row:
         raise SmartError(f"document {record.id!r}: expected Unicode text ({error})") from error
     document = (record.source, page, record.heading, pack_metadata(record.metadata, record.id), record.text)
     unique = np.unique(ids[ids >= 0]).astype(np.int64)
+    packed = pack_token_ids(ids)
     return Row(
-        record.id, document, anchor.tobytes(), len(ids), pack_token_ids(ids), unique, len(codes), codes.tobytes()
+        record.id, document, anchor.tobytes(), len(ids), packed, unique, len(codes), codes.tobytes(), record.media
     )

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..embeddings import SmartEmbeddings
-from ..scoring.hybrid import unit_rows
 from ..scoring.late import QueryWeights, token_shares, weighted_parts
+from .allowed import Allowed
+from .candidates import candidates, everything
 from .codec import Codec, QueryTables
 from .snapshot import Segment, Snapshot
 
@@ -25,8 +26,8 @@ DEFAULT_CANDIDATES = 400
 EXHAUSTIVE_PRODUCTS = 8_000_000
 # Candidates scored between two looks at the clock.
 _AT_ONCE = 256
-# Anchors copied together for exact cosines: 12 MB at 384 dimensions.
-_ROWS_AT_ONCE = 8192
+# Candidates scored together without one: their anchors are 100 MB at 384 dimensions.
+_MOST_AT_ONCE = 65_536
 # BM25 has no upper end; s / (s + this) brings it to 0..1 by a rule that knows neither query nor result list.
 LEXICAL_HALF = 10.0
 # Weight of ``s / (s + 10)`` beside SMART's score. Mean nDCG@10 of Cranfield, CACM and the standard library's
@@ -69,7 +70,7 @@ def search_snapshot(
     settings: Settings,
     *,
     weights: QueryWeights = None,
-    mask: Array | None = None,
+    allowed: Allowed | None = None,
     words: Words | None = None,
 ) -> Scored:
     """Score one query.
@@ -82,20 +83,22 @@ def search_snapshot(
         query: One query.
         settings: How to score.
         weights: Query-token weights.
-        mask: ``[N]`` bool, positions that may be found; all that are alive when None.
+        allowed: What may be found; everything that is alive when None.
         words: Called with a limit and rowids (or None for any); gives rowids and BM25 scores, best first.
     """
-    allowed = snapshot.alive if mask is None else mask
-    quick = anchor_stage(snapshot, query)
-    found_by_words = np.zeros(0, np.int64)
-    if words is not None:
-        best, _ = words(max(settings.candidates, settings.k), None)
-        found_by_words = snapshot.positions(best)
-    chosen = _candidates(snapshot, quick, allowed, found_by_words[found_by_words >= 0], query, settings)
+    allowed = snapshot.everything if allowed is None else allowed
+    wanted = max(settings.candidates, settings.k)
+    if settings.exact or allowed.count <= wanted or _cheap(snapshot, allowed.count, query):
+        chosen, anchor = everything(snapshot, query, allowed)
+    else:
+        found = np.zeros(0, np.int64)
+        if words is not None:
+            best, _ = words(wanted, None)
+            found = snapshot.positions(best)
+        chosen, anchor = candidates(snapshot, query, allowed, wanted, found[found >= 0])
     late, done = late_stage(snapshot, codec, query, chosen, settings, weights)
     partial = done < len(chosen)
-    chosen, late = chosen[:done], late[:done]
-    anchor = exact_cosines(snapshot, query, chosen)
+    chosen, anchor, late = chosen[:done], anchor[:done], late[:done]
     scores: Array = np.float32(settings.lambda_anchor) * anchor
     if settings.lambda_late:
         scores = scores + np.float32(settings.lambda_late) * late
@@ -103,21 +106,7 @@ def search_snapshot(
     if words is not None:
         lexical = _lexical(snapshot, words, chosen)
         scores = scores + np.float32(settings.lexical_weight) * lexical
-    return Scored(chosen, scores, anchor, late, lexical, int(np.count_nonzero(allowed)), partial)
-
-
-def exact_cosines(snapshot: Snapshot, query: SmartEmbeddings, positions: Array) -> Array:
-    """Cosines ``[n]`` float32 that depend on the two vectors alone.
-
-    A matrix product rounds a row by where it stands in its block: equal documents would differ in their last bit, and
-    an index would rank other ties first after it was optimized.
-    """
-    anchor = unit_rows(query.anchors)[0]
-    cosines = np.empty(len(positions), np.float32)
-    for start in range(0, len(positions), _ROWS_AT_ONCE):
-        part = positions[start : start + _ROWS_AT_ONCE]
-        cosines[start : start + _ROWS_AT_ONCE] = np.einsum("nd,d->n", snapshot.anchors_at(part), anchor)
-    return cosines
+    return Scored(chosen, scores, anchor, late, lexical, allowed.count, partial)
 
 
 def _lexical(snapshot: Snapshot, words: Words, chosen: Array) -> Array:
@@ -129,30 +118,6 @@ def _lexical(snapshot: Snapshot, words: Words, chosen: Array) -> Array:
     lexical = np.zeros(len(chosen), np.float32)
     lexical[places] = scores / (scores + LEXICAL_HALF)
     return lexical
-
-
-def anchor_stage(snapshot: Snapshot, query: SmartEmbeddings) -> Array:
-    """Cosine of the query's anchor with every position's, ``[N]`` float32; exact."""
-    anchor = unit_rows(query.anchors)[0]
-    parts = [np.asarray(segment.anchors) @ anchor for segment in snapshot.segments]
-    scores: Array = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-    return scores
-
-
-def _candidates(
-    snapshot: Snapshot, anchor: Array, allowed: Array, found_by_words: Array, query: SmartEmbeddings, settings: Settings
-) -> Array:
-    """Positions to score by tokens, best anchors first."""
-    positions = np.flatnonzero(allowed)
-    few = len(positions) <= max(settings.candidates, settings.k)
-    if not settings.exact and not few and not _cheap(snapshot, len(positions), query):
-        wanted = max(settings.candidates, settings.k)
-        best = np.argpartition(-anchor[positions], wanted - 1)[:wanted]
-        positions = positions[best]
-        if len(found_by_words):
-            positions = np.union1d(positions, found_by_words[allowed[found_by_words]])
-    order: Array = np.argsort(-anchor[positions], kind="stable")
-    return positions[order]
 
 
 def _cheap(snapshot: Snapshot, documents: int, query: SmartEmbeddings) -> bool:
@@ -170,8 +135,8 @@ def late_stage(
         return late, len(chosen)
     tables = codec.prepare(np.asarray(query.token_vectors, np.float32))
     shares = token_shares(query, weights)
-    step = len(chosen) if settings.deadline is None else _AT_ONCE
-    for start in range(0, len(chosen), max(1, step)):
+    step = _MOST_AT_ONCE if settings.deadline is None else _AT_ONCE
+    for start in range(0, len(chosen), step):
         # The first part is always scored: a late answer is better than none.
         if start and settings.deadline is not None and time.perf_counter() > settings.deadline:
             return late, start
@@ -193,7 +158,7 @@ def _best(snapshot: Snapshot, codec: Codec, tables: QueryTables, positions: Arra
 
 
 def _segment_best(segment: Segment, codec: Codec, tables: QueryTables, rows: Array) -> Array:
-    anchors = segment.anchors[rows] if codec.anchor_dim is not None else None
+    anchors = segment.anchors_of(rows) if codec.anchor_dim is not None else None
     return codec.best_similarities(
         tables, segment.codes, segment.offsets[rows], segment.offsets[rows + 1], anchors=anchors
     )

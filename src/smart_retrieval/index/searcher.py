@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from functools import partial
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from ..embeddings import SmartEmbeddings
 from ..scoring.late import QueryWeights
+from .allowed import Allowed, Filters
 from .codec import Codec, codec_from_bytes
 from .derived import Mirror
 from .hits import Hit, Hits
@@ -29,6 +31,8 @@ class Searcher:
         self.store = store
         self._mirror: Mirror | None = None
         self._codec: tuple[int, Codec] | None = None
+        self._filters = Filters()
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Let go of the mapped files."""
@@ -46,9 +50,10 @@ class Searcher:
 
     def mirror(self) -> Mirror:
         """The mapped files, made when they are first needed."""
-        if self._mirror is None:
-            self._mirror = Mirror(self.store)
-        return self._mirror
+        with self._lock:  # threads that come meanwhile would write the same files
+            if self._mirror is None:
+                self._mirror = Mirror(self.store)
+            return self._mirror
 
     def search(
         self,
@@ -76,8 +81,13 @@ class Searcher:
             snapshot = self.mirror().snapshot()
             # Another thread may have brought the mirror up to a commit that this transaction does not see yet.
             unseen = snapshot.commit != self.store.state().number
-            rowids = self.store.select(where) if unseen or where is not None else None
-            return self._search(snapshot, codec, queries, texts, settings, weights, rowids)
+            if unseen:
+                allowed = Allowed(snapshot, self.store.select(where))
+            elif where is not None:
+                allowed = self._filters.get(snapshot, where, self.store.select)
+            else:
+                allowed = snapshot.everything
+            return self._search(snapshot, codec, queries, texts, settings, weights, allowed)
 
     def _search(
         self,
@@ -87,21 +97,20 @@ class Searcher:
         texts: Sequence[str] | None,
         settings: Settings,
         weights: QueryWeights,
-        rowids: Array | None,
+        allowed: Allowed,
     ) -> list[Hits]:
-        mask = None if rowids is None else snapshot.mask(rowids)
         found = []
         for number in range(len(queries)):
             words = None
             if settings.lexical_weight and texts is not None:
-                words = partial(self._words, texts[number], rowids)
+                words = partial(self._words, texts[number], allowed.rowids)
             scored = search_snapshot(
                 snapshot,
                 codec,
                 queries[number],
                 settings,
                 weights=_own(weights, queries, number),
-                mask=mask,
+                allowed=allowed,
                 words=words,
             )
             found.append(self._hits(snapshot, scored, settings))
@@ -129,6 +138,7 @@ class Searcher:
                 document.page,
                 document.heading,
                 document.metadata,
+                document.media,
             )
             for document, place in zip(documents, places.tolist(), strict=True)
         )

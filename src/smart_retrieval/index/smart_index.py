@@ -4,40 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
-from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, overload
-
-import numpy as np
+from typing import Any, Literal, cast, overload
 
 from ..embeddings import SmartEmbeddings
 from ..errors import IndexDamagedError, IndexMismatchError, SmartError
-from ..readout.config import Readout
-from ..scoring import IdfWeights, Preset
+from ..inputs import is_one_item
 from ..scoring.late import QueryWeights
-from .binding import check_model, load_model, new_manifest
-from .codec import Codec, pool_tokens
+from .codec import pool_tokens
 from .explain import Explanation, explain_document
-from .fitting import FitPolicy
 from .hits import Hits
-from .queries import encode_queries, settle
+from .opened import DEFAULT_CODEC as DEFAULT_CODEC
+from .opened import OpenedIndex
+from .queries import OneQuery, encode_queries, settle
 from .records import Document
-from .rows import records_of, rows_of_columns
+from .rows import batches, records_of, rows_of_columns
 from .search import DEFAULT_CANDIDATES, Settings
-from .searcher import Searcher
-from .store import Store
 from .verify import VerifyReport
 
-if TYPE_CHECKING:
-    from ..model import SmartModel
-
-# 6 bytes a token; of the 6-byte codecs the one that keeps most (benchmarks/results/codec_quality.json).
-DEFAULT_CODEC = "anchored+3vq+norm"
 _ADD_AT_ONCE = 256
 
 
-class SmartIndex:
+class SmartIndex(OpenedIndex):
     """A durable index of documents with hybrid search.
 
     The folder holds one SQLite database, which is the truth, and files derived from it. Every batch that is added or
@@ -47,165 +34,17 @@ class SmartIndex:
 
     Example:
         >>> import tempfile
-        >>> with SmartIndex.create(Path(tempfile.mkdtemp()) / "notes.smart", "minilm") as index:
+        >>> with SmartIndex.create(tempfile.mkdtemp() + "/notes.smart", "minilm") as index:
         ...     _ = index.add(["Log files rotate nightly.", "Oak logs burn slowly."], ids=["logs", "oak"])
         ...     index.search("how do I rotate the logs", k=1)[0].id
         'logs'
     """
 
-    def __init__(self, store: Store, model: SmartModel | None = None) -> None:
-        self._store = store
-        self._model = model
-        self._searcher = Searcher(store)
-        self._idf: tuple[int, IdfWeights] | None = None
-        self._fit = FitPolicy(store)
-
-    # -- opening and closing -----------------------------------------------------------------------------------
-
-    @classmethod
-    def create(
-        cls,
-        path: str | Path,
-        model: SmartModel | str = "minilm",
-        *,
-        codec: str = DEFAULT_CODEC,
-        pooling: float = 1,
-        lexical: bool = True,
-        timeout: float = 30.0,
-    ) -> SmartIndex:
-        """Make a new index.
-
-        Args:
-            path: A folder that does not hold an index yet.
-            model: The model, or its name.
-            codec: How token vectors are kept, see :func:`~smart_retrieval.index.codec.parse_codec`. One that has to
-                be fitted is fitted once enough tokens are there (:class:`~smart_retrieval.index.fitting.FitPolicy`);
-                until then they are kept in float16.
-            pooling: Merge similar token vectors of a document until 1 / ``pooling`` are left; 1 for none.
-            lexical: Keep a full-text index of the passages, for ``lexical_weight``.
-            timeout: Seconds that a write waits for other writers.
-
-        Raises:
-            IndexFormatError: There is an index already.
-            CodecError: There is no such codec.
-            SmartError: The model cannot be loaded.
-        """
-        smart = load_model(model)
-        manifest, start = new_manifest(smart, codec=codec, pooling=pooling, lexical=lexical)
-        return cls(Store.create(path, manifest, start.to_bytes(), timeout=timeout), smart)
-
-    @classmethod
-    def open(
-        cls,
-        path: str | Path,
-        model: SmartModel | str | None = None,
-        *,
-        mode: Literal["r", "w"] = "w",
-        timeout: float = 30.0,
-    ) -> SmartIndex:
-        """Open an index.
-
-        Args:
-            path: Its folder.
-            model: The model it was made with; loaded under its recorded name when it is first needed, if left out.
-            mode: ``"r"`` also works in a folder that cannot be written to.
-            timeout: Seconds that a write waits for other writers.
-
-        Raises:
-            IndexFormatError: There is no index, or one of another format.
-            IndexMismatchError: The model differs from the one it was made with.
-        """
-        store = Store.open(path, mode, timeout=timeout)
-        index = cls(store)
-        try:
-            if model is not None:
-                index._model = check_model(store.manifest, load_model(model, index.readout, index._recorded_preset))
-        except BaseException:
-            store.close()
-            raise
-        return index
-
-    def close(self) -> None:
-        """Close the index; what was acknowledged is on the disk already."""
-        self._searcher.close()
-        self._store.close()
-
-    def __enter__(self) -> SmartIndex:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __len__(self) -> int:
-        return self._store.count()
-
-    def __contains__(self, id: str) -> bool:
-        return len(self._store.rowids([id], missing="skip")) == 1
-
-    def __repr__(self) -> str:
-        return f"SmartIndex({str(self.path)!r}, {len(self)} documents, {self._store.manifest.codec})"
-
-    # -- what it is made of ------------------------------------------------------------------------------------
-
-    @property
-    def path(self) -> Path:
-        """The folder."""
-        return self._store.path
-
-    @property
-    def store(self) -> Store:
-        """The database beneath."""
-        return self._store
-
-    @property
-    def readout(self) -> Readout:
-        """The readout its token vectors come from."""
-        return Readout.from_dict(self._store.manifest.readout)
-
-    @property
-    def model(self) -> SmartModel:
-        """The model, loaded under its recorded name if need be.
-
-        Raises:
-            ModelNotFoundError: It cannot be found under that name any more; pass it to :meth:`open`.
-            IndexMismatchError: What is found there is another model.
-        """
-        if self._model is None:
-            name = str(self._store.manifest.model["name"])
-            self._model = check_model(self._store.manifest, load_model(name, self.readout, self._recorded_preset))
-        return self._model
-
-    @property
-    def _recorded_preset(self) -> str:
-        return str(self._store.manifest.limits.get("preset", "default"))
-
-    @property
-    def preset(self) -> Preset:
-        """The scoring settings in force where a search names no others."""
-        return self.model.preset
-
-    def codec(self) -> Codec:
-        """The codec that reads the stored codes."""
-        return self._searcher.codec()
-
-    def idf(self) -> IdfWeights:
-        """IDF weights over the documents now in the index."""
-        with self._store.reading():
-            commit = self._store.state().number
-            if self._idf is None or self._idf[0] != commit:
-                documents, ids, counts = self._store.idf()
-                frequencies = np.zeros(int(ids.max(initial=-1)) + 1, np.int64)
-                frequencies[ids] = counts
-                self._idf = (commit, IdfWeights(documents, frequencies))
-            return self._idf[1]
-
     # -- writing -----------------------------------------------------------------------------------------------
 
     def add(
         self,
-        texts: Iterable[str] | None = None,
+        items: Iterable[Any] | None = None,
         *,
         ids: Iterable[str] | None = None,
         metadata: Iterable[Mapping[str, Any]] | None = None,
@@ -218,12 +57,13 @@ class SmartIndex:
         """Add documents, in batches of one atomic commit each.
 
         Args:
-            texts: Passages; an iterator is read as it is needed.
-            ids: Their ids; made from the texts (a hash) when left out.
+            items: Passages, pictures, videos: whatever :func:`~smart_retrieval.inputs.item_of` takes (a string is
+                always text); an iterator is read as it is needed.
+            ids: Their ids; made from what they hold (a hash) when left out.
             metadata: A JSON object each, for ``where``.
-            embeddings: Their encodings, by this index's model; encoded here when None. Without texts, passages are
+            embeddings: Their encodings, by this index's model; encoded here when None. Without items, passages are
                 empty and ids are needed.
-            sources: Files they come from.
+            sources: Files they come from; of pictures given as files, those files.
             pages: Pages there.
             headings: Heading paths there.
             on_duplicate: What happens with an id that is there: ``"error"``, ``"replace"`` it, or ``"skip"``.
@@ -235,13 +75,14 @@ class SmartIndex:
             DuplicateIdError: An id is there already; batches before it are stored.
             IndexMismatchError: The embeddings have other widths than the index.
             IndexFullError: The disk is full; whole batches before it are stored.
+            MediaError: A picture cannot be read; batches before it are stored.
         """
         done: list[str] = []
-        columns = rows_of_columns(texts, ids, metadata, embeddings, sources, pages, headings)
+        columns = rows_of_columns(items, ids, metadata, embeddings, sources, pages, headings)
         position = 0
-        while batch := list(islice(columns, _ADD_AT_ONCE)):
+        for batch in batches(columns, _ADD_AT_ONCE):
             if embeddings is None:
-                encoded = self.model.encode_document([row["text"] for row in batch], show_progress=False)
+                encoded = self.model.encode_document([row["item"] for row in batch], show_progress=False)
             else:
                 encoded = embeddings[position : position + len(batch)]
             position += len(batch)
@@ -260,7 +101,7 @@ class SmartIndex:
         """Add one batch of documents that are encoded already, as one commit.
 
         Args:
-            rows: ``id``, and as wanted ``text``, ``metadata``, ``source``, ``page``, ``heading`` of each.
+            rows: ``id``, and as wanted ``text``, ``metadata``, ``source``, ``page``, ``heading``, ``media`` of each.
             encoded: Their encodings.
             on_duplicate: As for :meth:`add`.
             fit: Fit the codec afterwards if it is time, see :meth:`fit_if_due`.
@@ -290,9 +131,9 @@ class SmartIndex:
         """Fit the wanted codec if the index has grown large enough for it; not to be called within a transaction."""
         self._fit.fit_if_due(self._model)
 
-    def upsert(self, texts: Iterable[str], **columns: Any) -> list[str]:
+    def upsert(self, items: Iterable[Any], **columns: Any) -> list[str]:
         """:meth:`add`, replacing documents whose id is there."""
-        return self.add(texts, **{"on_duplicate": "replace", **columns})
+        return self.add(items, **{"on_duplicate": "replace", **columns})
 
     def delete(self, ids: Sequence[str] | None = None, *, where: str | None = None) -> int:
         """Delete documents by id or by filter, as one commit.
@@ -314,15 +155,6 @@ class SmartIndex:
         """
         return self._store.get([ids] if isinstance(ids, str) else list(ids))
 
-    def _check_width(self, encoded: SmartEmbeddings) -> None:
-        expected = (self._store.manifest.anchor_dim, self.codec().token_dim)
-        found = (encoded.anchor_dim, encoded.token_dim)
-        if found != expected:
-            raise IndexMismatchError(
-                f"index {str(self.path)!r}: found embeddings of {found[0]} (anchor) and {found[1]} (token) dimensions, "
-                f"expected {expected[0]} and {expected[1]}: encode with the index's model and readout"
-            )
-
     def _pooled(self, encoded: SmartEmbeddings) -> SmartEmbeddings:
         factor = self._store.manifest.pooling
         return pool_tokens(encoded, factor) if factor and factor > 1 else encoded
@@ -330,21 +162,24 @@ class SmartIndex:
     # -- searching ---------------------------------------------------------------------------------------------
 
     @overload
-    def search(self, query: str, k: int = ..., **options: Any) -> Hits: ...
+    def search(self, query: OneQuery, k: int = ..., **options: Any) -> Hits: ...
 
     @overload
-    def search(self, query: Sequence[str] | SmartEmbeddings, k: int = ..., **options: Any) -> list[Hits]: ...
+    def search(self, query: Sequence[Any] | SmartEmbeddings, k: int = ..., **options: Any) -> list[Hits]: ...
 
-    def search(self, query: str | Sequence[str] | SmartEmbeddings, k: int = 10, **options: Any) -> Hits | list[Hits]:
+    def search(
+        self, query: OneQuery | Sequence[Any] | SmartEmbeddings, k: int = 10, **options: Any
+    ) -> Hits | list[Hits]:
         """Find documents; :meth:`search_many` lists the options.
 
         Args:
-            query: A text, several, or encoded queries.
+            query: A text, an image or its path, an :class:`~smart_retrieval.inputs.Item` or mapping with both;
+                several of these; or encoded queries.
             k: Hits wanted.
             **options: As for :meth:`search_many`.
 
         Returns:
-            Hits for one text, a list of them otherwise.
+            Hits for one query, a list of them otherwise.
 
         Raises:
             EmptyInputError: A query is empty, or there is none.
@@ -352,13 +187,16 @@ class SmartIndex:
 
         Example:
             >>> index.search("rotate the logs", k=3, where="year > 2020")  # doctest: +SKIP
+            >>> index.search({"text": "this chart, newer", "image": "chart.png"})  # doctest: +SKIP
         """
-        found = self.search_many([query] if isinstance(query, str) else query, k, **options)
-        return found[0] if isinstance(query, str) else found
+        # Asked of embeddings first: they can be loaded, as an image can.
+        if not isinstance(query, SmartEmbeddings) and is_one_item(query):
+            return self.search_many([query], k, **options)[0]
+        return self.search_many(cast("Sequence[Any] | SmartEmbeddings", query), k, **options)
 
     def search_many(
         self,
-        queries: Sequence[str] | SmartEmbeddings,
+        queries: Sequence[Any] | SmartEmbeddings,
         k: int = 10,
         *,
         where: str | None = None,
@@ -377,7 +215,7 @@ class SmartIndex:
         collections are scored whole. The same query on the same index gives the same hits, alone or in a batch.
 
         Args:
-            queries: Texts, or their encodings.
+            queries: Texts, images, items, or their encodings.
             k: Hits wanted.
             where: Filter over metadata and ``id``, ``source``, ``page``, ``heading``, such as
                 ``"year > 2020 and lang = 'en'"``.
@@ -388,7 +226,7 @@ class SmartIndex:
             floor: Token similarities that count as none, None for no floor; the preset's when left out.
             weights: Query-token weights, None for equal ones; the preset's when left out.
             lexical_weight: Weight of BM25 (brought to 0..1 by s / (s + 10)); its best passages become candidates, too.
-                Needs the query as text.
+                Needs a text in the query.
             deadline_ms: Milliseconds after which scoring stops; the hits are then marked ``partial``.
 
         Returns:
@@ -406,8 +244,8 @@ class SmartIndex:
             )
         texts, encoded = encode_queries(queries, lambda: self.model)
         self._check_width(encoded)
-        if lexical_weight and texts is None:
-            raise SmartError("lexical_weight: found encoded queries, expected their texts")
+        if lexical_weight and (texts is None or not all(texts)):
+            raise SmartError("lexical_weight: found queries that are encoded or without words, expected texts")
         settings, token_weights = settle(
             lambda: self.preset,
             self.idf,
@@ -420,11 +258,11 @@ class SmartIndex:
         )
         return self._searcher.search(encoded, texts, settings, weights=token_weights, where=where)
 
-    def explain(self, query: str | SmartEmbeddings, id: str, **options: Any) -> Explanation:
+    def explain(self, query: OneQuery | SmartEmbeddings, id: str, **options: Any) -> Explanation:
         """Take one document's score for one query apart.
 
         Args:
-            query: A text or one encoded query.
+            query: A text, an image, an item, or one encoded query.
             id: The document.
             **options: ``lambda_anchor``, ``lambda_late``, ``floor`` and ``weights`` as for :meth:`search`.
 
@@ -434,7 +272,7 @@ class SmartIndex:
         Raises:
             UnknownIdError: The document is not there.
         """
-        texts, encoded = encode_queries(query, lambda: self.model)
+        texts, encoded = encode_queries(query if isinstance(query, SmartEmbeddings) else [query], lambda: self.model)
         self._check_width(encoded)
         return explain_document(self, encoded, texts[0] if texts else None, id, **options)
 
@@ -447,7 +285,7 @@ class SmartIndex:
             refit: Fit the codec anew, encoding all passages again from their stored texts.
 
         Raises:
-            SmartError: ``refit`` and documents without texts.
+            SmartError: ``refit`` and documents without texts, or pictures.
         """
         if refit or self._fit.pending():
             self._fit.fit(self.model if refit else self._model, from_texts=refit)
@@ -464,16 +302,3 @@ class SmartIndex:
             # They cannot be made while a row is damaged; that row is in the report.
             report.notes.append(f"derived files: {error}")
         return report
-
-    def info(self) -> dict[str, Any]:
-        """Counts, sizes and settings."""
-        manifest = self._store.manifest
-        found = self._store.info()
-        return {
-            **found,
-            "codec_wanted": manifest.limits.get("codec", found["codec"]),
-            "readout": dict(manifest.readout),
-            "prompts": dict(manifest.prompts),
-            "pooling": manifest.pooling,
-            "limits": dict(manifest.limits),
-        }

@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .allowed import Allowed
+from .ann import AnchorIndex
+from .mapped import RowFile
 from .records import Array
 
 
@@ -20,12 +23,18 @@ class Segment(NamedTuple):
         anchors: ``[n, Da]`` float32 of unit length (a zero anchor stays zero).
         codes: ``[sum T, B]`` uint8.
         offsets: ``[n + 1]`` int64 into ``codes``, from 0.
+        file: Reads single anchors, where they are mapped.
     """
 
     rowids: Array
     anchors: Array
     codes: Array
     offsets: Array
+    file: RowFile | None = None
+
+    def anchors_of(self, rows: Array) -> Array:
+        """Anchors of some rows, ``[k, Da]``."""
+        return self.anchors[rows] if self.file is None else self.file.take(rows)
 
 
 @dataclass(frozen=True)
@@ -38,11 +47,11 @@ class Snapshot:
     Args:
         commit: The commit it shows.
         generation: Codec generation of its codes.
-        base: Name of the mapped files; a file derived from the base (a faiss index) is valid for one such name and
-            its first so many rows.
+        base: Name of the mapped files.
         segments: The base and, if there are newer rows, the tail.
         alive: ``[N]`` bool.
         documents: How many are alive.
+        ann: Proposes positions among the first rows of the base; None where all anchors are read.
     """
 
     commit: int
@@ -51,6 +60,7 @@ class Snapshot:
     segments: tuple[Segment, ...]
     alive: Array
     documents: int
+    ann: AnchorIndex | None = None
     starts: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -80,29 +90,29 @@ class Snapshot:
         found[found >= 0] = np.where(self.alive[found[found >= 0]], found[found >= 0], -1)
         return found
 
-    def mask(self, rowids: Sequence[int] | Array | None = None) -> Array:
-        """Which positions may be searched, ``[N]`` bool: those alive and, if given, among these rows."""
-        if rowids is None:
-            return self.alive
-        found = self.positions(rowids)
-        mask = np.zeros(len(self), bool)
-        mask[found[found >= 0]] = True
-        return mask
+    @cached_property
+    def everything(self) -> Allowed:
+        """All rows that are alive."""
+        return Allowed(self)
 
     def anchors_at(self, positions: Array) -> Array:
         """Unit anchors, ``[n, Da]`` float32, in the order asked for."""
-        return self._take(np.asarray(positions, np.int64), "anchors")
+        positions = np.asarray(positions, np.int64)
+        taken = np.empty((len(positions), self.segments[0].anchors.shape[1]), np.float32)
+        for segment, start, stop in zip(self.segments, self.starts, self.starts[1:], strict=False):
+            here = (positions >= start) & (positions < stop)
+            if here.all():
+                return segment.anchors_of(positions - start)
+            taken[here] = segment.anchors_of(positions[here] - start)
+        return taken
 
     def rowids_at(self, positions: Array) -> Array:
         """Rowids, ``[n]`` int64, in the order asked for."""
-        return self._take(np.asarray(positions, np.int64), "rowids")
-
-    def _take(self, positions: Array, name: str) -> Array:
-        first: Array = getattr(self.segments[0], name)
-        taken = np.empty((len(positions), *first.shape[1:]), first.dtype)
+        positions = np.asarray(positions, np.int64)
+        taken = np.empty(len(positions), np.int64)
         for segment, start, stop in zip(self.segments, self.starts, self.starts[1:], strict=False):
             here = (positions >= start) & (positions < stop)
-            taken[here] = getattr(segment, name)[positions[here] - start]
+            taken[here] = segment.rowids[positions[here] - start]
         return taken
 
     def codes_at(self, positions: Array) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import IndexDamagedError, IndexMismatchError, SmartError, UnknownIdError, one_of
-from . import folder, lexical, maintenance, reading, writing
+from . import folder, lexical, maintenance, media_rows, reading, writing
 from .connections import Connections, Handle
 from .file_registry import FileRegistry
 from .manifest import Manifest
@@ -189,10 +189,19 @@ class Store:
         with self.reading() as connection:
             if rowids is None:
                 rowids = self.rowids(ids or [], missing=missing)
-            found = reading.documents_of(connection, rowids)
+            found = reading.documents_of(connection, rowids, self.thumbnail)
         if missing == "error" and len(found) < len(rowids):
             raise UnknownIdError(f"index {str(self.path)!r}: found {len(found)} of {len(rowids)} rows asked for")
         return found
+
+    def thumbnail(self, rowid: int) -> bytes:
+        """The thumbnail of a document that is a picture; empty if it is none, or gone.
+
+        Raises:
+            IndexDamagedError: It does not match its checksum.
+        """
+        with self.reading() as connection:
+            return media_rows.thumbnail_of(connection, rowid)
 
     def read_vectors(self, rowids: Sequence[int] | Array) -> Vectors:
         """Vectors of rows, in the order asked for.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import SmartError
+from . import media_rows
 from .connections import Handle
 from .manifest import Manifest
 from .records import blob_checksum, checksum, unpack_token_ids
@@ -30,7 +31,8 @@ class Damage:
     Args:
         rowid: The row.
         id: Its document id, as far as it can be read.
-        part: ``"document"`` (text, metadata, source, ...), ``"vectors"`` (anchor, token ids) or ``"codes"``.
+        part: ``"document"`` (text, metadata, source, ...), ``"vectors"`` (anchor, token ids), ``"codes"`` or
+            ``"media"`` (a picture's size, grid, thumbnail).
     """
 
     rowid: int
@@ -68,7 +70,7 @@ def verify(connection: sqlite3.Connection, progress: Callable[[int, int], None] 
         progress: Called with (rows done, rows in all) every thousand rows.
     """
     report = VerifyReport()
-    for part in (_settings, lambda c, r: _rows(c, r, progress), _integrity):
+    for part in (_settings, lambda c, r: _rows(c, r, progress), _media, _integrity):
         try:
             with raw_text(connection):
                 part(connection, report)
@@ -122,6 +124,12 @@ def _rows(connection: sqlite3.Connection, report: VerifyReport, progress: Callab
     if progress is not None:
         progress(report.documents, state.documents)
     report.problems.extend(_sums(connection, report, state, tokens, last, counts))
+
+
+def _media(connection: sqlite3.Connection, report: VerifyReport) -> None:
+    for rowid, id in media_rows.damaged_rows(connection):
+        name = id.decode(errors="replace") if isinstance(id, bytes) else repr(id)
+        report.damaged.append(Damage(rowid, name, "media"))
 
 
 def _matches(rowid: int, id: Any, values: list[Any], stored: Any) -> bool:

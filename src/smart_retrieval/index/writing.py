@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DuplicateIdError, IndexDamagedError
-from . import lexical
+from . import lexical, media_rows
 from .connections import Handle
 from .records import Added, RawText, Row, blob_checksum, checksum, unpack_token_ids
 
@@ -97,6 +97,7 @@ def add_rows(handle: Handle, rows: Sequence[Row], on_duplicate: str, *, with_lex
         "INSERT INTO codes (rowid, n_tokens, codes, checksum) VALUES (?, ?, ?, ?)",
         (row.code_values(rowid) for rowid, row in pairs),
     )
+    media_rows.insert(connection, ((rowid, row.id, row.media) for rowid, row in pairs))
     if with_lexical:
         lexical.add(connection, ((rowid, row.document[-1]) for rowid, row in pairs))
     _count(connection, [row.unique_ids for _, row in pairs], 1)
@@ -167,7 +168,7 @@ def _delete_chunk(handle: Handle, rowids: str, *, with_lexical: bool) -> tuple[i
         if with_lexical:
             lexical.remove(connection, texts)
     numbers = [(row[0], state.number) for row in rows]
-    # vectors and codes (those that optimize is writing, too) go with their document.
+    # vectors, codes (those that optimize is writing, too) and media go with their document.
     connection.executemany("DELETE FROM documents WHERE rowid = ?", ((number,) for number, _ in numbers))
     connection.executemany("INSERT OR REPLACE INTO tombstones VALUES (?, ?)", numbers)
     state.documents -= len(rows)

@@ -112,7 +112,7 @@ def test_text_is_cut_and_nothing_else(renderer, tokenizer):
 
 def test_too_many_visual_tokens_are_refused(renderer):
     parts = bare.conversation(Item("x", images=(object(),)), "", "query")
-    with pytest.raises(EmptyInputError, match=r"item 7: found .* 50 of them visual.*at most 20"):
+    with pytest.raises(EmptyInputError, match=r"item 7 of its batch: found .* 50 of them visual.*at most 20"):
         renderer.render(parts, [50], 20, 7)
 
 

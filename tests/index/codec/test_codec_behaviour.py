@@ -126,6 +126,7 @@ def test_candidates_in_any_order_score_as_in_the_whole(name: str, tmp_path: obje
 @pytest.mark.parametrize("name", ["bits1", "codebook", "codebook+32x1", "anchored+7vq+norm", "anchored+3vq"])
 def test_compiled_kernel_gives_the_bits_of_the_reference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba")
+    assert kernels.load_kernels() is kernels.compiled_kernels() is not None
     codec, documents = fitted(name), corpus(1)
     codes = codec.encode_documents(documents)
     codes.flags.writeable = False
@@ -139,6 +140,7 @@ def test_compiled_kernel_gives_the_bits_of_the_reference(name: str, monkeypatch:
 
 @pytest.mark.parametrize("name", ["float32", "int8", "bits4"])
 def test_dense_scores_without_numba(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels.load_kernels()
     codec, documents = fitted(name), corpus(1)
     codes = codec.encode_documents(documents)
     tables = codec.prepare(np.random.default_rng(5).normal(size=(33, DIM)))

@@ -14,13 +14,26 @@ from ...errors import ReadoutError, UnsupportedModelError
 from ...inputs import Item
 from ...readout.head import ROLES_KEY
 from ..backbone import Backbone
-from .family import Family
+from .family import Family, is_stock
 from .loading import load_checkpoint
 from .module import CUT_KEY, VisionLanguageTransformer
-from .pooling import PositionPooling
+from .pooling import MarkedPooling
 
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
+
+
+_STATES = {"method": "forward", "method_output_name": "last_hidden_state"}
+# Without it, Sentence Transformers would take text alone, and that without the chat around it.
+_STOCK_TRANSFORMER = {
+    "transformer_task": "feature-extraction",
+    "modality_config": {
+        **dict.fromkeys(("text", "image", "video"), _STATES),
+        "message": {**_STATES, "format": "structured"},
+    },
+    "module_output_name": "token_embeddings",
+    "processing_kwargs": {"chat_template": {"add_generation_prompt": True}},
+}
 
 
 class VisionLanguageBackbone(Backbone):
@@ -70,6 +83,7 @@ class VisionLanguageBackbone(Backbone):
         self.family = family.name
         checkpoint = load_checkpoint(source, family, device=device, revision=revision, **kwargs)
         self.special_ids = checkpoint.special_ids
+        self._companions = checkpoint.companions
         limit = family.max_length if max_length is None else max_length
         positions = checkpoint.model.config.get_text_config().max_position_embeddings
         if max_length is not None and not 0 < max_length <= positions:
@@ -86,10 +100,10 @@ class VisionLanguageBackbone(Backbone):
         )
         first.limits = first.with_limits(max_visual_tokens, max_frames)
         pooling: torch.nn.Module
-        if family.pooling.startswith("before "):
-            pooling = PositionPooling(family.pooling)
-        else:
+        if is_stock(family.pooling):
             pooling = Pooling(first.get_embedding_dimension(), pooling_mode=family.pooling)
+        else:
+            pooling = MarkedPooling(family.pooling)
         self.model = SentenceTransformer(
             modules=[first, pooling, Normalize()],
             device=device,
@@ -172,10 +186,13 @@ class VisionLanguageBackbone(Backbone):
         self.model.save_pretrained(str(folder))
         modules = folder / "modules.json"
         listed = json.loads(modules.read_text(encoding="utf-8"))
-        stock = self._recipe.positions == "mrope" and not self._recipe.pooling.startswith("before ")
+        stock = self._recipe.positions == "mrope" and is_stock(self._recipe.pooling)
         if not stock:
             # Sentence Transformers would pool or number the tokens otherwise, silently.
             modules.unlink()
             return
         listed[0]["type"] = "sentence_transformers.base.modules.transformer.Transformer"
         modules.write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
+        described = {"sentence_bert_config.json": json.dumps(_STOCK_TRANSFORMER, indent=2) + "\n", **self._companions}
+        for name, text in described.items():
+            (folder / name).write_text(text, encoding="utf-8")

@@ -10,6 +10,8 @@ from ...readout.roles import TokenRole
 
 IMAGE_BLOCK = "<|vision_start|><|image_pad|><|vision_end|>"
 VIDEO_BLOCK = "<|vision_start|><|video_pad|><|vision_end|>"
+# A pooling: the mean from the first picture's <|vision_start|> to its <|vision_end|>, over everything without pictures.
+VISION_SPAN = "mean of the picture"
 ROLE_START, ROLE_END = "<|im_start|>", "<|im_end|>\n"
 
 
@@ -61,7 +63,7 @@ class Family:
         limits: Of pictures and videos.
         prompts: Default instructions by side.
         spelled: Brings an instruction into the form the model was trained with.
-        pooling: ``"lasttoken"``, ``"mean"``, or ``"before <emb>"``.
+        pooling: ``"lasttoken"``, ``"mean"``, ``"before <emb>"``, or :data:`VISION_SPAN`.
         positions: ``"mrope"`` (three axes, as the architecture has them) or ``"sequential"``, where the publisher's own
             code counts visual tokens as words.
         deepstack: Whether Qwen3-VL's intermediate visual features reach the language model.
@@ -84,6 +86,11 @@ class Family:
     max_length: int = 8192
     video: bool = True
     drops_visual_of_queries: bool = False
+
+
+def is_stock(pooling: str) -> bool:
+    """Whether Sentence Transformers' own pooling module knows this pooling."""
+    return pooling in ("lasttoken", "mean")
 
 
 def turn(speaker: str, *parts: Part) -> list[Part]:

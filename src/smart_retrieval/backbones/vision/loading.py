@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 # Qwen's control tokens; some tokenizers list them as added tokens only.
 _CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
+# What Sentence Transformers and the processors of transformers need beside what is read here.
+_COMPANIONS = (
+    "chat_template.jinja", "chat_template.json", "video_preprocessor_config.json", "sentence_bert_config.json",
+)  # fmt: skip
 # A retrieval model has no use for the head that predicts words.
 _UNUSED = ("lm_head.",)
 
@@ -32,6 +36,7 @@ class Checkpoint:
         settings: How pictures are cut up.
         preprocessor: ``preprocessor_config.json``.
         special_ids: Ids that count as special, visual placeholders not among them.
+        companions: Files by name that only other libraries read, to be saved again as they were.
     """
 
     model: PreTrainedModel
@@ -39,6 +44,7 @@ class Checkpoint:
     settings: PatchSettings
     preprocessor: dict[str, Any]
     special_ids: frozenset[int]
+    companions: dict[str, str]
 
 
 def load_checkpoint(
@@ -109,7 +115,25 @@ def load_checkpoint(
         PatchSettings.read(preprocessor, source),
         preprocessor,
         _special_ids(source, tokenizer, family, model.get_input_embeddings().weight.shape[0]),
+        _companions(source, **hub),
     )
+
+
+def _companions(source: str, **hub: Any) -> dict[str, str]:
+    from transformers.utils.hub import cached_file
+
+    found = {}
+    for name in _COMPANIONS:
+        file = cached_file(
+            source,
+            name,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            **hub,
+        )
+        if file is not None:
+            found[name] = Path(file).read_text(encoding="utf-8")
+    return found
 
 
 def _account_for(source: str, keys: dict[str, Any]) -> None:
@@ -130,6 +154,13 @@ def _account_for(source: str, keys: dict[str, Any]) -> None:
 
 def _special_ids(source: str, tokenizer: Any, family: Family, rows: int) -> frozenset[int]:
     known = tokenizer.get_vocab()
+    probe = "Query: a1"
+    # Without its vocabulary files, transformers opens a tokenizer of control tokens alone.
+    if tokenizer.decode(tokenizer(probe, add_special_tokens=False)["input_ids"]) != probe:
+        raise ModelNotFoundError(
+            f"model {source!r}: found a tokenizer of {len(tokenizer)} tokens that cannot spell {probe!r}, expected its "
+            "vocabulary in tokenizer.json, or vocab.json and merges.txt"
+        )
     wanted = [IMAGE_PAD, *(token for token in _CONTROL if token.startswith("<|im"))]
     if missing := [token for token in wanted if token not in known]:
         raise UnsupportedModelError(

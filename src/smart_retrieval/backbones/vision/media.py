@@ -126,5 +126,5 @@ def _frame_size(frames: Frames, settings: PatchSettings, limits: VisualLimits) -
     steps = -(-min(len(frames.images), limits.max_frames) // settings.temporal)
     # A little above the fewest, so that some multiple of the factor fits between the two.
     above_fewest = math.ceil(limits.min_frame_tokens * 1.05)
-    most = max(above_fewest, min(limits.max_frame_tokens, limits.max_video_tokens // steps))
+    most = min(limits.max_frame_tokens, max(above_fewest, limits.max_video_tokens // steps))
     return fitting_size(first.height, first.width, settings.factor, limits.min_frame_tokens, most)

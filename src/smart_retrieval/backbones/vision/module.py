@@ -24,10 +24,10 @@ from ...inputs import Frames, Item, item_of
 from ...readout.head import PAPER_DROPS, ROLES_KEY
 from ...readout.roles import TokenRole
 from ..backbone import GRIDS_KEY
-from .family import Family, Part, VisualLimits
+from .family import VISION_SPAN, Family, Part, VisualLimits, is_stock
 from .media import open_item, visual_sizes
 from .pixels import PatchSettings, patches
-from .pooling import ANCHOR_POSITIONS
+from .pooling import ANCHOR_MARKS
 from .rendering import Rendered, Renderer, timed_video
 
 if TYPE_CHECKING:
@@ -101,12 +101,23 @@ class VisionLanguageTransformer(InputModule):
         """
         opened = open_item(item, self.settings, self.limits)
         visual = sum(visual_sizes(opened, self.settings, self.limits))
-        if visual > self.max_seq_length:
+        # What stands around is short beside half the limit; only near it, it is counted.
+        room = self.max_seq_length - (self._around(opened) if 2 * visual > self.max_seq_length else 0)
+        if visual > room:
             raise MediaError(
-                f"found {visual} visual tokens, expected at most {self.max_seq_length}: lower max_visual_tokens or "
-                "max_frames, or raise max_length"
+                f"found {visual} visual tokens, expected at most {max(room, 0)} beside the template: lower "
+                "max_visual_tokens or max_frames, or raise max_length"
             )
         return opened
+
+    def _around(self, item: Item) -> int:
+        """Tokens that stand around the visual ones of an opened item with none of its text, on the longer side."""
+        bare = replace(item, text=item.text[:1])
+        sides = [self.parts(bare, None, side) for side in ("query", "document")]
+        if isinstance(item.video, Frames) and self.config.model_type == "qwen3_vl":
+            sides = [timed_video(parts, self._step_times(item.video)) for parts in sides]
+        placeholders = sum(part.role in (TokenRole.IMAGE, TokenRole.VIDEO) for part in sides[0])
+        return max(self.renderer.count(parts) for parts in sides) - placeholders
 
     def estimated_tokens(self, item: Item) -> int:
         """Tokens of an item, exact as to its loaded pictures."""
@@ -176,11 +187,13 @@ class VisionLanguageTransformer(InputModule):
         """Parts with a video's placeholders, and the tokens of each placeholder."""
         if self.config.model_type != "qwen3_vl":
             return parts, [grid.tokens]
-        # A step's time is the middle between its first and its last frame's.
-        times = [*frames.times, *[frames.times[-1]] * (-len(frames.times) % self.settings.temporal)]
+        return timed_video(parts, self._step_times(frames)), [grid.h * grid.w] * grid.t
+
+    def _step_times(self, frames: Frames) -> list[float]:
+        """A step's time: the middle between its first and its last frame's."""
         step = self.settings.temporal
-        middles = [(times[i] + times[i + step - 1]) / 2 for i in range(0, len(times), step)]
-        return timed_video(parts, middles), [grid.h * grid.w] * grid.t
+        times = [*frames.times, *[frames.times[-1]] * (-len(frames.times) % step)]
+        return [(times[i] + times[i + step - 1]) / 2 for i in range(0, len(times), step)]
 
     def _step_seconds(self, frames: Frames) -> float:
         gaps = np.diff(frames.times)
@@ -208,15 +221,25 @@ class VisionLanguageTransformer(InputModule):
             order = torch.from_numpy(np.maximum(attended.cumsum(axis=1) - 1, 0))
             # Batch first, as trainers cut batches along the first axis.
             features["position_ids"] = order
-        if self.family.pooling.startswith("before "):
-            features[ANCHOR_POSITIONS] = torch.tensor([self._before_answer(one) for one in rendered])
+        if not is_stock(self.family.pooling):
+            marks = np.zeros(shape, bool)
+            for row, one in enumerate(rendered):
+                marks[row, self._pooled(one)] = True
+            features[ANCHOR_MARKS] = torch.from_numpy(marks)
         return features
 
-    def _before_answer(self, one: Rendered) -> int:
-        """The position before the last ``<emb>`` that the template wrote; the user's own would be text."""
+    def _pooled(self, one: Rendered) -> slice:
+        """The positions whose states make the anchor."""
+        id_of = self.renderer.tokenizer.convert_tokens_to_ids
+        if self.family.pooling == VISION_SPAN:
+            if not (one.roles == int(TokenRole.IMAGE)).any():
+                return slice(0, len(one.ids))
+            first, last = (np.flatnonzero(one.ids == id_of(f"<|vision_{end}|>"))[0] for end in ("start", "end"))
+            return slice(int(first), int(last) + 1)
+        # Before the last <emb> that the template wrote; the user's own would be text.
         token = self.family.pooling.removeprefix("before ")
-        own = (one.ids == self.renderer.tokenizer.convert_tokens_to_ids(token)) & (one.roles != int(TokenRole.TEXT))
-        return int(np.flatnonzero(own)[-1]) - 1
+        place = int(np.flatnonzero((one.ids == id_of(token)) & (one.roles != int(TokenRole.TEXT)))[-1])
+        return slice(place - 1, place)
 
     # -- the model ---------------------------------------------------------------------------------------------
 
@@ -243,18 +266,37 @@ class VisionLanguageTransformer(InputModule):
         """Write weights, tokenizer and preprocessing as a transformers checkpoint."""
         self.model.save_pretrained(output_path)
         self.renderer.tokenizer.save_pretrained(output_path)
-        text = json.dumps(self.preprocessor, indent=1) + "\n"
+        # With the limits in force, so that whoever reads this file sizes pictures alike.
+        area = self.settings.factor**2
+        size = {"shortest_edge": self.limits.min_tokens * area, "longest_edge": self.limits.max_tokens * area}
+        stale = ("min_pixels", "max_pixels")
+        config = {key: value for key, value in self.preprocessor.items() if key not in stale} | {"size": size}
+        text = json.dumps(config, indent=1) + "\n"
         (Path(output_path) / "preprocessor_config.json").write_text(text, encoding="utf-8")
 
     def with_limits(self, max_visual_tokens: int | None, max_frames: int | None) -> VisualLimits:
-        """The family's limits, tightened."""
-        limits = self.family.limits
+        """The family's limits, tightened to what fits the longest input and to what is asked for."""
+        limits = self._fitting_limits()
         if max_visual_tokens is not None:
+            # Below the publisher's smallest frame there is no published size: frames keep theirs.
+            smaller = max_visual_tokens < limits.min_frame_tokens * 1.05
             limits = replace(
                 limits,
                 min_tokens=min(limits.min_tokens, max_visual_tokens),
                 max_tokens=max_visual_tokens,
-                min_frame_tokens=min(limits.min_frame_tokens, int(max_visual_tokens / 1.05)),
+                min_frame_tokens=min(limits.min_tokens, max_visual_tokens) if smaller else limits.min_frame_tokens,
                 max_frame_tokens=min(limits.max_frame_tokens, max_visual_tokens),
             )
         return limits if max_frames is None else replace(limits, max_frames=max_frames)
+
+    def _fitting_limits(self) -> VisualLimits:
+        """The family's limits as far as pictures and videos leave a quarter of the longest input to words."""
+        limits, room = self.family.limits, max(1, 3 * self.max_seq_length // 4)
+        steps = max(1, min(limits.max_video_tokens, room) // min(limits.min_frame_tokens, room))
+        return replace(
+            limits,
+            min_tokens=min(limits.min_tokens, room),
+            max_tokens=min(limits.max_tokens, room),
+            max_video_tokens=min(limits.max_video_tokens, room),
+            max_frames=min(limits.max_frames, steps * self.settings.temporal),
+        )

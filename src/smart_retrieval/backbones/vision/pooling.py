@@ -1,23 +1,22 @@
-"""The anchor of LamRA: the state just before ``<emb>``."""
+"""Anchors that no stock pooling takes: the mean of the states that preprocessing marked, one or many."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from sentence_transformers.base.modules import Module
 
 from ...errors import UnsupportedModelError
 
-# Written by preprocessing where a family pools at a place of its own: [B] int64.
-ANCHOR_POSITIONS = "anchor_positions"
+# Written by preprocessing where a family pools at places of its own: [B, T] bool.
+ANCHOR_MARKS = "anchor_marks"
 
 
-class PositionPooling(Module):
-    """Takes each item's state at the position its preprocessing named.
+class MarkedPooling(Module):
+    """Takes the mean of each item's marked states.
 
     Args:
-        pooling_mode: What that position is, for descriptions.
+        pooling_mode: Which those are, for descriptions.
     """
 
     config_keys: list[str] = ["pooling_mode"]  # noqa: RUF012 (as its base class declares it)
@@ -28,13 +27,14 @@ class PositionPooling(Module):
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Add ``sentence_embedding`` ``[B, H]``."""
-        if ANCHOR_POSITIONS not in features:
+        if ANCHOR_MARKS not in features:
             raise UnsupportedModelError(
-                f"found features without {ANCHOR_POSITIONS!r}, expected those of this model's own preprocessing"
+                f"found features without {ANCHOR_MARKS!r}, expected those of this model's own preprocessing"
             )
         states = features["token_embeddings"]
-        rows = torch.arange(len(states), device=states.device)
-        features["sentence_embedding"] = states[rows, features[ANCHOR_POSITIONS].to(states.device)]
+        marks = features[ANCHOR_MARKS].to(states.device).unsqueeze(-1)
+        total = (states * marks).sum(dim=1)
+        features["sentence_embedding"] = total / marks.sum(dim=1)
         return features
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:

@@ -67,8 +67,8 @@ class Renderer:
             words = np.flatnonzero(roles == int(TokenRole.TEXT))
             if len(words) < cut:
                 raise EmptyInputError(
-                    f"item {position}: found {len(ids)} tokens, {sum(visual_tokens)} of them visual, expected at most "
-                    f"{limit}: lower max_visual_tokens or max_frames, or raise max_length"
+                    f"item {position} of its batch: found {len(ids)} tokens, {sum(visual_tokens)} of them visual, "
+                    f"expected at most {limit}: lower max_visual_tokens or max_frames, or raise max_length"
                 )
             left = np.delete(np.arange(len(ids)), words[-cut:])
             ids, roles = ids[left], roles[left]

@@ -9,14 +9,14 @@ by side, so that one row of a table serves them all in a few vector instructions
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .compiled import compiled_kernels, count, load_kernels
 
 Array = NDArray[Any]
 
@@ -53,10 +53,11 @@ def best_from_tables(
         codes: ``[R, B]`` uint8.
         starts: ``[N]`` int64 first rows.
         stops: ``[N]`` int64 rows behind the last.
-        compiled: Use the Numba kernel; None: if Numba is installed. Both give the same bits.
+        compiled: Use the Numba kernel; None: once it is loaded. Both give the same bits.
     """
-    fast = compiled_kernels() if compiled is None or compiled else None
+    fast = compiled_kernels() if compiled is None else load_kernels() if compiled else None
     if fast is None:
+        count(int((stops - starts).sum()) * lookup.tables.shape[2])
         return reference_best(lookup, codes, starts, stops)
     width = lookup.tables.shape[2]
     best = np.full((len(starts), width), -np.inf, np.float32)
@@ -113,6 +114,7 @@ def best_from_vectors(decode: Any, queries: Array, codes: Array, starts: Array, 
         if fast is not None:
             fast.segment_best(frozen(values), frozen(offsets), frozen(documents), best)
         else:
+            count(values.size)
             best[documents] = np.maximum(best[documents], np.maximum.reduceat(values, offsets, axis=0))
     return best
 
@@ -190,12 +192,3 @@ def frozen(array: Array) -> Array:
     view = np.ascontiguousarray(array).view()
     view.flags.writeable = False
     return view
-
-
-def compiled_kernels() -> ModuleType | None:
-    """The Numba kernels, or None where Numba is not installed."""
-    if importlib.util.find_spec("numba") is None:
-        return None
-    from . import kernels_numba
-
-    return kernels_numba

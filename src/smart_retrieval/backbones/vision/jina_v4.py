@@ -1,0 +1,38 @@
+"""jina-embeddings-v4 with one task's adapter merged into its weights: a mean over the words, or over the picture."""
+
+from __future__ import annotations
+
+from ...inputs import Item
+from ...readout.roles import TokenRole
+from .family import IMAGE_BLOCK, VISION_SPAN, Family, Part, VisualLimits
+
+_PICTURE = "Describe the image."
+
+
+def conversation(item: Item, instruction: str, side: str) -> list[Part]:
+    """A text behind the word for its side; pictures as a user's turn with a fixed request.
+
+    Text beside a picture stands where the request does: the publisher has no recipe for both.
+    """
+    if not item.images:
+        return [Part(TokenRole.PROMPT, f"{instruction}: "), Part(TokenRole.TEXT, item.text)]
+    request = Part(TokenRole.TEXT, item.text) if item.text else Part(TokenRole.PROMPT, _PICTURE)
+    return [
+        Part(TokenRole.TEMPLATE, "<|im_start|>user\n"),
+        *(Part(TokenRole.IMAGE, IMAGE_BLOCK) for _ in item.images),
+        request,
+        Part(TokenRole.TEMPLATE, "<|im_end|>\n"),
+    ]
+
+
+FAMILY = Family(
+    "jina-v4",
+    frozenset({"qwen2_5_vl"}),
+    conversation,
+    VisualLimits(min_tokens=4, max_tokens=768),
+    {"query": "Query", "document": "Passage"},
+    source="jinaai/jina-embeddings-v4, modeling_jina_embeddings_v4.py; its merged checkpoints for vLLM",
+    pooling=VISION_SPAN,
+    max_length=32_768,
+    video=False,
+)

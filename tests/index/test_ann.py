@@ -1,0 +1,474 @@
+"""The anchor index proposes candidates and nothing more: what is found, and that no file of it is ever trusted."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures.indexes import PLAIN, Indexes, assert_best, flat, names, topics
+
+from smart_retrieval import extras
+from smart_retrieval.errors import MissingExtraError, SmartWarning
+from smart_retrieval.index import ann, ann_build, ann_files, candidates, search
+from smart_retrieval.index.ann import AnchorIndex
+from smart_retrieval.index.derived import Mirror
+from smart_retrieval.scoring import anchor_scores, hybrid_scores
+
+faiss = pytest.importorskip("faiss")
+
+COUNT = 900
+DOCS = topics(COUNT, 3, 0)
+QUERIES = topics(12, 4, 1)
+FEW = {**PLAIN, "candidates": 40}
+
+
+@pytest.fixture(autouse=True)
+def large(monkeypatch):
+    """Two hundred documents are many, and none are few."""
+    monkeypatch.setattr(ann, "ANN_ROWS", 200)
+    monkeypatch.setattr(search, "EXHAUSTIVE_PRODUCTS", -1)
+    monkeypatch.setattr(candidates, "FEW", 0)
+    monkeypatch.setattr(ann_files, "_warned", False)
+
+
+@pytest.fixture
+def make(tmp_path, smart):
+    made = Indexes(tmp_path, smart("mean"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """How often an anchor index was asked."""
+    calls = []
+    nearest = AnchorIndex.nearest
+
+    def noted(self, *arguments):
+        calls.append(arguments[1])
+        return nearest(self, *arguments)
+
+    monkeypatch.setattr(AnchorIndex, "nearest", noted)
+    return calls
+
+
+@pytest.fixture
+def writes(monkeypatch):
+    """How files were written: ``"new"`` or ``"extended"``."""
+    found = []
+    build, extend = ann_build.build, ann_build.extend
+    monkeypatch.setattr(ann_files, "build", lambda *a: found.append("new") or build(*a))
+    monkeypatch.setattr(ann_files, "extend", lambda *a: found.append("extended") or extend(*a))
+    return found
+
+
+def snapshot_of(index):
+    return index._searcher.mirror().snapshot()
+
+
+def file_of(index):
+    (path,) = (index.path / "derived").glob("*.faiss")
+    return path
+
+
+def near(docs, query, count, rows=None):
+    """The exact nearest documents by anchor."""
+    scores = anchor_scores(query, docs)[0]
+    rows = np.arange(len(docs)) if rows is None else np.asarray(rows)
+    return set(rows[np.argsort(-scores[rows], kind="stable")[:count]].tolist())
+
+
+def share_found(index, rows=None, wanted=40):
+    """Mean share of the exact candidates among those proposed."""
+    snapshot, shares = snapshot_of(index), []
+    allowed = snapshot.everything if rows is None else ann_allowed(snapshot, rows)
+    for number in range(len(QUERIES)):
+        query = QUERIES[number]
+        found, cosines = candidates.candidates(snapshot, query, allowed, wanted, np.zeros(0, np.int64))
+        assert len(found) == wanted
+        np.testing.assert_allclose(cosines, anchor_scores(query, DOCS)[0][found], atol=1e-5)
+        assert (np.diff(cosines) <= 0).all()
+        shares.append(len(near(DOCS, query, wanted, rows) & set(found.tolist())) / wanted)
+    return np.mean(shares)
+
+
+def ann_allowed(snapshot, rows):
+    from smart_retrieval.index.allowed import Allowed
+
+    return Allowed(snapshot, snapshot.rowids_at(np.asarray(rows)))
+
+
+# -- what is found -----------------------------------------------------------------------------------------------------
+
+
+def test_the_index_finds_the_exact_candidates(make, asked):
+    index = make(DOCS)
+    assert share_found(index) >= 0.985
+    assert len(asked) == len(QUERIES)
+    assert snapshot_of(index).ann.rows == COUNT
+
+
+def test_hits_are_scored_as_ever_and_most_of_the_exact_ones(make, asked):
+    index = make(DOCS)
+    scores = hybrid_scores(QUERIES, DOCS, lambda_anchor=1, lambda_late=1)
+    shares = []
+    for number, hits in enumerate(index.search(QUERIES, 5, **FEW)):
+        assert (hits.candidates, hits.searched) == (40, COUNT)
+        for hit in hits:
+            assert hit.score == pytest.approx(scores[number, names(COUNT).index(hit.id)], abs=2e-5)
+        best = {names(COUNT)[i] for i in np.argsort(-scores[number])[:5]}
+        shares.append(len(best & {hit.id for hit in hits}) / 5)
+    assert np.mean(shares) > 0.8
+    assert asked
+
+
+def test_exact_never_asks_it(make, asked):
+    index = make(DOCS)
+    scores = hybrid_scores(QUERIES, DOCS, lambda_anchor=1, lambda_late=1)
+    for number, hits in enumerate(index.search(QUERIES, 7, exact=True, **PLAIN)):
+        assert_best(hits, names(COUNT), scores[number], 7)
+    assert not asked
+
+
+def test_batched_and_single_and_again_give_the_same_bits(make):
+    index = make(DOCS)
+    together = [flat(hits) for hits in index.search(QUERIES, 10, **FEW)]
+    assert together == [flat(index.search(QUERIES[n], 10, **FEW)[0]) for n in range(len(QUERIES))]
+    again = make.again(index)
+    assert together == [flat(hits) for hits in again.search(QUERIES, 10, **FEW)]
+
+
+@pytest.mark.parametrize("k", [60, 500, COUNT, 5000])
+def test_more_hits_than_candidates(make, k):
+    index = make(DOCS)
+    for hits in index.search(QUERIES[:3], k, **FEW):
+        assert len(hits) == len({hit.id for hit in hits}) == min(k, COUNT)
+
+
+def test_small_indexes_and_those_without_rows_have_none(make):
+    assert snapshot_of(make(DOCS[:199])).ann is None
+    assert snapshot_of(make()).ann is None
+
+
+# -- what may be found -------------------------------------------------------------------------------------------------
+
+
+def test_deleted_rows_never_come_back_and_newer_rows_are_found(make, asked):
+    index = make(DOCS[:600])
+    index.search(QUERIES, 10, **FEW)
+    gone = {hit.id for hits in index.search(QUERIES, 10, **FEW) for hit in hits}
+    index.delete(sorted(gone))
+    index.add(ids=names(COUNT)[600:], embeddings=DOCS[600:])
+    asked.clear()
+    found = {hit.id for hits in index.search(QUERIES, 10, **FEW) for hit in hits}
+    assert asked
+    assert not found & gone
+    kept = [i for i, name in enumerate(names(COUNT)) if name not in gone]
+    snapshot = snapshot_of(index)
+    assert (snapshot.ann.rows, len(snapshot.segments)) == (600, 2)
+    assert share_found(index, kept) >= 0.985
+    newer = QUERIES[:1]
+    index.upsert(None, ids=["d0899"], embeddings=newer)
+    assert index.search(newer, 1, **FEW)[0][0].id == "d0899"
+
+
+def test_filters_that_let_many_and_few_through(make, asked):
+    index = make()
+    index.add(ids=names(COUNT), embeddings=DOCS, metadata=[{"n": n % 10} for n in range(COUNT)])
+    for where, rows in (("n < 8", 8), ("n = 3", 1)):
+        chosen = [n for n in range(COUNT) if n % 10 < 8] if rows == 8 else [n for n in range(COUNT) if n % 10 == 3]
+        asked.clear()
+        for hits in index.search(QUERIES, 10, where=where, **{**FEW, "candidates": 20}):
+            assert hits.searched == len(chosen)
+            assert {int(hit.id[1:]) for hit in hits} <= set(chosen)
+        assert asked == [20] * len(QUERIES)
+        assert share_found(index, chosen, 20) >= 0.97
+    (hits,) = index.search(QUERIES[:1], 10, where="n = 99", **FEW)
+    assert (len(hits), hits.searched) == (0, 0)
+
+
+def test_few_allowed_documents_are_read_one_by_one(make, asked, monkeypatch):
+    monkeypatch.setattr(candidates, "FEW", 100)
+    index = make()
+    index.add(ids=names(COUNT), embeddings=DOCS, metadata=[{"n": n % 10} for n in range(COUNT)])
+    chosen = list(range(3, COUNT, 10))
+    snapshot_of(index)
+    assert share_found(index, chosen, 20) == 1
+    assert not asked
+
+
+def test_words_bring_candidates_too(make, smart):
+    index = make(model=smart("mean"))
+    texts = [f"the otter {number}" for number in range(COUNT - 1)] + ["a zeppelin over the fjord"]
+    index.add(texts, ids=names(COUNT), embeddings=DOCS)
+    assert snapshot_of(index).ann is not None
+    hits = index.search("zeppelin", 3, lexical_weight=50.0, **FEW)
+    assert hits[0].id == names(COUNT)[-1]
+    assert hits.candidates <= 41
+
+
+def test_a_filter_is_scanned_once_a_commit(make, monkeypatch):
+    index = make()
+    index.add(ids=names(COUNT), embeddings=DOCS, metadata=[{"n": n % 10} for n in range(COUNT)])
+    scans, select = [], index.store.select
+    monkeypatch.setattr(index.store, "select", lambda where=None: scans.append(where) or select(where))
+    first = flat(index.search(QUERIES[0], 5, where="n = 3", **FEW)[0])
+    assert flat(index.search(QUERIES[0], 5, where="n = 3", **FEW)[0]) == first
+    index.search(QUERIES[0], 5, where="n = 4", **FEW)
+    assert scans == ["n = 3", "n = 4"]
+    index.delete([first[0][0]])
+    after = flat(index.search(QUERIES[0], 5, where="n = 3", **FEW)[0])
+    assert scans == ["n = 3", "n = 4", "n = 3"]
+    assert first[0][0] not in {hit[0] for hit in after}
+
+
+# -- the file ----------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_written_once_and_found_again(make, writes):
+    index = make(DOCS)
+    snapshot_of(index)
+    before = file_of(index).name
+    for again in (make.again(index), make.again(index, mode="r")):
+        assert snapshot_of(again).ann.rows == COUNT
+    assert file_of(index).name == before
+    assert writes == ["new"]
+    assert index.verify().notes == []
+
+
+def test_one_result_for_one_build(make):
+    first, second = make(DOCS), make(DOCS)
+    assert [flat(hits) for hits in first.search(QUERIES, 10, **FEW)] == [
+        flat(hits) for hits in second.search(QUERIES, 10, **FEW)
+    ]
+
+
+def spoil(path, how):
+    content = bytearray(path.read_bytes())
+    if how == "missing":
+        path.unlink()
+        return
+    if how == "short":
+        content = content[:-100]
+    elif how == "empty":
+        content = bytearray()
+    elif how == "head":
+        content[40] ^= 0xFF
+    elif how == "centroids":
+        content[600] ^= 0x40
+    elif how == "other":
+        content = bytearray(os.urandom(len(content)))
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["missing", "short", "empty", "head", "centroids", "other"])
+def test_a_file_that_is_not_what_was_written_is_written_anew(make, writes, how):
+    index = make(DOCS)
+    expected = [flat(hits) for hits in index.search(QUERIES, 10, **FEW)]
+    index.close()
+    spoil(file_of(index), how)
+    again = make.again(index)
+    assert [flat(hits) for hits in again.search(QUERIES, 10, **FEW)] == expected
+    assert writes == ["new", "new"]
+    assert again.verify().notes == []
+
+
+@pytest.mark.parametrize("kind", ["codes", "ids", "every id"])
+def test_wrong_codes_and_ids_are_found_by_verify_and_trusted_by_nobody(make, kind):
+    index = make(DOCS)
+    snapshot_of(index)
+    index.close()
+    path = file_of(index)
+    content = bytearray(path.read_bytes())
+    if kind == "codes":
+        content[-8 * 20 - 40] ^= 0xFF
+    elif kind == "ids":
+        content[-8:] = (2**40).to_bytes(8, "little")
+    else:
+        head = json.loads((path.parent / "stamp.json").read_text())["ann"]["head"]
+        for number in range(COUNT):
+            at = content.find(number.to_bytes(8, "little"), head)
+            while at >= 0:
+                content[at : at + 8] = (-5).to_bytes(8, "little", signed=True)
+                at = content.find(number.to_bytes(8, "little"), at + 8)
+    path.write_bytes(content)
+    again = make.again(index)
+    assert snapshot_of(again).ann is not None
+    if kind == "every id":
+        # It finds nothing that exists: all anchors are read instead.
+        assert share_found(again) == 1
+    for hits in again.search(QUERIES, 10, where=None, **FEW):
+        assert len(hits) == 10
+    for rows in (range(0, COUNT, 2), range(COUNT)):
+        assert share_found(again, list(rows)) > 0.9
+    assert any(path.name in note for note in again.verify().notes)
+    again.optimize()
+    assert again.verify().notes == []
+    assert share_found(again) >= 0.985
+
+
+def test_files_of_another_history_are_not_used(make, writes):
+    """The database is put back to an earlier copy; what is derived from the later one must go."""
+    index = make(DOCS[:400])
+    snapshot_of(index)
+    index.close()
+    saved = (index.path / "index.sqlite").read_bytes()
+    again = make.again(index)
+    again.add(ids=names(COUNT)[400:], embeddings=DOCS[400:])
+    again.optimize()
+    again.close()
+    (index.path / "index.sqlite").write_bytes(saved)
+    back = make.again(index)
+    assert len(back) == 400
+    assert {hit.id for hits in back.search(QUERIES, 10, **FEW) for hit in hits} <= set(names(400))
+    assert snapshot_of(back).ann.rows == 400
+
+
+def test_an_index_that_grew_extends_it_and_trains_it_anew_when_doubled(make, writes):
+    index = make(DOCS[:300])
+    mirror = Mirror(index.store, fold_rows=50)
+    mirror.snapshot()
+    index.add(ids=names(COUNT)[300:340], embeddings=DOCS[300:340])
+    assert (mirror.snapshot().ann.rows, writes) == (300, ["new"])
+    index.add(ids=names(COUNT)[340:420], embeddings=DOCS[340:420])
+    snapshot = mirror.snapshot()
+    assert (snapshot.ann.rows, len(snapshot.segments), writes) == (420, 1, ["new", "extended"])
+    assert mirror.verify() == []
+    assert len(list((index.path / "derived").glob("*.faiss"))) == 1
+    index.add(ids=names(COUNT)[420:], embeddings=DOCS[420:])
+    assert (mirror.snapshot().ann.rows, writes) == (COUNT, ["new", "extended", "new"])
+    assert share_found(index) >= 0.985
+
+
+def test_a_tampered_file_is_not_extended(make, writes):
+    index = make(DOCS[:300])
+    mirror = Mirror(index.store, fold_rows=50)
+    mirror.snapshot()
+    path = file_of(index)
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    index.add(ids=names(COUNT)[300:420], embeddings=DOCS[300:420])
+    assert mirror.snapshot().ann.rows == 420
+    assert writes == ["new", "new"]
+
+
+def test_optimize_builds_it_anew_without_the_deleted_rows(make, writes):
+    index = make(DOCS)
+    snapshot_of(index)
+    index.delete(names(COUNT)[:300])
+    index.optimize()
+    assert snapshot_of(index).ann.rows == 600
+    assert writes == ["new", "new"]
+    assert {hit.id for hits in index.search(QUERIES, 10, **FEW) for hit in hits} <= set(names(COUNT)[300:])
+
+
+# -- without it --------------------------------------------------------------------------------------------------------
+
+
+def test_without_faiss_one_warning_and_every_anchor_is_read(make, monkeypatch):
+    def missing(module, extra):
+        assert module == "faiss"
+        with pytest.raises(MissingExtraError) as caught:
+            extras.require("no_such_module_at_all", extra)
+        raise caught.value
+
+    monkeypatch.setattr(ann_files, "require", missing)
+    index = make(DOCS)
+    with pytest.warns(SmartWarning, match=r'pip install "smart-retrieval\[ann\]"'):
+        assert share_found(index) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert share_found(make(DOCS)) == 1
+    assert not list((index.path / "derived").glob("*.faiss"))
+
+
+def test_where_it_cannot_be_written_every_anchor_is_read(make, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ann_files, "write", full)
+    index = make(DOCS)
+    with pytest.warns(SmartWarning, match="No space left"):
+        assert share_found(index) == 1
+    index.add(ids=["one more"], embeddings=DOCS[:1])
+    assert len(index.search(QUERIES, 5, **FEW)) == len(QUERIES)
+
+
+# -- several at once ---------------------------------------------------------------------------------------------------
+
+ELSEWHERE = """
+import json, sys
+from smart_retrieval import SmartEmbeddings
+from smart_retrieval.index import ann, search
+from smart_retrieval.index.smart_index import SmartIndex
+ann.ANN_ROWS, search.EXHAUSTIVE_PRODUCTS = 200, -1
+with SmartIndex.open(sys.argv[1]) as index:
+    hits = index.search(SmartEmbeddings.load(sys.argv[2]), 10, candidates=40, lambda_anchor=1.0, lambda_late=1.0,
+                        floor=None, weights=None)
+    snapshot = index._searcher.mirror().snapshot()
+    print(json.dumps([snapshot.ann.rows, [[hit.id for hit in one] for one in hits]]))
+"""
+
+
+def test_two_processes_build_one_and_find_the_same(make, tmp_path):
+    index = make(DOCS)
+    queries = QUERIES.save(tmp_path / "queries.safetensors")
+    source = Path(sys.modules["smart_retrieval"].__file__).parents[1]
+    command = [sys.executable, "-c", ELSEWHERE, str(index.path), str(queries)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(source), os.environ.get("PYTHONPATH", "")])}
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) for _ in range(2)]
+    answers = [json.loads(process.communicate(timeout=120)[0]) for process in running]
+    assert answers[0] == answers[1]
+    assert answers[0][0] == COUNT
+    assert [[hit.id for hit in hits] for hits in index.search(QUERIES, 10, **FEW)] == answers[0][1]
+    assert len(list((index.path / "derived").glob("*.faiss"))) == 1
+
+
+def test_searches_from_several_threads(make):
+    index = make(DOCS)
+    expected = [flat(hits) for hits in index.search(QUERIES, 10, **FEW)]
+    wrong = []
+
+    def run(number):
+        for turn in range(6):
+            at = (number + turn) % len(QUERIES)
+            if flat(index.search(QUERIES[at], 10, **FEW)[0]) != expected[at]:
+                wrong.append(at)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+# -- building ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_probes_are_as_many_as_the_anchors_ask_for():
+    rng = np.random.default_rng(0)
+    scattered = rng.normal(size=(3000, 24)).astype(np.float32)
+    scattered /= np.linalg.norm(scattered, axis=1, keepdims=True)
+    index = ann_build.build(faiss, scattered, lambda rows: None)
+    probes = ann_build.calibrate(faiss, index, scattered)
+    assert index.nlist == ann_build.lists_for(3000) == 64
+    assert 8 < probes <= 64
+    again = ann_build.build(faiss, scattered, lambda rows: None)
+    assert np.array_equal(faiss.serialize_index(index), faiss.serialize_index(again))
+    stamp = replace(ann_files.AnnStamp("x", 3000, 3000, probes, 0, 0, 0, 0), rows=3000)
+    proposed = AnchorIndex(faiss, index, stamp.rows, stamp.probes).nearest(scattered[5], 400, None, 3000)
+    exact = np.argsort(-(scattered @ scattered[5]))[:400]
+    assert len(np.intersect1d(proposed, exact)) >= 380
+
+
+@pytest.mark.parametrize(("rows", "lists"), [(0, 8), (100, 8), (200_000, 512), (1_000_000, 1024), (10_000_000, 4096)])
+def test_lists(rows, lists):
+    assert ann_build.lists_for(rows) == lists

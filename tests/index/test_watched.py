@@ -1,0 +1,130 @@
+"""Items on their way through the model: decoded once, seen on the way, known again by what they hold."""
+
+import pytest
+from fixtures.pictures import picture, write_pdf, write_video
+
+from smart_retrieval.errors import MediaError
+from smart_retrieval.index.watched import Watched, content_id, kind_of, opened_video, place_of
+from smart_retrieval.inputs import Frames, Item, item_of
+from smart_retrieval.media import ImageFile, PdfPageImage, VideoFile, load_image
+
+
+class Counted:
+    """An image source that counts its decodings."""
+
+    def __init__(self, image):
+        self.image, self.loads = image, 0
+
+    def load(self):
+        self.loads += 1
+        return self.image
+
+
+def frames(count, size=(160, 128)):
+    return Frames(
+        tuple(picture(number, *size) for number in range(count)), tuple(number / 2 for number in range(count))
+    )
+
+
+def test_a_picture_is_decoded_once_for_the_model_and_the_thumbnail():
+    source = Counted(picture(1, 400, 300))
+    watched = Watched(Item("a caption", (source,)))
+    assert source.loads == 0
+    assert watched.item.text == "a caption"
+    assert watched.item.images[0].load() is source.image
+    media = watched.media()
+    assert source.loads == 1
+    assert (media.kind, media.width, media.height, media.times) == ("image", 400, 300, ())
+    assert max(load_image(media.thumbnail()).size) == 160
+
+
+def test_what_the_model_never_looked_at_is_looked_at_when_it_is_asked_for():
+    source = Counted(picture())
+    assert Watched(Item(images=(source,))).media().width == 160
+    assert source.loads == 1
+    assert Watched(Item(video=frames(3))).media().times == (0, 0.5, 1)
+
+
+def test_a_video_is_seen_as_the_model_saw_it():
+    watched = Watched(Item(video=frames(9)))
+    given = watched.item.video.frames(4)
+    assert given.times == (0, 1.5, 2.5, 4)
+    assert watched.media().times == given.times
+    assert watched.media().kind == "video"
+
+
+def test_spreading_keeps_both_ends():
+    for count in range(1, 12):
+        for most in range(2, 12):
+            times = opened_video(frames(count, (32, 32)), most).times
+            assert len(times) == min(count, most) == len(set(times))
+            assert (times[0], times[-1]) == (0, (count - 1) / 2)
+    assert opened_video(frames(5, (32, 32)), 1).times == (0,)
+
+
+def test_further_pictures_are_left_as_they_are():
+    second = Counted(picture(2))
+    watched = Watched(Item(images=(picture(1), second)))
+    assert watched.item.images[1] is second
+    watched.media()
+    assert second.loads == 0
+
+
+def test_why_a_picture_cannot_be_read_is_kept(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    watched = Watched(item_of(tmp_path / "a.png"))
+    assert watched.error is None
+    with pytest.raises(MediaError, match=r"a\.png"):
+        watched.item.images[0].load()
+    assert "a.png" in str(watched.error)
+    with pytest.raises(MediaError):
+        watched.media()
+    with pytest.raises(MediaError, match="without a picture"):
+        Watched(Item("words alone"))
+
+
+def test_ids_follow_the_content(tmp_path):
+    picture(1).save(tmp_path / "a.png")
+    picture(1).save(tmp_path / "b.png")
+    picture(2).save(tmp_path / "c.png")
+    write_pdf(tmp_path / "d.pdf", 2)
+    write_video(tmp_path / "e.mp4")
+    items = {
+        name: item_of(value)
+        for name, value in {
+            "text": "words",
+            "a": tmp_path / "a.png",
+            "c": tmp_path / "c.png",
+            "pixels": picture(1),
+            "others": picture(2),
+            "captioned": {"text": "words", "image": tmp_path / "a.png"},
+            "two": {"image": [tmp_path / "a.png", tmp_path / "c.png"]},
+            "turned": {"image": [tmp_path / "c.png", tmp_path / "a.png"]},
+            "asked": {"image": tmp_path / "a.png", "instruction": "Find the square."},
+            "page": PdfPageImage(tmp_path / "d.pdf", 1),
+            "next": PdfPageImage(tmp_path / "d.pdf", 2),
+            "video": tmp_path / "e.mp4",
+            "clip": VideoFile(tmp_path / "e.mp4", start=1),
+            "frames": frames(3, (32, 32)),
+            "fewer": frames(2, (32, 32)),
+        }.items()
+    }
+    ids = {name: content_id(item) for name, item in items.items()}
+    assert len(set(ids.values())) == len(ids)
+    assert all(len(id) == 16 for id in ids.values())
+    assert content_id(item_of(tmp_path / "b.png")) == ids["a"], "the same bytes elsewhere"
+    assert content_id(item_of(ImageFile(tmp_path / "a.png"))) == ids["a"]
+    assert content_id(item_of(picture(1))) == ids["pixels"]
+    assert content_id(item_of(Counted(picture(1)))) == ids["pixels"]
+
+
+def test_where_an_item_comes_from(tmp_path):
+    path = tmp_path / "a.png"
+    assert place_of(item_of(path)) == (str(path), None)
+    assert place_of(item_of(PdfPageImage(tmp_path / "d.pdf", 3))) == (str(tmp_path / "d.pdf"), 3)
+    assert place_of(item_of(tmp_path / "e.mp4")) == (str(tmp_path / "e.mp4"), None)
+    assert place_of(item_of(picture())) == (None, None)
+    assert place_of(item_of({"image": [path, path]})) == (None, None), "one place cannot name two files"
+    assert kind_of(item_of(PdfPageImage(path, 3))) == "page"
+    assert kind_of(item_of(path)) == "image"
+    assert kind_of(item_of(frames(1))) == "video"
