@@ -148,3 +148,17 @@ def test_a_checkpoint_with_its_weights_gone(tiny, tmp_path):
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelNotFoundError, match="expected a checkpoint that loads"):
         SmartModel(folder)
+
+
+@pytest.mark.parametrize("weights", [[], ["adapter_model.safetensors"]])
+def test_an_adapter_without_its_base_says_how_to_merge_it(weights, tmp_path):
+    for name in ("config.json", "adapter_config.json", *weights):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(UnsupportedModelError, match=r"LoRA adapter without its base.*merge_and_unload"):
+        naming.resolve_model(tmp_path)
+
+
+def test_a_merged_model_with_its_adapter_beside_it_is_a_model(tmp_path):
+    for name in ("config.json", "adapter_config.json", "model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    assert naming.resolve_model(tmp_path) == str(tmp_path)

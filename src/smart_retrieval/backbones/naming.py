@@ -61,6 +61,14 @@ def resolve_model(name_or_path: str | Path) -> str:
 
 
 def _check_checkpoint(path: Path) -> None:
+    if (path / "adapter_config.json").is_file() and not any(path.glob("*.safetensors.index.json")):
+        weights = [file.name for file in path.glob("*.safetensors")]
+        if weights in ([], ["adapter_model.safetensors"]):
+            raise UnsupportedModelError(
+                f"model {str(path)!r}: found a LoRA adapter without its base model, expected whole weights: merge them "
+                "once with peft (PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder)) "
+                "and load that folder"
+            )
     if not any((path / name).is_file() for name in _CHECKPOINT_FILES):
         raise ModelNotFoundError(
             f"model {str(path)!r}: found a folder without {' or '.join(_CHECKPOINT_FILES[:2])}, "

@@ -100,7 +100,7 @@ def load_checkpoint(
         reason = " ".join(str(error).split())[:300]
         raise ModelNotFoundError(
             f"model {source!r}: expected a {'/'.join(sorted(family.model_types))} checkpoint in safetensors, found "
-            f"{type(error).__name__}: {reason}"
+            f"{type(error).__name__}: {reason}. A LoRA adapter must be merged into its base model first"
         ) from error
     finally:
         transformers_logging.set_verbosity(verbosity)
