@@ -28,6 +28,7 @@ class FakeModel(SmartModel):
     calls: list[str] = []  # noqa: RUF012
 
     def __init__(self, name="fake", *, readout=None, preset="default", weights="0", prompt=None):
+        self.name = str(name)
         self.preset = smart_retrieval.scoring.get_preset(preset)
         self.readout = readout or self.preset.readout
         self.backbone = SimpleNamespace(
@@ -38,7 +39,7 @@ class FakeModel(SmartModel):
             tokenizer=None,
             model=SimpleNamespace(device="cpu"),
         )
-        self._encoder = SimpleNamespace(dtype="float32")
+        self._encoder = SimpleNamespace(head=SimpleNamespace(adapter=None), dtype="float32")
 
     def with_readout(self, readout):
         clone = copy.copy(self)

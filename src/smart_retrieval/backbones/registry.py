@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedModelError, one_of
-from .backbone import Backbone
 from .naming import hub_answers, resolve_model
+
+if TYPE_CHECKING:
+    from .backbone import Backbone
 
 # Parts of a name by which a published checkpoint is known, in the order they are looked for.
 _NAMES = {
@@ -46,8 +48,6 @@ def open_backbone(
         ModelNotFoundError: Nothing loadable under this name.
         UnsupportedModelError: The family is unknown or is not of this architecture.
     """
-    from .sentence_transformer import SentenceTransformerBackbone
-
     if kwargs.pop("trust_remote_code", False):
         raise UnsupportedModelError("found trust_remote_code=True, expected False: code from a hub is never run")
     if family is not None and family not in FAMILIES:
@@ -64,6 +64,8 @@ def open_backbone(
                 f"model {str(name_or_path)!r}: found pooling, max_visual_tokens or max_frames, which a text model has "
                 "no use for: its pooling is part of the checkpoint"
             )
+        from .sentence_transformer import SentenceTransformerBackbone
+
         return SentenceTransformerBackbone(name_or_path, **kwargs)
     from .vision.backbone import VisionLanguageBackbone
 
