@@ -24,10 +24,13 @@ $(BIN)/python:
 
 .venv/dev: .venv/torch pyproject.toml
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@# In a folder of its own, which one test process looks into: beside the CPU build of torch it breaks every import.
+	-$(BIN)/pip install -q --disable-pip-version-check --no-deps --target .venv/torchvision torchvision==0.29.1
 	@touch $@ .venv/demo
 
 demo: .venv/demo ## See a real model beaten by its own hidden states (a few minutes)
 	$(BIN)/smart demo
+	$(BIN)/smart demo --visual
 
 lint: .venv/dev ## Check style and types
 	$(BIN)/ruff check .
