@@ -1,0 +1,202 @@
+"""Annotation files as they are downloaded: found by data set, configuration and split, and read row by row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import DatasetError
+from ...extras import require
+
+SUFFIXES = (".parquet", ".jsonl", ".json")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One annotation, and where it stands, for messages.
+
+    Args:
+        values: By column.
+        where: The file and the row's number.
+    """
+
+    values: Mapping[str, Any]
+    where: str
+
+    def text(self, column: str) -> str:
+        """A text; numbers are taken as their digits, nothing as ``""``."""
+        value = self._get(column)
+        if value is None:
+            return ""
+        if isinstance(value, str):
+            return value
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return str(int(value)) if float(value).is_integer() else str(value)
+        raise self._wrong(column, value, "a text")
+
+    def texts(self, column: str) -> list[str]:
+        """A list of texts; one text is a list of one."""
+        value = self._get(column)
+        if isinstance(value, str):
+            return [value]
+        if isinstance(value, Sequence) and all(isinstance(one, str | None) for one in value):
+            return ["" if one is None else one for one in value]
+        raise self._wrong(column, value, "a list of texts")
+
+    def number(self, column: str) -> float:
+        """A number, or a text that spells one."""
+        value = self._get(column)
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise self._wrong(column, value, "a number") from None
+
+    def rows(self, column: str) -> list[Row]:
+        """A list of objects."""
+        value = self._get(column)
+        if isinstance(value, Sequence) and all(isinstance(one, Mapping) for one in value):
+            return [Row(one, f"{self.where}, {column}") for one in value]
+        raise self._wrong(column, value, "a list of objects")
+
+    def error(self, problem: str) -> DatasetError:
+        """An error that names this row."""
+        return DatasetError(f"{self.where}: {problem}")
+
+    def _get(self, column: str) -> Any:
+        if column not in self.values:
+            raise self.error(f"found no column {column!r} among {sorted(self.values)}")
+        return self.values[column]
+
+    def _wrong(self, column: str, value: Any, expected: str) -> DatasetError:
+        return self.error(f"found {type(value).__name__} ({str(value)[:40]!r}) as {column}, expected {expected}")
+
+
+def find_annotations(root: Path, data_set: str, config: str, split: str) -> list[Path]:
+    """The files of one split, in order; empty where there are none.
+
+    What the data set's own ``README.md`` says about its files comes first; else the Hub's usual names are tried:
+    ``<config>/<split>.parquet``, ``<config>/<split>-00000-of-00001.parquet``, ``data/<split>-…``, and so on, also as
+    ``.jsonl`` and ``.json``.
+
+    Args:
+        root: The data root. A data set lies in ``<root>/<data set>`` or ``<root>/annotations/<data set>``.
+        data_set: Its name on the Hub.
+        config: Its configuration, ``""`` for the only one.
+        split: The split.
+    """
+    for folder in (root / data_set, root / "annotations" / data_set):
+        if folder.is_dir():
+            for pattern in (*_declared(folder, config, split), *_usual(config, split)):
+                found = sorted(path for path in folder.glob(pattern) if path.suffix in SUFFIXES and path.is_file())
+                if found:
+                    return found
+    return []
+
+
+def expected_annotations(root: Path, data_set: str, config: str, split: str) -> Path:
+    """Where the files of a split go when this package writes them."""
+    return root / data_set / (config or ".") / f"{split}.parquet"
+
+
+def _declared(folder: Path, config: str, split: str) -> list[str]:
+    """Patterns from the front matter of the data set's README."""
+    try:
+        text = (folder / "README.md").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return []
+    parts = text.split("---", 2)
+    if len(parts) < 3 or parts[0].strip():
+        return []
+    yaml: Any = require("yaml", "eval")
+    try:
+        matter = yaml.safe_load(parts[1])
+        entries = matter.get("configs") or []
+        chosen = [one for one in entries if one.get("config_name") == config or (not config and len(entries) == 1)]
+        chosen = chosen or [one for one in entries if not config and one.get("config_name") in (None, "default")]
+        files = [file for one in chosen for file in _listed(one.get("data_files"))]
+        paths = [_paths(file) for file in files if not isinstance(file, Mapping) or file.get("split") == split]
+    except (yaml.YAMLError, AttributeError, TypeError):
+        return []
+    # A pattern from a file must not lead out of its folder.
+    return [path for own in paths for path in own if not path.startswith("/") and ".." not in Path(path).parts]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _paths(file: Any) -> list[str]:
+    return [str(path) for path in _listed(file.get("path") if isinstance(file, Mapping) else file)]
+
+
+def _usual(config: str, split: str) -> list[str]:
+    names = [f"{split}{middle}{suffix}" for suffix in SUFFIXES for middle in ("", "-[0-9]*")]
+    if config:
+        starts = [
+            f"{config}/",
+            f"data/{config}/",
+            f"{config}/data/",
+            f"{config}-",
+            f"data/{config}-",
+            f"{config}/{split}/",
+        ]
+    else:
+        starts = ["", "data/", "default/", f"{split}/", f"data/{split}/"]
+    patterns = [start + name for start in starts for name in names]
+    single = [f"{config}{suffix}" for suffix in SUFFIXES] if config else []
+    return [*patterns, *single, *(f"data/{name}" for name in single)]
+
+
+def read_rows(files: Iterable[Path], columns: Sequence[str], optional: Sequence[str] = ()) -> Iterator[Row]:
+    """Read annotation files one row at a time; other columns (pictures among them) are not touched.
+
+    Args:
+        files: Parquet, JSON Lines or JSON files.
+        columns: Columns that must be there.
+        optional: Columns that are read where they are there.
+
+    Raises:
+        DatasetError: A file cannot be read or lacks a column.
+        MissingExtraError: A Parquet file, and pyarrow is not installed.
+    """
+    for file in files:
+        reader = _parquet if file.suffix == ".parquet" else _json
+        for number, values in enumerate(reader(file, columns, optional), start=1):
+            if missing := [column for column in columns if column not in values]:
+                raise DatasetError(
+                    f"{file}, row {number}: found columns {sorted(values)}, expected {', '.join(columns)} "
+                    f"({', '.join(missing)} missing): another data set, or another version of it"
+                )
+            yield Row(values, f"{file}, row {number}")
+
+
+def _parquet(file: Path, columns: Sequence[str], optional: Sequence[str]) -> Iterator[dict[str, Any]]:
+    pyarrow: Any = require("pyarrow", "eval")
+    parquet: Any = require("pyarrow.parquet", "eval")
+    try:
+        with parquet.ParquetFile(file) as opened:
+            names = set(opened.schema_arrow.names)
+            if missing := [column for column in columns if column not in names]:
+                raise DatasetError(
+                    f"{file}: found columns {sorted(names)}, expected {', '.join(columns)} ({', '.join(missing)} "
+                    "missing): another data set, or another version of it"
+                )
+            wanted = [*columns, *(column for column in optional if column in names)]
+            for batch in opened.iter_batches(batch_size=512, columns=wanted):
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DatasetError(f"{file}: cannot be read as Parquet ({' '.join(str(error).split())[:200]})") from error
+
+
+def _json(file: Path, columns: Sequence[str], optional: Sequence[str]) -> Iterator[dict[str, Any]]:
+    try:
+        text = file.read_text(encoding="utf-8")
+        rows = json.loads(text) if file.suffix == ".json" else [json.loads(line) for line in text.splitlines() if line]
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{file}: cannot be read as {file.suffix[1:]} ({str(error)[:200]})") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DatasetError(f"{file}: found {type(rows).__name__}, expected a list of objects")
+    yield from rows

@@ -1,0 +1,91 @@
+"""What an input is, in a few letters: its words and the bytes of its pictures and frames, wherever they lie."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ...errors import DatasetError, MediaError
+from ...inputs import Item
+from ...media.images import ImageFile
+from ...media.walk import content_hash
+from .layout import FRAME_SUFFIXES, FrameClip
+
+
+class MediaDigests:
+    """Digests of pictures and of folders of frames; what was read once and has not changed is not read again.
+
+    Args:
+        memo: A JSON Lines file that remembers them, or None.
+    """
+
+    def __init__(self, memo: Path | None = None) -> None:
+        self.memo = memo
+        self._known: dict[str, tuple[list[int], str]] = {}
+        self._fresh: list[str] = []
+        if memo is not None and memo.is_file():
+            for line in memo.read_text(encoding="utf-8").splitlines():
+                try:
+                    path, stamp, digest = json.loads(line)
+                    self._known[path] = (stamp, digest)
+                except (ValueError, TypeError):  # the last line of a run that was cut off
+                    continue
+
+    def key(self, item: Item) -> str:
+        """The key of an input: equal for equal inputs, whatever task they belong to.
+
+        Raises:
+            MediaError: A file is missing.
+            DatasetError: The item holds something that is no file.
+        """
+        media: list[Any] = [self._picture(image) for image in item.images]
+        if item.video is not None:
+            if not isinstance(item.video, FrameClip):
+                raise DatasetError(f"found a {type(item.video).__name__} as video, expected a folder of frames")
+            media.append([self._frames(item.video.path), item.video.most])
+        parts = [item.instruction or "", item.text, media]
+        return hashlib.sha256(json.dumps(parts, ensure_ascii=True).encode()).hexdigest()[:32]
+
+    def save(self) -> None:
+        """Write down what was new since the last time."""
+        if self.memo is not None and self._fresh:
+            self.memo.parent.mkdir(parents=True, exist_ok=True)
+            with self.memo.open("a", encoding="utf-8") as file:
+                file.writelines(self._fresh)
+            self._fresh.clear()
+
+    def _picture(self, image: Any) -> str:
+        if not isinstance(image, ImageFile):
+            raise DatasetError(f"found a {type(image).__name__} as image, expected a file")
+        return self._digest(image.path, [image.path])
+
+    def _frames(self, folder: Path) -> str:
+        try:
+            files = sorted(path for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES)
+        except OSError as error:
+            raise MediaError(f"cannot read {folder}: {(error.strerror or str(error)).lower()}") from error
+        return self._digest(folder, files)
+
+    def _digest(self, path: Path, files: list[Path]) -> str:
+        stamp: list[int] = []
+        for file in files:
+            try:
+                status = os.stat(file)
+            except OSError as error:
+                raise MediaError(f"cannot read {file}: {(error.strerror or str(error)).lower()}") from error
+            stamp += [status.st_size, status.st_mtime_ns]
+        if len(files) != 1:
+            # One line a folder, however many frames it holds.
+            stamp = [len(files), sum(stamp[::2]), max(stamp[1::2], default=0)]
+        place = str(path.absolute())
+        known = self._known.get(place)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        hashes = [content_hash(file) for file in files]
+        digest = hashes[0] if hashes and path == files[0] else hashlib.sha256("\0".join(hashes).encode()).hexdigest()
+        self._known[place] = (stamp, digest)
+        self._fresh.append(json.dumps([place, stamp, digest]) + "\n")
+        return digest

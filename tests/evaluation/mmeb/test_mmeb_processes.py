@@ -1,0 +1,28 @@
+"""Processes of a launcher are found by its variables."""
+
+import pytest
+
+from smart_retrieval.errors import SmartError
+from smart_retrieval.evaluation.mmeb.processes import Processes, find_processes, own_device
+
+
+def test_alone(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert find_processes() == Processes()
+    assert find_processes().first
+    assert own_device() is None
+
+
+def test_strange_variables(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(SmartError, match="RANK or WORLD_SIZE"):
+        find_processes()
+
+
+def test_a_card_each(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setenv("LOCAL_RANK", "5")
+    assert own_device() == "cuda:1"

@@ -1,0 +1,109 @@
+"""Ranking in blocks against the formula, pair by pair."""
+
+import numpy as np
+import pytest
+from fixtures.fake_encoder import FakeEncoder, words_as_vectors
+from fixtures.reference import naive_late, unit
+
+from smart_retrieval import IdfWeights
+from smart_retrieval.evaluation.mmeb.cases import TaskData
+from smart_retrieval.evaluation.mmeb.layout import Missing
+from smart_retrieval.evaluation.mmeb.ordering import tie_key
+from smart_retrieval.evaluation.mmeb.ranking import rank_task, settings_for
+from smart_retrieval.evaluation.mmeb.store import EncodingStore
+from smart_retrieval.evaluation.mmeb.tasks import choose
+from smart_retrieval.inputs import Item
+from smart_retrieval.readout import Readout
+from smart_retrieval.scoring import Preset
+
+QUERIES = ["red fish", "one two three four", "blue", "two two", "a b c d e f g"]
+CANDIDATES = [f"word{n % 5} {'two ' * (n % 3)}blue{n}" for n in range(13)] + ["red fish"]
+
+
+def task_data(scope, own=None):
+    (task,) = choose(["MSVD" if scope == "global" else "WebQA"])
+    data = TaskData(task, Missing())
+    for text in CANDIDATES:
+        data.add_candidate(f"name of {text}", Item(text))
+    for number, text in enumerate(QUERIES):
+        candidates = None if own is None else own[number]
+        data.add_query(Item(text), [data.names[0 if own is None else own[number][0]]], candidates=candidates)
+    return data
+
+
+def stored(tmp_path):
+    store = EncodingStore(tmp_path, FakeEncoder(), shard_items=3)
+    store.ensure("query", QUERIES, [Item(text) for text in QUERIES])
+    store.ensure("document", CANDIDATES, [Item(text) for text in CANDIDATES])
+    return store
+
+
+def expected(chosen, setting, places, row, data, depth):
+    queries, documents = words_as_vectors(QUERIES, "query"), words_as_vectors(CANDIDATES)
+    weights = IdfWeights.fit(documents).weights(queries) if chosen.weights == "idf" else None
+    late = naive_late(queries, documents, weights, chosen.floor)
+    anchor = unit(queries.anchors) @ unit(documents.anchors).T
+    scores = setting.lambda_anchor * anchor + setting.lambda_late * late
+    order = sorted(places, key=lambda place: (-round(scores[row, place], 9), tie_key(data.task.name, row, data.names[place])))  # fmt: skip # noqa: E501
+    return [data.names[place] for place in order][:depth], [scores[row, place] for place in order][:depth]
+
+
+LOCAL = [[3, 1, 12], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13], [5], [13, 0], [7, 2, 11, 4]]
+
+
+@pytest.mark.parametrize("chosen", [Preset("u", Readout()), Preset("i", Readout(), weights="idf", floor=0.1)])
+@pytest.mark.parametrize(("scores_at_once", "vectors_at_once"), [(1 << 24, 1 << 28), (1, 1), (30, 200)])
+@pytest.mark.parametrize("own", [None, LOCAL], ids=["global", "local"])
+def test_blocks_of_any_size_give_the_formula(tmp_path, chosen, scores_at_once, vectors_at_once, own):
+    data = task_data("global" if own is None else "local", own)
+    settings = settings_for(1.0, [0, 0.5, 2])
+    ranked = list(
+        rank_task(
+            data, stored(tmp_path), QUERIES, CANDIDATES, settings, chosen,
+            depth=10, scores_at_once=scores_at_once, vectors_at_once=vectors_at_once,
+        )
+    )  # fmt: skip
+    assert len(ranked) == len(QUERIES)
+    for row, by_setting in enumerate(ranked):
+        assert list(by_setting) == ["anchor", "late", "hybrid-0.5", "hybrid-2"]
+        places = range(len(CANDIDATES)) if own is None else own[row]
+        for setting in settings:
+            names, scores = expected(chosen, setting, places, row, data, 10)
+            assert list(by_setting[setting.name].names) == names
+            np.testing.assert_allclose(by_setting[setting.name].scores, scores, atol=1e-5)
+
+
+def test_settings():
+    assert [(s.name, s.lambda_anchor, s.lambda_late) for s in settings_for(0.5, [1, 1, 0])] == [
+        ("anchor", 1.0, 0.0),
+        ("late", 0.0, 1.0),
+        ("hybrid-1", 0.5, 1.0),
+    ]
+
+
+def test_equal_inputs_score_equal_and_are_ordered_by_the_official_key(tmp_path):
+    data = task_data("global")
+    keys = ["red fish"] * len(CANDIDATES)  # every candidate is the same input under another name
+    store = stored(tmp_path)
+    (first, *_) = rank_task(data, store, QUERIES, keys, settings_for(1.0, [1]), Preset("u", Readout()))
+    by_key = sorted(data.names, key=lambda name: tie_key("MSVD", 0, name))
+    assert all(list(ranked.names) == by_key for ranked in first.values())
+    (first, *_) = rank_task(data, store, QUERIES, keys, settings_for(1.0, [1]), Preset("u", Readout()), ties="name")
+    assert list(first["late"].names) == sorted(data.names)
+
+
+def test_only_pairs_that_are_wanted_are_scored(tmp_path, monkeypatch):
+    from smart_retrieval.evaluation.mmeb import ranking
+
+    pairs = []
+    real = ranking.late_scores
+
+    def counting(queries, documents, **options):
+        pairs.append(len(queries) * len(documents))
+        return real(queries, documents, **options)
+
+    monkeypatch.setattr(ranking, "late_scores", counting)
+    own = [[0], [3], [6], [9], [12]]
+    data = task_data("local", own)
+    list(rank_task(data, stored(tmp_path), QUERIES, CANDIDATES, settings_for(1.0, [1]), Preset("u", Readout())))
+    assert sum(pairs) == 5

@@ -1,0 +1,197 @@
+"""The store: each input once, nothing lost by a kill, the filter applied when reading, several processes."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fixtures.fake_encoder import FakeEncoder, content_readout, words_as_vectors
+from fixtures.ragged import same
+
+from smart_retrieval import SmartModel
+from smart_retrieval.errors import SmartWarning
+from smart_retrieval.evaluation.mmeb.filtering import filtered
+from smart_retrieval.evaluation.mmeb.processes import Processes
+from smart_retrieval.evaluation.mmeb.store import EncodingStore
+from smart_retrieval.inputs import Item
+
+TEXTS = [f"#find word{number} and {'more ' * (number % 3)}words" for number in range(11)]
+
+
+def items(texts):
+    return [Item(text) for text in texts]
+
+
+def ensure(store, texts, side="document"):
+    return store.ensure(side, texts, items(texts))  # the texts are their own keys
+
+
+def test_encodings_come_back_in_any_order(tmp_path):
+    fake = FakeEncoder()
+    store = EncodingStore(tmp_path, fake, shard_items=4)
+    done = ensure(store, TEXTS)
+    assert (done.encoded, done.found, [len(call[1]) for call in fake.calls]) == (11, 0, [4, 4, 3])
+    wanted = [TEXTS[place] for place in (10, 3, 4, 5, 3, 0, 7)]
+    assert same(store.gather("document", wanted), words_as_vectors(wanted))
+    np.testing.assert_array_equal(store.anchors("document", wanted), words_as_vectors(wanted).anchors)
+    assert store.lengths("document", wanted).tolist() == words_as_vectors(wanted).lengths.tolist()
+    without = store.gather("document", wanted, vectors=False)
+    assert without.token_vectors.shape == (int(without.offsets[-1]), 0)
+    np.testing.assert_array_equal(without.token_ids, words_as_vectors(wanted).token_ids)
+
+
+def test_nothing_is_encoded_twice(tmp_path):
+    fake = FakeEncoder()
+    store = EncodingStore(tmp_path, fake, shard_items=4)
+    ensure(store, [*TEXTS[:5], *TEXTS[:5]])
+    assert sum(len(call[1]) for call in fake.calls) == 5
+    done = ensure(store, TEXTS[3:8])
+    assert (done.encoded, done.found) == (3, 2)
+    again = EncodingStore(tmp_path, FakeEncoder(fail_after=0), shard_items=4)
+    assert ensure(again, TEXTS[:8]).encoded == 0
+    assert same(again.gather("document", TEXTS[:8]), words_as_vectors(TEXTS[:8]))
+
+
+def test_the_two_sides_and_other_models_do_not_mix(tmp_path):
+    fake = FakeEncoder()
+    store = EncodingStore(tmp_path, fake)
+    ensure(store, TEXTS[:2])
+    ensure(store, TEXTS[:2], "query")
+    assert [call[0] for call in fake.calls] == ["document", "query"]
+    assert same(store.gather("query", TEXTS[:2]), words_as_vectors(TEXTS[:2], "query"))
+    other = FakeEncoder()
+    other.version = "2"
+    assert ensure(EncodingStore(tmp_path, other), TEXTS[:2]).encoded == 2
+
+
+@pytest.mark.parametrize("calls", range(4))
+def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path, calls):
+    if calls < 3:
+        with pytest.raises(KeyboardInterrupt):
+            ensure(EncodingStore(tmp_path, FakeEncoder(fail_after=calls), shard_items=4), TEXTS)
+    else:
+        ensure(EncodingStore(tmp_path, FakeEncoder(), shard_items=4), TEXTS)
+    fake = FakeEncoder()
+    store = EncodingStore(tmp_path, fake, shard_items=4)
+    done = ensure(store, TEXTS)
+    assert (done.found, len(fake.calls)) == (min(11, 4 * calls), 3 - calls)
+    assert same(store.gather("document", TEXTS), words_as_vectors(TEXTS))
+
+
+def test_leftovers_of_a_kill_are_swept(tmp_path):
+    store = EncodingStore(tmp_path, FakeEncoder(), shard_items=4)
+    ensure(store, TEXTS[:4])
+    (folder,) = [path for path in (store.folder / "document").iterdir() if path.is_dir()]
+    part = folder.with_name(f".{folder.name}.abc.part")
+    folder.rename(part)
+    again = EncodingStore(tmp_path, FakeEncoder(), shard_items=4)
+    assert ensure(again, TEXTS[:4]).encoded == 4
+    assert not part.exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "anchors.npy").write_bytes(b"no"),
+        lambda folder: (folder / "embeddings.json").unlink(),
+        lambda folder: folder.with_suffix(".json").write_text("[1"),
+        lambda folder: folder.with_suffix(".json").write_text('["one key"]'),
+        lambda folder: np.save(folder / "anchors.npy", np.full((4, 6), np.nan, np.float32)),
+    ],
+)
+def test_a_damaged_shard_is_encoded_again(tmp_path, damage):
+    store = EncodingStore(tmp_path, FakeEncoder(), shard_items=4)
+    ensure(store, TEXTS[:8])
+    folder = sorted(path for path in (store.folder / "document").iterdir() if path.is_dir())[0]
+    damage(folder)
+    again = EncodingStore(tmp_path, FakeEncoder(), shard_items=4)
+    with pytest.warns(SmartWarning, match="damaged shard"):
+        assert ensure(again, TEXTS[:8]).encoded == 4
+    assert same(again.gather("document", TEXTS[:8]), words_as_vectors(TEXTS[:8]))
+
+
+def test_discarding(tmp_path):
+    store = EncodingStore(tmp_path, FakeEncoder(), shard_items=4)
+    ensure(store, TEXTS)
+    store.discard("document", TEXTS[4:5])
+    assert ensure(store, TEXTS).encoded == 4
+    store.discard("document", TEXTS)
+    assert [path.name for path in (store.folder / "document").iterdir()] == []
+
+
+def test_truncated_inputs_are_counted(tmp_path):
+    store = EncodingStore(tmp_path, FakeEncoder(), shard_items=2)
+    assert ensure(store, ["a …", "b", "c …", "d"]).truncated == 2
+    assert ensure(store, ["d"]).truncated == 1  # of its shard
+
+
+# -- the filter --------------------------------------------------------------------------------------------------------
+
+
+def test_another_filter_encodes_nothing(tmp_path):
+    fake = FakeEncoder()
+    ensure(EncodingStore(tmp_path, fake), TEXTS)
+    content = EncodingStore(tmp_path, fake.with_readout(content_readout()))
+    assert ensure(content, TEXTS).encoded == 0
+    assert same(content.gather("document", TEXTS), words_as_vectors([text.removeprefix("#find ") for text in TEXTS])) is False  # fmt: skip # noqa: E501
+    kept = content.gather("document", TEXTS)
+    np.testing.assert_array_equal(
+        kept.token_vectors, words_as_vectors([text.removeprefix("#find ") for text in TEXTS]).token_vectors
+    )
+    np.testing.assert_array_equal(kept.anchors, words_as_vectors(TEXTS).anchors)
+
+
+def test_a_model_that_drops_pictures_is_encoded_for_each_filter(tmp_path):
+    fake = FakeEncoder(drops=True)
+    ensure(EncodingStore(tmp_path, fake), TEXTS)
+    content = EncodingStore(tmp_path, fake.with_readout(content_readout()))
+    assert ensure(content, TEXTS).encoded == len(TEXTS)
+
+
+@pytest.mark.filterwarnings("ignore::smart_retrieval.errors.SmartWarning")
+def test_the_filter_is_the_models_own(smart):
+    """Filtering what the model gave equals what the model gives with that filter, items without content included."""
+    paper = smart("prompts")
+    texts = ["the otter swims", "", "a", "tax is due"]
+    direct = paper.with_readout(replace(paper.readout, token_filter="content")).encode_query(texts)
+    ours = filtered(paper.encode_query(texts), "content")
+    assert ours.lengths.tolist() == direct.lengths.tolist()
+    np.testing.assert_allclose(ours.token_vectors, direct.token_vectors, atol=1e-6)
+    np.testing.assert_array_equal(ours.token_ids, direct.token_ids)
+
+
+@pytest.mark.filterwarnings("ignore::smart_retrieval.errors.SmartWarning")
+def test_where_the_anchor_has_another_width(smart):
+    narrow = smart("dense-narrow")
+    assert isinstance(narrow, SmartModel)
+    encoded = narrow.encode_query(["#", ""])
+    # Roles that no filter keeps, as of an input that is nothing but a prompt.
+    encoded.roles = np.full_like(encoded.roles, 2)
+    left = filtered(encoded, "content")
+    assert left.lengths.tolist() == [1, 1]
+    np.testing.assert_allclose(np.linalg.norm(left.token_vectors, axis=1), 1, atol=1e-6)
+
+
+# -- several processes -------------------------------------------------------------------------------------------------
+
+
+def test_processes_share_the_work(tmp_path):
+    barrier = threading.Barrier(2, timeout=60)
+    fakes = [FakeEncoder(), FakeEncoder()]
+    results = {}
+
+    def work(rank):
+        processes = Processes(rank, 2, lambda: barrier.wait() and None)
+        store = EncodingStore(tmp_path, fakes[rank], shard_items=2, processes=processes)
+        for texts in (TEXTS[:7], TEXTS):
+            ensure(store, texts)
+        results[rank] = store.gather("document", TEXTS)
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert same(results[0], words_as_vectors(TEXTS))
+    assert same(results[1], results[0])
+    assert [sum(len(texts) for _, texts in fake.calls) for fake in fakes] == [2 + 2 + 2, 2 + 1 + 2]
