@@ -79,7 +79,7 @@ def main() -> None:
         for name, budget, steps in (("cached", 10**11, options.steps), ("live", 0, options.live_steps)):
             run = _Run(model, data, held, Path(folder) / name, recipe)
             clock = time.perf_counter()
-            run.open_states(Path(folder) / "cache", budget, False, lambda _: None)
+            run.open_states(Path(folder) / f"{name}_states", budget, False, lambda _: None)
             found[name] = {"open_seconds": time.perf_counter() - clock, "states": run.states, **measure(run, steps)}
     found["ratio"] = found["cached"]["steps_per_cpu_second"] / found["live"]["steps_per_cpu_second"]
     print(json.dumps(found, indent=1))

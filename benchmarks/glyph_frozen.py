@@ -27,61 +27,72 @@ SCORES = ("late_paper", "hybrid_paper", "late_content", "hybrid_content")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", help="output folders of the training, one a seed")
+    parser.add_argument("--longer", type=Path, nargs="*", default=[], help="runs of some seed that went on for longer")
     parser.add_argument("--pages", type=int, default=1000)
     parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "images" / "glyph_curve.svg")
     arguments = parser.parse_args()
-    sys.path.insert(0, str(ROOT / "examples" / "glyph_pages"))
-    transformers: Any = importlib.import_module("transformers")
-    checkpoint: Any = importlib.import_module("checkpoint")
-    fast_forward: Any = importlib.import_module("fast_forward")
-    measure: Any = importlib.import_module("measure")
-    training: Any = importlib.import_module("train")
+    bench = Bench(arguments.pages)
+    seeds = [bench.run(folder) for folder in arguments.runs]
+    longer = [bench.run(folder) for folder in arguments.longer]
+    figures = {"pages": arguments.pages, "levels": bench.levels, "seeds": seeds, "longer": longer}
+    record("glyph_frozen", figures)
+    plot(seeds, arguments.plot)
 
-    seeds = []
-    judged: Any = None
-    for folder in arguments.runs:
+
+class Bench:
+    """The test pages, and the code of the example, imported from its folder."""
+
+    def __init__(self, pages: int) -> None:
+        sys.path.insert(0, str(ROOT / "examples" / "glyph_pages"))
+        self.transformers: Any = importlib.import_module("transformers")
+        self.checkpoint: Any = importlib.import_module("checkpoint")
+        self.fast_forward: Any = importlib.import_module("fast_forward")
+        self.measure: Any = importlib.import_module("measure")
+        self.training: Any = importlib.import_module("train")
+        self.pages = pages
+        self.judged: Any = None
+        self.levels: dict[str, Any] = {}
+
+    def run(self, folder: Path) -> dict[str, Any]:
+        """Measure the checkpoint of one training run; the first one also sets up pages and control."""
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         settings = state["arguments"]
-        look = STYLES[settings["style"]]
-        grid = (look.size[0] // 16, look.size[1] // 16)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "model")
+        size = STYLES[settings["style"]].size
+        grid = (size[0] // 16, size[1] // 16)
+        tokenizer = self.transformers.AutoTokenizer.from_pretrained(folder / "model")
         # Stored in float16, run in float32, as a user of the checkpoint would on a CPU.
-        model = transformers.AutoModel.from_pretrained(folder / "model", dtype="float32").eval()
-        fast = fast_forward.PageModel(model, tokenizer, grid)
-        if judged is None:
-            texts = training.Texts(tokenizer, settings["style"], fast.closing, fast.pad_id)
-            judged = measure.Held("test", arguments.pages, settings["style"], texts)
-            control = fast_forward.PageModel(
-                transformers.AutoModel.from_config(checkpoint.build_config(tokenizer, **settings["config"])).eval(),
-                tokenizer,
-                grid,
+        model = self.transformers.AutoModel.from_pretrained(folder / "model", dtype="float32").eval()
+        fast = self.fast_forward.PageModel(model, tokenizer, grid)
+        if self.judged is None:
+            texts = self.training.Texts(tokenizer, settings["style"], fast.closing, fast.pad_id)
+            self.judged = self.measure.Held("test", self.pages, settings["style"], texts)
+            config = self.checkpoint.build_config(tokenizer, **settings["config"])
+            random = self.fast_forward.PageModel(
+                self.transformers.AutoModel.from_config(config).eval(), tokenizer, grid
             )
-            levels = {"random_weights": measure.judge(control, judged), **chance_and_oracle(judged, settings["style"])}
-        values = measure.per_query(judged, measure.encode(fast, judged))
+            self.levels = chance_and_oracle(self.judged, settings["style"])
+            self.levels["random_weights"] = self.measure.judge(random, self.judged)
+        values = self.measure.per_query(self.judged, self.measure.encode(fast, self.judged))
         compared = {name: paired_comparison(values["anchor"], values[name]).to_dict() for name in SCORES}
         gain = compared["hybrid_paper"]
         print(
-            f"seed {settings['seed']}: anchor {gain['mean_baseline']:.4f}, hybrid {gain['mean_treatment']:.4f} "
-            f"({gain['relative']:+.1%}, p = {gain['p_value']:.1g})",
+            f"seed {settings['seed']}, {state['step']} steps: anchor {gain['mean_baseline']:.4f}, hybrid "
+            f"{gain['mean_treatment']:.4f} ({gain['relative']:+.1%}, p = {gain['p_value']:.1g})",
             file=sys.stderr,
         )
-        seeds.append(
-            {
-                "seed": settings["seed"],
-                "parameters": sum(parameter.numel() for parameter in model.parameters()),
-                "ndcg@10": {name: float(value.mean()) for name, value in values.items()},
-                "by_objects_named": by_length(judged, values),
-                "over_anchor": compared,
-                "steps": state["step"],
-                "decay_from": state["decay_from"],
-                "why_decayed": state["reason"],
-                "training_seconds": state["seconds"],
-                "settings": settings,
-                "curve": state["curve"],
-            }
-        )
-    record("glyph_frozen", {"pages": arguments.pages, "queries": arguments.pages, "levels": levels, "seeds": seeds})
-    plot(seeds, arguments.plot)
+        return {
+            "seed": settings["seed"],
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "ndcg@10": {name: float(value.mean()) for name, value in values.items()},
+            "by_objects_named": by_length(self.judged, values),
+            "over_anchor": compared,
+            "steps": state["step"],
+            "decay_from": state["decay_from"],
+            "why_decayed": state.get("reason"),
+            "training_seconds": round(state["seconds"]),
+            "settings": {name: value for name, value in settings.items() if name != "out"},
+            "curve": state["curve"],
+        }
 
 
 def by_length(judged: Any, values: dict[str, Any]) -> dict[str, dict[str, float]]:

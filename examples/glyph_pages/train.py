@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--temperature", type=float, default=0.05)
     parser.add_argument("--warmup", type=int, default=100)
-    parser.add_argument("--max-steps", type=int, default=2400, help="the decay begins here at the latest")
+    parser.add_argument("--max-steps", type=int, default=3000, help="the decay begins here at the latest")
     parser.add_argument("--decay", type=int, default=600, help="steps of linear decay to 0 at the end")
     parser.add_argument("--every", type=int, default=250, help="steps between measurements")
     parser.add_argument("--patience", type=int, default=4, help="measurements without a better anchor that end it")

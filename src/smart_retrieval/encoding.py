@@ -92,7 +92,7 @@ class Encoder:
 
     def _nothing(self, failures: tuple[Failure, ...]) -> SmartEmbeddings:
         """No item at all, as when none of a window could be read."""
-        width = self.head.readout.width(
+        width = self.head.width(
             self.backbone.output_size if self.head.readout.reads_last_state_only else self.backbone.hidden_size
         )
         return SmartEmbeddings(

@@ -37,6 +37,14 @@ class ReadoutError(SmartError, ValueError):
     """A readout asks for what the model does not have: a layer out of range, an unknown filter, a wrong file."""
 
 
+class AdapterMismatchError(SmartError):
+    """An adapter is used with another backbone, or other layers, than it was trained on."""
+
+
+class TrainingError(SmartError):
+    """Training cannot start or go on: nothing to learn from, a loss that is not a number, another run's checkpoint."""
+
+
 class NonFiniteError(SmartError):
     """An encoding holds NaN or infinity; nothing that follows from it could be trusted."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-import json
+import hashlib
 import warnings
 from collections.abc import Sized
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,12 +18,13 @@ from .embeddings import SmartEmbeddings
 from .embeddings_files import EmbeddingsWriter
 from .encoding import Encoder
 from .encoding_report import EncodingReport
-from .errors import EmptyInputError, ReadoutError, SmartWarning, one_of
+from .errors import AdapterMismatchError, EmptyInputError, ReadoutError, SmartWarning, one_of
 from .inputs import is_one_item
 from .progress import progress
 from .readout import Readout
 from .readout.head import TokenHead
 from .readout.packing import AnchorPacker
+from .readout.saved import check_layers, read_adapter_folder, read_saved, write_saved
 from .scoring import hybrid_scores
 from .scoring.presets import get_preset, preset_for
 
@@ -30,10 +32,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sentence_transformers import MultiVectorEncoder
 
+    from .readout.adapter import Adapter
     from .scoring import QueryWeights
 
-SMART_FOLDER = "smart"
-SMART_FORMAT = "smart-model/1"
 DTYPES = ("float32", "float16")
 
 
@@ -41,13 +42,15 @@ class SmartModel:
     """A hybrid single- and multi-vector encoder built on an untouched Sentence Transformers model.
 
     One forward pass gives each input's anchor, the embedding the model has always given, and a vector for each of its
-    tokens. Nothing is trained (arXiv 2605.24938).
+    tokens. Nothing is trained (arXiv 2605.24938), unless the folder brings an adapter along.
 
     Args:
         model_name_or_path: ``"minilm"`` (packaged, needs no network), a folder, or a hub name. A folder written by
-            :meth:`save_pretrained` brings its readout along.
+            :meth:`save_pretrained` brings its readout along; one written by :meth:`save_adapter` holds an adapter
+            and names the model it belongs to.
         readout: Layers, mix and token filter; the saved one or the preset's when None.
-        preset: ``"default"`` or ``"paper"``; sets the readout and the weights of :meth:`similarity`.
+        preset: ``"default"`` or ``"paper"``; sets the readout and the weights of :meth:`similarity`. The default of a
+            folder with an adapter is what it was trained with.
         device: Torch device; the best at hand when None.
         revision: Hub revision.
         max_length: Longest input in tokens; the model's own when None.
@@ -58,6 +61,7 @@ class SmartModel:
         pooling: ``"lasttoken"`` or ``"mean"``, for a vision-language model that nobody trained to embed.
         max_visual_tokens: Most visual tokens of one picture, page or frame; the family's when None.
         max_frames: Most frames of a video; the family's when None.
+        backbone: Where the model of an adapter folder lies, if not where the folder says.
         **kwargs: ``cache_folder``, ``token``, ``local_files_only``, ``model_kwargs``, ``processor_kwargs``,
             ``config_kwargs``, as ``SentenceTransformer`` takes them.
 
@@ -65,6 +69,7 @@ class SmartModel:
         ModelNotFoundError: Nothing loadable under this name.
         UnsupportedModelError: The model has no token states.
         ReadoutError: The readout does not fit the model.
+        AdapterMismatchError: The adapter was trained on another model, or on other layers.
 
     Example:
         >>> model = SmartModel("minilm")
@@ -89,31 +94,53 @@ class SmartModel:
         pooling: str | None = None,
         max_visual_tokens: int | None = None,
         max_frames: int | None = None,
+        backbone: str | Path | None = None,
         **kwargs: Any,
     ) -> None:
         get_preset(preset)  # an unknown one fails before the model loads
         if dtype not in DTYPES:
             raise ReadoutError(f"dtype: {one_of(dtype, DTYPES)}")
-        self.backbone = open_backbone(
-            model_name_or_path,
-            family=family,
-            pooling=pooling,
-            max_visual_tokens=max_visual_tokens,
-            max_frames=max_frames,
-            device=device,
-            revision=revision,
-            max_length=max_length,
-            prompts=prompts,
-            **kwargs,
-        )
+        self.name = str(model_name_or_path)
+        saved = read_adapter_folder(self.name)
+        options: dict[str, Any] = {
+            "family": family, "pooling": pooling, "max_visual_tokens": max_visual_tokens, "max_frames": max_frames,
+            "revision": revision, "max_length": max_length, "prompts": prompts,
+        }  # fmt: skip
+        if saved is not None:
+            options = saved.options_as_trained(options)
+        elif backbone is not None:
+            raise ReadoutError(f"model {self.name!r}: found backbone={str(backbone)!r} beside it, expected an adapter")
+        source = model_name_or_path if saved is None else backbone or saved.backbone.get("name", "")
+        self.backbone = open_backbone(source, device=device, **options, **kwargs)
+        if saved is None:
+            saved = read_saved(Path(self.backbone.source))
+        else:
+            saved.check_backbone(str(source), self.backbone.fingerprint)
         chosen = preset_for(preset, pooling=self.backbone.pooling, n_states=self.backbone.n_states)
-        self.readout = readout or _saved_readout(Path(self.backbone.source)) or chosen.readout
+        self.readout = readout or (saved.readout if saved is not None else chosen.readout)
         self.preset = chosen.reading(self.readout)
+        adapter = None
+        if saved is not None and saved.adapter is not None:
+            check_layers(self.readout, saved.readout)
+            adapter = saved.load_adapter()
+            if saved.scoring is not None and preset == "default":
+                self.preset = replace(self.preset, **saved.scoring)
+        self._encoder = Encoder(self.backbone, self._head(adapter), dtype)
+
+    def _head(self, adapter: Adapter | None) -> TokenHead:
+        """A token head of this model's readout; the preset's floor goes, which was chosen for plain states."""
         self.readout.resolve_layers(self.backbone.n_states)
         if not self.readout.reads_last_state_only:
             self.backbone.emit_hidden_states()
-        head = TokenHead(self.readout, self.backbone.roles_without_prompt)
-        self._encoder = Encoder(self.backbone, head, dtype)
+        if adapter is not None:
+            if (size := self.state_dim) != adapter.config.hidden_size:
+                raise AdapterMismatchError(
+                    f"model {self.name!r}: found states of {size} dimensions, expected the "
+                    f"{adapter.config.hidden_size} of the adapter"
+                )
+            adapter = adapter.to(self.backbone.model.device)
+            self.preset = replace(self.preset, floor=None)
+        return TokenHead(self.readout, self.backbone.roles_without_prompt, adapter)
 
     @classmethod
     def from_pretrained(cls, model_name_or_path: str | Path, **kwargs: Any) -> SmartModel:
@@ -121,22 +148,49 @@ class SmartModel:
         return cls(model_name_or_path, **kwargs)
 
     def with_readout(self, readout: Readout) -> SmartModel:
-        """The same loaded backbone, read in another way.
+        """The same loaded backbone, read in another way; an adapter stays.
 
         Args:
             readout: Layers, mix and token filter.
 
         Raises:
             ReadoutError: The readout does not fit the model.
+            AdapterMismatchError: There is an adapter, and it was trained on other layers.
         """
+        if self.adapter is not None:
+            check_layers(readout, self.readout)
+        return self._with(readout, self.adapter)
+
+    def with_adapter(
+        self, adapter: Adapter | None, readout: Readout | None = None, **scoring: float | str
+    ) -> SmartModel:
+        """The same loaded backbone with an adapter over its states, or with none.
+
+        Args:
+            adapter: It; None for the frozen readout.
+            readout: Which states it reads; this model's when None.
+            **scoring: ``weights``, ``lambda_anchor``, ``lambda_late`` that go with it, over this model's.
+
+        Raises:
+            ReadoutError: The readout does not fit the model.
+            AdapterMismatchError: The adapter is for states of another width or another number of layers.
+        """
+        readout = readout or self.readout
+        if adapter is not None and adapter.config.layers != len(readout.layers):
+            raise AdapterMismatchError(
+                f"found an adapter for {adapter.config.layers} layers, expected one for layers {list(readout.layers)}"
+            )
+        clone = self._with(readout, adapter)
+        clone.preset = replace(clone.preset, **scoring)  # type: ignore[arg-type]
+        return clone
+
+    def _with(self, readout: Readout, adapter: Adapter | None) -> SmartModel:
         readout.resolve_layers(self.backbone.n_states)
-        if not readout.reads_last_state_only:
-            self.backbone.emit_hidden_states()
         clone = copy.copy(self)
         clone.__dict__.pop("encoder", None)
         clone.readout = readout
         clone.preset = self.preset.reading(readout)
-        clone._encoder = Encoder(self.backbone, TokenHead(readout, self.backbone.roles_without_prompt), self.dtype)
+        clone._encoder = Encoder(self.backbone, clone._head(adapter), self.dtype)
         return clone
 
     # -- what it is --------------------------------------------------------------------------------------------
@@ -149,8 +203,17 @@ class SmartModel:
     @property
     def token_dim(self) -> int:
         """Width of a token vector."""
-        width = self.backbone.output_size if self.readout.reads_last_state_only else self.backbone.hidden_size
-        return self.readout.width(width)
+        return self._encoder.head.width(self.state_dim)
+
+    @property
+    def state_dim(self) -> int:
+        """Width of a hidden state that the readout reads."""
+        return self.backbone.output_size if self.readout.reads_last_state_only else self.backbone.hidden_size
+
+    @property
+    def adapter(self) -> Adapter | None:
+        """The trained projection of the states, if there is one."""
+        return self._encoder.head.adapter
 
     @property
     def max_length(self) -> int | None:
@@ -194,10 +257,15 @@ class SmartModel:
 
     def identity(self) -> dict[str, Any]:
         """JSON-able: what must be equal for two encodings to be comparable (weights, readout, prompts, length)."""
-        return {**self.backbone.identity(), "readout": self.readout.to_dict(), "prompts": self.prompts}
+        identity = {**self.backbone.identity(), "name": self.name}
+        if self.adapter is not None:
+            both = f"{identity['fingerprint']} {self.adapter.fingerprint}"
+            identity["fingerprint"] = hashlib.sha256(both.encode()).hexdigest()[:16]
+            identity["adapter"] = self.adapter.fingerprint
+        return {**identity, "readout": self.readout.to_dict(), "prompts": self.prompts}
 
     def __repr__(self) -> str:
-        return f"SmartModel({self.backbone.name!r}, {self.readout})"
+        return f"SmartModel({self.name!r}, {self.readout})"
 
     # -- encoding ----------------------------------------------------------------------------------------------
 
@@ -373,35 +441,37 @@ class SmartModel:
     def save_pretrained(self, path: str | Path) -> None:
         """Write a folder that plain ``SentenceTransformer`` opens with an identical anchor, and ``SmartModel`` whole.
 
-        The root is the untouched checkpoint; ``smart/config.json`` beside it holds the readout.
+        (Of GME, LamRA, VLM2Vec-V2 and jina-v4 only ``SmartModel`` knows the recipe: docs/guide_visual.md.)
+
+        The root is the untouched checkpoint; ``smart/`` beside it holds the readout, and the adapter if there is one.
 
         Args:
             path: The folder.
         """
         folder = Path(path)
         self.backbone.save(folder)
-        smart = folder / SMART_FOLDER
-        smart.mkdir(parents=True, exist_ok=True)
-        config = {"format": SMART_FORMAT, "readout": self.readout.to_dict(), "backbone": self.backbone.identity()}
-        (smart / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        write_saved(folder, self.readout, self.backbone.identity(), self.adapter, scoring=self.preset.scoring())
 
+    def save_adapter(self, path: str | Path) -> None:
+        """Write the adapter alone: a folder of a few MB that names its backbone, which ``SmartModel`` loads with it.
 
-def _saved_readout(folder: Path) -> Readout | None:
-    file = folder / SMART_FOLDER / "config.json"
-    if not file.is_file():
-        return None
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ReadoutError(f"readout {str(file)!r}: not JSON ({error})") from error
-    if not isinstance(config, dict) or config.get("format") != SMART_FORMAT:
-        found = config.get("format") if isinstance(config, dict) else type(config).__name__
-        raise ReadoutError(f"readout {str(file)!r}: found format {found!r}, expected {SMART_FORMAT!r}")
-    if unknown := sorted(set(config) - {"format", "readout", "backbone"}):
-        raise ReadoutError(f"readout {str(file)!r}: found unknown keys {unknown}; a newer version may have written it")
-    if "readout" not in config:
-        raise ReadoutError(f"readout {str(file)!r}: found no key 'readout'; save the model again")
-    return Readout.from_dict(config["readout"])
+        Args:
+            path: The folder; it must not hold a checkpoint.
+
+        Raises:
+            ReadoutError: There is no adapter, or a checkpoint lies in the folder.
+        """
+        folder = Path(path)
+        if self.adapter is None:
+            raise ReadoutError(f"model {self.name!r}: found no adapter to save; train one, or use save_pretrained")
+        identity = self.backbone.identity()
+        if Path(self.backbone.source).is_dir() and Path(identity["name"]).is_dir():
+            # Seen from another folder, a relative path would lead elsewhere.
+            identity["name"] = str(Path(identity["name"]).resolve())
+        write_saved(folder, self.readout, identity, self.adapter, self.prompts, self.preset.scoring())
+        saved = read_saved(folder)
+        if saved is None or not saved.names_its_backbone:
+            raise ReadoutError(f"adapter {str(folder)!r}: found a checkpoint in that folder, expected a new folder")
 
 
 def _positive(batch_size: int) -> int:

@@ -104,7 +104,7 @@ def test_chance_and_oracle_are_where_the_docstring_puts_them() -> None:
         return float(per_query_metrics(collection.qrels, ranking)["ndcg@10"].mean())
 
     assert ndcg(oracle) == pytest.approx(1.0)
-    assert 0.02 < ndcg(chance) < 0.05
+    assert 0.03 < ndcg(chance) < 0.07
 
 
 def test_every_kind_can_be_told_apart_by_its_pixels() -> None:

@@ -180,7 +180,7 @@ def glyph_collection(split: str, pages: int, *, seed: int = 0, style: str = "sha
         style: ``"shapes"`` or ``"words"``.
 
     Returns:
-        The collection. Ranking 1,000 pages of shapes at random reaches an nDCG@10 of about .03, because short
+        The collection. Ranking 1,000 pages of shapes at random reaches an nDCG@10 of about .05, because short
         queries match many pages; scores that count the objects found reach 1.
 
     Raises:

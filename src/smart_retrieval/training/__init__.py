@@ -1,0 +1,1 @@
+"""Post-training: pairs, objectives, cached states, the adapter and fine-tuning recipes."""

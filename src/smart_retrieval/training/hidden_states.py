@@ -1,0 +1,304 @@
+"""A frozen backbone's states, computed once and kept on disk, or computed each time they are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..batching import BatchLimits
+from ..encoding import Encoder
+from ..errors import NonFiniteError, TrainingError
+from ..inputs import Item
+from ..readout.head import TokenHead
+from .examples import content_key
+
+if TYPE_CHECKING:
+    from ..embeddings import SmartEmbeddings
+    from ..model import SmartModel
+
+FORMAT = 1
+# States are wider than token vectors, so fewer of them are in flight than while encoding.
+_LIMITS = BatchLimits(batch_size=32, batch_tokens=8_192, window_tokens=8_192, window_items=512)
+_PROGRESS = "progress.json"
+
+
+@dataclass(frozen=True)
+class StateBatch:
+    """Hidden states of some items.
+
+    Args:
+        states: One ``[sum T, H]`` float32 for each layer, ascending, kept positions only.
+        lengths: ``[N]`` int64 kept positions of each item.
+        anchors: ``[N, Da]`` float32, of unit length.
+    """
+
+    states: list[Tensor]
+    lengths: Tensor
+    anchors: Tensor
+
+    def to(self, device: str | torch.device) -> StateBatch:
+        """The same on a device."""
+        return StateBatch([s.to(device) for s in self.states], self.lengths.to(device), self.anchors.to(device))
+
+
+class StateSource(Protocol):
+    """Anything that gives items' states."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, items: Sequence[int]) -> StateBatch:
+        """The states of these items, in this order."""
+        ...
+
+
+class _StatesHead(TokenHead):
+    """Hands out the states themselves where token vectors are asked for, layers side by side."""
+
+    def flat(self, features: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        states, kept = self.flat_states(features)
+        return torch.cat([state.float() for state in states], dim=-1), kept
+
+    def width(self, state_size: int) -> int:
+        return state_size * len(self.readout.layers)
+
+
+class LiveStates:
+    """States that the backbone computes each time.
+
+    Args:
+        model: Backbone and readout; an adapter of its is not applied.
+        items: Queries or documents.
+        task: ``"query"`` or ``"document"``, which sets the prompt as at inference.
+    """
+
+    def __init__(self, model: SmartModel, items: Sequence[Item], task: str) -> None:
+        self._items, self._task = items, task
+        self._prompt = model.backbone.prompt_for(task, None, None)
+        self._layers = len(model.readout.layers)
+        self._encoder = Encoder(model.backbone, _StatesHead(model.readout, model.backbone.roles_without_prompt))
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def batch(self, items: Sequence[int]) -> StateBatch:
+        """The states of these items, in this order."""
+        from ..embeddings import SmartEmbeddings
+
+        return _as_batch(SmartEmbeddings.concatenate(list(self.windows(items))), self._layers)
+
+    def windows(self, items: Sequence[int], advance: Callable[[int], None] = lambda _: None) -> Any:
+        """The states of these items as embeddings, window by window."""
+        return self._encoder.stream(
+            (self._items[int(i)] for i in items),
+            task=self._task,
+            prompt=self._prompt,
+            limits=_LIMITS,
+            advance=advance,
+        )
+
+
+class CachedStates:
+    """States on disk, memory-mapped: float16, each of unit mean square, beside their lengths in float32.
+
+    Args:
+        folder: What :func:`cache_states` wrote.
+
+    Raises:
+        TrainingError: It is not complete.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        about = _read_progress(folder)
+        if not about.get("complete"):
+            raise TrainingError(f"states {str(folder)!r}: found an unfinished cache, expected one that is complete")
+        self.folder, self._layers = folder, int(about["layers"])
+        tokens, width = int(about["tokens"]), int(about["width"])
+        self._states = np.memmap(folder / "states.f16", np.float16, "r", shape=(tokens, width))
+        self._scales = np.memmap(folder / "scales.f32", np.float32, "r", shape=(tokens, self._layers))
+        self._anchors = np.fromfile(folder / "anchors.f32", np.float32).reshape(int(about["items"]), -1)
+        lengths = np.fromfile(folder / "lengths.i64", np.int64)
+        self._offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on disk of the states."""
+        return int(self._states.nbytes + self._scales.nbytes)
+
+    def batch(self, items: Sequence[int]) -> StateBatch:
+        """The states of these items, in this order."""
+        chosen = np.asarray(items, np.int64)
+        lengths = self._offsets[chosen + 1] - self._offsets[chosen]
+        states = np.empty((int(lengths.sum()), self._layers, self._states.shape[1] // self._layers), np.float32)
+        done = 0
+        for index in chosen.tolist():
+            start, stop = int(self._offsets[index]), int(self._offsets[index + 1])
+            rows = states[done : done + stop - start]
+            rows[:] = self._states[start:stop].reshape(rows.shape)
+            rows *= self._scales[start:stop, :, None]
+            done += stop - start
+        layers = [torch.from_numpy(np.ascontiguousarray(states[:, layer])) for layer in range(self._layers)]
+        anchors = torch.from_numpy(self._anchors[chosen])
+        return StateBatch(layers, torch.from_numpy(lengths), torch.nn.functional.normalize(anchors, dim=-1))
+
+
+def cache_states(
+    model: SmartModel,
+    items: Sequence[Item],
+    task: str,
+    root: Path,
+    *,
+    budget: int,
+    advance: Callable[[int], None] = lambda _: None,
+) -> CachedStates | None:
+    """Compute the states of all items once, going on where an earlier call was cut off.
+
+    Memory holds one window of items whatever their number.
+
+    Args:
+        model: Backbone and readout.
+        items: Queries or documents.
+        task: ``"query"`` or ``"document"``.
+        root: Folder of all caches; each has a subfolder named by a hash of model, readout, prompt and items.
+        budget: Most bytes the states may take.
+        advance: Called with the number of items each batch finished.
+
+    Returns:
+        The states; None, and nothing left on disk, where they would take more than the budget.
+
+    Raises:
+        NonFiniteError: The model gave NaN or infinity.
+    """
+    folder = root / "states" / states_key(model, items, task)
+    folder.mkdir(parents=True, exist_ok=True)
+    about = _read_progress(folder)
+    layers = len(model.readout.layers)
+    if not about.get("complete"):
+        done, tokens = int(about.get("items", 0)), int(about.get("tokens", 0))
+        width = layers * model.state_dim
+        advance(done)
+        with _Writer(folder, done, tokens, width, layers, model.anchor_dim) as writer:
+            live = LiveStates(model, items, task)
+            for window in live.windows(range(done, len(items)), advance):
+                if (writer.tokens + len(window.token_vectors)) * (2 * width + 4 * layers) > budget:
+                    writer.abandon()
+                    return None
+                writer.append(window)
+            writer.progress(complete=True)
+    else:
+        advance(len(items))
+    return CachedStates(folder)
+
+
+def states_key(model: SmartModel, items: Sequence[Item], task: str) -> str:
+    """64 hexadecimal digits of everything that shapes the states."""
+    identity = {
+        "format": FORMAT,
+        "backbone": {k: v for k, v in model.backbone.identity().items() if k != "name"},
+        "readout": {"layers": list(model.readout.layers), "token_filter": model.readout.token_filter},
+        "task": task,
+        "prompt": model.backbone.prompt_for(task, None, None),
+        "items": len(items),
+    }
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
+    for item in items:
+        part = repr(content_key(item)).encode()
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+class _Writer:
+    """Appends windows to the files of a cache; what the progress file does not count is cut off on reopening."""
+
+    def __init__(self, folder: Path, items: int, tokens: int, width: int, layers: int, anchor_dim: int) -> None:
+        self.folder, self.items, self.tokens, self.width, self.layers = folder, items, tokens, width, layers
+        sizes = {
+            "states.f16": tokens * width * 2,
+            "scales.f32": tokens * layers * 4,
+            "anchors.f32": items * anchor_dim * 4,
+            "lengths.i64": items * 8,
+        }
+        self.files: dict[str, IO[bytes]] = {}
+        for name, size in sizes.items():
+            file = (folder / name).open("r+b" if (folder / name).exists() else "w+b")
+            file.truncate(size)
+            file.seek(size)
+            self.files[name] = file
+
+    def append(self, window: SmartEmbeddings) -> None:
+        states = np.asarray(window.token_vectors, np.float32).reshape(len(window.token_vectors), self.layers, -1)
+        scales = np.sqrt(np.square(states).mean(axis=2)).astype(np.float32)
+        scales = np.where(scales > 0, scales, np.float32(1))
+        if not np.isfinite(scales).all():
+            raise NonFiniteError(
+                "found hidden states too large for float32, expected finite ones: load the model in float32"
+            )
+        scaled = (states / scales[:, :, None]).astype(np.float16)
+        arrays: dict[str, NDArray[Any]] = {
+            "states.f16": scaled,
+            "scales.f32": scales,
+            "anchors.f32": np.asarray(window.anchors, np.float32),
+            "lengths.i64": window.lengths.astype(np.int64),
+        }
+        for name, array in arrays.items():
+            self.files[name].write(np.ascontiguousarray(array).data)
+        self.items += len(window)
+        self.tokens += len(states)
+        self.progress(complete=False)
+
+    def progress(self, complete: bool) -> None:
+        for file in self.files.values():
+            file.flush()
+            os.fsync(file.fileno())
+        about = {
+            "format": FORMAT, "items": self.items, "tokens": self.tokens, "width": self.width, "layers": self.layers,
+            "complete": complete,
+        }  # fmt: skip
+        partial = self.folder / f".{_PROGRESS}.part"
+        partial.write_text(json.dumps(about) + "\n", encoding="utf-8")
+        os.replace(partial, self.folder / _PROGRESS)
+
+    def abandon(self) -> None:
+        (self.folder / _PROGRESS).unlink(missing_ok=True)
+        for name, file in self.files.items():
+            file.close()
+            (self.folder / name).unlink(missing_ok=True)
+        self.folder.rmdir()
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self.files.values():
+            file.close()
+
+
+def _read_progress(folder: Path) -> dict[str, Any]:
+    try:
+        about = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) and about.get("format") == FORMAT else {}
+
+
+def _as_batch(embeddings: SmartEmbeddings, layers: int) -> StateBatch:
+    vectors = torch.from_numpy(np.ascontiguousarray(embeddings.token_vectors, np.float32))
+    anchors = torch.from_numpy(np.asarray(embeddings.anchors, np.float32))
+    return StateBatch(
+        list(vectors.chunk(layers, dim=1)),
+        torch.from_numpy(embeddings.lengths.astype(np.int64)),
+        torch.nn.functional.normalize(anchors, dim=-1),
+    )

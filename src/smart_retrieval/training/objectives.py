@@ -1,0 +1,159 @@
+"""What is minimised: InfoNCE and distillation over anchor, late or hybrid scores, on ragged batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import TrainingError, one_of
+
+OBJECTIVES = ("anchor", "late", "hybrid")
+
+# Similarities held at once; a block of query tokens against all documents of a batch.
+_BLOCK = 2**25
+
+
+def objective_weights(objective: str, lambda_anchor: float = 1.0, lambda_late: float = 1.0) -> tuple[float, float]:
+    """The weights of anchor and late score that make an objective.
+
+    Raises:
+        TrainingError: The objective is unknown.
+
+    Example:
+        >>> objective_weights("late")
+        (0.0, 1.0)
+    """
+    if objective not in OBJECTIVES:
+        raise TrainingError(f"objective: {one_of(objective, OBJECTIVES)}")
+    return {"anchor": (1.0, 0.0), "late": (0.0, 1.0), "hybrid": (lambda_anchor, lambda_late)}[objective]
+
+
+class _MaxSim(torch.autograd.Function):
+    """The best dot product of each query token in each document; keeps which one it was, not the similarities."""
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
+        count, longest, width = documents.shape
+        flat = documents.reshape(count * longest, width)
+        best = queries.new_empty(len(queries), count)
+        places = torch.empty(len(queries), count, dtype=torch.long, device=queries.device)
+        step = max(1, _BLOCK // max(1, count * longest))
+        for start in range(0, len(queries), step):
+            similarities = (queries[start : start + step] @ flat.T).view(-1, count, longest)
+            similarities = similarities.masked_fill(~mask, -torch.inf)
+            best[start : start + step], places[start : start + step] = similarities.max(dim=-1)
+        places += torch.arange(count, device=queries.device) * longest
+        ctx.save_for_backward(queries, flat, places)
+        ctx.shape = documents.shape
+        return best
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        queries, flat, places = ctx.saved_tensors
+        gradient = gradients[0].contiguous()
+        to_queries = torch.nn.functional.embedding_bag(places, flat, mode="sum", per_sample_weights=gradient)
+        rows = torch.arange(len(queries), device=places.device).repeat_interleave(places.shape[1])
+        weights = torch.sparse_coo_tensor(
+            torch.stack([places.flatten(), rows]),
+            gradient.flatten(),
+            (len(flat), len(queries)),
+            check_invariants=False,
+        )
+        return to_queries, torch.sparse.mm(weights, queries).view(ctx.shape), None
+
+
+def max_similarities(queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
+    """For each query token and document the best dot product, differentiable.
+
+    Args:
+        queries: ``[sum Tq, Dt]``.
+        documents: ``[Nd, Td, Dt]``, padded.
+        mask: ``[Nd, Td]`` bool, which positions count; every document has one.
+
+    Returns:
+        ``[sum Tq, Nd]`` float32.
+    """
+    best: Tensor = _MaxSim.apply(queries.float(), documents.float(), mask)  # type: ignore[no-untyped-call]
+    return best
+
+
+def late_matrix(best: Tensor, lengths: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean over each query's tokens, weighted if there are weights.
+
+    Args:
+        best: ``[sum Tq, Nd]``, see :func:`max_similarities`.
+        lengths: ``[Nq]`` tokens of each query, at least one.
+        weights: ``[sum Tq]`` non-negative, or None for equal ones.
+
+    Returns:
+        ``[Nq, Nd]`` late scores.
+    """
+    items = torch.repeat_interleave(torch.arange(len(lengths), device=best.device), lengths.to(best.device))
+    shares = torch.ones(len(best), device=best.device) if weights is None else weights.to(best.device).float()
+    sums = torch.zeros(len(lengths), device=best.device).index_add(0, items, shares)
+    shares = shares / sums[items].clamp_min(1e-12)
+    scores = torch.zeros(len(lengths), best.shape[1], device=best.device)
+    return scores.index_add(0, items, best * shares[:, None])
+
+
+def padded(vectors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Ragged vectors as one block.
+
+    Args:
+        vectors: ``[sum T, D]``, items one after another.
+        lengths: ``[N]``.
+
+    Returns:
+        ``[N, max T, D]`` with zeros behind each item, and the mask ``[N, max T]``.
+    """
+    longest = int(lengths.max())
+    mask = torch.arange(longest, device=vectors.device) < lengths.to(vectors.device)[:, None]
+    block = vectors.new_zeros(len(lengths), longest, vectors.shape[1])
+    return block.masked_scatter(mask.unsqueeze(-1), vectors), mask
+
+
+def contrastive_loss(
+    scores: Tensor, targets: Tensor, ignored: Tensor | None = None, temperature: float = 0.03
+) -> Tensor:
+    """InfoNCE: each query's document against all others of the batch.
+
+    Args:
+        scores: ``[Nq, Nd]``.
+        targets: ``[Nq]`` the column of each query's document.
+        ignored: ``[Nq, Nd]`` bool: documents that answer the query, too, and are no negatives. Never the target.
+        temperature: What scores are divided by.
+
+    Returns:
+        The mean over the queries.
+    """
+    logits = scores / temperature
+    if ignored is not None:
+        logits = logits.masked_fill(ignored, -torch.inf)
+    return torch.nn.functional.cross_entropy(logits, targets)
+
+
+def distillation_loss(
+    scores: Tensor, teacher: Tensor, temperature: float = 0.03, teacher_temperature: float = 1.0
+) -> Tensor:
+    """Kullback-Leibler divergence of the scores' distribution from a teacher's.
+
+    Not multiplied by the squared temperature: its gradient is then of the size of :func:`contrastive_loss`'s, beside
+    which it stands.
+
+    Args:
+        scores: ``[Nq, Nd]``.
+        teacher: ``[Nq, Nd]``, ``-inf`` where the teacher has not scored; every query has a score.
+        temperature: What scores are divided by.
+        teacher_temperature: What the teacher's are divided by; of the order of their spread.
+
+    Returns:
+        The mean over the queries.
+    """
+    known = teacher > -torch.inf
+    logits = (scores / temperature).masked_fill(~known, -torch.inf)
+    wanted = (teacher / teacher_temperature).log_softmax(dim=-1)
+    found = logits.log_softmax(dim=-1)
+    terms = torch.where(known, wanted.exp() * (wanted - found), torch.zeros_like(found))
+    return terms.masked_fill(~known, 0.0).sum(dim=-1).mean()

@@ -1,0 +1,122 @@
+"""What a training would do, before it does it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .adapter import describe
+from .batches import steps_in_epoch
+from .examples import TrainingSet
+
+if TYPE_CHECKING:
+    from ..inputs import Item
+    from ..model import SmartModel
+
+_SAMPLE = 32
+_SHOWN = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Counts, renderings and estimates, JSON-able by :meth:`to_dict`.
+
+    Args:
+        training: Name and counts of the training side.
+        validation: The same of what is held out.
+        rendered: The first examples as the model sees them.
+        tokens: Mean and longest of a sample: of queries and documents, all tokens and kept ones.
+        steps: Steps in all.
+        state_bytes: Estimated size of all states.
+        seconds: Estimated seconds: of computing all states, measured on a sample.
+    """
+
+    training: dict[str, Any]
+    validation: dict[str, Any]
+    rendered: list[dict[str, str]]
+    tokens: dict[str, dict[str, float]]
+    steps: int
+    state_bytes: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return dict(self.__dict__)
+
+
+def plan_training(model: SmartModel, training: TrainingSet, held: TrainingSet, *, batch_size: int, epochs: int) -> Plan:
+    """Resolve a training without starting it; some inputs are rendered and passed through the model.
+
+    Args:
+        model: The model.
+        training: The training side.
+        held: The validation side.
+        batch_size: Queries in a step.
+        epochs: Passes over the examples.
+
+    Raises:
+        MediaError: A picture of the sample cannot be read.
+    """
+    tokens: dict[str, dict[str, float]] = {}
+    seconds = kept = 0.0
+    for task, items, more in (
+        ("query", training.queries, held.queries),
+        ("document", training.documents, held.documents),
+    ):
+        sample = [items[i] for i in np.linspace(0, len(items) - 1, min(_SAMPLE, len(items))).astype(int)]
+        lengths = [len(_rendered(model, item, task)) for item in sample]
+        clock = time.perf_counter()
+        embeddings = getattr(model, f"encode_{task}")(sample, show_progress=False)
+        each = (time.perf_counter() - clock) / len(sample)
+        count = len(items) + len(more)
+        seconds += each * count
+        kept += float(embeddings.lengths.mean()) * count
+        tokens[task] = {
+            "mean": float(np.mean(lengths)),
+            "longest": float(max(lengths)),
+            "kept_mean": float(embeddings.lengths.mean()),
+        }
+    layers = len(model.readout.layers)
+    return Plan(
+        describe(training),
+        describe(held),
+        [_shown(model, training, index) for index in range(min(_SHOWN, len(training)))],
+        tokens,
+        epochs * steps_in_epoch(len(training), batch_size),
+        int(kept * layers * (2 * model.state_dim + 4)),
+        seconds,
+    )
+
+
+def _rendered(model: SmartModel, item: Item, task: str) -> list[tuple[str, Any]]:
+    return model.backbone.rendered(item, prompt=model.backbone.prompt_for(task, None, None), task=task)
+
+
+def _shown(model: SmartModel, data: TrainingSet, index: int) -> dict[str, str]:
+    example = data.examples[index]
+    parts = {
+        "query": (data.queries[example.query], "query"),
+        "positive": (data.documents[example.positives[0]], "document"),
+    }
+    if example.negatives:
+        parts["negative"] = (data.documents[example.negatives[0]], "document")
+    return {name: _line(_rendered(model, item, task)) for name, (item, task) in parts.items()}
+
+
+def _line(tokens: list[tuple[str, Any]]) -> str:
+    """Tokens in a row, placeholders of one picture counted."""
+    words: list[str] = []
+    run = 0
+    for place, (token, role) in enumerate(tokens):
+        if role.name in ("IMAGE", "VIDEO"):
+            run += 1
+            following = tokens[place + 1] if place + 1 < len(tokens) else None
+            if following is None or following[1] is not role:
+                words.append(f"<{role.name.lower()} x {run}>")
+                run = 0
+        else:
+            words.append(token)
+    return " ".join(words)

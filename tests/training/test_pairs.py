@@ -1,0 +1,242 @@
+"""Training pairs: one schema, four sources, and splits that leak nothing."""
+
+import json
+
+import numpy as np
+import pytest
+from fixtures.pictures import picture, write_pdf
+from fixtures.training import training_set, write_jsonl
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smart_retrieval.errors import DatasetError
+from smart_retrieval.inputs import Item
+from smart_retrieval.training.batches import batch_of_step, steps_in_epoch
+from smart_retrieval.training.examples import Collector, split
+from smart_retrieval.training.pairs import load_pairs
+
+
+@pytest.fixture
+def folder(tmp_path):
+    picture(1).save(tmp_path / "one.png")
+    write_pdf(tmp_path / "report.pdf", 3)
+    return tmp_path
+
+
+def test_every_form_of_a_row(folder):
+    rows = [
+        {"query": "otters", "positive": "one.png"},
+        {"query": "pages", "positives": [{"image": "report.pdf#page=2"}, {"image": "one.png", "text": "a caption"}]},
+        {"query": "", "query_image": "one.png", "instruction": "find alike", "positive": {"text": "squares"}},
+        {"query": "otters", "positive": "swim", "negatives": ["sink", "one.png"], "scores": [3, 1.5, 0]},
+    ]
+    data = load_pairs(write_jsonl(folder / "pairs.jsonl", rows))
+    assert [item.text for item in data.queries] == ["otters", "pages", ""]
+    # A string is a text, even one that names a file.
+    assert (data.documents[0].text, data.documents[0].images) == ("one.png", ())
+    page, caption = data.documents[1].images[0], data.documents[2]
+    assert (page.path, page.page) == (folder / "report.pdf", 2)
+    assert page.load().mode == "RGB"
+    assert (caption.text, caption.images) == ("a caption", (folder / "one.png",))
+    assert (data.queries[2].images, data.queries[2].instruction) == ((folder / "one.png",), "find alike")
+    first = data.examples[0]
+    # The two rows of one query are one example, and a document that answers it is no negative of it.
+    assert (first.positives, first.negatives) == ((0, 4), (5,))
+    assert first.scores is None
+    assert len(data.warnings) == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("{", "no readable JSON"),
+        ("[]", "expected a JSON object"),
+        ({"query": "q"}, "one of positive and positives"),
+        ({"query": "q", "positive": "a", "positives": ["b"]}, "one of positive and positives"),
+        ({"query": "q", "positives": []}, "no positive"),
+        ({"query": "q", "positives": "a"}, "expected a list"),
+        ({"query": " ", "positive": "a"}, "empty query"),
+        ({"query": 3, "positive": "a"}, "no string"),
+        ({"query": "q", "positive": "a", "answer": "b"}, r"unknown|keys \['answer'\]"),
+        ({"query": "q", "positive": ""}, "empty document"),
+        ({"query": "q", "positive": {"url": "x"}}, "expected a text or an object"),
+        ({"query": "q", "positive": {"image": "gone.png"}}, "no file"),
+        ({"query": "q", "positive": {"image": "https://a.b/c.png"}}, "nothing is fetched"),
+        ({"query": "q", "positive": {"image": "report.pdf"}}, "without a page"),
+        ({"query": "q", "positive": {"image": 3}}, "as image"),
+        ({"query": "q", "positive": {"text": 3}}, "expected a string"),
+        ({"query": "q", "positive": "a", "scores": [1, 2]}, "expected 1 finite"),
+        ({"query": "q", "positive": "a", "scores": [True]}, "expected 1 finite"),
+        ('{"query": "q", "positive": "a", "scores": [NaN]}', "expected 1 finite"),
+    ],
+    ids=str,
+)
+def test_an_error_names_file_and_line(row, message, folder):
+    file = folder / "pairs.jsonl"
+    file.write_text('{"query": "fine", "positive": "text"}\n\n' + (row if isinstance(row, str) else json.dumps(row)))
+    with pytest.raises(DatasetError, match=message) as error:
+        load_pairs(file)
+    assert f"{file}, line 3" in str(error.value)
+
+
+def test_nothing_there(tmp_path):
+    for path in (tmp_path / "gone.jsonl", tmp_path):
+        with pytest.raises(DatasetError, match="expected"):
+            load_pairs(path)
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(DatasetError, match="no training example"):
+        load_pairs(tmp_path / "empty.jsonl")
+
+
+def test_a_beir_folder(tmp_path):
+    write_jsonl(tmp_path / "corpus.jsonl", [{"_id": f"d{i}", "title": "t", "text": f"x{i}"} for i in range(4)])
+    write_jsonl(tmp_path / "queries.jsonl", [{"_id": f"q{i}", "text": f"y{i}"} for i in range(2)])
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels" / "train.tsv").write_text("q0\td0\t2\nq0\td1\t0\nq1\td0\t1\nq1\td3\t1\n")
+    data = load_pairs(tmp_path)
+    assert [item.text for item in data.documents] == ["t x0", "t x1", "t x3"]
+    assert [(e.positives, e.negatives) for e in data.examples] == [((0,), (1,)), ((0, 2), ())]
+    with pytest.raises(DatasetError, match=r"no .*dev\.tsv"):
+        load_pairs(tmp_path, "dev")
+
+
+def test_lamras_layout(folder):
+    pool = [{"did": "0:0", "txt": "a text"}, {"did": "0:1", "img_path": "one.png", "modality": "image"}]
+    query = {"qid": "0:0", "query_txt": "q", "pos_cand_list": ["0:1"], "neg_cand_list": ["0:0"], "task_id": 1}
+    write_jsonl(folder / "cand_pool.jsonl", pool)
+    write_jsonl(folder / "query.jsonl", [query])
+    data = load_pairs(folder)
+    assert data.documents[0].images == (folder / "one.png",)
+    assert (data.examples[0].positives, data.examples[0].negatives) == ((0,), (1,))
+    write_jsonl(folder / "query.jsonl", [{**query, "pos_cand_list": ["0:9"]}])
+    with pytest.raises(DatasetError, match=r"line 1: found pos_cand_list with unknown candidates \['0:9'\]"):
+        load_pairs(folder)
+
+
+def test_colpalis_parquet(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    images = []
+    for number in (1, 2, 1):
+        picture(number).save(tmp_path / "p.png")
+        images.append({"bytes": (tmp_path / "p.png").read_bytes(), "path": None})
+    table = {
+        "image": [*images, images[0]],
+        "image_filename": ["d_page_1.png", "d_page_2.png", "d_page_1.png", "x.png"],
+        "query": ["first", "second", "third", None],
+    }
+    parquet.write_table(pyarrow.table(table), tmp_path / "train.parquet", row_group_size=2)
+    data = load_pairs(tmp_path)
+    assert [item.text for item in data.queries] == ["first", "second", "third"]
+    assert [e.positives for e in data.examples] == [(0,), (1,), (0,)]
+    assert len(set(data.groups)) == 1  # pages of one document
+    assert np.array_equal(np.asarray(data.documents[1].images[0].load()), np.asarray(picture(2)))
+    assert any("1 rows without a query" in warning for warning in data.warnings)
+    parquet.write_table(pyarrow.table({"text": ["a"]}), tmp_path / "train.parquet")
+    with pytest.raises(DatasetError, match="image and query"):
+        load_pairs(tmp_path)
+
+
+# -- splits and batches --------------------------------------------------------------------------------------------
+
+LINKS = st.lists(st.tuples(st.integers(0, 14), st.integers(0, 14)), min_size=4, max_size=40)
+
+
+def linked(links, pages_of_one_file=()):
+    collector = Collector("made")
+    numbers = [
+        collector.document(Item(f"document {i}"), "report.pdf" if i in pages_of_one_file else "") for i in range(15)
+    ]
+    for query, document in links:
+        collector.add(Item(f"query {query}"), [numbers[document]], [numbers[(document + 1) % 15]])
+    return collector.finish()
+
+
+@given(links=LINKS, seed=st.integers(0, 50))
+def test_no_document_and_no_page_of_a_file_is_on_both_sides(links, seed):
+    data = linked(links, pages_of_one_file=(0, 1, 2))
+    try:
+        training, held = split(data, 0.3, seed)
+    except DatasetError:
+        return
+    assert len(training) + len(held) == len(data)
+
+    def seen(part, positives):
+        return {
+            part.documents[d].text for e in part.examples for d in (*e.positives, *(() if positives else e.negatives))
+        }
+
+    trained, judged = seen(training, positives=False), seen(held, positives=True)
+    assert not trained & judged
+    pages = {f"document {i}" for i in (0, 1, 2)}
+    assert not (seen(training, True) & pages and judged & pages)
+    assert {item.text for item in training.queries} | {item.text for item in held.queries} == {
+        item.text for item in data.queries
+    }
+
+
+def test_the_split_is_of_the_size_asked_for_and_decided_by_the_seed():
+    data = training_set(100)
+    training, held = split(data, 0.2, seed=1)
+    assert (len(training), len(held)) == (80, 20)
+    assert split(data, 0.2, seed=1)[1].queries == held.queries
+    assert split(data, 0.2, seed=2)[1].queries != held.queries
+    assert len(split(data, 0.5, most=10)[1]) == 10
+    for share in (0, 1, -1, 2):
+        with pytest.raises(DatasetError, match="between 0 and 1"):
+            split(data, share)
+
+
+def test_what_hangs_together_whole_cannot_be_split():
+    with pytest.raises(DatasetError, match="1 groups"):
+        split(linked([(i, 0) for i in range(8)]), 0.2)
+
+
+def test_teachers_scores_follow_their_documents_through_a_split():
+    data = training_set(30, negatives=3, scores=True)
+    training, _ = split(data, 0.4, seed=3)
+    assert any(len(e.negatives) < 3 for e in training.examples)
+    by_text = {
+        (data.queries[e.query].text, data.documents[d].text): s
+        for e in data.examples
+        for d, s in zip((*e.positives, *e.negatives), e.scores, strict=True)
+    }
+    for e in training.examples:
+        for d, s in zip((*e.positives, *e.negatives), e.scores, strict=True):
+            assert by_text[training.queries[e.query].text, training.documents[d].text] == s
+
+
+@given(step=st.integers(0, 30), negatives=st.integers(0, 3), seed=st.integers(0, 9))
+def test_a_batch_holds_each_document_once_and_masks_what_is_relevant(step, negatives, seed):
+    data = linked([(i % 9, (i * 5) % 15) for i in range(30)])
+    batch = batch_of_step(data, step, batch_size=4, negatives=negatives, seed=seed)
+    assert len(set(batch.documents)) == len(batch.documents)
+    relevant = data.relevant()
+    for row, query in enumerate(batch.queries):
+        target = batch.documents[batch.targets[row]]
+        assert target in relevant[query]
+        for column, document in enumerate(batch.documents):
+            assert batch.ignored[row, column] == (document in relevant[query] and document != target)
+    again = batch_of_step(data, step, batch_size=4, negatives=negatives, seed=seed)
+    assert (again.queries, again.documents) == (batch.queries, batch.documents)
+
+
+def test_an_epoch_is_every_example_once_but_for_a_lone_last_one():
+    data = training_set(13)
+    assert [steps_in_epoch(13, size) for size in (4, 6, 13, 20)] == [3, 2, 1, 1]
+    for epoch in range(2):
+        seen = [
+            q for s in range(3) for q in batch_of_step(data, epoch * 3 + s, batch_size=4, negatives=0, seed=0).queries
+        ]
+        assert len(seen) == len(set(seen)) == 12
+
+
+def test_scores_stand_where_their_documents_do():
+    data = training_set(6, negatives=2, scores=True)
+    batch = batch_of_step(data, 0, batch_size=6, negatives=2, seed=0)
+    for row, query in enumerate(batch.queries):
+        example = next(e for e in data.examples if e.query == query)
+        wanted = dict(zip((*example.positives, *example.negatives), example.scores, strict=True))
+        for column, document in enumerate(batch.documents):
+            assert batch.teacher[row, column] == np.float32(wanted.get(document, -np.inf))
