@@ -15,6 +15,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def main() -> None:
             order = ["ours", "plain"] if pair % 2 else ["plain", "ours"]
             for side in order:
                 encode = plain.encode if side == "plain" else model.encode_document
-                first[side] = seconds(lambda e=encode: e(items, **size))
+                first[side] = seconds(partial(encode, items, **size))
             runs[name].append(first)
     ratios = {name: statistics.median(run["ours"] / run["plain"] for run in pairs) for name, pairs in runs.items()}
     for name, ratio in ratios.items():

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PAGES = 300
 _DEPTH = 10
 _SHOWN = 3
-_SYSTEMS: dict[str, dict[str, float]] = {
+_SYSTEMS: dict[str, dict[str, Any]] = {
     "anchor": {"lambda_late": 0.0},
     "late": {"lambda_anchor": 0.0},
     "hybrid": {},
