@@ -62,7 +62,9 @@ def windows(items: Iterable[T], size: Callable[[T], int], limits: BatchLimits) -
         yield window
 
 
-def length_sorted_batches(sizes: Sequence[int], limits: BatchLimits) -> Iterator[list[int]]:
+def length_sorted_batches(
+    sizes: Sequence[int], limits: BatchLimits, lengths: Sequence[int] | None = None
+) -> Iterator[list[int]]:
     """Indices of one window's items in batches of like lengths, longest first.
 
     Longest first, so that a batch too large for the machine fails at once and not after an hour.
@@ -70,8 +72,11 @@ def length_sorted_batches(sizes: Sequence[int], limits: BatchLimits) -> Iterator
     Args:
         sizes: Each item's estimated tokens.
         limits: How much a batch holds.
+        lengths: Tells items of one size apart, such as their characters: estimates are capped at the model's limit, and
+            many texts that seem to reach it do not.
     """
-    order = sorted(range(len(sizes)), key=lambda index: -sizes[index])
+    ties = lengths if lengths is not None else sizes
+    order = sorted(range(len(sizes)), key=lambda index: (-sizes[index], -ties[index]))
     batch: list[int] = []
     for index in order:
         # The first of a batch is its longest, so it alone sets the padded width.

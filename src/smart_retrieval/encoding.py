@@ -118,7 +118,7 @@ class Encoder:
         sizes = [self.backbone.estimated_tokens(item) for item in items]
         # inference_mode as Sentence Transformers uses it; without it the states' graph would be kept alive.
         with torch.inference_mode():
-            for batch in length_sorted_batches(sizes, limits):
+            for batch in length_sorted_batches(sizes, limits, [len(item.text) for item in items]):
                 for chosen, features in self._fitting(batch, items, prompt, task, limits):
                     own = [items[i] for i in chosen]
                     parts.append(self._forward(own, features, task, prompt, [positions[i] for i in chosen]))
