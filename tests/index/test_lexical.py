@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 from fixtures import stores
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from smart_retrieval.errors import SmartError
@@ -148,6 +148,8 @@ def test_any_text_is_a_query(store, query):
 
 
 @settings(max_examples=100)
+@example(text="0\U0001d800")  # a symbol younger than FTS5's table of characters
+@example(text="dog\U0001f600cat 1\u2603")
 @given(text=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20))
 def test_every_passage_with_a_word_is_found_by_its_own_text(store, text):
     added = store.add([passage("own", text)], "replace")
