@@ -64,9 +64,16 @@ def match_query(text: str) -> str:
         >>> match_query('rotate the logs" OR NEAR(')
         '"rotate" OR "the" OR "logs" OR "or" OR "near"'
     """
-    normal = unicodedata.normalize("NFC", text).lower()
-    words = "".join(" " if _parts_words(character) else character for character in normal).split()
-    return " OR ".join(f'"{word}"' for word in list(dict.fromkeys(words))[:MAX_TERMS])
+    normal = unicodedata.normalize("NFC", text)
+    words = dict.fromkeys(_words(normal.lower()))
+    # As it is written, too, where FTS5's table of characters may be too old to fold it; elsewhere it would count twice.
+    if normal != text or any(unicodedata.ucd_3_2_0.category(character) == "Cn" for character in text):
+        words |= dict.fromkeys(word for word in _words(text) if not word.isascii())
+    return " OR ".join(f'"{word}"' for word in list(words)[:MAX_TERMS])
+
+
+def _words(text: str) -> list[str]:
+    return "".join(" " if _parts_words(character) else character for character in text).split()
 
 
 def _parts_words(character: str) -> bool:
