@@ -67,7 +67,7 @@ def match_query(text: str) -> str:
     normal = unicodedata.normalize("NFC", text)
     words = dict.fromkeys(_words(normal.lower()))
     # As it is written, too, where FTS5's table of characters may be too old to fold it; elsewhere it would count twice.
-    if normal != text or any(unicodedata.ucd_3_2_0.category(character) == "Cn" for character in text):
+    if normal != text or any(unicodedata.ucd_3_2_0.category(character) == "Cn" for character in text + text.lower()):
         words |= dict.fromkeys(word for word in _words(text) if not word.isascii())
     return " OR ".join(f'"{word}"' for word in list(words)[:MAX_TERMS])
 
