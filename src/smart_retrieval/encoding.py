@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from torch import Tensor
 from .backbones.backbone import GRIDS_KEY, Backbone
 from .batching import BatchLimits, length_sorted_batches, windows
 from .embeddings import Grid, SmartEmbeddings
+from .embeddings_files import EmbeddingsWriter
 from .encoding_report import EncodingReport, Failure
-from .errors import MediaError, NonFiniteError
+from .errors import EmptyInputError, MediaError, NonFiniteError
 from .inputs import Item, item_of
 from .readout.head import ROLES_KEY, TokenHead
 from .readout.roles import TokenRole
@@ -183,6 +185,33 @@ class Encoder:
             truncated_tokens=sum(cut),
             empty=int(content.logical_not().sum()),
         )
+
+
+def gathered(windows: Iterator[SmartEmbeddings], out: str | Path | None, task: str) -> SmartEmbeddings:
+    """All windows in one: in memory, or in a folder and memory-mapped from there.
+
+    Args:
+        windows: What :meth:`Encoder.stream` yields; nothing is read before the folder is known to be usable.
+        out: The folder; None for memory.
+        task: ``"query"`` or ``"document"``, for the message.
+
+    Raises:
+        EmptyInputError: There was nothing at all.
+        EmbeddingsError: The folder holds something else.
+    """
+    nothing = EmptyInputError(f"found no {task} to encode, expected at least one text or picture")
+    if out is None:
+        parts = list(windows)
+        if not parts:
+            raise nothing
+        return SmartEmbeddings._join(parts)
+    with EmbeddingsWriter(out) as writer:
+        for window in windows:
+            writer.append(window)
+            del window  # else it would stay while the next one is encoded
+        if not writer.report.items and not writer.report.failures:
+            raise nothing
+    return SmartEmbeddings.load(out, mmap=True)
 
 
 def _in_order(parts: list[SmartEmbeddings], indices: list[int]) -> SmartEmbeddings:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from .errors import SmartWarning
 
 
 class Failure(NamedTuple):
@@ -56,3 +59,35 @@ class EncodingReport:
         """The inverse of :meth:`to_dict`."""
         failures = tuple(Failure(int(position), str(reason)) for position, reason in counts.get("failures", ()))
         return cls(**{**counts, "failures": failures})
+
+
+def warn_of(report: EncodingReport, noun: str, max_length: int | None) -> None:
+    """Say on whose account something was passed over, at the line that called ``encode_query`` or ``encode_document``.
+
+    Args:
+        report: What was met.
+        noun: ``"queries"`` or ``"documents"``.
+        max_length: The model's limit.
+
+    Warns:
+        SmartWarning: Items were cut off, skipped, or without content.
+    """
+    messages = []
+    if report.truncated:
+        messages.append(
+            f"{report.truncated} of {report.items} {noun} are longer than the model's {max_length} tokens: "
+            f"{report.truncated_tokens} tokens at their ends were not encoded; split them, or raise max_length"
+        )
+    if report.failures:
+        first = report.failures[0]
+        messages.append(
+            f"{len(report.failures)} {noun} were skipped because they could not be read, the first of them item "
+            f"{first.position}: {first.reason}"
+        )
+    if report.empty:
+        messages.append(
+            f"{report.empty} of {report.items} {noun} have no content: nothing but their anchor and the prompt "
+            "speaks for them"
+        )
+    for message in messages:
+        warnings.warn(message, SmartWarning, stacklevel=4)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import warnings
 from collections.abc import Sized
 from dataclasses import replace
 from functools import cached_property
@@ -15,10 +14,9 @@ from .backbones.naming import DEFAULT_MODEL
 from .backbones.registry import open_backbone
 from .batching import BatchLimits
 from .embeddings import SmartEmbeddings
-from .embeddings_files import EmbeddingsWriter
-from .encoding import Encoder
-from .encoding_report import EncodingReport
-from .errors import AdapterMismatchError, EmptyInputError, ReadoutError, SmartWarning, one_of
+from .encoding import Encoder, gathered
+from .encoding_report import warn_of
+from .errors import AdapterMismatchError, EmptyInputError, ReadoutError, one_of
 from .inputs import is_one_item
 from .progress import progress
 from .readout import Readout
@@ -339,57 +337,21 @@ class SmartModel:
     ) -> SmartEmbeddings:
         items = [values] if is_one_item(values) else values
         total = len(items) if isinstance(items, Sized) else None
-        if total == 0:
-            raise EmptyInputError(f"found no {task} to encode, expected at least one text or picture")
+        if batch_size is not None and batch_size < 1:
+            raise EmptyInputError(f"batch_size: found {batch_size}, expected at least 1")
         if on_error not in ("raise", "skip"):
             raise EmptyInputError(f"on_error: {one_of(on_error, ('raise', 'skip'))}")
-        limits = BatchLimits() if batch_size is None else BatchLimits(batch_size=_positive(batch_size))
+        limits = BatchLimits() if batch_size is None else BatchLimits(batch_size=batch_size)
         text = self.backbone.prompt_for(task, prompt, prompt_name)
         noun = "queries" if task == "query" else "documents"
         with progress(f"Encoding {noun}", total, show_progress) as advance:
             stream = self._encoder.stream(
                 items, task=task, prompt=text, limits=limits, advance=advance, on_error=on_error
             )
-            if out is None:
-                parts = list(stream)
-                if not parts:
-                    raise EmptyInputError(f"found no {task} to encode, expected at least one text or picture")
-                embeddings = SmartEmbeddings._join(parts)
-            else:
-                with EmbeddingsWriter(out) as writer:
-                    for window in stream:
-                        writer.append(window)
-                        del window  # else it would stay while the next one is encoded
-                    if not writer.report.items and not writer.report.failures:
-                        raise EmptyInputError(f"found no {task} to encode, expected at least one text or picture")
-                embeddings = SmartEmbeddings.load(out, mmap=True)
-                embeddings.tokenizer = self.tokenizer
-        self._warn(embeddings.report, noun)
+            embeddings = gathered(stream, out, task)
+        embeddings.tokenizer = self.tokenizer
+        warn_of(embeddings.report, noun, self.max_length)
         return embeddings
-
-    def _warn(self, report: EncodingReport, noun: str) -> None:
-        if report.truncated:
-            warnings.warn(
-                f"{report.truncated} of {report.items} {noun} are longer than the model's {self.max_length} tokens: "
-                f"{report.truncated_tokens} tokens at their ends were not encoded; split them, or raise max_length",
-                SmartWarning,
-                stacklevel=4,
-            )
-        if report.failures:
-            first = report.failures[0]
-            warnings.warn(
-                f"{len(report.failures)} {noun} were skipped because they could not be read, the first of them item "
-                f"{first.position}: {first.reason}",
-                SmartWarning,
-                stacklevel=4,
-            )
-        if report.empty:
-            warnings.warn(
-                f"{report.empty} of {report.items} {noun} have no content: nothing but their anchor and the prompt "
-                "speaks for them",
-                SmartWarning,
-                stacklevel=4,
-            )
 
     # -- scoring -----------------------------------------------------------------------------------------------
 
@@ -472,9 +434,3 @@ class SmartModel:
         saved = read_saved(folder)
         if saved is None or not saved.names_its_backbone:
             raise ReadoutError(f"adapter {str(folder)!r}: found a checkpoint in that folder, expected a new folder")
-
-
-def _positive(batch_size: int) -> int:
-    if batch_size < 1:
-        raise EmptyInputError(f"batch_size: found {batch_size}, expected at least 1")
-    return batch_size

@@ -31,20 +31,6 @@ FILMS = {
 }
 
 
-@pytest.fixture(scope="module")
-def opened(tiny_vlm):
-    """``opened(name)``: the library's model and the reference."""
-    pairs = {}
-
-    def open_pair(name):
-        if name not in pairs:
-            folder = tiny_vlm(name)
-            pairs[name] = (SmartModel(folder, device="cpu", readout=Readout()), RECIPES[name](folder))
-        return pairs[name]
-
-    return open_pair
-
-
 def check(opened, name, item):
     model, reference = opened(name)
     encode = model.encode_query if item.query else model.encode_document

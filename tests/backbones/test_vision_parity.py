@@ -5,10 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from reference_recipes import RECIPES, Input
+from reference_recipes import Input
 from vlm_items import inputs, picture
 
-from smart_retrieval import Readout, SmartModel
 from smart_retrieval.inputs import Frames
 from smart_retrieval.readout.roles import TokenRole
 
@@ -44,20 +43,6 @@ def given(item):
 
 def without_video(name, items):
     return {kind: item for kind, item in items.items() if name != "gme" or not item.frames}
-
-
-@pytest.fixture(scope="session")
-def opened(tiny_vlm):
-    """``opened(name)``: the library's model and the reference, over one checkpoint."""
-    pairs = {}
-
-    def open_pair(name):
-        if name not in pairs:
-            folder = tiny_vlm(name)
-            pairs[name] = (SmartModel(folder, device="cpu", readout=Readout()), RECIPES[name](folder))
-        return pairs[name]
-
-    return open_pair
 
 
 @pytest.fixture(scope="session")

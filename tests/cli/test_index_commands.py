@@ -4,18 +4,7 @@ import json
 import sqlite3
 
 import pytest
-from typer.testing import CliRunner
-
-from smart_retrieval.cli.main import app
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def loaded(result):
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
+from fixtures.commands import loaded, run
 
 
 @pytest.fixture(scope="module")

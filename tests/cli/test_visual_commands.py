@@ -1,27 +1,16 @@
 """smart index --as, search --image, explain to a page or a PNG, info: with a model that sees."""
 
-import json
 from base64 import b64decode
 from io import BytesIO
 
 import pytest
+from fixtures.commands import loaded, run
 from fixtures.pictures import media_folder, picture
 from PIL import Image
-from typer.testing import CliRunner
 
-from smart_retrieval.cli.main import app
 from smart_retrieval.errors import IndexMismatchError, MediaError, SmartError, UnsupportedModelError
 
 LIMITS = ("--max-visual-tokens", 48, "--max-frames", 6)
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def loaded(result):
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,9 @@
 """The explanation as a page: nothing loaded, everything escaped, shades that add up."""
 
 import re
-from html.parser import HTMLParser
 
 import pytest
+from fixtures.pages import read_page
 
 from smart_retrieval.index.explain import ExplainedToken, Explanation
 from smart_retrieval.index.explain_page import explanation_page, shaded_words
@@ -35,36 +35,9 @@ def explanation(text=HOSTILE, tokens=None, **changes):
     return Explanation(**{**values, **changes})
 
 
-class Reader(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.tags, self.links, self.open, self.text = [], [], [], ""
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.links += [value for name, value in attrs if name in ("src", "href")]
-        self.links += [name for name, _ in attrs if name.startswith("on")]
-        if tag not in ("meta", "br", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "script" not in self.open and "style" not in self.open:
-            self.text += data
-
-
-def read(page):
-    reader = Reader()
-    reader.feed(page)
-    assert reader.open == []
-    return reader
-
-
 def test_everything_is_escaped_and_nothing_is_loaded():
     page = explanation_page(explanation())
-    reader = read(page)
+    reader = read_page(page)
     assert reader.links == []
     assert reader.tags.count("script") == 1
     assert not {"img", "i", "u", "link", "iframe"} & set(reader.tags)
@@ -73,7 +46,7 @@ def test_everything_is_escaped_and_nothing_is_loaded():
 
 
 def test_the_header_says_how_the_score_came_about():
-    text = " ".join(read(explanation_page(explanation(lambda_late=2.0, score=1.7))).text.split())
+    text = " ".join(read_page(explanation_page(explanation(lambda_late=2.0, score=1.7))).text.split())
     assert "1.7000 = 1 × 0.8000 anchor + 2 × 0.4500 late" in text
     assert "a<u>.md › page 3 › Logs › Rotation" in text
 
@@ -105,7 +78,7 @@ def test_overlapping_spans_are_shaded_once():
 
 def test_pooled_tokens_and_empty_texts_make_a_page():
     page = explanation_page(explanation("", (token("a", None, 0.0, 0.0, ""),), query=None, page=None, heading=None))
-    assert "Token positions are not known" in read(page).text
+    assert "Token positions are not known" in read_page(page).text
 
 
 def test_contributions_of_a_real_explanation_add_up(smart, tmp_path):
@@ -123,4 +96,4 @@ def test_contributions_of_a_real_explanation_add_up(smart, tmp_path):
     assert sorted(position for word in words for position in word.tokens) == [
         position for position, t in enumerate(found.tokens) if t.span is not None and t.contribution > 0
     ]
-    assert text in read(explanation_page(found)).text
+    assert text in read_page(explanation_page(found)).text

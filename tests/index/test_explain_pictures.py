@@ -3,11 +3,11 @@
 import json
 import re
 from base64 import b64decode
-from html.parser import HTMLParser
 from io import BytesIO
 
 import numpy as np
 import pytest
+from fixtures.pages import PageReader, read_page
 from fixtures.pictures import media_folder, picture, write_pdf
 from PIL import Image
 
@@ -48,35 +48,22 @@ def own(tmp_path, visual):
         yield opened, folder
 
 
-class Reader(HTMLParser):
+class Reader(PageReader):
+    """Keeps pictures apart from what a page would load."""
+
     def __init__(self):
         super().__init__()
-        self.images, self.links, self.open, self.text, self.tags = [], [], [], "", []
+        self.images = []
 
-    def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
-        self.tags.append(tag)
+    def see(self, tag, attrs):
         if tag == "img":
-            self.images.append(found)
+            self.images.append(dict(attrs))
         else:
-            self.links += [found[name] for name in ("src", "href") if name in found]
-        self.links += [name for name in found if name.startswith("on")]
-        if tag not in ("meta", "br", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "script" not in self.open and "style" not in self.open:
-            self.text += data
+            super().see(tag, attrs)
 
 
 def read(page):
-    reader = Reader()
-    reader.feed(page)
-    assert reader.open == []
-    return reader
+    return read_page(page, Reader())
 
 
 def decoded(image):

@@ -111,10 +111,10 @@ def _config(source: str, kwargs: dict[str, Any]) -> dict[str, Any]:
     if local and not (Path(source) / "config.json").is_file():
         return {}
     offline = local or bool(kwargs.get("local_files_only"))
-    # Asked once and shortly, because the loader would retry for a minute without a network.
-    offline = offline or not hub_answers(source, kwargs.get("revision"), kwargs.get("token"))
-    if offline and not local:
-        kwargs["local_files_only"] = True
+    if not offline:
+        # Asked once and shortly, because the loaders would retry for a minute without a network; they are told.
+        offline = not hub_answers(source, kwargs.get("revision"), kwargs.get("token"))
+        kwargs["local_files_only"] = offline
     try:
         found, _ = PretrainedConfig.get_config_dict(
             source if local or "/" in source else f"sentence-transformers/{source}",

@@ -306,10 +306,8 @@ def _load(source: str, name: str, **kwargs: Any) -> SentenceTransformer:
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     local = Path(source).is_dir()
-    if local or (
-        not kwargs.get("local_files_only") and not hub_answers(source, kwargs.get("revision"), kwargs.get("token"))
-    ):
-        kwargs["local_files_only"] = True
+    if local or kwargs.get("local_files_only") is None:
+        kwargs["local_files_only"] = local or not hub_answers(source, kwargs.get("revision"), kwargs.get("token"))
     try:
         model = SentenceTransformer(source, trust_remote_code=False, **kwargs)
     except Exception as error:

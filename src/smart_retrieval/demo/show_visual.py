@@ -64,15 +64,18 @@ def run_visual_demo(
     Example:
         >>> run_visual_demo(pages=50)  # doctest: +SKIP
     """
+    from ..index.folder import FILE
     from ..index.ingest import index_folder
-    from ..index.ingest_open import open_or_create
+    from ..index.smart_index import SmartIndex
     from ..model import SmartModel
 
     home = EncodingCache(cache).folder.parent
     collection = glyph_collection("test", pages)
     folder = _draw(home / f"glyph-pages-{pages}", collection)
-    fingerprint = str(SmartModel(model).identity()["fingerprint"])
-    with open_or_create(home / f"glyph-pages-{pages}-{fingerprint}.smart", model, files_as="pages") as index:
+    smart = SmartModel(model)
+    place = home / f"glyph-pages-{pages}-{smart.identity()['fingerprint']}.smart"
+    there = (place / FILE).exists()
+    with SmartIndex.open(place, smart) if there else SmartIndex.create(place, smart, files_as="pages") as index:
         report = index_folder(index, folder)
         compared = compare(index, collection)
         gain = paired_comparison(compared.ndcg["anchor"], compared.ndcg["hybrid"])

@@ -55,7 +55,7 @@ def load_checkpoint(
     revision: str | None = None,
     cache_folder: str | None = None,
     token: bool | str | None = None,
-    local_files_only: bool = False,
+    local_files_only: bool | None = None,
     model_kwargs: dict[str, Any] | None = None,
     **unknown: Any,
 ) -> Checkpoint:
@@ -76,8 +76,11 @@ def load_checkpoint(
         )
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    local = Path(source).is_dir() or local_files_only or not hub_answers(source, revision, token)
-    hub = {"revision": revision, "cache_dir": cache_folder, "token": token, "local_files_only": local}
+    if Path(source).is_dir():
+        local_files_only = True
+    elif local_files_only is None:
+        local_files_only = not hub_answers(source, revision, token)
+    hub = {"revision": revision, "cache_dir": cache_folder, "token": token, "local_files_only": local_files_only}
     hub = {key: value for key, value in hub.items() if value is not None}
     on_cpu = (device or ("cuda" if torch.cuda.is_available() else "cpu")).startswith("cpu")
     # Half precision is slow on most CPUs and costs digits everywhere; accelerators keep the checkpoint's own.
