@@ -44,7 +44,7 @@ def test_an_adapter_from_pairs_to_search(tiny, pairs, tmp_path):
     assert not (tmp_path / "a").exists()
     out = run(*common, "--width", 8, "--batch-size", 8, "--layers=-1,-2", "--mine-negatives", 2, "--json").stdout
     result = json.loads(out[out.index("{") :])
-    assert set(result["after"]) == {"anchor", "late", "hybrid"}
+    assert set(result["after"]) == {"anchor", "late", "hybrid", "lambda_late"}
     model = SmartModel(tmp_path / "a", device="cpu")
     assert (model.token_dim, model.readout.layers) == (8, (-1, -2))
     again = run(*common, ok=False)

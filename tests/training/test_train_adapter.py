@@ -1,6 +1,7 @@
 """Training an adapter: what it must learn, what it must leave alone, and what a kill must not change."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,7 +16,7 @@ from smart_retrieval.training import adapter as training
 from smart_retrieval.training.adapter import train_adapter
 from smart_retrieval.training.examples import split
 from smart_retrieval.training.recipe import AdapterRecipe
-from smart_retrieval.training.validation import ndcg
+from smart_retrieval.training.validation import LAMBDAS, ndcg
 
 QUICK = AdapterRecipe(epochs=4, batch_size=8, validate=1, learning_rate=5e-3, distractors=4)
 
@@ -44,6 +45,29 @@ def test_it_learns_and_what_is_kept_is_what_was_measured(objective, tiny, tmp_pa
     scores = hybrid_scores(model.encode_query(held.queries), model.encode_document(held.documents))
     found = np.mean([ndcg(scores[e.query], set(e.positives), 10) for e in held.examples])
     assert found == pytest.approx(result.after["hybrid"], abs=1e-6)
+
+
+def test_the_weight_of_the_late_score_is_chosen_on_validation_and_kept(tiny, tmp_path):
+    recipe = AdapterRecipe(**{**QUICK.to_dict(), "width": 8, "choose_lambda": True, "lambda_late": 3.0})
+    result = trained(tiny, tmp_path / "a", recipe)
+    chosen = result.after["lambda_late"]
+    assert SmartModel(tmp_path / "a", device="cpu").preset.lambda_late == chosen
+    # The naive way: every weight measured from scratch, for what was kept and for the frozen readout.
+    data, held = split(training_set(), 0.1, recipe.seed)
+    held = training._with_distractors(held, data, recipe.distractors)
+    for model, found in (
+        (SmartModel(tmp_path / "a", device="cpu"), result.after),
+        (model_of(tiny("prompts")), result.before),
+    ):
+        queries, documents = model.encode_query(held.queries), model.encode_document(held.documents)
+        by_weight = {}
+        for weight in (*LAMBDAS, 3.0):
+            scores = hybrid_scores(queries, documents, lambda_late=weight)
+            by_weight[weight] = np.mean([ndcg(scores[e.query], set(e.positives), 10) for e in held.examples])
+        assert found["hybrid"] == pytest.approx(max(by_weight.values()), abs=1e-6)
+        assert by_weight[found["lambda_late"]] == pytest.approx(max(by_weight.values()), abs=1e-6)
+    # Without being asked, the weight stays as given.
+    assert trained(tiny, tmp_path / "b", replace(recipe, choose_lambda=False)).after["lambda_late"] == 3.0
 
 
 def test_the_backbone_is_bit_identical_and_in_evaluation_mode(tiny, tmp_path):

@@ -58,6 +58,9 @@ def adapter(
     temperature: Annotated[float, typer.Option(help="What scores are divided by.")] = 0.03,
     negatives: Annotated[int, typer.Option(help="Most hard negatives of a query in a step.")] = 4,
     lambda_late: Annotated[float, typer.Option(help="Weight of the late score in the hybrid.")] = 1.0,
+    choose_lambda: Annotated[
+        bool, typer.Option("--choose-lambda", help="Keep the weight of the late score that is best on validation.")
+    ] = False,
     distill: Annotated[float, typer.Option(help="Share of the loss that follows the scores in the data.")] = 0.0,
     mine_negatives: _Mine = 0,
     validation: _Validation = "0.1",
@@ -81,7 +84,7 @@ def adapter(
     recipe = AdapterRecipe(
         objective=objective, width=width, fusion=fusion, start=start, epochs=epochs, batch_size=batch_size,
         learning_rate=learning_rate, temperature=temperature, negatives=negatives, lambda_late=lambda_late,
-        distill=distill, validate=validate, seed=seed,
+        choose_lambda=choose_lambda, distill=distill, validate=validate, seed=seed,
     )  # fmt: skip
     training, held = _sets(data, split, validation, seed)
     loaded = _open(model, layers, token_filter, device, plain=True)

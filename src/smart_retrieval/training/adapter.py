@@ -26,7 +26,7 @@ from .examples import TrainingSet, content_key, split
 from .hidden_states import LiveStates, StateSource, cache_states
 from .objectives import contrastive_loss, distillation_loss, late_matrix, max_similarities, padded
 from .recipe import AdapterRecipe
-from .validation import Validation
+from .validation import SYSTEMS, Validation
 
 if TYPE_CHECKING:
     from ..model import SmartModel
@@ -44,11 +44,12 @@ class TrainingResult:
 
     Args:
         folder: Holds the adapter.
-        before: nDCG@10 of anchor, late and hybrid on the held-out queries, with the frozen readout.
+        before: nDCG@10 of anchor, late and hybrid on the held-out queries, with the frozen readout; under
+            ``lambda_late`` the late score's weight in the hybrid.
         after: The same with the adapter that was kept.
         best_step: When that was.
         steps: Steps in all.
-        curve: One entry for each validation: step, mean loss since the last one, nDCG of the three.
+        curve: One entry for each validation: step, mean loss since the last one, and what ``before`` holds.
         seconds: Of training, validations included, encoding not.
         states: Where the states came from, in words.
     """
@@ -191,8 +192,9 @@ class _Run:
         say(self.states)
         self.queries, self.documents = sources[0], sources[1]
         self.validation = Validation(
-            self.held, sources[2], sources[3], self.recipe.lambda_anchor, self.recipe.lambda_late
-        )
+            self.held, sources[2], sources[3], self.recipe.lambda_anchor, self.recipe.lambda_late,
+            self.recipe.choose_lambda,
+        )  # fmt: skip
 
     def close_states(self) -> None:
         """Let go of the files."""
@@ -290,10 +292,9 @@ class _Run:
     def _keep_best(self) -> None:
         kept = Adapter(self.adapter.config)
         kept.load_state_dict({name: tensor.cpu() for name, tensor in self.best.items()})
-        recipe = self.recipe
-        # As it is validated: equal token weights, and the recipe's lambdas.
+        # As it is validated: equal token weights, and its lambdas.
         self.model.with_adapter(
-            kept, weights="uniform", lambda_anchor=recipe.lambda_anchor, lambda_late=recipe.lambda_late
+            kept, weights="uniform", lambda_anchor=self.recipe.lambda_anchor, lambda_late=self.after["lambda_late"]
         ).save_adapter(self.out)
 
     def _save(self, step: int) -> None:
@@ -374,4 +375,4 @@ def _parameter_groups(adapter: Adapter, recipe: AdapterRecipe) -> list[dict[str,
 
 
 def _figures(values: dict[str, float]) -> str:
-    return ", ".join(f"{name} {values[name]:.4f}" for name in ("anchor", "late", "hybrid"))
+    return ", ".join(f"{name} {values[name]:.4f}" for name in SYSTEMS) + f" (lambda {values['lambda_late']:g})"

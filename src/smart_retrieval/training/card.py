@@ -39,10 +39,10 @@ def card(record: Mapping[str, Any]) -> str:
         f"nDCG@10 of {held['examples']:,} held-out queries against {held['documents']:,} documents; none of their own "
         "documents was trained on. These queries also chose the checkpoint, so the gain is a little flattered.",
         "",
-        "| | " + " | ".join(SYSTEMS) + " |",
-        "|---|" + "---|" * len(SYSTEMS),
-        "| frozen | " + " | ".join(f"{result['before'][name]:.4f}" for name in SYSTEMS) + " |",
-        "| trained | " + " | ".join(f"{result['after'][name]:.4f}" for name in SYSTEMS) + " |",
+        "| | " + " | ".join(SYSTEMS) + " | lambda_late |",
+        "|---|" + "---|" * (len(SYSTEMS) + 1),
+        "| frozen | " + _figures(result["before"]),
+        "| trained | " + _figures(result["after"]),
         "",
         f"Kept: step {kept} of {result['steps']}" + (" (training did not improve on the start)." if not kept else "."),
         "",
@@ -61,15 +61,17 @@ def card(record: Mapping[str, Any]) -> str:
         "",
         "## Curve",
         "",
-        "| step | loss | " + " | ".join(SYSTEMS) + " |",
-        "|---|---|" + "---|" * len(SYSTEMS),
-        *(
-            f"| {point['step']} | {point['loss']:.4f} | " + " | ".join(f"{point[name]:.4f}" for name in SYSTEMS) + " |"
-            for point in result["curve"]
-        ),
+        "| step | loss | " + " | ".join(SYSTEMS) + " | lambda_late |",
+        "|---|---|" + "---|" * (len(SYSTEMS) + 1),
+        *(f"| {point['step']} | {point['loss']:.4f} | " + _figures(point) for point in result["curve"]),
         "",
     ]
     return "\n".join(lines)
+
+
+def _figures(values: Mapping[str, float]) -> str:
+    """The rest of a row."""
+    return "".join(f"{values[name]:.4f} | " for name in SYSTEMS) + f"{values['lambda_late']:g} |"
 
 
 def _cell(value: Any) -> str:

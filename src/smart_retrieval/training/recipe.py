@@ -35,6 +35,8 @@ class AdapterRecipe:
         negatives: Most hard negatives of a query in a step.
         lambda_anchor: Weight of the anchor score in ``"hybrid"``.
         lambda_late: Weight of the late score in ``"hybrid"``.
+        choose_lambda: Choose the weight of the late score in the result on the validation queries, for the frozen
+            readout (before) and at each validation alike (ours); the loss keeps ``lambda_late``.
         distill: Share of the loss that follows a teacher's scores, where the data have them.
         teacher_temperature: What the teacher's scores are divided by.
         validate: Validations in each epoch.
@@ -59,6 +61,7 @@ class AdapterRecipe:
     negatives: int = 4
     lambda_anchor: float = 1.0
     lambda_late: float = 1.0
+    choose_lambda: bool = False
     distill: float = 0.0
     teacher_temperature: float = 1.0
     validate: int = 2

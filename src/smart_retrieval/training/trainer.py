@@ -17,6 +17,7 @@ from ..progress import wants_progress
 from ..readout.saved import read_tensors, write_tensors
 from .losses import CachedHybridLoss, HybridLoss, HybridScores, HybridTeacherScores
 from .rows import RowCollator
+from .validation import SYSTEMS
 
 if TYPE_CHECKING:
     from ..model import SmartModel
@@ -179,7 +180,7 @@ def train(
         {
             "step": entry["step"],
             "loss": losses.get(entry["step"], 0.0),
-            **{n: entry[f"eval_{n}"] for n in ("anchor", "late", "hybrid")},
+            **{n: entry[f"eval_{n}"] for n in (*SYSTEMS, "lambda_late")},
         }
         for entry in trainer.state.log_history
         if "eval_hybrid" in entry and entry["step"] not in {point["step"] for point in measured.curve}

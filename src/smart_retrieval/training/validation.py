@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 DEPTH = 10
 SYSTEMS = ("anchor", "late", "hybrid")
+#: Weights of the mean MaxSim that are tried where one is to be chosen; a factor of 2 is as fine as nDCG can tell.
+LAMBDAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 _BLOCK = 256
 
 
@@ -33,6 +36,7 @@ class Validation:
         documents: States of the documents, then of distractors.
         lambda_anchor: Weight of the anchors in the hybrid.
         lambda_late: Weight of the mean MaxSim in it.
+        choose_lambda: Take the best of this weight and :data:`LAMBDAS` instead; of equals the one next to this weight.
     """
 
     data: TrainingSet
@@ -40,9 +44,10 @@ class Validation:
     documents: StateSource
     lambda_anchor: float = 1.0
     lambda_late: float = 1.0
+    choose_lambda: bool = False
 
     def measure(self, head: TokenHead) -> dict[str, float]:
-        """nDCG@10 of each of :data:`SYSTEMS` with the token vectors that a head makes.
+        """nDCG@10 of each of :data:`SYSTEMS` with a head's token vectors, and the hybrid's ``lambda_late``.
 
         Args:
             head: It, adapter or not.
@@ -55,8 +60,14 @@ class Validation:
             columns = slice(block.start, block.stop)
             anchor[:, columns] = anchor_scores(queries, documents)
             late[:, columns] = late_scores(queries, documents)
-        hybrid = self.lambda_anchor * anchor + self.lambda_late * late
-        return {name: self._ndcg(scores) for name, scores in zip(SYSTEMS, (anchor, late, hybrid), strict=True)}
+        weights = sorted({self.lambda_late, *(LAMBDAS if self.choose_lambda else ())}, key=self._distance)
+        hybrids = [self._ndcg(self.lambda_anchor * anchor + weight * late) for weight in weights]
+        best = int(np.argmax(hybrids))
+        found = (self._ndcg(anchor), self._ndcg(late), hybrids[best])
+        return {**dict(zip(SYSTEMS, found, strict=True)), "lambda_late": weights[best]}
+
+    def _distance(self, weight: float) -> float:
+        return abs(math.log(weight / self.lambda_late))
 
     @torch.no_grad()
     def _read(self, head: TokenHead, source: StateSource, chosen: range) -> SmartEmbeddings:
