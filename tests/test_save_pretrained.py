@@ -9,6 +9,7 @@ from fixtures.tiny_models import PROMPTS, TEXTS
 
 from smart_retrieval import Readout, SmartModel
 from smart_retrieval.errors import ReadoutError, SmartError
+from smart_retrieval.scoring import Preset, get_preset
 
 READOUT = Readout(layers=(0, -2), mix="concat", token_filter="content")
 
@@ -48,6 +49,47 @@ def test_a_readout_given_wins_over_the_saved_one(tiny, tmp_path):
     SmartModel(tiny("mean"), device="cpu", readout=READOUT).save_pretrained(tmp_path / "m")
     assert SmartModel(tmp_path / "m", device="cpu", readout=Readout()).readout == Readout()
     assert SmartModel(tmp_path / "m", device="cpu", preset="paper").readout == READOUT
+
+
+def test_the_scoring_is_saved_too(tiny, tmp_path):
+    model = SmartModel(tiny("mean"), device="cpu", readout=READOUT)
+    model.preset = Preset("default", READOUT, "uniform", 0.5, 3.0, 0.25)
+    model.save_pretrained(tmp_path / "m")
+    assert SmartModel(tmp_path / "m", device="cpu").preset == model.preset
+    # What is asked for by name, and other layers, go their own way; a floor belongs to the layers it was chosen for.
+    assert SmartModel(tmp_path / "m", device="cpu", preset="paper").preset.scoring() == get_preset("paper").scoring()
+    other = SmartModel(tmp_path / "m", device="cpu", readout=Readout()).preset
+    assert other == Preset("default", Readout(), "uniform", 0.5, 3.0, None)
+    queries, documents = model.encode_query(TEXTS[:2]), model.encode_document(TEXTS[:3])
+    reopened = SmartModel(tmp_path / "m", device="cpu")
+    assert np.array_equal(reopened.similarity(queries, documents), model.similarity(queries, documents))
+
+
+def test_a_file_without_scoring_starts_from_the_preset(tiny, tmp_path):
+    readout = get_preset("default").readout
+    SmartModel(tiny("mean"), device="cpu", readout=readout).save_pretrained(tmp_path / "m")
+    file = tmp_path / "m" / "smart" / "config.json"
+    config = json.loads(file.read_text())
+    assert config.pop("scoring")["floor"] == get_preset("default").floor
+    file.write_text(json.dumps(config))
+    assert SmartModel(tmp_path / "m", device="cpu").preset == get_preset("default")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"floor": True}, {"floor": "0.5"}, {"floor": float("nan")}, {"lambda_late": float("inf")}, {"pooling": 2},
+        {"weights": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_scoring_that_is_none(tiny, tmp_path, change):
+    SmartModel(tiny("mean"), device="cpu").save_pretrained(tmp_path / "m")
+    file = tmp_path / "m" / "smart" / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, "scoring": {**config["scoring"], **change}}))
+    with pytest.raises(ReadoutError, match="found scoring"):
+        SmartModel(tmp_path / "m", device="cpu")
 
 
 def test_saving_twice_and_saving_a_saved_one_change_nothing(tiny, tmp_path):

@@ -65,6 +65,10 @@ class DatasetError(SmartError):
     """An evaluation folder is missing, malformed (the message names file and line) or empty."""
 
 
+class ReportError(SmartError):
+    """A file is no result that a report can be made of, or results do not go together."""
+
+
 class MediaError(SmartError):
     """A file cannot be read as what it claims to be; the message names the file and the reason."""
 

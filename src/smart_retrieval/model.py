@@ -48,7 +48,7 @@ class SmartModel:
             and names the model it belongs to.
         readout: Layers, mix and token filter; the saved one or the preset's when None.
         preset: ``"default"`` or ``"paper"``; sets the readout and the weights of :meth:`similarity`. The default of a
-            folder with an adapter is what it was trained with.
+            saved folder is what it was saved with: trained, tuned, or set.
         device: Torch device; the best at hand when None.
         revision: Hub revision.
         max_length: Longest input in tokens; the model's own when None.
@@ -115,18 +115,17 @@ class SmartModel:
         else:
             saved.check_backbone(str(source), self.backbone.fingerprint)
         chosen = preset_for(preset, pooling=self.backbone.pooling, n_states=self.backbone.n_states)
+        chosen = chosen if saved is None else saved.preset(chosen)
         self.readout = readout or (saved.readout if saved is not None else chosen.readout)
         self.preset = chosen.reading(self.readout)
         adapter = None
         if saved is not None and saved.adapter is not None:
             check_layers(self.readout, saved.readout)
             adapter = saved.load_adapter()
-            if saved.scoring is not None and preset == "default":
-                self.preset = replace(self.preset, **saved.scoring)
         self._encoder = Encoder(self.backbone, self._head(adapter), dtype)
 
     def _head(self, adapter: Adapter | None) -> TokenHead:
-        """A token head of this model's readout; the preset's floor goes, which was chosen for plain states."""
+        """A token head of this model's readout."""
         self.readout.resolve_layers(self.backbone.n_states)
         if not self.readout.reads_last_state_only:
             self.backbone.emit_hidden_states()
@@ -137,7 +136,6 @@ class SmartModel:
                     f"{adapter.config.hidden_size} of the adapter"
                 )
             adapter = adapter.to(self.backbone.model.device)
-            self.preset = replace(self.preset, floor=None)
         return TokenHead(self.readout, self.backbone.roles_without_prompt, adapter)
 
     @classmethod
@@ -167,7 +165,7 @@ class SmartModel:
         Args:
             adapter: It; None for the frozen readout.
             readout: Which states it reads; this model's when None.
-            **scoring: ``weights``, ``lambda_anchor``, ``lambda_late`` that go with it, over this model's.
+            **scoring: ``weights``, ``lambda_anchor``, ``lambda_late`` over this model's; ``floor``, else there is none.
 
         Raises:
             ReadoutError: The readout does not fit the model.
@@ -179,7 +177,9 @@ class SmartModel:
                 f"found an adapter for {adapter.config.layers} layers, expected one for layers {list(readout.layers)}"
             )
         clone = self._with(readout, adapter)
-        clone.preset = replace(clone.preset, **scoring)  # type: ignore[arg-type]
+        # A floor was chosen for the states it was chosen on.
+        own: dict[str, Any] = {} if adapter is self.adapter else {"floor": None}
+        clone.preset = replace(clone.preset, **{**own, **scoring})
         return clone
 
     def _with(self, readout: Readout, adapter: Adapter | None) -> SmartModel:
@@ -405,7 +405,7 @@ class SmartModel:
 
         (Of GME, LamRA, VLM2Vec-V2 and jina-v4 only ``SmartModel`` knows the recipe: docs/guide_visual.md.)
 
-        The root is the untouched checkpoint; ``smart/`` beside it holds the readout, and the adapter if there is one.
+        The root is the untouched checkpoint; ``smart/`` beside it holds readout, scoring, and any adapter.
 
         Args:
             path: The folder.

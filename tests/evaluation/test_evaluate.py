@@ -107,7 +107,8 @@ def cache(tmp_path):
 def test_schema(folder):
     result = evaluate_beir(folder, model="fake")
     assert list(result) == [
-        *("dataset", "model", "preset", "rows", "gain", "readout", "scoring", "prompts", "encode", "versions")
+        *("dataset", "model", "preset", "rows", "gain", "readout", "scoring", "prompts", "limits", "encode"),
+        *("versions", "run"),
     ]
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     dataset = result["dataset"]

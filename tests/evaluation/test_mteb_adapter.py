@@ -13,14 +13,9 @@ from smart_retrieval.evaluation.evaluate import evaluate_beir
 mteb = pytest.importorskip("mteb")
 datasets = pytest.importorskip("datasets")
 
-from smart_retrieval.evaluation.mteb_adapter import SmartSearch, evaluate_mteb  # noqa: E402
+from fixtures.mteb_tasks import QRELS, QUERIES, TEXTS, local_task, rows, run, text_task  # noqa: E402
 
-TEXTS = ["the otter swims in the cold river", "tax is due", "warmest sea water, now: find the sun!", "one two one two",
-         "people who write about bread and butter would like more time to sleep", "zebras floating", "oil on water",
-         "many of the animals sleep when the day is long and cold and no one comes", "moon", "first come first",
-         "tax is due", "swimming otters floated"]  # fmt: skip
-QUERIES = {"q1": "otter in the river", "q2": "tax", "q3": "sleep", "q4": "one water", "q5": "sun and moon"}
-QRELS = {"q1": {"d0": 2, "d11": 1}, "q2": {"d1": 1, "d10": 1}, "q3": {"d7": 1, "d4": 3}, "q4": {"d6": 1}, "q5": {"d8": 1, "d2": 0}}  # fmt: skip # noqa: E501
+from smart_retrieval.evaluation.mteb_adapter import SmartSearch, evaluate_mteb  # noqa: E402
 
 
 @pytest.fixture
@@ -34,51 +29,6 @@ def beir(tmp_path):
     lines = [f"{query}\t{document}\t{grade}\n" for query, own in QRELS.items() for document, grade in own.items()]
     (folder / "qrels/test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines))
     return folder
-
-
-def local_task(corpus, queries, qrels, modalities=("text",), top_ranked=None, category="t2t"):
-    from mteb.abstasks.retrieval import AbsTaskRetrieval
-    from mteb.abstasks.task_metadata import TaskMetadata
-
-    class Local(AbsTaskRetrieval):
-        metadata = TaskMetadata(
-            name="LocalRetrieval", description="local", type="Retrieval", modalities=[*modalities], category=category,
-            dataset={"path": "none/none", "revision": "1"}, eval_splits=["test"], eval_langs=["eng-Latn"],
-            main_score="ndcg_at_10",
-        )  # fmt: skip
-
-        def load_data(self, *args, **kwargs):
-            split = {"corpus": corpus, "queries": queries, "relevant_docs": qrels, "top_ranked": top_ranked}
-            self.dataset = {"default": {"test": split}}
-            self.data_loaded = True
-
-    return Local()
-
-
-def rows(columns):
-    return datasets.Dataset.from_dict(columns)
-
-
-def text_task(**options):
-    corpus = rows(
-        {
-            "id": [f"d{n}" for n in range(len(TEXTS))],
-            "title": ["a" if n % 3 == 0 else "" for n in range(len(TEXTS))],
-            "text": TEXTS,
-        }
-    )
-    return local_task(corpus, rows({"id": list(QUERIES), "text": list(QUERIES.values())}), QRELS, **options)
-
-
-def run(search, task, tmp_path):
-    result = mteb.evaluate(
-        search,
-        task,
-        cache=mteb.ResultCache(cache_path=str(tmp_path / "mteb")),
-        show_progress_bar=False,
-        co2_tracker=False,
-    )
-    return result.task_results[0].scores["test"][0]
 
 
 @pytest.mark.parametrize(
@@ -231,3 +181,9 @@ def test_the_command(smart, tiny, tmp_path, monkeypatch):
     result = json.loads(found.stdout)
     assert 0 < result["tasks"]["LocalRetrieval"]["main_score"] <= 1
     assert list((tmp_path / "out").rglob("LocalRetrieval.json"))
+    (kept,) = (tmp_path / "out/smart").iterdir()
+    assert json.loads(kept.read_text()) == result
+    assert result["tasks"]["LocalRetrieval"]["metric"] == "ndcg_at_10"
+    assert {"revision", "weights_fingerprint", "readout", "scoring", "prompts", "limits", "versions", "run"} <= set(
+        result
+    )

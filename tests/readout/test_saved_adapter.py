@@ -110,6 +110,24 @@ def test_the_scoring_it_was_trained_with_is_its_default(tiny, tmp_path):
             SmartModel(tmp_path / "a", device="cpu")
 
 
+def test_a_floor_stays_with_the_adapter_it_was_chosen_for(tiny, tmp_path):
+    plain = SmartModel(tiny("mean"), device="cpu", readout=Readout((-3, -2)))
+    assert plain.preset.floor == 0.55
+    adapter = Adapter(AdapterConfig(HIDDEN, 6, 2))
+    assert plain.with_adapter(adapter).preset.floor is None
+    model = plain.with_adapter(adapter, floor=0.2)
+    for save in ("save_adapter", "save_pretrained"):
+        getattr(model, save)(tmp_path / save)
+        reopened = SmartModel(tmp_path / save, device="cpu")
+        assert reopened.preset.floor == 0.2
+        assert reopened.with_readout(Readout((-3, -2), token_filter="content")).preset.floor == 0.2
+        assert reopened.with_adapter(None).preset.floor is None
+    # Files written before there was a floor in them have none.
+    model.with_adapter(adapter, floor=None).save_adapter(tmp_path / "old")
+    assert "floor" not in json.loads((tmp_path / "old" / "smart" / "config.json").read_text())["scoring"]
+    assert SmartModel(tmp_path / "old", device="cpu").preset.floor is None
+
+
 def test_another_backbone_is_refused(tiny, tmp_path):
     adapted(tiny("mean")).save_adapter(tmp_path / "a")
     with pytest.raises(AdapterMismatchError, match="trained on"):

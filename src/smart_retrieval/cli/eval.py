@@ -70,6 +70,9 @@ def beir(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="With --codec: draw quality against bytes (extra plot).")
     ] = None,
+    per_query: Annotated[
+        bool, typer.Option("--per-query", help="Keep every query's metrics, for paired tests in smart report.")
+    ] = False,
     split: Annotated[str, typer.Option(help="Which qrels file to judge by.")] = "test",
     batch_size: Annotated[int | None, typer.Option(help="Most texts in one forward pass.")] = None,
     cache: Annotated[
@@ -122,6 +125,7 @@ def beir(
         cache=None if no_cache else EncodingCache(cache),
         batch_size=batch_size,
         progress=None,
+        **({"per_query": True} if per_query else {}),
     )
     if plot is not None:
         from ..evaluation.codecs import plot_codecs

@@ -26,6 +26,10 @@ def mmeb(
     from_hub: Annotated[
         bool, typer.Option("--from-hub", help="Fetch the tasks' missing annotations into DIR, and leave.")
     ] = False,
+    revision: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DATA_SET=COMMIT|FILE.toml", help="Commits of data sets to fetch, or to insist on."),
+    ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Ask no hub, not even whether it is there.")] = False,
     model: Annotated[str, typer.Option(help="A packaged name, a folder, or a hub name.")] = "glyph",
     family: Annotated[str | None, typer.Option(help="The model's family, where its name does not tell.")] = None,
@@ -65,6 +69,7 @@ def mmeb(
 
     Every input is encoded once and kept; another lambda, weighting or token filter encodes nothing again.
     """
+    from ..evaluation.mmeb.revisions import read_pins
     from ..evaluation.mmeb.tasks import choose
 
     chosen = choose(_parts(tasks), _parts(modality))
@@ -73,14 +78,15 @@ def mmeb(
         return
     if data_root is None:
         raise typer.BadParameter("found no --data-root, expected the folder MMEB-V2 was downloaded into")
+    pins = read_pins(revision or [])
     if from_hub:
         from ..evaluation.mmeb.hub import fetch
 
-        for line in fetch(chosen, data_root, offline=offline):
+        for line in fetch(chosen, data_root, offline=offline, pins=pins):
             typer.echo(line)
         return
     if check:
-        _check(chosen, data_root, prompts, as_json)
+        _check(chosen, data_root, prompts, pins, as_json)
         return
     from ..evaluation.mmeb.run import Options
     from ..evaluation.mmeb.runner import evaluate_mmeb
@@ -105,6 +111,7 @@ def mmeb(
         token_filter=token_filter,
         lambda_anchor=lambda_anchor,
         options=Options(prompts, _lambdas(lambda_late), mode, ties, 100, skip_incomplete, discard),
+        revisions=pins,
         cache=cache,
         batch_size=batch_size,
         progress=None,
@@ -156,13 +163,16 @@ def _print_tasks(chosen: tuple[Any, ...], as_json: bool) -> None:
         typer.echo("  ".join([*padded, row[5]]))
 
 
-def _check(chosen: tuple[Any, ...], data_root: Path, prompts: str | None, as_json: bool) -> None:
+def _check(chosen: tuple[Any, ...], data_root: Path, prompts: str | None, pins: dict[str, str], as_json: bool) -> None:
     from ..evaluation.mmeb.layout import check_root
     from ..evaluation.mmeb.prompts import get_prompts
+    from ..evaluation.mmeb.revisions import check_revisions
     from ..evaluation.mmeb.runner import preflight
     from .output import echo_json
 
-    lacking = preflight(chosen, check_root(data_root), get_prompts(prompts or "qwen"))
+    root = check_root(data_root)
+    check_revisions(chosen, root, pins)
+    lacking = preflight(chosen, root, get_prompts(prompts or "qwen"))
     if as_json:
         echo_json({name: missing.all() for name, missing in lacking.items()})
     else:

@@ -11,7 +11,24 @@ import typer
 
 from .. import __version__
 from ..errors import SmartError, SmartWarning
-from . import convert, delete, demo, eval, explain, export, index, info, inspect, optimize, search, train, verify
+from . import (
+    convert,
+    delete,
+    demo,
+    eval,
+    explain,
+    export,
+    index,
+    info,
+    inspect,
+    optimize,
+    probe,
+    report,
+    search,
+    train,
+    tune,
+    verify,
+)
 
 app = typer.Typer(
     name="smart",
@@ -32,7 +49,10 @@ app.add_typer(eval.app, name="eval")
 app.add_typer(train.app, name="train")
 app.add_typer(convert.app, name="convert")
 app.add_typer(export.app, name="export")
+app.command("probe")(probe.probe)
+app.command("tune")(tune.tune)
 app.command("inspect")(inspect.inspect)
+app.command("report")(report.report)
 app.command("demo")(demo.demo)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -20,7 +20,7 @@ from ..index.smart_index import DEFAULT_CODEC
 from ..scoring import QueryWeights, anchor_scores, late_scores
 from ..scoring.late import token_shares, weighted_parts
 from .compare import Collection, EvalOptions, load_collection
-from .evaluate import GAIN_METRIC, hybrid_of
+from .evaluate import GAIN_METRIC, hybrid_of, query_values
 from .metrics import DEPTH, METRICS, per_query_metrics, rank
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ def evaluate_codecs(
     vocabulary = _vocabulary(collection.smart) if needs_vocabulary else None
     pooled: dict[float, SmartEmbeddings] = {1.0: documents}
     uncompressed: dict[str, Any] = {"name": "uncompressed", **_sizes(documents, documents, 4 * documents.token_dim)}
-    uncompressed |= _judge(collection, list(_blocks(documents)))
+    judged = {"uncompressed": _judge(collection, list(_blocks(documents)))}
+    uncompressed |= _means(judged["uncompressed"])
     rows: list[dict[str, Any]] = []
     for setting in settings:
         if setting.pooling not in pooled:
@@ -131,17 +132,21 @@ def evaluate_codecs(
         fitted = time.perf_counter()
         blocks = [_Coded.of(codec, block) for block in _blocks(kept)]
         encoded = time.perf_counter()
+        judged[setting.name] = _judge(collection, blocks)
         row: dict[str, Any] = {
             "name": setting.name,
             **_sizes(documents, kept, codec.bytes_per_token),
-            **_judge(collection, blocks),
+            **_means(judged[setting.name]),
             "fit_seconds": fitted - start,
             "encode_seconds": encoded - fitted,
         }
         row["share"] = row[GAIN_METRIC] / uncompressed[GAIN_METRIC] if uncompressed[GAIN_METRIC] else None
         rows.append(row)
     fit = {"documents": len(chosen), "seed": seed, "vocabulary": vocabulary is not None}
-    return {"codecs": rows, "uncompressed": uncompressed, "fit": fit, **collection.about()}
+    result = {"codecs": rows, "uncompressed": uncompressed, "fit": fit, **collection.about()}
+    if options.get("per_query"):
+        result["per_query"] = query_values(collection.data.query_ids, judged)
+    return result
 
 
 @dataclass(frozen=True)
@@ -176,8 +181,8 @@ class _Coded:
         return scores
 
 
-def _judge(collection: Collection, blocks: Sequence[SmartEmbeddings | _Coded]) -> dict[str, float]:
-    """The hybrid's metrics with these token vectors."""
+def _judge(collection: Collection, blocks: Sequence[SmartEmbeddings | _Coded]) -> dict[str, Array]:
+    """The hybrid's metrics with these token vectors, query by query."""
     data, queries, floor = collection.data, collection.queries.embeddings, collection.chosen.floor
     token_weights = collection.token_weights()
     ranking: dict[str, list[str]] = {}
@@ -192,7 +197,10 @@ def _judge(collection: Collection, blocks: Sequence[SmartEmbeddings | _Coded]) -
         by_anchor = anchor_scores(asked, collection.documents.embeddings)
         scores = hybrid_of(by_anchor, np.concatenate(late, axis=1), collection.chosen)
         ranking.update(zip(data.query_ids[part], rank(scores, data.document_ids, DEPTH), strict=True))
-    judged = per_query_metrics(data.qrels, ranking)
+    return per_query_metrics(data.qrels, ranking)
+
+
+def _means(judged: Mapping[str, Array]) -> dict[str, float]:
     return {metric: float(judged[metric].mean()) for metric in METRICS}
 
 

@@ -18,7 +18,7 @@ from ..scoring import IdfWeights, Preset, anchor_scores, late_scores
 from .beir import BeirDataset, load_beir
 from .cache import EncodingCache
 from .encode import Encoding, encode_dataset
-from .evaluate import GAIN_METRIC, SCORES_AT_ONCE, about, given, hybrid_of, prepare
+from .evaluate import GAIN_METRIC, SCORES_AT_ONCE, about, given, hybrid_of, prepare, query_values
 from .metrics import DEPTH, METRICS, per_query_metrics, rank
 from .significance import paired_comparison
 
@@ -53,6 +53,7 @@ class EvalOptions(TypedDict, total=False):
     cache: EncodingCache | None
     batch_size: int | None
     progress: bool | None
+    per_query: bool
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,10 @@ def compare_beir(
         "depth": DEPTH,
         "bm25": f"SQLite {sqlite3.sqlite_version} FTS5, {lexical.TOKENIZER}",
     }
-    return {"systems": rows, "fusion": fusion, **collection.about()}
+    result = {"systems": rows, "fusion": fusion, **collection.about()}
+    if options.get("per_query"):
+        result["per_query"] = query_values(data.query_ids, judged)
+    return result
 
 
 class Bm25:

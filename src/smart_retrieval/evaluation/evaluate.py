@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import __version__
 from ..embeddings import SmartEmbeddings
 from ..errors import ReadoutError, ScoringError
 from ..extras import require
@@ -23,6 +22,7 @@ from .beir import BeirDataset, load_beir
 from .cache import EncodingCache
 from .encode import Encoding, encode_dataset
 from .metrics import DEPTH, METRICS, per_query_metrics, rank
+from .provenance import limits, run_facts, versions
 from .significance import paired_comparison
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def evaluate_beir(
     cache: EncodingCache | None = None,
     batch_size: int | None = None,
     progress: bool | None = False,
+    per_query: bool = False,
 ) -> dict[str, Any]:
     """Rank every document for every query by the anchor, by the tokens and by both, and judge the rankings.
 
@@ -76,12 +77,14 @@ def evaluate_beir(
         cache: Where encodings are kept and looked for. With None everything is encoded, and held in memory.
         batch_size: Most texts in one forward pass; the model's default when None.
         progress: Draw bars on stderr; None draws them on a terminal only.
+        per_query: Keep every query's metrics, for paired tests between results later.
 
     Returns:
         JSON-able: ``dataset``, ``model``, ``preset``, ``rows`` (one for each of `SYSTEMS`: metrics between 0 and 1,
         bytes of the uncompressed vectors a document, milliseconds to score all documents for a query), ``gain`` (the
         hybrid's `Comparison` with the anchor in nDCG@10, and under ``late`` that of the late row), ``readout``,
-        ``scoring``, ``prompts`` (as put before queries and documents), ``encode``, ``versions``.
+        ``scoring``, ``prompts`` (as put before queries and documents), ``limits``, ``encode``, ``versions``, ``run``
+        (date, commit, machine, command), and ``per_query`` where it is asked for (see `query_values`).
 
     Raises:
         DatasetError: The folder is missing, malformed or has nothing to evaluate.
@@ -126,6 +129,7 @@ def evaluate_beir(
         ],
         "gain": {"metric": GAIN_METRIC, **hybrid, "late": late},
         **shared,
+        **({"per_query": query_values(data.query_ids, judged)} if per_query else {}),
     }
 
 
@@ -141,6 +145,7 @@ def about(
             "n_queries": len(data.queries),
             "n_judgments": sum(len(grades) for grades in data.qrels.values()),
             "fingerprint": data.fingerprint,
+            "judgments_fingerprint": _judgments_fingerprint(data),
             "warnings": list(data.warnings),
         },
         "model": str(smart.identity()["name"]),
@@ -148,9 +153,17 @@ def about(
         "readout": chosen.readout.to_dict(),
         "scoring": chosen.scoring(),
         "prompts": {task: smart.backbone.prompt_for(task, None, None) or "" for task in ("query", "document")},
+        "limits": limits(smart),
         "encode": _encode_facts(smart, documents, queries),
-        "versions": _versions(),
+        "versions": versions(),
+        "run": run_facts(),
     }
+
+
+def query_values(query_ids: Sequence[str], judged: Mapping[str, Mapping[str, NDArray[Any]]]) -> dict[str, Any]:
+    """Every query's metrics, JSON-able: ``ids``, and below ``values`` a list in their order by system and metric."""
+    values = {system: {name: own[name].tolist() for name in METRICS} for system, own in judged.items()}
+    return {"ids": list(query_ids), "values": values}
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
@@ -256,12 +269,6 @@ def _encode_facts(smart: SmartModel, documents: Encoding, queries: Encoding) -> 
     }
 
 
-def _versions() -> dict[str, str]:
-    """Find the versions of all that can change a figure."""
-    found = {"smart_retrieval": __version__, "python": platform.python_version()}
-    for package in ("sentence-transformers", "torch", "transformers", "numpy"):
-        try:
-            found[package.replace("-", "_")] = version(package)
-        except PackageNotFoundError:
-            found[package.replace("-", "_")] = "unknown"
-    return found
+def _judgments_fingerprint(data: BeirDataset) -> str:
+    """Digest of the judgments in use: texts may stay the same where grades have changed."""
+    return hashlib.sha256(json.dumps(data.qrels, sort_keys=True).encode()).hexdigest()

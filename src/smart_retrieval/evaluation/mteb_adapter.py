@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 import shutil
 import tempfile
 import warnings
@@ -19,8 +22,10 @@ from ..errors import DatasetError, ScoringError, SmartWarning, UnsupportedModelE
 from ..extras import require
 from ..inputs import Item
 from ..scoring import IdfWeights, anchor_scores, late_scores
-from .evaluate import SCORES_AT_ONCE, hybrid_of
+from .evaluate import SCORES_AT_ONCE, hybrid_of, setting_label
 from .metrics import rank
+from .provenance import limits, run_facts, versions
+from .report import write_json
 
 if TYPE_CHECKING:
     from ..model import SmartModel
@@ -104,7 +109,7 @@ class SmartSearch:
             self._clean_up()
         folder = Path(tempfile.mkdtemp(prefix="smart-mteb-"))
         self._clean_up = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self._documents = self._encode("document", _items(corpus, name), encode_kwargs, folder / "documents")
+        self._documents = self._encode("document", items_of(corpus, name), encode_kwargs, folder / "documents")
         self._weights = IdfWeights.fit(self._documents) if self.chosen.weights == "idf" else None
 
     def search(
@@ -145,7 +150,7 @@ class SmartSearch:
         if self._documents is None:
             raise DatasetError(f"{task_metadata.name}: found no indexed corpus, expected index() before search()")
         ids = [str(one) for one in queries["id"]]
-        encoded = self._encode("query", _items(queries, str(task_metadata.name)), encode_kwargs, None)
+        encoded = self._encode("query", items_of(queries, str(task_metadata.name)), encode_kwargs, None)
         allowed = None if top_ranked is None else self._places(top_ranked, ids)
         found: dict[str, dict[str, float]] = {}
         step = max(1, SCORES_AT_ONCE // max(1, len(self._ids)))
@@ -155,13 +160,13 @@ class SmartSearch:
             for query, row, names in zip(
                 ids[start : start + step], scores, rank(scores, self._ids, top_k), strict=True
             ):
-                found[query] = _strictly_falling(row, names, self._place_of)
+                found[query] = strictly_falling((name, row[self._place_of[name]]) for name in names)
         return found
 
     @property
     def mteb_model_meta(self) -> Any:
         """What mteb writes beside the results: sizes, and every setting that differs from run to run."""
-        meta: Any = require("mteb.models.model_meta", "eval")
+        meta: Any = require("mteb.models.model_meta", "mteb")
         identity = self.smart.identity()
         parameters = list(self.smart.backbone.model.parameters())
         name = str(identity["name"])
@@ -192,8 +197,13 @@ class SmartSearch:
                 "layers": ",".join(str(layer) for layer in self.chosen.readout.layers),
                 "token_filter": self.chosen.readout.token_filter,
                 "candidates": self.candidates,
+                **self._kept(),
             },
         )
+
+    def _kept(self) -> dict[str, Any]:
+        """How token vectors are kept, for what is written beside results: as they are."""
+        return {}
 
     # -- within ------------------------------------------------------------------------------------------------
 
@@ -244,12 +254,20 @@ class SmartSearch:
         return scores
 
 
-def _strictly_falling(row: NDArray[Any], names: Sequence[str], places: Mapping[str, int]) -> dict[str, float]:
-    """Scores of ranked documents; trec_eval keeps them as float32 and would order equal ones by its own rule."""
+def strictly_falling(ranked: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Scores of ranked documents; trec_eval keeps them as float32 and would order equal ones by its own rule.
+
+    Args:
+        ranked: Documents and their scores, best first; those from the first minus infinity on are left out.
+
+    Example:
+        >>> strictly_falling([("a", 0.5), ("b", 0.5), ("c", float("-inf"))])
+        {'a': 0.5, 'b': 0.4999999701976776}
+    """
     found: dict[str, float] = {}
     last = np.float32(np.inf)
-    for name in names:
-        score = np.float32(row[places[name]])
+    for name, given in ranked:
+        score = np.float32(given)
         if np.isneginf(score):
             break
         if score >= last:
@@ -258,7 +276,7 @@ def _strictly_falling(row: NDArray[Any], names: Sequence[str], places: Mapping[s
     return found
 
 
-def _items(rows: Any, task: str) -> Iterator[Item]:
+def items_of(rows: Any, task: str) -> Iterator[Item]:
     """Rows of a data set of mteb as inputs, read one at a time."""
     columns = set(rows.column_names)
     if unknown := columns & {"audio", "video"}:
@@ -299,13 +317,15 @@ def evaluate_mteb(
         overwrite: Run tasks again that have results there.
 
     Returns:
-        JSON-able: main scores and all scores by task.
+        JSON-able: ``tasks`` (main score, its metric, the data's revision and all scores of each), and what was measured
+        with what. The same is written to ``smart/`` in `out`, beside mteb's own files, for ``smart report``.
 
     Raises:
         DatasetError: A task is unknown, or its data cannot be had.
         MissingExtraError: mteb is not installed.
+        SmartError: `out` cannot be written.
     """
-    mteb: Any = require("mteb", "eval")
+    mteb: Any = require("mteb", "mteb")
     tasks = [task for name in names for task in _tasks(mteb, name)]
     kwargs: dict[str, Any] = {"show_progress_bar": progress}
     if batch_size is not None:
@@ -327,8 +347,45 @@ def evaluate_mteb(
                 f"task {task.metadata.name}: cannot be run ({type(error).__name__}: {reason})"
             ) from error
         own = result.task_results[0]
-        found[own.task_name] = {"main_score": float(own.get_score()), "scores": own.scores}
-    return {"model": search.mteb_model_meta.name, "out": str(out), "tasks": found}
+        found[own.task_name] = {
+            "main_score": float(own.get_score()),
+            "metric": str(task.metadata.main_score),
+            "revision": own.dataset_revision,
+            "scores": _without_nan(own.scores),
+        }
+    meta = search.mteb_model_meta
+    result = {"benchmark": "mteb", "model": meta.name, "out": str(out), "tasks": found, **_about(search)}
+    kept = json.dumps([meta.revision, meta.experiment_kwargs, sorted(found)], default=str)
+    digest = hashlib.sha256(kept.encode()).hexdigest()[:12]
+    write_json(result, Path(out) / "smart" / f"{meta.model_name_as_path()}-{digest}.json")
+    return result
+
+
+def _without_nan(value: Any) -> Any:
+    """None for what could not be computed: NaN is no JSON."""
+    if isinstance(value, dict):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _about(search: SmartSearch) -> dict[str, Any]:
+    """What was measured with what, in the words of `evaluate.about`; mteb's own files say none of it but a name."""
+    smart, chosen = search.smart, search.chosen
+    identity = smart.identity()
+    return {
+        "preset": setting_label(chosen, smart.preset),
+        "revision": identity.get("revision"),
+        "weights_fingerprint": identity.get("fingerprint"),
+        "readout": chosen.readout.to_dict(),
+        "scoring": chosen.scoring(),
+        "settings": search.mteb_model_meta.experiment_kwargs,
+        "prompts": {task: smart.backbone.prompt_for(task, None, None) or "" for task in ("query", "document")},
+        "limits": limits(smart),
+        "versions": versions(["mteb"]),
+        "run": run_facts(),
+    }
 
 
 def _tasks(mteb: Any, name: str) -> list[Any]:

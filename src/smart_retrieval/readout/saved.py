@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from .config import Readout
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..scoring import Preset
     from .adapter import Adapter, AdapterConfig
 
 SMART_FOLDER = "smart"
@@ -22,6 +24,7 @@ SMART_FORMAT = "smart-model/1"
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 _KEYS = {"format", "readout", "backbone", "adapter", "prompts", "scoring"}
 _SCORING = {"weights": str, "lambda_anchor": int | float, "lambda_late": int | float}
+_FLOOR = "floor"  # left out where there is none, as files of version 0.1 always do
 _CHECKPOINT_FILES = ("modules.json", "config.json", "config_sentence_transformers.json")
 
 
@@ -35,7 +38,7 @@ class SavedReadout:
         backbone: Identity of the backbone it was saved with (name, revision, fingerprint, limits).
         adapter: Shape of the adapter whose weights lie beside it, or None.
         prompts: Prompts by name, of a folder that holds no backbone.
-        scoring: What an adapter was trained and judged with: ``weights``, ``lambda_anchor``, ``lambda_late``.
+        scoring: What the model scores with: ``weights``, ``lambda_anchor``, ``lambda_late``, ``floor``.
     """
 
     file: Path
@@ -64,6 +67,17 @@ class SavedReadout:
         adapter = Adapter(self.adapter)
         load_weights(adapter, read_tensors(self.file.parent / WEIGHTS_FILE), str(self.file.parent / WEIGHTS_FILE))
         return adapter.eval()
+
+    def preset(self, chosen: Preset) -> Preset:
+        """The preset that a model of this folder starts from.
+
+        Args:
+            chosen: The preset that was asked for, for a model of this kind. ``"default"`` is what the folder says; of
+                another preset an adapter's states only drop the floor, which was chosen for plain ones.
+        """
+        if self.scoring is not None and chosen.name == "default":
+            return replace(chosen, readout=self.readout, **self.scoring)
+        return chosen if self.adapter is None else replace(chosen, floor=None)
 
     def options_as_trained(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """How to load the backbone as it was while the adapter was trained, but for what the user asks for himself.
@@ -135,15 +149,21 @@ def read_saved(folder: Path) -> SavedReadout | None:
 
 
 def _scoring(found: Any, file: Path) -> dict[str, Any] | None:
+    """The scoring of a file, every setting in it; it must be one that :class:`Preset` takes."""
     if found is None:
         return None
+    kinds = {**_SCORING, _FLOOR: int | float | None}
     if (
         not isinstance(found, dict)
-        or set(found) != set(_SCORING)
-        or any(not isinstance(found[name], kind) or isinstance(found[name], bool) for name, kind in _SCORING.items())
+        or not set(_SCORING) <= set(found) <= set(kinds)
+        or any(not isinstance(value, kinds[name]) or isinstance(value, bool) for name, value in found.items())
+        or not all(math.isfinite(value) for value in found.values() if isinstance(value, int | float))
     ):
-        raise ReadoutError(f"readout {str(file)!r}: found scoring {found!r}, expected {', '.join(sorted(_SCORING))}")
-    return found
+        raise ReadoutError(
+            f"readout {str(file)!r}: found scoring {found!r}, expected {', '.join(sorted(_SCORING))} and, at will, "
+            f"{_FLOOR}"
+        )
+    return {_FLOOR: None, **found}
 
 
 def read_adapter_folder(name: str) -> SavedReadout | None:
@@ -190,20 +210,22 @@ def write_saved(
         backbone: The backbone's identity.
         adapter: The adapter, if there is one.
         prompts: Prompts by name, for a folder that holds no backbone.
-        scoring: Weights and lambdas that go with the adapter; what else it holds is left out.
+        scoring: Weights, lambdas and floor that go with the readout; what else it holds is left out.
     """
     smart = folder / SMART_FOLDER
     smart.mkdir(parents=True, exist_ok=True)
     config: dict[str, Any] = {"format": SMART_FORMAT, "readout": readout.to_dict(), "backbone": dict(backbone)}
     if adapter is not None:
         config["adapter"] = adapter.config.to_dict()
-        if scoring is not None:
-            config["scoring"] = {name: scoring[name] for name in _SCORING}
         write_tensors(smart / WEIGHTS_FILE, adapter.state_dict())
     else:
         (smart / WEIGHTS_FILE).unlink(missing_ok=True)
     if prompts is not None:
         config["prompts"] = dict(prompts)
+    if scoring is not None:
+        config["scoring"] = {name: scoring[name] for name in _SCORING}
+        if scoring.get(_FLOOR) is not None:
+            config["scoring"][_FLOOR] = scoring[_FLOOR]
     partial = smart / f".{CONFIG_FILE}.part"
     partial.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     os.replace(partial, smart / CONFIG_FILE)

@@ -10,9 +10,12 @@ from smart_retrieval.errors import DatasetError
 from smart_retrieval.evaluation.mmeb import hub
 from smart_retrieval.evaluation.mmeb.parsers import parse
 from smart_retrieval.evaluation.mmeb.prompts import PROMPTS
+from smart_retrieval.evaluation.mmeb.revisions import recorded
 from smart_retrieval.evaluation.mmeb.tasks import choose
 
 datasets = pytest.importorskip("datasets")
+
+NEWEST, OLD = "c0ffee" + "0" * 34, "01d" + "0" * 37
 
 
 @pytest.fixture
@@ -20,7 +23,7 @@ def played_hub(monkeypatch):
     """``load_dataset`` gives what is in the dictionary; lists what was asked for."""
     import huggingface_hub
 
-    tables, asked = {}, []
+    tables, asked, newest = {}, [], [NEWEST]
 
     def load_dataset(path, name=None, *, split, revision):
         asked.append((path, name, split, revision))
@@ -32,9 +35,9 @@ def played_hub(monkeypatch):
     monkeypatch.setattr(
         huggingface_hub.HfApi,
         "dataset_info",
-        lambda self, name, revision=None, timeout=None: SimpleNamespace(sha="c0ffee"),
+        lambda self, name, revision=None, timeout=None: SimpleNamespace(sha=revision or newest[-1]),
     )
-    return SimpleNamespace(tables=tables, asked=asked)
+    return SimpleNamespace(tables=tables, asked=asked, newest=newest)
 
 
 def test_annotations_and_pages_are_fetched_and_can_be_read(tmp_path, played_hub):
@@ -49,12 +52,12 @@ def test_annotations_and_pages_are_fetched_and_can_be_read(tmp_path, played_hub)
     root = tmp_path / "root"
     lines = list(hub.fetch([task], root))
     assert "vidore/docvqa_test_subsampled_beir corpus test: 2 rows, 2 pages" in lines
-    assert played_hub.asked[0] == (name, "queries", "test", "c0ffee")
+    assert played_hub.asked[0] == (name, "queries", "test", NEWEST)
     data = parse(task, root, PROMPTS["qwen"])
     assert not data.missing
     assert (data.names, data.cases[0].labels) == (["1", "0"], ("1",))
     assert data.items[0].images[0].load().size == (64, 64)
-    assert json.loads((root / name / "revision.json").read_text()) == {"revision": "c0ffee"}
+    assert json.loads((root / name / "revision.json").read_text()) == {"revision": NEWEST}
     # A second time there is nothing to do.
     played_hub.asked.clear()
     assert "the annotations of 1 tasks are there" in list(hub.fetch([task], root))
@@ -98,3 +101,69 @@ def test_every_archive_has_a_command(tmp_path):
     commands = "\n".join(hub.media_commands(tmp_path))
     for archive in ("mmeb_v1", "video_cls", "video_ret", "video_mret", "video_qa.tar.gz-0[0-4]", "visdoc-tasks.images"):
         assert archive in commands
+
+
+# -- commits -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def beir_like(played_hub):
+    """A task of three configurations, as the Hub has it; the task and the hub."""
+    (task,) = choose(["ViDoRe_docvqa"])
+    for config in ("corpus", "queries", "qrels"):
+        played_hub.tables[task.data_set, config] = datasets.Dataset.from_dict({"query-id": ["q"]})
+    return task, played_hub
+
+
+def test_a_pinned_commit_is_the_one_that_is_fetched_and_recorded(tmp_path, beir_like):
+    task, hub_ = beir_like
+    list(hub.fetch([task], tmp_path, pins={task.data_set: OLD}))
+    assert {revision for *_, revision in hub_.asked} == {OLD}
+    assert recorded(tmp_path, task.data_set) == OLD
+
+
+def test_without_a_pin_the_newest_is_and_the_rest_of_it_later_too(tmp_path, beir_like):
+    task, hub_ = beir_like
+    qrels = hub_.tables.pop((task.data_set, "qrels"))
+    with pytest.raises(DatasetError, match="qrels test: cannot be loaded"):
+        list(hub.fetch([task], tmp_path))
+    assert recorded(tmp_path, task.data_set) == NEWEST
+    # Meanwhile there is a newer one; what is there already came from the old.
+    hub_.tables[task.data_set, "qrels"] = qrels
+    hub_.newest.append("bad" + "0" * 37)
+    hub_.asked.clear()
+    list(hub.fetch([task], tmp_path))
+    assert hub_.asked == [(task.data_set, "qrels", "test", NEWEST)]
+    assert recorded(tmp_path, task.data_set) == NEWEST
+
+
+def test_what_is_there_of_another_commit_is_never_mixed_with(tmp_path, beir_like):
+    task, hub_ = beir_like
+    list(hub.fetch([task], tmp_path))
+    (tmp_path / task.data_set / "qrels/test.parquet").unlink()
+    hub_.asked.clear()
+    with pytest.raises(DatasetError, match=rf"found annotations of commit {NEWEST} in .*, expected {OLD}"):
+        list(hub.fetch([task], tmp_path, pins={task.data_set: OLD}))
+    (tmp_path / task.data_set / "revision.json").unlink()
+    with pytest.raises(DatasetError, match="of an unknown commit, which others may not fit"):
+        list(hub.fetch([task], tmp_path))
+    assert hub_.asked == []
+
+
+def test_a_hub_that_gives_another_commit_than_asked_for(tmp_path, beir_like, monkeypatch):
+    import huggingface_hub
+
+    task, _ = beir_like
+    other = lambda self, name, revision=None, timeout=None: SimpleNamespace(sha=NEWEST)  # noqa: E731
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", other)
+    with pytest.raises(DatasetError, match=rf"found commit {NEWEST} on the Hub, expected {OLD}"):
+        list(hub.fetch([task], tmp_path, pins={task.data_set: OLD}))
+    assert recorded(tmp_path, task.data_set) is None
+
+
+def test_commands_for_elsewhere_name_the_commit(tmp_path):
+    pins = {"VLM2Vec/MSVD": OLD, hub.MEDIA: NEWEST}
+    with pytest.raises(DatasetError, match=rf"hf download VLM2Vec/MSVD --repo-type dataset --revision {OLD} "):
+        list(hub.fetch(choose(["MSVD"]), tmp_path, offline=True, pins=pins))
+    assert f"--revision {NEWEST} --local-dir" in hub.media_commands(tmp_path, NEWEST)[0]
+    assert "--revision" not in hub.media_commands(tmp_path)[0]

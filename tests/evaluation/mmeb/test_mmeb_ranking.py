@@ -1,5 +1,7 @@
 """Ranking in blocks against the formula, pair by pair."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from fixtures.fake_encoder import FakeEncoder, words_as_vectors
@@ -107,3 +109,34 @@ def test_only_pairs_that_are_wanted_are_scored(tmp_path, monkeypatch):
     data = task_data("local", own)
     list(rank_task(data, stored(tmp_path), QUERIES, CANDIDATES, settings_for(1.0, [1]), Preset("u", Readout())))
     assert sum(pairs) == 5
+
+
+def test_memory_grows_neither_with_queries_nor_with_candidates(tmp_path):
+    (task,) = choose(["MSVD"])
+    queries = [f"q{number} and two" for number in range(60)]
+    documents = [" ".join(f"word{number}" for number in range(start, start + 40)) for start in range(400)]
+    store = EncodingStore(tmp_path, FakeEncoder(), shard_items=16)
+    for side, texts in (("query", queries), ("document", documents)):
+        store.ensure(side, texts, [Item(text) for text in texts])
+
+    def peak(asked, candidates):
+        data = TaskData(task, Missing())
+        for text in candidates:
+            data.add_candidate(text, Item(text))
+        for text in asked:
+            data.add_query(Item(text), [candidates[0]])
+        settings, chosen = settings_for(1.0, [1]), Preset("u", Readout())
+        tracemalloc.start()
+        try:
+            for _ in rank_task(data, store, asked, candidates, settings, chosen, scores_at_once=2000, vectors_at_once=1 << 16):  # fmt: skip # noqa: E501
+                pass
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(queries[:5], documents[:50])
+    small, wide, long = peak(queries[:6], documents[:200]), peak(queries[:6], documents), peak(queries, documents)
+    # A candidate's 40 vectors take 800 bytes; what is kept of each is its anchor, its length and its place in lists.
+    assert wide - small < 200 * 300
+    assert long - wide < 54 * 300
+    assert long < 64 * 2**20 * 0.02

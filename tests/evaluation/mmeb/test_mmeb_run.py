@@ -12,10 +12,12 @@ from smart_retrieval import SmartModel
 from smart_retrieval.cli.eval import app
 from smart_retrieval.errors import DatasetError, ScoringError
 from smart_retrieval.evaluation.mmeb.metrics import NAMES
+from smart_retrieval.evaluation.mmeb.report import NOT_METRICS
 from smart_retrieval.evaluation.mmeb.run import Options
 from smart_retrieval.evaluation.mmeb.runner import evaluate_mmeb
 from smart_retrieval.evaluation.mmeb.store import EncodingStore
 from smart_retrieval.evaluation.mmeb.tasks import all_tasks, choose
+from smart_retrieval.evaluation.reports.report import build_report
 
 LIMITS = {"max_visual_tokens": 16, "max_frames": 2}
 FEW = ["MSCOCO_t2i", "NExTQA", "MSVD", "MomentSeeker", "ViDoRe_esg_reports_human_labeled_v2"]
@@ -61,9 +63,8 @@ def test_all_78_are_scored_by_every_setting(whole):
         assert all(mean["value"] is not None for mean in setting["means"])
         for task in all_tasks():
             kept = json.loads((folder / f"out/{name}/{task.name}_score.json").read_text())
-            assert {key: value for key, value in kept.items() if key != "scoring_config"} == setting["scores"][
-                task.name
-            ]
+            metrics = {key: value for key, value in kept.items() if key not in NOT_METRICS}
+            assert metrics == setting["scores"][task.name]
             assert set(NAMES) <= set(kept)
             assert kept["num_data"] - kept["num_pred"] == (1 if task.modality == "visdoc" else 0)
             lines = (folder / f"out/{name}/{task.name}_pred.jsonl").read_text().splitlines()
@@ -78,8 +79,26 @@ def test_all_78_are_scored_by_every_setting(whole):
             "visdoc": 24,
         }
         assert "MMLongBench-page-fixed" in board["metrics"]["visdoc"]
+        for about in (kept["provenance"], board["metadata"]["provenance"]):
+            assert about["limits"]["max_visual_tokens"] == 16
+            assert {"model", "revision", "weights_fingerprint", "readout", "prompts", "versions", "run"} <= set(about)
+    assert result["run"]["commit"] == kept["provenance"]["run"]["commit"]
     assert "Qwen3-VL-Embedding-8B" in table
     assert "All" in table
+
+
+def test_a_report_of_all_78(whole):
+    folder, _, _ = whole
+    report = build_report([folder / "out"], against="published")
+    means, tasks, gains = report.tables
+    assert (means.name, tasks.name, gains.name) == ("mmeb", "mmeb tasks", "mmeb gains")
+    stored = json.loads((folder / "out/result.json").read_text())["settings"]["hybrid-2"]["means"]
+    shown = [cell.value for cell in dict(means.rows)["hybrid-2 (default)"][:-1]]
+    assert shown == [mean["value"] for mean in stored]
+    assert len(tasks.rows) == 79
+    assert len(gains.rows) == 78
+    # Every gain is tested, from the ranked lists.
+    assert all(cell.more["basis"] == "per query" for _, cells in gains.rows for cell in cells)
 
 
 def test_another_lambda_encodes_nothing(whole, mmeb_root, tiny_vlm, monkeypatch, tmp_path):

@@ -10,6 +10,7 @@ from fixtures.ragged import same
 
 from smart_retrieval import SmartModel
 from smart_retrieval.errors import SmartWarning
+from smart_retrieval.evaluation.mmeb import store as store_module
 from smart_retrieval.evaluation.mmeb.filtering import filtered
 from smart_retrieval.evaluation.mmeb.processes import Processes
 from smart_retrieval.evaluation.mmeb.store import EncodingStore
@@ -58,7 +59,9 @@ def test_the_two_sides_and_other_models_do_not_mix(tmp_path):
     ensure(store, TEXTS[:2])
     ensure(store, TEXTS[:2], "query")
     assert [call[0] for call in fake.calls] == ["document", "query"]
-    assert same(store.gather("query", TEXTS[:2]), words_as_vectors(TEXTS[:2], "query"))
+    # The same inputs lie in shards of the same name.
+    for side in ("query", "document"):
+        assert same(store.gather(side, TEXTS[:2]), words_as_vectors(TEXTS[:2], side))
     other = FakeEncoder()
     other.version = "2"
     assert ensure(EncodingStore(tmp_path, other), TEXTS[:2]).encoded == 2
@@ -76,6 +79,45 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path, calls):
     done = ensure(store, TEXTS)
     assert (done.found, len(fake.calls)) == (min(11, 4 * calls), 3 - calls)
     assert same(store.gather("document", TEXTS), words_as_vectors(TEXTS))
+
+
+def test_shards_after_a_kill_are_those_of_a_run_that_was_not(tmp_path, monkeypatch):
+    """One of two processes was done, so gaps are left; shards are bounded by tokens, so neighbours could join."""
+    monkeypatch.setattr(store_module, "SHARD_TOKENS", 16)
+    whole, other, rest = FakeEncoder(), FakeEncoder(), FakeEncoder()
+    ensure(EncodingStore(tmp_path / "whole", whole), TEXTS)
+    shards = [texts for _, texts in whole.calls]
+    assert len({len(texts) for texts in shards}) > 1
+    one_of_two = EncodingStore(tmp_path / "killed", other, processes=Processes(1, 2))
+    with pytest.raises(KeyError):  # it reads what the first should have done
+        ensure(one_of_two, TEXTS)
+    assert [texts for _, texts in other.calls] == shards[1::2]
+    ensure(EncodingStore(tmp_path / "killed", rest), TEXTS)
+    assert [texts for _, texts in rest.calls] == shards[::2]
+    names = [sorted(path.name for path in (tmp_path / run).rglob("*.json")) for run in ("whole", "killed")]
+    assert names[0] == names[1]
+
+
+def test_few_shards_are_open_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "OPEN_SHARDS", 2)
+    store = EncodingStore(tmp_path, FakeEncoder(), shard_items=1)
+    ensure(store, TEXTS)
+    backwards = [*TEXTS[::-1], TEXTS[3]]
+    assert same(store.gather("document", backwards), words_as_vectors(backwards))
+    np.testing.assert_array_equal(store.anchors("document", backwards), words_as_vectors(backwards).anchors)
+    assert len(store._open) == 2
+    again = EncodingStore(tmp_path, FakeEncoder(fail_after=0), shard_items=1)
+    ensure(again, TEXTS)
+    assert len(again._open) == 2
+    assert again.lengths("document", backwards).tolist() == words_as_vectors(backwards).lengths.tolist()
+
+
+def test_vectors_in_another_precision(tmp_path):
+    store = EncodingStore(tmp_path, FakeEncoder())
+    ensure(store, TEXTS)
+    halves = store.gather("document", TEXTS[:3], dtype="float16").token_vectors
+    assert halves.dtype == np.float16
+    np.testing.assert_array_equal(halves, words_as_vectors(TEXTS[:3]).token_vectors.astype(np.float16))
 
 
 def test_leftovers_of_a_kill_are_swept(tmp_path):

@@ -110,7 +110,7 @@ def _declared(folder: Path, config: str, split: str) -> list[str]:
     parts = text.split("---", 2)
     if len(parts) < 3 or parts[0].strip():
         return []
-    yaml: Any = require("yaml", "eval")
+    yaml: Any = require("yaml", "mmeb")
     try:
         matter = yaml.safe_load(parts[1])
         entries = matter.get("configs") or []
@@ -174,8 +174,8 @@ def read_rows(files: Iterable[Path], columns: Sequence[str], optional: Sequence[
 
 
 def _parquet(file: Path, columns: Sequence[str], optional: Sequence[str]) -> Iterator[dict[str, Any]]:
-    pyarrow: Any = require("pyarrow", "eval")
-    parquet: Any = require("pyarrow.parquet", "eval")
+    pyarrow: Any = require("pyarrow", "mmeb")
+    parquet: Any = require("pyarrow.parquet", "mmeb")
     try:
         with parquet.ParquetFile(file) as opened:
             names = set(opened.schema_arrow.names)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,8 @@ from ...extras import require
 from .annotations import expected_annotations, find_annotations
 from .parsers.documents import page_file, short_file
 from .parsers.video_questions import MVBENCH_CONFIGS
-from .tasks import Task
-
-#: The data set that holds the archives of pictures and frames.
-MEDIA = "TIGER-Lab/MMEB-V2"
+from .revisions import MEDIA, check_revisions, pinned, record, recorded
+from .tasks import Task, all_tasks
 
 
 def annotation_configs(task: Task) -> tuple[str, ...]:
@@ -32,11 +29,16 @@ def annotation_configs(task: Task) -> tuple[str, ...]:
     return MVBENCH_CONFIGS if task.parser == "mvbench" else (task.config,)
 
 
-def media_commands(root: Path) -> list[str]:
-    """Shell commands that fetch and unpack the pictures and frames of all 78 tasks."""
+def media_commands(root: Path, revision: str = "") -> list[str]:
+    """Shell commands that fetch and unpack the pictures and frames of all 78 tasks.
+
+    Args:
+        root: The data root.
+        revision: The commit wanted; ``""`` for the newest.
+    """
     videos = root / "video-tasks" / "frames"
     return [
-        f"hf download {MEDIA} --repo-type dataset --local-dir {root}",
+        f"hf download {MEDIA} --repo-type dataset{_at(revision)} --local-dir {root}",
         f"tar -xzf {root}/image-tasks/mmeb_v1.tar.gz -C {root}/image-tasks",
         f"mkdir -p {videos}/video_cls {videos}/video_ret",
         f"tar -xzf {videos}/video_cls.tar.gz -C {videos}/video_cls",
@@ -47,24 +49,34 @@ def media_commands(root: Path) -> list[str]:
     ]
 
 
-def fetch(tasks: Iterable[Task], root: Path, *, offline: bool = False) -> Iterator[str]:
+def _at(revision: str) -> str:
+    return f" --revision {revision}" if revision else ""
+
+
+def fetch(
+    tasks: Iterable[Task], root: Path, *, offline: bool = False, pins: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """Fetch the annotations that are not there; pages of documents too where their pictures are missing.
 
-    What is written is a plain Parquet file for each split, and ``revision.json`` with the commit it came from.
+    What is written is a plain Parquet file for each split, and ``revision.json`` with the commit it came from. That is
+    the commit that is pinned, or else the one that the first part of the data set came from, or else the newest.
 
     Args:
         tasks: The tasks.
         root: The data root.
         offline: Ask nobody; an error then says what would have been fetched.
+        pins: Commits by data set, over those of the table of tasks.
 
     Yields:
         A line for each thing done.
 
     Raises:
-        DatasetError: The Hub does not answer, or there is a file it does not have.
+        DatasetError: The Hub does not answer, there is a file it does not have, or what is there already is of
+            another commit than what would be fetched.
         MissingExtraError: The datasets library is not installed.
     """
-    tasks = tuple(tasks)
+    tasks, pins = tuple(tasks), pins or {}
+    check_revisions(tasks, root, pins)
     wanted = {
         (task.data_set, config, task.split): task
         for task in tasks
@@ -73,33 +85,60 @@ def fetch(tasks: Iterable[Task], root: Path, *, offline: bool = False) -> Iterat
     }
     if wanted:
         if offline or os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in {"1", "true", "yes", "on"}:
-            raise _unreachable(root, [data_set for data_set, _, _ in wanted], "offline, as asked")
-        datasets: Any = require("datasets", "eval")
+            raise _unreachable(root, wanted.values(), pins, "offline, as asked")
+        datasets: Any = require("datasets", "mmeb")
         commits: dict[str, str] = {}
         for (data_set, config, split), task in wanted.items():
             if data_set not in commits:
-                commits[data_set] = _commit(root, data_set, task.revision, [one for one, _, _ in wanted])
+                commits[data_set] = _settled(root, task, pins, wanted.values())
             yield _fetch_one(datasets, root, task, config, split, commits[data_set])
     if not wanted:
         yield f"the annotations of {len(tasks)} tasks are there"
     yield "pictures and frames come as archives:"
-    yield from media_commands(root)
+    yield from media_commands(root, pins.get(MEDIA, ""))
 
 
-def _commit(root: Path, data_set: str, revision: str, all_sets: Iterable[str]) -> str:
-    """The commit to fetch; asked once and shortly, because the loader would retry for a minute without a network."""
+def _settled(root: Path, task: Task, pins: Mapping[str, str], all_of: Iterable[Task]) -> str:
+    """The commit to fetch, written down before anything is: what a kill leaves behind says where it came from."""
+    commit = pinned(task, pins) or recorded(root, task.data_set)
+    if not commit and _annotated(root, task.data_set):
+        raise DatasetError(
+            f"{task.data_set}: found some of its annotations in {root}, of an unknown commit, which others may not "
+            "fit: move its folder away, and all of it is fetched"
+        )
+    found = _commit(root, task.data_set, commit, pins, all_of)
+    if commit and found != commit:
+        raise DatasetError(f"{task.data_set}: found commit {found} on the Hub, expected {commit}, which was asked for")
+    record(root, task.data_set, found)
+    return found
+
+
+def _annotated(root: Path, data_set: str) -> bool:
+    return any(
+        find_annotations(root, data_set, config, task.split)
+        for task in all_tasks()
+        if task.data_set == data_set
+        for config in annotation_configs(task)
+    )
+
+
+def _commit(root: Path, data_set: str, revision: str | None, pins: Mapping[str, str], all_of: Iterable[Task]) -> str:
+    """A commit's full name; asked once and shortly, because the loader would retry for a minute without a network."""
     from huggingface_hub import HfApi
 
     try:
         return str(HfApi().dataset_info(data_set, revision=revision or None, timeout=10).sha)
     except Exception as error:  # whatever the HTTP client beneath raises means that nobody answered
-        raise _unreachable(root, all_sets, f"{data_set}: no answer from the Hub ({type(error).__name__})") from error
+        at = f" at {revision}" if revision else ""
+        why = f"{data_set}{at}: no answer from the Hub ({type(error).__name__})"
+        raise _unreachable(root, all_of, pins, why) from error
 
 
-def _unreachable(root: Path, data_sets: Iterable[str], why: str) -> DatasetError:
+def _unreachable(root: Path, tasks: Iterable[Task], pins: Mapping[str, str], why: str) -> DatasetError:
+    revisions = {task.data_set: pinned(task, pins) for task in tasks}
     commands = [
-        f"hf download {data_set} --repo-type dataset --local-dir {root / data_set}"
-        for data_set in dict.fromkeys(data_sets)
+        f"hf download {data_set} --repo-type dataset{_at(revision)} --local-dir {root / data_set}"
+        for data_set, revision in revisions.items()
     ]
     shown = "; ".join(commands[:3]) + (f"; and {len(commands) - 3} more like these" if len(commands) > 3 else "")
     return DatasetError(f"{why}; run on a machine with a network, and copy the folder: {shown}")
@@ -121,7 +160,6 @@ def _fetch_one(datasets: Any, root: Path, task: Task, config: str, split: str, c
     partial = target.with_name(f"{target.name}.part")
     data.to_parquet(str(partial))
     os.replace(partial, target)
-    (root / task.data_set / "revision.json").write_text(json.dumps({"revision": commit}) + "\n", encoding="utf-8")
     return f"{where}: {len(data):,} rows" + (f", {pages:,} pages" if pages else "")
 
 

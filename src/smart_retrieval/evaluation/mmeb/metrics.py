@@ -121,6 +121,15 @@ def mean_scores(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
     Raises:
         ScoringError: There is no query.
     """
-    if not scores:
+    return mean_of_columns({name: [one[name] for one in scores] for name in NAMES})
+
+
+def mean_of_columns(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The mean of each metric, from its values of all queries.
+
+    Raises:
+        ScoringError: There is no query.
+    """
+    if not all(values.values()):
         raise ScoringError("found no query to take the mean over, expected at least one")
-    return {name: math.fsum(one[name] for one in scores) / len(scores) for name in NAMES}
+    return {name: math.fsum(column) / len(column) for name, column in values.items()}

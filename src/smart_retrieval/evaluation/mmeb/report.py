@@ -14,6 +14,9 @@ from .published import PUBLISHED
 from .summary import TITLES
 from .tasks import MODALITIES, all_tasks
 
+#: What a task's score file holds beside metrics and counts.
+NOT_METRICS = frozenset({"scoring_config", "provenance"})
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -25,15 +28,6 @@ def write_json(value: Any, path: Path) -> None:
         SmartError: It cannot be written.
     """
     _write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-
-
-def write_predictions(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
-    """Write one JSON object a line, whole or not at all.
-
-    Raises:
-        SmartError: It cannot be written.
-    """
-    _write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def _write(path: Path, text: str) -> None:
@@ -61,7 +55,7 @@ def leaderboard(model: str, scores: Mapping[str, Mapping[str, Any]], about: Mapp
     metrics: dict[str, dict[str, Any]] = {modality: {} for modality in MODALITIES}
     for task in all_tasks():
         if task.name in scores:
-            own = {name: value for name, value in scores[task.name].items() if name != "scoring_config"}
+            own = {name: value for name, value in scores[task.name].items() if name not in NOT_METRICS}
             metrics[task.modality][task.reported_as] = own
     return {
         "metadata": {

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,17 @@ from ... import __version__
 from ...errors import ScoringError, one_of
 from ...scoring import Preset
 from ..evaluate import setting_label
+from ..provenance import limits, run_facts, versions
 from .cases import TaskData
+from .judging import judge
 from .keys import MediaDigests
-from .metrics import MODES, mean_scores, score_ranking
+from .metrics import MODES
 from .ordering import TIES
 from .parsers import parse
 from .prompts import Prompts, get_prompts
 from .ranking import Setting, rank_task, settings_for
-from .report import leaderboard, write_json, write_predictions
+from .report import NOT_METRICS, leaderboard, write_json
+from .revisions import recorded
 from .store import EncodingStore
 from .summary import means
 from .tasks import Task
@@ -93,6 +95,22 @@ class Run:
         """The ways of weighing that are reported."""
         return settings_for(self.chosen.lambda_anchor, self.options.lambdas_late)
 
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """What every file of this run says of where it comes from; how it was scored is in ``scoring_config``."""
+        identity = self.store.smart.identity()
+        return {
+            "model": str(identity["name"]),
+            "revision": identity.get("revision"),
+            "weights_fingerprint": identity.get("fingerprint"),
+            "readout": self.chosen.readout.to_dict(),
+            "scoring": {"weights": self.chosen.weights, "floor": self.chosen.floor},
+            "prompts": self.prompts.name,
+            "limits": limits(self.store.smart),
+            "versions": versions(["pillow"]),
+            "run": run_facts(),
+        }
+
     def task(self, task: Task) -> dict[str, Any]:
         """Measure one task, or read what an identical run has left."""
         data = parse(task, self.root, self.prompts)
@@ -106,7 +124,7 @@ class Run:
             "queries": len(data.cases),
             "candidates": len(data.names),
             "published_queries": task.queries,
-            "revision": _revision(self.root, task),
+            "revision": recorded(self.root, task.data_set),
         }
         if all(scores is not None for scores in done.values()):
             return {**result, "encoded": 0, "reused": True, "scores": done}
@@ -126,29 +144,19 @@ class Run:
     def _rank(
         self, data: TaskData, queries: Sequence[str], candidates: Sequence[str], configs: Mapping[str, dict[str, Any]]
     ) -> dict[str, dict[str, Any]]:
-        judged: dict[str, list[dict[str, float]]] = {name: [] for name in configs}
-        predictions: dict[str, list[dict[str, Any]]] = {name: [] for name in configs}
         ranked = rank_task(
             data, self.store, queries, candidates, self.settings, self.chosen,
             depth=self.options.depth, ties=self.options.ties,
         )  # fmt: skip
-        for case, by_setting in zip(data.cases, ranked, strict=True):
-            for name, best in by_setting.items():
-                judged[name].append(score_ranking(best.names, case.labels, case.grades, mode=self.options.mode))
-                predictions[name].append(
-                    {
-                        "prediction": list(best.names),
-                        "label": list(case.labels),
-                        "rel_scores": None if case.grades is None else list(case.grades),
-                        "scores": list(best.scores),
-                    }
-                )
+        targets = {name: self.folder / name / f"{data.task.name}_pred.jsonl" for name in configs}
+        # An earlier run's score goes first and the new one comes last: a score that is there has its predictions.
+        for path in targets.values():
+            path.with_name(f"{data.task.name}_score.json").unlink(missing_ok=True)
+        judged = judge(data.cases, ranked, targets, mode=self.options.mode)
         found = {}
         for name, config in configs.items():
             count = {"num_pred": len(data.cases), "num_data": len(data.cases) + data.left_out}
-            found[name] = {**mean_scores(judged[name]), **count, "scoring_config": config}
-            write_predictions(predictions[name], self.folder / name / f"{data.task.name}_pred.jsonl")
-            # The score last: a score that is there has its predictions.
+            found[name] = {**judged[name], **count, "scoring_config": config, "provenance": self.provenance}
             write_json(found[name], self.folder / name / f"{data.task.name}_score.json")
         return found
 
@@ -206,7 +214,9 @@ class Run:
             "identity": identity,
             "device": smart.device,
             "max_length": smart.max_length,
-            "versions": versions(),
+            "limits": limits(smart),
+            "versions": versions(["pillow"]),
+            "run": run_facts(),
             "missing": missing,
             "settings": {},
             "tasks": {
@@ -215,7 +225,11 @@ class Run:
         }
         if not self.store.processes.first:
             return result
-        about = {key: result[key] for key in ("preset", "prompts", "mode", "ties", "versions")}
+        about = {
+            **{key: result[key] for key in ("preset", "prompts", "mode", "ties", "versions")},
+            "provenance": self.provenance,
+            "data_revisions": {name: task["revision"] for name, task in measured.items() if task["revision"]},
+        }
         for setting in self.settings:
             own = scores[setting.name]
             result["settings"][setting.name] = {
@@ -223,7 +237,7 @@ class Run:
                 "lambda_late": setting.lambda_late,
                 "means": [mean.to_dict() for mean in means(own)],
                 "scores": {
-                    name: {key: value for key, value in one.items() if key != "scoring_config"}
+                    name: {key: value for key, value in one.items() if key not in NOT_METRICS}
                     for name, one in own.items()
                 },
             }
@@ -231,24 +245,3 @@ class Run:
             write_json(board, self.folder / setting.name / "leaderboard.json")
         write_json(result, self.folder / "result.json")
         return result
-
-
-def _revision(root: Path, task: Task) -> str | None:
-    """The commit of the data set's annotations, where a download wrote it down."""
-    for folder in (root / task.data_set, root / "annotations" / task.data_set):
-        try:
-            return str(json.loads((folder / "revision.json").read_text(encoding="utf-8"))["revision"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return None
-
-
-def versions() -> dict[str, str]:
-    """Versions of all that can change a figure."""
-    found = {"smart_retrieval": __version__, "python": platform.python_version()}
-    for package in ("sentence-transformers", "torch", "transformers", "numpy", "pillow"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-    return found

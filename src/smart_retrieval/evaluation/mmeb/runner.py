@@ -14,6 +14,7 @@ from .layout import Missing, check_root
 from .parsers import parse
 from .processes import find_processes, own_device
 from .prompts import Prompts, get_prompts
+from .revisions import check_revisions
 from .run import Options, Run
 from .store import EncodingStore
 from .tasks import Task, choose
@@ -50,6 +51,7 @@ def evaluate_mmeb(
     token_filter: str | None = None,
     lambda_anchor: float | None = None,
     options: Options | None = None,
+    revisions: Mapping[str, str] | None = None,
     cache: str | Path | None = None,
     batch_size: int | None = None,
     progress: bool | None = False,
@@ -70,6 +72,7 @@ def evaluate_mmeb(
         token_filter: ``"paper"`` or ``"content"``, over the preset's.
         lambda_anchor: Weight of the anchors' cosine, over the preset's.
         options: Everything else about ranking.
+        revisions: Commits by data set that the annotations must be of; of others, the result says what they are of.
         cache: Where encodings are kept; the user's cache when None.
         batch_size: Most items in one forward pass.
         progress: Draw bars on stderr; None draws them on a terminal only.
@@ -80,12 +83,13 @@ def evaluate_mmeb(
         each), ``missing`` (task -> reason) and what is needed to run it again.
 
     Raises:
-        DatasetError: Files are missing (``missing.txt`` in ``out`` lists all) or malformed.
+        DatasetError: Files are missing (``missing.txt`` in ``out`` lists all), malformed, or of another commit.
         SmartError: The model cannot be loaded or run; a folder cannot be written.
     """
     options = options or Options()
     chosen_tasks = choose(tasks, modalities)
     root, folder = check_root(Path(data_root)), Path(out).expanduser()
+    check_revisions(chosen_tasks, root, revisions or {})
     lacking = preflight(chosen_tasks, root, get_prompts(options.prompts or "qwen"))
     missing = _refuse_or_name(lacking, chosen_tasks, folder, options)
     scoring = {"weights": weights, "lambda_anchor": lambda_anchor}

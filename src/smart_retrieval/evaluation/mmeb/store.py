@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -26,10 +28,12 @@ if TYPE_CHECKING:
     from ...model import SmartModel
 
 SIDES = ("query", "document")
-#: Items of a shard: what a kill can cost, at most.
-SHARD_ITEMS = 512
+#: Items of a shard: what a kill can cost, at most; most tasks have 1,000 queries, enough shards for eight processes.
+SHARD_ITEMS = 128
 #: Estimated tokens of a shard, which bounds the same where items are large.
 SHARD_TOKENS = 262_144
+#: Shards mapped at once: each holds five files open, and many systems allow a process no more than 1,024.
+OPEN_SHARDS = 64
 
 
 @dataclass(frozen=True)
@@ -90,9 +94,11 @@ class EncodingStore:
         self.folder = root / hashlib.sha256(text.encode()).hexdigest()[:32]
         self.batch_size, self.progress, self.shard_items = batch_size, progress, shard_items
         self.processes = processes or Processes()
+        self._shards = 0
         self._places: dict[str, dict[str, tuple[str, int]]] = {}
-        self._truncated: dict[str, int] = {}
-        self._open: dict[str, SmartEmbeddings] = {}
+        self._truncated: dict[tuple[str, str], int] = {}
+        self._lengths: dict[tuple[str, str], NDArray[np.int64]] = {}
+        self._open: OrderedDict[tuple[str, str], SmartEmbeddings] = OrderedDict()
 
     # -- writing -----------------------------------------------------------------------------------------------
 
@@ -112,15 +118,17 @@ class EncodingStore:
         missing = [key for key in wanted if key not in self._known(side)]
         # All must have seen the same before one adds to it, and all be done before one reads.
         self.processes.wait()
-        for number, chunk in enumerate(self._chunks(missing, wanted)):
-            if number % self.processes.world == self.processes.rank:
+        for chunk in self._chunks(wanted, set(missing)):
+            # Counted over all calls, or tasks of few shards would all fall to the first process.
+            self._shards += 1
+            if (self._shards - 1) % self.processes.world == self.processes.rank:
                 self._encode(side, chunk, [wanted[key] for key in chunk])
         self.processes.wait()
         if self.processes.world > 1:
             self._scan(side)
         known = self._known(side)
         shards = {known[key][0] for key in wanted}
-        return Encoded(len(missing), len(wanted) - len(missing), sum(self._truncated[shard] for shard in shards))
+        return Encoded(len(missing), len(wanted) - len(missing), sum(self._truncated[side, shard] for shard in shards))
 
     def discard(self, side: str, keys: Sequence[str]) -> None:
         """Remove the shards in which these inputs lie, with whatever else lies there."""
@@ -141,15 +149,24 @@ class EncodingStore:
             shard = encode(items, batch_size=self.batch_size, show_progress=self.progress, out=folder / name)
         self._register(side, name, keys, shard)
 
-    def _chunks(self, keys: Sequence[str], items: dict[str, Item]) -> Iterator[list[str]]:
+    def _chunks(self, wanted: dict[str, Item], missing: set[str]) -> Iterator[list[str]]:
+        """What is missing, cut where it would be cut if all were: after a kill each shard is what it would have been.
+
+        Neighbours in a batch change the last bits of an encoding, so shards of other items would not be quite the same.
+        """
+        if not missing:
+            return
         chunk: list[str] = []
-        tokens = 0
-        for key in keys:
-            own = self.smart.backbone.estimated_tokens(items[key])
-            if chunk and (len(chunk) >= self.shard_items or tokens + own > SHARD_TOKENS):
-                yield chunk
-                chunk, tokens = [], 0
-            chunk.append(key)
+        count = tokens = 0
+        for key, item in wanted.items():
+            own = self.smart.backbone.estimated_tokens(item)
+            if count and (count >= self.shard_items or tokens + own > SHARD_TOKENS):
+                if chunk:
+                    yield chunk
+                chunk, count, tokens = [], 0, 0
+            if key in missing:
+                chunk.append(key)
+            count += 1
             tokens += own
         if chunk:
             yield chunk
@@ -162,7 +179,9 @@ class EncodingStore:
             folder.mkdir(parents=True, exist_ok=True)
             about = self.folder / "model.json"
             if not about.is_file():
-                about.write_text(json.dumps(self.identity, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+                partial = self.folder / f".model.{os.getpid()}.part"
+                partial.write_text(json.dumps(self.identity, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+                os.replace(partial, about)
         except OSError as error:
             raise SmartError(
                 f"cannot write to the cache folder {folder} ({error.strerror or error}): name another one with --cache"
@@ -180,7 +199,7 @@ class EncodingStore:
         """Take in the shards that are complete on disk and not known yet."""
         folder = self._side(side)
         for file in sorted(folder.glob("*.json")):
-            if file.stem not in self._open and (folder / file.stem).is_dir():
+            if (side, file.stem) not in self._lengths and (folder / file.stem).is_dir():
                 try:
                     keys = json.loads(file.read_text(encoding="utf-8"))
                     self._register(side, file.stem, keys, self._read(side, file.stem))
@@ -192,13 +211,17 @@ class EncodingStore:
             raise SmartError(f"found {len(embeddings)} encodings for {len(keys)} inputs")
         for row, key in enumerate(keys):
             self._places[side][key] = (shard, row)
-        self._open[shard] = embeddings
-        self._truncated[shard] = embeddings.report.truncated
+        self._lengths[side, shard] = np.array(embeddings.lengths)
+        self._truncated[side, shard] = embeddings.report.truncated
 
     def _read(self, side: str, shard: str) -> SmartEmbeddings:
-        if shard not in self._open:
-            self._open[shard] = SmartEmbeddings.load(self._side(side) / shard, mmap=True)
-        return self._open[shard]
+        place = (side, shard)
+        if place not in self._open:
+            while len(self._open) >= OPEN_SHARDS:
+                self._open.popitem(last=False)
+            self._open[place] = SmartEmbeddings.load(self.folder / side / shard, mmap=True)
+        self._open.move_to_end(place)
+        return self._open[place]
 
     def _drop_damaged(self, side: str, wanted: dict[str, Item]) -> None:
         known = self._known(side)
@@ -215,7 +238,8 @@ class EncodingStore:
         self._remove(side, shard)
 
     def _remove(self, side: str, shard: str) -> None:
-        self._open.pop(shard, None)
+        self._open.pop((side, shard), None)
+        self._lengths.pop((side, shard), None)
         self._places[side] = {key: place for key, place in self._places[side].items() if place[0] != shard}
         folder = self._side(side)
         (folder / f"{shard}.json").unlink(missing_ok=True)
@@ -225,37 +249,47 @@ class EncodingStore:
 
     def lengths(self, side: str, keys: Sequence[str]) -> NDArray[np.int64]:
         """Token vectors of each input as stored, before the filter."""
-        places = self._known(side)
-        found = {shard: self._read(side, shard).lengths for shard in {places[key][0] for key in keys}}
-        return np.array([found[places[key][0]][places[key][1]] for key in keys], np.int64)
+        known = self._known(side)
+        places = [known[key] for key in keys]
+        return np.array([self._lengths[side, shard][row] for shard, row in places], np.int64)
 
     def anchors(self, side: str, keys: Sequence[str]) -> NDArray[Any]:
         """Anchors of inputs, ``[N, Da]`` float32."""
-        return np.concatenate([part.anchors for part in self._parts(side, keys)]).astype(np.float32, copy=False)
+        found = np.empty((len(keys), self.smart.anchor_dim), np.float32)
+        for start, part in self._parts(side, keys):
+            found[start : start + len(part)] = part.anchors
+        return found
 
-    def gather(self, side: str, keys: Sequence[str], *, vectors: bool = True) -> SmartEmbeddings:
+    def gather(
+        self, side: str, keys: Sequence[str], *, vectors: bool = True, dtype: str | None = None
+    ) -> SmartEmbeddings:
         """Encodings of inputs, in the order asked for, the token filter applied.
 
         Args:
             side: ``"query"`` or ``"document"``.
             keys: Which inputs; one may be asked for several times.
             vectors: Whether token vectors are needed; without them only ids, roles and anchors are read.
+            dtype: Of the token vectors; as they are stored when None.
         """
-        strip: Callable[[SmartEmbeddings], SmartEmbeddings] = (lambda part: part) if vectors else _without_vectors
-        parts = [strip(part) for part in self._parts(side, keys)]
-        whole = SmartEmbeddings.concatenate(parts)
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.lengths(side, keys))])
+        rows, width = int(offsets[-1]), self.smart.token_dim if vectors else 0
+        anchors = np.empty((len(keys), self.smart.anchor_dim), np.float32)
+        tokens = np.empty((rows, width), dtype or self.smart.dtype)
+        ids, roles = np.empty(rows, np.int32), np.empty(rows, np.uint8)
+        for start, part in self._parts(side, keys):
+            own = slice(int(offsets[start]), int(offsets[start + len(part)]))
+            anchors[start : start + len(part)] = part.anchors
+            ids[own], roles[own] = part.token_ids, part.roles
+            if vectors:
+                tokens[own] = part.token_vectors
+        whole = SmartEmbeddings(anchors, tokens, offsets, ids, roles)
         return whole if self._filter is None else filtered(whole, self._filter)
 
-    def _parts(self, side: str, keys: Sequence[str]) -> Iterator[SmartEmbeddings]:
-        """Runs of neighbours are read as one slice."""
+    def _parts(self, side: str, keys: Sequence[str]) -> Iterator[tuple[int, SmartEmbeddings]]:
+        """Runs of neighbours, each read as one slice, and where each belongs; shard by shard, so one is mapped once."""
         known = self._known(side)
         places = [known[key] for key in keys]
         starts = [0] + [number + 1 for number, (one, two) in enumerate(pairwise(places)) if two != (one[0], one[1] + 1)]
-        for start, stop in pairwise([*starts, len(places)]):
+        for start, stop in sorted(pairwise([*starts, len(places)]), key=lambda run: places[run[0]]):
             shard, row = places[start]
-            yield self._read(side, shard)[row : row + stop - start]
-
-
-def _without_vectors(part: SmartEmbeddings) -> SmartEmbeddings:
-    empty = np.zeros((len(part.token_vectors), 0), np.float32)
-    return SmartEmbeddings(part.anchors, empty, part.offsets, part.token_ids, part.roles)
+            yield start, self._read(side, shard)[row : row + stop - start]

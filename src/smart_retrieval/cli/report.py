@@ -1,0 +1,53 @@
+"""``smart report``: result files as tables and plots, side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    results: Annotated[
+        list[Path], typer.Argument(metavar="RESULTS…", help="Result files of smart eval, or folders of them.")
+    ],
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="published|FILE", help="Beside published rows, a table of reference figures, or results."),
+    ] = None,
+    form: Annotated[str, typer.Option("--format", metavar="md|latex|csv|json", help="How it is written.")] = "md",
+    metric: Annotated[
+        str, typer.Option(help="What retrieval is reported in; the tasks of MMEB-V2 have their own.")
+    ] = "ndcg@10",
+    plots: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also draw plots, as SVG and PNG (extra plot).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write to a file instead of stdout.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+) -> None:
+    """Lay results side by side: quality, gains with tests, cost, MMEB-V2 beside published rows.
+
+    What was measured on other data, with other prompts or by other metrics is kept apart, and the report says so.
+    """
+    from ..evaluation.reports.report import FORMATS, build_report
+
+    if form not in FORMATS:
+        raise typer.BadParameter(f"format: found {form!r}, expected one of {', '.join(FORMATS)}")
+    if plots is not None:
+        from ..extras import require
+
+        require("matplotlib", "plot")
+    found = build_report(results, against=against, metric=metric)
+    text = found.render("json" if as_json else form)
+    if out is not None:
+        from ..evaluation.reports.formats import write_text
+
+        write_text(text, out)
+    if plots is not None:
+        from ..evaluation.reports.plots import draw_plots
+
+        files = draw_plots(found, plots)
+        typer.echo(f"drew {len(files)} files in {plots}", err=True)
+    if out is None:
+        typer.echo(text, nl=False)

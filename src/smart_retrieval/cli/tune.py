@@ -1,0 +1,78 @@
+"""``smart tune``: choose layers, filter, weights, floor and λ_late on judged queries, by cross-validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def tune(
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="A folder with corpus.jsonl, queries.jsonl and qrels/<split>.tsv. Repeat it: each folder counts "
+            "equally.",
+        ),
+    ],
+    model: Annotated[str, typer.Option(help="A packaged name, a folder, or a hub name.")] = "minilm",
+    folds: Annotated[int, typer.Option(min=2, help="Parts that the queries are cut into.")] = 5,
+    write: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Write the setting there if it is significantly better: a new folder, or the one --model names.",
+        ),
+    ] = None,
+    documents: Annotated[int, typer.Option(min=2, help="Most documents; relevant ones are always kept.")] = 10_000,
+    queries: Annotated[int, typer.Option(min=1, help="Most queries.")] = 500,
+    known_item: Annotated[
+        bool, typer.Option("--known-item", help="Make queries from the documents instead of taking judged ones.")
+    ] = False,
+    split: Annotated[str, typer.Option(help="Which qrels file to judge by.")] = "test",
+    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Most texts in one forward pass.")] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option("--cache", metavar="DIR", help="Where encodings are kept. [default: the user's cache]"),
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no encodings and use none.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the JSON object to a file.")] = None,
+) -> None:
+    """Find the setting of a model that ranks your data best, and what it gains on queries it was not chosen on.
+
+    Layers, token filter, query-token weights, floor and λ_late are chosen by cross-validation over the queries. Nothing
+    is trained, and everything is encoded once.
+    """
+    if cache is not None and no_cache:
+        raise typer.BadParameter("found both --cache and --no-cache, expected one of them")
+    # Imported here, so that --help needs neither NumPy nor a model.
+    from ..evaluation.cache import EncodingCache
+    from ..evaluation.report import write_json
+    from ..evaluation.tune import tune as run
+    from ..evaluation.tune_table import print_tune
+
+    result = run(
+        data,
+        model=model,
+        folds=folds,
+        documents=documents,
+        queries=queries,
+        known_item=known_item,
+        split=split,
+        seed=seed,
+        write=write,
+        cache=None if no_cache else EncodingCache(cache),
+        batch_size=batch_size,
+        progress=None,
+    )
+    if out is not None:
+        write_json(result, out)
+    if as_json:
+        write_json(result)
+    else:
+        print_tune(result)

@@ -1,0 +1,347 @@
+"""Known-item queries: a judged collection made of documents that nobody has judged.
+
+A query is a title, or else a sentence, that was taken out of its document; that document is the one to find. Such
+queries use their documents' own words, which flatters whatever matches words: they can show that a setting does harm or
+that nothing changes, and are an indication of a gain, not a measurement of it.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DatasetError
+from ..media import JsonlFields, SkipLog, read_files, scan, split
+from ..media.jsonl import iter_jsonl
+from ..media.sections import clean_text
+from ..media.spans import Span, paragraph_spans, sentence_spans
+from .beir import BeirDataset, content_fingerprint
+from .near_duplicates import near_duplicates
+
+#: What every output says that rests on such queries.
+KNOWN_ITEM_NOTE = (
+    "known-item queries, made from the documents themselves: they reward shared words; an indication, not a measurement"
+)
+
+#: How a data set of such queries names its split.
+KNOWN_ITEM_SPLIT = "known-item"
+
+#: Documents and queries at most, unless told otherwise.
+DOCUMENTS, QUERIES = 10_000, 500
+
+#: Words of a title that can be a query, and of a sentence.
+_LEAST_TITLE, _LEAST_SENTENCE, _MOST_WORDS = 3, 5, 25
+
+#: Of a longer sentence the most characteristic run of this many words is taken.
+_SPAN = 12
+
+#: Share of its characters that are letters or spaces.
+_LEAST_LETTERS = 0.85
+
+#: Words that must be left of the document.
+_LEAST_REST = 10
+
+#: Words of a passage when files are cut: what most text models see (256 pieces), whatever the model, so that the
+#: same folder gives the same collection to every model.
+_PASSAGE_WORDS = 150
+
+#: Sentences of a document that are tried.
+_TRIES = 5
+
+# Scripts without spaces count by the character.
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A document before queries are made.
+
+    Attributes:
+        id: Its id.
+        text: Its text, the title left out.
+        title: Its title or heading; empty if there is none.
+    """
+
+    id: str
+    text: str
+    title: str = ""
+
+
+def load_known_item(
+    folder: str | Path, *, documents: int = DOCUMENTS, queries: int = QUERIES, seed: int = 0
+) -> BeirDataset:
+    """Make a judged collection of a folder without judgments.
+
+    Args:
+        folder: A folder with ``corpus.jsonl``, whose queries and judgments are then not looked at; or a folder of text
+            files (Markdown, HTML, reStructuredText, PDF, ...), which are cut into passages of up to 150 words.
+        documents: Most documents; of more a random choice is made.
+        queries: Most queries.
+        seed: Of every choice. The same folder and seed give the same collection, whatever the model.
+
+    Returns:
+        The collection, its split called ``"known-item"``. The first of its `warnings` is `KNOWN_ITEM_NOTE`.
+
+    Raises:
+        DatasetError: There is no such folder, nothing readable in it, one document only, or none that a query can be
+            made of.
+        SmartError: A file cannot be read.
+
+    Example:
+        >>> data = load_known_item("docs")  # doctest: +SKIP
+        >>> data.split, len(data.queries)  # doctest: +SKIP
+        ('known-item', 310)
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DatasetError(f"found no folder {folder}, expected one with corpus.jsonl or with text files")
+    if documents < 2 or queries < 1:
+        raise DatasetError(f"found {documents} documents and {queries} queries to take, expected at least 2 and 1")
+    told: list[str] = []
+    corpus = folder / "corpus.jsonl"
+    stream = _records(corpus, told) if corpus.is_file() else _passages(folder, told)
+    kept, total = _choose(stream, documents, random.Random(seed))
+    if len(kept) < total:
+        told.append(f"{len(kept):,} of {total:,} documents taken at random (seed {seed})")
+    return known_item_dataset(kept, folder=folder, queries=queries, seed=seed, warnings=told)
+
+
+def known_item_dataset(
+    sources: Sequence[Source],
+    *,
+    folder: str | Path,
+    queries: int = QUERIES,
+    seed: int = 0,
+    warnings: Sequence[str] = (),
+) -> BeirDataset:
+    """Make queries of documents, and take them out of these.
+
+    A title of three words or more that stands nowhere else leaves its document, whether it becomes a query or not,
+    so that documents with a query do not differ from the others. Of a document without such a title the most
+    characteristic sentence is taken: the one whose words are rarest among the documents, words of this document alone
+    not counted, for nothing could be found by them. Of near-duplicates the first is kept.
+
+    Args:
+        sources: The documents.
+        folder: What the collection is named after.
+        queries: Most queries; their documents are chosen at random.
+        seed: Of that choice.
+        warnings: What else is to be told.
+
+    Returns:
+        The collection: one relevant document a query, and no document that holds a query's text, ends of sentences
+        and case aside.
+
+    Raises:
+        DatasetError: An id occurs twice, fewer than two documents are left, or no query can be made.
+
+    Example:
+        >>> texts = ["It sleeps afloat, wrapped in kelp, and eats urchins all day.", "Rivers rise in spring " * 3]
+        >>> data = known_item_dataset([Source("a", texts[0], "The sea otter"), Source("b", texts[1])], folder="x")
+        >>> data.queries, data.qrels
+        (['The sea otter'], {'q:a': {'a': 1}})
+    """
+    repeated = [name for name, count in Counter(source.id for source in sources).items() if count > 1]
+    if repeated:
+        raise DatasetError(f"{folder}: found document id {repeated[0]!r} twice, expected each once")
+    documents = [cleaned for source in sources if (cleaned := _cleaned(source)).text]
+    alike = near_duplicates([_words(f"{each.title} {each.text}") for each in documents])
+    documents = [each for place, each in enumerate(documents) if place not in alike]
+    told = [KNOWN_ITEM_NOTE, *warnings]
+    if alike:
+        told.append(f"{len(alike):,} documents left out that are much like another")
+    if len(documents) < 2:
+        raise DatasetError(
+            f"{folder}: found {len(documents)} documents with text after leaving out near-duplicates, expected at "
+            "least 2: with one there is nothing to rank"
+        )
+    maker = _Maker(documents)
+    order = list(range(len(documents)))
+    random.Random(seed).shuffle(order)
+    made: dict[int, str] = {}
+    for place in order:
+        if len(made) == queries:
+            break
+        if query := maker.query(place):
+            made[place] = query
+    if not made:
+        raise DatasetError(
+            f"{folder}: found no document to make a query of, expected some with a title of {_LEAST_TITLE} words, or "
+            f"with a sentence of {_LEAST_SENTENCE} words beside {_LEAST_REST} more"
+        )
+    ids, texts = [each.id for each in documents], maker.texts
+    chosen = sorted(made)
+    query_ids, query_texts = [f"q:{ids[place]}" for place in chosen], [made[place] for place in chosen]
+    from_titles = sum(place in maker.titled for place in chosen)
+    told.append(f"{from_titles:,} queries are titles, {len(chosen) - from_titles:,} are sentences; seed {seed}")
+    return BeirDataset(
+        name=Path(folder).resolve().name,
+        folder=Path(folder),
+        split=KNOWN_ITEM_SPLIT,
+        document_ids=ids,
+        texts=texts,
+        query_ids=query_ids,
+        queries=query_texts,
+        qrels={query: {ids[place]: 1} for query, place in zip(query_ids, chosen, strict=True)},
+        warnings=told,
+        fingerprint=content_fingerprint([*ids, *query_ids], [*texts, *query_texts]),
+    )
+
+
+class _Maker:
+    """Documents from which queries are taken out.
+
+    Args:
+        documents: The documents.
+
+    Attributes:
+        texts: What is left of each.
+        titled: Places of those whose title was taken out.
+    """
+
+    def __init__(self, documents: Sequence[Source]) -> None:
+        self._made: list[str] = []
+        self._whole = [_normal(f"{each.title} {each.text}") for each in documents]
+        self._postings: defaultdict[str, list[int]] = defaultdict(list)
+        for place, text in enumerate(self._whole):
+            for word in dict.fromkeys(text.split()):
+                self._postings[word].append(place)
+        self._titles = {
+            place: each.title
+            for place, each in enumerate(documents)
+            if self._title_serves(place, each.title, each.text)
+        }
+        self.titled = set(self._titles)
+        self.texts = [
+            each.text if place in self._titles or not each.title else f"{each.title} {each.text}"
+            for place, each in enumerate(documents)
+        ]
+        self._bodies = [len(text) - len(each.text) for text, each in zip(self.texts, documents, strict=True)]
+
+    def query(self, place: int) -> str:
+        """Take a query out of a document; empty if there is none that serves."""
+        if place in self._titles:
+            title = self._titles[place]
+            # Once more: a cut joins words that were apart.
+            return self._keep(title) if self._is_alone(title, place) else ""
+        text = self.texts[place]
+        sentences, parts = self._spans(text, self._bodies[place])
+        for start, stop in (self._best_first(text, sentences) + self._best_first(text, parts))[:_TRIES]:
+            query = " ".join(text[start:stop].split())
+            rest = f"{text[:start].rstrip()} {text[stop:].lstrip()}".strip()
+            left = _normal(rest)
+            if len(left.split()) < _LEAST_REST or not self._is_alone(query, place):
+                continue
+            if not any(words in left for words in (_normal(query), *self._made)):
+                self.texts[place], self._whole[place] = rest, left
+                return self._keep(query)
+        return ""
+
+    def _keep(self, query: str) -> str:
+        self._made.append(_normal(query))
+        return query
+
+    def _title_serves(self, place: int, title: str, text: str) -> bool:
+        return (
+            _LEAST_TITLE <= len(_words(title)) <= _MOST_WORDS
+            and len(_words(text)) >= _LEAST_REST
+            and _normal(title) not in _normal(text)
+            and self._is_alone(title, place)
+        )
+
+    def _is_alone(self, query: str, place: int) -> bool:
+        """Whether no other document holds the words of a query in a row."""
+        words = _normal(query)
+        # The first and last word may be parts of longer ones elsewhere; those between are whole.
+        inner = words.split()[1:-1]
+        rarest = min((self._postings[word] for word in inner), key=len)
+        return not any(words in self._whole[other] for other in rarest if other != place)
+
+    def _spans(self, text: str, start: int) -> tuple[list[Span], list[Span]]:
+        """What may be cut out of a document: its sentences, and a part of each that is too long."""
+        sentences: list[Span] = []
+        parts: list[Span] = []
+        for paragraph in paragraph_spans(text, start, len(text)):
+            for begin, end in sentence_spans(text, *paragraph):
+                words = [(begin + found.start(), begin + found.end()) for found in _WORD.finditer(text[begin:end])]
+                letters = sum(character.isalpha() or character.isspace() for character in text[begin:end])
+                # Less is a table, code or numbers.
+                if letters < _LEAST_LETTERS * (end - begin):
+                    continue
+                if _LEAST_SENTENCE <= len(words) <= _MOST_WORDS:
+                    sentences.append((begin, end))
+                elif len(words) > _MOST_WORDS:
+                    runs = [(words[at][0], words[at + _SPAN - 1][1]) for at in range(len(words) - _SPAN + 1)]
+                    parts.append(self._best_first(text, runs)[0])
+        return sentences, parts
+
+    def _best_first(self, text: str, spans: Sequence[Span]) -> list[Span]:
+        return sorted(spans, key=lambda span: (-self._worth(text[slice(*span)]), span))
+
+    def _worth(self, text: str) -> float:
+        """Mean rarity of the words, those of one document alone counted as nothing."""
+        counts = [len(self._postings[word]) for word in _words(text)]
+        return sum(math.log(len(self._whole) / count) for count in counts if count > 1) / len(counts)
+
+
+def _words(text: str) -> list[str]:
+    """Words in small letters; characters of scripts without spaces one by one."""
+    return _WORD.findall(text.casefold())
+
+
+def _normal(text: str) -> str:
+    """The words alone, by which texts are compared."""
+    return " ".join(_words(text))
+
+
+def _cleaned(source: Source) -> Source:
+    """The same, safe to encode; a title that the text repeats at its beginning is taken off there."""
+    title, text = " ".join(clean_text(source.title).split()), clean_text(source.text).strip()
+    if title and text.casefold().startswith(title.casefold()):
+        text = text[len(title) :].lstrip(" .:\n\t")
+    # A document of nothing but a title is that text.
+    return Source(source.id, text, title) if text else Source(source.id, title)
+
+
+def _records(corpus: Path, told: list[str]) -> Iterator[Source]:
+    """The documents of a corpus file."""
+    # The title is among the texts as well, or a document of nothing but a title would count as a bad line.
+    fields = JsonlFields(text=("title", "text"), title="title", id="_id", metadata=())
+    notes: list[str] = []
+    for section in iter_jsonl(corpus, fields, notes):
+        yield Source(section.key, section.text, section.heading[0] if section.heading else "")
+    told += [f"{corpus.name}: {note}" for note in notes[-1:]]
+
+
+def _passages(folder: Path, told: list[str]) -> Iterator[Source]:
+    """The passages of a folder of files, each with its innermost heading as the title."""
+    log = SkipLog()
+    for file, document in read_files(scan(folder, skipped=log), log):
+        cut = split(
+            document.sections,
+            max_tokens=_PASSAGE_WORDS,
+            count_tokens=lambda text: len(_words(text)),
+            source=file.relative,
+        )
+        for passage in cut:
+            yield Source(passage.id, passage.text, passage.heading[-1] if passage.heading else "")
+    if log.failed:
+        told.append(f"{log.failed:,} files that could not be read left out")
+
+
+def _choose(stream: Iterable[Source], most: int, rng: random.Random) -> tuple[list[Source], int]:
+    """At most so many of a stream, all equally likely, in their order; and how many there were."""
+    kept: list[tuple[int, Source]] = []
+    total = 0
+    for place, source in enumerate(stream):
+        total += 1
+        if len(kept) < most:
+            kept.append((place, source))
+        elif (slot := rng.randrange(total)) < most:
+            kept[slot] = (place, source)
+    return [source for _, source in sorted(kept, key=lambda pair: pair[0])], total

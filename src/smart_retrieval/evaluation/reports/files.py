@@ -1,0 +1,175 @@
+"""Find result files, and leave out what is none or is there twice."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import ReportError, SmartWarning
+from .kinds import kind_of, read_result
+from .measured import Measured
+
+#: Larger files are no results: a result of all 78 tasks with every query's metrics takes a few MB.
+LARGEST = 1 << 28
+
+# What a list of results says of where all of them come from.
+_OF_LISTS = ("date", "commit", "machine", "command")
+
+# Files that lie beside results by right.
+_BESIDE = frozenset({"model_meta.json", "revision.json"})
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file that was read.
+
+    Args:
+        path: Where it lies.
+        kind: What it is.
+        about: What it says of where it comes from: ``model``, ``preset``, ``versions``, ``run``, as far as it does.
+    """
+
+    path: Path
+    kind: str
+    about: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"path": str(self.path), "kind": self.kind, **self.about}
+
+
+@dataclass(frozen=True)
+class Found:
+    """All that was read.
+
+    Args:
+        measured: What the files hold.
+        files: The files.
+        notes: What was left out.
+    """
+
+    measured: tuple[Measured, ...]
+    files: tuple[FoundFile, ...]
+    notes: tuple[str, ...]
+
+
+def read_files(paths: Iterable[str | Path]) -> Found:
+    """Read result files, and all of them in folders.
+
+    A file that is no result is refused where it is named, and counted where it lies in a folder. What a folder holds
+    twice is read once: beside a ``result.json`` of MMEB-V2 its score files and leaderboards, beside a leaderboard its
+    score files, beside a result of ``smart eval mteb`` mteb's own files.
+
+    Args:
+        paths: Files and folders.
+
+    Raises:
+        ReportError: Nothing is there, a named file is no result, or a result lacks what it must have.
+
+    Example:
+        >>> read_files(["results/"]).measured  # doctest: +SKIP
+    """
+    named = [Path(path).expanduser() for path in paths]
+    if not named:
+        raise ReportError("found no result files, expected some, or folders of them")
+    files: list[FoundFile] = []
+    measured: list[Measured] = []
+    unknown: list[Path] = []
+    seen: set[Path] = set()
+    for path, in_folder in _listed(named):
+        if path.resolve() in seen:
+            continue
+        seen.add(path.resolve())
+        results = list(_results(path, in_folder))
+        if not results and path.name not in _BESIDE:
+            unknown.append(path)
+        for result in results:
+            own = read_result(result, path)
+            files.append(FoundFile(path, str(kind_of(result)), _about(result)))
+            measured += own
+    notes = []
+    if unknown:
+        first = ", ".join(str(path) for path in unknown[:3])
+        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+        count = "1 JSON file is no result" if len(unknown) == 1 else f"{len(unknown)} JSON files are no results"
+        notes.append(f"{count} and left out: {first}{more}")
+        warnings.warn(notes[-1], SmartWarning, stacklevel=2)
+    if not measured:
+        raise ReportError(
+            f"found no results in {', '.join(map(str, named))}, expected what smart eval wrote with --out"
+        )
+    kept_files, kept = _once(files, measured)
+    return Found(tuple(kept), tuple(kept_files), tuple(notes))
+
+
+def _listed(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
+    for path in paths:
+        if path.is_dir():
+            # Hidden folders hold caches, and links may lead anywhere.
+            for file in sorted(path.rglob("*.json")):
+                hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+                if file.is_file() and not file.is_symlink() and not hidden:
+                    yield file, True
+        elif path.exists():
+            yield path, False
+        else:
+            raise ReportError(f"found no file or folder {path}, expected results of smart eval")
+
+
+def _results(path: Path, in_folder: bool) -> Iterator[Mapping[str, Any]]:
+    """The result objects in a file: itself, or those in its list ``results``, as the benchmarks write them."""
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ReportError(f"{path}: found more than {LARGEST >> 20} MiB, expected a result file")
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        if in_folder:
+            return
+        raise ReportError(f"{path}: cannot be read as JSON ({error}); expected what smart eval wrote") from error
+    inner = value.get("results") if isinstance(value, dict) else value
+    candidates = [value] if kind_of(value) else inner if isinstance(inner, list) else []
+    shared = {name: value[name] for name in _OF_LISTS if name in value} if isinstance(value, dict) else {}
+    results = [{"run": shared, **one} if shared and one is not value else one for one in candidates if kind_of(one)]
+    if not results and not in_folder:
+        raise ReportError(f"{path}: found no result, expected what smart eval, smart probe or smart tune wrote")
+    yield from results
+
+
+def _once(files: Sequence[FoundFile], measured: Sequence[Measured]) -> tuple[list[FoundFile], list[Measured]]:
+    """Without files that repeat what others say more of."""
+    kinds = {file.path: file.kind for file in files}
+    whole = {path.parent for path, kind in kinds.items() if kind == "mmeb"}
+    boards = {path.parent for path, kind in kinds.items() if kind == "leaderboard"}
+    ours = {
+        (one.data.name, one.data.fingerprint, round(one.values.get("main_score", -1.0), 5))
+        for one in measured
+        if kinds[one.file] == "mteb"
+    }
+    repeated = {
+        path
+        for path, kind in kinds.items()
+        if (kind in ("leaderboard", "score") and path.parent.parent in whole)
+        or (kind == "score" and path.parent in boards)
+    } | {
+        one.file
+        for one in measured
+        if kinds[one.file] == "mteb task"
+        and (one.data.name, one.data.fingerprint, round(one.values.get("main_score", -1.0), 5)) in ours
+    }
+    return [file for file in files if file.path not in repeated], [
+        one for one in measured if one.file not in repeated
+    ]  # fmt: skip
+
+
+def _about(result: Mapping[str, Any]) -> dict[str, Any]:
+    provenance = result.get("provenance")
+    metadata = result.get("metadata")
+    if isinstance(metadata, dict):
+        provenance = {**metadata, **(metadata.get("provenance") or {})}
+    source = {**result, **provenance} if isinstance(provenance, dict) else result
+    names = ("model", "preset", "prompts", "limits", "versions", "run")
+    return {name: source[name] for name in names if source.get(name) is not None}
