@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,10 +170,12 @@ def _local(name: str, position: int) -> Path:
 
 
 def _is_image(value: Any) -> bool:
-    from PIL.Image import Image
-
+    # Text needs no Pillow; and as long as nobody has imported it, nothing is one of its pictures.
+    pillow = sys.modules.get("PIL.Image")
+    if pillow is not None and isinstance(value, pillow.Image):
+        return True
     # A source is one picture: whatever has a length (embeddings have a ``load``, too) is a collection.
-    return isinstance(value, Image) or (isinstance(value, ImageSource) and not hasattr(value, "__len__"))
+    return isinstance(value, ImageSource) and not hasattr(value, "__len__")
 
 
 def _is_video(path: Path) -> bool:

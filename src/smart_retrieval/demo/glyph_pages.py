@@ -136,7 +136,7 @@ class GlyphPage:
 
     def image(self) -> Image.Image:
         """Draw the page as a Pillow image."""
-        made: Image.Image = require("PIL.Image", "pdf").fromarray(self.pixels())
+        made: Image.Image = require("PIL.Image", "image").fromarray(self.pixels())
         return made
 
 
@@ -283,7 +283,7 @@ def held(objects: Iterable[Sequence[str]], style: str = "shapes") -> NDArray[np.
 
 def _draw(page: GlyphPage) -> NDArray[np.uint8]:
     """Draw with jitter in place, size, colour and paper, all from the page's own stream."""
-    image_module, draw_module = require("PIL.Image", "pdf"), require("PIL.ImageDraw", "pdf")
+    image_module, draw_module = require("PIL.Image", "image"), require("PIL.ImageDraw", "image")
     look, rng = STYLES[page.style], np.random.default_rng((*page.stream, 2))
     height, width = look.size
     paper = rng.integers(225, 256, size=3)
@@ -345,7 +345,7 @@ def _word(
 
 @cache
 def _font(size: int) -> Any:
-    return require("PIL.ImageFont", "pdf").load_default(size)
+    return require("PIL.ImageFont", "image").load_default(size)
 
 
 def _star(points: int, inner: float) -> list[tuple[float, float]]:

@@ -130,6 +130,8 @@ def rank_task(
                     tuple(names[place] for place in best), tuple(float(scores[place]) for place in best)
                 )
             yield ranked
+        # Or they would stay until those of the next block are there.
+        del queries, anchor, late
 
 
 def _fill(
