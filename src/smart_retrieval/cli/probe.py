@@ -19,8 +19,8 @@ def probe(
         ),
     ],
     model: Annotated[str, typer.Option(help="A packaged name, a folder, or a hub name.")] = "minilm",
-    documents: Annotated[int, typer.Option(min=2, help="Most documents; relevant ones are always kept.")] = 10_000,
-    queries: Annotated[int, typer.Option(min=1, help="Most queries.")] = 500,
+    documents: Annotated[int, typer.Option(min=2, help="Most documents; relevant ones are always kept.")] = 4_000,
+    queries: Annotated[int, typer.Option(min=1, help="Most queries.")] = 400,
     known_item: Annotated[
         bool, typer.Option("--known-item", help="Make queries from the documents although there are judgments.")
     ] = False,

@@ -27,8 +27,8 @@ def tune(
             help="Write the setting there if it is significantly better: a new folder, or the one --model names.",
         ),
     ] = None,
-    documents: Annotated[int, typer.Option(min=2, help="Most documents; relevant ones are always kept.")] = 10_000,
-    queries: Annotated[int, typer.Option(min=1, help="Most queries.")] = 500,
+    documents: Annotated[int, typer.Option(min=2, help="Most documents; relevant ones are always kept.")] = 4_000,
+    queries: Annotated[int, typer.Option(min=1, help="Most queries.")] = 400,
     known_item: Annotated[
         bool, typer.Option("--known-item", help="Make queries from the documents instead of taking judged ones.")
     ] = False,

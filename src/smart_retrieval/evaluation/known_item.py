@@ -32,7 +32,7 @@ KNOWN_ITEM_NOTE = (
 KNOWN_ITEM_SPLIT = "known-item"
 
 #: Documents and queries at most, unless told otherwise.
-DOCUMENTS, QUERIES = 10_000, 500
+DOCUMENTS, QUERIES = 4_000, 400
 
 #: Words of a title that can be a query, and of a sentence.
 _LEAST_TITLE, _LEAST_SENTENCE, _MOST_WORDS = 3, 5, 25
