@@ -358,3 +358,11 @@ def test_values_and_names_never_reach_the_sql(attack):
         sql, parameters = compile_where(f"`{attack}` = 1")
         assert f'$."{attack}"' in parameters
         assert run(f"`{attack}` = 1", [document({attack: 1}), document({"a": 1})]) == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("expression", "holds"), [(In(Field(("id",), built_in=True), ()), 0), (Or(()), 0), (And(()), 1)], ids=repr
+)
+def test_expressions_over_nothing(expression, holds):
+    sql, parameters = compile_where(expression)
+    assert sqlite3.connect(":memory:").execute(f"SELECT {sql}", parameters).fetchone() == (holds,)

@@ -62,6 +62,8 @@ def _compile(node: Expression) -> Sql:
 
 
 def _joined(word: str, parts: Sequence[Sql]) -> Sql:
+    if not parts:  # all of nothing hold, and none of them does
+        return ("(1)" if word == " AND " else "(0)"), []
     return f"({word.join(sql for sql, _ in parts)})", [value for _, values in parts for value in values]
 
 
