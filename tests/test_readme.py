@@ -39,16 +39,22 @@ def test_the_commands_run(minilm, tmp_path, monkeypatch):
     monkeypatch.setenv("SMART_CACHE", str(tmp_path / "cache"))
     data = tmp_path / "my-data"
     (data / "qrels").mkdir(parents=True)
-    rows = [{"_id": "a", "title": "", "text": "Otters sleep afloat."}, {"_id": "b", "text": "Tax is due in May."}]
+    facts = {
+        "Otters sleep afloat.": "sea animals", "Tax is due in May.": "when to pay", "Oak burns slowly.": "fire wood",
+        "Rain falls in autumn.": "wet season", "Bread needs yeast.": "baking", "Trams run at night.": "late transport",
+    }  # fmt: skip
+    rows = [{"_id": f"d{number}", "title": "", "text": text} for number, text in enumerate(facts)]
     (data / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (data / "queries.jsonl").write_text('{"_id": "q", "text": "sea animals"}\n')
-    (data / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\ta\t1\n")
+    asked = [{"_id": f"q{number}", "text": text} for number, text in enumerate(facts.values())]
+    (data / "queries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    judged = "".join(f"q{number}\td{number}\t1\n" for number in range(len(facts)))
+    (data / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + judged)
     (tmp_path / "my-docs").mkdir()
     (tmp_path / "my-docs" / "ops.md").write_text("# Logs\n\nLog files are rotated every night.\n")
     commands = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
     assert len(commands) >= 4
     for command in commands:
-        program, *arguments = shlex.split(command)
+        program, *arguments = shlex.split(command, comments=True)
         assert program == "smart"
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, (command, result.output)

@@ -129,7 +129,7 @@ def tune(
     Example:
         >>> result = tune(["cranfield"])  # doctest: +SKIP
         >>> result["chosen"]["name"], round(result["gain"]["difference"], 3)  # doctest: +SKIP
-        ('layers -4, -2 (mean), idf weights, floor 0.4, λ_late 4', 0.012)
+        ('layer -3, idf weights, floor 0.55, λ_late 1', 0.001)
     """
     require("pytrec_eval", "eval")
     if folds < 2:
