@@ -17,7 +17,7 @@ from record import record
 from smart_retrieval.demo.stdlib_docs import stdlib_collection, write_beir
 from smart_retrieval.evaluation.cache import EncodingCache
 from smart_retrieval.evaluation.codecs import evaluate_codecs, plot_codecs
-from smart_retrieval.evaluation.report import print_table
+from smart_retrieval.evaluation.terminal import print_table
 
 #: Least share of the uncompressed hybrid's nDCG@10 that so many bytes a token must keep (issue 3).
 TARGETS = {10: 0.99, 6: 0.985, 2: 0.96}

@@ -23,7 +23,7 @@ from smart_retrieval.demo.stdlib_docs import stdlib_collection, write_beir
 from smart_retrieval.evaluation.cache import EncodingCache
 from smart_retrieval.evaluation.compare import Collection, compare_beir, load_collection
 from smart_retrieval.evaluation.metrics import per_query_metrics, rank
-from smart_retrieval.evaluation.report import print_table
+from smart_retrieval.evaluation.terminal import print_table
 from smart_retrieval.index import search as searching
 from smart_retrieval.index.search import DEFAULT_CANDIDATES
 from smart_retrieval.index.smart_index import DEFAULT_CODEC, SmartIndex

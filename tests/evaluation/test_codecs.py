@@ -13,7 +13,7 @@ from smart_retrieval.cli.eval import app
 from smart_retrieval.errors import CodecError, MissingExtraError, SmartError
 from smart_retrieval.evaluation import codecs
 from smart_retrieval.evaluation.codecs import ALL, Setting, evaluate_codecs, parse_settings, plot_codecs
-from smart_retrieval.evaluation.report import print_table
+from smart_retrieval.evaluation.terminal import print_table
 from smart_retrieval.index.codec import SUGGESTED, fit_codec
 from smart_retrieval.scoring import late_scores
 

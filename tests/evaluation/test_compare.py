@@ -11,7 +11,7 @@ from smart_retrieval.cli.eval import app
 from smart_retrieval.evaluation import compare
 from smart_retrieval.evaluation.compare import COMPARED, LEXICAL_WEIGHT, Bm25, compare_beir, fused
 from smart_retrieval.evaluation.evaluate import evaluate_beir
-from smart_retrieval.evaluation.report import print_table
+from smart_retrieval.evaluation.terminal import print_table
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ from smart_retrieval.evaluation.compare import compare_beir
 from smart_retrieval.evaluation.evaluate import evaluate_beir
 from smart_retrieval.evaluation.metrics import METRICS
 from smart_retrieval.evaluation.provenance import stable
-from smart_retrieval.evaluation.report import write_json
 from smart_retrieval.evaluation.reports.report import build_report
+from smart_retrieval.evaluation.terminal import write_json
 
 
 @pytest.mark.parametrize("measure", [evaluate_beir, compare_beir, evaluate_codecs])

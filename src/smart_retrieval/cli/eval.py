@@ -96,7 +96,7 @@ def beir(
         raise typer.BadParameter("found --plot without --codec, expected --codec all or --codec NAME beside it")
     # Imported here, so that --help needs neither NumPy nor a model.
     from ..evaluation.cache import EncodingCache
-    from ..evaluation.report import print_table, write_json
+    from ..evaluation.terminal import print_table, write_json
 
     measure: Callable[..., dict[str, Any]]
     if compare:

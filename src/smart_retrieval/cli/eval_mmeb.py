@@ -90,7 +90,7 @@ def mmeb(
         return
     from ..evaluation.mmeb.run import Options
     from ..evaluation.mmeb.runner import evaluate_mmeb
-    from ..evaluation.report import write_json
+    from ..evaluation.terminal import write_json
 
     model_options: dict[str, Any] = {
         "family": family,

@@ -47,10 +47,10 @@ def probe(
         raise typer.BadParameter("found both --cache and --no-cache, expected one of them")
     # Imported here, so that --help needs neither NumPy nor a model.
     from ..evaluation.cache import EncodingCache
-    from ..evaluation.probe import probe as run
-    from ..evaluation.probe_page import write_page
-    from ..evaluation.probe_table import print_probe
-    from ..evaluation.report import write_json
+    from ..evaluation.probing.page import write_page
+    from ..evaluation.probing.probe import probe as run
+    from ..evaluation.probing.table import print_probe
+    from ..evaluation.terminal import write_json
 
     result = run(
         data,

@@ -52,9 +52,9 @@ def tune(
         raise typer.BadParameter("found both --cache and --no-cache, expected one of them")
     # Imported here, so that --help needs neither NumPy nor a model.
     from ..evaluation.cache import EncodingCache
-    from ..evaluation.report import write_json
-    from ..evaluation.tune import tune as run
-    from ..evaluation.tune_table import print_tune
+    from ..evaluation.terminal import write_json
+    from ..evaluation.tuning.table import print_tune
+    from ..evaluation.tuning.tune import tune as run
 
     result = run(
         data,

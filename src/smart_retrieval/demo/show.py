@@ -78,13 +78,13 @@ def run_demo(
     result = evaluate_beir(folder, model=smart, cache=encodings, progress=None)
     questions = compare_questions(smart, load_beir(folder), encodings)
     if as_json:
-        from ..evaluation.report import write_json
+        from ..evaluation.terminal import write_json
 
         write_json({**result, "questions": [vars(question) for question in questions]})
         return
     from rich.console import Console
 
-    from ..evaluation.report import render_table
+    from ..evaluation.terminal import render_table
 
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     console.print(

@@ -94,7 +94,7 @@ def run_visual_demo(
             "explanation": str(page),
         }
         if as_json:
-            from ..evaluation.report import write_json
+            from ..evaluation.terminal import write_json
 
             write_json(figures)
         else:

@@ -25,7 +25,7 @@ from ..scoring import IdfWeights, anchor_scores, late_scores
 from .evaluate import SCORES_AT_ONCE, hybrid_of, setting_label
 from .metrics import rank
 from .provenance import limits, run_facts, versions
-from .report import write_json
+from .terminal import write_json
 
 if TYPE_CHECKING:
     from ..model import SmartModel

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .report import notes
+from ..terminal import notes
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DatasetError, ScoringError
-from ..extras import require
-from ..progress import progress as progress_bar
-from ..readout.config import Readout
-from ..scoring import Preset
-from .beir import BeirDataset, load_beir
-from .cache import EncodingCache
-from .evaluate import GAIN_METRIC, about, hybrid_of, prepare
-from .known_item import KNOWN_ITEM_NOTE, load_known_item
-from .probe import settings_of
-from .sampling import DOCUMENTS, QUERIES, sample
-from .significance import Comparison, paired_comparison
-from .sweep import Sweep
-from .tune_grid import grid, place_of, setting_dict, setting_name
-from .tune_write import check_target, write_setting
+from ...errors import DatasetError, ScoringError
+from ...extras import require
+from ...progress import progress as progress_bar
+from ...readout.config import Readout
+from ...scoring import Preset
+from ..beir import BeirDataset, load_beir
+from ..cache import EncodingCache
+from ..evaluate import GAIN_METRIC, about, hybrid_of, prepare
+from ..known_item import KNOWN_ITEM_NOTE, load_known_item
+from ..probing.probe import settings_of
+from ..sampling import DOCUMENTS, QUERIES, sample
+from ..significance import Comparison, paired_comparison
+from ..sweep import Sweep
+from .grid import grid, place_of, setting_dict, setting_name
+from .write import check_target, write_setting
 
 if TYPE_CHECKING:
-    from ..model import SmartModel
+    from ...model import SmartModel
 
 Array = NDArray[Any]
 
@@ -97,7 +97,7 @@ def tune(
 ) -> dict[str, Any]:
     """Choose layers, mix, token filter, query-token weights, floor and λ_late for a model on judged collections.
 
-    Every setting of `tune_grid.grid` is measured on every query. For each fold the best on the other folds is judged on
+    Every setting of `grid.grid` is measured on every query. For each fold the best on the other folds is judged on
     its queries; these out-of-fold values are what a setting chosen in this way gains on queries it was not chosen on.
     With several collections, the mean of their relative gains over the anchor counts.
 

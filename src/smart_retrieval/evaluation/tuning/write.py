@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import SmartError
-from ..readout.saved import read_adapter_folder, write_saved
+from ...errors import SmartError
+from ...readout.saved import read_adapter_folder, write_saved
 
 if TYPE_CHECKING:
-    from ..model import SmartModel
-    from ..scoring import Preset
+    from ...model import SmartModel
+    from ...scoring import Preset
 
 
 def check_target(smart: SmartModel, folder: Path) -> None:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..batching import BatchLimits
-from ..embeddings import SmartEmbeddings
-from ..encoding import Encoder, gathered
-from ..readout.config import Readout
-from ..readout.roles import TokenRole, kept_roles
+from ...batching import BatchLimits
+from ...embeddings import SmartEmbeddings
+from ...encoding import Encoder, gathered
+from ...readout.config import Readout
+from ...readout.roles import TokenRole, kept_roles
 
 if TYPE_CHECKING:
-    from ..model import SmartModel
-    from .beir import BeirDataset
+    from ...model import SmartModel
+    from ..beir import BeirDataset
 
 #: Queries and documents that are looked at; every query meets every document.
 QUERIES, DOCUMENTS = 100, 200
@@ -77,7 +77,7 @@ def encode_every_position(
     Returns:
         Token vectors of all positions, each with its role.
     """
-    from ..readout.head import TokenHead
+    from ...readout.head import TokenHead
 
     class _EveryPosition(TokenHead):
         def kept_positions(self, roles: Any) -> Any:

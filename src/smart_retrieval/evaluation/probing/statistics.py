@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import ScoringError
-from .significance import paired_comparison
+from ...errors import ScoringError
+from ..significance import paired_comparison
 
 #: Resamplings behind the interval of one point; the comparisons that are tested take more.
 _RESAMPLINGS = 2_000

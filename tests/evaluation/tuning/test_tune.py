@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from smart_retrieval import Readout, SmartIndex, SmartModel
 from smart_retrieval.errors import DatasetError, ScoringError, SmartError
-from smart_retrieval.evaluation import tune as tune_module
-from smart_retrieval.evaluation import tune_grid
 from smart_retrieval.evaluation.beir import load_beir
 from smart_retrieval.evaluation.metrics import rank
 from smart_retrieval.evaluation.significance import paired_comparison
-from smart_retrieval.evaluation.tune import Measured, compared, cross_validate, split_folds, tune
-from smart_retrieval.evaluation.tune_grid import grid, place_of, setting_dict, setting_name
+from smart_retrieval.evaluation.tuning import grid as tune_grid
+from smart_retrieval.evaluation.tuning import tune as tune_module
+from smart_retrieval.evaluation.tuning.grid import grid, place_of, setting_dict, setting_name
+from smart_retrieval.evaluation.tuning.tune import Measured, compared, cross_validate, split_folds, tune
 from smart_retrieval.readout.adapter import Adapter, AdapterConfig
 from smart_retrieval.scoring import IdfWeights, Preset, get_preset, hybrid_scores
 

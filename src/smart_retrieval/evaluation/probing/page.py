@@ -9,9 +9,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..errors import SmartError
-from .probe_plots import Series, bars, curves, dots, legend
-from .report import notes
+from ...errors import SmartError
+from ..terminal import notes
+from .plots import Series, bars, curves, dots, legend
 
 Result = Mapping[str, Any]
 

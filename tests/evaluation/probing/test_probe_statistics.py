@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from smart_retrieval import SmartEmbeddings
 from smart_retrieval.errors import EmptyInputError, ScoringError
-from smart_retrieval.evaluation.probe_statistics import helped_and_hurt, length_bins, point, relevant_lengths
-from smart_retrieval.evaluation.probe_tokens import winner_report
+from smart_retrieval.evaluation.probing.statistics import helped_and_hurt, length_bins, point, relevant_lengths
+from smart_retrieval.evaluation.probing.tokens import winner_report
 from smart_retrieval.readout.roles import TokenRole
 
 values = st.integers(0, 8).map(lambda number: number / 8)

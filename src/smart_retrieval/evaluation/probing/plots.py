@@ -23,7 +23,7 @@ class Series:
 
     Args:
         name: As the legend has it.
-        points: x, and a point as `probe_statistics.point` gives it.
+        points: x, and a point as `statistics.point` gives it.
         marked: The x of a point drawn large.
     """
 

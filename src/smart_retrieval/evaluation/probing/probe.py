@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from ..errors import DatasetError
-from ..extras import require
-from ..readout.config import Readout
-from ..scoring import Preset, get_preset
-from ..scoring.presets import TOKEN_WEIGHTS
-from .beir import BeirDataset, load_beir
-from .cache import EncodingCache
-from .evaluate import GAIN_METRIC, about, hybrid_of, prepare
-from .known_item import KNOWN_ITEM_NOTE, load_known_item
-from .probe_statistics import helped_and_hurt, length_bins, point, relevant_lengths
-from .probe_tokens import token_report
-from .probe_verdict import verdict
-from .significance import paired_comparison
-from .sweep import Sweep, sample
+from ...errors import DatasetError
+from ...extras import require
+from ...readout.config import Readout
+from ...scoring import Preset, get_preset
+from ...scoring.presets import TOKEN_WEIGHTS
+from ..beir import BeirDataset, load_beir
+from ..cache import EncodingCache
+from ..evaluate import GAIN_METRIC, about, hybrid_of, prepare
+from ..known_item import KNOWN_ITEM_NOTE, load_known_item
+from ..significance import paired_comparison
+from ..sweep import Sweep, sample
+from .statistics import helped_and_hurt, length_bins, point, relevant_lengths
+from .tokens import token_report
+from .verdict import verdict
 
 if TYPE_CHECKING:
-    from ..model import SmartModel
+    from ...model import SmartModel
 
 #: Points of the curve over the late score's weight.
 LAMBDAS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)

@@ -7,9 +7,9 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from ..readout.config import Readout
-from ..scoring import Preset
-from ..scoring.presets import TOKEN_WEIGHTS
+from ...readout.config import Readout
+from ...scoring import Preset
+from ...scoring.presets import TOKEN_WEIGHTS
 
 #: Token similarities that count as none.
 FLOORS = (None, 0.4, 0.55)
