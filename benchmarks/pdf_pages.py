@@ -1,13 +1,16 @@
-"""A 200-page PDF to page images: pages a second, and resident memory along the way.
+"""A 200-page PDF to page images, and to an index: pages a second, and resident memory along the way.
 
 The PDF is made on the fly: every page holds a scanned picture of its own and vector text; one page is damaged. Pages
-are drawn as an index draws them, one by one through `visual_inputs`.
+are drawn as an index draws them, one by one through `visual_inputs`; then the same file is indexed with the packaged
+small visual model as `smart index --as pages` does it, once whole and once with half the pages, so that growth with
+their number can be seen.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+import threading
 import time
 from io import BytesIO
 from pathlib import Path
@@ -19,10 +22,13 @@ from PIL import Image, ImageDraw
 from record import record
 
 from smart_retrieval.errors import MediaError
+from smart_retrieval.index.ingest import index_folder
+from smart_retrieval.index.ingest_open import open_or_create
 from smart_retrieval.inputs import ImageSource
 from smart_retrieval.media import SkipLog, visual_inputs
 from smart_retrieval.media.pdf_pages import PAGE_PIXELS
 
+VISUAL_TOKENS = 256  # a page, for the index
 _MIB = 2**20
 _RNG = np.random.default_rng(0)
 
@@ -108,6 +114,38 @@ def measure(path: Path, page_pixels: int) -> dict[str, Any]:
     }
 
 
+def index(path: Path, folder: Path) -> dict[str, Any]:
+    """Index a folder with one PDF; seconds, and resident memory ten times a second."""
+    process, resident, done = psutil.Process(), list[float](), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.1):
+            resident.append(process.memory_info().rss / _MIB)
+
+    watcher = threading.Thread(target=watch)
+    with open_or_create(folder, "glyph", files_as="pages", max_visual_tokens=VISUAL_TOKENS) as opened:
+        opened.model.encode_document(["warm"])  # the model is loaded before the clock starts
+        watcher.start()
+        begun, computed = time.perf_counter(), time.process_time()
+        report = index_folder(opened, path.parent)
+        seconds, computed = time.perf_counter() - begun, time.process_time() - computed
+        done.set()
+        watcher.join()
+        pages = len(opened)
+    middle, last = resident[len(resident) // 3 : 2 * len(resident) // 3], resident[2 * len(resident) // 3 :]
+    return {
+        "pages_indexed": pages,
+        "max_visual_tokens": VISUAL_TOKENS,
+        "reasons": report.reasons(),
+        "seconds": round(seconds, 2),
+        "pages_per_second": round(pages / seconds, 1),
+        "pages_per_cpu_second": round(pages / computed, 1),
+        "resident_mib_at_start": round(resident[0], 1),
+        "resident_mib_peak": round(max(resident), 1),
+        "growth_mib_last_third_over_middle_third": round(float(np.median(last) - np.median(middle)), 1),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pages", type=int, default=200)
@@ -115,10 +153,16 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, default=PAGE_PIXELS)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "pages.pdf"
+        path = Path(folder) / "pages" / "pages.pdf"
+        path.parent.mkdir()
         write_pdf(path, arguments.pages, arguments.damaged)
         figures = {"file_mib": round(path.stat().st_size / _MIB, 1), "page_pixels": arguments.pixels}
         figures |= measure(path, arguments.pixels)
+        figures["index"] = index(path, Path(folder) / "whole.smart")
+        half = Path(folder) / "half" / "pages.pdf"
+        half.parent.mkdir()
+        write_pdf(half, arguments.pages // 2, arguments.damaged)
+        figures["index_of_half_the_pages"] = index(half, Path(folder) / "half.smart")
     print({name: value for name, value in figures.items() if name != "problems"})
     record("pdf_pages", figures)
 
