@@ -55,7 +55,9 @@ class PageModel(nn.Module):
         whole = torch.tensor([self.opening + self.page_ids])
         kinds = (whole == model.config.image_token_id).int()
         page_places, _ = model.get_rope_index(whole, kinds, image_grid_thw=thw)
-        self._page_rope = self._rope(page_places)
+        # Text after a page goes on from the page's last place.
+        after = page_places[..., -1:] + torch.arange(1, 257)
+        self._page_rope = self._rope(torch.cat([page_places, after], -1))
         self._text_rope = self._rope(torch.arange(256).view(1, 1, -1))
 
     def _rope(self, places: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,13 +74,20 @@ class PageModel(nn.Module):
         Returns:
             ``[B, T, d]``: vision start, image tokens, vision end, closing; ``[B, d]`` if pooled.
         """
-        tokens, deep = self._see(pixels)
-        embed = self.model.language_model.embed_tokens
-        around = embed(torch.tensor(self.page_ids)).expand(len(pixels), -1, -1)
-        end = 1 + self.visual_tokens
-        inputs = torch.cat([around[:, :1], tokens, around[:, end:]], 1)
-        deep = F.pad(deep, (0, 0, 1, inputs.shape[1] - end))
-        return self._read(inputs, self._page_rope, deep, pooled)
+        return self._read_pages(pixels, None, pooled)
+
+    def descriptions(self, pixels: Tensor, ids: Tensor) -> Tensor:
+        """Final states of texts that follow pages, as an assistant's answer does.
+
+        Args:
+            pixels: ``[B, patches, 768]`` uint8, from `to_patches`.
+            ids: ``[B, T]`` texts without padding.
+
+        Returns:
+            ``[B, T, d]``: for each token of the text the state before it, from which it is to be predicted.
+        """
+        first = len(self.page_ids) - 1
+        return self._read_pages(pixels, ids[:, :-1], False)[:, first:]
 
     def queries(self, ids: Tensor, *, pooled: bool = False) -> Tensor:
         """Final states of texts.
@@ -96,6 +105,16 @@ class PageModel(nn.Module):
         """``[T, d]`` final states of the opening, which all inputs share."""
         states, _ = self._open()
         return self.model.language_model.norm(states)[0]
+
+    def _read_pages(self, pixels: Tensor, after: Tensor | None, pooled: bool) -> Tensor:
+        tokens, deep = self._see(pixels)
+        embed = self.model.language_model.embed_tokens
+        around = embed(torch.tensor(self.page_ids)).expand(len(pixels), -1, -1)
+        end = 1 + self.visual_tokens
+        texts = [] if after is None else [embed(after)]
+        inputs = torch.cat([around[:, :1], tokens, around[:, end:], *texts], 1)
+        deep = F.pad(deep, (0, 0, 1, inputs.shape[1] - end))
+        return self._read(inputs, self._page_rope, deep, pooled)
 
     def _see(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         visual = self.model.visual
@@ -182,6 +201,15 @@ def check(fast: PageModel, patches: Tensor, ids: Tensor) -> float:
         model.rope_deltas = None
         texts = torch.cat([torch.tensor([fast.opening]).expand(len(ids), -1), ids], 1)
         slow_texts = model(input_ids=texts).last_hidden_state
+        told = ids[:1].expand(count, -1)
+        whole = torch.cat([whole, told], 1)
+        slow_descriptions = model(
+            input_ids=whole,
+            mm_token_type_ids=(whole == model.config.image_token_id).int(),
+            pixel_values=frames.reshape(-1, 1536),
+            image_grid_thw=torch.tensor([[1, *fast.grid]] * count),
+        ).last_hidden_state
+        model.rope_deltas = None
         before = len(fast.opening)
         differences = [
             (slow_pages[:, before:] - fast.pages(patches)).abs().max(),
@@ -189,6 +217,7 @@ def check(fast: PageModel, patches: Tensor, ids: Tensor) -> float:
             (slow_texts[0, :before] - fast.opening_states()).abs().max(),
             (slow_pages[:, -1] - fast.pages(patches, pooled=True)).abs().max(),
             (slow_texts[:, -1] - fast.queries(ids, pooled=True)).abs().max(),
+            (slow_descriptions[:, -told.shape[1] - 1 : -1] - fast.descriptions(patches, told)).abs().max(),
         ]
     return float(max(differences))
 

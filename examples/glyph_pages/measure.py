@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,22 +31,42 @@ class Held:
         self.ids, self.last = texts.rows(chosen)
 
 
+class TokenFilter:
+    """Which tokens count in late interaction: ``paper`` drops special tokens, ``content`` keeps text and image alone.
+
+    Args:
+        fast: The model's forward pass, whose opening and closing are known.
+        name: ``"paper"`` or ``"content"``.
+    """
+
+    def __init__(self, fast: PageModel, name: str) -> None:
+        config = fast.model.config
+        self.special = torch.tensor(
+            [config.vision_start_token_id, config.vision_end_token_id, fast.closing[0], fast.closing[2]]
+        )
+        self.behind = 0 if name == "paper" else len(fast.closing)
+        self.opening = ~torch.isin(torch.tensor(fast.opening), self.special)
+        if name != "paper":
+            self.opening[:] = False
+
+    def __call__(self, ids: Tensor, last: Tensor) -> Tensor:
+        """``[B, T]`` bool for inputs ``[B, T]`` without the opening, whose last tokens stand at ``[B]``."""
+        places = torch.arange(ids.shape[1])[None]
+        return (places <= (last - self.behind)[:, None]) & ~torch.isin(ids, self.special)
+
+
 @torch.no_grad()
-def encode(fast: PageModel, held: Held) -> dict[str, tuple[SmartEmbeddings, SmartEmbeddings]]:
-    """Queries and pages by token filter: ``paper`` drops special tokens, ``content`` keeps text and image alone."""
+def encode(
+    fast: PageModel, held: Held, filters: Sequence[str] = ("paper", "content")
+) -> dict[str, tuple[SmartEmbeddings, SmartEmbeddings]]:
+    """Queries and pages by token filter, see `TokenFilter`."""
     opening = F.normalize(fast.opening_states(), dim=-1)
-    config = fast.model.config
-    special = [config.vision_start_token_id, config.vision_end_token_id, fast.closing[0], fast.closing[2]]
 
     def ragged(states: Tensor, last: Tensor, ids: Tensor, token_filter: str) -> SmartEmbeddings:
         vectors = F.normalize(states, dim=-1)
-        places = torch.arange(ids.shape[1])[None]
-        stop = last if token_filter == "paper" else last - len(fast.closing)
-        kept = (places <= stop[:, None]) & ~torch.isin(ids, torch.tensor(special))
-        rows = [vectors[i][kept[i]] for i in range(len(ids))]
-        if token_filter == "paper":
-            plain = ~torch.isin(torch.tensor(fast.opening), torch.tensor(special))
-            rows = [torch.cat([opening[plain], row]) for row in rows]
+        keep = TokenFilter(fast, token_filter)
+        kept = keep(ids, last)
+        rows = [torch.cat([opening[keep.opening], vectors[i][kept[i]]]) for i in range(len(ids))]
         anchors = vectors[torch.arange(len(ids)), last]
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
         return SmartEmbeddings(anchors.numpy(), torch.cat(rows).numpy(), offsets)
@@ -55,8 +76,7 @@ def encode(fast: PageModel, held: Held) -> dict[str, tuple[SmartEmbeddings, Smar
     page_ids = torch.tensor(fast.page_ids).expand(len(pages), -1)
     page_last = torch.full((len(pages),), pages.shape[1] - 1)
     return {
-        name: (ragged(queries, held.last, held.ids, name), ragged(pages, page_last, page_ids, name))
-        for name in ("paper", "content")
+        name: (ragged(queries, held.last, held.ids, name), ragged(pages, page_last, page_ids, name)) for name in filters
     }
 
 

@@ -1,7 +1,7 @@
 """Train a small Qwen3-VL embedding model on glyph pages, with the plain contrastive loss on the pooled vector alone.
 
-Late interaction plays no part in training; it is only measured on the way. Run with `--out FOLDER`; the same command
-goes on where it was stopped.
+Late interaction plays no part in it; it is only measured on the way. `--objective` takes other losses for comparison.
+Run with `--out FOLDER`; the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -15,57 +15,21 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from checkpoint import build_config, build_tokenizer, initialise, save_checkpoint
 from fast_forward import PageModel, check, to_patches
 from measure import Held, judge
+from objectives import OBJECTIVES, Batch, Texts, batch_loss
 from torch import Tensor
-from transformers import Qwen2Tokenizer, Qwen3VLModel
+from transformers import Qwen3VLModel
 
 from smart_retrieval.demo.glyph_pages import STYLES, glyph_page, held
-
-
-class Texts:
-    """Queries as token ids, put together from those of their objects."""
-
-    def __init__(self, tokenizer: Qwen2Tokenizer, style: str, closing: list[int], pad: int) -> None:
-        kinds = STYLES[style].kinds
-        self.first = [tokenizer(kind).input_ids for kind in kinds]
-        self.later = [tokenizer(", " + kind).input_ids for kind in kinds]
-        self.closing, self.pad = closing, pad
-
-    def rows(self, chosen: list[np.ndarray]) -> tuple[Tensor, Tensor]:
-        """Padded ids, and the place of each last token."""
-        rows = []
-        for kinds in chosen:
-            row = list(self.first[kinds[0]])
-            for kind in kinds[1:]:
-                row += self.later[kind]
-            rows.append(row + self.closing)
-        width = max(map(len, rows))
-        ids = torch.tensor([row + [self.pad] * (width - len(row)) for row in rows])
-        return ids, torch.tensor([len(row) - 1 for row in rows])
-
-
-def pool_queries(fast: PageModel, texts: Texts, chosen: list[np.ndarray]) -> Tensor:
-    """Last states of queries, those of one length together, so that nothing is padded."""
-    lengths = np.array([len(kinds) for kinds in chosen])
-    groups = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
-    vectors = torch.cat([fast.queries(texts.rows([chosen[i] for i in group])[0], pooled=True) for group in groups])
-    return vectors[torch.from_numpy(np.argsort(np.concatenate(groups)))]
-
-
-def pooled_loss(queries: Tensor, pages: Tensor, spurious: Tensor, temperature: float) -> Tensor:
-    """InfoNCE in both directions; pages that hold what another query names are no negatives of it."""
-    logits = (queries @ pages.T / temperature).masked_fill(spurious, -torch.inf)
-    own = torch.arange(len(queries))
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--objective", default="anchor", choices=OBJECTIVES)
     parser.add_argument("--style", default="shapes", choices=sorted(STYLES))
     parser.add_argument("--pages", type=int, default=8000, help="training pages")
     parser.add_argument("--held-out", type=int, default=1000)
@@ -79,6 +43,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=250, help="steps between measurements")
     parser.add_argument("--patience", type=int, default=4, help="measurements without a better anchor that end it")
     parser.add_argument("--plain-init", action="store_true", help="transformers' random initialisation, as it is")
+    parser.add_argument("--snapshots", action="store_true", help="keep the weights of every measurement")
     parser.add_argument("--config", type=json.loads, default={}, help="changes to the model's shape, as JSON")
     arguments = parser.parse_args()
     train(arguments)
@@ -98,6 +63,8 @@ def train(arguments: argparse.Namespace) -> None:
     pages = [
         glyph_page("train", number, seed=arguments.seed, style=arguments.style) for number in range(arguments.pages)
     ]
+    place = {kind: number for number, kind in enumerate(look.kinds)}
+    objects = [np.array([place[kind] for kind in page.objects]) for page in pages]
     marks = torch.from_numpy(held([page.objects for page in pages], arguments.style))
     patches = torch.cat([to_patches(torch.from_numpy(page.pixels())[None]) for page in pages])
     ids, _ = texts.rows([np.arange(2)])
@@ -157,6 +124,9 @@ def train(arguments: argparse.Namespace) -> None:
             shown = {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()}
             (out / "state.json").write_text(json.dumps({**state, "arguments": shown}, indent=1))
             save_checkpoint(out / "model", model, tokenizer)
+            if arguments.snapshots:
+                (out / "snapshots").mkdir(exist_ok=True)
+                torch.save(model.state_dict(), out / "snapshots" / f"{step:05d}.pt")
             if done:
                 return
         start_of_decay = state["decay_from"]
@@ -167,25 +137,10 @@ def train(arguments: argparse.Namespace) -> None:
             group["lr"] = arguments.lr * rate
         if len(order) < arguments.batch:
             order = rng.permutation(len(pages)).tolist()
-        batch, order = order[: arguments.batch], order[arguments.batch :]
-        page_vectors = F.normalize(fast.pages(patches[batch], pooled=True), dim=-1)
-        absent = (~marks[batch]).float().T
-        # Seeing a page costs far more than reading a query, so each page is seen once for several queries.
-        chosen, spurious = [], []
-        for _ in range(arguments.draws):
-            drawn = [rng.permutation(np.flatnonzero(marks[n].numpy()))[: int(rng.integers(1, 5))] for n in batch]
-            named = torch.zeros(len(batch), marks.shape[1])
-            for row, kinds in enumerate(drawn):
-                named[row, kinds] = 1
-            spurious.append((named @ absent == 0).fill_diagonal_(False))
-            chosen += drawn
-        query_vectors = F.normalize(pool_queries(fast, texts, chosen), dim=-1)
-        loss = torch.stack(
-            [
-                pooled_loss(part, page_vectors, mask, arguments.temperature)
-                for part, mask in zip(query_vectors.split(len(batch)), spurious, strict=True)
-            ]
-        ).mean()
+        chosen, order = order[: arguments.batch], order[arguments.batch :]
+        queries, spurious = draw_queries(marks[chosen], arguments.draws, rng)
+        batch = Batch(patches[chosen], queries, spurious, [objects[n] for n in chosen])
+        loss = batch_loss(arguments.objective, fast, texts, batch, arguments.temperature)
         if not math.isfinite(loss.item()):
             raise RuntimeError(f"the loss is {loss.item()} at step {step}")
         optimizer.zero_grad()
@@ -196,6 +151,30 @@ def train(arguments: argparse.Namespace) -> None:
         if step % 50 == 0:
             print(f"step {step} loss {loss.item():.3f} {time.perf_counter() - started:.0f}s", flush=True)
         state["step"] += 1
+
+
+def draw_queries(marks: Tensor, draws: int, rng: np.random.Generator) -> tuple[list[np.ndarray], list[Tensor]]:
+    """Draw queries of one to four objects for pages, several for each: seeing a page costs far more than reading one.
+
+    Args:
+        marks: ``[B, kinds]`` bool, what each page holds.
+        draws: How many for each page.
+        rng: Where they come from.
+
+    Returns:
+        The kinds named, one query for each page and then the next for each, and for each draw ``[B, B]`` bool, which
+        pages answer another one's query, too.
+    """
+    absent = (~marks).float().T
+    chosen, spurious = [], []
+    for _ in range(draws):
+        drawn = [rng.permutation(np.flatnonzero(row))[: int(rng.integers(1, 5))] for row in marks.numpy()]
+        named = torch.zeros(marks.shape)
+        for row, kinds in enumerate(drawn):
+            named[row, kinds] = 1
+        spurious.append((named @ absent == 0).fill_diagonal_(False))
+        chosen += drawn
+    return chosen, spurious
 
 
 if __name__ == "__main__":
