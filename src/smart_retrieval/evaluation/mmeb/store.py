@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,7 +180,7 @@ class EncodingStore:
             folder.mkdir(parents=True, exist_ok=True)
             about = self.folder / "model.json"
             if not about.is_file():
-                partial = self.folder / f".model.{os.getpid()}.part"
+                partial = self.folder / f".model.{uuid4().hex}.part"
                 partial.write_text(json.dumps(self.identity, indent=1, sort_keys=True) + "\n", encoding="utf-8")
                 os.replace(partial, about)
         except OSError as error:
