@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from . import eval_mmeb, eval_mteb
+from .output import cache_of, deliver
 
 app = typer.Typer(no_args_is_help=True, help="Measure anchor, late and hybrid ranking on judged collections.")
 app.command("mmeb")(eval_mmeb.mmeb)
@@ -88,15 +89,13 @@ def beir(
     Encodings are kept, so that another weighting of the same model encodes nothing again.
     """
     layers = _layers(layer)
-    if cache is not None and no_cache:
-        raise typer.BadParameter("found both --cache and --no-cache, expected one of them")
+    encodings = cache_of(cache, no_cache)
     if compare and codec is not None:
         raise typer.BadParameter("found both --compare and --codec, expected one of them")
     if plot is not None and codec is None:
         raise typer.BadParameter("found --plot without --codec, expected --codec all or --codec NAME beside it")
     # Imported here, so that --help needs neither NumPy nor a model.
-    from ..evaluation.cache import EncodingCache
-    from ..evaluation.terminal import print_table, write_json
+    from ..evaluation.terminal import print_table
 
     measure: Callable[..., dict[str, Any]]
     if compare:
@@ -122,7 +121,7 @@ def beir(
         lambda_late=lambda_late,
         floor=_floor(floor),
         split=split,
-        cache=None if no_cache else EncodingCache(cache),
+        cache=encodings,
         batch_size=batch_size,
         progress=None,
         **({"per_query": True} if per_query else {}),
@@ -131,9 +130,4 @@ def beir(
         from ..evaluation.codecs import plot_codecs
 
         plot_codecs(result, plot)
-    if out is not None:
-        write_json(result, out)
-    if as_json:
-        write_json(result)
-    else:
-        print_table(result)
+    deliver(result, print_table, as_json=as_json, out=out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from ..evaluation.cache import EncodingCache
     from ..index.explain_page import ShadedWord
     from ..inputs import Item
 
@@ -23,6 +24,29 @@ _LEVELS = ("on grey15", "on #4d3300", "on #805500", "bold on #b37700")
 def echo_json(value: Any) -> None:
     """One JSON object on stdout."""
     typer.echo(json.dumps(value, indent=1, ensure_ascii=False, default=str))
+
+
+def deliver(
+    result: Mapping[str, Any], show: Callable[[Mapping[str, Any]], None], *, as_json: bool, out: Path | None
+) -> None:
+    """A measurement's result to stdout, as JSON or as `show` draws it, and as JSON to a file if one is named."""
+    from ..evaluation.terminal import write_json
+
+    if out is not None:
+        write_json(result, out)
+    if as_json:
+        write_json(result)
+    else:
+        show(result)
+
+
+def cache_of(folder: Path | None, no_cache: bool) -> EncodingCache | None:
+    """Where encodings are kept, from ``--cache`` and ``--no-cache``."""
+    if folder is not None and no_cache:
+        raise typer.BadParameter("found both --cache and --no-cache, expected one of them")
+    from ..evaluation.cache import EncodingCache
+
+    return None if no_cache else EncodingCache(folder)
 
 
 def console() -> Console:

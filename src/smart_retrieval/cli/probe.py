@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .output import cache_of, deliver
+
 
 def probe(
     data: Annotated[
@@ -43,14 +45,11 @@ def probe(
     Measures anchor, late and hybrid under the paper's and the default setting, layer by layer, over λ_late, filters,
     weights, floors and lengths, all with intervals. Everything is encoded once.
     """
-    if cache is not None and no_cache:
-        raise typer.BadParameter("found both --cache and --no-cache, expected one of them")
+    encodings = cache_of(cache, no_cache)
     # Imported here, so that --help needs neither NumPy nor a model.
-    from ..evaluation.cache import EncodingCache
     from ..evaluation.probing.page import write_page
     from ..evaluation.probing.probe import probe as run
     from ..evaluation.probing.table import print_probe
-    from ..evaluation.terminal import write_json
 
     result = run(
         data,
@@ -60,15 +59,10 @@ def probe(
         known_item=known_item,
         split=split,
         seed=seed,
-        cache=None if no_cache else EncodingCache(cache),
+        cache=encodings,
         batch_size=batch_size,
         progress=None,
     )
     if html is not None:
         write_page(result, html)
-    if out is not None:
-        write_json(result, out)
-    if as_json:
-        write_json(result)
-    else:
-        print_probe(result)
+    deliver(result, print_probe, as_json=as_json, out=out)

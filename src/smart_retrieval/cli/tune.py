@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .output import cache_of, deliver
+
 
 def tune(
     data: Annotated[
@@ -48,11 +50,8 @@ def tune(
     Layers, token filter, query-token weights, floor and λ_late are chosen by cross-validation over the queries. Nothing
     is trained, and everything is encoded once.
     """
-    if cache is not None and no_cache:
-        raise typer.BadParameter("found both --cache and --no-cache, expected one of them")
+    encodings = cache_of(cache, no_cache)
     # Imported here, so that --help needs neither NumPy nor a model.
-    from ..evaluation.cache import EncodingCache
-    from ..evaluation.terminal import write_json
     from ..evaluation.tuning.table import print_tune
     from ..evaluation.tuning.tune import tune as run
 
@@ -66,13 +65,8 @@ def tune(
         split=split,
         seed=seed,
         write=write,
-        cache=None if no_cache else EncodingCache(cache),
+        cache=encodings,
         batch_size=batch_size,
         progress=None,
     )
-    if out is not None:
-        write_json(result, out)
-    if as_json:
-        write_json(result)
-    else:
-        print_tune(result)
+    deliver(result, print_tune, as_json=as_json, out=out)
