@@ -191,25 +191,23 @@ def check(fast: PageModel, patches: Tensor, ids: Tensor) -> float:
     model, count = fast.model, len(patches)
     whole = torch.tensor([fast.opening + fast.page_ids]).expand(count, -1)
     frames = (patches.float() / 127.5 - 1).view(count, -1, 3, 1, 256).expand(-1, -1, -1, 2, -1)
-    with torch.no_grad():
-        slow_pages = model(
-            input_ids=whole,
-            mm_token_type_ids=(whole == model.config.image_token_id).int(),
+
+    def of_pages(ids: Tensor) -> Tensor:
+        states: Tensor = model(
+            input_ids=ids,
+            mm_token_type_ids=(ids == model.config.image_token_id).int(),
             pixel_values=frames.reshape(-1, 1536),
             image_grid_thw=torch.tensor([[1, *fast.grid]] * count),
         ).last_hidden_state
-        model.rope_deltas = None
+        model.rope_deltas = None  # or the next call would count on from here
+        return states
+
+    with torch.no_grad():
+        slow_pages = of_pages(whole)
         texts = torch.cat([torch.tensor([fast.opening]).expand(len(ids), -1), ids], 1)
         slow_texts = model(input_ids=texts).last_hidden_state
         told = ids[:1].expand(count, -1)
-        whole = torch.cat([whole, told], 1)
-        slow_descriptions = model(
-            input_ids=whole,
-            mm_token_type_ids=(whole == model.config.image_token_id).int(),
-            pixel_values=frames.reshape(-1, 1536),
-            image_grid_thw=torch.tensor([[1, *fast.grid]] * count),
-        ).last_hidden_state
-        model.rope_deltas = None
+        slow_descriptions = of_pages(torch.cat([whole, told], 1))
         before = len(fast.opening)
         differences = [
             (slow_pages[:, before:] - fast.pages(patches)).abs().max(),

@@ -15,7 +15,8 @@ from smart_retrieval.evaluation import sweep as sweep_module
 from smart_retrieval.evaluation.beir import load_beir
 from smart_retrieval.evaluation.cache import EncodingCache
 from smart_retrieval.evaluation.evaluate import evaluate_beir
-from smart_retrieval.evaluation.sweep import Sweep, sample
+from smart_retrieval.evaluation.sampling import sample
+from smart_retrieval.evaluation.sweep import Sweep
 from smart_retrieval.evaluation.wide import spread
 from smart_retrieval.readout.adapter import Adapter, AdapterConfig
 from smart_retrieval.scoring import IdfWeights, Preset, hybrid_scores, late_scores

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from . import eval_mmeb, eval_mteb
+from .options import AsJson, CacheFolder, Model, NoCache, Out, Split
 from .output import cache_of, deliver
 
 app = typer.Typer(no_args_is_help=True, help="Measure anchor, late and hybrid ranking on judged collections.")
@@ -44,7 +45,7 @@ def beir(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="A folder with corpus.jsonl, queries.jsonl and qrels/<split>.tsv.")
     ],
-    model: Annotated[str, typer.Option(help="A packaged name, a folder, or a hub name.")] = "minilm",
+    model: Model = "minilm",
     preset: Annotated[
         str | None, typer.Option(help="paper or default: the settings that the options below change.")
     ] = None,
@@ -74,15 +75,12 @@ def beir(
     per_query: Annotated[
         bool, typer.Option("--per-query", help="Keep every query's metrics, for paired tests in smart report.")
     ] = False,
-    split: Annotated[str, typer.Option(help="Which qrels file to judge by.")] = "test",
+    split: Split = "test",
     batch_size: Annotated[int | None, typer.Option(help="Most texts in one forward pass.")] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option("--cache", metavar="DIR", help="Where encodings are kept. [default: the user's cache]"),
-    ] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no encodings and use none.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the JSON object to a file.")] = None,
+    cache: CacheFolder = None,
+    no_cache: NoCache = False,
+    as_json: AsJson = False,
+    out: Out = None,
 ) -> None:
     """Compare a model's anchor with late and hybrid ranking on a BEIR-layout folder.
 

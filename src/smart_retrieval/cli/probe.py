@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .options import AsJson, CacheFolder, Documents, Model, NoCache, Out, Queries, Seed, Split
 from .output import cache_of, deliver
 
 
@@ -20,25 +21,22 @@ def probe(
             "files: then queries are made from the documents.",
         ),
     ],
-    model: Annotated[str, typer.Option(help="A packaged name, a folder, or a hub name.")] = "minilm",
-    documents: Annotated[int, typer.Option(min=2, help="Most documents; relevant ones are always kept.")] = 4_000,
-    queries: Annotated[int, typer.Option(min=1, help="Most queries.")] = 400,
+    model: Model = "minilm",
+    documents: Documents = 4_000,
+    queries: Queries = 400,
     known_item: Annotated[
         bool, typer.Option("--known-item", help="Make queries from the documents although there are judgments.")
     ] = False,
-    split: Annotated[str, typer.Option(help="Which qrels file to judge by.")] = "test",
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    split: Split = "test",
+    seed: Seed = 0,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Most texts in one forward pass.")] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option("--cache", metavar="DIR", help="Where encodings are kept. [default: the user's cache]"),
-    ] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no encodings and use none.")] = False,
+    cache: CacheFolder = None,
+    no_cache: NoCache = False,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write one page of HTML with every plot and table.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the JSON object to a file.")] = None,
+    as_json: AsJson = False,
+    out: Out = None,
 ) -> None:
     """Find out whether SMART helps a model on your data, and where that comes from.
 

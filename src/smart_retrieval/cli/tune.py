@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .options import AsJson, CacheFolder, Documents, Model, NoCache, Out, Queries, Seed, Split
 from .output import cache_of, deliver
 
 
@@ -20,7 +21,7 @@ def tune(
             "equally.",
         ),
     ],
-    model: Annotated[str, typer.Option(help="A packaged name, a folder, or a hub name.")] = "minilm",
+    model: Model = "minilm",
     folds: Annotated[int, typer.Option(min=2, help="Parts that the queries are cut into.")] = 5,
     write: Annotated[
         Path | None,
@@ -29,21 +30,18 @@ def tune(
             help="Write the setting there if it is significantly better: a new folder, or the one --model names.",
         ),
     ] = None,
-    documents: Annotated[int, typer.Option(min=2, help="Most documents; relevant ones are always kept.")] = 4_000,
-    queries: Annotated[int, typer.Option(min=1, help="Most queries.")] = 400,
+    documents: Documents = 4_000,
+    queries: Queries = 400,
     known_item: Annotated[
         bool, typer.Option("--known-item", help="Make queries from the documents instead of taking judged ones.")
     ] = False,
-    split: Annotated[str, typer.Option(help="Which qrels file to judge by.")] = "test",
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    split: Split = "test",
+    seed: Seed = 0,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Most texts in one forward pass.")] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option("--cache", metavar="DIR", help="Where encodings are kept. [default: the user's cache]"),
-    ] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no encodings and use none.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the JSON object to a file.")] = None,
+    cache: CacheFolder = None,
+    no_cache: NoCache = False,
+    as_json: AsJson = False,
+    out: Out = None,
 ) -> None:
     """Find the setting of a model that ranks your data best, and what it gains on queries it was not chosen on.
 

@@ -22,6 +22,7 @@ from ..media.sections import clean_text
 from ..media.spans import Span, paragraph_spans, sentence_spans
 from .beir import BeirDataset, content_fingerprint
 from .near_duplicates import near_duplicates
+from .sampling import DOCUMENTS, QUERIES
 
 #: What every output says that rests on such queries.
 KNOWN_ITEM_NOTE = (
@@ -30,9 +31,6 @@ KNOWN_ITEM_NOTE = (
 
 #: How a data set of such queries names its split.
 KNOWN_ITEM_SPLIT = "known-item"
-
-#: Documents and queries at most, unless told otherwise.
-DOCUMENTS, QUERIES = 4_000, 400
 
 #: Words of a title that can be a query, and of a sentence.
 _LEAST_TITLE, _LEAST_SENTENCE, _MOST_WORDS = 3, 5, 25

@@ -121,6 +121,27 @@ def paired_comparison(
     )
 
 
+def p_value_text(p_value: float) -> str:
+    """A p-value as a table shows it.
+
+    Example:
+        >>> p_value_text(0.01234), p_value_text(0.00001)
+        ('0.0123', '< 0.0001')
+    """
+    return "< 0.0001" if p_value < 0.0001 else f"{p_value:.4f}"
+
+
+def p_value_told(p_value: float) -> str:
+    """A p-value as a sentence says it.
+
+    Example:
+        >>> p_value_told(0.01234), p_value_told(0.00001)
+        ('p = 0.0123', 'p < 0.0001')
+    """
+    text = p_value_text(p_value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
 def _sign_flip_p_value(differences: NDArray[np.float64], permutations: int, rng: np.random.Generator) -> float:
     """Share of the sign patterns whose sum is at least as far from 0 as the observed one."""
     # A query without a difference adds nothing under either sign: leaving it out changes no sum.

@@ -23,14 +23,11 @@ from .beir import BeirDataset
 from .encode import Encoding, encode_dataset
 from .evaluate import GAIN_METRIC, hybrid_of
 from .metrics import METRICS, per_query_metrics, rank
-from .sampling import sample
 from .wide import KeptRows, mixed, spread
 
 if TYPE_CHECKING:
     from ..model import SmartModel
     from .cache import EncodingCache
-
-__all__ = ["Sweep", "sample"]
 
 Array = NDArray[Any]
 Task = Literal["query", "document"]

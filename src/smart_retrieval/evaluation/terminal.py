@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SmartError
 from .metrics import METRICS
+from .significance import p_value_text, p_value_told
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -97,7 +98,7 @@ def render_comparison(result: Mapping[str, Any]) -> RenderableType:
         if gain is not None:
             told = (
                 "" if gain["relative"] is None else f"{gain['relative']:+.1%}",
-                "< 0.0001" if gain["p_value"] < 0.0001 else f"{gain['p_value']:.4f}",
+                p_value_text(gain["p_value"]),
             )
         values = [Text(f"{row[name]:.4f}", style="bold" if row[name] == best[name] else "") for name in METRICS]
         table.add_row(row["name"], *values, *told)
@@ -215,9 +216,18 @@ def write_json(result: Mapping[str, Any], file: Path | None = None) -> None:
     if file is None:
         print(text)
         return
+    write_text(text + "\n", file)
+
+
+def write_text(text: str, file: Path) -> None:
+    """Write a file; its folder is made if need be.
+
+    Raises:
+        SmartError: It cannot be written.
+    """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text + "\n", encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise SmartError(f"cannot write {file} ({error.strerror or error}): name another file") from error
 
@@ -243,9 +253,8 @@ def _gain_line(name: str, gain: Mapping[str, Any]) -> str:
     """Phrase one comparison with the anchor."""
     metric = _TITLES[gain.get("metric", "ndcg@10")]
     relative = "" if gain["relative"] is None else f" ({gain['relative']:+.1%})"
-    p_value = "p < 0.0001" if gain["p_value"] < 0.0001 else f"p = {gain['p_value']:.4f}"
     return (
-        f"{name} over anchor, {metric}: {gain['difference']:+.4f}{relative}, {p_value}, "
+        f"{name} over anchor, {metric}: {gain['difference']:+.4f}{relative}, {p_value_told(gain['p_value'])}, "
         f"95 % interval {gain['ci_low']:+.4f} to {gain['ci_high']:+.4f}; "
         f"{gain['wins']} wins, {gain['ties']} ties, {gain['losses']} losses"
     )

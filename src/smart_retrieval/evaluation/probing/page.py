@@ -9,8 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ...errors import SmartError
-from ..terminal import notes
+from ..significance import p_value_text
+from ..terminal import notes, write_text
 from .plots import Series, bars, curves, dots, legend
 
 Result = Mapping[str, Any]
@@ -29,11 +29,7 @@ def write_page(result: Result, file: Path) -> None:
     Raises:
         SmartError: The file cannot be written.
     """
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(probe_page(result), encoding="utf-8")
-    except OSError as error:
-        raise SmartError(f"cannot write {file} ({error.strerror or error}): name another file") from error
+    write_text(probe_page(result), file)
 
 
 def probe_page(result: Result) -> str:
@@ -235,8 +231,11 @@ def _value(row: Result) -> tuple[str, str]:
 def _gain(gain: Result | None) -> tuple[str, str, str]:
     if gain is None:
         return "", "", ""
-    p_value = "< 0.0001" if gain["p_value"] < 0.0001 else f"{gain['p_value']:.4f}"
-    return f"{gain['difference']:+.4f}", f"{gain['ci_low']:+.4f} to {gain['ci_high']:+.4f}", p_value
+    return (
+        f"{gain['difference']:+.4f}",
+        f"{gain['ci_low']:+.4f} to {gain['ci_high']:+.4f}",
+        p_value_text(gain["p_value"]),
+    )
 
 
 def _span(row: Result) -> str:

@@ -18,8 +18,9 @@ from ..beir import BeirDataset, load_beir
 from ..cache import EncodingCache
 from ..evaluate import GAIN_METRIC, about, hybrid_of, prepare
 from ..known_item import KNOWN_ITEM_NOTE, load_known_item
+from ..sampling import DOCUMENTS, QUERIES, sample
 from ..significance import paired_comparison
-from ..sweep import Sweep, sample
+from ..sweep import Sweep
 from .statistics import helped_and_hurt, length_bins, point, relevant_lengths
 from .tokens import token_report
 from .verdict import verdict
@@ -46,8 +47,8 @@ def probe(
     folder: str | Path,
     *,
     model: str | Path | SmartModel = "minilm",
-    documents: int = 4_000,
-    queries: int = 400,
+    documents: int = DOCUMENTS,
+    queries: int = QUERIES,
     known_item: bool = False,
     split: str = "test",
     seed: int = 0,

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..significance import p_value_text
 from ..terminal import notes
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def render_probe(result: Mapping[str, Any]) -> RenderableType:
             told = (
                 f"{gain['difference']:+.4f}",
                 f"{gain['ci_low']:+.4f} to {gain['ci_high']:+.4f}",
-                "< 0.0001" if gain["p_value"] < 0.0001 else f"{gain['p_value']:.4f}",
+                p_value_text(gain["p_value"]),
             )
         table.add_row(row["name"], f"{row['value']:.4f}", *told)
     said = result["verdict"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..significance import p_value_told
+
 #: Below this a difference counts as shown.
 ALPHA = 0.05
 
@@ -73,11 +75,10 @@ def verdict(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def _told(name: str, gain: Mapping[str, Any]) -> str:
     relative = "" if gain["relative"] is None else f", {gain['relative']:+.1%}"
-    p_value = "p < 0.0001" if gain["p_value"] < 0.0001 else f"p = {gain['p_value']:.4f}"
     return (
         f"{name} has an nDCG@10 of {gain['mean_treatment']:.4f}, the anchor alone {gain['mean_baseline']:.4f}: "
         f"{gain['difference']:+.4f}{relative} (95 % interval {gain['ci_low']:+.4f} to {gain['ci_high']:+.4f}, "
-        f"{p_value})."
+        f"{p_value_told(gain['p_value'])})."
     )
 
 

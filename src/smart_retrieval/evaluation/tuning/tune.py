@@ -23,7 +23,7 @@ from ..evaluate import GAIN_METRIC, about, hybrid_of, prepare
 from ..known_item import KNOWN_ITEM_NOTE, load_known_item
 from ..probing.probe import settings_of
 from ..sampling import DOCUMENTS, QUERIES, sample
-from ..significance import Comparison, paired_comparison
+from ..significance import Comparison, p_value_told, paired_comparison
 from ..sweep import Sweep
 from .grid import grid, place_of, setting_dict, setting_name
 from .write import check_target, write_setting
@@ -346,10 +346,9 @@ def verdict(result: dict[str, Any], *, is_default: bool, wanted: str | None) -> 
 
 
 def _told(comparison: dict[str, Any]) -> str:
-    p_value = "p < 0.0001" if comparison["p_value"] < 0.0001 else f"p = {comparison['p_value']:.4f}"
     return (
-        f"{comparison['difference']:+.4f} ({p_value}, 95 % interval {comparison['ci_low']:+.4f} to "
-        f"{comparison['ci_high']:+.4f})"
+        f"{comparison['difference']:+.4f} ({p_value_told(comparison['p_value'])}, 95 % interval "
+        f"{comparison['ci_low']:+.4f} to {comparison['ci_high']:+.4f})"
     )
 
 
