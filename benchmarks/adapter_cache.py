@@ -21,9 +21,9 @@ from record import record
 
 from smart_retrieval import SmartModel
 from smart_retrieval.inputs import Item
-from smart_retrieval.training.adapter import _Run
-from smart_retrieval.training.examples import Collector, TrainingSet
-from smart_retrieval.training.recipe import AdapterRecipe
+from smart_retrieval.training.adapter.recipe import AdapterRecipe
+from smart_retrieval.training.adapter.train import _Run
+from smart_retrieval.training.data.examples import Collector, TrainingSet
 
 
 def made_pairs(count: int, words: int, seed: int = 0) -> TrainingSet:

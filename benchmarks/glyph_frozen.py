@@ -18,10 +18,11 @@ import numpy as np
 from record import record
 
 from smart_retrieval import SmartModel
+from smart_retrieval.core.hybrid import anchor_scores, hybrid_scores
+from smart_retrieval.core.weights import IdfWeights
 from smart_retrieval.demo.glyph_pages import STYLES, held
 from smart_retrieval.evaluation.metrics import per_query_metrics, rank
 from smart_retrieval.evaluation.significance import paired_comparison
-from smart_retrieval.scoring import IdfWeights, anchor_scores, hybrid_scores
 
 ROOT = Path(__file__).resolve().parent.parent
 SCORES = ("late_paper", "hybrid_paper", "late_content", "hybrid_content")

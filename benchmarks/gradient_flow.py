@@ -24,9 +24,10 @@ import torch
 from glyph_runs import ROOT, Glyph, parse_runs
 from record import record
 
+from smart_retrieval.core.hybrid import anchor_scores
+from smart_retrieval.core.late import late_scores
 from smart_retrieval.embeddings import SmartEmbeddings
 from smart_retrieval.evaluation.metrics import per_query_metrics, rank
-from smart_retrieval.scoring import anchor_scores, late_scores
 
 LINES = {
     "anchor": ("#0b6e4f", "-", "pooled contrastive loss"),

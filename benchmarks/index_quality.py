@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 from record import record
 
+from smart_retrieval.core.hybrid import hybrid_scores
 from smart_retrieval.demo.stdlib_docs import stdlib_collection, write_beir
 from smart_retrieval.evaluation.cache import EncodingCache
 from smart_retrieval.evaluation.compare import Collection, compare_beir, load_collection
 from smart_retrieval.evaluation.metrics import per_query_metrics, rank
 from smart_retrieval.evaluation.terminal import print_table
-from smart_retrieval.index import search as searching
-from smart_retrieval.index.search import DEFAULT_CANDIDATES
+from smart_retrieval.index.search import stages as searching
+from smart_retrieval.index.search.stages import DEFAULT_CANDIDATES
 from smart_retrieval.index.smart_index import DEFAULT_CODEC, SmartIndex
-from smart_retrieval.scoring import hybrid_scores
 
 CANDIDATES = tuple(sorted({100, 200, 400, 800, DEFAULT_CANDIDATES}))
 

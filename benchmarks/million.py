@@ -28,10 +28,10 @@ from record import record
 from search_latency import ANCHOR_DIM, QUERY_TOKENS, TOKEN_DIM, VOCABULARY, Synthetic, _unit, make_index, search
 
 from smart_retrieval.embeddings import SmartEmbeddings
-from smart_retrieval.index.candidates import candidates
-from smart_retrieval.index.search import DEFAULT_CANDIDATES
+from smart_retrieval.index.mirror.snapshot import Snapshot
+from smart_retrieval.index.search.candidates import candidates
+from smart_retrieval.index.search.stages import DEFAULT_CANDIDATES
 from smart_retrieval.index.smart_index import DEFAULT_CODEC, SmartIndex
-from smart_retrieval.index.snapshot import Snapshot
 
 TOKENS, BATCH, CODEC = 30, 5000, DEFAULT_CODEC
 

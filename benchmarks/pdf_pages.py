@@ -22,11 +22,11 @@ from PIL import Image, ImageDraw
 from record import record
 
 from smart_retrieval.errors import MediaError
-from smart_retrieval.index.ingest import index_folder
-from smart_retrieval.index.ingest_open import open_or_create
+from smart_retrieval.files import SkipLog
+from smart_retrieval.index.ingest.folder import index_folder, open_or_create
 from smart_retrieval.inputs import ImageSource
-from smart_retrieval.media import SkipLog, visual_inputs
-from smart_retrieval.media.pdf_pages import PAGE_PIXELS
+from smart_retrieval.pictures.pdf_pages import PAGE_PIXELS
+from smart_retrieval.pictures.visual_inputs import visual_inputs
 
 VISUAL_TOKENS = 256  # a page, for the index
 _MIB = 2**20

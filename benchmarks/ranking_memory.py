@@ -62,7 +62,7 @@ class RandomEncoder:
 
     def _encode(self, items: Sequence[Any], out: Path) -> Any:
         from smart_retrieval import SmartEmbeddings
-        from smart_retrieval.embeddings_files import EmbeddingsWriter
+        from smart_retrieval.embeddings import EmbeddingsWriter
 
         rng = np.random.default_rng(int.from_bytes(out.name.encode()[:8], "big") + self.seed)
         with EmbeddingsWriter(out) as writer:
@@ -130,9 +130,9 @@ class Size:
 def measure(size: Size, root: Path, out: Path) -> dict[str, Any]:
     """Rank, judge and write; says "ready" on stderr when everything is there but the ranking."""
     from smart_retrieval import Readout
+    from smart_retrieval.core.presets import Preset
     from smart_retrieval.evaluation.mmeb.judging import judge
     from smart_retrieval.evaluation.mmeb.ranking import rank_task, settings_for
-    from smart_retrieval.scoring import Preset
 
     store, data, settings = size.store(root), size.data(), settings_for(1.0, [1.0])
     print("ready", file=sys.stderr, flush=True)

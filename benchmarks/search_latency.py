@@ -22,6 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from smart_retrieval.types import Array
+
 _PARSER = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 _PARSER.add_argument("--documents", type=int, default=20_000)
 _PARSER.add_argument("--rounds", type=int, default=60)
@@ -35,17 +37,14 @@ if __name__ == "__main__":
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), _threads)
 
 import numpy as np  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
 from record import record  # noqa: E402
 
 from smart_retrieval.embeddings import SmartEmbeddings  # noqa: E402
-from smart_retrieval.index.codec import fit_codec  # noqa: E402
 from smart_retrieval.index.codec.compiled import load_kernels  # noqa: E402
-from smart_retrieval.index.manifest import Manifest  # noqa: E402
+from smart_retrieval.index.codec.fitting import fit_codec  # noqa: E402
 from smart_retrieval.index.smart_index import SmartIndex  # noqa: E402
-from smart_retrieval.index.store import Store  # noqa: E402
-
-Array = NDArray[Any]
+from smart_retrieval.index.store.manifest import Manifest  # noqa: E402
+from smart_retrieval.index.store.store import Store  # noqa: E402
 
 TOKENS, TOKEN_DIM, ANCHOR_DIM, QUERY_TOKENS = 60, 128, 384, 32
 VOCABULARY, TOPICS = 20_000, 300

@@ -25,13 +25,12 @@ sys.path.insert(0, str(Path(__file__).parent / "research_text"))
 from explore import Source, Trial, principal_axes, train
 
 from smart_retrieval import SmartEmbeddings, SmartModel, anchor_scores, late_scores
+from smart_retrieval.core.adapter import Adapter, AdapterConfig
+from smart_retrieval.core.weights import IdfWeights
 from smart_retrieval.evaluation.beir import load_beir
-from smart_retrieval.evaluation.cache import EncodingCache
-from smart_retrieval.evaluation.encode import encode_dataset
+from smart_retrieval.evaluation.cache import EncodingCache, encode_dataset
 from smart_retrieval.evaluation.metrics import per_query_metrics, rank
 from smart_retrieval.evaluation.significance import paired_comparison
-from smart_retrieval.readout.adapter import Adapter, AdapterConfig
-from smart_retrieval.scoring import IdfWeights
 
 TARGETS = {"cranfield": "cacm", "cacm": "cranfield"}
 OTHERS = ("debian", "packages")

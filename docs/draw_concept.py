@@ -15,8 +15,8 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from smart_retrieval import IdfWeights, SmartModel, anchor_scores, late_scores
+from smart_retrieval.core.matches import token_matches
 from smart_retrieval.demo.stdlib_docs import build_stdlib_docs
-from smart_retrieval.scoring.matches import token_matches
 
 QUESTION = "how do I rotate the log files"
 ANSWER = "logging.handlers.RotatingFileHandler"

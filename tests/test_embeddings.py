@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_retrieval import SmartEmbeddings, SmartError
-from smart_retrieval.embeddings import EncodingReport
 from smart_retrieval.errors import EmbeddingsError
+from smart_retrieval.types import EncodingReport
 
 LENGTHS = [2, 0, 3, 1, 0, 4]
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_retrieval import SmartEmbeddings
-from smart_retrieval.embeddings import EncodingReport
-from smart_retrieval.embeddings_files import EmbeddingsWriter
+from smart_retrieval.embeddings import EmbeddingsWriter
 from smart_retrieval.errors import EmbeddingsError
+from smart_retrieval.types import EncodingReport
 
 KINDS = ["emb", "emb.safetensors"]
 

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smart_retrieval import Readout, SmartModel, hybrid_scores
-from smart_retrieval.batching import BatchLimits
-from smart_retrieval.encoding import Encoder
+from smart_retrieval.core.batching import BatchLimits
+from smart_retrieval.core.head import TokenHead
+from smart_retrieval.core.roles import TokenRole
 from smart_retrieval.errors import ReadoutError
-from smart_retrieval.readout.head import TokenHead
-from smart_retrieval.readout.roles import TokenRole
+from smart_retrieval.model.encoding import Encoder
 
 FAMILIES = ["mean", "decoder"]
 

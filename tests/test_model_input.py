@@ -7,14 +7,9 @@ import pytest
 from fixtures.tiny_models import HIDDEN, MAX_LENGTH, TEXTS
 
 from smart_retrieval import Readout, SmartError, SmartModel
-from smart_retrieval.embeddings import EncodingReport
-from smart_retrieval.errors import (
-    EmptyInputError,
-    NonFiniteError,
-    ReadoutError,
-    SmartWarning,
-)
-from smart_retrieval.readout.roles import TokenRole
+from smart_retrieval.core.roles import TokenRole
+from smart_retrieval.errors import EmptyInputError, NonFiniteError, ReadoutError, SmartWarning
+from smart_retrieval.types import EncodingReport
 
 LONG = "the sea otter swims " * 20
 
@@ -218,7 +213,7 @@ def test_nan_names_the_item(poisoned):
 
 @pytest.mark.parametrize("limits", [{"window_items": 2}, {"batch_size": 1}, {"window_tokens": 5}])
 def test_nan_names_the_item_of_the_whole_stream(poisoned, limits):
-    from smart_retrieval.batching import BatchLimits
+    from smart_retrieval.core.batching import BatchLimits
 
     texts = ["sea", "tax", "river", "moon", "sun", "the otter sleeps", "sea"]
     stream = poisoned._encoder.stream(

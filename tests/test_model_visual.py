@@ -7,16 +7,10 @@ import pytest
 from PIL import Image
 
 from smart_retrieval import SmartEmbeddings, SmartModel
+from smart_retrieval.core.roles import TokenRole
 from smart_retrieval.embeddings import Grid
-from smart_retrieval.errors import (
-    MediaError,
-    ModelNotFoundError,
-    ReadoutError,
-    SmartWarning,
-    UnsupportedModelError,
-)
+from smart_retrieval.errors import MediaError, ModelNotFoundError, ReadoutError, SmartWarning, UnsupportedModelError
 from smart_retrieval.inputs import Frames
-from smart_retrieval.readout.roles import TokenRole
 
 
 @pytest.fixture(scope="module")

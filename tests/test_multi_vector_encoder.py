@@ -6,7 +6,7 @@ import torch
 from fixtures.tiny_models import HIDDEN, TEXTS
 
 from smart_retrieval import Readout, SmartModel, anchor_scores, hybrid_scores, late_scores
-from smart_retrieval.readout.packing import anchor_rows, unpack
+from smart_retrieval.core.packing import anchor_rows, unpack
 
 NAMES = ["mean", "cls-normalized", "dense-narrow", "dense-wide", "prompts", "decoder", "decoder-prompts"]
 

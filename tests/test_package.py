@@ -45,7 +45,7 @@ def test_every_public_name_resolves_and_is_listed():
     for name in smart_retrieval.__all__:
         assert getattr(smart_retrieval, name) is not None
     assert set(smart_retrieval.__all__) <= set(dir(smart_retrieval))
-    assert smart_retrieval.SmartModel.__module__ == "smart_retrieval.model"
+    assert smart_retrieval.SmartModel.__module__ == "smart_retrieval.model.smart_model"
 
 
 def test_an_unknown_name_is_an_attribute_error():

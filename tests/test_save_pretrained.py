@@ -8,8 +8,8 @@ from fixtures.ragged import same
 from fixtures.tiny_models import PROMPTS, TEXTS
 
 from smart_retrieval import Readout, SmartModel
+from smart_retrieval.core.presets import Preset, get_preset
 from smart_retrieval.errors import ReadoutError, SmartError
-from smart_retrieval.scoring import Preset, get_preset
 
 READOUT = Readout(layers=(0, -2), mix="concat", token_filter="content")
 

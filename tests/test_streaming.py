@@ -6,8 +6,8 @@ from fixtures.ragged import same
 from fixtures.tiny_models import TEXTS
 
 from smart_retrieval import SmartEmbeddings, SmartModel
-from smart_retrieval.batching import BatchLimits
-from smart_retrieval.embeddings_files import EmbeddingsWriter
+from smart_retrieval.core.batching import BatchLimits
+from smart_retrieval.embeddings import EmbeddingsWriter
 from smart_retrieval.errors import EmbeddingsError, EmptyInputError, NonFiniteError, SmartWarning
 
 
@@ -18,7 +18,7 @@ def small_windows(monkeypatch):
     def limits(**kwargs):
         return BatchLimits(**{"window_items": 4, **kwargs})
 
-    monkeypatch.setattr("smart_retrieval.model.BatchLimits", limits)
+    monkeypatch.setattr("smart_retrieval.model.smart_model.BatchLimits", limits)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

@@ -17,12 +17,11 @@ import torch
 from explore import Model, Trial, above, pooled
 
 from smart_retrieval import SmartEmbeddings, SmartModel, anchor_scores, late_scores
+from smart_retrieval.core.weights import IdfWeights
 from smart_retrieval.evaluation.beir import load_beir
-from smart_retrieval.evaluation.cache import EncodingCache
-from smart_retrieval.evaluation.encode import encode_dataset
+from smart_retrieval.evaluation.cache import EncodingCache, encode_dataset
 from smart_retrieval.evaluation.metrics import per_query_metrics
 from smart_retrieval.evaluation.significance import paired_comparison
-from smart_retrieval.scoring import IdfWeights
 from smart_retrieval.training.objectives import max_similarities, padded
 
 FLOOR = 0.55

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from fast_forward import PageModel, to_patches
 from torch import Tensor
 
+from smart_retrieval.core.hybrid import anchor_scores
+from smart_retrieval.core.late import late_scores
 from smart_retrieval.demo.glyph_pages import STYLES, glyph_collection
 from smart_retrieval.embeddings import SmartEmbeddings
 from smart_retrieval.evaluation.metrics import per_query_metrics, rank
-from smart_retrieval.scoring.hybrid import anchor_scores
-from smart_retrieval.scoring.late import late_scores
 
 BLOCK = 250
 

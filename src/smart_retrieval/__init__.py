@@ -8,18 +8,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from ._version import __version__ as __version__
 
 # Public name -> the module that defines it.
 _HOMES = {
-    "SmartModel": "model",
+    "SmartModel": "model.smart_model",
     "SmartEmbeddings": "embeddings",
-    "Readout": "readout",
-    "IdfWeights": "scoring",
-    "Preset": "scoring",
-    "anchor_scores": "scoring",
-    "hybrid_scores": "scoring",
-    "late_scores": "scoring",
+    "Readout": "core.readout",
+    "IdfWeights": "core.weights",
+    "Preset": "core.presets",
+    "anchor_scores": "core.hybrid",
+    "hybrid_scores": "core.hybrid",
+    "late_scores": "core.late",
     "SmartIndex": "index.smart_index",
     "SmartError": "errors",
 }
@@ -27,16 +27,16 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
+    from .core.hybrid import anchor_scores as anchor_scores
+    from .core.hybrid import hybrid_scores as hybrid_scores
+    from .core.late import late_scores as late_scores
+    from .core.presets import Preset as Preset
+    from .core.readout import Readout as Readout
+    from .core.weights import IdfWeights as IdfWeights
     from .embeddings import SmartEmbeddings as SmartEmbeddings
     from .errors import SmartError as SmartError
     from .index.smart_index import SmartIndex as SmartIndex
-    from .model import SmartModel as SmartModel
-    from .readout import Readout as Readout
-    from .scoring import IdfWeights as IdfWeights
-    from .scoring import Preset as Preset
-    from .scoring import anchor_scores as anchor_scores
-    from .scoring import hybrid_scores as hybrid_scores
-    from .scoring import late_scores as late_scores
+    from .model.smart_model import SmartModel as SmartModel
 
 
 def __getattr__(name: str) -> Any:

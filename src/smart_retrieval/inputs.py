@@ -179,6 +179,6 @@ def _is_image(value: Any) -> bool:
 
 
 def _is_video(path: Path) -> bool:
-    from .media.video import VIDEO_SUFFIXES
+    from .pictures.video import VIDEO_SUFFIXES
 
     return path.suffix.lower() in VIDEO_SUFFIXES

@@ -11,8 +11,8 @@ from sentence_transformers.base.modules import Dense, Router, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling, WordEmbeddings
 
 from smart_retrieval import Readout, SmartModel
+from smart_retrieval.core.roles import TokenRole
 from smart_retrieval.errors import UnsupportedModelError
-from smart_retrieval.readout.roles import TokenRole
 
 S, TPL, P, X = TokenRole.SPECIAL, TokenRole.TEMPLATE, TokenRole.PROMPT, TokenRole.TEXT
 

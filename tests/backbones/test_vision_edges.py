@@ -8,9 +8,9 @@ from test_vision_parity import TOLERANCE, given
 from vlm_items import film, picture, times
 
 from smart_retrieval import Readout, SmartModel
+from smart_retrieval.core.roles import TokenRole
 from smart_retrieval.errors import EmptyInputError, MediaError, UnsupportedModelError
 from smart_retrieval.inputs import Frames, item_of
-from smart_retrieval.readout.roles import TokenRole
 
 FAMILIES = ("qwen3-vl-embedding", "gme", "lamra-emb", "lamra-qwen3", "vlm2vec-v2")
 SPELLINGS = {

@@ -14,9 +14,9 @@ from test_vision_parity import TOLERANCE, given
 from vlm_items import film, inputs, picture, times
 
 from smart_retrieval import Readout, SmartModel
+from smart_retrieval.core.roles import TokenRole
 from smart_retrieval.errors import ModelNotFoundError, UnsupportedModelError
 from smart_retrieval.inputs import Frames
-from smart_retrieval.readout.roles import TokenRole
 
 S, TPL, P, X = TokenRole.SPECIAL, TokenRole.TEMPLATE, TokenRole.PROMPT, TokenRole.TEXT
 IMG, VID = TokenRole.IMAGE, TokenRole.VIDEO

@@ -8,8 +8,8 @@ import torch
 from reference_recipes import Input
 from vlm_items import inputs, picture
 
+from smart_retrieval.core.roles import TokenRole
 from smart_retrieval.inputs import Frames
-from smart_retrieval.readout.roles import TokenRole
 
 FAMILIES = (
     "qwen3-vl-embedding",

@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from smart_retrieval.cli.eval import app
+from smart_retrieval.cli.eval.beir import app
 from smart_retrieval.evaluation import evaluate
 
 GAIN = {"difference": 0.1, "relative": 0.2, "p_value": 0.01, "ci_low": 0.0, "ci_high": 0.2}

@@ -58,7 +58,7 @@ def test_wrong_usage_is_status_2(wrong):
 
 def test_warnings_stay_off_a_pipe():
     code = "import warnings, smart_retrieval.cli.inspect as i\nfrom smart_retrieval.errors import SmartWarning\n"
-    code += "import typer, smart_retrieval.backbones.describe as d\n"
+    code += "import typer, smart_retrieval.model.describe as d\n"
     code += "def fake(model, **k):\n    warnings.warn('counted', SmartWarning)\n"
     code += "    return {'model': model, 'smart': {'applies': False, 'reason': 'none'}}\nd.describe_model = fake\n"
     done = smart("inspect", "x", code=code)

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from smart_retrieval.core.hybrid import anchor_scores
+from smart_retrieval.core.late import late_scores
 from smart_retrieval.demo.glyph_pages import STYLES, glyph_page, held
-from smart_retrieval.scoring import anchor_scores, late_scores
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "glyph_pages"
 MODULES = ("checkpoint", "fast_forward", "measure", "objectives", "train")

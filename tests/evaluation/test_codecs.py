@@ -9,13 +9,14 @@ from test_evaluate import FakeModel, fake, folder  # noqa: F401
 from typer.testing import CliRunner
 
 from smart_retrieval import SmartEmbeddings
-from smart_retrieval.cli.eval import app
+from smart_retrieval.cli.eval.beir import app
+from smart_retrieval.core.late import late_scores
 from smart_retrieval.errors import CodecError, MissingExtraError, SmartError
 from smart_retrieval.evaluation import codecs
 from smart_retrieval.evaluation.codecs import ALL, Setting, evaluate_codecs, parse_settings, plot_codecs
 from smart_retrieval.evaluation.terminal import print_table
-from smart_retrieval.index.codec import SUGGESTED, fit_codec
-from smart_retrieval.scoring import late_scores
+from smart_retrieval.index.codec.fitting import fit_codec
+from smart_retrieval.index.codec.names import SUGGESTED
 
 FEW = "float32,int8,codebook+4x2,anchored,float32/pool2"
 

@@ -7,11 +7,12 @@ import pytest
 from test_evaluate import FakeModel, cache, fake, folder  # noqa: F401
 from typer.testing import CliRunner
 
-from smart_retrieval.cli.eval import app
+from smart_retrieval.cli.eval.beir import app
 from smart_retrieval.evaluation import compare
-from smart_retrieval.evaluation.compare import COMPARED, LEXICAL_WEIGHT, Bm25, compare_beir, fused
+from smart_retrieval.evaluation.compare import COMPARED, Bm25, compare_beir, fused
 from smart_retrieval.evaluation.evaluate import evaluate_beir
 from smart_retrieval.evaluation.terminal import print_table
+from smart_retrieval.index.search.stages import LEXICAL_WEIGHT
 
 
 @pytest.fixture(autouse=True)

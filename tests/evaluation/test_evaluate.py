@@ -9,15 +9,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import smart_retrieval.model
+import smart_retrieval.model.smart_model
 from smart_retrieval import Readout, SmartEmbeddings, SmartModel
-from smart_retrieval.embeddings import EncodingReport
+from smart_retrieval.core.hybrid import hybrid_scores
+from smart_retrieval.core.late import late_scores
+from smart_retrieval.core.weights import IdfWeights
 from smart_retrieval.errors import DatasetError, EmbeddingsError, ReadoutError, ScoringError, SmartWarning
 from smart_retrieval.evaluation import evaluate
 from smart_retrieval.evaluation.cache import EncodingCache
 from smart_retrieval.evaluation.evaluate import evaluate_beir
 from smart_retrieval.evaluation.metrics import per_query_metrics, rank
-from smart_retrieval.scoring import IdfWeights, hybrid_scores, late_scores
+from smart_retrieval.types import EncodingReport
 
 WORDS = ["the", "wing", "lift", "drag", "heat", "slab", "steel", "of", "flow", "shock"]
 
@@ -29,7 +31,7 @@ class FakeModel(SmartModel):
 
     def __init__(self, name="fake", *, readout=None, preset="default", weights="0", prompt=None):
         self.name = str(name)
-        self.preset = smart_retrieval.scoring.get_preset(preset)
+        self.preset = smart_retrieval.core.presets.get_preset(preset)
         self.readout = readout or self.preset.readout
         self.backbone = SimpleNamespace(
             identity=lambda: {"name": str(name), "revision": None, "fingerprint": weights},
@@ -76,7 +78,7 @@ class FakeModel(SmartModel):
 
 @pytest.fixture(autouse=True)
 def fake(monkeypatch):
-    monkeypatch.setattr(smart_retrieval.model, "SmartModel", FakeModel)
+    monkeypatch.setattr(smart_retrieval.model.smart_model, "SmartModel", FakeModel)
     monkeypatch.setattr(FakeModel, "calls", [])
     return FakeModel
 

@@ -9,8 +9,13 @@ from hypothesis import strategies as st
 
 from smart_retrieval.errors import DatasetError
 from smart_retrieval.evaluation.beir import load_beir
-from smart_retrieval.evaluation.known_item import KNOWN_ITEM_NOTE, Source, known_item_dataset, load_known_item
-from smart_retrieval.evaluation.near_duplicates import near_duplicates
+from smart_retrieval.evaluation.known_item import (
+    KNOWN_ITEM_NOTE,
+    Source,
+    known_item_dataset,
+    load_known_item,
+    near_duplicates,
+)
 
 WORDS = [
     "otter",

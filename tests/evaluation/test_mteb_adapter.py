@@ -15,7 +15,7 @@ datasets = pytest.importorskip("datasets")
 
 from fixtures.mteb_tasks import QRELS, QUERIES, TEXTS, local_task, rows, run, text_task  # noqa: E402
 
-from smart_retrieval.evaluation.mteb_adapter import SmartSearch, evaluate_mteb  # noqa: E402
+from smart_retrieval.evaluation.mteb_search import SmartSearch, evaluate_mteb  # noqa: E402
 
 
 @pytest.fixture
@@ -162,8 +162,8 @@ def test_unknown_tasks(smart, monkeypatch):
 
 
 def test_the_command(smart, tiny, tmp_path, monkeypatch):
-    from smart_retrieval.cli.eval import app
-    from smart_retrieval.evaluation import mteb_adapter
+    from smart_retrieval.cli.eval.beir import app
+    from smart_retrieval.evaluation import mteb_search as mteb_adapter
 
     monkeypatch.setattr(mteb_adapter, "_tasks", lambda module, name: [text_task()])
     arguments = [

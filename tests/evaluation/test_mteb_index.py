@@ -13,8 +13,8 @@ datasets = pytest.importorskip("datasets")
 
 from fixtures.mteb_tasks import QUERIES, TEXTS, corpus_of, local_task, rows, run, text_task  # noqa: E402
 
-from smart_retrieval.evaluation.mteb_adapter import SmartSearch  # noqa: E402
 from smart_retrieval.evaluation.mteb_index import IndexSearch  # noqa: E402
+from smart_retrieval.evaluation.mteb_search import SmartSearch  # noqa: E402
 
 
 def found_by(search, task=None, **options):
@@ -161,8 +161,8 @@ def test_pictures(tiny_vlm):
 
 
 def test_the_command(tiny, tmp_path, monkeypatch):
-    from smart_retrieval.cli.eval import app
-    from smart_retrieval.evaluation import mteb_adapter
+    from smart_retrieval.cli.eval.beir import app
+    from smart_retrieval.evaluation import mteb_search as mteb_adapter
 
     monkeypatch.setattr(mteb_adapter, "_tasks", lambda module, name: [text_task()])
     common = ["mteb", "-t", "LocalRetrieval", "--model", str(tiny("prompts")), "--out", str(tmp_path / "out"), "--json"]

@@ -11,7 +11,7 @@ from smart_retrieval.evaluation.compare import compare_beir
 from smart_retrieval.evaluation.evaluate import evaluate_beir
 from smart_retrieval.evaluation.metrics import METRICS
 from smart_retrieval.evaluation.provenance import stable
-from smart_retrieval.evaluation.reports.report import build_report
+from smart_retrieval.evaluation.report.report import build_report
 from smart_retrieval.evaluation.terminal import write_json
 
 

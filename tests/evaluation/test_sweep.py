@@ -10,16 +10,17 @@ from fixtures.tiny_models import HIDDEN, LAYERS, TEXTS, bert
 from sentence_transformers import SentenceTransformer
 
 from smart_retrieval import Readout, SmartModel
+from smart_retrieval.core.adapter import Adapter, AdapterConfig
+from smart_retrieval.core.hybrid import hybrid_scores
+from smart_retrieval.core.late import late_scores
+from smart_retrieval.core.presets import Preset
+from smart_retrieval.core.weights import IdfWeights
 from smart_retrieval.errors import AdapterMismatchError, DatasetError, ReadoutError, ScoringError
-from smart_retrieval.evaluation import sweep as sweep_module
-from smart_retrieval.evaluation.beir import load_beir
+from smart_retrieval.evaluation.beir import load_beir, sample
 from smart_retrieval.evaluation.cache import EncodingCache
 from smart_retrieval.evaluation.evaluate import evaluate_beir
-from smart_retrieval.evaluation.sampling import sample
-from smart_retrieval.evaluation.sweep import Sweep
-from smart_retrieval.evaluation.wide import spread
-from smart_retrieval.readout.adapter import Adapter, AdapterConfig
-from smart_retrieval.scoring import IdfWeights, Preset, hybrid_scores, late_scores
+from smart_retrieval.evaluation.probe import sweep as sweep_module
+from smart_retrieval.evaluation.probe.sweep import Sweep, spread
 
 READOUTS = [
     Readout(layers, mix, token_filter)

@@ -7,11 +7,11 @@ from fixtures.stores import record
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smart_retrieval.index import mapped
-from smart_retrieval.index.allowed import Allowed, Filters
-from smart_retrieval.index.derived import Mirror
-from smart_retrieval.index.mapped import RowFile, let_go
-from smart_retrieval.index.store import Store
+from smart_retrieval.index.mirror import arrays as mapped
+from smart_retrieval.index.mirror.arrays import RowFile, let_go
+from smart_retrieval.index.mirror.mirror import Mirror
+from smart_retrieval.index.mirror.snapshot import Allowed, Filters
+from smart_retrieval.index.store.store import Store
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,15 @@ import pytest
 from fixtures.indexes import PLAIN, Indexes, assert_best, flat, names, topics
 
 from smart_retrieval import extras
+from smart_retrieval.core.hybrid import anchor_scores, hybrid_scores
 from smart_retrieval.errors import MissingExtraError, SmartWarning
-from smart_retrieval.index import ann, ann_build, ann_files, candidates, search
-from smart_retrieval.index.ann import AnchorIndex
-from smart_retrieval.index.derived import Mirror
-from smart_retrieval.scoring import anchor_scores, hybrid_scores
+from smart_retrieval.index.mirror import ann
+from smart_retrieval.index.mirror import ann as ann_build
+from smart_retrieval.index.mirror import ann as ann_files
+from smart_retrieval.index.mirror.ann import AnchorIndex
+from smart_retrieval.index.mirror.mirror import Mirror
+from smart_retrieval.index.search import candidates
+from smart_retrieval.index.search import stages as search
 
 faiss = pytest.importorskip("faiss")
 
@@ -99,7 +103,7 @@ def share_found(index, rows=None, wanted=40):
 
 
 def ann_allowed(snapshot, rows):
-    from smart_retrieval.index.allowed import Allowed
+    from smart_retrieval.index.mirror.snapshot import Allowed
 
     return Allowed(snapshot, snapshot.rowids_at(np.asarray(rows)))
 

@@ -9,11 +9,11 @@ from fixtures import stores
 from fixtures.stores import assert_mirrors, record
 
 from smart_retrieval.errors import IndexDamagedError
-from smart_retrieval.index import derived
-from smart_retrieval.index.derived import Mirror
-from smart_retrieval.index.derived_files import DerivedFiles
-from smart_retrieval.index.file_lock import file_lock
-from smart_retrieval.index.store import Store
+from smart_retrieval.index.mirror import mirror as derived
+from smart_retrieval.index.mirror.files import DerivedFiles
+from smart_retrieval.index.mirror.mirror import Mirror
+from smart_retrieval.index.store.lock import file_lock
+from smart_retrieval.index.store.store import Store
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def test_optimize_leaves_the_files_valid_and_rebuild_drops_deleted_rows(store, w
 
 
 def test_a_forgotten_log_of_deletes_means_writing_anew(store, writes, monkeypatch):
-    monkeypatch.setattr("smart_retrieval.index.maintenance.KEPT_COMMITS", 0)
+    monkeypatch.setattr("smart_retrieval.index.store.maintenance.KEPT_COMMITS", 0)
     mirror = Mirror(store)
     store.delete(ids=["1"])
     store.add([record("x")])

@@ -9,10 +9,10 @@ import pytest
 from fixtures import stores
 
 from smart_retrieval.errors import IndexBusyError, IndexFullError
-from smart_retrieval.index.derived import Mirror
-from smart_retrieval.index.file_lock import file_lock
-from smart_retrieval.index.records import Record
-from smart_retrieval.index.store import Store
+from smart_retrieval.index.mirror.mirror import Mirror
+from smart_retrieval.index.store.lock import file_lock
+from smart_retrieval.index.store.records import Record
+from smart_retrieval.index.store.store import Store
 
 
 def test_kill_9_loses_nothing_acknowledged(tmp_path):

@@ -5,8 +5,8 @@ import re
 import pytest
 from fixtures.pages import read_page
 
-from smart_retrieval.index.explain import ExplainedToken, Explanation
-from smart_retrieval.index.explain_page import explanation_page, shaded_words
+from smart_retrieval.index.explain.explanation import ExplainedToken, Explanation
+from smart_retrieval.index.explain.page import explanation_page, shaded_words
 
 HOSTILE = "Rotate <script>alert('x')</script> logs & \"quote\" {{id}} </div>."
 

@@ -12,12 +12,12 @@ from fixtures.pictures import media_folder, picture, write_pdf
 from PIL import Image
 
 from smart_retrieval.errors import SmartError
-from smart_retrieval.index.explain_overlay import composed, overlay
-from smart_retrieval.index.explain_page import explanation_page
-from smart_retrieval.index.explain_png import explanation_png
-from smart_retrieval.index.explain_shots import clock, find_shots
-from smart_retrieval.index.explain_visual import QUERY_PICTURE
-from smart_retrieval.index.ingest import index_folder
+from smart_retrieval.index.explain.overlay import composed, overlay
+from smart_retrieval.index.explain.page import explanation_page
+from smart_retrieval.index.explain.png import explanation_png
+from smart_retrieval.index.explain.shots import clock, find_shots
+from smart_retrieval.index.explain.visual import QUERY_PICTURE
+from smart_retrieval.index.ingest.folder import index_folder
 from smart_retrieval.index.smart_index import SmartIndex
 
 QUERY = "the red <square>"

@@ -7,8 +7,8 @@ from fixtures import stores
 from fixtures.stores import record
 
 from smart_retrieval.errors import IndexFormatError, IndexMismatchError, SmartError
-from smart_retrieval.index.manifest import Manifest
-from smart_retrieval.index.store import Store
+from smart_retrieval.index.store.manifest import Manifest
+from smart_retrieval.index.store.store import Store
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from smart_retrieval.embeddings import Grid
 from smart_retrieval.errors import IndexDamagedError
-from smart_retrieval.index.grids import PlacedGrid, place_grids
+from smart_retrieval.index.store.pictures import PlacedGrid, place_grids
 
 
 def test_grids_are_found_by_role_and_in_order():

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_retrieval import SmartEmbeddings
+from smart_retrieval.core.late import late_scores
 from smart_retrieval.embeddings import Grid
-from smart_retrieval.index.grids import PlacedGrid, place_grids
-from smart_retrieval.index.heatmap import (
+from smart_retrieval.index.explain.heatmap import (
     best_frames,
     frame_of_step,
     grid_maps,
@@ -17,7 +17,7 @@ from smart_retrieval.index.heatmap import (
     row_scale,
     whole_scale,
 )
-from smart_retrieval.scoring import late_scores
+from smart_retrieval.index.store.pictures import PlacedGrid, place_grids
 
 
 def example(floor=None, seed=0, t=3, h=2, w=4, words=5):

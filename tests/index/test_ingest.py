@@ -7,13 +7,12 @@ import time
 
 import pytest
 
+from smart_retrieval.documents.readers.jsonl import JsonlFields
 from smart_retrieval.errors import CodecError, IndexMismatchError, MediaError, MissingExtraError, SmartError
-from smart_retrieval.index.ingest import index_folder
-from smart_retrieval.index.ingest_open import open_or_create
-from smart_retrieval.index.ingest_passages import PassageCutter, passage_body, token_counter
-from smart_retrieval.index.ingest_writer import FileWriter
+from smart_retrieval.index.ingest.folder import index_folder, open_or_create
+from smart_retrieval.index.ingest.passages import PassageCutter, passage_body, token_counter
+from smart_retrieval.index.ingest.writer import FileWriter
 from smart_retrieval.index.smart_index import SmartIndex
-from smart_retrieval.media import JsonlFields
 
 OTTERS = "# Otters\n\nThe otter swims in the cold river.\n\n## Sleep\n\nOtters sleep when the day is long and warm.\n"
 
@@ -101,7 +100,7 @@ def test_a_touched_file_is_hashed_once_and_not_encoded(index, docs, encoded, mon
     os.utime(docs / "tax.txt", (1, 1))
     assert index_folder(index, docs).unchanged == 3
     assert encoded == []
-    monkeypatch.setattr("smart_retrieval.index.ingest.content_hash", lambda path: pytest.fail("hashed again"))
+    monkeypatch.setattr("smart_retrieval.index.ingest.folder.content_hash", lambda path: pytest.fail("hashed again"))
     assert index_folder(index, docs).unchanged == 3
 
 
@@ -202,7 +201,7 @@ def test_a_file_that_breaks_after_some_batches_leaves_nothing_half(index, docs, 
 
 
 def test_a_missing_extra_is_one_reason_for_all_its_files(index, docs, monkeypatch):
-    from smart_retrieval.media import readers
+    from smart_retrieval.documents import read as readers
 
     def missing(path, options):
         raise MissingExtraError('run  pip install "smart-retrieval[pdf]"')
@@ -218,8 +217,8 @@ def test_a_missing_extra_is_one_reason_for_all_its_files(index, docs, monkeypatc
 @pytest.mark.parametrize("stop_at", [1, 2, 3, 4])
 def test_an_interrupted_run_resumes_and_repairs(index, docs, monkeypatch, stop_at, tmp_path, smart):
     """Stopped in any commit, no file is marked whole that is not; the next run ends where an undisturbed one does."""
-    from smart_retrieval.index.file_registry import FileRegistry
-    from smart_retrieval.index.store import Store
+    from smart_retrieval.index.store.file_registry import FileRegistry
+    from smart_retrieval.index.store.store import Store
 
     add, calls = Store.add, []
 
@@ -363,7 +362,7 @@ def test_the_bar_ends_where_the_bytes_do(index, docs, monkeypatch):
 
         yield advance
 
-    monkeypatch.setattr("smart_retrieval.index.ingest.progress", bar)
+    monkeypatch.setattr("smart_retrieval.index.ingest.folder.progress", bar)
     (docs / "long.txt").write_text("the otter swims in the river\n\n" * 300)
     (docs / "bad.txt").write_bytes(b"\x00" * 5000)
     index_folder(index, docs, batch=4)

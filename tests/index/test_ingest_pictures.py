@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from fixtures.pictures import media_folder, picture, write_pdf, write_video
 
-from smart_retrieval.index.ingest import index_folder
-from smart_retrieval.index.ingest_pictures import picture_id
+from smart_retrieval.files import UnreadableFileError
+from smart_retrieval.index.ingest.folder import index_folder
+from smart_retrieval.index.ingest.pictures import picture_id
 from smart_retrieval.index.smart_index import SmartIndex
-from smart_retrieval.media.pdf_pages import PdfPages
-from smart_retrieval.media.problems import UnreadableFileError
+from smart_retrieval.pictures.pdf_pages import PdfPages
 
 ALL = [
     "clip.mp4#video",
@@ -229,7 +229,7 @@ sys.path.insert(0, sys.argv[4])
 from pathlib import Path
 from fixtures.pictures import LIMITS
 from smart_retrieval import SmartModel
-from smart_retrieval.index.ingest import index_folder
+from smart_retrieval.index.ingest.folder import index_folder
 from smart_retrieval.index.smart_index import SmartIndex
 with SmartIndex.open(sys.argv[1], SmartModel(sys.argv[3], device="cpu", **LIMITS)) as index:
     index_folder(index, sys.argv[2], batch=32)

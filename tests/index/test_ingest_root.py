@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from smart_retrieval.errors import IndexMismatchError
-from smart_retrieval.index.ingest import index_folder
+from smart_retrieval.index.ingest.folder import index_folder
 from smart_retrieval.index.smart_index import SmartIndex
 
 

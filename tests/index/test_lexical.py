@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from smart_retrieval.errors import SmartError
-from smart_retrieval.index.lexical import MAX_TERMS, match_query
-from smart_retrieval.index.records import Record
-from smart_retrieval.index.store import Store
+from smart_retrieval.index.store.lexical import MAX_TERMS, match_query
+from smart_retrieval.index.store.records import Record
+from smart_retrieval.index.store.store import Store
 
 TEXTS = [
     "the cat sat on the mat",

@@ -10,10 +10,9 @@ from fixtures.pictures import picture
 from fixtures.stores import record
 
 from smart_retrieval.errors import IndexDamagedError, SmartError
-from smart_retrieval.index import media_rows
-from smart_retrieval.index.grids import PlacedGrid
-from smart_retrieval.index.media import Media
-from smart_retrieval.index.store import Store
+from smart_retrieval.index.store import pictures as media_rows
+from smart_retrieval.index.store.pictures import Media, PlacedGrid
+from smart_retrieval.index.store.store import Store
 
 
 def thumbnail(seed=0):

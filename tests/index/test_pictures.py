@@ -7,10 +7,11 @@ from fixtures.pictures import picture, visual_model, write_pdf, write_video
 
 from smart_retrieval import SmartEmbeddings
 from smart_retrieval.errors import EmptyInputError, IndexMismatchError, MediaError, SmartError, UnsupportedModelError
-from smart_retrieval.index.ingest_open import open_or_create
+from smart_retrieval.index.ingest.folder import open_or_create
 from smart_retrieval.index.smart_index import SmartIndex
 from smart_retrieval.inputs import Item
-from smart_retrieval.media import PdfPageImage, load_image
+from smart_retrieval.pictures.images import load_image
+from smart_retrieval.pictures.pdf_pages import PdfPageImage
 
 
 @pytest.fixture

@@ -21,9 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_retrieval import IdfWeights, SmartEmbeddings
+from smart_retrieval.core.hybrid import anchor_scores, hybrid_scores
+from smart_retrieval.core.late import late_scores
 from smart_retrieval.errors import FilterError, ScoringError, SmartError
-from smart_retrieval.index import fitting, search
-from smart_retrieval.scoring import anchor_scores, hybrid_scores, late_scores
+from smart_retrieval.index.ingest import codec_fit as fitting
+from smart_retrieval.index.search import stages as search
 
 QUERIES = documents([4, 1, 9, 0], seed=99)
 

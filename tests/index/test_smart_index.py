@@ -11,6 +11,7 @@ from fixtures.indexes import DIM, PLAIN, Indexes, assert_best, documents, flat, 
 from fixtures.ragged import ragged
 
 from smart_retrieval import Readout, SmartEmbeddings
+from smart_retrieval.core.hybrid import hybrid_scores
 from smart_retrieval.errors import (
     CodecError,
     DuplicateIdError,
@@ -24,7 +25,6 @@ from smart_retrieval.errors import (
 )
 from smart_retrieval.index import smart_index
 from smart_retrieval.index.smart_index import SmartIndex
-from smart_retrieval.scoring import hybrid_scores
 
 TEXTS = ["the otter swims", "tax is due", "bread and butter", "moon and sun"]
 QUERY = documents([5], seed=99)

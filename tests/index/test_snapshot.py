@@ -7,10 +7,10 @@ import pytest
 from fixtures import stores
 from fixtures.stores import assert_mirrors, record
 
-from smart_retrieval.index.allowed import Allowed
-from smart_retrieval.index.derived import Mirror
-from smart_retrieval.index.records import Record
-from smart_retrieval.index.store import Store
+from smart_retrieval.index.mirror.mirror import Mirror
+from smart_retrieval.index.mirror.snapshot import Allowed
+from smart_retrieval.index.store.records import Record
+from smart_retrieval.index.store.store import Store
 
 
 @pytest.fixture

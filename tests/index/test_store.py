@@ -7,15 +7,9 @@ import pytest
 from fixtures import stores
 from fixtures.stores import record
 
-from smart_retrieval.errors import (
-    DuplicateIdError,
-    FilterError,
-    IndexMismatchError,
-    SmartError,
-    UnknownIdError,
-)
-from smart_retrieval.index.records import FileEntry, Record, pack_token_ids, unpack_token_ids
-from smart_retrieval.index.store import Store
+from smart_retrieval.errors import DuplicateIdError, FilterError, IndexMismatchError, SmartError, UnknownIdError
+from smart_retrieval.index.store.records import FileEntry, Record, pack_token_ids, unpack_token_ids
+from smart_retrieval.index.store.store import Store
 
 
 @pytest.fixture

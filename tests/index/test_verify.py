@@ -9,8 +9,8 @@ from fixtures import stores
 from fixtures.stores import record
 
 from smart_retrieval.errors import IndexDamagedError
-from smart_retrieval.index.records import FileEntry
-from smart_retrieval.index.store import Store
+from smart_retrieval.index.store.records import FileEntry
+from smart_retrieval.index.store.store import Store
 
 
 @pytest.fixture

@@ -4,9 +4,11 @@ import pytest
 from fixtures.pictures import picture, write_pdf, write_video
 
 from smart_retrieval.errors import MediaError
-from smart_retrieval.index.watched import Watched, content_id, kind_of, opened_video, place_of
+from smart_retrieval.index.ingest.pictures import Watched, content_id, kind_of, opened_video, place_of
 from smart_retrieval.inputs import Frames, Item, item_of
-from smart_retrieval.media import ImageFile, PdfPageImage, VideoFile, load_image
+from smart_retrieval.pictures.images import ImageFile, load_image
+from smart_retrieval.pictures.pdf_pages import PdfPageImage
+from smart_retrieval.pictures.video import VideoFile
 
 
 class Counted:

@@ -9,8 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from smart_retrieval.errors import FilterError
-from smart_retrieval.index.where import And, Compare, Exists, Field, In, Like, Not, Or, parse
-from smart_retrieval.index.where_sql import compile_where
+from smart_retrieval.index.store.where import And, Compare, Exists, Field, In, Like, Not, Or, compile_where, parse
 
 MISSING = object()
 

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smart_retrieval.media import Document, UnreadableFileError, read_file, readers
-from smart_retrieval.media.front_matter import split_front_matter
-from smart_retrieval.media.html import html_blocks
-from smart_retrieval.media.rst_inline import plain_inline
-from smart_retrieval.media.sections import SectionBuilder
+from smart_retrieval.documents import read as readers
+from smart_retrieval.documents.read import read_file
+from smart_retrieval.documents.readers.html import html_blocks
+from smart_retrieval.documents.readers.markdown import split_front_matter
+from smart_retrieval.documents.readers.rst import plain_inline
+from smart_retrieval.documents.sections import Document, SectionBuilder
+from smart_retrieval.files import UnreadableFileError
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smart_retrieval.media import Passage, Section, split
-from smart_retrieval.media.spans import sentence_spans
+from smart_retrieval.documents.passages import split
+from smart_retrieval.documents.sections import Passage, Section
+from smart_retrieval.documents.spans import sentence_spans
 
 
 def words(text: str) -> int:

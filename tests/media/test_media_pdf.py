@@ -8,18 +8,13 @@ from pathlib import Path
 import pytest
 from fixtures.tiny_pdf import Text, lines, tiny_pdf
 
+from smart_retrieval.documents.passages import split
+from smart_retrieval.documents.read import ReadOptions, read_file, read_files
+from smart_retrieval.documents.readers.pdf import Line, drop_running_lines, heading_line, paragraphs
+from smart_retrieval.documents.sections import Document
+from smart_retrieval.documents.walk import scan
 from smart_retrieval.errors import MissingExtraError
-from smart_retrieval.media import (
-    Document,
-    ReadOptions,
-    SkipLog,
-    UnreadableFileError,
-    read_file,
-    read_files,
-    scan,
-    split,
-)
-from smart_retrieval.media.pdf_layout import Line, drop_running_lines, heading_line, paragraphs
+from smart_retrieval.files import SkipLog, UnreadableFileError
 
 pypdfium2 = pytest.importorskip("pypdfium2")
 

@@ -17,10 +17,11 @@ from fixtures.tiny_pdf import lines, tiny_pdf
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smart_retrieval.documents.read import read_file
 from smart_retrieval.errors import MediaError, MissingExtraError
 from smart_retrieval.inputs import ImageSource
-from smart_retrieval.media import pdf_pages, read_file
-from smart_retrieval.media.pdf_pages import PAGE_PIXELS, PdfPageImage, PdfPages, _scale, close_documents
+from smart_retrieval.pictures import pdf_pages
+from smart_retrieval.pictures.pdf_pages import PAGE_PIXELS, PdfPageImage, PdfPages, _scale, close_documents
 
 pypdfium2 = pytest.importorskip("pypdfium2")
 

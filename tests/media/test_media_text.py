@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from smart_retrieval.documents.read import ReadOptions, read_file, stream_file
+from smart_retrieval.documents.readers.jsonl import JsonlFields, iter_jsonl
+from smart_retrieval.documents.sections import clean_text
 from smart_retrieval.errors import MediaError
-from smart_retrieval.media import JsonlFields, ReadOptions, UnreadableFileError, read_file, stream_file
-from smart_retrieval.media.jsonl import iter_jsonl
-from smart_retrieval.media.sections import clean_text
+from smart_retrieval.files import UnreadableFileError
 
 
 def written(folder: Path, name: str, data: bytes | str) -> Path:

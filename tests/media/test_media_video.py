@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from smart_retrieval.errors import MediaError, MissingExtraError
 from smart_retrieval.inputs import VideoSource, item_of
-from smart_retrieval.media import video as video_module
-from smart_retrieval.media.video import VIDEO_SUFFIXES, VideoFile, _pick, read_frames
+from smart_retrieval.pictures import video as video_module
+from smart_retrieval.pictures.video import VIDEO_SUFFIXES, VideoFile, _pick, read_frames
 
 av = pytest.importorskip("av")
 
@@ -174,7 +174,7 @@ def test_only_the_frames_taken_are_converted_and_long_videos_are_sought_in(
                 decoded.append(frame.pts)
                 yield frame
 
-    from smart_retrieval.media import video_stream
+    from smart_retrieval.pictures import video_stream
 
     inner = video_stream.VideoStream._frames
     monkeypatch.setattr(video_stream.VideoStream, "_frames", lambda self, tick: iter(Counting(inner(self, tick))))

@@ -13,18 +13,13 @@ from fixtures.drawn_pdf import Drawn, drawn_pdf
 from fixtures.tiny_pdf import lines, tiny_pdf
 from PIL import Image
 
+from smart_retrieval.documents.read import read_files
+from smart_retrieval.documents.walk import scan
 from smart_retrieval.errors import MediaError, MissingExtraError, SmartError
+from smart_retrieval.files import SkipLog
 from smart_retrieval.inputs import ImageSource, VideoSource
-from smart_retrieval.media import (
-    FrameFolder,
-    SkipLog,
-    read_files,
-    read_visual_files,
-    scan,
-    thumbnail,
-    visual_format_of,
-    visual_inputs,
-)
+from smart_retrieval.pictures.video import FrameFolder
+from smart_retrieval.pictures.visual_inputs import read_visual_files, thumbnail, visual_format_of, visual_inputs
 
 pytest.importorskip("pypdfium2")
 pytest.importorskip("av")
@@ -163,7 +158,7 @@ def test_thumbnails(mode: str) -> None:
 
 def test_importing_media_imports_nothing_heavy() -> None:
     code = (
-        "import sys, smart_retrieval.media, smart_retrieval.media.visual as v\n"
+        "import sys, smart_retrieval.documents, smart_retrieval.pictures.visual_inputs as v\n"
         "print([name for name in ('PIL', 'numpy', 'av', 'pypdfium2', 'torch') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from smart_retrieval.documents import walk
+from smart_retrieval.documents.read import read_files
+from smart_retrieval.documents.walk import content_hash, scan
 from smart_retrieval.errors import MediaError
-from smart_retrieval.media import SkipLog, Skipped, content_hash, read_files, scan, walk
+from smart_retrieval.files import SkipLog, Skipped
 
 
 def make(root: Path, *names: str) -> None:

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_retrieval import Readout
+from smart_retrieval.core.adapter import Adapter, AdapterConfig
+from smart_retrieval.core.head import ROLES_KEY, TokenHead
 from smart_retrieval.errors import ReadoutError
-from smart_retrieval.readout.adapter import Adapter, AdapterConfig
-from smart_retrieval.readout.head import ROLES_KEY, TokenHead
 
 H = 8
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smart_retrieval.readout.packing import AnchorPacker, anchor_rows, pack, unpack
+from smart_retrieval.core.packing import AnchorPacker, anchor_rows, pack, unpack
 
 shapes = st.tuples(st.integers(1, 4), st.integers(0, 5), st.integers(1, 20), st.integers(1, 9), st.integers(0, 2**16))
 

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_retrieval import Readout
+from smart_retrieval.core.readout import LAYER_MIXES
+from smart_retrieval.core.roles import TOKEN_FILTERS, TokenRole, kept_roles
 from smart_retrieval.errors import ReadoutError
-from smart_retrieval.readout import LAYER_MIXES, TOKEN_FILTERS, TokenRole, kept_roles
 
 
 @pytest.mark.parametrize(

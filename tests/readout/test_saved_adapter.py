@@ -10,9 +10,9 @@ from fixtures.ragged import same
 from fixtures.tiny_models import HIDDEN, TEXTS
 
 from smart_retrieval import Readout, SmartModel
+from smart_retrieval.core.adapter import Adapter, AdapterConfig
 from smart_retrieval.errors import AdapterMismatchError, ModelNotFoundError, ReadoutError
-from smart_retrieval.readout.adapter import Adapter, AdapterConfig
-from smart_retrieval.readout.saved import write_tensors
+from smart_retrieval.model.saving import write_tensors
 
 READOUT = Readout((-2, -1), token_filter="content")
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from smart_retrieval import Readout
+from smart_retrieval.core.head import ROLES_KEY, TokenHead
 from smart_retrieval.errors import UnsupportedModelError
-from smart_retrieval.readout.head import ROLES_KEY, TokenHead
 
 S, T, P, X = 0, 1, 2, 3  # special, template, prompt, text
 WIDTH = 4

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_retrieval import SmartEmbeddings, late_scores
+from smart_retrieval.core.late import document_blocks, token_shares
 from smart_retrieval.errors import ScoringError
-from smart_retrieval.scoring.late import document_blocks, token_shares
 
 QUERIES = ragged([3, 1, 0, 5, 2], seed=1)
 DOCUMENTS = ragged([4, 0, 1, 7, 0, 0, 2, 3], seed=2)
@@ -230,7 +230,7 @@ def test_a_small_budget_changes_nothing(memory):
 
 
 def test_the_budget_bounds_the_similarity_block(monkeypatch):
-    from smart_retrieval.scoring import late
+    from smart_retrieval.core import late
 
     largest = []
     original = late.best_similarities

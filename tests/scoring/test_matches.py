@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_retrieval import SmartEmbeddings, late_scores
+from smart_retrieval.core.matches import token_matches
 from smart_retrieval.errors import ScoringError
-from smart_retrieval.scoring.matches import token_matches
 
 
 @given(st.integers(1, 6), st.integers(1, 9), st.integers(0, 99), st.sampled_from([None, -0.2, 0.3]), st.booleans())

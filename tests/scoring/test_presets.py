@@ -6,9 +6,8 @@ import json
 import pytest
 
 from smart_retrieval import Preset, Readout
+from smart_retrieval.core.presets import PRESETS, get_preset, preset_for
 from smart_retrieval.errors import ScoringError
-from smart_retrieval.scoring import PRESETS, get_preset
-from smart_retrieval.scoring.presets import preset_for
 
 
 def test_the_papers_recipe():

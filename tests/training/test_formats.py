@@ -6,10 +6,10 @@ import torch
 from fixtures.tiny_models import HIDDEN, TEXTS
 
 from smart_retrieval import Readout, SmartModel
+from smart_retrieval.core.adapter import Adapter, AdapterConfig
 from smart_retrieval.errors import ReadoutError, UnsupportedModelError
-from smart_retrieval.readout.adapter import Adapter, AdapterConfig
-from smart_retrieval.training.export_st import export_multi_vector_encoder
-from smart_retrieval.training.official import read_official
+from smart_retrieval.training.adapter.official import read_official
+from smart_retrieval.training.finetune.export_st import export_multi_vector_encoder
 
 
 def official(width=5, layers=1, **changes):

@@ -9,9 +9,9 @@ from fixtures.pictures import LIMITS, picture
 from fixtures.tiny_models import HIDDEN, TEXTS
 
 from smart_retrieval import Readout, SmartModel
+from smart_retrieval.core.adapter import Adapter, AdapterConfig
 from smart_retrieval.errors import TrainingError
 from smart_retrieval.inputs import Item
-from smart_retrieval.readout.adapter import Adapter, AdapterConfig
 from smart_retrieval.training import hidden_states
 from smart_retrieval.training.hidden_states import CachedStates, LiveStates, cache_states, states_key
 

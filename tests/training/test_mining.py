@@ -6,7 +6,7 @@ from fixtures.training import training_set
 
 from smart_retrieval import SmartModel, hybrid_scores
 from smart_retrieval.errors import TrainingError
-from smart_retrieval.training.mining import mine_negatives
+from smart_retrieval.training.data.mining import mine_negatives
 from smart_retrieval.training.plan import plan_training
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from smart_retrieval.errors import DatasetError
 from smart_retrieval.inputs import Item
-from smart_retrieval.training.batches import batch_of_step, steps_in_epoch
-from smart_retrieval.training.examples import Collector, split
-from smart_retrieval.training.pairs import load_pairs
+from smart_retrieval.training.data.batches import batch_of_step, steps_in_epoch
+from smart_retrieval.training.data.examples import Collector, split
+from smart_retrieval.training.data.pairs import load_pairs
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from fixtures.training import training_set
 
 from smart_retrieval import Readout, SmartModel, hybrid_scores
 from smart_retrieval.errors import ReadoutError, TrainingError
-from smart_retrieval.training import adapter as training
-from smart_retrieval.training.adapter import train_adapter
-from smart_retrieval.training.examples import split
-from smart_retrieval.training.recipe import AdapterRecipe
+from smart_retrieval.training.adapter import train as training
+from smart_retrieval.training.adapter.recipe import AdapterRecipe
+from smart_retrieval.training.adapter.train import train_adapter
+from smart_retrieval.training.data.examples import split
 from smart_retrieval.training.validation import LAMBDAS, ndcg
 
 QUICK = AdapterRecipe(epochs=4, batch_size=8, validate=1, learning_rate=5e-3, distractors=4)

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..batching import estimated_tokens
+from ..core.batching import estimated_tokens
+from ..core.head import ROLES_KEY
+from ..core.roles import TokenRole
 from ..errors import SmartError, UnsupportedModelError
 from ..inputs import Item, item_of
-from ..readout.head import ROLES_KEY
-from ..readout.roles import TokenRole
 
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder, SentenceTransformer

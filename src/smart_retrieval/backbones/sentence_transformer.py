@@ -17,10 +17,10 @@ import torch
 from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 from torch import Tensor
 
+from ..core.head import ROLES_KEY
+from ..core.roles import TokenRole
 from ..errors import ModelNotFoundError, ReadoutError, SmartError, UnsupportedModelError
 from ..inputs import Frames, Item, item_of
-from ..readout.head import ROLES_KEY
-from ..readout.roles import TokenRole
 from .backbone import Backbone
 from .naming import hub_answers, resolve_model
 
@@ -85,7 +85,7 @@ class SentenceTransformerBackbone(Backbone):
 
     def load(self, item: Item) -> Item:
         """Open an item's media."""
-        from .vision.media import opened_item
+        from .vision.pictures import opened_item
 
         return opened_item(super().load(item), self._MAX_FRAMES)
 

@@ -28,10 +28,10 @@ def official(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …; the best at hand when left out.")] = None,
 ) -> None:
     """Convert an adapter.pt of the paper's authors; nothing in the file is run."""
+    from ..core.readout import Readout
     from ..errors import AdapterMismatchError
-    from ..model import SmartModel
-    from ..readout import Readout
-    from ..training.official import read_official
+    from ..model.smart_model import SmartModel
+    from ..training.adapter.official import read_official
     from .train import _layers
 
     found = read_official(adapter)

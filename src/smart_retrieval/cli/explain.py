@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ..index.explain import Explanation
-    from ..index.explain_visual import VisualExplanation
+    from ..index.explain.explanation import Explanation
+    from ..index.explain.visual import VisualExplanation
     from ..index.smart_index import SmartIndex
 
 _BAR = 20
@@ -61,9 +61,9 @@ def explain(
 
 def _drawn(found: Explanation, index: SmartIndex, root: Path | None, *, as_png: bool) -> bytes:
     """The file that ``--out`` asks for."""
-    from ..index.explain_page import explanation_page
-    from ..index.explain_png import explanation_png
-    from ..index.explain_shots import find_shots
+    from ..index.explain.page import explanation_page
+    from ..index.explain.png import explanation_png
+    from ..index.explain.shots import find_shots
 
     shots = find_shots(index.store, found, root)
     return explanation_png(found, shots) if as_png else explanation_page(found, shots).encode()
@@ -73,7 +73,7 @@ def _print(found: Explanation) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from ..index.explain_page import shaded_words
+    from ..index.explain.page import shaded_words
     from .output import console, location, printable, shaded
 
     out = console()
@@ -112,7 +112,7 @@ def _print(found: Explanation) -> None:
 
 
 def _print_visual(found: Explanation, visual: VisualExplanation) -> None:
-    from ..index.explain_shots import clock
+    from ..index.explain.shots import clock
     from .output import console
 
     out = console()

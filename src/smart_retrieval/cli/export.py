@@ -25,9 +25,9 @@ def st(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …; the best at hand when left out.")] = None,
 ) -> None:
     """Write a stock late-only MultiVectorEncoder where that is exact; refuse and say why where it is not."""
-    from ..model import SmartModel
-    from ..readout import Readout
-    from ..training.export_st import export_multi_vector_encoder
+    from ..core.readout import Readout
+    from ..model.smart_model import SmartModel
+    from ..training.finetune.export_st import export_multi_vector_encoder
     from .train import _layers
 
     readout = Readout(_layers(layers)) if layers else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from ..index.ingest_report import IngestReport
+    from ..index.ingest.report import IngestReport
     from ..index.smart_index import SmartIndex
 
 _FORMATS = ("text", "markdown", "html", "rst", "jsonl", "pdf")
@@ -76,9 +76,8 @@ def index(
     """
     kind, formats = _as(read_as or [])
     # Imported here, so that --help needs neither NumPy nor a model.
-    from ..index.ingest import index_folder
-    from ..index.ingest_open import open_or_create
-    from ..media import JsonlFields
+    from ..documents.readers.jsonl import JsonlFields
+    from ..index.ingest.folder import index_folder, open_or_create
 
     fields = JsonlFields(
         tuple(text_field or ["text"]), title_field, id_field, None if metadata_field is None else tuple(metadata_field)

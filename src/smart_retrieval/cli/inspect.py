@@ -19,7 +19,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
 ) -> None:
     """Show family, pooling, dimensions, layers, special tokens and prompts of MODEL, and whether SMART applies."""
-    from ..backbones.describe import describe_model, render_description
+    from ..model.describe import describe_model, render_description
 
     description = describe_model(model, family=family, pooling=pooling)
     if as_json:

@@ -9,13 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import __version__
+from .._version import __version__
 from ..errors import SmartError, SmartWarning
 from . import (
     convert,
     delete,
     demo,
-    eval,
     explain,
     export,
     index,
@@ -29,6 +28,7 @@ from . import (
     tune,
     verify,
 )
+from .eval import beir as eval
 
 app = typer.Typer(
     name="smart",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from ..evaluation.cache import EncodingCache
-    from ..index.explain_page import ShadedWord
+    from ..index.explain.page import ShadedWord
     from ..inputs import Item
 
 _LEVELS = ("on grey15", "on #4d3300", "on #805500", "bold on #b37700")

@@ -45,9 +45,9 @@ def probe(
     """
     encodings = cache_of(cache, no_cache)
     # Imported here, so that --help needs neither NumPy nor a model.
-    from ..evaluation.probing.page import write_page
-    from ..evaluation.probing.probe import probe as run
-    from ..evaluation.probing.table import print_probe
+    from ..evaluation.probe.page import write_page
+    from ..evaluation.probe.probe import probe as run
+    from ..evaluation.probe.table import print_probe
 
     result = run(
         data,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ..index.hits import Hit, Hits
+    from ..index.search.hits import Hit, Hits
     from ..index.smart_index import SmartIndex
     from ..inputs import Item
 
@@ -52,7 +52,7 @@ def search(
         raise typer.BadParameter("found no query, expected words, --image, or both")
     if group_by not in (None, "file"):
         raise typer.BadParameter(f"--group-by: found {group_by!r}, expected file")
-    from ..index.search import DEFAULT_CANDIDATES, LEXICAL_WEIGHT
+    from ..index.search.stages import DEFAULT_CANDIDATES, LEXICAL_WEIGHT
     from ..index.smart_index import SmartIndex
     from .output import item_of_options
 
@@ -119,9 +119,9 @@ def _print_hit(rank: int, hit: Hit, explanation: object, *, grouped: bool) -> No
     from rich.padding import Padding
     from rich.text import Text
 
-    from ..index.explain import Explanation
-    from ..index.explain_page import shaded_words
-    from ..index.ingest_passages import passage_body
+    from ..index.explain.explanation import Explanation
+    from ..index.explain.page import shaded_words
+    from ..index.ingest.passages import passage_body
     from .output import console, location, on_terminal, printable, shaded, window
 
     out = console()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from ..model import SmartModel
-    from ..training.examples import TrainingSet
+    from ..model.smart_model import SmartModel
+    from ..training.data.examples import TrainingSet
 
 app = typer.Typer(
     no_args_is_help=True, help="Post-training: an adapter over a frozen model, or LoRA and full fine-tuning."
@@ -78,8 +78,8 @@ def adapter(
     The backbone's states are computed once and kept on disk. What is written is a folder of a few MB that names its
     model; SmartModel, `smart index --model` and `smart eval` take it like any other.
     """
-    from ..training.adapter import train_adapter
-    from ..training.recipe import AdapterRecipe
+    from ..training.adapter.recipe import AdapterRecipe
+    from ..training.adapter.train import train_adapter
 
     recipe = AdapterRecipe(
         objective=objective, width=width, fusion=fusion, start=start, epochs=epochs, batch_size=batch_size,
@@ -137,8 +137,8 @@ def finetune(
     as_json: _Json = False,
 ) -> None:
     """Train the model itself, with LoRA or whole, and write a model that SmartModel and SentenceTransformer open."""
-    from ..training.finetune import FinetuneRecipe
-    from ..training.finetune import finetune as run
+    from ..training.finetune.finetune import FinetuneRecipe
+    from ..training.finetune.finetune import finetune as run
 
     recipe = FinetuneRecipe(
         objective=objective, lora_rank=0 if full else lora_rank, width=width, epochs=epochs, max_steps=max_steps,
@@ -160,7 +160,7 @@ def _open(model: str, layers: str | None, token_filter: str | None, device: str 
     """The model as the paper reads it, or as it was saved; without its adapter where a new one is to be trained."""
     from dataclasses import replace
 
-    from ..model import SmartModel
+    from ..model.smart_model import SmartModel
 
     chosen = _layers(layers) if layers else None
     loaded = SmartModel(model, preset="paper", device=device)
@@ -180,8 +180,8 @@ def _layers(value: str | None) -> tuple[int, ...]:
 
 
 def _sets(data: Path, split: str, validation: str, seed: int) -> tuple[TrainingSet, TrainingSet]:
-    from ..training.examples import split as divide
-    from ..training.pairs import load_pairs
+    from ..training.data.examples import split as divide
+    from ..training.data.pairs import load_pairs
 
     training = load_pairs(data, split)
     try:
@@ -192,7 +192,7 @@ def _sets(data: Path, split: str, validation: str, seed: int) -> tuple[TrainingS
 
 
 def _mined(model: SmartModel, training: TrainingSet, count: int, teach: bool) -> TrainingSet:
-    from ..training.mining import mine_negatives
+    from ..training.data.mining import mine_negatives
 
     return mine_negatives(model, training, count, teach=teach)
 

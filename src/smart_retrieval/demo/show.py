@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.hybrid import anchor_scores, hybrid_scores
+from ..core.matches import TokenMatch, token_matches
+from ..core.presets import Preset
+from ..core.weights import IdfWeights
 from ..embeddings import SmartEmbeddings
 from ..evaluation.beir import BeirDataset, load_beir
-from ..evaluation.cache import EncodingCache
-from ..evaluation.encode import encode_dataset
+from ..evaluation.cache import EncodingCache, encode_dataset
 from ..evaluation.evaluate import evaluate_beir
 from ..evaluation.metrics import per_query_metrics, rank
-from ..scoring import IdfWeights, Preset, anchor_scores, hybrid_scores
-from ..scoring.matches import TokenMatch, token_matches
 from .stdlib_docs import stdlib_collection, write_beir
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from ..model import SmartModel
+    from ..model.smart_model import SmartModel
 
 # Results shown side by side, and query tokens named under them.
 _SHOWN = 3
@@ -68,7 +69,7 @@ def run_demo(
     Example:
         >>> run_demo(preset="paper")  # doctest: +SKIP
     """
-    from ..model import SmartModel
+    from ..model.smart_model import SmartModel
 
     encodings = EncodingCache(cache)
     collection = stdlib_collection()

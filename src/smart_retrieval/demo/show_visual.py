@@ -64,10 +64,10 @@ def run_visual_demo(
     Example:
         >>> run_visual_demo(pages=50)  # doctest: +SKIP
     """
-    from ..index.folder import FILE
-    from ..index.ingest import index_folder
+    from ..index.ingest.folder import index_folder
     from ..index.smart_index import SmartIndex
-    from ..model import SmartModel
+    from ..index.store.folder import FILE
+    from ..model.smart_model import SmartModel
 
     home = EncodingCache(cache).folder.parent
     collection = glyph_collection("test", pages)
@@ -129,8 +129,8 @@ def _draw(folder: Path, collection: GlyphCollection) -> Path:
 
 
 def _explain(index: SmartIndex, folder: Path, query: str, id: str, out: Path) -> None:
-    from ..index.explain_page import explanation_page
-    from ..index.explain_shots import find_shots
+    from ..index.explain.page import explanation_page
+    from ..index.explain.shots import find_shots
 
     explanation = index.explain(query, id)
     out.write_text(explanation_page(explanation, find_shots(index.store, explanation, folder)), encoding="utf-8")

@@ -10,23 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..core.hybrid import anchor_scores
+from ..core.late import QueryWeights, late_scores, token_shares, weighted_parts
 from ..embeddings import SmartEmbeddings
 from ..errors import CodecError, SmartError
 from ..extras import require
-from ..index.codec import SUGGESTED, Codec, fit_codec, parse_codec, pool_tokens
+from ..index.codec.base import Codec
+from ..index.codec.fitting import fit_codec
+from ..index.codec.names import SUGGESTED, parse_codec
+from ..index.codec.pooling import pool_tokens
 from ..index.smart_index import DEFAULT_CODEC
-from ..scoring import QueryWeights, anchor_scores, late_scores
-from ..scoring.late import token_shares, weighted_parts
+from ..types import Array
 from .compare import Collection, EvalOptions, load_collection
 from .evaluate import GAIN_METRIC, hybrid_of, query_values
 from .metrics import DEPTH, METRICS, per_query_metrics, rank
 
 if TYPE_CHECKING:
-    from ..model import SmartModel
+    from ..model.smart_model import SmartModel
 
-Array = NDArray[Any]
 
 #: What ``all`` stands for: every suggested codec, and half as many token vectors in float32 and in the default codec.
 ALL = (*SUGGESTED, "float32/pool2", f"{DEFAULT_CODEC}/pool2")
@@ -226,7 +228,7 @@ def _chosen(documents: SmartEmbeddings, chosen: Array) -> Iterator[SmartEmbeddin
 
 def _vocabulary(smart: SmartModel) -> Array | None:
     """Features of the vocabulary's ids, as the index fits its codebooks with."""
-    from ..index.fitting import vocabulary_of as features
+    from ..index.ingest.codec_fit import vocabulary_of as features
 
     return features(smart)
 

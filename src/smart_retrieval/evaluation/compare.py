@@ -9,23 +9,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..core.hybrid import anchor_scores
+from ..core.late import late_scores
+from ..core.presets import Preset
+from ..core.weights import IdfWeights
 from ..extras import require
-from ..index import lexical
-from ..index.search import LEXICAL_HALF, LEXICAL_WEIGHT
-from ..scoring import IdfWeights, Preset, anchor_scores, late_scores
+from ..index.search.stages import LEXICAL_HALF, LEXICAL_WEIGHT
+from ..index.store import lexical
+from ..types import Array
 from .beir import BeirDataset, load_beir
-from .cache import EncodingCache
-from .encode import Encoding, encode_dataset
+from .cache import Encoding, EncodingCache, encode_dataset
 from .evaluate import GAIN_METRIC, SCORES_AT_ONCE, about, given, hybrid_of, prepare, query_values
 from .metrics import DEPTH, METRICS, per_query_metrics, rank
 from .significance import paired_comparison
 
 if TYPE_CHECKING:
-    from ..model import SmartModel
+    from ..model.smart_model import SmartModel
 
-Array = NDArray[Any]
 
 #: Constant of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009).
 RRF_K = 60

@@ -14,19 +14,21 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.hybrid import anchor_scores
+from ..core.late import late_scores
+from ..core.presets import Preset, get_preset
+from ..core.weights import IdfWeights
 from ..embeddings import SmartEmbeddings
 from ..errors import ReadoutError, ScoringError
 from ..extras import require
-from ..scoring import IdfWeights, Preset, anchor_scores, get_preset, late_scores
 from .beir import BeirDataset, load_beir
-from .cache import EncodingCache
-from .encode import Encoding, encode_dataset
+from .cache import Encoding, EncodingCache, encode_dataset
 from .metrics import DEPTH, METRICS, per_query_metrics, rank
 from .provenance import limits, run_facts, versions
 from .significance import paired_comparison
 
 if TYPE_CHECKING:
-    from ..model import SmartModel
+    from ..model.smart_model import SmartModel
 
 #: The systems compared, in the order of the report.
 SYSTEMS = ("anchor", "late", "hybrid")
@@ -175,7 +177,7 @@ def prepare(
     model: str | Path | SmartModel, preset: str | None, readout: dict[str, Any], scoring: dict[str, Any]
 ) -> tuple[SmartModel, Preset]:
     """Load the model if need be, and settle every setting: the preset with what was given over it."""
-    from ..model import SmartModel
+    from ..model.smart_model import SmartModel
 
     for name, value in scoring.items():
         if isinstance(value, int | float) and not math.isfinite(value):

@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DatasetError, IndexMismatchError
-from ..index.opened import DEFAULT_CODEC
-from ..index.search import DEFAULT_CANDIDATES
-from ..index.smart_index import SmartIndex
-from ..index.watched import content_id
-from ..index.where import Field, In
+from ..index.ingest.pictures import content_id
+from ..index.search.stages import DEFAULT_CANDIDATES
+from ..index.smart_index import DEFAULT_CODEC, SmartIndex
+from ..index.store.where import Field, In
 from ..inputs import Item
-from .mteb_adapter import SmartSearch, items_of, strictly_falling
+from .mteb_search import SmartSearch, items_of, strictly_falling
 
 if TYPE_CHECKING:
-    from ..model import SmartModel
+    from ..model.smart_model import SmartModel
 
 #: Texts encoded at a time; a picture counts as sixteen.
 _AT_ONCE = 1024

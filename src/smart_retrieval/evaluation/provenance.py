@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from .. import __version__
+from .._version import __version__
 
 if TYPE_CHECKING:
-    from ..model import SmartModel
+    from ..model.smart_model import SmartModel
 
 #: Packages whose versions can change a figure.
 PACKAGES = ("sentence-transformers", "torch", "transformers", "numpy")

@@ -15,16 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..batching import BatchLimits
-from ..encoding import Encoder
+from ..core.batching import BatchLimits
+from ..core.head import TokenHead
 from ..errors import NonFiniteError, TrainingError
 from ..inputs import Item
-from ..readout.head import TokenHead
-from .examples import content_key
+from ..model.encoding import Encoder
+from .data.examples import content_key
 
 if TYPE_CHECKING:
     from ..embeddings import SmartEmbeddings
-    from ..model import SmartModel
+    from ..model.smart_model import SmartModel
 
 FORMAT = 1
 # States are wider than token vectors, so fewer of them are in flight than while encoding.

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .adapter import describe
-from .batches import steps_in_epoch
-from .examples import TrainingSet
+from .adapter.train import describe
+from .data.batches import steps_in_epoch
+from .data.examples import TrainingSet
 
 if TYPE_CHECKING:
     from ..inputs import Item
-    from ..model import SmartModel
+    from ..model.smart_model import SmartModel
 
 _SAMPLE = 32
 _SHOWN = 2

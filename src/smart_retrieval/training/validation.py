@@ -10,14 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..core.hybrid import anchor_scores
+from ..core.late import late_scores
 from ..embeddings import SmartEmbeddings
-from ..scoring import anchor_scores, late_scores
-from .batches import blocks
-from .examples import TrainingSet
+from .data.batches import blocks
+from .data.examples import TrainingSet
 from .hidden_states import StateSource
 
 if TYPE_CHECKING:
-    from ..readout.head import TokenHead
+    from ..core.head import TokenHead
 
 DEPTH = 10
 SYSTEMS = ("anchor", "late", "hybrid")

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from smart_retrieval.backbones.vision import bare, gme, lamra, qwen3_vl_embedding, vlm2vec
 from smart_retrieval.backbones.vision.family import Part
 from smart_retrieval.backbones.vision.rendering import Renderer, timed_video
+from smart_retrieval.core.roles import TokenRole
 from smart_retrieval.errors import EmptyInputError
 from smart_retrieval.inputs import Item
-from smart_retrieval.readout.roles import TokenRole
 
 CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
 CONVERSATIONS = {

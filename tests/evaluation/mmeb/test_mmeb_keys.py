@@ -10,7 +10,7 @@ from smart_retrieval.errors import DatasetError, MediaError
 from smart_retrieval.evaluation.mmeb.keys import MediaDigests
 from smart_retrieval.evaluation.mmeb.layout import FrameClip
 from smart_retrieval.inputs import Frames, Item
-from smart_retrieval.media.images import ImageFile
+from smart_retrieval.pictures.images import ImageFile
 
 
 @pytest.fixture

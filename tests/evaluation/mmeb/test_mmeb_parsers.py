@@ -10,7 +10,7 @@ from smart_retrieval.errors import DatasetError, MediaError
 from smart_retrieval.evaluation.mmeb.parsers import parse
 from smart_retrieval.evaluation.mmeb.prompts import PROMPTS, get_prompts, without_letter
 from smart_retrieval.evaluation.mmeb.tasks import all_tasks, choose
-from smart_retrieval.media.images import ImageFile
+from smart_retrieval.pictures.images import ImageFile
 
 QWEN, V2V = PROMPTS["qwen"], PROMPTS["v2v"]
 TARGET = "Represent the user's input."

@@ -8,6 +8,8 @@ from fixtures.fake_encoder import FakeEncoder, words_as_vectors
 from fixtures.reference import naive_late, unit
 
 from smart_retrieval import IdfWeights
+from smart_retrieval.core.presets import Preset
+from smart_retrieval.core.readout import Readout
 from smart_retrieval.evaluation.mmeb.cases import TaskData
 from smart_retrieval.evaluation.mmeb.layout import Missing
 from smart_retrieval.evaluation.mmeb.ordering import tie_key
@@ -15,8 +17,6 @@ from smart_retrieval.evaluation.mmeb.ranking import rank_task, settings_for
 from smart_retrieval.evaluation.mmeb.store import EncodingStore
 from smart_retrieval.evaluation.mmeb.tasks import choose
 from smart_retrieval.inputs import Item
-from smart_retrieval.readout import Readout
-from smart_retrieval.scoring import Preset
 
 QUERIES = ["red fish", "one two three four", "blue", "two two", "a b c d e f g"]
 CANDIDATES = [f"word{n % 5} {'two ' * (n % 3)}blue{n}" for n in range(13)] + ["red fish"]

@@ -9,7 +9,7 @@ from fixtures.mmeb_layouts import Layout
 from typer.testing import CliRunner
 
 from smart_retrieval import SmartModel
-from smart_retrieval.cli.eval import app
+from smart_retrieval.cli.eval.beir import app
 from smart_retrieval.errors import DatasetError, ScoringError
 from smart_retrieval.evaluation.mmeb.metrics import NAMES
 from smart_retrieval.evaluation.mmeb.report import NOT_METRICS
@@ -17,7 +17,7 @@ from smart_retrieval.evaluation.mmeb.run import Options
 from smart_retrieval.evaluation.mmeb.runner import evaluate_mmeb
 from smart_retrieval.evaluation.mmeb.store import EncodingStore
 from smart_retrieval.evaluation.mmeb.tasks import all_tasks, choose
-from smart_retrieval.evaluation.reports.report import build_report
+from smart_retrieval.evaluation.report.report import build_report
 
 LIMITS = {"max_visual_tokens": 16, "max_frames": 2}
 FEW = ["MSCOCO_t2i", "NExTQA", "MSVD", "MomentSeeker", "ViDoRe_esg_reports_human_labeled_v2"]

@@ -13,16 +13,16 @@ from fixtures.tiny_models import HIDDEN
 from fixtures.tiny_models import WORDS as VOCABULARY
 
 from smart_retrieval import Readout
+from smart_retrieval.core.adapter import Adapter, AdapterConfig
 from smart_retrieval.errors import DatasetError, SmartError
 from smart_retrieval.evaluation.evaluate import evaluate_beir
 from smart_retrieval.evaluation.known_item import KNOWN_ITEM_NOTE
-from smart_retrieval.evaluation.probing.page import probe_page, write_page
-from smart_retrieval.evaluation.probing.plots import Series, bars, curves, dots, standalone
-from smart_retrieval.evaluation.probing.probe import INTERVALS_NOTE, probe
-from smart_retrieval.evaluation.probing.tokens import encode_every_position, token_report
-from smart_retrieval.evaluation.probing.verdict import effect_of, verdict
+from smart_retrieval.evaluation.probe.page import probe_page, write_page
+from smart_retrieval.evaluation.probe.plots import Series, bars, curves, dots, standalone
+from smart_retrieval.evaluation.probe.probe import INTERVALS_NOTE, probe
+from smart_retrieval.evaluation.probe.tokens import encode_every_position, token_report
+from smart_retrieval.evaluation.probe.verdict import effect_of, verdict
 from smart_retrieval.evaluation.provenance import stable
-from smart_retrieval.readout.adapter import Adapter, AdapterConfig
 
 DOCUMENTS, QUERIES = 30, 12
 # The tiny tokenizer gives the last word an id that the tiny model has no embedding for.
@@ -193,7 +193,7 @@ def test_every_position_is_what_the_model_sees(smart):
 
 def test_the_token_sample_is_bounded(folder, smart, monkeypatch):
     from smart_retrieval.evaluation.beir import load_beir
-    from smart_retrieval.evaluation.probing import tokens as probe_tokens
+    from smart_retrieval.evaluation.probe import tokens as probe_tokens
 
     monkeypatch.setattr(probe_tokens, "QUERIES", 3)
     monkeypatch.setattr(probe_tokens, "DOCUMENTS", 4)

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_retrieval import SmartEmbeddings
+from smart_retrieval.core.roles import TokenRole
 from smart_retrieval.errors import EmptyInputError, ScoringError
-from smart_retrieval.evaluation.probing.statistics import helped_and_hurt, length_bins, point, relevant_lengths
-from smart_retrieval.evaluation.probing.tokens import winner_report
-from smart_retrieval.readout.roles import TokenRole
+from smart_retrieval.evaluation.probe.statistics import helped_and_hurt, length_bins, point, relevant_lengths
+from smart_retrieval.evaluation.probe.tokens import winner_report
 
 values = st.integers(0, 8).map(lambda number: number / 8)
 queries = st.lists(st.tuples(st.integers(1, 9), values, values), min_size=1, max_size=25)

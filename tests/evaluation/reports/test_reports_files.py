@@ -4,11 +4,11 @@ import json
 
 import pytest
 
+from smart_retrieval.core.presets import get_preset
 from smart_retrieval.errors import ReportError, SmartWarning
-from smart_retrieval.evaluation.reports.files import read_files
-from smart_retrieval.evaluation.reports.kinds import kind_of
-from smart_retrieval.evaluation.reports.measured import named
-from smart_retrieval.scoring import get_preset
+from smart_retrieval.evaluation.report.files import read_files
+from smart_retrieval.evaluation.report.kinds import kind_of
+from smart_retrieval.evaluation.report.measured import named
 
 MMEB = {"anchor": {"MSVD": {"hit@1": 0.5, "num_pred": 2}}, "hybrid-2": {"MSVD": {"hit@1": 1.0, "num_pred": 2}}}
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_retrieval.errors import ReportError
-from smart_retrieval.evaluation.reports.formats import CSV_COLUMNS, to_csv, to_dict, to_latex, to_markdown, write_text
-from smart_retrieval.evaluation.reports.tables import Cell, Table
+from smart_retrieval.evaluation.report.formats import CSV_COLUMNS, to_csv, to_dict, to_latex, to_markdown, write_text
+from smart_retrieval.evaluation.report.tables import Cell, Table
 
 ANY = st.text(max_size=20)
 SPECIAL = "_&%|\\{}$#~^<>*`[]\"'=+-@\t\n\r"

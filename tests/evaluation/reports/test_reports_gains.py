@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from smart_retrieval.errors import ScoringError
-from smart_retrieval.evaluation.reports.files import read_files
-from smart_retrieval.evaluation.reports.gains import Gain, anchor_of, gain_over
-from smart_retrieval.evaluation.reports.measured import PerQuery
+from smart_retrieval.evaluation.report.files import read_files
+from smart_retrieval.evaluation.report.gains import Gain, anchor_of, gain_over
+from smart_retrieval.evaluation.report.measured import PerQuery
 from smart_retrieval.evaluation.significance import paired_comparison
 
 
@@ -114,7 +114,7 @@ def test_predictions_of_mmeb(results):
     assert (gain.basis, gain.wins, gain.ties, gain.losses, gain.difference) == ("per query", 3, 1, 0, 0.75)
     assert gain.p_value == 0.25  # of the 8 patterns of 3 queries two are as far out
     target.write_text(json.dumps(lines[0]) + "\n" + "damaged")
-    from smart_retrieval.evaluation.reports.gains import _judged
+    from smart_retrieval.evaluation.report.gains import _judged
 
     _judged.cache_clear()
     assert gain_over(hybrid, anchor, "hit@1").basis == "means"

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from smart_retrieval.evaluation.reports.measured import Data, Measured, named
+from smart_retrieval.evaluation.report.measured import Data, Measured, named
 
 TINY = Data("tiny", "test", "a" * 64, "j" * 64, 5)
 HYBRID = Measured(

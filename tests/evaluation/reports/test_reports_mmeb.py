@@ -4,7 +4,7 @@ import pytest
 
 from smart_retrieval.evaluation.mmeb.published import PUBLISHED
 from smart_retrieval.evaluation.mmeb.tasks import all_tasks, choose
-from smart_retrieval.evaluation.reports.report import build_report
+from smart_retrieval.evaluation.report.report import build_report
 
 GD = [task for task in all_tasks() if task.meta_task == "GD"]
 

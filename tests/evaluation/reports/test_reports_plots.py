@@ -5,9 +5,9 @@ import re
 import pytest
 
 from smart_retrieval.errors import MissingExtraError, ReportError
-from smart_retrieval.evaluation.reports import plots
-from smart_retrieval.evaluation.reports.plots import draw_plots
-from smart_retrieval.evaluation.reports.report import build_report
+from smart_retrieval.evaluation.report import plots
+from smart_retrieval.evaluation.report.plots import draw_plots
+from smart_retrieval.evaluation.report.report import build_report
 
 pytest.importorskip("matplotlib")
 

@@ -11,16 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_retrieval import Readout, SmartIndex, SmartModel
+from smart_retrieval.core.adapter import Adapter, AdapterConfig
+from smart_retrieval.core.hybrid import hybrid_scores
+from smart_retrieval.core.presets import Preset, get_preset
+from smart_retrieval.core.weights import IdfWeights
 from smart_retrieval.errors import DatasetError, ScoringError, SmartError
 from smart_retrieval.evaluation.beir import load_beir
 from smart_retrieval.evaluation.metrics import rank
 from smart_retrieval.evaluation.significance import paired_comparison
-from smart_retrieval.evaluation.tuning import grid as tune_grid
-from smart_retrieval.evaluation.tuning import tune as tune_module
-from smart_retrieval.evaluation.tuning.grid import grid, place_of, setting_dict, setting_name
-from smart_retrieval.evaluation.tuning.tune import Measured, compared, cross_validate, split_folds, tune
-from smart_retrieval.readout.adapter import Adapter, AdapterConfig
-from smart_retrieval.scoring import IdfWeights, Preset, get_preset, hybrid_scores
+from smart_retrieval.evaluation.tune import grid as tune_grid
+from smart_retrieval.evaluation.tune import tune as tune_module
+from smart_retrieval.evaluation.tune.grid import grid, place_of, setting_dict, setting_name
+from smart_retrieval.evaluation.tune.tune import Measured, compared, cross_validate, split_folds, tune
 
 DEFAULT = get_preset("default")
 SMALL = [

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ...core.head import ROLES_KEY
 from ...errors import ReadoutError, UnsupportedModelError
 from ...inputs import Item
-from ...readout.head import ROLES_KEY
 from ..backbone import Backbone
 from .family import Family, is_stock
 from .loading import load_checkpoint
@@ -144,7 +144,7 @@ class VisionLanguageBackbone(Backbone):
 
     def template_lengths(self, prompt: str | None, task: str | None) -> tuple[int, int, int]:
         """Positions around a text: template in front, template and prompt in front, template behind."""
-        from ...readout.roles import TokenRole
+        from ...core.roles import TokenRole
 
         roles = [role for _, role in self.rendered("word", prompt=prompt, task=task)]
         text = [place for place, role in enumerate(roles) if role == TokenRole.TEXT]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ...core.roles import TokenRole
 from ...errors import UnsupportedModelError
 from ...inputs import Item
-from ...readout.roles import TokenRole
 from .family import Family, Part, VisualLimits, answer_begins, turn, visual_parts
 
 POOLINGS = ("lasttoken", "mean")

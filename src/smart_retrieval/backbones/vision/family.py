@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ...core.roles import TokenRole
 from ...inputs import Item
-from ...readout.roles import TokenRole
 
 IMAGE_BLOCK = "<|vision_start|><|image_pad|><|vision_end|>"
 VIDEO_BLOCK = "<|vision_start|><|video_pad|><|vision_end|>"

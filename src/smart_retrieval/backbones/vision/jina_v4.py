@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ...core.roles import TokenRole
 from ...inputs import Item
-from ...readout.roles import TokenRole
 from .family import IMAGE_BLOCK, VISION_SPAN, Family, Part, VisualLimits
 
 _PICTURE = "Describe the image."

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+from ...core.roles import TokenRole
 from ...inputs import Item
-from ...readout.roles import TokenRole
 from .family import Family, Part, VisualLimits, answer_begins, turn, visual_parts
 
 EMB_TOKEN = "<emb>"

@@ -18,14 +18,14 @@ import torch
 from sentence_transformers.base.modules import InputModule
 from torch import Tensor
 
+from ...core.head import PAPER_DROPS, ROLES_KEY
+from ...core.roles import TokenRole
 from ...embeddings import Grid
 from ...errors import MediaError
 from ...inputs import Frames, Item, item_of
-from ...readout.head import PAPER_DROPS, ROLES_KEY
-from ...readout.roles import TokenRole
 from ..backbone import GRIDS_KEY
 from .family import VISION_SPAN, Family, Part, VisualLimits, is_stock
-from .media import open_item, visual_sizes
+from .pictures import open_item, visual_sizes
 from .pixels import PatchSettings, patches
 from .pooling import ANCHOR_MARKS
 from .rendering import Rendered, Renderer, timed_video

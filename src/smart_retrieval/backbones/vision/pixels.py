@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...errors import MediaError, ModelNotFoundError
+from ...types import Array
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Array = NDArray[Any]
 # The publishers' code refuses longer strips, too.
 _MAX_ASPECT = 200
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
+from ...core.roles import TokenRole
 from ...inputs import Item
-from ...readout.roles import TokenRole
 from .family import Family, Part, VisualLimits, answer_begins, turn, visual_parts
 
 _INSTRUCTION = "Represent the user's input."

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ...core.roles import TokenRole
 from ...errors import EmptyInputError
-from ...readout.roles import TokenRole
+from ...types import Array
 from .family import VIDEO_BLOCK, Part
 
-Array = NDArray[Any]
 IMAGE_PAD, VIDEO_PAD = "<|image_pad|>", "<|video_pad|>"
 _OWN_WORDS = (TokenRole.TEXT, TokenRole.PROMPT)
 

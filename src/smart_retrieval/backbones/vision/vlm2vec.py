@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ...core.roles import TokenRole
 from ...inputs import Item
-from ...readout.roles import TokenRole
 from .family import Family, Part, VisualLimits, visual_parts
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.hybrid import unit_rows
+from ...core.roles import kept_roles
 from ...embeddings import SmartEmbeddings
-from ...readout.roles import kept_roles
-from ...scoring.hybrid import unit_rows
 
 if TYPE_CHECKING:
-    from ...model import SmartModel
+    from ...model.smart_model import SmartModel
 
 
 def kept_in_full(smart: SmartModel) -> bool:

@@ -165,7 +165,7 @@ def _fetch_one(datasets: Any, root: Path, task: Task, config: str, split: str, c
 
 def _save_pages(datasets: Any, root: Path, task: Task, data: Any) -> int:
     """Write the pages that lie nowhere yet, as the archive has them."""
-    from ...media.images import load_image
+    from ...pictures.images import load_image
 
     there = [root / folder for folder in task.folders if (root / folder).is_dir()]
     folder = there[0] if there else root / task.folders[0]

@@ -8,10 +8,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ...documents.walk import content_hash
 from ...errors import DatasetError, MediaError
 from ...inputs import Item
-from ...media.images import ImageFile
-from ...media.walk import content_hash
+from ...pictures.images import ImageFile
 from .layout import FRAME_SUFFIXES, FrameClip
 
 

@@ -30,8 +30,8 @@ class FrameClip:
     most: int
 
     def frames(self, max_frames: int) -> Frames:
-        """At most so many frames, evenly spread; see :class:`~smart_retrieval.media.FrameFolder`."""
-        from ...media.frame_folder import FrameFolder
+        """At most so many frames, evenly spread; see :class:`~smart_retrieval.pictures.video.FrameFolder`."""
+        from ...pictures.video import FrameFolder
 
         return FrameFolder(self.path).frames(min(self.most, max_frames))
 
@@ -107,7 +107,7 @@ class Source:
         Raises:
             DatasetError: The path leads out of the folder.
         """
-        from ...media.images import ImageFile
+        from ...pictures.images import ImageFile
 
         relative = self._checked(name, row)
         places = [folder / relative for folder in self._folders]

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.hybrid import unit_rows
+from ...core.late import late_scores
+from ...core.presets import Preset
+from ...core.weights import IdfWeights
 from ...embeddings import SmartEmbeddings
-from ...scoring import IdfWeights, Preset, late_scores
-from ...scoring.hybrid import unit_rows
+from ...types import Array
 from .cases import TaskData
 from .ordering import best_places, tie_order
 from .store import EncodingStore
-
-Floats = NDArray[np.float32]
 
 #: Scores of one kind held at once: 32 MiB.
 SCORES_AT_ONCE = 1 << 23
@@ -41,9 +42,9 @@ class Setting:
     lambda_anchor: float
     lambda_late: float
 
-    def scores(self, anchor: Floats, late: Floats) -> Floats:
+    def scores(self, anchor: Array, late: Array) -> Array:
         """The weighted sum."""
-        total: Floats = np.float32(self.lambda_anchor) * anchor
+        total: Array = np.float32(self.lambda_anchor) * anchor
         if self.lambda_late:  # 0 times the -inf of a candidate without tokens would be NaN
             total += np.float32(self.lambda_late) * late
         return total
@@ -135,7 +136,7 @@ def rank_task(
 
 
 def _fill(
-    late: Floats,
+    late: Array,
     queries: SmartEmbeddings,
     store: EncodingStore,
     keys: Sequence[str],

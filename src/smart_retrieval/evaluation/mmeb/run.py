@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ... import __version__
+from ..._version import __version__
+from ...core.presets import Preset
 from ...errors import ScoringError, one_of
-from ...scoring import Preset
 from ..evaluate import setting_label
 from ..provenance import limits, run_facts, versions
 from .cases import TaskData

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ...core.presets import Preset
 from ...errors import DatasetError, ScoringError, SmartError
-from ...scoring import Preset
 from .keys import MediaDigests
 from .layout import Missing, check_root
 from .parsers import parse
@@ -20,7 +20,7 @@ from .store import EncodingStore
 from .tasks import Task, choose
 
 if TYPE_CHECKING:
-    from ...model import SmartModel
+    from ...model.smart_model import SmartModel
 
 
 def preflight(tasks: Iterable[Task], root: Path, prompts: Prompts) -> dict[str, Missing]:
@@ -146,7 +146,7 @@ def _load(
     scoring: Mapping[str, Any],
     model_options: Mapping[str, Any],
 ) -> tuple[SmartModel, Preset]:
-    from ...model import SmartModel
+    from ...model.smart_model import SmartModel
 
     if isinstance(model, SmartModel):
         if preset is not None or model_options:

@@ -18,7 +18,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from ... import __version__
+from ..._version import __version__
 from ...embeddings import FORMAT, SmartEmbeddings
 from ...errors import SmartError, SmartWarning
 from ...inputs import Item
@@ -26,7 +26,7 @@ from .filtering import filtered, kept_in_full
 from .processes import Processes
 
 if TYPE_CHECKING:
-    from ...model import SmartModel
+    from ...model.smart_model import SmartModel
 
 SIDES = ("query", "document")
 #: Items of a shard: what a kill can cost, at most; most tasks have 1,000 queries, enough shards for eight processes.

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ...embeddings import SmartEmbeddings
 from ...errors import CodecError
+from ...types import Array
 from .names import CodecSpec, parse_codec
-
-Array = NDArray[Any]
 
 #: Query tokens scored in one go: look-up tables of 8 bytes a token then take 512 kB and stay in a core's cache.
 QUERY_TILE = 64

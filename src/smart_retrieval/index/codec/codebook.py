@@ -12,19 +12,16 @@ with ``context`` only in the ``anchored`` family, and ``scale`` (the reconstruct
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...errors import CodecError
+from ...types import Array
 from .base import Codec, make_spec
 from .kernels import Lookup, best_from_tables, centroid_numbers, gathered_halves, used_centroids
 from .kmeans import nearest
 from .names import CodecSpec
 from .residual import Residual, residual_from_arrays
-
-Array = NDArray[Any]
 
 MOST_CENTROIDS = 65536
 

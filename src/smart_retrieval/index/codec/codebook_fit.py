@@ -12,19 +12,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ...errors import CodecError
+from ...types import Array
 from .codebook import MOST_CENTROIDS, CodebookCodec
 from .kmeans import kmeans, nearest
 from .names import CodecSpec
 from .residual import VQ_DIMS, Residual, ScalarBits, VectorStages, principal_axes
 from .sample import TokenSample
-
-Array = NDArray[Any]
 
 #: Centroids for tokens without an id: one for so many of the sample, and never more than so many.
 TOKENS_PER_CLUSTER, MOST_CLUSTERS = 32, 1024

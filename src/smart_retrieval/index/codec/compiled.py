@@ -12,14 +12,11 @@ import importlib.util
 import threading
 import warnings
 from types import ModuleType
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...errors import SmartWarning
-
-Array = NDArray[Any]
+from ...types import Array
 
 # Products of query tokens with document tokens done in NumPy first; about a quarter of a second.
 PATIENCE = 4_000_000

@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ...types import Array
 from .compiled import compiled_kernels, count, load_kernels
-
-Array = NDArray[Any]
 
 #: Rows of an intermediate block; 8192 x 64 query tokens of float32 take 2 MiB.
 BLOCK_ROWS = 8192

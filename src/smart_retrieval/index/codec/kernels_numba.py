@@ -7,13 +7,10 @@ equal the reference bit for bit. Compiled code is cached beside this file (or in
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from ...types import Array
 
 
 @njit(cache=True, nogil=True)

@@ -6,16 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...errors import CodecError
+from ...types import Array
 from .base import Codec, make_spec
 from .kernels import Lookup, best_from_tables, best_from_vectors, widened
 from .names import CodecSpec
 from .residual import ScalarBits, principal_axes
 from .sample import TokenSample
-
-Array = NDArray[Any]
 
 #: Above this many bytes a token, decoding blocks and multiplying beats look-ups.
 _MOST_LOOKUPS = 64

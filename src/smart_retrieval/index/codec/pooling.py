@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from ...embeddings import SmartEmbeddings
 from ...errors import CodecError
 from .base import unit_rows
-
-Array = NDArray[Any]
 
 
 def pool_tokens(embeddings: SmartEmbeddings, factor: float) -> SmartEmbeddings:

@@ -13,15 +13,12 @@ look-ups.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...errors import CodecError
+from ...types import Array
 from .kmeans import kmeans, nearest
-
-Array = NDArray[Any]
 
 #: Directions that residual vectors may use; the rest of the space holds too little to be worth a stage's bits.
 VQ_DIMS = 128

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...embeddings import SmartEmbeddings
 from ...errors import CodecError
+from ...types import Array
 from .base import checked_vectors, unit_rows
 from .kmeans import grouped_sums
-
-Array = NDArray[Any]
 
 #: Tokens handled at a time, whatever the batches they come in: sums are then added in the same order.
 _BLOCK = 16384

@@ -7,15 +7,13 @@ import zlib
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...errors import CodecError
+from ...types import Array
 from .base import Codec
 from .codebook import CodebookCodec
 from .names import parse_codec
 from .plain import BitsCodec, FloatCodec, Int8Codec
-
-Array = NDArray[Any]
 
 FORMAT = "smart-codec/1"
 

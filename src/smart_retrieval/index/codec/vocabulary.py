@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from ...types import Array
 
 
 def vocabulary_features(transformer: Any, tokenizer: Any | None = None, *, batch_size: int = 1024) -> Array:

@@ -1,0 +1,1 @@
+"""smart eval: BEIR folders, MMEB-V2 and mteb."""

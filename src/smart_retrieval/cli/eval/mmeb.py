@@ -1,0 +1,184 @@
+"""``smart eval mmeb``: the 78 tasks of MMEB-V2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+
+def mmeb(
+    data_root: Annotated[
+        Path | None, typer.Option("--data-root", metavar="DIR", help="Where MMEB-V2 was downloaded into.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where the results go. [default: mmeb-results]")
+    ] = None,
+    tasks: Annotated[
+        list[str] | None, typer.Option("--tasks", metavar="NAME,…|all", help="Tasks by name. [default: all]")
+    ] = None,
+    modality: Annotated[
+        list[str] | None, typer.Option("--modality", metavar="image|video|visdoc", help="All tasks of a modality.")
+    ] = None,
+    list_tasks: Annotated[bool, typer.Option("--list", help="Name the tasks and leave.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Say what is missing and leave; loads no model.")] = False,
+    from_hub: Annotated[
+        bool, typer.Option("--from-hub", help="Fetch the tasks' missing annotations into DIR, and leave.")
+    ] = False,
+    revision: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DATA_SET=COMMIT|FILE.toml", help="Commits of data sets to fetch, or to insist on."),
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no hub, not even whether it is there.")] = False,
+    model: Annotated[str, typer.Option(help="A packaged name, a folder, or a hub name.")] = "glyph",
+    family: Annotated[str | None, typer.Option(help="The model's family, where its name does not tell.")] = None,
+    preset: Annotated[str | None, typer.Option(help="paper or default: what the options below change.")] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help="qwen or v2v: how inputs are worded. [default: by the model's family]")
+    ] = None,
+    token_filter: Annotated[
+        str | None, typer.Option(help="paper: drop special tokens; content: drop prompt and template tokens too.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Query-token weights: uniform or idf.")] = None,
+    lambda_anchor: Annotated[float | None, typer.Option(help="Weight of the anchor score.")] = None,
+    lambda_late: Annotated[
+        str, typer.Option(metavar="N,…", help="Weights of the late score, each with a row of its own.")
+    ] = "1",
+    floor: Annotated[
+        str | None, typer.Option(help="Token similarities that count as none: a number below 1, or none.")
+    ] = None,
+    mode: Annotated[str, typer.Option(help="Metrics: correct or official-compatible.")] = "correct",
+    ties: Annotated[str, typer.Option(help="Order of equal candidates: official or name.")] = "official",
+    skip_incomplete: Annotated[
+        bool, typer.Option("--skip-incomplete", help="Measure the tasks that are complete and name the others.")
+    ] = False,
+    batch_size: Annotated[int | None, typer.Option(help="Most inputs in one forward pass.")] = None,
+    max_visual_tokens: Annotated[int | None, typer.Option(help="Most visual tokens of a picture.")] = None,
+    max_frames: Annotated[int | None, typer.Option(help="Most frames of a video.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Longest input in tokens.")] = None,
+    dtype: Annotated[str, typer.Option(help="Of the token vectors kept: float32 or float16.")] = "float16",
+    device: Annotated[str | None, typer.Option(help="Torch device.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where encodings are kept. [default: the user's cache]")
+    ] = None,
+    discard: Annotated[bool, typer.Option("--discard", help="Remove a task's encodings once it is scored.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+) -> None:
+    """Measure a model on MMEB-V2: anchor, late and hybrid ranking of images, videos and document pages.
+
+    Every input is encoded once and kept; another lambda, weighting or token filter encodes nothing again.
+    """
+    from ...evaluation.mmeb.revisions import read_pins
+    from ...evaluation.mmeb.tasks import choose
+
+    chosen = choose(_parts(tasks), _parts(modality))
+    if list_tasks:
+        _print_tasks(chosen, as_json)
+        return
+    if data_root is None:
+        raise typer.BadParameter("found no --data-root, expected the folder MMEB-V2 was downloaded into")
+    pins = read_pins(revision or [])
+    if from_hub:
+        from ...evaluation.mmeb.hub import fetch
+
+        for line in fetch(chosen, data_root, offline=offline, pins=pins):
+            typer.echo(line)
+        return
+    if check:
+        _check(chosen, data_root, prompts, pins, as_json)
+        return
+    from ...evaluation.mmeb.run import Options
+    from ...evaluation.mmeb.runner import evaluate_mmeb
+    from ...evaluation.terminal import write_json
+
+    model_options: dict[str, Any] = {
+        "family": family,
+        "max_visual_tokens": max_visual_tokens,
+        "max_frames": max_frames,
+        "max_length": max_length,
+        "device": device,
+        "local_files_only": True if offline else None,
+    }
+    result = evaluate_mmeb(
+        data_root,
+        out or Path("mmeb-results"),
+        tasks=[task.name for task in chosen],
+        model=model,
+        preset=preset,
+        weights=weights,
+        floor=_floor(floor),
+        token_filter=token_filter,
+        lambda_anchor=lambda_anchor,
+        options=Options(prompts, _lambdas(lambda_late), mode, ties, 100, skip_incomplete, discard),
+        revisions=pins,
+        cache=cache,
+        batch_size=batch_size,
+        progress=None,
+        dtype=dtype,
+        **{name: value for name, value in model_options.items() if value is not None},
+    )
+    if not result["settings"]:  # one of several processes, and not the one that ranks
+        return
+    if as_json:
+        write_json(result)
+    else:
+        from ...evaluation.mmeb.report import render_table
+        from ..output import console
+
+        console().print(render_table(result))
+
+
+def _parts(values: list[str] | None) -> list[str]:
+    """Read ``--tasks A,B`` and ``--tasks A --tasks B`` alike."""
+    return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
+
+
+def _lambdas(value: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in value.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"lambda-late: found {value!r}, expected numbers such as 0,0.5,1,2") from None
+
+
+def _floor(value: str | None) -> float | Literal["preset"] | None:
+    from .beir import _floor as read
+
+    return read(value)
+
+
+def _print_tasks(chosen: tuple[Any, ...], as_json: bool) -> None:
+    from ..output import echo_json
+
+    if as_json:
+        echo_json([task.to_dict() for task in chosen])
+        return
+    rows = [("task", "modality", "meta-task", "ranks", "metric", "annotations")]
+    for task in chosen:
+        where = " ".join(part for part in (task.data_set, task.config, task.split) if part)
+        rows.append((task.name, task.modality, task.meta_task, task.scope, task.metric, where))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for row in rows:
+        padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        typer.echo("  ".join([*padded, row[5]]))
+
+
+def _check(chosen: tuple[Any, ...], data_root: Path, prompts: str | None, pins: dict[str, str], as_json: bool) -> None:
+    from ...evaluation.mmeb.layout import check_root
+    from ...evaluation.mmeb.prompts import get_prompts
+    from ...evaluation.mmeb.revisions import check_revisions
+    from ...evaluation.mmeb.runner import preflight
+    from ..output import echo_json
+
+    root = check_root(data_root)
+    check_revisions(chosen, root, pins)
+    lacking = preflight(chosen, root, get_prompts(prompts or "qwen"))
+    if as_json:
+        echo_json({name: missing.all() for name, missing in lacking.items()})
+    else:
+        for name, missing in lacking.items():
+            for path in missing.all():
+                typer.echo(f"{name}\t{path}")
+        typer.echo(f"{len(chosen) - len(lacking)} of {len(chosen)} tasks are complete")
+    if lacking:
+        raise typer.Exit(1)

@@ -1,0 +1,69 @@
+"""``smart eval mteb``: retrieval tasks and benchmarks of mteb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def mteb(
+    tasks: Annotated[
+        list[str], typer.Option("--task", "-t", metavar="NAME,…", help="Tasks or benchmarks: ViDoRe(v2), NanoBEIR, …")
+    ],
+    model: Annotated[str, typer.Option(help="A packaged name, a folder, or a hub name.")] = "minilm",
+    preset: Annotated[str | None, typer.Option(help="paper or default: what the options below change.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Query-token weights: uniform or idf.")] = None,
+    lambda_anchor: Annotated[float | None, typer.Option(help="Weight of the anchor score.")] = None,
+    lambda_late: Annotated[float | None, typer.Option(help="Weight of the late score.")] = None,
+    candidates: Annotated[
+        int | None,
+        typer.Option(help="Documents that the anchor picks for late scoring. [default: all; in an index, 400]"),
+    ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Search in two stages in an index of each task, kept here for other runs."),
+    ] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            help="How an index keeps token vectors; without --index, in a temporary one. [default: the index's]"
+        ),
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Most inputs in one forward pass.")] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where mteb keeps results.")] = Path("mteb-results"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Run tasks again that have results there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
+) -> None:
+    """Measure a model's hybrid ranking on mteb's retrieval tasks; results are in mteb's own files."""
+    from ...evaluation.mteb_index import IndexSearch
+    from ...evaluation.mteb_search import SmartSearch, evaluate_mteb
+    from ...extras import require
+    from ...index.codec.names import parse_codec
+    from ...model.smart_model import SmartModel
+    from ..output import echo_json, on_terminal
+
+    require("mteb", "mteb")
+    if codec is not None:
+        parse_codec(codec)  # a wrong one is refused before a model is loaded
+    smart = SmartModel(model, preset=preset or "default")
+    given = {
+        "weights": weights,
+        "lambda_anchor": lambda_anchor,
+        "lambda_late": lambda_late,
+        "candidates": candidates,
+        "codec": codec,
+    }
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    in_index = index is not None or codec is not None
+    search = IndexSearch(smart, folder=index, **settings) if in_index else SmartSearch(smart, **settings)
+    # Names of benchmarks hold commas nowhere, but brackets.
+    names = [part.strip() for value in tasks for part in value.split(",") if part.strip()]
+    result = evaluate_mteb(names, search, out, batch_size=batch_size, progress=on_terminal(), overwrite=overwrite)
+    if as_json:
+        echo_json(result)
+        return
+    for name, task in result["tasks"].items():
+        typer.echo(f"{name}  {task['main_score']:.4f}")
+    typer.echo(f"results of {result['model']} in {out}")

@@ -1,0 +1,1 @@
+"""The method: readout of hidden states, late interaction, hybrid scores. Knows arrays, not models."""

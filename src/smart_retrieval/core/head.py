@@ -1,0 +1,166 @@
+"""The token head: from a backbone's features to normalised token vectors and the mask of kept positions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from sentence_transformers.base.modules import Module
+from torch import Tensor
+
+from ..errors import UnsupportedModelError
+from .readout import Readout
+from .roles import TokenRole, kept_roles
+
+if TYPE_CHECKING:
+    from .adapter import Adapter
+
+# Written by the backbone's preprocessing beside input_ids: one TokenRole a position, uint8 [B, T].
+ROLES_KEY = "token_roles"
+# Positions that the paper's evaluation leaves out for reasons of its own, bool [B, T]; most backbones write none.
+PAPER_DROPS = "dropped_by_paper"
+
+
+class TokenHead(Module):
+    """Reads token vectors out of hidden states; holds no weights but an adapter's.
+
+    Reads ``token_embeddings`` (or ``all_layer_embeddings``), ``attention_mask``, ``token_roles`` and
+    ``sentence_embedding``; writes ``token_vectors`` ``[B, T, Dt]``, each of unit length, and ``kept`` ``[B, T]`` bool.
+    An item with no kept position keeps one: its first attended position, where the pooled vector stands in (for
+    a backbone whose anchor has another width, the mean of its attended states).
+
+    Args:
+        readout: Layers, mix and token filter.
+        mark_roles: Finds the roles of features that carry none (``[B, T]`` uint8).
+        adapter: Projects the states instead of ``readout.mix``; stands in for every position alike.
+    """
+
+    config_keys: list[str] = []  # noqa: RUF012 (as its base class declares it)
+
+    def __init__(
+        self, readout: Readout, mark_roles: Callable[[dict[str, Any]], Tensor], adapter: Adapter | None = None
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.readout = readout
+        self.mark_roles = mark_roles
+        self.adapter = adapter
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Add ``token_vectors`` and ``kept`` to the features."""
+        attended = features["attention_mask"].bool()
+        if ROLES_KEY not in features:
+            features[ROLES_KEY] = self.mark_roles(features)
+        kept = self._kept(features, attended)
+        states = self._states(features)
+        vectors = self.vectors(states)
+        bare = attended.any(dim=1) & ~kept.any(dim=1)
+        if bool(bare.any()):
+            rows = bare.nonzero().squeeze(1)
+            first = attended.int().argmax(dim=1)[rows]
+            vectors, kept = vectors.clone(), kept.clone()
+            vectors[rows, first] = self._stand_ins(features, states, vectors, attended)[rows]
+            kept[rows, first] = True
+        features["token_vectors"], features["kept"] = vectors, kept
+        return features
+
+    def flat(self, features: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """The kept token vectors alone, ``[sum T, Dt]`` float32, and ``kept`` ``[B, T]``: what :meth:`forward` gives.
+
+        Dropped positions and padding are left out before anything is computed of them.
+        """
+        attended = features["attention_mask"].bool()
+        kept = self._kept(features, attended)
+        if bool((attended.any(dim=1) & ~kept.any(dim=1)).any()):
+            features = self.forward(features)
+            return features["token_vectors"][features["kept"]], features["kept"]
+        return self.vectors([state[kept] for state in self._states(features)]), kept
+
+    def flat_states(self, features: dict[str, Any]) -> tuple[list[Tensor], Tensor]:
+        """What :meth:`flat` makes its vectors of: one ``[sum T, H]`` for each layer, and ``kept`` ``[B, T]``.
+
+        Where no position is kept, what stands in for it is among them.
+        """
+        attended = features["attention_mask"].bool()
+        kept = self._kept(features, attended)
+        states = self._states(features)
+        bare = attended.any(dim=1) & ~kept.any(dim=1)
+        if bool(bare.any()):
+            rows = bare.nonzero().squeeze(1)
+            first = attended.int().argmax(dim=1)[rows]
+            stand_ins = self._stand_in_states(features, states, attended)
+            states, kept = [state.clone() for state in states], kept.clone()
+            for state, stand_in in zip(states, stand_ins, strict=True):
+                state[rows, first] = stand_in[rows].to(state.dtype)
+            kept[rows, first] = True
+        return [state[kept] for state in states], kept
+
+    def width(self, state_size: int) -> int:
+        """Dimensions of a token vector, for states of this size."""
+        return self.readout.width(state_size) if self.adapter is None else self.adapter.config.width
+
+    def kept_positions(self, roles: Tensor) -> Tensor:
+        """Which roles the filter keeps, as a mask of the shape of ``roles``."""
+        lookup = torch.zeros(len(TokenRole), dtype=torch.bool, device=roles.device)
+        lookup[[int(role) for role in kept_roles(self.readout.token_filter)]] = True
+        mask: Tensor = lookup[roles.long()]
+        return mask
+
+    def _kept(self, features: dict[str, Any], attended: Tensor) -> Tensor:
+        kept = attended & self.kept_positions(features[ROLES_KEY])
+        if self.readout.token_filter == "paper" and PAPER_DROPS in features:
+            kept = kept & ~features[PAPER_DROPS]
+        return kept
+
+    def _states(self, features: dict[str, Any]) -> list[Tensor]:
+        if self.readout.reads_last_state_only:
+            return [features["token_embeddings"]]
+        if "all_layer_embeddings" not in features:
+            raise UnsupportedModelError(
+                f"found no intermediate hidden states, expected those of layers {list(self.readout.layers)}: "
+                "this backbone only gives its last one; use Readout(layers=(-1,))"
+            )
+        states = features["all_layer_embeddings"]
+        return [states[layer] for layer in self.readout.resolve_layers(len(states))]
+
+    def vectors(self, states: list[Tensor]) -> Tensor:
+        """Token vectors of unit length, ``[..., Dt]`` float32, from one ``[..., H]`` for each layer, ascending."""
+        if self.adapter is not None:
+            return _unit(self.adapter(states))
+        if len(states) == 1:
+            return _unit(states[0])
+        if self.readout.mix == "concat":
+            return torch.cat([_unit(state) for state in states], dim=-1) / math.sqrt(len(states))
+        return _unit(torch.stack([_unit(state) for state in states]).sum(dim=0))
+
+    def _stand_ins(self, features: dict[str, Any], states: list[Tensor], vectors: Tensor, attended: Tensor) -> Tensor:
+        """For each item the vector that speaks for it where no position is kept, ``[B, Dt]``."""
+        anchors = _unit(features["sentence_embedding"])
+        # Of the states' width it lies in their space; a projected anchor does not, whatever its width.
+        fits = anchors.shape[-1] == states[0].shape[-1]
+        if self.adapter is not None:
+            return _unit(self.adapter(self._stand_in_states(features, states, attended)))
+        if fits:
+            return _unit(anchors.repeat(1, vectors.shape[-1] // anchors.shape[-1]))
+        return _unit((vectors * attended.unsqueeze(-1).to(vectors.dtype)).sum(dim=1))
+
+    def _stand_in_states(self, features: dict[str, Any], states: list[Tensor], attended: Tensor) -> list[Tensor]:
+        """The same before an adapter: one ``[B, H]`` for each layer."""
+        anchors = _unit(features["sentence_embedding"])
+        if anchors.shape[-1] == states[0].shape[-1]:
+            return [anchors] * len(states)
+        weights = attended.unsqueeze(-1).float()
+        return [_unit((_unit(state) * weights).sum(dim=1)) for state in states]
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The readout, as saved in ``smart/config.json``."""
+        return self.readout.to_dict()
+
+    def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
+        """Nothing to save: :meth:`SmartModel.save_pretrained` writes the readout and the adapter itself."""
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    # In float32 whatever the backbone's precision: a half-precision norm costs three digits of the cosine.
+    return torch.nn.functional.normalize(vectors.float(), dim=-1)

@@ -1,0 +1,78 @@
+"""The hybrid score: cosine of the anchors plus late interaction of the tokens."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..embeddings import SmartEmbeddings
+from ..errors import ScoringError
+from ..types import Array
+from .late import DEFAULT_MEMORY, QueryWeights, late_scores
+
+
+def anchor_scores(queries: SmartEmbeddings, documents: SmartEmbeddings) -> Array:
+    """Cosine of every query's anchor with every document's.
+
+    Args:
+        queries: Nq items, anchors of width Da.
+        documents: Nd items, anchors of width Da.
+
+    Returns:
+        ``[Nq, Nd]`` float32; 0 where an anchor is all zeros.
+
+    Raises:
+        ScoringError: The anchors' widths differ.
+    """
+    if queries.anchor_dim != documents.anchor_dim:
+        raise ScoringError(
+            f"found anchors of {queries.anchor_dim} dimensions in the queries and {documents.anchor_dim} in the "
+            "documents, expected the same: encode both with one model"
+        )
+    scores: Array = unit_rows(queries.anchors) @ unit_rows(documents.anchors).T
+    return scores
+
+
+def hybrid_scores(
+    queries: SmartEmbeddings,
+    documents: SmartEmbeddings,
+    *,
+    lambda_anchor: float = 1.0,
+    lambda_late: float = 1.0,
+    weights: QueryWeights = None,
+    floor: float | None = None,
+    memory: int = DEFAULT_MEMORY,
+) -> Array:
+    """``lambda_anchor * cosine(anchors) + lambda_late * late`` for every query and document (arXiv 2605.24938).
+
+    Args:
+        queries: Nq queries.
+        documents: Nd documents.
+        lambda_anchor: Weight of the anchors' cosine.
+        lambda_late: Weight of :func:`~smart_retrieval.core.late.late_scores`; 0 skips that work.
+        weights: Query-token weights, see :func:`~smart_retrieval.core.late.late_scores`.
+        floor: Similarities that count as none, see :func:`~smart_retrieval.core.late.late_scores`.
+        memory: Bytes the largest intermediate may take.
+
+    Returns:
+        ``[Nq, Nd]`` float32.
+
+    Raises:
+        ScoringError: Widths or weights do not fit.
+
+    Example:
+        >>> item = SmartEmbeddings([[1.0, 0.0]], [[0.0, 1.0]], [0, 1])
+        >>> hybrid_scores(item, item, lambda_late=2.0).tolist()
+        [[3.0]]
+    """
+    scores = np.float32(lambda_anchor) * anchor_scores(queries, documents)
+    if lambda_late:
+        scores += np.float32(lambda_late) * late_scores(queries, documents, weights=weights, floor=floor, memory=memory)
+    return scores
+
+
+def unit_rows(vectors: Array) -> Array:
+    """Rows of unit length, float32; rows of zeros stay zeros."""
+    rows = np.asarray(vectors, np.float32)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: Array = rows / np.where(norms > 0, norms, 1)
+    return unit

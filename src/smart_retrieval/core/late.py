@@ -1,0 +1,179 @@
+"""Late interaction: for every query token the best document token, averaged over the query. The reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..embeddings import SmartEmbeddings
+from ..errors import ScoringError
+from ..types import Array
+
+# The token similarity block is the one large intermediate; 128 MiB keeps matrix products efficient on any machine.
+DEFAULT_MEMORY = 128 * 2**20
+
+
+class QueryTokenWeights(Protocol):
+    """Anything that can weigh the tokens of queries."""
+
+    def weights(self, queries: SmartEmbeddings) -> Array:
+        """``[sum T_q]`` non-negative weights."""
+        ...
+
+
+QueryWeights = QueryTokenWeights | ArrayLike | None
+
+
+def late_scores(
+    queries: SmartEmbeddings,
+    documents: SmartEmbeddings,
+    *,
+    weights: QueryWeights = None,
+    floor: float | None = None,
+    memory: int = DEFAULT_MEMORY,
+) -> Array:
+    """Weighted mean MaxSim of every query against every document, exact and ragged.
+
+    ``late(q, d) = sum_i w_i f(max_j <q_i, d_j>) / sum_i w_i`` (arXiv 2605.24938 with w = 1 and f the identity). The
+    maximum over no token is minus infinity, so a document without token vectors scores ``-inf``; a query without any
+    scores 0 everywhere. A query whose weights are all 0 is scored with equal ones.
+
+    Args:
+        queries: Nq queries, token vectors of width Dt.
+        documents: Nd documents, token vectors of width Dt.
+        weights: ``[sum T_q]`` non-negative weights, an object that gives them, or None for equal ones.
+        floor: Similarities up to here count as none: ``f(s) = max(0, (s - floor) / (1 - floor))``, so that an equal
+            vector still gives 1. Any two contextual vectors have some similarity, and a long document offers many;
+            a floor takes that background out (docs/log.md, 2026-11-23). None for the plain score.
+        memory: Bytes the largest intermediate may take.
+
+    Returns:
+        ``[Nq, Nd]`` float32.
+
+    Raises:
+        ScoringError: Widths differ, weights are negative, not finite or of another length, or the floor is not
+            below 1.
+
+    Example:
+        >>> one = SmartEmbeddings([[1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]], [0, 2])
+        >>> two = SmartEmbeddings([[1.0, 0.0]], [[0.6, 0.8]], [0, 1])
+        >>> late_scores(one, two).round(2).tolist()
+        [[0.7]]
+    """
+    if queries.token_dim != documents.token_dim:
+        raise ScoringError(
+            f"found token vectors of {queries.token_dim} dimensions in the queries and {documents.token_dim} in the "
+            "documents, expected the same: encode both with one model and one readout"
+        )
+    shares = token_shares(queries, weights)
+    scores = np.zeros((len(queries), len(documents)), np.float32)
+    for q in _query_blocks(queries):
+        block = np.asarray(queries[q].token_vectors, np.float32)
+        share, starts = shares[queries.offsets[q.start] : queries.offsets[q.stop]], queries[q].offsets
+        filled = queries.lengths[q] > 0
+        rows = max(1, memory // (4 * max(1, len(block))))
+        for d in document_blocks(documents.offsets, rows):
+            weighted = weighted_parts(best_similarities(block, documents[d]), share, floor)
+            if filled.any():
+                sums = np.add.reduceat(weighted, starts[:-1][filled], axis=0)
+                scores[np.arange(q.start, q.stop)[filled][:, None], np.arange(d.start, d.stop)] = sums
+    return scores
+
+
+def weighted_parts(best: Array, shares: Array, floor: float | None) -> Array:
+    """What each query token adds to a document's late score; a query's late scores are the sums over its rows.
+
+    Args:
+        best: ``[Tq, Nd]`` float32, ``-inf`` where a document has no token.
+        shares: ``[Tq]``, see :func:`token_shares`.
+        floor: Similarities that count as none.
+
+    Returns:
+        ``[Tq, Nd]`` float32.
+    """
+    lifted = above_floor(best, floor)
+    # -inf times a weight of 0 would be NaN; such a token has no say anyway.
+    parts: Array = np.multiply(lifted, shares[:, None], out=np.zeros_like(lifted), where=shares[:, None] > 0)
+    return parts
+
+
+def best_similarities(query_tokens: Array, documents: SmartEmbeddings) -> Array:
+    """For each query token and document the best dot product, ``[T_q, Nd]`` float32; ``-inf`` for empty documents.
+
+    Args:
+        query_tokens: ``[T_q, Dt]`` float32.
+        documents: Nd documents.
+    """
+    best = np.full((len(query_tokens), len(documents)), -np.inf, np.float32)
+    filled = documents.lengths > 0
+    if len(query_tokens) and filled.any():
+        similarities = query_tokens @ np.asarray(documents.token_vectors, np.float32).T
+        # reduceat wants the starts of non-empty runs only; empty documents own no columns between them.
+        best[:, filled] = np.maximum.reduceat(similarities, documents.offsets[:-1][filled], axis=1)
+    return best
+
+
+def above_floor(similarities: Array, floor: float | None) -> Array:
+    """``max(0, (s - floor) / (1 - floor))``, ``-inf`` kept: no token at all is not the same as no similar one.
+
+    Raises:
+        ScoringError: The floor is 1 or more, or not a number.
+
+    Example:
+        >>> above_floor(np.float32([0.4, 0.75, 1.0]), 0.5).tolist()
+        [0.0, 0.5, 1.0]
+    """
+    if floor is None:
+        return similarities
+    if not -np.inf < floor < 1:
+        raise ScoringError(f"floor: found {floor}, expected a finite number below 1")
+    lifted: Array = np.maximum(0, (similarities - np.float32(floor)) / np.float32(1 - floor))
+    lifted[np.isneginf(similarities)] = -np.inf
+    return lifted
+
+
+def token_shares(queries: SmartEmbeddings, weights: QueryWeights) -> Array:
+    """Weights divided by their sum within each query, ``[sum T_q]`` float32.
+
+    Raises:
+        ScoringError: Weights are negative, not finite or of another length.
+    """
+    total = len(queries.token_vectors)
+    if weights is None:
+        values = np.ones(total, np.float64)
+    else:
+        given = weights.weights(queries) if hasattr(weights, "weights") else weights
+        try:
+            values = np.asarray(given, np.float64)
+        except (TypeError, ValueError) as error:
+            raise ScoringError(
+                f"found weights {str(given)[:40]!r}, expected numbers, or an object such as IdfWeights.fit(documents)"
+            ) from error
+    if values.shape != (total,):
+        raise ScoringError(f"found weights of shape {values.shape}, expected ({total},): one for each query token")
+    if not np.isfinite(values).all() or (values < 0).any():
+        raise ScoringError("found negative or non-finite query-token weights, expected numbers of 0 or more")
+    items = np.repeat(np.arange(len(queries)), queries.lengths)
+    sums = np.bincount(items, values, minlength=len(queries))
+    values = np.where(sums[items] > 0, values, 1.0)
+    sums = np.where(sums > 0, sums, queries.lengths)
+    shares: Array = (values / sums[items]).astype(np.float32)
+    return shares
+
+
+def document_blocks(offsets: NDArray[Any], rows: int) -> Iterator[slice]:
+    """Consecutive slices of items that own at most ``rows`` rows each; an item larger than that stands alone."""
+    start, total = 0, len(offsets) - 1
+    while start < total:
+        stop = int(np.searchsorted(offsets, offsets[start] + rows, side="right")) - 1
+        stop = min(total, max(stop, start + 1))
+        yield slice(start, stop)
+        start = stop
+
+
+def _query_blocks(queries: SmartEmbeddings) -> Iterator[slice]:
+    # Enough query tokens for an efficient matrix product, few enough that a document block stays large.
+    return document_blocks(queries.offsets, 256)

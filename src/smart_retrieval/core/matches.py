@@ -1,0 +1,70 @@
+"""Which document token answered which query token, and what that was worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..embeddings import SmartEmbeddings
+from ..errors import ScoringError
+from .late import QueryWeights, above_floor, token_shares
+
+
+@dataclass(frozen=True)
+class TokenMatch:
+    """One query token and the document token that answers it best.
+
+    Args:
+        query_index: Position among the query's token vectors.
+        document_index: Position among the document's; the first of equals.
+        similarity: Their dot product.
+        share: The query token's weight, divided by the sum of all weights.
+        contribution: ``share`` times the similarity above the floor; contributions add up to the late score.
+    """
+
+    query_index: int
+    document_index: int
+    similarity: float
+    share: float
+    contribution: float
+
+
+def token_matches(
+    query: SmartEmbeddings, document: SmartEmbeddings, weights: QueryWeights = None, floor: float | None = None
+) -> list[TokenMatch]:
+    """Take a late score apart into its query tokens.
+
+    Args:
+        query: One query.
+        document: One document with at least one token vector.
+        weights: As for :func:`~smart_retrieval.core.late.late_scores`.
+        floor: Likewise.
+
+    Returns:
+        One match for each query token, in the query's order.
+
+    Raises:
+        ScoringError: Not one query and one document, widths that differ, or a document without token vectors.
+
+    Example:
+        >>> one = SmartEmbeddings([[1.0]], [[1.0], [-1.0]], [0, 2])
+        >>> [(m.document_index, m.contribution) for m in token_matches(one, one)]
+        [(0, 0.5), (1, 0.5)]
+    """
+    if len(query) != 1 or len(document) != 1 or not len(document.token_vectors):
+        raise ScoringError(
+            f"found {len(query)} queries and {len(document)} documents with {len(document.token_vectors)} token "
+            "vectors, expected one query and one document that has some"
+        )
+    if query.token_dim != document.token_dim:
+        raise ScoringError(f"found widths {query.token_dim} and {document.token_dim}, expected the same")
+    shares = token_shares(query, weights)
+    similarities = np.asarray(query.token_vectors, np.float32) @ np.asarray(document.token_vectors, np.float32).T
+    best = similarities.argmax(axis=1)
+    values = similarities[np.arange(len(best)), best]
+    counted = above_floor(values, floor)
+    return [
+        TokenMatch(i, int(best[i]), float(values[i]), float(shares[i]), float(shares[i] * counted[i]))
+        for i in range(len(best))
+    ]

@@ -1,0 +1,180 @@
+"""Which reader reads which file, and how a run over many files survives a broken one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from ..errors import MissingExtraError
+from ..files import SkipLog, Skipped, UnreadableFileError
+from .readers import html, jsonl, markdown, pdf, rst, text
+from .readers.jsonl import JsonlFields
+from .sections import Document, Section
+from .walk import FoundFile
+
+DEFAULT_MAX_BYTES = 64 * 2**20
+DEFAULT_MAX_PAGES = 10_000
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How files are read.
+
+    Attributes:
+        max_bytes: Larger files are refused (JSON Lines read with `stream_file`: larger lines are).
+        max_pages: PDFs with more pages are refused.
+        jsonl: Which fields of a JSON Lines record mean what.
+        formats: Format by lower-case suffix, on top of `SUFFIXES`: ``{".conf": "text"}``; ``""`` as the format turns a
+            suffix off.
+    """
+
+    max_bytes: int = DEFAULT_MAX_BYTES
+    max_pages: int = DEFAULT_MAX_PAGES
+    jsonl: JsonlFields = field(default_factory=JsonlFields)
+    formats: Mapping[str, str] = field(default_factory=dict)
+
+
+Reader = Callable[[Path, ReadOptions], Document]
+
+#: Format name -> what reads it.
+READERS: Mapping[str, Reader] = MappingProxyType(
+    {
+        "text": lambda path, options: text.read(path, options.max_bytes),
+        "markdown": lambda path, options: markdown.read(path, options.max_bytes),
+        "html": lambda path, options: html.read(path, options.max_bytes),
+        "rst": lambda path, options: rst.read(path, options.max_bytes),
+        "jsonl": lambda path, options: jsonl.read(path, options.max_bytes, options.jsonl),
+        "pdf": lambda path, options: pdf.read(path, options.max_bytes, options.max_pages),
+    }
+)
+
+#: Lower-case suffix -> format name.
+SUFFIXES: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys((".txt", ".text"), "text"),
+        **dict.fromkeys((".md", ".markdown", ".mkd", ".mdown", ".mdwn"), "markdown"),
+        **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
+        **dict.fromkeys((".rst", ".rest"), "rst"),
+        **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
+        ".pdf": "pdf",
+    }
+)
+# Names that are plain text by long custom although they have no suffix.
+_NAMES = frozenset(
+    {"readme", "license", "licence", "copying", "authors", "changelog", "changes", "news", "install", "todo"}
+)
+
+
+def format_of(path: Path, options: ReadOptions | None = None) -> str:
+    """The format a file is read as; empty if it is of no known type.
+
+    Example:
+        >>> format_of(Path("Notes.MD")), format_of(Path("README")), format_of(Path("a.exe"))
+        ('markdown', 'text', '')
+    """
+    suffix = path.suffix.lower()
+    formats = options.formats if options else {}
+    known = formats.get(suffix, SUFFIXES.get(suffix, ""))
+    return known or ("text" if not suffix and path.name.lower() in _NAMES else "")
+
+
+def read_file(path: str | Path, options: ReadOptions | None = None) -> Document:
+    """Read one file.
+
+    Args:
+        path: The file.
+        options: Limits, and fields of JSON Lines.
+
+    Returns:
+        Its sections, its metadata, and notes on what was guessed or passed over. An empty file has no sections.
+
+    Raises:
+        UnreadableFileError: The file cannot be read; the message (a `MediaError`) names it and says why. Whatever a
+            parser stumbles over ends here.
+        MissingExtraError: A package for this format is not installed.
+
+    Example:
+        >>> read_file("notes.xyz")
+        Traceback (most recent call last):
+        smart_retrieval.files.UnreadableFileError: cannot read notes.xyz: not a type that is read (.xyz)
+    """
+    path, options = Path(path), options or ReadOptions()
+    reader = _reader(path, options)
+    try:
+        return reader(path, options)
+    except (UnreadableFileError, MissingExtraError):
+        raise
+    except Exception as error:  # a parser's own fault must not stop a run over a million files
+        raise _parser_error(path, error) from error
+
+
+def stream_file(path: str | Path, notes: list[str], options: ReadOptions | None = None) -> Iterator[Section]:
+    """Read one file section by section, its metadata in each; JSON Lines of any size in constant memory.
+
+    Args:
+        path: The file.
+        notes: Receives the notes; complete when the iterator is.
+        options: Limits, and fields of JSON Lines.
+
+    Raises:
+        UnreadableFileError, MissingExtraError: As `read_file`; for JSON Lines possibly after some sections.
+    """
+    path, options = Path(path), options or ReadOptions()
+    if format_of(path, options) == "jsonl":
+        try:
+            yield from jsonl.iter_jsonl(path, options.jsonl, notes, max_line_bytes=options.max_bytes)
+        except UnreadableFileError:
+            raise
+        except (ValueError, OSError, RecursionError) as error:
+            raise _parser_error(path, error) from error
+        return
+    document = read_file(path, options)
+    notes += document.notes
+    for section in document.sections:
+        yield replace(section, metadata={**document.metadata, **section.metadata})
+
+
+def read_files(
+    found: Iterable[FoundFile], skipped: SkipLog, options: ReadOptions | None = None
+) -> Iterator[tuple[FoundFile, Document]]:
+    """Read many files; those that cannot be read are counted and the run goes on.
+
+    Args:
+        found: What `scan` found.
+        skipped: Receives a record for each file passed over: of a type that is not read, too large, broken, or in
+            need of a missing extra (one reason however many files).
+        options: Limits, and fields of JSON Lines.
+
+    Yields:
+        Each file with what it holds.
+
+    Example:
+        >>> log = SkipLog()
+        >>> list(read_files([FoundFile(Path("a.xyz"), "a.xyz", 5, 0)], log)), log.counts
+        ([], Counter({'not a type that is read': 1}))
+    """
+    options = options or ReadOptions()
+    for file in found:
+        try:
+            document = read_file(file.path, options)
+        except (UnreadableFileError, MissingExtraError) as error:
+            record = Skipped.from_error(file.relative, error)
+            # A picture among the notes is nothing to worry about.
+            skipped.add(replace(record, failed=bool(format_of(file.path, options))))
+            continue
+        yield file, document
+
+
+def _reader(path: Path, options: ReadOptions) -> Reader:
+    name = format_of(path, options)
+    if not name:
+        raise UnreadableFileError(path, "not a type that is read", path.suffix or "no suffix")
+    if name not in READERS:
+        raise UnreadableFileError(path, f"no reader for the format {name!r}", f"expected one of {', '.join(READERS)}")
+    return READERS[name]
+
+
+def _parser_error(path: Path, error: Exception) -> UnreadableFileError:
+    return UnreadableFileError(path, "its reader failed", f"{type(error).__name__}: {error}")

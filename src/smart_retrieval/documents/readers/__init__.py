@@ -1,0 +1,1 @@
+"""One reader a file format: text, Markdown, HTML, reStructuredText, PDF, JSON Lines."""

@@ -1,0 +1,211 @@
+"""JSON Lines: one record a line, its fields chosen by name."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ...files import UnreadableFileError, os_error
+from ..sections import Document, Section, clean_text
+
+_NOTES_KEPT = 20
+_MISSING = object()
+
+
+@dataclass(frozen=True, slots=True)
+class JsonlFields:
+    """Which fields of a record mean what; a dot reaches into an object (``"meta.title"``).
+
+    Attributes:
+        text: Fields whose text is indexed, joined by blank lines. Strings, numbers or lists of strings; a record with
+            none of them is a bad line.
+        title: Field that becomes the heading; empty for none. Records may lack it.
+        id: Field that becomes the record's part of the passage id; empty: the line number. With it, each record must
+            have one of its own.
+        metadata: Fields kept as metadata; None keeps every top-level field not named above.
+    """
+
+    text: tuple[str, ...] = ("text",)
+    title: str = ""
+    id: str = ""
+    metadata: tuple[str, ...] | None = None
+
+
+class _BadLineError(Exception):
+    """Why one line is passed over."""
+
+
+def read(path: Path, max_bytes: int, fields: JsonlFields) -> Document:
+    """Read a whole JSON Lines file; see `iter_jsonl` for one larger than memory.
+
+    Raises:
+        UnreadableFileError: The file cannot be read, is larger than `max_bytes`, or has no good line.
+    """
+    try:
+        if path.stat().st_size > max_bytes:
+            raise UnreadableFileError(path, f"larger than the limit of {max_bytes:,} bytes")
+    except OSError as error:
+        raise os_error(path, error) from error
+    notes: list[str] = []
+    return Document(list(iter_jsonl(path, fields, notes, max_line_bytes=max_bytes)), {}, notes)
+
+
+def iter_jsonl(
+    path: Path, fields: JsonlFields, notes: list[str], *, max_line_bytes: int = 64 * 2**20
+) -> Iterator[Section]:
+    """Read records one after another, in constant memory.
+
+    A bad line (no JSON object, no text, an id missing or used before) is passed over; blank lines are no lines.
+
+    Args:
+        path: The file, in UTF-8.
+        fields: Which fields mean what.
+        notes: Receives one sentence for each of the first 20 bad lines ("line 3: ...") and, at the end, their count.
+        max_line_bytes: Longer lines are bad lines.
+
+    Yields:
+        One section a record; its key is the record's id or line number.
+
+    Raises:
+        UnreadableFileError: The file cannot be read, or has bad lines only.
+
+    Example:
+        >>> list(iter_jsonl(Path("no/such/file"), JsonlFields(), []))
+        Traceback (most recent call last):
+        smart_retrieval.files.UnreadableFileError: cannot read no/such/file: no such file or directory
+    """
+    good = bad = 0
+    first_bad = ""
+    seen: set[str] = set()
+    try:
+        if not path.is_file() and path.exists():
+            raise UnreadableFileError(path, "not a regular file")
+        with path.open("rb") as file:
+            for number, line in enumerate(_lines(file, max_line_bytes), start=1):
+                if line is not None and not line.strip():
+                    continue
+                try:
+                    section = _section(line, number, fields)
+                    if section.key in seen:
+                        raise _BadLineError(f"id {section.key!r} was used before")
+                except _BadLineError as error:
+                    bad += 1
+                    first_bad = first_bad or f"line {number}: {error}"
+                    if bad <= _NOTES_KEPT:
+                        notes.append(f"line {number}: {error}")
+                    continue
+                if fields.id:
+                    seen.add(section.key)
+                good += 1
+                yield section
+    except OSError as error:
+        raise os_error(path, error) from error
+    if bad and not good:
+        raise UnreadableFileError(path, "no good line of JSON", first_bad)
+    if bad:
+        notes.append(f"{bad} of {bad + good} lines passed over")
+
+
+def _lines(file: BinaryIO, limit: int) -> Iterator[bytes | None]:
+    """The lines of a file; None for one longer than the limit, which is never held in memory."""
+    first = True
+    while line := file.readline(limit + 1):
+        if first:
+            line, first = line.removeprefix(b"\xef\xbb\xbf"), False
+        if len(line) > limit and not line.endswith(b"\n"):
+            while line and not line.endswith(b"\n"):
+                line = file.readline(limit + 1)
+            yield None
+        else:
+            yield line
+
+
+def _section(line: bytes | None, number: int, fields: JsonlFields) -> Section:
+    """One record as a section."""
+    record = _parse(line)
+    texts = [text for name in fields.text if (text := _text(_get(record, name)))]
+    if not texts:
+        expected = " or ".join(repr(name) for name in fields.text)
+        raise _BadLineError(f"no text in {expected}; found fields {', '.join(sorted(record)[:10]) or 'none'}")
+    key = str(number)
+    if fields.id:
+        value = _get(record, fields.id)
+        if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+            raise _BadLineError(f"no id in {fields.id!r}: expected text or an integer")
+        key = clean_text(str(value)).strip()
+    title = " ".join(_text(_get(record, fields.title)).split()) if fields.title else ""
+    if fields.metadata is None:
+        used = {*fields.text, fields.title, fields.id}
+        metadata = {name: value for name, value in record.items() if name not in used}
+    else:
+        found = {name: _get(record, name) for name in fields.metadata}
+        metadata = {name: value for name, value in found.items() if value is not _MISSING}
+    return Section("\n\n".join(texts), (title,) if title else (), None, key, metadata)
+
+
+def _parse(line: bytes | None) -> dict[str, Any]:
+    if line is None:
+        raise _BadLineError("longer than the limit")
+    try:
+        record = json.loads(line.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite)
+        if b"\\u" in line:
+            record = _without_odd_characters(record)
+    except UnicodeDecodeError as error:
+        raise _BadLineError(f"not UTF-8 (byte {error.start})") from None
+    except json.JSONDecodeError as error:
+        raise _BadLineError(f"not JSON: {error.msg} at column {error.colno}") from None
+    except (ValueError, RecursionError) as error:
+        raise _BadLineError(f"not JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise _BadLineError(f"expected an object {{...}}, found {type(record).__name__}")
+    return record
+
+
+def _no_constant(name: str) -> None:
+    """NaN and Infinity are not JSON, and no database would take them back as such."""
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _finite(digits: str) -> float:
+    """A number; Python would read 1e999 as infinity."""
+    if math.isinf(number := float(digits)):
+        raise ValueError(f"{digits[:20]} is too large a number")
+    return number
+
+
+def _without_odd_characters(value: Any) -> Any:
+    r"""The same value, its strings safe to store: an escape can spell NUL or half a character ("\ud800")."""
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, list):
+        return [_without_odd_characters(item) for item in value]
+    if isinstance(value, dict):
+        return {clean_text(name): _without_odd_characters(item) for name, item in value.items()}
+    return value
+
+
+def _get(record: dict[str, Any], name: str) -> Any:
+    """A field by name; by dotted path if there is no field of that very name."""
+    if name in record:
+        return record[name]
+    found: Any = record
+    for part in name.split("."):
+        if not isinstance(found, dict) or part not in found:
+            return _MISSING
+        found = found[part]
+    return found
+
+
+def _text(value: Any) -> str:
+    """A field's value as text; empty for what is not text."""
+    if isinstance(value, str):
+        return clean_text(value).strip("\n").rstrip()
+    if isinstance(value, list):
+        return "\n".join(text for item in value if not isinstance(item, list) and (text := _text(item)))
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return ""

@@ -1,0 +1,1 @@
+"""Why a document was found: scores taken apart, as text, web page or picture."""

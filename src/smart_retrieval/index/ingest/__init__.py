@@ -1,0 +1,1 @@
+"""Files and items into an index."""

@@ -1,0 +1,111 @@
+"""What indexing a folder did, in numbers and names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...files import SkipLog, Skipped
+
+_NAMED = 20
+_NOTES_KEPT = 200
+
+
+@dataclass
+class IngestReport:
+    """What one run of :func:`~smart_retrieval.index.ingest.folder.index_folder` did.
+
+    Args:
+        root: The folder or file.
+        seen: Files found that are of a type that is read.
+        added: Files that were not in the index before, or not whole.
+        updated: Files whose content had changed.
+        unchanged: Files the index held already, as they are.
+        removed: Files that are gone and whose passages were deleted (with ``sync``).
+        passages: Passages and pictures encoded and stored.
+        pictures: How many of them are pictures: images, pages, videos.
+        passages_removed: Passages deleted: of changed files, of files that are gone, of a run that was killed.
+        tokens: Token vectors stored, before any pooling.
+        truncated: Tokens at the ends of passages that the model did not see.
+        seconds: How long it took.
+        skipped: Everything passed over, and why.
+        notes: (path, sentence) on what was guessed or repaired while reading; the first 200.
+        n_notes: How many there were.
+    """
+
+    root: str
+    seen: int = 0
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    passages: int = 0
+    pictures: int = 0
+    passages_removed: int = 0
+    tokens: int = 0
+    truncated: int = 0
+    seconds: float = 0.0
+    skipped: SkipLog = field(default_factory=SkipLog)
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    n_notes: int = 0
+
+    @property
+    def failed(self) -> int:
+        """Files, or pages of them, that should have been read and could not be."""
+        return self.skipped.failed
+
+    @property
+    def failures(self) -> list[Skipped]:
+        """The records of those, as far as they are kept."""
+        return [record for record in self.skipped if record.failed]
+
+    def note(self, path: str, sentences: list[str]) -> None:
+        """Keep what a reader had to say about a file."""
+        self.n_notes += len(sentences)
+        self.notes += [(path, sentence) for sentence in sentences][: max(0, _NOTES_KEPT - len(self.notes))]
+
+    def reasons(self) -> list[dict[str, Any]]:
+        """Why things were passed over: failures first, then the most frequent; a few are named.
+
+        Example:
+            >>> report = IngestReport("docs")
+            >>> report.skipped.add(Skipped("a.pdf", "not a readable PDF", "no trailer", failed=True))
+            >>> report.reasons()[0]["files"]
+            [{'path': 'a.pdf', 'detail': 'no trailer'}]
+        """
+        failed = Counter(record.reason for record in self.failures)
+        order = sorted(self.skipped.counts.items(), key=lambda item: (item[0] not in failed, -item[1], item[0]))
+        return [
+            {
+                "reason": reason,
+                "count": count,
+                "failed": reason in failed,
+                "files": [
+                    {"path": record.path, "detail": record.detail} for record in self.skipped.records(reason)[:_NAMED]
+                ],
+            }
+            for reason, count in order
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "root": self.root,
+            "files": {
+                "seen": self.seen,
+                "added": self.added,
+                "updated": self.updated,
+                "unchanged": self.unchanged,
+                "removed": self.removed,
+                "failed": self.failed,
+            },
+            "passages": self.passages,
+            "pictures": self.pictures,
+            "passages_removed": self.passages_removed,
+            "tokens": self.tokens,
+            "truncated": self.truncated,
+            "seconds": round(self.seconds, 3),
+            "skipped": self.reasons(),
+            "notes": {"count": self.n_notes, "first": [{"path": path, "note": note} for path, note in self.notes]},
+        }

@@ -1,0 +1,69 @@
+"""Large arrays on the disk: mapped where all of it is read, row by row where a few are."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import weakref
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from ...types import Array
+
+# Below this, an array may stay resident whole.
+LARGE_BYTES = 256 << 20
+# Of so many neighbouring rows, one is wanted: then it is read by itself.
+_SPARSE = 16
+
+
+def let_go(array: Array) -> None:
+    """Take a large mapped array's pages out of this process's resident memory; they stay in the system's cache.
+
+    An array that is small or not mapped is left alone.
+
+    Example:
+        >>> let_go(np.zeros(3))
+    """
+    if array.nbytes < LARGE_BYTES:
+        return
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        with suppress(OSError, ValueError):
+            base.madvise(mmap.MADV_DONTNEED)
+
+
+class RowFile:
+    """A mapped array of rows, and its file to read single rows from.
+
+    Touching one row of a mapped file makes its neighbours resident, too, up to 2 MB of them on Linux: a few hundred
+    scattered rows would be half a gigabyte.
+
+    Args:
+        path: The file.
+        array: What is mapped of it, ``[n, D]``, from its beginning.
+    """
+
+    def __init__(self, path: Path, array: Array) -> None:
+        self.array = array
+        self._file: int | None = None
+        if array.nbytes >= LARGE_BYTES and hasattr(os, "pread"):
+            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            weakref.finalize(self, os.close, self._file)
+
+    def take(self, rows: Array) -> Array:
+        """Rows ``[k, D]`` in the order asked for."""
+        if self._file is None or not len(rows):
+            return self.array[rows]
+        if int(rows.max() - rows.min()) < _SPARSE * len(rows):
+            taken: Array = self.array[rows]
+            let_go(self.array)
+            return taken
+        size = self.array.strides[0]
+        found = b"".join([os.pread(self._file, size, row * size) for row in rows.tolist()])
+        if len(found) != size * len(rows):
+            raise OSError("found the file of a mapped array cut short")
+        return np.frombuffer(found, self.array.dtype).reshape(len(rows), *self.array.shape[1:])

@@ -1,0 +1,315 @@
+"""The mirror: the database's vectors as memory-mapped arrays, brought up to date before every search.
+
+It is never needed for correctness and never trusted over the database. Files that are missing, of another index,
+another codec or another history, or damaged, are written anew. Rows newer than the files are kept in memory, and are
+appended to the files when there are many of them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import SmartError, SmartWarning
+from ...progress import progress
+from ...types import Array
+from ..store.lock import file_lock
+from ..store.records import Vectors
+from ..store.schema import State
+from ..store.store import Store
+from . import ann
+from . import ann as ann_files
+from .files import BATCH, DerivedFiles, Stamp, unit
+from .snapshot import Segment, Snapshot
+
+FOLD_ROWS = 20_000
+BUILD_TIMEOUT = 3600.0
+Progress = Callable[[int, int], None]
+
+
+class Mirror:
+    """Snapshots of a store for searching. Safe to use from several threads.
+
+    Args:
+        store: The store.
+        fold_rows: Rows newer than the files that are kept in memory; beyond, they are appended to the files.
+        progress: Called with (rows written, rows in all) while the files are written anew.
+
+    Example:
+        >>> import tempfile
+        >>> from smart_retrieval.index.store.manifest import Manifest
+        >>> from smart_retrieval.index.store.records import Record
+        >>> manifest = Manifest(model={"name": "minilm"}, codec="int8", anchor_dim=2, code_width=1)
+        >>> with Store.create(Path(tempfile.mkdtemp()) / "a.smart", manifest) as store:
+        ...     mirror = Mirror(store)
+        ...     _ = store.add([Record("a", np.ones(2), np.zeros((3, 1), np.uint8), np.arange(3))])
+        ...     snapshot = mirror.snapshot()
+        ...     snapshot.documents, snapshot.anchors_at(np.array([0])).tolist() == [[np.float32(0.5**0.5)] * 2]
+        (1, True)
+    """
+
+    def __init__(self, store: Store, *, fold_rows: int = FOLD_ROWS, progress: Progress | None = None) -> None:
+        self.store = store
+        self.fold_rows = fold_rows
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._files = DerivedFiles(store.path / "derived")
+        self._private: tempfile.TemporaryDirectory[str] | None = None
+        self._token: int | None = None
+        self._ann: ann.AnchorIndex | None = None
+        self._ann_file = ""
+        self._ann_gave_up = False
+        with store.reading():
+            found = self._files.load(store)
+        with self._lock, store.reading():
+            state = store.state()
+            # Twice, because files that another process brought up to a newer commit look foreign to an older one.
+            found = self._files.load(store) if found is None else found
+            self._load(state, found)
+            self._refresh(state)
+
+    def close(self) -> None:
+        """Remove the private copy, if the index's folder could not be written to; snapshots stay valid on POSIX."""
+        if self._private is not None:
+            self._private.cleanup()
+            self._private = None
+
+    @property
+    def stamp(self) -> Stamp:
+        """What the mapped files mirror."""
+        return self._stamp
+
+    def snapshot(self) -> Snapshot:
+        """The vectors of the newest commit; costs one row read when nothing was written since the last call."""
+        state = self.store.state()
+        current = self._snapshot
+        if current.commit == state.number and current.generation == state.generation:
+            return current
+        if current.commit > state.number and self.store.connections.in_transaction():
+            return current  # the caller's own transaction is older than what another thread has mapped
+        with self._lock, self.store.reading():
+            state = self.store.state()
+            if state.generation != self.store.generation:
+                self.store.reload()
+            current = self._snapshot
+            known = self.store.commit_token(current.commit) == self._token
+            if state.generation != current.generation or not known:
+                self._load(state, self._files.load(self.store))
+            self._refresh(state)
+            return self._snapshot
+
+    def rebuild(self) -> None:
+        """Write the files anew, without the deleted rows."""
+        with self._lock, self.store.reading():
+            state = self.store.state()
+            self._build(state, reuse=False)
+            self._use_ann()
+            self._refresh(state)
+
+    def verify(self) -> list[str]:
+        """Compare the mapped files with their checksums; says in words what is wrong. :meth:`rebuild` puts it right."""
+        return self._files.verify(self._stamp)
+
+    # -- from files --------------------------------------------------------------------------------------------
+
+    def _load(self, state: State, found: tuple[Stamp, Segment, Array] | None) -> None:
+        """Take the files as they were mapped, or write them first."""
+        if found is None or self._wasteful(found[0], found[2]):
+            self._build(state)
+        else:
+            self._take(*found)
+        self._use_ann()
+
+    def _wasteful(self, stamp: Stamp, dead: Array) -> bool:
+        return stamp.rows > 10_000 and len(dead) > stamp.rows // 2
+
+    def _build(self, state: State, *, reuse: bool = True) -> None:
+        try:
+            self._files.folder.mkdir(exist_ok=True)
+            with file_lock(self._files.folder / "lock", BUILD_TIMEOUT) as held:
+                if not held:
+                    raise SmartError(f"{str(self._files.folder)!r}: another process writes it and does not finish")
+                found = self._files.load(self.store) if reuse else None  # somebody may have written it meanwhile
+                if found is None or self._wasteful(found[0], found[2]):
+                    self._write(state)
+                    found = self._files.load(self.store)
+        except OSError:
+            if self._private is not None:
+                raise
+            # No permission or no space beside the database: a private copy elsewhere serves as well.
+            self._private = tempfile.TemporaryDirectory(prefix="smart-derived-", ignore_cleanup_errors=True)
+            self._files = DerivedFiles(Path(self._private.name))
+            return self._build(state, reuse=False)
+        if found is None:
+            raise SmartError(f"{str(self._files.folder)!r}: cannot be read back; check the disk")
+        self._take(*found)
+        return None
+
+    def _write(self, state: State) -> None:
+        """Write the files anew; a large index draws a bar."""
+        done = 0
+        large = state.documents >= ann.ANN_ROWS
+        with progress("Writing search files", state.documents, None if large else False) as advance:
+
+            def show(rows: int, total: int) -> None:
+                nonlocal done
+                advance(rows - done)
+                done = rows
+                if self._progress is not None:
+                    self._progress(rows, total)
+
+            self._files.write(self.store, state, progress=show)
+
+    def _take(self, stamp: Stamp, base: Segment, dead: Array) -> None:
+        self._stamp, self._base = stamp, base
+        self._tail = _Tail(stamp.anchor_dim, stamp.code_width)
+        self._alive = np.ones(stamp.rows, bool)
+        self._alive[dead] = False
+        self._seen, self._token, self._last_rowid = stamp.commit, stamp.token, stamp.last_rowid
+
+    def _use_ann(self) -> None:
+        """Map the anchor index of a large base; build or extend it first if that is due.
+
+        Where that cannot be done, searches read all anchors. To be called when nothing newer than the files is taken.
+        """
+        before = self._ann
+        self._ann = None
+        if self._stamp.rows < ann.ANN_ROWS or (faiss := ann_files.faiss_module()) is None:
+            return
+        self._ann = self._loaded_ann(faiss, before)
+        if self._ann_gave_up or not self._ann_due():
+            return
+        try:
+            # Without any, whoever comes second waits for the first; for an extension nobody waits.
+            with file_lock(self._files.folder / "lock", 0 if self._ann is not None else BUILD_TIMEOUT) as held:
+                found = self._files.load(self.store) if held else None
+                if found is not None and found[0] != self._stamp and found[0].generation == self._stamp.generation:
+                    self._take(*found)  # another process has been at it
+                    self._ann = self._loaded_ann(faiss, None)
+                if found is not None and self._ann_due():
+                    usable = self._stamp.ann if self._ann is not None else None
+                    made = ann_files.write(faiss, self._files.folder, self._stamp.name, self._base.anchors, usable)
+                    self._stamp = replace(self._stamp, ann=made)
+                    self._files.put(self._stamp)
+                    self._ann = self._loaded_ann(faiss, None)
+        except OSError as error:
+            self._ann_gave_up = True
+            if self._ann is None:
+                message = f"index {str(self.store.path)!r}: every search reads all anchors, since {error}"
+                warnings.warn(f"{message}; run optimize where there is room and permission", SmartWarning, stacklevel=2)
+
+    def _loaded_ann(self, faiss: Any, before: ann.AnchorIndex | None) -> ann.AnchorIndex | None:
+        stamp = self._stamp.ann
+        if stamp is None or stamp.rows > self._stamp.rows:
+            return None
+        if before is not None and self._ann_file == stamp.file:
+            return before
+        self._ann_file = stamp.file
+        return ann_files.load(faiss, self._files.folder, stamp, self._stamp.anchor_dim)
+
+    def _ann_due(self) -> bool:
+        rows = self._stamp.rows
+        if rows < ann.ANN_ROWS:
+            return False
+        # Rows that it does not cover are read one and all, so it follows; in steps, as each writes it anew.
+        return self._ann is None or rows - self._ann.rows >= max(self.fold_rows, self._ann.rows // 64)
+
+    # -- from the database -------------------------------------------------------------------------------------
+
+    def _refresh(self, state: State) -> None:
+        """Catch up with the commit that the read transaction sees; costs what changed."""
+        if self._seen < state.number:
+            self._bury(self.store.deleted_since(self._seen))
+            newer = state.last_rowid - self._stamp.last_rowid
+            if newer > self.fold_rows:
+                self._fold(state, newer)
+            for vectors in self.store.iterate(BATCH, after=self._last_rowid):
+                self._tail.extend(vectors)
+                self._alive = np.concatenate([self._alive, np.ones(len(vectors.rowids), bool)])
+            self._seen, self._last_rowid = state.number, state.last_rowid
+            self._token = self.store.commit_token(state.number)
+        tail = self._tail.segment()
+        self._alive.setflags(write=False)
+        self._snapshot = Snapshot(
+            commit=self._seen,
+            generation=self._stamp.generation,
+            base=self._stamp.name,
+            segments=(self._base, tail) if len(tail.rowids) else (self._base,),
+            alive=self._alive,
+            documents=int(np.count_nonzero(self._alive)),
+            ann=self._ann,
+        )
+
+    def _bury(self, rowids: Array) -> None:
+        """Mark rows as deleted, in a new mask: older snapshots keep theirs."""
+        if not len(rowids):
+            return
+        alive = self._alive.copy()
+        for segment, start in ((self._base, 0), (self._tail.segment(), len(self._base.rowids))):
+            if len(segment.rowids):
+                at = np.minimum(np.searchsorted(segment.rowids, rowids), len(segment.rowids) - 1)
+                alive[at[segment.rowids[at] == rowids] + start] = False
+        self._alive = alive
+
+    def _fold(self, state: State, newer: int) -> None:
+        """Append the newer rows to the files and map them; if that is not possible now, leave everything as it is."""
+        dead = np.flatnonzero(~self._alive[: self._stamp.rows])
+        try:
+            with file_lock(self._files.folder / "lock", 0) as held:
+                found = self._files.load(self.store) if held else None
+                if found is not None and found[0] == self._stamp:
+                    self._files.write(self.store, state, self._stamp, dead)
+                    found = self._files.load(self.store)
+        except OSError:
+            if newer > 5 * self.fold_rows:  # too much to keep in memory: a private copy
+                self._build(state, reuse=False)
+                self._use_ann()
+            return
+        if found is not None:
+            self._take(*found)  # perhaps another process's work, which may stop at an earlier commit than this one
+            self._use_ann()
+            self._bury(self.store.deleted_since(self._seen))
+
+
+class _Tail:
+    """Rows in memory that can grow while snapshots look at what was there before."""
+
+    def __init__(self, anchor_dim: int, code_width: int) -> None:
+        self._rows = self._tokens = 0
+        self._rowids = np.empty(0, np.int64)
+        self._anchors = np.empty((0, anchor_dim), np.float32)
+        self._codes = np.empty((0, code_width), np.uint8)
+        self._offsets = np.zeros(1, np.int64)
+
+    def extend(self, vectors: Vectors) -> None:
+        """Take more rows. Written behind what snapshots see, or into larger arrays."""
+        rows, tokens = self._rows + len(vectors.rowids), self._tokens + len(vectors.codes)
+        self._rowids = _room(self._rowids, self._rows, rows)
+        self._anchors = _room(self._anchors, self._rows, rows)
+        self._codes = _room(self._codes, self._tokens, tokens)
+        self._offsets = _room(self._offsets, self._rows + 1, rows + 1)
+        self._rowids[self._rows : rows] = vectors.rowids
+        self._anchors[self._rows : rows] = unit(vectors.anchors)
+        self._codes[self._tokens : tokens] = vectors.codes
+        self._offsets[self._rows + 1 : rows + 1] = vectors.offsets[1:] + self._tokens
+        self._rows, self._tokens = rows, tokens
+
+    def segment(self) -> Segment:
+        """What is there now, as views."""
+        rows, tokens = self._rows, self._tokens
+        return Segment(self._rowids[:rows], self._anchors[:rows], self._codes[:tokens], self._offsets[: rows + 1])
+
+
+def _room(array: Array, used: int, needed: int) -> Array:
+    if needed <= len(array):
+        return array
+    larger = np.empty((max(needed, 2 * len(array)), *array.shape[1:]), array.dtype)
+    larger[:used] = array[:used]
+    return larger

@@ -1,0 +1,1 @@
+"""Two-stage search: candidates by anchor, hybrid scores from the codes."""

@@ -1,0 +1,107 @@
+"""What a search gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from ..store.pictures import Media
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One document found.
+
+    Args:
+        id: Its id.
+        score: What it was ranked by: ``lambda_anchor * anchor + lambda_late * late`` (+ ``lexical_weight * lexical``).
+        anchor: Cosine of the anchors.
+        late: Late interaction score.
+        lexical: BM25 brought to 0..1, where the search asked for it.
+        text: The passage.
+        source: File it came from.
+        page: Its page there, from 1.
+        heading: Its heading path.
+        metadata: What was stored with it.
+        media: The picture it is: an image, a page, a video; None for text. Its thumbnail is read when asked for.
+    """
+
+    id: str
+    score: float
+    anchor: float
+    late: float
+    lexical: float | None = None
+    text: str = ""
+    source: str | None = None
+    page: int | None = None
+    heading: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    media: Media | None = None
+
+    @property
+    def kind(self) -> str:
+        """``"text"``, ``"image"``, ``"page"`` or ``"video"``."""
+        return self.media.kind if self.media is not None else "text"
+
+    def to_dict(self, *, thumbnails: bool = False) -> dict[str, Any]:
+        """JSON-able.
+
+        Args:
+            thumbnails: Add a picture's thumbnail, in Base64.
+        """
+        found = {part.name: getattr(self, part.name) for part in fields(self)}
+        media = self.media.to_dict(thumbnail=thumbnails) if self.media is not None else None
+        return {**found, "metadata": dict(self.metadata), "media": media, "kind": self.kind}
+
+
+@dataclass(frozen=True)
+class Hits(Sequence[Hit]):
+    """The hits of one query, best first, ties by id.
+
+    Args:
+        hits: Them.
+        candidates: Documents whose token codes were scored.
+        searched: Documents that passed the filter.
+        partial: Whether the deadline ended the scoring before all candidates were done.
+    """
+
+    hits: tuple[Hit, ...]
+    candidates: int
+    searched: int
+    partial: bool = False
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.hits[key]
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def group_by_source(self) -> dict[str, list[Hit]]:
+        """Hits by file (by id where there is none), files in the order of their best passage.
+
+        Example:
+            >>> found = Hits((Hit("a#1", 2, 1, 1, source="a"), Hit("b#1", 1, 1, 0, source="b")), 2, 2)
+            >>> list(found.group_by_source())
+            ['a', 'b']
+        """
+        groups: dict[str, list[Hit]] = {}
+        for hit in self.hits:
+            groups.setdefault(hit.source or hit.id, []).append(hit)
+        return groups
+
+    def to_dict(self, *, thumbnails: bool = False) -> dict[str, Any]:
+        """JSON-able.
+
+        Args:
+            thumbnails: Add pictures' thumbnails, in Base64.
+        """
+        return {
+            "hits": [hit.to_dict(thumbnails=thumbnails) for hit in self.hits],
+            "candidates": self.candidates,
+            "searched": self.searched,
+            "partial": self.partial,
+        }

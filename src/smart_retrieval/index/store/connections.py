@@ -1,0 +1,284 @@
+"""SQLite connections of one index: one a thread, whole transactions only, errors by name.
+
+Writers hold a lock file around every transaction *and* every checkpoint. SQLite's own lock would do for the
+transaction, but SQLite before 3.51.3 may lose commits when a checkpoint runs while another connection restarts the
+WAL (sqlite.org/wal.html#walresetbug); with automatic checkpoints off and ours under the writers' lock, that cannot be.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from ...errors import IndexBusyError, IndexDamagedError, IndexFullError, SmartError
+from .lock import file_lock
+from .schema import State
+
+CHECKPOINT_BYTES = 32 << 20
+CACHE_KIB = 32 << 10
+
+
+class Handle:
+    """One thread's connection; closed with its thread or with the store, whichever ends first."""
+
+    def __init__(self, connection: sqlite3.Connection, stamp: object) -> None:
+        self.connection = connection
+        self.stamp = stamp
+        self.depth = 0
+        self.state: State | None = None  # set while a write transaction runs
+        self.dirty = False
+        self.pid = os.getpid()
+
+    def close(self) -> None:
+        """Close the connection, unless it came through a fork: closing it there would drop the parent's locks."""
+        if self.pid == os.getpid():
+            with suppress(sqlite3.Error):
+                self.connection.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class Connections:
+    """Transactions on ``index.sqlite`` from any number of threads.
+
+    Args:
+        file: The database.
+        writable: Open for writing.
+        timeout: Seconds that a writer waits for its turn.
+    """
+
+    def __init__(self, file: Path, *, writable: bool, timeout: float) -> None:
+        self.file = file
+        self.writable = writable
+        self.timeout = timeout
+        self._closed = False
+        self._pid = os.getpid()
+        self._inherited: list[object] = []
+        self._reset()
+
+    def _reset(self) -> None:
+        self._local = threading.local()
+        self._handles: weakref.WeakSet[Handle] = weakref.WeakSet()
+
+    # -- connections -------------------------------------------------------------------------------------------
+
+    def _handle(self) -> Handle:
+        if self._closed:
+            raise SmartError(f"index {str(self.file.parent)!r}: it was closed; open it again")
+        if self._pid != os.getpid():
+            # SQLite connections do not survive a fork. The parent's are kept from being closed here, not used.
+            self._inherited.append((self._local, list(self._handles)))
+            self._pid = os.getpid()
+            self._reset()
+        handle: Handle | None = getattr(self._local, "handle", None)
+        if handle is not None and not handle.depth and handle.stamp is not None and handle.stamp != self._stamp():
+            handle.close()  # an unlocked reader, and somebody wrote: start over
+            handle = None
+        if handle is None:
+            handle = self._local.handle = self._open()
+            self._handles.add(handle)
+        return handle
+
+    def _open(self) -> Handle:
+        uri = self.file.absolute().as_uri()
+        if self.writable:
+            handle = Handle(connect(f"{uri}?mode=rw", self.timeout), None)
+            handle.connection.execute("PRAGMA wal_autocheckpoint = 0")
+            handle.connection.execute("PRAGMA journal_size_limit = 0")
+            return handle
+        try:
+            return Handle(connect(f"{uri}?mode=ro", self.timeout), None)
+        except sqlite3.OperationalError as error:
+            # A folder that cannot be written to has no room for WAL's shared memory. Without a WAL the file holds
+            # everything and is read without locks; its stamp is compared before every transaction instead.
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+                raise
+            stamp = self._stamp()
+            if stamp[-1]:
+                raise
+            return Handle(connect(f"{uri}?mode=ro&immutable=1", self.timeout), stamp)
+
+    def _stamp(self) -> tuple[int, ...]:
+        found = os.stat(self.file)
+        with suppress(OSError):
+            return (found.st_ino, found.st_size, found.st_mtime_ns, os.stat(f"{self.file}-wal").st_size)
+        return (found.st_ino, found.st_size, found.st_mtime_ns, 0)
+
+    def close(self) -> None:
+        """Close every thread's connection."""
+        self._closed = True
+        for handle in list(self._handles):
+            handle.close()
+
+    # -- transactions ------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """One read transaction: everything inside sees the same commit. Nested ones join the outermost."""
+        with translated(self.file):
+            handle = self._handle()
+            if not handle.depth:
+                handle.connection.execute("BEGIN")
+            handle.depth += 1
+            try:
+                yield handle.connection
+            finally:
+                handle.depth -= 1
+                if not handle.depth:
+                    handle.connection.rollback()
+
+    @contextmanager
+    def writing(self) -> Iterator[Handle]:
+        """One write transaction; it commits on leaving, or rolls back on any error. Nested ones join the outermost.
+
+        Raises:
+            IndexBusyError: Another writer kept its turn for longer than the timeout.
+        """
+        if not self.writable:
+            raise SmartError(f"index {str(self.file.parent)!r}: it is open for reading; open it with mode='w'")
+        with translated(self.file):
+            handle = self._handle()
+            if handle.state is not None:
+                with _nested(handle):
+                    yield handle
+                return
+            if handle.depth:
+                raise SmartError("found a write inside reading(); a snapshot cannot be written to")
+            with file_lock(self.file.with_name("write.lock"), self.timeout) as held:
+                if not held:
+                    raise IndexBusyError(self._busy())
+                handle.connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._begun(handle)
+                    if handle.dirty and handle.state is not None:
+                        handle.state.write(handle.connection)
+                    handle.connection.execute("COMMIT")
+                except BaseException:
+                    with suppress(sqlite3.Error):
+                        handle.connection.rollback()
+                    raise
+                finally:
+                    handle.state, handle.depth = None, 0
+                self._checkpoint(handle.connection)
+
+    def _begun(self, handle: Handle) -> Handle:
+        handle.state, handle.depth, handle.dirty = State.read(handle.connection), 1, False
+        handle.state.number += 1
+        return handle
+
+    def in_transaction(self) -> bool:
+        """Whether this thread is inside :meth:`reading` or :meth:`writing`."""
+        return bool(self._handle().depth)
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        # What was committed stays in the WAL if this fails, and the next commit tries again.
+        with suppress(OSError, sqlite3.Error):
+            if os.stat(f"{self.file}-wal").st_size > CHECKPOINT_BYTES:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    @contextmanager
+    def alone(self) -> Iterator[sqlite3.Connection]:
+        """A connection outside any transaction while no other writer runs: for VACUUM and checkpoints."""
+        with translated(self.file):
+            handle = self._handle()
+            if handle.depth:
+                raise SmartError("found a transaction of this thread under way; finish it first")
+            with file_lock(self.file.with_name("write.lock"), self.timeout) as held:
+                if not held:
+                    raise IndexBusyError(self._busy())
+                yield handle.connection
+
+    def _busy(self) -> str:
+        return (
+            f"index {str(self.file.parent)!r}: another process is writing and did not finish within "
+            f"{self.timeout:g} s; try again, or open with a longer timeout"
+        )
+
+
+@contextmanager
+def _nested(handle: Handle) -> Iterator[None]:
+    """A part of a write transaction that is undone alone when it fails, should the caller catch its error."""
+    state = replace(handle.state) if handle.state is not None else None
+    handle.connection.execute("SAVEPOINT part")
+    try:
+        yield
+    except BaseException:
+        with suppress(sqlite3.Error):  # a full disk has undone the whole transaction already
+            handle.connection.execute("ROLLBACK TO part")
+            handle.connection.execute("RELEASE part")
+        handle.state = state
+        raise
+    handle.connection.execute("RELEASE part")
+
+
+def connect(uri: str, timeout: float) -> sqlite3.Connection:
+    """A connection with explicit transactions and the settings of this index."""
+    # The thread check is off only so that close() may close other threads' connections.
+    connection = sqlite3.connect(uri, timeout=timeout, isolation_level=None, check_same_thread=False, uri=True)
+    try:
+        connection.execute("PRAGMA user_version").fetchone()  # which opens the file, if it can be opened
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = FAST")  # Debian's default would write every freed page once more
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        connection.execute("PRAGMA temp_store = MEMORY")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+@contextmanager
+def translated(file: Path) -> Iterator[None]:
+    """Turn SQLite's and the system's errors into named ones.
+
+    Raises:
+        IndexFullError: The disk, or the quota, is full.
+        IndexBusyError: A lock was not let go in time.
+        IndexDamagedError: The file is not what SQLite wrote.
+    """
+    where = f"index {str(file.parent)!r}"
+    try:
+        yield
+    except sqlite3.Error as error:
+        # An extended code keeps its family in the low byte; errors of the Python module itself have none.
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _no_space(file)):
+            raise IndexFullError(
+                f"{where}: the disk is full ({error}); what was stored before is intact, free some space and try again"
+            ) from error
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise IndexBusyError(f"{where}: another process holds it ({error}); try again") from error
+        if code in _DAMAGED or "decode to UTF-8" in str(error):
+            raise IndexDamagedError(
+                f"{where}: the database is damaged ({error}); run verify, then restore a copy or index again"
+            ) from error
+        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+            raise SmartError(
+                f"{where}: cannot be opened or written ({error}); check the folder's permissions"
+            ) from error
+        raise
+    except OSError as error:
+        if error.errno in (28, 122):  # ENOSPC, EDQUOT
+            raise IndexFullError(f"{where}: the disk is full ({error}); free some space and try again") from error
+        if error.errno in (1, 13, 30):  # EPERM, EACCES, EROFS
+            raise SmartError(f"{where}: cannot be written ({error}); check the folder's permissions") from error
+        raise
+
+
+def _no_space(file: Path) -> bool:
+    try:
+        return shutil.disk_usage(file.parent).free < 1 << 20
+    except OSError:
+        return False

@@ -1,0 +1,323 @@
+"""Pictures beside documents: what each shows, a thumbnail of it, and where it is among the token vectors.
+
+The ``media`` table is made when the first picture is stored, so an index without pictures is what it always was, and
+one that was made before pictures could be stored takes them too. The thumbnail is the last column and has a checksum of
+its own: everything else is read without its pages.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from ...errors import IndexDamagedError
+from ...types import Array
+from .checksums import checksum
+
+# Of TokenRole, which is not imported, so that this file knows arrays only.
+SPECIAL = (0, 1, 2)  # special, template and prompt tokens
+VISUAL = (4, 5)  # image and video
+
+
+class GridLike(Protocol):
+    """What an encoding says of one picture: t frames of h x w visual tokens."""
+
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+    @property
+    def t(self) -> int: ...  # noqa: D102
+    @property
+    def h(self) -> int: ...  # noqa: D102
+    @property
+    def w(self) -> int: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class PlacedGrid:
+    """One picture's grid, and which token vectors of its document it is.
+
+    Args:
+        kind: ``"image"`` or ``"video"``.
+        t: Frames; 1 for an image.
+        h: Rows of visual tokens.
+        w: Columns.
+        runs: Token vectors that belong to it, frame by frame and row by row: (first, how many) of each stretch. There
+            are several where a template writes something between frames.
+
+    Example:
+        >>> PlacedGrid("image", 1, 1, 3, ((5, 3),)).positions().tolist()
+        [5, 6, 7]
+    """
+
+    kind: str
+    t: int
+    h: int
+    w: int
+    runs: tuple[tuple[int, int], ...]
+
+    @property
+    def size(self) -> int:
+        """Visual tokens."""
+        return self.t * self.h * self.w
+
+    def positions(self) -> Array:
+        """Positions among the document's token vectors, ``[t * h * w]`` int64."""
+        return np.concatenate([np.zeros(0, np.int64), *(np.arange(first, first + count) for first, count in self.runs)])
+
+    def to_list(self) -> list[Any]:
+        """JSON-able."""
+        return [self.kind, self.t, self.h, self.w, [list(run) for run in self.runs]]
+
+    @classmethod
+    def from_list(cls, value: Any) -> PlacedGrid:
+        """The inverse of :meth:`to_list`.
+
+        Raises:
+            IndexDamagedError: It is something else.
+        """
+        try:
+            kind, t, h, w, runs = value
+            grid = cls(str(kind), int(t), int(h), int(w), tuple((int(first), int(count)) for first, count in runs))
+        except (TypeError, ValueError) as error:
+            raise IndexDamagedError(f"found {str(value)[:60]!r}, expected the grid of a picture") from error
+        if min(grid.t, grid.h, grid.w) < 1 or sum(count for _, count in grid.runs) != grid.size:
+            raise IndexDamagedError(f"found {str(value)[:60]!r}, expected the grid of a picture")
+        return grid
+
+
+def place_grids(grids: Iterable[GridLike], roles: Sequence[int] | Array) -> tuple[PlacedGrid, ...]:
+    """Find an item's grids among its token vectors.
+
+    Args:
+        grids: The item's grids, in the order of its visual tokens.
+        roles: ``[T]`` role of each of its token vectors.
+
+    Returns:
+        The grids that are there whole: what a model's length limit cut off is left out. None where there are more
+        visual tokens than the grids tell of, since nobody knows then which is which.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> place_grids([SimpleNamespace(kind="image", t=1, h=1, w=2)], [1, 4, 4, 3])[0].runs
+        ((1, 2),)
+    """
+    visual = np.flatnonzero(np.isin(np.asarray(roles), VISUAL))
+    asked = list(grids)
+    if sum(grid.t * grid.h * grid.w for grid in asked) < len(visual):
+        return ()
+    placed: list[PlacedGrid] = []
+    done = 0
+    for grid in asked:
+        own = visual[done : done + grid.t * grid.h * grid.w]
+        if len(own) < grid.t * grid.h * grid.w:
+            break
+        done += len(own)
+        placed.append(PlacedGrid(str(grid.kind), int(grid.t), int(grid.h), int(grid.w), _runs(own)))
+    return tuple(placed)
+
+
+def _runs(positions: Array) -> tuple[tuple[int, int], ...]:
+    pieces = np.split(positions, np.flatnonzero(np.diff(positions) != 1) + 1)
+    return tuple((int(piece[0]), len(piece)) for piece in pieces if len(piece))
+
+
+KINDS = ("image", "page", "video")
+
+
+@dataclass(frozen=True)
+class Media:
+    """The picture a document is, or begins with.
+
+    Args:
+        kind: ``"image"``, ``"page"`` (of a PDF) or ``"video"``.
+        width: In pixels, as the model was given it; None where that is not known.
+        height: Likewise.
+        times: Of a video, the second each frame was taken at.
+        grids: Its visual tokens; empty where tokens were pooled.
+        preview: The thumbnail's bytes (a WebP or JPEG file) where they are at hand; :meth:`thumbnail` fetches them.
+        load: Reads the thumbnail from the index.
+
+    Example:
+        >>> Media("page", 600, 800).to_dict()
+        {'kind': 'page', 'width': 600, 'height': 800, 'times': []}
+    """
+
+    kind: str
+    width: int | None = None
+    height: int | None = None
+    times: tuple[float, ...] = ()
+    grids: tuple[PlacedGrid, ...] = ()
+    preview: bytes = field(default=b"", repr=False)
+    load: Callable[[], bytes] | None = field(default=None, repr=False, compare=False)
+
+    def thumbnail(self) -> bytes:
+        """A small picture, as the bytes of an image file; empty if none was kept or the document is gone.
+
+        Raises:
+            SmartError: The index it comes from was closed.
+            IndexDamagedError: It does not match its checksum.
+        """
+        return self.preview or (self.load() if self.load is not None else b"")
+
+    def to_dict(self, *, thumbnail: bool = False) -> dict[str, Any]:
+        """JSON-able.
+
+        Args:
+            thumbnail: Add the thumbnail, in Base64.
+        """
+        found: dict[str, Any] = {
+            "kind": self.kind,
+            "width": self.width,
+            "height": self.height,
+            "times": list(self.times),
+        }
+        if thumbnail:
+            from base64 import b64encode
+
+            found["thumbnail"] = b64encode(self.thumbnail()).decode() or None
+        return found
+
+    def values(self) -> tuple[Any, ...]:
+        """What is stored of it but the thumbnail."""
+        grids = json.dumps([grid.to_list() for grid in self.grids], separators=(",", ":"))
+        return (self.kind, self.width, self.height, json.dumps([float(time) for time in self.times]), grids)
+
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS media (
+    rowid INTEGER PRIMARY KEY REFERENCES documents ON DELETE CASCADE,
+    kind TEXT NOT NULL,
+    width INTEGER,
+    height INTEGER,
+    times TEXT NOT NULL,
+    grids TEXT NOT NULL,
+    checksum INTEGER NOT NULL,
+    thumbnail_checksum INTEGER NOT NULL,
+    thumbnail BLOB NOT NULL
+)
+"""
+_FACTS = "m.rowid, d.id, m.kind, m.width, m.height, m.times, m.grids, m.checksum"
+
+
+def exists(connection: sqlite3.Connection) -> bool:
+    """Whether a picture was ever stored."""
+    row = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'media'").fetchone()
+    return row is not None
+
+
+def insert(connection: sqlite3.Connection, rows: Iterable[tuple[int, str, Media | None]]) -> None:
+    """Store the pictures of documents: rowid, id, picture."""
+    values = []
+    for rowid, id, media in rows:
+        if media is None:
+            continue
+        facts = media.values()
+        thumbnail = media.thumbnail()
+        values.append(
+            (rowid, *facts, checksum(rowid, id, *facts), checksum(rowid, id, len(thumbnail), thumbnail), thumbnail)
+        )
+    if values:
+        connection.execute(_TABLE)
+        connection.executemany("INSERT INTO media VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+
+def of_rows(
+    connection: sqlite3.Connection, rowids: str, load: Callable[[int], bytes] | None = None
+) -> dict[int, Media]:
+    """Pictures by rowid, without their thumbnails.
+
+    Args:
+        connection: Within a read transaction.
+        rowids: A JSON list of them.
+        load: Reads the thumbnail of a rowid.
+
+    Raises:
+        IndexDamagedError: A row does not match its checksum.
+    """
+    if not exists(connection):
+        return {}
+    query = (
+        f"SELECT {_FACTS} FROM json_each(?) AS j CROSS JOIN media AS m ON m.rowid = j.value "
+        "JOIN documents AS d ON d.rowid = m.rowid"
+    )
+    found: dict[int, Media] = {}
+    for rowid, id, *facts, stored in connection.execute(query, (rowids,)):
+        if checksum(rowid, id, *facts) != stored:
+            raise _damaged(rowid, id)
+        media = _unpacked(facts)
+        found[rowid] = media if load is None else replace(media, load=_loader(load, rowid))
+    return found
+
+
+def thumbnail_of(connection: sqlite3.Connection, rowid: int) -> bytes:
+    """One thumbnail; empty if there is none.
+
+    Raises:
+        IndexDamagedError: It does not match its checksum.
+    """
+    if not exists(connection):
+        return b""
+    row = connection.execute(
+        "SELECT d.id, m.thumbnail, m.thumbnail_checksum FROM media AS m JOIN documents AS d ON d.rowid = m.rowid "
+        "WHERE m.rowid = ?",
+        (rowid,),
+    ).fetchone()
+    if row is None:
+        return b""
+    id, thumbnail, stored = row
+    if checksum(rowid, id, len(thumbnail), thumbnail) != stored:
+        raise _damaged(rowid, id)
+    return bytes(thumbnail)
+
+
+def counts(connection: sqlite3.Connection) -> dict[str, int]:
+    """Documents that are pictures, by kind."""
+    if not exists(connection):
+        return {}
+    return dict(connection.execute("SELECT kind, count(*) FROM media GROUP BY kind ORDER BY kind"))
+
+
+def damaged_rows(connection: sqlite3.Connection) -> Iterator[tuple[int, Any]]:
+    """Rowid and id of every row that is not what was written; reads all of them.
+
+    Args:
+        connection: Gives TEXT as bytes, since damaged text may be no UTF-8.
+    """
+    if not exists(connection):
+        return
+    query = f"SELECT {_FACTS}, m.thumbnail_checksum, m.thumbnail FROM media AS m JOIN documents AS d USING (rowid)"
+    for rowid, id, *facts, stored, thumbnail_stored, thumbnail in connection.execute(query):
+        try:
+            sound = checksum(rowid, id, *facts) == stored
+            sound = sound and checksum(rowid, id, len(thumbnail), thumbnail) == thumbnail_stored
+        except TypeError:  # a value of another type
+            sound = False
+        if not sound:
+            yield rowid, id
+
+
+def _unpacked(facts: Sequence[Any]) -> Media:
+    kind, width, height, times, grids = facts
+    return Media(
+        kind,
+        width,
+        height,
+        tuple(float(time) for time in json.loads(times)),
+        tuple(PlacedGrid.from_list(grid) for grid in json.loads(grids)),
+    )
+
+
+def _loader(load: Callable[[int], bytes], rowid: int) -> Callable[[], bytes]:
+    return lambda: load(rowid)
+
+
+def _damaged(rowid: int, id: object) -> IndexDamagedError:
+    return IndexDamagedError(
+        f"the picture of document {id!r} (row {rowid}) does not match its checksum; run verify, then index its file "
+        "again or restore a copy"
+    )

@@ -1,0 +1,372 @@
+"""The store: one SQLite database that holds the truth about an index."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ...errors import IndexDamagedError, IndexMismatchError, SmartError, UnknownIdError, one_of
+from ...types import Array
+from . import folder, lexical, maintenance
+from . import pictures as media_rows
+from . import rows as reading
+from . import rows as writing
+from .checksums import checksum
+from .connections import Connections, Handle
+from .file_registry import FileRegistry
+from .manifest import Manifest
+from .records import Added, Document, Record, Vectors, pack
+from .schema import State
+from .verify import VerifyReport, verify, verify_lexical
+from .where import compile_where
+
+
+class Store:
+    """Documents, anchors, token codes, codec, IDF table and manifest of one index.
+
+    Made by :meth:`create` or :meth:`open`. Safe to use from several threads (each gets its own connection) and from
+    several processes. Every method is one transaction; :meth:`reading` and :meth:`transaction` join several.
+
+    Args:
+        path: The index's folder.
+        connections: Open connections.
+
+    Example:
+        >>> import tempfile
+        >>> manifest = Manifest(model={"name": "minilm"}, codec="int8", anchor_dim=2, code_width=1)
+        >>> with Store.create(Path(tempfile.mkdtemp()) / "a.smart", manifest, b"codec") as store:
+        ...     record = Record("a", np.ones(2), np.zeros((3, 1), np.uint8), np.arange(3), metadata={"year": 2024})
+        ...     added = store.add([record])
+        ...     store.count(), store.select("year > 2020").tolist(), store.delete(ids=["a"])
+        (1, [1], 1)
+    """
+
+    def __init__(self, path: Path, connections: Connections) -> None:
+        self.path = path
+        self.connections = connections
+        self.files = FileRegistry(self)
+        self._idf: tuple[int, tuple[int, Array, Array]] | None = None
+        self.reload()
+
+    # -- opening and closing -----------------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, path: str | Path, manifest: Manifest, codec: bytes = b"", *, timeout: float = 30.0) -> Store:
+        """Make an index in a folder that holds none, and open it for writing.
+
+        It appears under its name only when it is whole.
+
+        Raises:
+            IndexFormatError: There is an index already.
+            IndexFullError: The disk is full.
+        """
+        folder.create(Path(path), manifest, codec)
+        return cls.open(path, "w", timeout=timeout)
+
+    @classmethod
+    def open(cls, path: str | Path, mode: Literal["r", "w"] = "r", *, timeout: float = 30.0) -> Store:
+        """Open an index.
+
+        Args:
+            path: Its folder.
+            mode: ``"r"`` to read, also from a folder that cannot be written to; ``"w"`` to read and write.
+            timeout: Seconds that a write waits for other writers.
+
+        Raises:
+            IndexFormatError: There is no index, or one of another format.
+        """
+        if mode not in ("r", "w"):
+            raise SmartError(f"mode: {one_of(mode, ('r', 'w'))}")
+        connections = folder.connections(Path(path), writable=mode == "w", timeout=timeout)
+        try:
+            return cls(Path(path), connections)
+        except BaseException:
+            connections.close()
+            raise
+
+    def close(self) -> None:
+        """Close all connections; the last one to leave tidies the write-ahead log away."""
+        self.connections.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def reload(self) -> None:
+        """Read manifest and codec generation again, after ``optimize`` changed them in another process."""
+        with self.reading() as connection:
+            self.manifest = Manifest.read(connection)
+            self.generation = State.read(connection).generation
+
+    # -- transactions ------------------------------------------------------------------------------------------
+
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Everything this thread reads inside sees one and the same commit."""
+        return self.connections.reading()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Handle]:
+        """Everything this thread writes inside becomes one commit, or none when an error leaves the block."""
+        with self.connections.writing() as handle:
+            yield handle
+
+    def state(self) -> State:
+        """Commit number and sums of the newest commit; reads one row."""
+        with self.reading() as connection:
+            return State.read(connection)
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def codec(self) -> bytes:
+        """The codec's bytes.
+
+        Raises:
+            IndexDamagedError: They do not match their checksum.
+        """
+        with self.reading() as connection:
+            row = connection.execute("SELECT generation, data, checksum FROM codec").fetchone()
+        if row is None or checksum(*row[:2]) != row[2]:
+            raise IndexDamagedError(f"index {str(self.path)!r}: its codec does not match its checksum; restore a copy")
+        return bytes(row[1])
+
+    def count(self) -> int:
+        """Documents in the index."""
+        return self.state().documents
+
+    def ids(self, where: str | None = None) -> list[str]:
+        """Ids of the documents that a filter chooses, sorted."""
+        sql, parameters = compile_where(where)
+        with self.reading() as connection:
+            found = connection.execute(f"SELECT id FROM documents WHERE {sql} ORDER BY id", parameters)
+            return [row[0] for row in found]
+
+    def select(self, where: str | None = None) -> Array:
+        """Rowids of the documents that a filter chooses, ``[n]`` int64 ascending.
+
+        Raises:
+            FilterError: The filter cannot be read.
+        """
+        sql, parameters = compile_where(where)
+        with self.reading() as connection:
+            found = connection.execute(f"SELECT rowid FROM documents WHERE {sql}", parameters)
+            return np.sort(np.fromiter((row[0] for row in found), np.int64))
+
+    def rowids(self, ids: Sequence[str], *, missing: Literal["error", "skip"] = "error") -> Array:
+        """Rowids of documents by id, in the order asked for, ``[n]`` int64.
+
+        Raises:
+            UnknownIdError: An id is not there, unless ``missing="skip"``.
+        """
+        with self.reading() as connection:
+            known = writing.existing(connection, list(ids))
+        absent = [id for id in ids if id not in known]
+        if absent and missing == "error":
+            more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
+            raise UnknownIdError(f"index {str(self.path)!r}: found no document {absent[0]!r}{more}")
+        return np.array([known[id] for id in ids if id in known], np.int64)
+
+    def ids_of(self, rowids: Sequence[int] | Array) -> list[str | None]:
+        """Ids by rowid, in the order asked for; ``None`` where the row is gone."""
+        query = "SELECT d.id FROM json_each(?) AS j LEFT JOIN documents AS d ON d.rowid = j.value ORDER BY j.key"
+        with self.reading() as connection:
+            return [row[0] for row in connection.execute(query, (writing.json_list(rowids),))]
+
+    def get(
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        rowids: Sequence[int] | Array | None = None,
+        missing: Literal["error", "skip"] = "error",
+    ) -> list[Document]:
+        """Documents by id or by rowid, in the order asked for.
+
+        Raises:
+            UnknownIdError: One is not there, unless ``missing="skip"``.
+            IndexDamagedError: One does not match its checksum.
+        """
+        with self.reading() as connection:
+            if rowids is None:
+                rowids = self.rowids(ids or [], missing=missing)
+            found = reading.documents_of(connection, rowids, self.thumbnail)
+        if missing == "error" and len(found) < len(rowids):
+            raise UnknownIdError(f"index {str(self.path)!r}: found {len(found)} of {len(rowids)} rows asked for")
+        return found
+
+    def thumbnail(self, rowid: int) -> bytes:
+        """The thumbnail of a document that is a picture; empty if it is none, or gone.
+
+        Raises:
+            IndexDamagedError: It does not match its checksum.
+        """
+        with self.reading() as connection:
+            return media_rows.thumbnail_of(connection, rowid)
+
+    def read_vectors(self, rowids: Sequence[int] | Array) -> Vectors:
+        """Vectors of rows, in the order asked for.
+
+        Raises:
+            UnknownIdError: A row is not there.
+            IndexDamagedError: One does not match its checksum.
+        """
+        with self.reading() as connection:
+            found = reading.vectors_of(connection, self.manifest, rowids)
+        if len(found.rowids) < len(rowids):
+            raise UnknownIdError(f"index {str(self.path)!r}: found {len(found.rowids)} of {len(rowids)} rows asked for")
+        return found
+
+    def read_after(self, rowid: int, limit: int) -> Vectors:
+        """Vectors of the next rows above a rowid, at most ``limit`` of them, ascending."""
+        with self.reading() as connection:
+            return reading.vectors_after(connection, self.manifest, rowid, limit)
+
+    def iterate(self, batch: int = 1000, *, after: int = 0) -> Iterator[Vectors]:
+        """Stream the vectors of all rows above a rowid, in order.
+
+        Each batch is one read; wrap the loop in :meth:`reading` to see one commit throughout.
+        """
+        while len((vectors := self.read_after(after, batch)).rowids):
+            yield vectors
+            after = int(vectors.rowids[-1])
+
+    def deleted_since(self, commit: int) -> Array:
+        """Rowids deleted after a commit, ``[n]`` int64; complete as long as :meth:`commit_token` knows that commit."""
+        with self.reading() as connection:
+            found = connection.execute("SELECT rowid FROM tombstones WHERE deleted > ?", (commit,))
+            return np.fromiter((row[0] for row in found), np.int64)
+
+    def commit_token(self, commit: int) -> int | None:
+        """The random token of a commit; ``None`` if it is unknown or ``optimize`` has forgotten it."""
+        with self.reading() as connection:
+            row = connection.execute("SELECT token FROM commits WHERE number = ?", (commit,)).fetchone()
+            return None if row is None else int(row[0])
+
+    def idf(self) -> tuple[int, Array, Array]:
+        """N, vocabulary ids ``[n]`` int64 ascending and the documents that hold each ``[n]`` int64."""
+        with self.reading() as connection:
+            state = State.read(connection)
+            kept = self._idf
+            if kept is None or kept[0] != state.number:
+                table = np.array(connection.execute("SELECT token, df FROM idf ORDER BY token").fetchall(), np.int64)
+                table = table.reshape(-1, 2)
+                kept = self._idf = (state.number, (state.documents, table[:, 0].copy(), table[:, 1].copy()))
+            return kept[1]
+
+    def bm25_scores(
+        self, query_text: str, limit: int, rowids: Sequence[int] | Array | None = None
+    ) -> tuple[Array, Array]:
+        """The best passages by BM25: rowids ``[n]`` int64 and scores ``[n]`` float64, best first. Any text is a query.
+
+        Raises:
+            SmartError: The index was made without a full-text index.
+        """
+        if not self.manifest.lexical:
+            raise SmartError(
+                f"index {str(self.path)!r}: it was created with lexical=False; index again to search words"
+            )
+        with self.reading() as connection:
+            return lexical.bm25_scores(connection, query_text, limit, rowids)
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    def add(self, batch: Iterable[Record], on_duplicate: Literal["error", "replace", "skip"] = "error") -> Added:
+        """Add documents in one atomic commit; it is on the disk when this returns.
+
+        Raises:
+            DuplicateIdError: An id is there already and ``on_duplicate`` is ``"error"``.
+            IndexMismatchError: ``optimize`` changed the codec since this store read it: codes would not fit.
+            IndexBusyError: Another writer did not finish in time.
+            IndexFullError: The disk is full; nothing of the batch was kept, everything before it was.
+        """
+        if on_duplicate not in ("error", "replace", "skip"):
+            raise SmartError(f"on_duplicate: {one_of(on_duplicate, ('error', 'replace', 'skip'))}")
+        rows = [pack(record, self.manifest.anchor_dim, self.manifest.code_width) for record in batch]
+        with self.transaction() as handle:
+            if handle.state is not None and handle.state.generation != self.generation:
+                raise IndexMismatchError(
+                    f"index {str(self.path)!r}: another process changed its codec; reload() it and encode again"
+                )
+            return writing.add_rows(handle, rows, on_duplicate, with_lexical=self.manifest.lexical)
+
+    def delete(
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        rowids: Sequence[int] | Array | None = None,
+        where: str | None = None,
+        missing: Literal["error", "skip"] = "error",
+    ) -> int:
+        """Delete documents by id, rowid or filter (exactly one of them) in one atomic commit.
+
+        Returns:
+            How many were deleted.
+
+        Raises:
+            UnknownIdError: An id is not there, unless ``missing="skip"``; nothing was deleted then.
+            FilterError: The filter cannot be read.
+        """
+        if sum(given is not None for given in (ids, rowids, where)) != 1:
+            raise SmartError("delete: expected exactly one of ids=, rowids= and where=")
+        with self.transaction() as handle:
+            if where is not None:
+                rowids = self.select(where)
+            elif ids is not None:
+                rowids = self.rowids(ids, missing=missing)
+            numbers = np.unique(np.asarray(rowids, np.int64)).tolist()
+            return writing.delete_rows(handle, numbers, with_lexical=self.manifest.lexical)
+
+    # -- care --------------------------------------------------------------------------------------------------
+
+    def recode(
+        self,
+        codec: bytes,
+        encode: maintenance.Encode,
+        *,
+        codec_name: str,
+        code_width: int,
+        batch: int = 1000,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Change the codec and encode every document anew, safely; searches and writers go on meanwhile.
+
+        Args:
+            codec: The new codec's bytes.
+            encode: Called with some rows' :class:`Vectors`; returns their new codes ``[sum T, B]`` uint8 and offsets.
+            codec_name: Its name.
+            code_width: B.
+            batch: Rows a call.
+            progress: Called with (rows done, rows in all).
+
+        Raises:
+            IndexBusyError: Another process is optimizing.
+        """
+        maintenance.recode(
+            self, codec, encode, codec_name=codec_name, code_width=code_width, batch=batch, progress=progress
+        )
+
+    def optimize(self) -> None:
+        """Give the space of deleted documents back and merge the full-text index."""
+        maintenance.compact(self)
+
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
+        """Recompute every checksum and every sum; finds every flipped byte of documents, vectors and codes."""
+        with self.reading() as connection:
+            report = verify(connection, progress)
+        if not self.manifest.lexical:
+            return report
+        if not self.connections.writable:
+            report.notes.append("the full-text index was not checked: that needs mode='w'")
+            return report
+        with self.transaction() as handle:
+            verify_lexical(handle, report)
+        return report
+
+    def info(self) -> dict[str, Any]:
+        """Counts, sizes in bytes and settings, without reading any document."""
+        return folder.info(self)

@@ -1,0 +1,187 @@
+"""Is every byte still the one that was written? Checksums of all rows, sums against rows, SQLite's own checks."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ...errors import SmartError
+from . import pictures as media_rows
+from .checksums import blob_checksum, checksum
+from .connections import Handle
+from .manifest import Manifest
+from .records import unpack_token_ids
+from .rows import raw_text
+from .schema import State
+
+_ROWS = (
+    "SELECT d.rowid, d.id, d.added, d.source, d.page, d.heading, d.metadata, d.text, d.checksum, "
+    "v.n_ids, v.anchor, v.ids, v.checksum, c.n_tokens, c.codes, c.checksum FROM documents AS d "
+    "LEFT JOIN vectors AS v ON v.rowid = d.rowid LEFT JOIN codes AS c ON c.rowid = d.rowid ORDER BY d.rowid"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One row that is not what was written.
+
+    Args:
+        rowid: The row.
+        id: Its document id, as far as it can be read.
+        part: ``"document"`` (text, metadata, source, ...), ``"vectors"`` (anchor, token ids), ``"codes"`` or
+            ``"media"`` (a picture's size, grid, thumbnail).
+    """
+
+    rowid: int
+    id: str
+    part: str
+
+
+@dataclass
+class VerifyReport:
+    """What :meth:`Store.verify` found.
+
+    Args:
+        documents: Rows looked at.
+        damaged: Rows that do not match their checksums.
+        problems: Everything else, in words.
+        notes: What could not be checked.
+    """
+
+    documents: int = 0
+    damaged: list[Damage] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Nothing was found."""
+        return not self.damaged and not self.problems
+
+
+def verify(connection: sqlite3.Connection, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
+    """Check everything that one read transaction sees.
+
+    Args:
+        connection: Within a read transaction.
+        progress: Called with (rows done, rows in all) every thousand rows.
+    """
+    report = VerifyReport()
+    for part in (_settings, lambda c, r: _rows(c, r, progress), _media, _integrity):
+        try:
+            with raw_text(connection):
+                part(connection, report)
+        except (sqlite3.DatabaseError, SmartError, ValueError, TypeError) as error:
+            report.problems.append(f"the database cannot be read on: {error}")
+    return report
+
+
+def _settings(connection: sqlite3.Connection, report: VerifyReport) -> None:
+    with_text = connection.text_factory
+    connection.text_factory = str
+    try:
+        Manifest.read(connection)
+    except (SmartError, sqlite3.DatabaseError, ValueError) as error:
+        report.problems.append(str(error))
+    connection.text_factory = with_text
+    for table, columns in (("codec", "generation, data"), ("files", "path, size, mtime_ns, sha256")):
+        for *values, stored in connection.execute(f"SELECT {columns}, checksum FROM {table}"):
+            if checksum(*values) != stored:
+                report.problems.append(f"{table} {values[0]!r} does not match its checksum")
+
+
+def _rows(connection: sqlite3.Connection, report: VerifyReport, progress: Callable[[int, int], None] | None) -> None:
+    state = State.read(connection)
+    counts = np.zeros(0, np.int64)
+    tokens = last = 0
+    for done, (rowid, id, *rest) in enumerate(connection.execute(_ROWS), 1):
+        document, stored, vector, vector_stored, code, code_stored = (
+            rest[:6], rest[6], rest[7:10], rest[10], rest[11:13], rest[13],
+        )  # fmt: skip
+        name = id.decode(errors="replace") if isinstance(id, bytes) else repr(id)
+        sound = checksum(rowid, id, *document) == stored and document[0] <= state.number
+        for part, whole in (
+            ("document", sound),
+            ("vectors", _matches(rowid, id, vector, vector_stored)),
+            ("codes", _matches(rowid, id, code, code_stored)),
+        ):
+            if not whole:
+                report.damaged.append(Damage(rowid, name, part))
+            elif part == "vectors":
+                unique = np.unique(unpack_token_ids(vector[2], vector[0]))
+                unique = unique[unique >= 0]
+                if unique.size and unique[-1] >= len(counts):
+                    counts = np.pad(counts, (0, int(unique[-1]) + 1 - len(counts)))
+                counts[unique] += 1
+            elif part == "codes":
+                tokens += code[0]
+        report.documents, last = done, rowid
+        if progress is not None and done % 1000 == 0:
+            progress(done, state.documents)
+    if progress is not None:
+        progress(report.documents, state.documents)
+    report.problems.extend(_sums(connection, report, state, tokens, last, counts))
+
+
+def _media(connection: sqlite3.Connection, report: VerifyReport) -> None:
+    for rowid, id in media_rows.damaged_rows(connection):
+        name = id.decode(errors="replace") if isinstance(id, bytes) else repr(id)
+        report.damaged.append(Damage(rowid, name, "media"))
+
+
+def _matches(rowid: int, id: Any, values: list[Any], stored: Any) -> bool:
+    try:
+        return bool(blob_checksum(rowid, id, *values) == stored)
+    except TypeError:  # a missing row, or a value of another type
+        return False
+
+
+def _sums(
+    connection: sqlite3.Connection, report: VerifyReport, state: State, tokens: int, last: int, counts: Any
+) -> Iterator[str]:
+    def single(query: str) -> Any:
+        return connection.execute(query).fetchone()[0]
+
+    for table in ("vectors", "codes"):
+        if (found := single(f"SELECT count(*) FROM {table}")) != report.documents:
+            yield f"found {found} rows in {table} for {report.documents} documents"
+    if state.documents != report.documents or last > state.last_rowid:
+        counted = f"{state.documents} up to {state.last_rowid}"
+        yield f"found {report.documents} documents up to row {last}, the index counts {counted}"
+    if not report.damaged:
+        if tokens != state.tokens:
+            yield f"found {tokens} token codes, the index counts {state.tokens}"
+        stored = dict(connection.execute("SELECT token, df FROM idf"))
+        expected = {int(token): int(counts[token]) for token in np.flatnonzero(counts)}
+        if stored != expected:
+            wrong = {token for token in stored.keys() | expected.keys() if stored.get(token) != expected.get(token)}
+            yield f"the IDF table is wrong for {len(wrong)} tokens, {min(wrong)} for one"
+    if single("SELECT max(number) FROM commits") != state.number and state.number:
+        yield "the log of commits does not end with the last one"
+    if single("SELECT count(*) FROM codec") != 1 or single("SELECT max(generation) FROM codec") != state.generation:
+        yield f"found no codec of generation {state.generation}"
+    if single("SELECT count(*) FROM tombstones JOIN documents USING (rowid)") or (
+        (single("SELECT max(deleted) FROM tombstones") or 0) > state.number
+    ):
+        yield "the log of deleted rows names rows that are there"
+
+
+def _integrity(connection: sqlite3.Connection, report: VerifyReport) -> None:
+    for (line,) in connection.execute("PRAGMA integrity_check"):
+        text = line.decode(errors="replace")
+        if text != "ok":
+            report.problems.append(f"SQLite: {text}")
+    for row in connection.execute("PRAGMA foreign_key_check"):
+        report.problems.append(f"SQLite: row {row[1]} of {row[0]!r} belongs to no document")
+
+
+def verify_lexical(handle: Handle, report: VerifyReport) -> None:
+    """Compare the full-text index with the texts. FTS5 offers this only as a (changeless) write."""
+    try:
+        handle.connection.execute("INSERT INTO lexical (lexical, rank) VALUES ('integrity-check', 1)")
+    except sqlite3.DatabaseError as error:
+        report.problems.append(f"the full-text index does not match the texts ({error})")

@@ -1,0 +1,282 @@
+"""The readout on disk: ``smart/config.json`` and, where there is an adapter, ``smart/model.safetensors``."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.readout import Readout
+from ..errors import AdapterMismatchError, ReadoutError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..core.adapter import Adapter, AdapterConfig
+    from ..core.presets import Preset
+
+SMART_FOLDER = "smart"
+SMART_FORMAT = "smart-model/1"
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+_KEYS = {"format", "readout", "backbone", "adapter", "prompts", "scoring"}
+_SCORING = {"weights": str, "lambda_anchor": int | float, "lambda_late": int | float}
+_FLOOR = "floor"  # left out where there is none, as files of version 0.1 always do
+_CHECKPOINT_FILES = ("modules.json", "config.json", "config_sentence_transformers.json")
+
+
+@dataclass(frozen=True)
+class SavedReadout:
+    """What a ``smart/`` folder says.
+
+    Args:
+        file: Its ``config.json``.
+        readout: Layers, mix and token filter.
+        backbone: Identity of the backbone it was saved with (name, revision, fingerprint, limits).
+        adapter: Shape of the adapter whose weights lie beside it, or None.
+        prompts: Prompts by name, of a folder that holds no backbone.
+        scoring: What the model scores with: ``weights``, ``lambda_anchor``, ``lambda_late``, ``floor``.
+    """
+
+    file: Path
+    readout: Readout
+    backbone: dict[str, Any] = field(default_factory=dict)
+    adapter: AdapterConfig | None = None
+    prompts: dict[str, str] | None = None
+    scoring: dict[str, Any] | None = None
+
+    @property
+    def names_its_backbone(self) -> bool:
+        """Whether the folder holds an adapter alone, and the backbone lies elsewhere."""
+        root = self.file.parent.parent
+        return self.adapter is not None and not any((root / name).is_file() for name in _CHECKPOINT_FILES)
+
+    def load_adapter(self) -> Adapter | None:
+        """The adapter with its weights; None where there is none.
+
+        Raises:
+            ReadoutError: The weights are missing, damaged, or of other names or shapes than the config says.
+        """
+        if self.adapter is None:
+            return None
+        from ..core.adapter import Adapter
+
+        adapter = Adapter(self.adapter)
+        load_weights(adapter, read_tensors(self.file.parent / WEIGHTS_FILE), str(self.file.parent / WEIGHTS_FILE))
+        return adapter.eval()
+
+    def preset(self, chosen: Preset) -> Preset:
+        """The preset that a model of this folder starts from.
+
+        Args:
+            chosen: The preset that was asked for, for a model of this kind. ``"default"`` is what the folder says; of
+                another preset an adapter's states only drop the floor, which was chosen for plain ones.
+        """
+        if self.scoring is not None and chosen.name == "default":
+            return replace(chosen, readout=self.readout, **self.scoring)
+        return chosen if self.adapter is None else replace(chosen, floor=None)
+
+    def options_as_trained(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """How to load the backbone as it was while the adapter was trained, but for what the user asks for himself.
+
+        Args:
+            options: ``family``, ``pooling``, ``max_length``, ``prompts`` and the like; None where nothing is asked for.
+        """
+        own = self.backbone
+        trained = {name: own.get(name) for name in options if name != "pooling"}
+        trained["pooling"] = own.get("pooling") if own.get("family") == "bare-vlm" else None
+        merged = {name: trained[name] if value is None else value for name, value in options.items()}
+        merged["prompts"] = {**(self.prompts or {}), **(options["prompts"] or {})}
+        return merged
+
+    def check_backbone(self, name: str, fingerprint: str) -> None:
+        """Refuse another backbone than the adapter was trained on.
+
+        Args:
+            name: The backbone that was loaded.
+            fingerprint: Its weights' fingerprint.
+
+        Raises:
+            AdapterMismatchError: It is another.
+        """
+        wanted = self.backbone.get("fingerprint")
+        if self.adapter is not None and wanted != fingerprint:
+            raise AdapterMismatchError(
+                f"adapter {str(self.file.parent.parent)!r}: found backbone {name!r} with weights {fingerprint}, "
+                f"expected those it was trained on, {self.backbone.get('name')!r} with weights {wanted} "
+                f"(revision {self.backbone.get('revision')}): give that one, in the precision of its training"
+            )
+
+
+def read_saved(folder: Path) -> SavedReadout | None:
+    """Read a model folder's ``smart/config.json``; None where there is none.
+
+    Raises:
+        ReadoutError: It is damaged, of another format, or says what this version does not know.
+    """
+    file = folder / SMART_FOLDER / CONFIG_FILE
+    if not file.is_file():
+        return None
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ReadoutError(f"readout {str(file)!r}: not JSON ({error})") from error
+    if not isinstance(config, dict) or config.get("format") != SMART_FORMAT:
+        found = config.get("format") if isinstance(config, dict) else type(config).__name__
+        raise ReadoutError(f"readout {str(file)!r}: found format {found!r}, expected {SMART_FORMAT!r}")
+    if unknown := sorted(set(config) - _KEYS):
+        raise ReadoutError(f"readout {str(file)!r}: found unknown keys {unknown}; a newer version may have written it")
+    if "readout" not in config:
+        raise ReadoutError(f"readout {str(file)!r}: found no key 'readout'; save the model again")
+    backbone, prompts = config.get("backbone", {}), config.get("prompts")
+    if not isinstance(backbone, dict) or not isinstance(prompts, dict | None):
+        raise ReadoutError(f"readout {str(file)!r}: found no object under backbone or prompts; save the model again")
+    readout = Readout.from_dict(config["readout"])
+    shape = None
+    if config.get("adapter") is not None:
+        from ..core.adapter import AdapterConfig
+
+        shape = AdapterConfig.from_dict(config["adapter"])
+        if shape.layers != len(readout.layers):
+            raise ReadoutError(
+                f"readout {str(file)!r}: found an adapter for {shape.layers} layers beside layers "
+                f"{list(readout.layers)}, expected as many"
+            )
+    return SavedReadout(file, readout, backbone, shape, prompts, _scoring(config.get("scoring"), file))
+
+
+def _scoring(found: Any, file: Path) -> dict[str, Any] | None:
+    """The scoring of a file, every setting in it; it must be one that :class:`Preset` takes."""
+    if found is None:
+        return None
+    kinds = {**_SCORING, _FLOOR: int | float | None}
+    if (
+        not isinstance(found, dict)
+        or not set(_SCORING) <= set(found) <= set(kinds)
+        or any(not isinstance(value, kinds[name]) or isinstance(value, bool) for name, value in found.items())
+        or not all(math.isfinite(value) for value in found.values() if isinstance(value, int | float))
+    ):
+        raise ReadoutError(
+            f"readout {str(file)!r}: found scoring {found!r}, expected {', '.join(sorted(_SCORING))} and, at will, "
+            f"{_FLOOR}"
+        )
+    return {_FLOOR: None, **found}
+
+
+def read_adapter_folder(name: str) -> SavedReadout | None:
+    """What an adapter folder says; None for every other model's name.
+
+    Raises:
+        ReadoutError: As :func:`read_saved`.
+    """
+    try:
+        saved = read_saved(Path(name).expanduser()) if name.strip() else None
+    except ReadoutError:
+        raise
+    except (OSError, ValueError, RuntimeError):  # longer than a path may be, or no path at all
+        return None
+    return saved if saved is not None and saved.names_its_backbone else None
+
+
+def check_layers(readout: Readout, trained: Readout) -> None:
+    """Refuse to read an adapter's states from other layers than it was trained on.
+
+    Raises:
+        AdapterMismatchError: They differ.
+    """
+    if readout.layers != trained.layers:
+        raise AdapterMismatchError(
+            f"found a readout of layers {list(readout.layers)}, expected {list(trained.layers)}, on which the adapter "
+            "was trained; with_adapter(None) leaves it out"
+        )
+
+
+def write_saved(
+    folder: Path,
+    readout: Readout,
+    backbone: Mapping[str, Any],
+    adapter: Adapter | None = None,
+    prompts: Mapping[str, str] | None = None,
+    scoring: Mapping[str, Any] | None = None,
+) -> None:
+    """Write ``smart/`` into a model folder, the weights before the config that speaks of them.
+
+    Args:
+        folder: The model's folder.
+        readout: Layers, mix and token filter.
+        backbone: The backbone's identity.
+        adapter: The adapter, if there is one.
+        prompts: Prompts by name, for a folder that holds no backbone.
+        scoring: Weights, lambdas and floor that go with the readout; what else it holds is left out.
+    """
+    smart = folder / SMART_FOLDER
+    smart.mkdir(parents=True, exist_ok=True)
+    config: dict[str, Any] = {"format": SMART_FORMAT, "readout": readout.to_dict(), "backbone": dict(backbone)}
+    if adapter is not None:
+        config["adapter"] = adapter.config.to_dict()
+        write_tensors(smart / WEIGHTS_FILE, adapter.state_dict())
+    else:
+        (smart / WEIGHTS_FILE).unlink(missing_ok=True)
+    if prompts is not None:
+        config["prompts"] = dict(prompts)
+    if scoring is not None:
+        config["scoring"] = {name: scoring[name] for name in _SCORING}
+        if scoring.get(_FLOOR) is not None:
+            config["scoring"][_FLOOR] = scoring[_FLOOR]
+    partial = smart / f".{CONFIG_FILE}.part"
+    partial.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, smart / CONFIG_FILE)
+
+
+def load_weights(adapter: Adapter, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Fill an adapter, every name and shape accounted for.
+
+    Args:
+        adapter: It.
+        tensors: Weights by name.
+        where: They come from, for the message.
+
+    Raises:
+        ReadoutError: A weight is missing, unknown, of another shape, or not finite.
+    """
+    wanted = adapter.state_dict()
+    missing, unknown = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
+    if missing or unknown:
+        raise ReadoutError(f"adapter {where!r}: found weights {sorted(tensors)}: missing {missing}, unknown {unknown}")
+    for name, tensor in tensors.items():
+        if tensor.shape != wanted[name].shape:
+            raise ReadoutError(
+                f"adapter {where!r}: found {name} of shape {tuple(tensor.shape)}, expected {tuple(wanted[name].shape)}"
+            )
+        if not bool(tensor.isfinite().all()):
+            raise ReadoutError(f"adapter {where!r}: found NaN or infinity in {name}, expected finite weights")
+    adapter.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file.
+
+    Raises:
+        ReadoutError: It is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ReadoutError(f"adapter {str(file)!r}: expected safetensors weights, found {error}") from error
+
+
+def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file whole or not at all."""
+    from safetensors.torch import save_file
+
+    partial = file.with_name(f".{file.name}.part")
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata)
+    with partial.open("rb+") as written:
+        os.fsync(written.fileno())
+    os.replace(partial, file)

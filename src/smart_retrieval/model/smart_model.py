@@ -1,0 +1,436 @@
+"""SmartModel: a single-vector model that hands out its token vectors beside its embedding."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sized
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..backbones.naming import DEFAULT_MODEL
+from ..backbones.registry import open_backbone
+from ..core.batching import BatchLimits
+from ..core.head import TokenHead
+from ..core.hybrid import hybrid_scores
+from ..core.packing import AnchorPacker
+from ..core.presets import get_preset, preset_for
+from ..core.readout import Readout
+from ..embeddings import SmartEmbeddings
+from ..errors import AdapterMismatchError, EmptyInputError, ReadoutError, one_of
+from ..inputs import is_one_item
+from ..progress import progress
+from ..types import warn_of
+from .encoding import Encoder, gathered
+from .saving import check_layers, read_adapter_folder, read_saved, write_saved
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from sentence_transformers import MultiVectorEncoder
+
+    from ..core.adapter import Adapter
+    from ..core.late import QueryWeights
+
+DTYPES = ("float32", "float16")
+
+
+class SmartModel:
+    """A hybrid single- and multi-vector encoder built on an untouched Sentence Transformers model.
+
+    One forward pass gives each input's anchor, the embedding the model has always given, and a vector for each of its
+    tokens. Nothing is trained (arXiv 2605.24938), unless the folder brings an adapter along.
+
+    Args:
+        model_name_or_path: ``"minilm"`` (packaged, needs no network), a folder, or a hub name. A folder written by
+            :meth:`save_pretrained` brings its readout along; one written by :meth:`save_adapter` holds an adapter
+            and names the model it belongs to.
+        readout: Layers, mix and token filter; the saved one or the preset's when None.
+        preset: ``"default"`` or ``"paper"``; sets the readout and the weights of :meth:`similarity`. The default of a
+            saved folder is what it was saved with: trained, tuned, or set.
+        device: Torch device; the best at hand when None.
+        revision: Hub revision.
+        max_length: Longest input in tokens; the model's own when None.
+        prompts: Prompts by name (``"query"``, ``"document"``), over the model's own.
+        dtype: ``"float32"`` or ``"float16"``, of the token vectors handed out.
+        family: The model family, for a checkpoint that is not known by its name or files: one of
+            :data:`~smart_retrieval.backbones.registry.FAMILIES`.
+        pooling: ``"lasttoken"`` or ``"mean"``, for a vision-language model that nobody trained to embed.
+        max_visual_tokens: Most visual tokens of one picture, page or frame; the family's when None.
+        max_frames: Most frames of a video; the family's when None.
+        backbone: Where the model of an adapter folder lies, if not where the folder says.
+        **kwargs: ``cache_folder``, ``token``, ``local_files_only``, ``model_kwargs``, ``processor_kwargs``,
+            ``config_kwargs``, as ``SentenceTransformer`` takes them.
+
+    Raises:
+        ModelNotFoundError: Nothing loadable under this name.
+        UnsupportedModelError: The model has no token states.
+        ReadoutError: The readout does not fit the model.
+        AdapterMismatchError: The adapter was trained on another model, or on other layers.
+
+    Example:
+        >>> model = SmartModel("minilm")
+        >>> documents = model.encode_document(["Otters sleep afloat.", "Tax is due in May."])
+        >>> queries = model.encode_query(["sea animals"])
+        >>> model.similarity(queries, documents).argmax()
+        0
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str | Path = DEFAULT_MODEL,
+        *,
+        readout: Readout | None = None,
+        preset: str = "default",
+        device: str | None = None,
+        revision: str | None = None,
+        max_length: int | None = None,
+        prompts: dict[str, str] | None = None,
+        dtype: str = "float32",
+        family: str | None = None,
+        pooling: str | None = None,
+        max_visual_tokens: int | None = None,
+        max_frames: int | None = None,
+        backbone: str | Path | None = None,
+        **kwargs: Any,
+    ) -> None:
+        get_preset(preset)  # an unknown one fails before the model loads
+        if dtype not in DTYPES:
+            raise ReadoutError(f"dtype: {one_of(dtype, DTYPES)}")
+        self.name = str(model_name_or_path)
+        saved = read_adapter_folder(self.name)
+        options: dict[str, Any] = {
+            "family": family, "pooling": pooling, "max_visual_tokens": max_visual_tokens, "max_frames": max_frames,
+            "revision": revision, "max_length": max_length, "prompts": prompts,
+        }  # fmt: skip
+        if saved is not None:
+            options = saved.options_as_trained(options)
+        elif backbone is not None:
+            raise ReadoutError(f"model {self.name!r}: found backbone={str(backbone)!r} beside it, expected an adapter")
+        source = model_name_or_path if saved is None else backbone or saved.backbone.get("name", "")
+        self.backbone = open_backbone(source, device=device, **options, **kwargs)
+        if saved is None:
+            saved = read_saved(Path(self.backbone.source))
+        else:
+            saved.check_backbone(str(source), self.backbone.fingerprint)
+        chosen = preset_for(preset, pooling=self.backbone.pooling, n_states=self.backbone.n_states)
+        chosen = chosen if saved is None else saved.preset(chosen)
+        self.readout = readout or (saved.readout if saved is not None else chosen.readout)
+        self.preset = chosen.reading(self.readout)
+        adapter = None
+        if saved is not None and saved.adapter is not None:
+            check_layers(self.readout, saved.readout)
+            adapter = saved.load_adapter()
+        self._encoder = Encoder(self.backbone, self._head(adapter), dtype)
+
+    def _head(self, adapter: Adapter | None) -> TokenHead:
+        """A token head of this model's readout."""
+        self.readout.resolve_layers(self.backbone.n_states)
+        if not self.readout.reads_last_state_only:
+            self.backbone.emit_hidden_states()
+        if adapter is not None:
+            if (size := self.state_dim) != adapter.config.hidden_size:
+                raise AdapterMismatchError(
+                    f"model {self.name!r}: found states of {size} dimensions, expected the "
+                    f"{adapter.config.hidden_size} of the adapter"
+                )
+            adapter = adapter.to(self.backbone.model.device)
+        return TokenHead(self.readout, self.backbone.roles_without_prompt, adapter)
+
+    @classmethod
+    def from_pretrained(cls, model_name_or_path: str | Path, **kwargs: Any) -> SmartModel:
+        """The same as calling the class, for those who look for this name."""
+        return cls(model_name_or_path, **kwargs)
+
+    def with_readout(self, readout: Readout) -> SmartModel:
+        """The same loaded backbone, read in another way; an adapter stays.
+
+        Args:
+            readout: Layers, mix and token filter.
+
+        Raises:
+            ReadoutError: The readout does not fit the model.
+            AdapterMismatchError: There is an adapter, and it was trained on other layers.
+        """
+        if self.adapter is not None:
+            check_layers(readout, self.readout)
+        return self._with(readout, self.adapter)
+
+    def with_adapter(
+        self, adapter: Adapter | None, readout: Readout | None = None, **scoring: float | str
+    ) -> SmartModel:
+        """The same loaded backbone with an adapter over its states, or with none.
+
+        Args:
+            adapter: It; None for the frozen readout.
+            readout: Which states it reads; this model's when None.
+            **scoring: ``weights``, ``lambda_anchor``, ``lambda_late`` over this model's; ``floor``, else there is none.
+
+        Raises:
+            ReadoutError: The readout does not fit the model.
+            AdapterMismatchError: The adapter is for states of another width or another number of layers.
+        """
+        readout = readout or self.readout
+        if adapter is not None and adapter.config.layers != len(readout.layers):
+            raise AdapterMismatchError(
+                f"found an adapter for {adapter.config.layers} layers, expected one for layers {list(readout.layers)}"
+            )
+        clone = self._with(readout, adapter)
+        # A floor was chosen for the states it was chosen on.
+        own: dict[str, Any] = {} if adapter is self.adapter else {"floor": None}
+        clone.preset = replace(clone.preset, **{**own, **scoring})
+        return clone
+
+    def _with(self, readout: Readout, adapter: Adapter | None) -> SmartModel:
+        readout.resolve_layers(self.backbone.n_states)
+        clone = copy.copy(self)
+        clone.__dict__.pop("encoder", None)
+        clone.readout = readout
+        clone.preset = self.preset.reading(readout)
+        clone._encoder = Encoder(self.backbone, clone._head(adapter), self.dtype)
+        return clone
+
+    # -- what it is --------------------------------------------------------------------------------------------
+
+    @property
+    def anchor_dim(self) -> int:
+        """Width of an anchor."""
+        return self.backbone.anchor_dim
+
+    @property
+    def token_dim(self) -> int:
+        """Width of a token vector."""
+        return self._encoder.head.width(self.state_dim)
+
+    @property
+    def state_dim(self) -> int:
+        """Width of a hidden state that the readout reads."""
+        return self.backbone.output_size if self.readout.reads_last_state_only else self.backbone.hidden_size
+
+    @property
+    def adapter(self) -> Adapter | None:
+        """The trained projection of the states, if there is one."""
+        return self._encoder.head.adapter
+
+    @property
+    def max_length(self) -> int | None:
+        """Longest input in tokens; what is longer is cut off and counted."""
+        return self.backbone.max_length
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """Prompts by name; empty ones are left out."""
+        return self.backbone.prompts
+
+    @property
+    def modalities(self) -> frozenset[str]:
+        """What it takes: ``"text"``, ``"image"``, ``"video"``."""
+        return self.backbone.modalities
+
+    @property
+    def max_visual_tokens(self) -> int | None:
+        """Most visual tokens of one picture, page or frame; None for a text model."""
+        return self.backbone.max_visual_tokens
+
+    @property
+    def max_frames(self) -> int | None:
+        """Most frames of a video; None where there is no recipe for video."""
+        return self.backbone.max_frames
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer."""
+        return self.backbone.tokenizer
+
+    @property
+    def dtype(self) -> str:
+        """NumPy dtype of the token vectors handed out."""
+        return self._encoder.dtype
+
+    @property
+    def device(self) -> str:
+        """Where the model runs."""
+        return str(self.backbone.model.device)
+
+    def identity(self) -> dict[str, Any]:
+        """JSON-able: what must be equal for two encodings to be comparable (weights, readout, prompts, length)."""
+        identity = {**self.backbone.identity(), "name": self.name}
+        if self.adapter is not None:
+            both = f"{identity['fingerprint']} {self.adapter.fingerprint}"
+            identity["fingerprint"] = hashlib.sha256(both.encode()).hexdigest()[:16]
+            identity["adapter"] = self.adapter.fingerprint
+        return {**identity, "readout": self.readout.to_dict(), "prompts": self.prompts}
+
+    def __repr__(self) -> str:
+        return f"SmartModel({self.name!r}, {self.readout})"
+
+    # -- encoding ----------------------------------------------------------------------------------------------
+
+    def encode_query(
+        self,
+        items: Any,
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        batch_size: int | None = None,
+        show_progress: bool | None = None,
+        out: str | Path | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> SmartEmbeddings:
+        """Encode queries, with the model's query prompt.
+
+        Args:
+            items: One item or many; an iterator is read as it is needed. An item is a string (always text), a picture,
+                a :class:`~pathlib.Path` of a picture or video, or a dict with some of ``text``, ``image``, ``video``
+                and ``instruction``; see :func:`~smart_retrieval.inputs.item_of`.
+            prompt: A prompt's text, over the model's own; ``""`` for none.
+            prompt_name: The name of one of the model's prompts.
+            batch_size: Most items in one forward pass; batches are also bounded by padded tokens.
+            show_progress: Draw a bar on stderr; None draws it on a terminal.
+            out: A folder to stream into. Memory then does not grow with the number of items, and what is returned is
+                memory-mapped from there.
+            on_error: ``"skip"`` leaves items out whose media cannot be read, and names them in ``report.failures``.
+
+        Returns:
+            Anchors ``[N, Da]`` float32, token vectors ``[sum T_i, Dt]``, in the order of the items; N = 1 for one item.
+
+        Raises:
+            EmptyInputError: No item, or one of no known kind.
+            UnsupportedModelError: The model takes no input of this kind.
+            MediaError: A picture or video cannot be read.
+            NonFiniteError: The model gave NaN or infinity.
+
+        Warns:
+            SmartWarning: Texts were longer than the model's limit, had no content, or were skipped; with counts.
+
+        Example:
+            >>> SmartModel("minilm").encode_query("sea animals").token_strings(0)
+            ['sea', 'animals']
+        """
+        return self._encode("query", items, prompt, prompt_name, batch_size, show_progress, out, on_error)
+
+    def encode_document(
+        self,
+        items: Any,
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        batch_size: int | None = None,
+        show_progress: bool | None = None,
+        out: str | Path | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> SmartEmbeddings:
+        """Encode documents, with the model's document (or passage, or corpus) prompt; else as :meth:`encode_query`."""
+        return self._encode("document", items, prompt, prompt_name, batch_size, show_progress, out, on_error)
+
+    def _encode(
+        self,
+        task: str,
+        values: Any,
+        prompt: str | None,
+        prompt_name: str | None,
+        batch_size: int | None,
+        show_progress: bool | None,
+        out: str | Path | None,
+        on_error: str,
+    ) -> SmartEmbeddings:
+        items = [values] if is_one_item(values) else values
+        total = len(items) if isinstance(items, Sized) else None
+        if batch_size is not None and batch_size < 1:
+            raise EmptyInputError(f"batch_size: found {batch_size}, expected at least 1")
+        if on_error not in ("raise", "skip"):
+            raise EmptyInputError(f"on_error: {one_of(on_error, ('raise', 'skip'))}")
+        limits = BatchLimits() if batch_size is None else BatchLimits(batch_size=batch_size)
+        text = self.backbone.prompt_for(task, prompt, prompt_name)
+        noun = "queries" if task == "query" else "documents"
+        with progress(f"Encoding {noun}", total, show_progress) as advance:
+            stream = self._encoder.stream(
+                items, task=task, prompt=text, limits=limits, advance=advance, on_error=on_error
+            )
+            embeddings = gathered(stream, out, task)
+        embeddings.tokenizer = self.tokenizer
+        warn_of(embeddings.report, noun, self.max_length)
+        return embeddings
+
+    # -- scoring -----------------------------------------------------------------------------------------------
+
+    def similarity(
+        self,
+        queries: SmartEmbeddings,
+        documents: SmartEmbeddings,
+        *,
+        weights: QueryWeights = None,
+        lambda_anchor: float | None = None,
+        lambda_late: float | None = None,
+        floor: float | Literal["preset"] | None = "preset",
+    ) -> NDArray[Any]:
+        """Hybrid scores of every query against every document.
+
+        Args:
+            queries: Nq encoded queries.
+            documents: Nd encoded documents.
+            weights: Query-token weights, an :class:`~smart_retrieval.IdfWeights` for one; uniform when None.
+            lambda_anchor: Weight of the anchors' cosine; the preset's when None.
+            lambda_late: Weight of the mean MaxSim; the preset's when None.
+            floor: Token similarities that count as none, None for no floor; the preset's when left out.
+
+        Returns:
+            ``[Nq, Nd]`` float32.
+
+        Raises:
+            ScoringError: The embeddings' widths differ.
+        """
+        return hybrid_scores(
+            queries,
+            documents,
+            lambda_anchor=self.preset.lambda_anchor if lambda_anchor is None else lambda_anchor,
+            lambda_late=self.preset.lambda_late if lambda_late is None else lambda_late,
+            weights=weights,
+            floor=self.preset.floor if floor == "preset" else floor,
+        )
+
+    # -- Sentence Transformers and disk ------------------------------------------------------------------------
+
+    @cached_property
+    def encoder(self) -> MultiVectorEncoder:
+        """A stock ``MultiVectorEncoder`` over the same modules, whose matrices carry the anchor as first rows.
+
+        For Sentence Transformers' losses, trainer and evaluators; see :mod:`smart_retrieval.core.packing`.
+        """
+        return self.backbone.as_multi_vector_encoder(self._encoder.head, AnchorPacker())
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write a folder that plain ``SentenceTransformer`` opens with an identical anchor, and ``SmartModel`` whole.
+
+        (Of GME, LamRA, VLM2Vec-V2 and jina-v4 only ``SmartModel`` knows the recipe: docs/guide_visual.md.)
+
+        The root is the untouched checkpoint; ``smart/`` beside it holds readout, scoring, and any adapter.
+
+        Args:
+            path: The folder.
+        """
+        folder = Path(path)
+        self.backbone.save(folder)
+        write_saved(folder, self.readout, self.backbone.identity(), self.adapter, scoring=self.preset.scoring())
+
+    def save_adapter(self, path: str | Path) -> None:
+        """Write the adapter alone: a folder of a few MB that names its backbone, which ``SmartModel`` loads with it.
+
+        Args:
+            path: The folder; it must not hold a checkpoint.
+
+        Raises:
+            ReadoutError: There is no adapter, or a checkpoint lies in the folder.
+        """
+        folder = Path(path)
+        if self.adapter is None:
+            raise ReadoutError(f"model {self.name!r}: found no adapter to save; train one, or use save_pretrained")
+        identity = self.backbone.identity()
+        if Path(self.backbone.source).is_dir() and Path(identity["name"]).is_dir():
+            # Seen from another folder, a relative path would lead elsewhere.
+            identity["name"] = str(Path(identity["name"]).resolve())
+        write_saved(folder, self.readout, identity, self.adapter, self.prompts, self.preset.scoring())
+        saved = read_saved(folder)
+        if saved is None or not saved.names_its_backbone:
+            raise ReadoutError(f"adapter {str(folder)!r}: found a checkpoint in that folder, expected a new folder")

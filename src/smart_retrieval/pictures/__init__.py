@@ -1,0 +1,1 @@
+"""Images, PDF pages as pictures, and video frames."""

@@ -1,0 +1,292 @@
+"""Picture files and pictures in memory to plain RGB: turned upright, alpha over white, all bits used.
+
+Only a few formats are tried, whatever the file's name; sizes are checked before anything is decoded, and half a
+picture is none. Colour profiles are not applied, as vision models were trained without them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..documents.readers.text import read_bytes
+from ..extras import require
+from ..files import UnreadableFileError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+#: Lower-case suffixes of files that are taken for pictures.
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".tif", ".tiff", ".bmp"})
+#: Pictures with more pixels are refused; below the number at which Pillow itself warns.
+MAX_PIXELS = 80_000_000
+MAX_IMAGE_BYTES = 256 * 2**20
+MAX_ASPECT = 200  # what Qwen's processors refuse beyond; a page or a photograph never gets near
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP")
+_IN_MEMORY = "a picture in memory"
+_ORIENTATION = 0x0112
+_TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
+_BITS_16 = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A picture file, decoded when it is its turn: an :class:`~smart_retrieval.inputs.ImageSource`.
+
+    Args:
+        path: The file.
+        max_pixels: Pictures with more are refused before they are decoded.
+
+    Example:
+        >>> ImageFile(Path("chart.png")).load().mode  # doctest: +SKIP
+        'RGB'
+    """
+
+    path: Path
+    max_pixels: int = MAX_PIXELS
+
+    def load(self) -> Image:
+        """The picture, RGB.
+
+        Raises:
+            UnreadableFileError: See `load_image`.
+        """
+        return load_image(self.path, max_pixels=self.max_pixels)
+
+
+def load_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
+    """Decode a PNG, JPEG, WebP, BMP, the first frame of a GIF or the first page of a TIFF.
+
+    Args:
+        source: The file, or its bytes.
+        max_pixels: Pictures with more are refused before they are decoded.
+
+    Returns:
+        The picture, RGB, upright as its EXIF data says, what is transparent white.
+
+    Raises:
+        UnreadableFileError: It cannot be opened, is of another format, cut off, damaged, too large, or a strip more
+            than 200 times as long as wide.
+        MissingExtraError: Pillow is not installed.
+
+    Example:
+        >>> load_image(b"GIF?")
+        Traceback (most recent call last):
+        smart_retrieval.files.UnreadableFileError: cannot read a picture in memory: not a picture ...
+    """
+    name = _name(source)
+    with _opened(source, max_pixels) as image:
+        return _upright_rgb(image, name, keep=False)
+
+
+def image_size(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Width and height of a picture as `load_image` returns it; only the header is decoded.
+
+    Raises:
+        UnreadableFileError, MissingExtraError: As `load_image`, but damaged pixels are not noticed.
+    """
+    with _opened(source, max_pixels) as image:
+        width, height = image.size
+        # A TIFF's size is turned by Pillow as it is opened.
+        turned = image.format != "TIFF" and _orientation(image) in {5, 6, 7, 8}
+    return (height, width) if turned else (width, height)
+
+
+def as_rgb(image: Image, *, max_pixels: int = MAX_PIXELS) -> Image:
+    """Bring a picture that somebody hands in to plain RGB, as `load_image` would.
+
+    EXIF data turn a picture only as long as it is as ``Image.open`` returned it: what was made from it (resized,
+    cropped) may have been turned already.
+
+    Args:
+        image: Any Pillow image.
+        max_pixels: Pictures with more are refused.
+
+    Returns:
+        The picture, RGB; the same object if it was so already.
+
+    Raises:
+        UnreadableFileError: It is empty, too large, a strip, of a mode that has no colours, or its file is damaged.
+    """
+    _check_size(image.size, _IN_MEMORY, max_pixels)
+    return _upright_rgb(image, str(getattr(image, "filename", "")) or _IN_MEMORY, keep=True)
+
+
+def _name(source: Path | bytes) -> str:
+    return _IN_MEMORY if isinstance(source, bytes) else str(source)
+
+
+@contextmanager
+def _opened(source: Path | bytes, max_pixels: int) -> Iterator[Image]:
+    """A picture whose header was read and whose size was checked; nothing is decoded yet."""
+    module: Any = require("PIL.Image", "image")
+    for plugin in ("TiffImagePlugin", "WebPImagePlugin"):  # else Pillow imports all its forty to find these two
+        require(f"PIL.{plugin}", "image")
+    name = _name(source)
+    data = source if isinstance(source, bytes) else read_bytes(source, MAX_IMAGE_BYTES)
+    if not data:
+        raise UnreadableFileError(name, "empty, expected a picture")
+    try:
+        image = module.open(BytesIO(data), formats=_FORMATS)
+    except module.UnidentifiedImageError as error:
+        raise UnreadableFileError(name, "not a picture of a known format", f"expected {', '.join(_FORMATS)}") from error
+    except (module.DecompressionBombError, module.DecompressionBombWarning) as error:
+        raise UnreadableFileError(name, f"more than {max_pixels:,} pixels", str(error)) from error
+    except Exception as error:  # a damaged header makes plugins raise whatever they stumble over
+        raise _damaged(name, error) from error
+    with image:
+        _check_size(image.size, name, max_pixels)
+        yield image
+
+
+def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise UnreadableFileError(name, "a picture without pixels", f"{width} x {height}")
+    if width * height > max_pixels:
+        raise UnreadableFileError(name, f"more than {max_pixels:,} pixels", f"{width} x {height}")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise UnreadableFileError(name, f"more than {MAX_ASPECT} times as long as wide", f"{width} x {height}")
+
+
+def _damaged(name: str, error: Exception) -> UnreadableFileError:
+    detail = str(error) or type(error).__name__
+    reason = "cut off" if "truncated" in detail.lower() else "a damaged picture"
+    return UnreadableFileError(name, reason, detail)
+
+
+def _upright_rgb(image: Image, name: str, *, keep: bool) -> Image:
+    """Decode, convert and turn; a copy that does not hold on to its file unless the picture may be kept as it is."""
+    from PIL import ImageFile as PillowFile
+
+    try:
+        with _STRICTNESS:
+            image.load()
+        # Pillow turns a TIFF itself as it decodes it.
+        as_opened = isinstance(image, PillowFile.ImageFile) and image.format != "TIFF"
+        orientation = _orientation(image) if as_opened else 1
+        rgb = _rgb(image)
+        if orientation in _TURNS:
+            rgb = rgb.transpose(_turn(orientation))
+        return rgb if keep or rgb is not image else _plain(rgb)
+    except UnreadableFileError as error:
+        raise UnreadableFileError(name, error.reason, error.detail) from error
+    except Exception as error:
+        raise _damaged(name, error) from error
+
+
+#: EXIF orientation -> how the stored picture is to be turned.
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+
+
+def _turn(orientation: int) -> Any:
+    from PIL.Image import Transpose
+
+    return Transpose[_TURNS[orientation]]
+
+
+def _orientation(image: Image) -> int:
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged EXIF data cost the rotation, not the picture
+        return 1
+    return found if isinstance(found, int) else 1
+
+
+def _rgb(image: Image) -> Image:
+    """Convert a decoded picture of any mode."""
+    if image.mode in _BITS_16 or image.mode in {"I", "F"}:
+        return _rgb_of_deep_grey(image)
+    if image.has_transparency_data:
+        return _over_white(image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _over_white(image: Image) -> Image:
+    from PIL import Image as module
+
+    transparency = image.info.get("transparency")
+    if image.mode == "RGB" and isinstance(transparency, tuple) and max(transparency) > 255:
+        image = image.copy()  # 16 bits a channel: Pillow keeps the high byte of pixels, but all of this colour
+        image.info["transparency"] = tuple(value >> 8 for value in transparency)
+    rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    canvas = module.new("RGB", image.size, "white")
+    canvas.paste(rgba, mask=rgba.getchannel("A"))
+    return canvas
+
+
+def _rgb_of_deep_grey(image: Image) -> Image:
+    """Grey with more than 8 bits: scaled, where Pillow's own conversion would clip all above 255 to white."""
+    import numpy as np
+    from PIL import Image as module
+
+    values = np.asarray(image)
+    tags = getattr(image, "tag_v2", {})
+    if image.mode in _BITS_16:
+        white = 2 ** int(tags.get(_TIFF_BITS, (16,))[0]) - 1
+    else:
+        white = 1 if image.mode == "F" else 65_535
+        # Negated, so that NaN is refused too.
+        if not (values.min() >= 0 and values.max() <= white):
+            raise UnreadableFileError(
+                _IN_MEMORY, "grey levels of 32 bits", f"found {values.min()} to {values.max()}, expected 0 to {white}"
+            )
+    grey = np.rint(values.astype(np.float32) * (255 / white)).clip(0, 255).astype(np.uint8)
+    if image.mode in _BITS_16 and tags.get(_TIFF_PHOTOMETRIC) == 0:
+        grey = 255 - grey  # 0 is white, which Pillow heeds for 8 bits only
+    if isinstance(transparent := image.info.get("transparency"), int):
+        grey[values == transparent] = 255
+    return module.fromarray(grey).convert("RGB")
+
+
+def _plain(image: Image) -> Image:
+    """A copy of the pixels alone, without the file's metadata."""
+    copy = image.copy()
+    copy.info = {}
+    return copy
+
+
+class _Strictness:
+    """While at least one thread is inside, Pillow refuses pictures that are cut off.
+
+    Some libraries set ``LOAD_TRUNCATED_IMAGES`` for the whole process; half a picture would then pass for one.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = False
+
+    def __enter__(self) -> None:
+        from PIL import ImageFile as module
+
+        with self._lock:
+            if self._inside == 0:
+                self._before = bool(module.LOAD_TRUNCATED_IMAGES)
+                module.LOAD_TRUNCATED_IMAGES = False
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        from PIL import ImageFile as module
+
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                module.LOAD_TRUNCATED_IMAGES = self._before
+
+
+_STRICTNESS = _Strictness()

@@ -1,0 +1,177 @@
+"""From a file to the visual inputs a model takes: an image, the pages of a PDF, a video; and small pictures of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ..documents.walk import FoundFile
+from ..errors import MissingExtraError, SmartError, one_of
+from ..files import SkipLog, Skipped, UnreadableFileError
+from ..inputs import ImageSource, VideoSource
+from .images import IMAGE_SUFFIXES, ImageFile, as_rgb, image_size
+from .pdf_pages import PAGE_PIXELS, PdfPageImage, PdfPages
+from .video import VIDEO_SUFFIXES, VideoFile
+from .video_stream import open_video
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_MOST_PAGES = 10_000
+
+
+@dataclass(frozen=True)
+class VisualInput:
+    """One thing to look at; nothing is decoded before `source` is asked for it.
+
+    Args:
+        source: What a model takes, as it is or in an :class:`~smart_retrieval.inputs.Item`.
+        kind: ``"image"``, ``"page"`` or ``"video"``.
+        page: A page's number, from 1.
+        width: Of the picture `source` gives, if it is known without decoding.
+        height: Likewise.
+        times: A video's first and last second, if the file says so.
+    """
+
+    source: ImageSource | VideoSource
+    kind: Literal["image", "page", "video"]
+    page: int | None = None
+    width: int | None = None
+    height: int | None = None
+    times: tuple[float, float] | None = None
+
+
+def visual_format_of(path: Path) -> str:
+    """As what a file can be looked at, by its suffix: ``"image"``, ``"pdf"``, ``"video"``; empty if not at all.
+
+    Example:
+        >>> [visual_format_of(Path(name)) for name in ("a.JPG", "b.pdf", "c.mkv", "d.txt")]
+        ['image', 'pdf', 'video', '']
+    """
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return "image"
+    return "video" if suffix in VIDEO_SUFFIXES else "pdf" if suffix == ".pdf" else ""
+
+
+def visual_inputs(
+    path: str | Path,
+    *,
+    as_: Literal["auto", "pages"] = "auto",
+    skipped: SkipLog | None = None,
+    relative: str = "",
+    page_pixels: int = PAGE_PIXELS,
+) -> Iterator[VisualInput]:
+    """What there is to see in a file: an image or a video as one input, a PDF as its pages.
+
+    Headers are read here, so that what is hopeless is heard of at once; damage further in is an error of the source
+    when it is loaded.
+
+    Args:
+        path: The file; its suffix decides what it is taken for.
+        as_: ``"auto"``: all kinds; ``"pages"``: what consists of still pages, that is all but videos.
+        skipped: Receives a record for each page that cannot be read; the others are yielded.
+        relative: The file's name in these records; its path when empty.
+        page_pixels: Most pixels of a page of a PDF.
+
+    Raises:
+        UnreadableFileError: The file cannot be read at all, or is of no kind that can be looked at.
+        MissingExtraError: A package for its kind is not installed.
+
+    Example:
+        >>> [(found.kind, found.page) for found in visual_inputs("report.pdf")]  # doctest: +SKIP
+        [('page', 1), ('page', 2)]
+    """
+    path = Path(path)
+    if as_ not in ("auto", "pages"):
+        raise SmartError(f"as_: {one_of(as_, ('auto', 'pages'))}")
+    kind = visual_format_of(path)
+    if kind == "image":
+        width, height = image_size(path)
+        yield VisualInput(ImageFile(path), "image", None, width, height)
+    elif kind == "pdf":
+        yield from _pages(path, skipped if skipped is not None else SkipLog(), relative or str(path), page_pixels)
+    elif kind == "video" and as_ == "auto":
+        with open_video(path) as stream:
+            duration = stream.duration
+        yield VisualInput(VideoFile(path), "video", times=None if duration is None else (0.0, duration))
+    else:
+        raise UnreadableFileError(path, "not a type that is looked at", path.suffix or "no suffix")
+
+
+def read_visual_files(
+    found: Iterable[FoundFile],
+    skipped: SkipLog,
+    *,
+    as_: Literal["auto", "pages"] = "auto",
+    page_pixels: int = PAGE_PIXELS,
+) -> Iterator[tuple[FoundFile, VisualInput]]:
+    """What there is to see in many files; files and pages that cannot be read are counted and the run goes on.
+
+    Args:
+        found: What `scan` found.
+        skipped: Receives a record for everything passed over; of a type that is not looked at is no failure.
+        as_: See `visual_inputs`.
+        page_pixels: See `visual_inputs`.
+
+    Yields:
+        Each file with one thing to see in it, files in their order, pages in theirs.
+    """
+    for file in found:
+        try:
+            for seen in visual_inputs(
+                file.path, as_=as_, skipped=skipped, relative=file.relative, page_pixels=page_pixels
+            ):
+                yield file, seen
+        except (UnreadableFileError, MissingExtraError) as error:
+            record = Skipped.from_error(file.relative, error)
+            kind = visual_format_of(file.path)
+            skipped.add(replace(record, failed=bool(kind) and not (kind == "video" and as_ == "pages")))
+
+
+def thumbnail(image: Image, longest: int = 160) -> bytes:
+    """A small JPEG of a picture, a few kB.
+
+    Args:
+        image: The picture, of any mode.
+        longest: Pixels of its longer side at most; a smaller picture is not enlarged.
+
+    Raises:
+        UnreadableFileError: It cannot be converted; see `as_rgb`.
+
+    Example:
+        >>> from PIL import Image
+        >>> thumbnail(Image.new("RGB", (800, 400)))[:2].hex()
+        'ffd8'
+    """
+    from PIL.Image import Resampling
+
+    rgb = as_rgb(image)
+    scale = min(1.0, longest / max(rgb.size))
+    size = max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale))
+    small = rgb.resize(size, Resampling.LANCZOS, reducing_gap=3.0) if size != rgb.size else rgb
+    out = BytesIO()
+    # Only the pixels: the file's own metadata may be larger than the thumbnail.
+    small.save(out, "JPEG", quality=75, optimize=True, exif=b"", icc_profile=None, comment=b"")
+    return out.getvalue()
+
+
+def _pages(path: Path, skipped: SkipLog, name: str, page_pixels: int) -> Iterator[VisualInput]:
+    seen: list[VisualInput] = []
+    with PdfPages(path) as pages:
+        if len(pages) > _MOST_PAGES:
+            raise UnreadableFileError(path, f"more than {_MOST_PAGES:,} pages", f"{len(pages):,}")
+        for page in range(1, len(pages) + 1):
+            try:
+                width, height = pages.pixels(page, max_pixels=page_pixels)
+            except UnreadableFileError as error:
+                skipped.add(Skipped.from_error(name, error))
+                continue
+            seen.append(VisualInput(PdfPageImage(path, page, page_pixels), "page", page, width, height))
+    if not seen:
+        raise UnreadableFileError(path, "no page of the PDF can be read")
+    # Closed by now: whoever draws the pages opens the document for himself.
+    yield from seen

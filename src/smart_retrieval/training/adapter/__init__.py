@@ -1,0 +1,1 @@
+"""Training an adapter over a frozen backbone."""

@@ -1,0 +1,113 @@
+"""Every setting of an adapter's training, with the paper's values as defaults."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ...core.adapter import FUSIONS
+from ...errors import TrainingError, one_of
+from ..objectives import OBJECTIVES, objective_weights
+
+STARTS = ("frozen", "random")
+
+
+@dataclass(frozen=True)
+class AdapterRecipe:
+    """How an adapter is trained (arXiv 2605.24938, where not said otherwise).
+
+    Args:
+        objective: ``"late"`` (MaxSim alone) or ``"hybrid"`` (one loss over the summed score).
+        width: Dimensions of a token vector; the backbone's own when None.
+        fusion: How several layers become one, see :class:`~smart_retrieval.core.adapter.AdapterConfig`.
+        start: ``"frozen"``: as the frozen readout, on its principal axes where the width is smaller (ours);
+            ``"random"``: as torch initialises a Linear.
+        temperature: What scores are divided by.
+        epochs: Passes over the examples.
+        batch_size: Queries in a step.
+        learning_rate: AdamW's, at its highest.
+        weight_decay: AdamW's; the layer norm and the layer vector have none.
+        warmup: Share of the steps in which the rate rises; it falls along a cosine afterwards.
+        clip: Longest gradient (ours).
+        negatives: Most hard negatives of a query in a step.
+        lambda_anchor: Weight of the anchor score in ``"hybrid"``.
+        lambda_late: Weight of the late score in ``"hybrid"``.
+        choose_lambda: Choose the weight of the late score in the result on the validation queries, for the frozen
+            readout (before) and at each validation alike (ours); the loss keeps ``lambda_late``.
+        distill: Share of the loss that follows a teacher's scores, where the data have them.
+        teacher_temperature: What the teacher's scores are divided by.
+        validate: Validations in each epoch.
+        distractors: Training documents that validation queries are ranked against, beside their own.
+        seed: Of the start, the order and what is drawn.
+
+    Raises:
+        TrainingError: A value is out of range.
+    """
+
+    objective: str = "late"
+    width: int | None = None
+    fusion: str = "learned"
+    start: str = "frozen"
+    temperature: float = 0.03
+    epochs: int = 2
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.03
+    clip: float = 1.0
+    negatives: int = 4
+    lambda_anchor: float = 1.0
+    lambda_late: float = 1.0
+    choose_lambda: bool = False
+    distill: float = 0.0
+    teacher_temperature: float = 1.0
+    validate: int = 2
+    distractors: int = 500
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.objective not in OBJECTIVES or self.objective == "anchor":
+            raise TrainingError(
+                f"objective: {one_of(self.objective, ('late', 'hybrid'))}: an adapter leaves the anchor as it is"
+            )
+        if self.fusion not in FUSIONS:
+            raise TrainingError(f"fusion: {one_of(self.fusion, FUSIONS)}")
+        if self.start not in STARTS:
+            raise TrainingError(f"start: {one_of(self.start, STARTS)}")
+        for name, least in (
+            ("epochs", 1), ("batch_size", 2), ("negatives", 0), ("validate", 1), ("distractors", 0), ("seed", 0),
+        ):  # fmt: skip
+            if getattr(self, name) < least:
+                raise TrainingError(f"{name}: found {getattr(self, name)}, expected at least {least}")
+        if self.width is not None and self.width < 1:
+            raise TrainingError(f"width: found {self.width}, expected at least 1")
+        for name in ("temperature", "learning_rate", "clip", "teacher_temperature", "lambda_late"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise TrainingError(f"{name}: found {getattr(self, name)}, expected a number above 0")
+        for name, most in (("warmup", 1.0), ("distill", 1.0), ("weight_decay", math.inf), ("lambda_anchor", math.inf)):
+            if not 0 <= getattr(self, name) <= most:
+                raise TrainingError(f"{name}: found {getattr(self, name)}, expected a number from 0 to {most:g}")
+
+    @property
+    def lambdas(self) -> tuple[float, float]:
+        """Weights of anchor and late score in the loss."""
+        return objective_weights(self.objective, self.lambda_anchor, self.lambda_late)
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        rising = math.ceil(self.warmup * steps)
+        if step < rising:
+            return self.learning_rate * (step + 1) / rising
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over every setting."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Training pairs: read, checked, batched, mined for hard negatives."""

@@ -1,0 +1,260 @@
+"""What training learns from: queries, documents, and which of them belong together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import DatasetError
+from ...inputs import Frames, Item
+
+
+@dataclass(frozen=True)
+class Example:
+    """One query and its documents, as numbers of a :class:`TrainingSet`.
+
+    Args:
+        query: Number of the query.
+        positives: Numbers of documents that answer it; one is drawn each time the example is used.
+        negatives: Numbers of documents known not to.
+        scores: A teacher's scores of the positives and the negatives, in that order; None without a teacher.
+    """
+
+    query: int
+    positives: tuple[int, ...]
+    negatives: tuple[int, ...] = ()
+    scores: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Queries, documents and examples; every query and every document once.
+
+    Args:
+        name: Where they come from.
+        queries: The queries.
+        documents: The documents.
+        examples: One for each query.
+        groups: For each document the name of what it is a part of (the file of a page); parts stay on one side of a
+            split.
+        warnings: What was merged or left out, one counted sentence each.
+    """
+
+    name: str
+    queries: list[Item]
+    documents: list[Item]
+    examples: list[Example]
+    groups: list[str]
+    warnings: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def relevant(self) -> dict[int, frozenset[int]]:
+        """For each query number every document known to answer it."""
+        return {example.query: frozenset(example.positives) for example in self.examples}
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether a teacher has scored every example."""
+        return bool(self.examples) and all(example.scores is not None for example in self.examples)
+
+    def subset(self, chosen: Iterable[int], name: str) -> TrainingSet:
+        """Some examples with the queries and documents they need, numbered anew."""
+        examples = [self.examples[index] for index in chosen]
+        queries = {example.query: number for number, example in enumerate(examples)}
+        wanted = dict.fromkeys(d for example in examples for d in (*example.positives, *example.negatives))
+        documents = {old: number for number, old in enumerate(wanted)}
+        return TrainingSet(
+            name,
+            [self.queries[old] for old in queries],
+            [self.documents[old] for old in documents],
+            [
+                replace(
+                    example,
+                    query=queries[example.query],
+                    positives=tuple(documents[d] for d in example.positives),
+                    negatives=tuple(documents[d] for d in example.negatives),
+                )
+                for example in examples
+            ],
+            [self.groups[old] for old in documents],
+            self.warnings,
+        )
+
+
+class Collector:
+    """Builds a :class:`TrainingSet`, every query and document once whatever the source repeats.
+
+    Args:
+        name: Where they come from.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.warnings: list[str] = []
+        self._queries: dict[Any, int] = {}
+        self._documents: dict[Any, int] = {}
+        self._query_items: list[Item] = []
+        self._document_items: list[Item] = []
+        self._groups: list[str] = []
+        self._positives: dict[int, dict[int, float | None]] = {}
+        self._negatives: dict[int, dict[int, float | None]] = {}
+        self._repeated = 0
+
+    def document(self, item: Item, group: str = "") -> int:
+        """The number of a document; the same for the same content."""
+        key = content_key(item)
+        if key not in self._documents:
+            self._documents[key] = len(self._document_items)
+            self._document_items.append(item)
+            self._groups.append(group or f"document {len(self._groups)}")
+        return self._documents[key]
+
+    def add(
+        self,
+        query: Item,
+        positives: Sequence[int],
+        negatives: Sequence[int] = (),
+        scores: Sequence[float] | None = None,
+    ) -> None:
+        """One row; rows of the same query are put together.
+
+        Args:
+            query: The query.
+            positives: Numbers of its documents.
+            negatives: Numbers of documents that do not answer it.
+            scores: A teacher's, of both in that order.
+        """
+        number = self._queries.setdefault(content_key(query), len(self._query_items))
+        if number == len(self._query_items):
+            self._query_items.append(query)
+        else:
+            self._repeated += 1
+        given: Sequence[float | None] = [None] * (len(positives) + len(negatives)) if scores is None else scores
+        self._positives.setdefault(number, {}).update(zip(positives, given, strict=False))
+        self._negatives.setdefault(number, {}).update(zip(negatives, given[len(positives) :], strict=True))
+
+    def finish(self) -> TrainingSet:
+        """The set.
+
+        Raises:
+            DatasetError: There is no example in it.
+        """
+        examples, contradictions = [], 0
+        for number, positives in self._positives.items():
+            negatives = {d: s for d, s in self._negatives.get(number, {}).items() if d not in positives}
+            contradictions += len(self._negatives.get(number, {})) - len(negatives)
+            scores = [*positives.values(), *negatives.values()]
+            whole = tuple(score for score in scores if score is not None)
+            examples.append(
+                Example(number, tuple(positives), tuple(negatives), whole if len(whole) == len(scores) else None)
+            )
+        if not examples:
+            raise DatasetError(f"found no training example in {self.name}, expected at least one query with a positive")
+        if self._repeated:
+            self.warnings.append(f"{self._repeated:,} rows of a query given before added to it")
+        if contradictions:
+            self.warnings.append(f"{contradictions:,} negatives that are also positives of their query left out")
+        return TrainingSet(
+            self.name, self._query_items, self._document_items, examples, self._groups, list(self.warnings)
+        )
+
+
+def content_key(item: Item) -> tuple[Any, ...]:
+    """What makes two items the same: their text, instruction and what they show."""
+    return (item.text, item.instruction, *(_source_key(image) for image in item.images), _source_key(item.video))
+
+
+def _source_key(source: Any) -> Any:
+    if source is None:
+        return None
+    path, page = getattr(source, "path", source), getattr(source, "page", None)
+    if isinstance(path, Path):
+        stat = path.stat()
+        # A file that has changed is another document to a cache of its states.
+        return (str(path.resolve()), page, stat.st_size, stat.st_mtime_ns)
+    if hasattr(source, "tobytes"):
+        return (source.size, source.mode, hashlib.sha256(source.tobytes()).hexdigest())
+    if isinstance(source, Frames):
+        return (source.times, *(_source_key(image) for image in source.images))
+    return id(source)
+
+
+def split(data: TrainingSet, fraction: float, seed: int = 0, most: int = 2_000) -> tuple[TrainingSet, TrainingSet]:
+    """Hold out examples for validation, so that no document, and no page of one file, is on both sides.
+
+    Queries that share a positive, or whose positives are parts of one file, go together. Negatives of the training side
+    that are documents of the validation side are left out.
+
+    Args:
+        data: All examples.
+        fraction: Share of the examples to hold out.
+        seed: Decides which.
+        most: Most examples to hold out.
+
+    Returns:
+        The training and the validation set.
+
+    Raises:
+        DatasetError: The fraction is not between 0 and 1, or no split leaves both sides an example.
+    """
+    if not 0 < fraction < 1:
+        raise DatasetError(f"validation share: found {fraction}, expected a number between 0 and 1")
+    wanted = min(most, max(1, round(fraction * len(data))))
+    bundles = _bundles(data)
+    order = np.random.default_rng(seed).permutation(len(bundles))
+    held: list[int] = []
+    for index in order:
+        # One that would overshoot is passed over: chance must not put a large file's pages in a small validation set.
+        if len(held) < wanted and len(held) + len(bundles[index]) <= max(wanted, 1) * 1.5:
+            held.extend(bundles[index])
+    if not held or len(held) == len(data):
+        raise DatasetError(
+            f"{data.name}: found {len(data)} examples in {len(bundles)} groups that share documents or files, expected "
+            f"groups small enough to hold out about {wanted}; give a validation set of its own"
+        )
+    held_documents = {d for i in held for d in data.examples[i].positives}
+    chosen = set(held)
+    rest, dropped = [], 0
+    for index, example in enumerate(data.examples):
+        if index in chosen:
+            continue
+        kept = [place for place, d in enumerate(example.negatives) if d not in held_documents]
+        dropped += len(example.negatives) - len(kept)
+        if len(kept) < len(example.negatives):
+            own = len(example.positives)
+            scores = example.scores and (*example.scores[:own], *(example.scores[own + place] for place in kept))
+            example = replace(example, negatives=tuple(example.negatives[place] for place in kept), scores=scores)
+        rest.append(example)
+    training = replace(data, examples=rest).subset(range(len(rest)), data.name)
+    if dropped:
+        note = f"{dropped:,} negatives left out of training because they are documents of the validation set"
+        training = replace(training, warnings=[*training.warnings, note])
+    return training, data.subset(sorted(held), f"{data.name} (held out)")
+
+
+def _bundles(data: TrainingSet) -> list[list[int]]:
+    """Examples that share a positive or the file of one."""
+    parent = list(range(len(data.examples)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    first: dict[str, int] = {}
+    for index, example in enumerate(data.examples):
+        for document in example.positives:
+            other = first.setdefault(data.groups[document], index)
+            parent[root(index)] = root(other)
+    bundles: dict[int, list[int]] = {}
+    for index in range(len(data.examples)):
+        bundles.setdefault(root(index), []).append(index)
+    return list(bundles.values())

@@ -1,0 +1,123 @@
+"""Write a stock late-interaction model, where one can say exactly what SMART's late half does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from ...model.smart_model import SmartModel
+
+_SAMPLES = ["one", "how do I rotate the logs", "A longer sentence, with punctuation; and a number: 42."]
+_TOLERANCE = 1e-4
+
+
+def export_multi_vector_encoder(model: SmartModel, out: str | Path) -> Path:
+    """Write a folder that plain ``MultiVectorEncoder(out)`` opens, with the token vectors of this model and no anchor.
+
+    What is written is loaded again and compared before the path is returned.
+
+    Args:
+        model: A text model that reads its last state, with no adapter or one whose layer norm has no bias.
+        out: The folder.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UnsupportedModelError: Stock modules cannot say it exactly; the message says why.
+    """
+    from sentence_transformers import MultiVectorEncoder
+    from sentence_transformers.base.modules import Normalize
+    from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+
+    if reason := why_not_exact(model):
+        raise UnsupportedModelError(f"model {model.name!r} cannot become a stock MultiVectorEncoder: {reason}")
+    backbone = model.backbone
+    words = backbone.tokenizer.convert_ids_to_tokens(sorted(backbone.special_ids))
+    modules: list[Any] = [backbone.transformer, *_dense(model)]
+    modules += [MultiVectorMask(words, skiplist_tasks=["query", "document"]), Normalize("token_embeddings")]
+    stock = MultiVectorEncoder(
+        modules=modules, device=model.device, prompts=backbone.prompts, similarity_fn_name="meanmaxsim"
+    )
+    folder = Path(out)
+    stock.save_pretrained(str(folder))
+    _check(model, folder)
+    return folder
+
+
+def why_not_exact(model: SmartModel) -> str | None:
+    """What stock modules cannot say of this model; None where they can say all of it."""
+    backbone, readout = model.backbone, model.readout
+    if backbone.family != "sentence-transformers" or len(backbone.modalities) > 1:
+        return (
+            f"family {backbone.family!r} renders its inputs in a way of its own, which the stock loader does not know"
+        )
+    if not readout.reads_last_state_only:
+        return f"it reads layers {list(readout.layers)}, stock modules only the last state"
+    kinds = [type(module).__name__ for module in backbone.model]
+    if len(kinds) < 2 or "Pooling" not in kinds[1]:
+        return f"its modules are {' > '.join(kinds)}, expected a transformer and its pooling first"
+    if readout.token_filter == "content":
+        around = [
+            backbone.template_lengths(backbone.prompt_for(task, None, None), task) for task in ("query", "document")
+        ]
+        special = any(role.name in ("PROMPT", "TEMPLATE") for role in _roles(model))
+        if special and any(lengths != (0, 0, 0) for lengths in around):
+            return "its token filter drops prompt or template tokens, the stock mask only listed words"
+    adapter = model.adapter
+    if adapter is not None and bool((adapter.norm.bias != 0).any()):
+        return "its adapter's layer norm has a bias, which no stock projection before the normalisation can hold"
+    return None
+
+
+def _roles(model: SmartModel) -> set[Any]:
+    backbone = model.backbone
+    return {
+        role
+        for task in ("query", "document")
+        for _, role in backbone.rendered("word", prompt=backbone.prompt_for(task, None, None), task=task)
+    }
+
+
+def _dense(model: SmartModel) -> list[Any]:
+    """Norm and projection as one matrix: centring is linear, and the norm's scale goes with the unit length."""
+    import torch
+    from sentence_transformers.base.modules import Dense
+
+    adapter = model.adapter
+    if adapter is None:
+        return []
+    size = adapter.config.input_size
+    with torch.no_grad():
+        centred = torch.eye(size, dtype=torch.float64) - 1 / size
+        weight = adapter.projection.weight.double().cpu() * adapter.norm.weight.double().cpu() @ centred
+    return [
+        Dense(
+            size,
+            adapter.config.width,
+            bias=False,
+            activation_function=torch.nn.Identity(),
+            init_weight=weight.float(),
+            module_input_name="token_embeddings",
+        )
+    ]
+
+
+def _check(model: SmartModel, folder: Path) -> None:
+    import numpy as np
+    from sentence_transformers import MultiVectorEncoder
+
+    stock = MultiVectorEncoder(str(folder), device=model.device)
+    for task in ("query", "document"):
+        ours = getattr(model, f"encode_{task}")(_SAMPLES)
+        theirs = getattr(stock, f"encode_{task}")(_SAMPLES, convert_to_numpy=True)
+        for i, vectors in enumerate(theirs):
+            own = ours[i].token_vectors
+            if vectors.shape != own.shape or np.abs(vectors - own).max() > _TOLERANCE:
+                raise UnsupportedModelError(
+                    f"model {model.name!r}: the stock model written to {str(folder)!r} encodes {_SAMPLES[i]!r} as a "
+                    f"{task} otherwise than this one; do not use it"
+                )

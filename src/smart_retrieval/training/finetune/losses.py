@@ -1,0 +1,150 @@
+"""The objectives as Sentence Transformers' losses over packed matrices, so that caching and gathering come with them.
+
+See :mod:`smart_retrieval.core.packing` for what is packed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from sentence_transformers.multi_vector_encoder.losses import (
+    CachedMultiVectorMultipleNegativesRankingLoss,
+    MultiVectorMultipleNegativesRankingLoss,
+)
+from torch import Tensor
+
+from ...core.packing import anchor_rows
+from ..objectives import late_matrix, max_similarities
+
+
+class HybridScores:
+    """Scores packed matrices: ``lambda_anchor * cosine + lambda_late * late``.
+
+    Args:
+        anchor_dim: Da, needed to tell the anchor's rows from the tokens'.
+        lambda_anchor: Weight of the anchors' cosine.
+        lambda_late: Weight of the mean MaxSim.
+
+    Attributes:
+        ignored: ``[Nq, Nd]`` bool, pairs that must not count as negatives in the loss that runs; set by it.
+    """
+
+    def __init__(self, anchor_dim: int, lambda_anchor: float = 1.0, lambda_late: float = 1.0) -> None:
+        self.anchor_dim, self.lambda_anchor, self.lambda_late = anchor_dim, lambda_anchor, lambda_late
+        self.ignored: Tensor | None = None
+        self._scored = 0
+
+    def ignore(self, pairs: Tensor | None) -> None:
+        """Leave pairs out of the next loss, whose queries come in blocks, in order."""
+        self.ignored, self._scored = pairs, 0
+
+    def __call__(
+        self,
+        queries_embeddings: Tensor,
+        documents_embeddings: Tensor,
+        queries_mask: Tensor,
+        documents_mask: Tensor,
+        **_: Any,
+    ) -> Tensor:
+        """Score every query against every document of the batch.
+
+        Args:
+            queries_embeddings: ``[Nq, R + Tq, Dt]`` packed.
+            documents_embeddings: ``[B, N, R + Td, Dt]`` packed.
+            queries_mask: ``[Nq, R + Tq]``.
+            documents_mask: ``[B, N, R + Td]``.
+
+        Returns:
+            ``[Nq, B * N]``, each query's own documents first, then the next one's.
+        """
+        documents = documents_embeddings.flatten(0, 1)
+        mask = documents_mask.flatten(0, 1).bool()
+        rows = anchor_rows(self.anchor_dim, documents.shape[-1])
+        scores = documents.new_zeros(len(queries_embeddings), len(documents), dtype=torch.float32)
+        if self.lambda_anchor:
+            anchors = (part[:, :rows].flatten(1).float() for part in (queries_embeddings, documents))
+            scores = scores + self.lambda_anchor * (next(anchors) @ next(anchors).T)
+        if self.lambda_late:
+            kept = queries_mask[:, rows:].bool()
+            tokens = queries_embeddings[:, rows:][kept]
+            best = max_similarities(tokens, documents[:, rows:], mask[:, rows:])
+            scores = scores + self.lambda_late * late_matrix(best, kept.sum(dim=1))
+        else:
+            # Every column must have a gradient where they are cached, of zero if need be.
+            scores = scores + 0.0 * (queries_embeddings.float().sum() + documents.float().sum())
+        if self.ignored is not None:
+            own = self.ignored[self._scored : self._scored + len(scores)]
+            self._scored += len(scores)
+            scores = scores.masked_fill(own, -torch.inf)
+        return scores
+
+
+class HybridTeacherScores(HybridScores):
+    """The same for distillation: each query against its own candidates only."""
+
+    def __call__(
+        self,
+        queries_embeddings: Tensor,
+        documents_embeddings: Tensor,
+        queries_mask: Tensor,
+        documents_mask: Tensor,
+        **_: Any,
+    ) -> Tensor:
+        """Score ``[Nq, R + Tq, Dt]`` queries against ``[Nq, N, R + Td, Dt]`` documents: ``[Nq, N]``."""
+        found = [
+            HybridScores(self.anchor_dim, self.lambda_anchor, self.lambda_late)(
+                queries_embeddings[i : i + 1],
+                documents_embeddings[i : i + 1],
+                queries_mask[i : i + 1],
+                documents_mask[i : i + 1],
+            )
+            for i in range(len(queries_embeddings))
+        ]
+        return torch.cat(found)
+
+
+class _RelevanceMasked:
+    """Leaves out of the negatives whatever else answers a query: ``labels`` ``[B, 1 + N]`` number it and its documents.
+
+    Set ``relevant`` (query number -> numbers of its documents) before training.
+    """
+
+    relevant: Mapping[int, frozenset[int]]
+    similarity_fct: Any
+    gather_across_devices: bool
+
+    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor | None = None) -> Tensor:
+        self.similarity_fct.ignore(None if labels is None else self._ignored(labels))
+        try:
+            loss: Tensor = super().forward(sentence_features, labels)  # type: ignore[misc]
+        finally:
+            self.similarity_fct.ignore(None)
+        return loss
+
+    def _ignored(self, labels: Tensor) -> Tensor:
+        everywhere = labels
+        first = 0
+        if self.gather_across_devices and torch.distributed.is_available() and torch.distributed.is_initialized():
+            parts = [torch.empty_like(labels) for _ in range(torch.distributed.get_world_size())]
+            torch.distributed.all_gather(parts, labels.contiguous())
+            everywhere = torch.cat(parts)
+            first = torch.distributed.get_rank() * len(labels)
+        documents = everywhere[:, 1:].flatten().tolist()
+        per_query = everywhere.shape[1] - 1
+        mask = torch.zeros(len(labels), len(documents), dtype=torch.bool)
+        for row, query in enumerate(labels[:, 0].tolist()):
+            target = (first + row) * per_query
+            known = self.relevant.get(query, frozenset()) | {documents[target]}
+            for column, document in enumerate(documents):
+                mask[row, column] = document in known and column != target
+        return mask.to(labels.device)
+
+
+class HybridLoss(_RelevanceMasked, MultiVectorMultipleNegativesRankingLoss):
+    """InfoNCE over :class:`HybridScores`."""
+
+
+class CachedHybridLoss(_RelevanceMasked, CachedMultiVectorMultipleNegativesRankingLoss):
+    """The same with cached gradients (GradCache): batches of any size in the memory of a small one."""

@@ -1,0 +1,100 @@
+"""Training examples as the rows of numbers that a trainer moves, and their inputs when a batch is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...backbones.backbone import GRIDS_KEY, Backbone
+from ...errors import TrainingError
+from ...inputs import item_of
+from ..data.examples import TrainingSet
+
+
+def training_rows(data: TrainingSet, negatives: int, seed: int, *, scored: bool = False) -> dict[str, list[Any]]:
+    """Columns of numbers: query, positive, negatives, and a label.
+
+    One row for each positive of each query. Where an example has fewer negatives than asked for, documents drawn at
+    random that do not answer it fill up; with a teacher, who has not scored those, the example is left out.
+
+    Args:
+        data: The examples.
+        negatives: Columns of negatives.
+        seed: Of the draws.
+        scored: The label is a teacher's scores of the candidates; without, the numbers of query and candidates, from
+            which the loss knows what is relevant.
+
+    Returns:
+        Columns by name.
+
+    Raises:
+        TrainingError: Scores are asked for and not there, or there are too few documents.
+    """
+    if scored and not (data.has_scores and negatives):
+        raise TrainingError("distill: expected a teacher's scores in every row, and at least one negative")
+    if negatives >= len(data.documents):
+        raise TrainingError(f"negatives: found {negatives}, expected fewer than the {len(data.documents)} documents")
+    rng = np.random.default_rng(seed)
+    columns: dict[str, list[Any]] = {"query": [], "positive": []}
+    columns |= {f"negative_{n + 1}": [] for n in range(negatives)}
+    columns["label"] = []
+    for example in data.examples:
+        if scored and len(example.negatives) < negatives:
+            continue
+        for place, positive in enumerate(example.positives):
+            order = rng.permutation(len(example.negatives)).tolist()[:negatives]
+            drawn = [example.negatives[i] for i in order]
+            taken = {*example.positives, *drawn}
+            while len(drawn) < negatives:
+                other = int(rng.integers(len(data.documents)))
+                if other not in taken or len(taken) >= len(data.documents):
+                    drawn.append(other)
+                    taken.add(other)
+            columns["query"].append(example.query)
+            columns["positive"].append(positive)
+            for n, document in enumerate(drawn):
+                columns[f"negative_{n + 1}"].append(document)
+            if scored and example.scores is not None:
+                own = len(example.positives)
+                columns["label"].append([example.scores[place], *(example.scores[own + i] for i in order)])
+            else:
+                columns["label"].append([example.query, positive, *drawn])
+    if not columns["query"]:
+        raise TrainingError(f"distill: found no query with {negatives} scored negatives, expected some; ask for fewer")
+    return columns
+
+
+class RowCollator:
+    """Turns rows of numbers into the backbone's features, rendered as at inference.
+
+    Args:
+        backbone: Prompts and rendering are its.
+        data: What the numbers stand for.
+    """
+
+    valid_label_columns = ("label",)
+
+    def __init__(self, backbone: Backbone, data: TrainingSet) -> None:
+        self.backbone, self.data = backbone, data
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Features of all columns, under names that begin with the column's."""
+        batch: dict[str, Any] = {"label": torch.tensor([row["label"] for row in rows])}
+        for column in (name for name in rows[0] if name != "label"):
+            task = "query" if column == "query" else "document"
+            items = self.data.queries if task == "query" else self.data.documents
+            chosen = [self.backbone.load(item_of(items[row[column]])) for row in rows]
+            features = self.backbone.preprocess(chosen, prompt=self.backbone.prompt_for(task, None, None), task=task)
+            if (grids := features.pop(GRIDS_KEY, None)) is not None and "input_ids" in features:
+                # How many pictures each item has, by which cached gradients cut a batch.
+                for kind in ("image", "video"):
+                    counts = [sum(grid.kind == kind for grid in own) for own in grids]
+                    features[f"num_{kind}s_per_sample"] = torch.tensor(counts)
+            for key, value in features.items():
+                if isinstance(value, torch.Tensor) or key == "modality":
+                    batch[f"{column}_{key}"] = value
+            batch[f"{column}_task"] = task
+        return batch

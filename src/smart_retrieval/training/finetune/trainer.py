@@ -1,0 +1,226 @@
+"""Sentence Transformers' trainer over the packed encoder; the one file here that leans on its less public corners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from sentence_transformers import MultiVectorEncoderTrainer, MultiVectorEncoderTrainingArguments
+from sentence_transformers.base.evaluation import BaseEvaluator
+from sentence_transformers.multi_vector_encoder.losses import MultiVectorDistillKLDivLoss
+from transformers import PrinterCallback
+
+from ...errors import TrainingError
+from ...model.saving import read_tensors, write_tensors
+from ...progress import wants_progress
+from ..validation import SYSTEMS
+from .losses import CachedHybridLoss, HybridLoss, HybridScores, HybridTeacherScores
+from .rows import RowCollator
+
+if TYPE_CHECKING:
+    from ...model.smart_model import SmartModel
+    from .finetune import FinetuneRecipe
+
+_WEIGHTS = "trained.safetensors"
+
+
+class _Measure(BaseEvaluator):
+    """Validation nDCG of anchor, late and hybrid, and the curve they make."""
+
+    def __init__(self, measure: Callable[[], dict[str, float]], say: Callable[[str], None]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.primary_metric = "hybrid"
+        self.measure, self.say = measure, say
+        self.curve: list[dict[str, float]] = []
+        self.losses: list[float] = []
+
+    def __call__(
+        self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
+    ) -> dict[str, float]:
+        with torch.no_grad():
+            found = self.measure()
+        mean = sum(self.losses) / len(self.losses) if self.losses else float("nan")
+        self.losses.clear()
+        self.curve.append({"step": steps, "loss": mean, **found})
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
+        self.say(f"step {steps}: loss {mean:.4f}, {shown}")
+        return found
+
+
+class HybridTrainer(MultiVectorEncoderTrainer):
+    """Keeps only what is trained in its checkpoints, as safetensors, and stops at a loss that is no number."""
+
+    measured: _Measure
+    curve: list[dict[str, float]]
+    steps: int
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """The loss, checked."""
+        loss = super().compute_loss(*args, **kwargs)
+        value = float((loss[0] if isinstance(loss, tuple) else loss).detach())
+        if value != value or abs(value) == float("inf"):
+            raise TrainingError(
+                f"found a loss of {value} at step {self.state.global_step + 1}, expected a number: the checkpoints "
+                f"until then are kept in {self.args.output_dir!r}; lower the learning rate, or train in float32"
+            )
+        self.measured.losses.append(value)
+        return loss
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_tensors(folder / _WEIGHTS, _trained(self.model))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        found = read_tensors(Path(resume_from_checkpoint) / _WEIGHTS)
+        wanted = _trained(self.model)
+        if set(found) != set(wanted):
+            raise TrainingError(
+                f"checkpoint {resume_from_checkpoint!r}: found {len(found)} weights, expected the {len(wanted)} that "
+                "are trained now: it is of a run with another recipe"
+            )
+        with torch.no_grad():
+            for name, parameter in wanted.items():
+                parameter.copy_(found[name])
+
+    def _load_best_model(self) -> None:
+        if self.state.best_model_checkpoint:
+            self._load_from_checkpoint(self.state.best_model_checkpoint)
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """None: the card is written at the end, from what was measured."""
+
+
+def train(
+    model: SmartModel,
+    rows: Mapping[str, list[Any]],
+    collator: RowCollator,
+    relevant: Mapping[int, frozenset[int]],
+    recipe: FinetuneRecipe,
+    folder: Path,
+    *,
+    measure: Callable[[], dict[str, float]],
+    weights: tuple[float, float],
+    show_progress: bool | None,
+    say: Callable[[str], None],
+) -> HybridTrainer:
+    """Train the packed encoder and leave it with its best weights.
+
+    Args:
+        model: Its backbone, and its adapter if it has one, are trained where they require gradients.
+        rows: Columns of numbers, see :func:`~smart_retrieval.training.finetune.rows.training_rows`.
+        collator: Turns them into features.
+        relevant: What answers each query.
+        recipe: The settings.
+        folder: For checkpoints.
+        measure: Validation.
+        weights: Of anchor and late score in the loss.
+        show_progress: Draw a bar.
+        say: Called with a sentence at each validation.
+
+    Returns:
+        The trainer, with ``curve`` and ``steps``.
+    """
+    from datasets import Dataset
+
+    encoder = model.encoder
+    steps = max(1, -(-len(rows["query"]) // recipe.batch_size))
+    every = max(1, steps // recipe.validate)
+    if recipe.max_steps > 0:
+        every = min(every, recipe.max_steps)
+    args = MultiVectorEncoderTrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=recipe.batch_size,
+        num_train_epochs=recipe.epochs,
+        max_steps=recipe.max_steps,
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        lr_scheduler_type="cosine",
+        warmup_steps=recipe.warmup,
+        seed=recipe.seed,
+        bf16=recipe.bf16,
+        gradient_checkpointing=recipe.gradient_checkpointing,
+        eval_strategy="steps",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_hybrid",
+        greater_is_better=True,
+        logging_strategy="steps",
+        logging_steps=every,
+        report_to=[],
+        disable_tqdm=not wants_progress(show_progress),
+        use_cpu=model.device == "cpu",
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+    )
+    measured = _Measure(measure, say)
+    trainer = HybridTrainer(
+        model=encoder,
+        args=args,
+        train_dataset=Dataset.from_dict(dict(rows)),
+        loss=_loss(model, recipe, weights, relevant),
+        evaluator=measured,
+        data_collator=collator,  # type: ignore[arg-type]
+    )
+    trainer.measured = measured
+    # It would print dictionaries on stdout; what there is to say is said by `say`.
+    trainer.remove_callback(PrinterCallback)
+    last = _last_checkpoint(folder)
+    if last is not None:
+        say(f"going on from {last.name}")
+    trainer.train(resume_from_checkpoint=str(last) if last is not None else None)
+    # A resumed run has its first part from the trainer's own record.
+    losses = {entry["step"]: entry["loss"] for entry in trainer.state.log_history if "loss" in entry}
+    logged = [
+        {
+            "step": entry["step"],
+            "loss": losses.get(entry["step"], 0.0),
+            **{n: entry[f"eval_{n}"] for n in (*SYSTEMS, "lambda_late")},
+        }
+        for entry in trainer.state.log_history
+        if "eval_hybrid" in entry and entry["step"] not in {point["step"] for point in measured.curve}
+    ]
+    trainer.curve = [*logged, *measured.curve]
+    trainer.steps = int(trainer.state.global_step)
+    return trainer
+
+
+def _loss(
+    model: SmartModel, recipe: FinetuneRecipe, weights: tuple[float, float], relevant: Mapping[int, frozenset[int]]
+) -> torch.nn.Module:
+    if recipe.distill:
+        return MultiVectorDistillKLDivLoss(
+            model.encoder,
+            similarity_fct=HybridTeacherScores(model.anchor_dim, *weights),
+            student_temperature=recipe.temperature,
+            teacher_temperature=recipe.teacher_temperature,
+        )
+    scorer = HybridScores(model.anchor_dim, *weights)
+    gather = torch.distributed.is_available() and torch.distributed.is_initialized()
+    common: dict[str, Any] = {
+        "scale": 1 / recipe.temperature,
+        "similarity_fct": scorer,
+        "gather_across_devices": gather,
+    }
+    loss: HybridLoss | CachedHybridLoss
+    if recipe.mini_batch is None:
+        loss = HybridLoss(model.encoder, **common)
+    else:
+        loss = CachedHybridLoss(model.encoder, mini_batch_size=recipe.mini_batch, **common)
+    loss.relevant = relevant
+    return loss
+
+
+def _trained(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole; the trainer writes its own state last."""
+    found = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    return max(found, key=lambda path: int(path.name.rsplit("-", 1)[-1]), default=None)
