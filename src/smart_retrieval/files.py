@@ -1,11 +1,13 @@
-"""What goes wrong with files, said once: the error that names a file, and the log of everything passed over."""
+"""Files: opened safely, replaced whole, and the record of those that cannot be read."""
 
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -41,6 +43,48 @@ def open_local(path: str | Path) -> BufferedReader:
         file.close()
         raise UnreadableFileError(path, "not a regular file")
     return file
+
+
+@contextmanager
+def atomic_file(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
+    """A new file beside ``path`` to write into; it replaces ``path`` when the block ends, and is removed if that fails.
+
+    Args:
+        path: The file to replace; its folder is made if missing.
+        durable: Sync the file and its folder, so that the replacement survives a power failure.
+
+    Example:
+        >>> with atomic_file("result.json") as partial:  # doctest: +SKIP
+        ...     partial.write_text("{}")
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Two writers of one file must not share a partial file.
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        yield partial
+        if durable:
+            with partial.open("rb+") as written:
+                os.fsync(written.fileno())
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    if durable:
+        sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the folder's entries durable, where the system allows it."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows does not open folders
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:  # some network file systems refuse
+        pass
+    finally:
+        os.close(descriptor)
 
 
 class UnreadableFileError(MediaError):
