@@ -19,7 +19,6 @@ from record import record
 
 from smart_retrieval import SmartModel
 from smart_retrieval.core.hybrid import anchor_scores, hybrid_scores
-from smart_retrieval.core.weights import IdfWeights
 from smart_retrieval.demo.glyph_pages import STYLES, held
 from smart_retrieval.evaluation.metrics import per_query_metrics, rank
 from smart_retrieval.evaluation.significance import paired_comparison
@@ -108,14 +107,10 @@ def through_library(model: Path, collection: Any) -> dict[str, Any]:
     smart = SmartModel(model, preset="default", device="cpu")
     queries = smart.encode_query([query.text for query in collection.queries])
     pages = smart.encode_document([page.image() for page in collection.pages])
-    default = smart.preset
     scores = {
         "anchor": anchor_scores(queries, pages),
         "hybrid_paper": hybrid_scores(queries, pages),
-        "hybrid_default": hybrid_scores(
-            queries, pages, lambda_anchor=default.lambda_anchor, lambda_late=default.lambda_late,
-            weights=IdfWeights.fit(pages), floor=default.floor,
-        ),
+        "hybrid_default": smart.similarity(queries, pages),
     }  # fmt: skip
     ids, names = [page.id for page in collection.pages], [query.id for query in collection.queries]
     return {

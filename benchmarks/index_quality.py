@@ -40,10 +40,10 @@ def exact_first(collection: Collection, depth: int) -> list[list[str]]:
         scores = hybrid_scores(
             queries[part],
             collection.documents.embeddings,
-            lambda_anchor=chosen.lambda_anchor,
-            lambda_late=chosen.lambda_late,
+            lambda_anchor=chosen.scoring.lambda_anchor,
+            lambda_late=chosen.scoring.lambda_late,
             weights=collection.token_weights(),
-            floor=chosen.floor,
+            floor=chosen.scoring.floor,
         )
         found += rank(scores, collection.data.document_ids, depth)
     return found
@@ -70,10 +70,9 @@ def measure(collection: Collection, folder: Path) -> dict[str, Any]:
         if index.info()["codec"] != DEFAULT_CODEC:
             index.optimize()  # fits the codec of a collection that is too small for it to be fitted on the way
         built = time.perf_counter() - start
-        weights = index.idf() if collection.chosen.weights == "idf" else None
 
         def run(**options: Any) -> list[list[str]]:
-            hits = index.search_many(queries, 10, weights=weights, **options)
+            hits = index.search_many(queries, 10, scoring=collection.chosen.scoring, **options)
             return [[hit.id for hit in one] for one in hits]
 
         whole = run(exact=True)

@@ -55,7 +55,7 @@ class Judged:
         documents, queries = encode_dataset(model, self.data, EncodingCache())
         self.documents, self.queries = documents.embeddings, queries.embeddings
         self.anchor = anchor_scores(self.queries, self.documents)
-        self.weights, self.floor = IdfWeights.fit(self.documents), model.preset.floor
+        self.weights, self.floor = IdfWeights.fit(self.documents), model.preset.scoring.floor
 
     def ndcg(self, projection: torch.Tensor | None = None, gate: torch.Tensor | None = None) -> dict[str, Any]:
         """NDCG@10 of each query by anchor, late and hybrid."""
@@ -93,12 +93,12 @@ def saved(model: SmartModel, projection: torch.Tensor) -> dict[str, Any]:
     """Save as an adapter folder, load it, and compare with the projection of the frozen vectors."""
     texts = ["heat transfer in laminar boundary layers", "a compiler that allocates registers by colouring graphs"]
     with tempfile.TemporaryDirectory() as folder:
-        scored = model.with_adapter(as_adapter(projection), weights="idf", floor=model.preset.floor)  # type: ignore[arg-type]
+        scored = model.with_adapter(as_adapter(projection), scoring=model.preset.scoring.override(weights="idf"))
         scored.save_adapter(folder)
         loaded = SmartModel(folder)
         found = np.asarray(loaded.encode_document(texts).token_vectors)
         size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
-        scoring = loaded.preset.scoring()
+        scoring = loaded.preset.scoring.to_dict()
     wanted = np.asarray(_projected(model.encode_document(texts), projection).token_vectors)
     return {"smallest_cosine": float((found * wanted).sum(axis=1).min()), "bytes": size, "scoring": scoring}
 

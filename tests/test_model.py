@@ -7,7 +7,7 @@ from fixtures.tiny_models import HIDDEN, MAX_LENGTH, POOLINGS, PROMPTS, SUPPORTE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smart_retrieval import Readout, SmartModel, hybrid_scores
+from smart_retrieval import IdfWeights, Readout, Scoring, SmartModel, hybrid_scores
 from smart_retrieval.core.batching import BatchLimits
 from smart_retrieval.core.head import TokenHead
 from smart_retrieval.core.roles import TokenRole
@@ -328,12 +328,17 @@ def test_similarity_uses_what_the_preset_says(smart):
     queries, documents = paper.encode_query(TEXTS[:4]), paper.encode_document(TEXTS)
     assert np.array_equal(paper.similarity(queries, documents), hybrid_scores(queries, documents))
     preset = model.preset
-    scoring = {"lambda_anchor": preset.lambda_anchor, "lambda_late": preset.lambda_late, "floor": preset.floor}
+    own = preset.scoring
+    scoring = {"lambda_anchor": own.lambda_anchor, "lambda_late": own.lambda_late, "floor": own.floor}
+    scoring["weights"] = IdfWeights.fit(documents)
+    assert own.weights == "idf"
     assert np.array_equal(model.similarity(queries, documents), hybrid_scores(queries, documents, **scoring))
     weights = np.arange(len(queries.token_vectors)) + 1
     for floor in (None, 0.3):
         own = {"weights": weights, "lambda_anchor": 0, "lambda_late": 3, "floor": floor}
         assert np.array_equal(model.similarity(queries, documents, **own), hybrid_scores(queries, documents, **own))
+        given = model.similarity(queries, documents, scoring=Scoring(**own))
+        assert np.array_equal(given, hybrid_scores(queries, documents, **own))
 
 
 def test_another_readout_of_the_same_backbone(smart):
@@ -405,4 +410,4 @@ def test_a_tuned_floor_is_not_applied_to_another_readout(how, tiny):
     model = SmartModel(tiny("mean"), device="cpu", readout=Readout() if how == "given" else None)
     if how == "with_readout":
         model = model.with_readout(Readout())
-    assert model.preset.floor is None or model.readout == model.preset.readout
+    assert model.preset.scoring.floor is None or model.readout == model.preset.readout

@@ -9,6 +9,7 @@ from fixtures.tiny_models import PROMPTS, TEXTS
 
 from smart_retrieval import Readout, SmartModel
 from smart_retrieval.core.presets import Preset, get_preset
+from smart_retrieval.core.scoring import Scoring
 from smart_retrieval.errors import ReadoutError, SmartError
 
 READOUT = Readout(layers=(0, -2), mix="concat", token_filter="content")
@@ -53,13 +54,13 @@ def test_a_readout_given_wins_over_the_saved_one(tiny, tmp_path):
 
 def test_the_scoring_is_saved_too(tiny, tmp_path):
     model = SmartModel(tiny("mean"), device="cpu", readout=READOUT)
-    model.preset = Preset("default", READOUT, "uniform", 0.5, 3.0, 0.25)
+    model.preset = Preset("default", READOUT, Scoring("uniform", 0.5, 3.0, 0.25))
     model.save_pretrained(tmp_path / "m")
     assert SmartModel(tmp_path / "m", device="cpu").preset == model.preset
     # What is asked for by name, and other layers, go their own way; a floor belongs to the layers it was chosen for.
-    assert SmartModel(tmp_path / "m", device="cpu", preset="paper").preset.scoring() == get_preset("paper").scoring()
+    assert SmartModel(tmp_path / "m", device="cpu", preset="paper").preset.scoring == get_preset("paper").scoring
     other = SmartModel(tmp_path / "m", device="cpu", readout=Readout()).preset
-    assert other == Preset("default", Readout(), "uniform", 0.5, 3.0, None)
+    assert other == Preset("default", Readout(), Scoring("uniform", 0.5, 3.0, None))
     queries, documents = model.encode_query(TEXTS[:2]), model.encode_document(TEXTS[:3])
     reopened = SmartModel(tmp_path / "m", device="cpu")
     assert np.array_equal(reopened.similarity(queries, documents), model.similarity(queries, documents))
@@ -70,7 +71,7 @@ def test_a_file_without_scoring_starts_from_the_preset(tiny, tmp_path):
     SmartModel(tiny("mean"), device="cpu", readout=readout).save_pretrained(tmp_path / "m")
     file = tmp_path / "m" / "smart" / "config.json"
     config = json.loads(file.read_text())
-    assert config.pop("scoring")["floor"] == get_preset("default").floor
+    assert config.pop("scoring")["floor"] == get_preset("default").scoring.floor
     file.write_text(json.dumps(config))
     assert SmartModel(tmp_path / "m", device="cpu").preset == get_preset("default")
 

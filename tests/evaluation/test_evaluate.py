@@ -140,11 +140,16 @@ def test_figures_are_those_of_the_public_functions(folder, preset, monkeypatch):
     queries = model.encode_query(data.queries, batch_size=None, show_progress=False, out=None)
     chosen = model.preset
     weights = IdfWeights.fit(documents) if preset == "default" else None
-    options = {"lambda_anchor": chosen.lambda_anchor, "lambda_late": chosen.lambda_late, "weights": weights}
-    options["floor"] = chosen.floor
+    own = chosen.scoring
+    options = {
+        "lambda_anchor": own.lambda_anchor,
+        "lambda_late": own.lambda_late,
+        "weights": weights,
+        "floor": own.floor,
+    }
     by_system = {
         "anchor": hybrid_scores(queries, documents, lambda_late=0.0),
-        "late": late_scores(queries, documents, weights=weights, floor=chosen.floor),
+        "late": late_scores(queries, documents, weights=weights, floor=own.floor),
         "hybrid": hybrid_scores(queries, documents, **options),
     }
     for row in result["rows"]:

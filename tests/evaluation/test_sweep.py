@@ -14,6 +14,7 @@ from smart_retrieval.core.adapter import Adapter, AdapterConfig
 from smart_retrieval.core.hybrid import hybrid_scores
 from smart_retrieval.core.late import late_scores
 from smart_retrieval.core.presets import Preset
+from smart_retrieval.core.scoring import Scoring
 from smart_retrieval.core.weights import IdfWeights
 from smart_retrieval.errors import AdapterMismatchError, DatasetError, ReadoutError, ScoringError
 from smart_retrieval.evaluation.beir import load_beir, sample
@@ -132,7 +133,7 @@ def test_metrics_are_those_of_an_evaluation(preset, system, tiny, folder, data):
 
 def test_without_the_late_part_the_hybrid_is_the_anchor(tiny, data):
     sweep = Sweep.encode(SmartModel(tiny("mean"), device="cpu"), data)
-    setting = Preset("", Readout(), lambda_late=0.0)
+    setting = Preset("", Readout(), Scoring(lambda_late=0.0))
     assert np.array_equal(sweep.per_query(setting), sweep.per_query(setting, system="anchor"))
     assert np.array_equal(sweep.anchor(), hybrid_scores(sweep.queries, sweep.documents, lambda_late=0))
 

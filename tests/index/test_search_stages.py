@@ -147,7 +147,7 @@ def test_codes_score_as_the_vectors_they_stand_for(make, monkeypatch, codec):
             assert_best(hits, ids, scores[number], 12, tolerance=1e-4)
 
 
-@pytest.mark.parametrize("options", [{"weights": "uniform"}, {"floor": "none"}], ids=str)
+@pytest.mark.parametrize("options", [{"weights": "unifrom"}, {"floor": "none"}], ids=str)
 def test_unknown_names_of_settings_are_refused(make, options):
     index = make(documents(3))
     with pytest.raises(ScoringError):

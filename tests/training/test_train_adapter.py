@@ -38,7 +38,7 @@ def test_it_learns_and_what_is_kept_is_what_was_measured(objective, tiny, tmp_pa
     assert result.before["anchor"] == result.after["anchor"]
     model = SmartModel(tmp_path / "a", device="cpu")
     assert model.token_dim == 8
-    assert model.preset.weights == "uniform"
+    assert model.preset.scoring.weights == "uniform"
     # Measured again from scratch, on the same held-out queries and documents.
     data, held = split(training_set(), 0.1, recipe.seed)
     held = training._with_distractors(held, data, recipe.distractors)
@@ -51,7 +51,7 @@ def test_the_weight_of_the_late_score_is_chosen_on_validation_and_kept(tiny, tmp
     recipe = AdapterRecipe(**{**QUICK.to_dict(), "width": 8, "choose_lambda": True, "lambda_late": 3.0})
     result = trained(tiny, tmp_path / "a", recipe)
     chosen = result.after["lambda_late"]
-    assert SmartModel(tmp_path / "a", device="cpu").preset.lambda_late == chosen
+    assert SmartModel(tmp_path / "a", device="cpu").preset.scoring.lambda_late == chosen
     # The naive way: every weight measured from scratch, for what was kept and for the frozen readout.
     data, held = split(training_set(), 0.1, recipe.seed)
     held = training._with_distractors(held, data, recipe.distractors)

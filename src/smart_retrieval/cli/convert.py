@@ -29,6 +29,7 @@ def official(
 ) -> None:
     """Convert an adapter.pt of the paper's authors; nothing in the file is run."""
     from ..core.readout import Readout
+    from ..core.scoring import Scoring
     from ..errors import AdapterMismatchError
     from ..model.smart_model import SmartModel
     from ..training.adapter.official import read_official
@@ -42,7 +43,7 @@ def official(
             f"adapter {str(adapter)!r}: found an anchor of {found.anchor_dim} dimensions, expected the "
             f"{loaded.anchor_dim} of model {model!r}"
         )
-    loaded.with_adapter(found.adapter, weights="uniform", lambda_anchor=1.0, lambda_late=1.0).save_adapter(out)
+    loaded.with_adapter(found.adapter, scoring=Scoring()).save_adapter(out)
     typer.echo(
         f"{out}: layers {list(readout.layers)}, {found.adapter.config.hidden_size} to {found.adapter.config.width} "
         f"dimensions, for {model}"

@@ -8,6 +8,7 @@ from ..embeddings import SmartEmbeddings
 from ..errors import ScoringError
 from ..types import Array
 from .late import DEFAULT_MEMORY, QueryWeights, late_scores
+from .scoring import Scoring
 
 
 def anchor_scores(queries: SmartEmbeddings, documents: SmartEmbeddings) -> Array:
@@ -64,10 +65,12 @@ def hybrid_scores(
         >>> hybrid_scores(item, item, lambda_late=2.0).tolist()
         [[3.0]]
     """
-    scores = np.float32(lambda_anchor) * anchor_scores(queries, documents)
-    if lambda_late:
-        scores += np.float32(lambda_late) * late_scores(queries, documents, weights=weights, floor=floor, memory=memory)
-    return scores
+    scoring = Scoring(weights, lambda_anchor, lambda_late, floor)
+    anchor = anchor_scores(queries, documents)
+    if not lambda_late:
+        return scoring.combine(anchor, anchor)
+    late = late_scores(queries, documents, weights=scoring.query_weights, floor=floor, memory=memory)
+    return scoring.combine(anchor, late)
 
 
 def unit_rows(vectors: Array) -> Array:

@@ -1,14 +1,12 @@
-"""Named settings of readout and scoring, so that nobody has to guess."""
+"""Named settings of readout and scoring."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from ..errors import ScoringError, one_of
 from .readout import Readout
-
-TOKEN_WEIGHTS = ("uniform", "idf")
+from .scoring import Scoring
 
 
 @dataclass(frozen=True)
@@ -18,48 +16,24 @@ class Preset:
     Args:
         name: Its name.
         readout: Layers, mix and token filter.
-        weights: Query-token weights: ``"uniform"``, or ``"idf"`` from the collection's documents.
-        lambda_anchor: Weight of the anchors' cosine.
-        lambda_late: Weight of the mean MaxSim.
-        floor: Token similarities that count as none, see :func:`~smart_retrieval.core.late.late_scores`.
-
-    Raises:
-        ScoringError: The weights are unknown or the floor is not below 1.
+        scoring: Lambdas, query-token weights and floor.
     """
 
     name: str
     readout: Readout
-    weights: str = "uniform"
-    lambda_anchor: float = 1.0
-    lambda_late: float = 1.0
-    floor: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.weights not in TOKEN_WEIGHTS:
-            raise ScoringError(f"token weights: {one_of(self.weights, TOKEN_WEIGHTS)}")
-        if self.floor is not None and not float("-inf") < self.floor < 1:
-            raise ScoringError(f"floor: found {self.floor}, expected a finite number below 1")
+    scoring: Scoring = field(default_factory=Scoring)
 
     def reading(self, readout: Readout) -> Preset:
         """The same preset over another readout; a floor chosen for certain layers is dropped with them."""
-        own = (readout.layers, readout.mix) == (self.readout.layers, self.readout.mix)
-        return replace(self, readout=readout, floor=self.floor if own else None)
-
-    def scoring(self) -> dict[str, Any]:
-        """The scoring half, JSON-able."""
-        return {
-            "weights": self.weights,
-            "lambda_anchor": self.lambda_anchor,
-            "lambda_late": self.lambda_late,
-            "floor": self.floor,
-        }
+        same = (readout.layers, readout.mix) == (self.readout.layers, self.readout.mix)
+        return replace(self, readout=readout, scoring=self.scoring if same else self.scoring.override(floor=None))
 
 
 PRESETS = {
     # The paper's fixed recipe: last layer, equal weights, both parts in full (arXiv 2605.24938).
     "paper": Preset("paper", Readout()),
-    # Chosen on text with mean-pooled models; benchmarks/research_default and docs/log.md, 2026-11-23.
-    "default": Preset("default", Readout((-3, -2), "mean"), weights="idf", floor=0.55),
+    # Chosen on text with mean-pooled models; benchmarks/research_default and the log, 2026-11-23.
+    "default": Preset("default", Readout((-3, -2), "mean"), Scoring("idf", floor=0.55)),
 }
 
 # The default needs the two states below the last one to be contextual: an embedding output and three blocks at least.
@@ -73,7 +47,7 @@ def get_preset(name: str) -> Preset:
         ScoringError: There is none.
 
     Example:
-        >>> get_preset("paper").lambda_late
+        >>> get_preset("paper").scoring.lambda_late
         1.0
     """
     if name not in PRESETS:
@@ -101,5 +75,5 @@ def preset_for(name: str, *, pooling: str, n_states: int) -> Preset:
     """
     preset = get_preset(name)
     if preset.name == "default" and (pooling != "mean" or n_states < _STATES_FOR_DEFAULT):
-        return replace(preset, readout=Readout(), floor=None)
+        return preset.reading(Readout())
     return preset

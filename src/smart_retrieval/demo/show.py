@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.hybrid import anchor_scores, hybrid_scores
+from ..core.hybrid import anchor_scores
 from ..core.matches import TokenMatch, token_matches
-from ..core.presets import Preset
+from ..core.scoring import Scoring
 from ..core.weights import IdfWeights
 from ..embeddings import SmartEmbeddings
 from ..evaluation.beir import BeirDataset, load_beir
@@ -105,17 +105,9 @@ def compare_questions(smart: SmartModel, data: BeirDataset, cache: EncodingCache
         cache: Where they are.
     """
     documents, queries = (encoding.embeddings for encoding in encode_dataset(smart, data, cache))
-    preset = smart.preset
-    weights = IdfWeights.fit(documents) if preset.weights == "idf" else None
+    scoring = smart.preset.scoring.fitted(lambda: IdfWeights.fit(documents))
     by_anchor = anchor_scores(queries, documents)
-    by_hybrid = hybrid_scores(
-        queries,
-        documents,
-        lambda_anchor=preset.lambda_anchor,
-        lambda_late=preset.lambda_late,
-        weights=weights,
-        floor=preset.floor,
-    )
+    by_hybrid = smart.similarity(queries, documents, scoring=scoring)
     anchor_ndcg, hybrid_ndcg = (_ndcg(data, scores) for scores in (by_anchor, by_hybrid))
     # A stable sort: of questions with equal gains the first is shown, on every machine.
     order = np.argsort(hybrid_ndcg - anchor_ndcg, kind="stable")
@@ -130,7 +122,7 @@ def compare_questions(smart: SmartModel, data: BeirDataset, cache: EncodingCache
                 why=why,
                 anchor=_column(first, data, index, float(anchor_ndcg[index])),
                 hybrid=_column(second, data, index, float(hybrid_ndcg[index])),
-                tokens=_deciding_tokens(queries[index], documents, second[0], first[0], weights, preset),
+                tokens=_deciding_tokens(queries[index], documents, second[0], first[0], scoring),
             )
         )
     return shown
@@ -157,11 +149,10 @@ def _deciding_tokens(
     documents: SmartEmbeddings,
     winner: int,
     loser: int,
-    weights: IdfWeights | None,
-    preset: Preset,
+    scoring: Scoring,
 ) -> list[dict[str, Any]]:
     """Query tokens by how much more they found in the hybrid's first document than in the anchor's."""
-    ours, theirs = (token_matches(query, documents[i], weights, preset.floor) for i in (winner, loser))
+    ours, theirs = (token_matches(query, documents[i], scoring.query_weights, scoring.floor) for i in (winner, loser))
     words = query.token_strings(0)
     found = {i: documents.token_strings(i) for i in (winner, loser)}
 
@@ -172,7 +163,7 @@ def _deciding_tokens(
             "similarity": round(match.similarity, 3),
             "instead_of": found[loser][other.document_index],
             "instead_of_similarity": round(other.similarity, 3),
-            "difference": round(preset.lambda_late * (match.contribution - other.contribution), 4),
+            "difference": round(scoring.lambda_late * (match.contribution - other.contribution), 4),
         }
 
     tokens = [described(match, other) for match, other in zip(ours, theirs, strict=True)]

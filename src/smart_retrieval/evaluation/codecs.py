@@ -23,7 +23,7 @@ from ..index.codec.pooling import pool_tokens
 from ..index.smart_index import DEFAULT_CODEC
 from ..types import Array
 from .compare import Collection, EvalOptions, load_collection
-from .evaluate import GAIN_METRIC, hybrid_of, query_values
+from .evaluate import GAIN_METRIC, query_values
 from .metrics import DEPTH, METRICS, per_query_metrics, rank
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class _Coded:
 
 def _judge(collection: Collection, blocks: Sequence[SmartEmbeddings | _Coded]) -> dict[str, Array]:
     """The hybrid's metrics with these token vectors, query by query."""
-    data, queries, floor = collection.data, collection.queries.embeddings, collection.chosen.floor
+    data, queries, floor = collection.data, collection.queries.embeddings, collection.chosen.scoring.floor
     token_weights = collection.token_weights()
     ranking: dict[str, list[str]] = {}
     for part in collection.query_parts():
@@ -197,7 +197,7 @@ def _judge(collection: Collection, blocks: Sequence[SmartEmbeddings | _Coded]) -
             for block in blocks
         ]
         by_anchor = anchor_scores(asked, collection.documents.embeddings)
-        scores = hybrid_of(by_anchor, np.concatenate(late, axis=1), collection.chosen)
+        scores = collection.chosen.scoring.combine(by_anchor, np.concatenate(late, axis=1))
         ranking.update(zip(data.query_ids[part], rank(scores, data.document_ids, DEPTH), strict=True))
     return per_query_metrics(data.qrels, ranking)
 

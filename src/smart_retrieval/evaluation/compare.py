@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
@@ -13,6 +13,7 @@ import numpy as np
 from ..core.hybrid import anchor_scores
 from ..core.late import late_scores
 from ..core.presets import Preset
+from ..core.scoring import TokenWeights
 from ..core.weights import IdfWeights
 from ..extras import require
 from ..index.search.stages import LEXICAL_HALF, LEXICAL_WEIGHT
@@ -20,7 +21,7 @@ from ..index.store import lexical
 from ..types import Array
 from .beir import BeirDataset, load_beir
 from .cache import Encoding, EncodingCache, encode_dataset
-from .evaluate import GAIN_METRIC, SCORES_AT_ONCE, about, given, hybrid_of, prepare, query_values
+from .evaluate import GAIN_METRIC, SCORES_AT_ONCE, about, given, prepare, query_values
 from .metrics import DEPTH, METRICS, per_query_metrics, rank
 from .significance import paired_comparison
 
@@ -46,7 +47,7 @@ class EvalOptions(TypedDict, total=False):
     layers: Sequence[int] | None
     mix: str | None
     token_filter: str | None
-    weights: str | None
+    weights: TokenWeights | Literal["preset"]
     lambda_anchor: float | None
     lambda_late: float | None
     floor: float | Literal["preset"] | None
@@ -73,7 +74,7 @@ class Collection:
 
     def token_weights(self) -> IdfWeights | None:
         """Weights of the query tokens."""
-        return IdfWeights.fit(self.documents.embeddings) if self.chosen.weights == "idf" else None
+        return IdfWeights.fit(self.documents.embeddings) if self.chosen.scoring.weights == "idf" else None
 
     def query_parts(self) -> Iterator[slice]:
         """Slices of the queries whose scores of all documents fit into memory."""
@@ -96,14 +97,12 @@ def load_collection(folder: str | Path, **options: Unpack[EvalOptions]) -> Colle
     data = load_beir(folder, options.get("split", "test"))
     readout = {"layers": options.get("layers"), "mix": options.get("mix"), "token_filter": options.get("token_filter")}
     scoring = {
-        "weights": options.get("weights"),
+        "weights": options.get("weights", "preset"),
         "lambda_anchor": options.get("lambda_anchor"),
         "lambda_late": options.get("lambda_late"),
+        "floor": options.get("floor", "preset"),
     }
-    smart, chosen = prepare(options.get("model", "minilm"), options.get("preset"), given(readout), given(scoring))
-    floor = options.get("floor", "preset")
-    if floor != "preset":
-        chosen = replace(chosen, floor=floor)
+    smart, chosen = prepare(options.get("model", "minilm"), options.get("preset"), given(readout), scoring)
     documents, queries = encode_dataset(
         smart,
         data,
@@ -150,8 +149,8 @@ def compare_beir(
     bm25 = Bm25(data.texts)
     for part in collection.query_parts():
         by_anchor = anchor_scores(queries[part], documents)
-        late = late_scores(queries[part], documents, weights=token_weights, floor=collection.chosen.floor)
-        smart = hybrid_of(by_anchor, late, collection.chosen)
+        late = late_scores(queries[part], documents, weights=token_weights, floor=collection.chosen.scoring.floor)
+        smart = collection.chosen.scoring.combine(by_anchor, late)
         words = bm25.scores(data.queries[part])
         for system, scores in fused(by_anchor, words, smart, data.document_ids, lexical_weight).items():
             listed = _listed(scores, data.document_ids, drop=system in _LISTS)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..core.hybrid import anchor_scores
 from ..core.late import late_scores
 from ..core.presets import Preset, get_preset
+from ..core.scoring import TokenWeights
 from ..core.weights import IdfWeights
 from ..embeddings import SmartEmbeddings
-from ..errors import ReadoutError, ScoringError
+from ..errors import ReadoutError
 from ..extras import require
 from .beir import BeirDataset, load_beir
 from .cache import Encoding, EncodingCache, encode_dataset
@@ -48,7 +47,7 @@ def evaluate_beir(
     layers: Sequence[int] | None = None,
     mix: str | None = None,
     token_filter: str | None = None,
-    weights: str | None = None,
+    weights: TokenWeights | Literal["preset"] = "preset",
     lambda_anchor: float | None = None,
     lambda_late: float | None = None,
     floor: float | Literal["preset"] | None = "preset",
@@ -107,10 +106,10 @@ def evaluate_beir(
     require("pytrec_eval", "eval")
     data = load_beir(folder, split)
     readout = {"layers": layers, "mix": mix, "token_filter": token_filter}
-    scoring = {"weights": weights, "lambda_anchor": lambda_anchor, "lambda_late": lambda_late}
-    smart, chosen = prepare(model, preset, given(readout), given(scoring))
-    if floor != "preset":
-        chosen = replace(chosen, floor=floor)
+    scoring: dict[str, Any] = {
+        "weights": weights, "lambda_anchor": lambda_anchor, "lambda_late": lambda_late, "floor": floor,
+    }  # fmt: skip
+    smart, chosen = prepare(model, preset, given(readout), scoring)
     documents, queries = encode_dataset(smart, data, cache, batch_size=batch_size, progress=progress)
     rankings, milliseconds = _rank_all(queries.embeddings, documents.embeddings, data, chosen)
     judged = {system: per_query_metrics(data.qrels, rankings[system]) for system in SYSTEMS}
@@ -153,7 +152,7 @@ def about(
         "model": str(smart.identity()["name"]),
         "preset": setting_label(chosen, smart.preset),
         "readout": chosen.readout.to_dict(),
-        "scoring": chosen.scoring(),
+        "scoring": chosen.scoring.to_dict(),
         "prompts": {task: smart.backbone.prompt_for(task, None, None) or "" for task in ("query", "document")},
         "limits": limits(smart),
         "encode": _encode_facts(smart, documents, queries),
@@ -176,35 +175,33 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
 def prepare(
     model: str | Path | SmartModel, preset: str | None, readout: dict[str, Any], scoring: dict[str, Any]
 ) -> tuple[SmartModel, Preset]:
-    """Load the model if need be, and settle every setting: the preset with what was given over it."""
+    """The model, loaded if need be, and its preset with the given fields of readout and scoring replaced."""
     from ..model.smart_model import SmartModel
 
-    for name, value in scoring.items():
-        if isinstance(value, int | float) and not math.isfinite(value):
-            raise ScoringError(f"{name}: found {value}, expected a finite number")
     base = get_preset("default" if preset is None else preset)
     # Unknown weights or layers fail here, before a model is loaded.
-    replace(base, readout=replace(base.readout, **readout), **scoring)
+    replace(base, readout=replace(base.readout, **readout), scoring=base.scoring.override(**scoring))
     if isinstance(model, SmartModel):
         if readout:
             raise ReadoutError(
                 f"found {', '.join(sorted(readout))} beside a loaded model, whose readout is settled; expected the "
                 "model's name, or a model loaded with that readout"
             )
-        return model, replace(model.preset if preset is None else base, readout=model.readout, **scoring)
+        chosen = model.preset if preset is None else base
+        return model, replace(chosen, readout=model.readout, scoring=chosen.scoring.override(**scoring))
     smart = SmartModel(model, preset=base.name)
     if readout or preset is not None:
         # Without a word about the readout, a model's folder that brings its own keeps it.
         smart = smart.with_readout(replace(smart.preset.readout, **readout))
-    return smart, replace(smart.preset, readout=smart.readout, **scoring)
+    return smart, replace(smart.preset, readout=smart.readout, scoring=smart.preset.scoring.override(**scoring))
 
 
 def setting_label(chosen: Preset, loaded: Preset) -> str:
     """Name the preset, and what differs from it: a figure must not pass for the preset's when it is not."""
     # The default differs between kinds of models; what this model was loaded with is its own.
     original = loaded if loaded.name == chosen.name else get_preset(chosen.name)
-    before = {**original.readout.to_dict(), **original.scoring()}
-    after = {**chosen.readout.to_dict(), **chosen.scoring()}
+    before = {**original.readout.to_dict(), **original.scoring.to_dict()}
+    after = {**chosen.readout.to_dict(), **chosen.scoring.to_dict()}
     changed = [f"{name}={after[name]}" for name in after if after[name] != before.get(name)]
     return f"{chosen.name} with {', '.join(changed)}" if changed else chosen.name
 
@@ -213,11 +210,11 @@ def _rank_all(
     queries: SmartEmbeddings, documents: SmartEmbeddings, data: BeirDataset, chosen: Preset
 ) -> tuple[dict[str, dict[str, list[str]]], dict[str, float]]:
     """Rank all documents by each system; returns rankings by system and query, and milliseconds a query."""
-    token_weights = IdfWeights.fit(documents) if chosen.weights == "idf" else None
+    scoring = chosen.scoring.fitted(lambda: IdfWeights.fit(documents))
     rankings: dict[str, dict[str, list[str]]] = {system: {} for system in SYSTEMS}
     seconds = dict.fromkeys(SYSTEMS, 0.0)
     # Once without the clock: the first call maps files into memory and starts the threads of the linear algebra.
-    late_scores(queries[:1], documents, weights=token_weights, floor=chosen.floor)
+    late_scores(queries[:1], documents, weights=scoring.query_weights, floor=scoring.floor)
     anchor_scores(queries[:1], documents)
     step = max(1, SCORES_AT_ONCE // len(documents))
     for start in range(0, len(queries), step):
@@ -225,10 +222,10 @@ def _rank_all(
         clock = [time.perf_counter()]
         by_anchor = anchor_scores(part, documents)
         clock.append(time.perf_counter())
-        by_late = late_scores(part, documents, weights=token_weights, floor=chosen.floor)
+        by_late = late_scores(part, documents, weights=scoring.query_weights, floor=scoring.floor)
         clock.append(time.perf_counter())
         # The sum that `hybrid_scores` computes, without computing both of its terms a second time.
-        by_both = hybrid_of(by_anchor, by_late, chosen)
+        by_both = scoring.combine(by_anchor, by_late)
         clock.append(time.perf_counter())
         seconds["anchor"] += clock[1] - clock[0]
         seconds["late"] += clock[2] - clock[1]
@@ -237,15 +234,6 @@ def _rank_all(
             ranked = rank(scores, data.document_ids, DEPTH)
             rankings[system].update(zip(data.query_ids[start : start + step], ranked, strict=True))
     return rankings, {system: 1000 * seconds[system] / len(queries) for system in SYSTEMS}
-
-
-def hybrid_of(by_anchor: NDArray[Any], by_late: NDArray[Any], chosen: Preset) -> NDArray[Any]:
-    """The hybrid score of two parts that are computed already, ``[Nq, Nd]`` float32."""
-    scores: NDArray[Any] = np.float32(chosen.lambda_anchor) * by_anchor
-    # 0 times the -inf of a document without tokens would be NaN.
-    if chosen.lambda_late:
-        scores += np.float32(chosen.lambda_late) * by_late
-    return scores
 
 
 def _bytes_per_document(documents: SmartEmbeddings) -> dict[str, float]:

@@ -157,10 +157,10 @@ class IndexSearch(SmartSearch):
         ids = [str(one) for one in queries["id"]]
         encoded = self._encode("query", items_of(queries, str(task_metadata.name)), encode_kwargs, None)
         options: dict[str, Any] = {
-            "lambda_anchor": self.chosen.lambda_anchor,
-            "lambda_late": self.chosen.lambda_late,
-            "floor": self.chosen.floor,
-            "weights": index.idf() if self.chosen.weights == "idf" else None,
+            "lambda_anchor": self.chosen.scoring.lambda_anchor,
+            "lambda_late": self.chosen.scoring.lambda_late,
+            "floor": self.chosen.scoring.floor,
+            "weights": index.idf() if self.chosen.scoring.weights == "idf" else None,
             "exact": self.candidates is None,
         }
         if self.candidates is not None:

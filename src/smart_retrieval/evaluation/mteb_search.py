@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from ..core.hybrid import anchor_scores
 from ..core.late import late_scores
+from ..core.scoring import TokenWeights
 from ..core.weights import IdfWeights
 from ..embeddings import SmartEmbeddings
 from ..errors import DatasetError, ScoringError, SmartWarning, UnsupportedModelError
 from ..extras import require
 from ..inputs import Item
-from .evaluate import SCORES_AT_ONCE, hybrid_of, setting_label
+from .evaluate import SCORES_AT_ONCE, setting_label
 from .metrics import rank
 from .provenance import limits, run_facts, versions
 from .terminal import write_json
@@ -57,16 +58,16 @@ class SmartSearch:
         self,
         smart: SmartModel,
         *,
-        weights: str | None = None,
+        weights: TokenWeights | Literal["preset"] = "preset",
         lambda_anchor: float | None = None,
         lambda_late: float | None = None,
         floor: float | Literal["preset"] | None = "preset",
         candidates: int | None = None,
     ) -> None:
-        given = {"weights": weights, "lambda_anchor": lambda_anchor, "lambda_late": lambda_late}
-        self.chosen = replace(smart.preset, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-        if floor != "preset":
-            self.chosen = replace(self.chosen, floor=floor)
+        scoring = smart.preset.scoring.override(
+            weights=weights, lambda_anchor=lambda_anchor, lambda_late=lambda_late, floor=floor
+        )
+        self.chosen = replace(smart.preset, scoring=scoring)
         if candidates is not None and candidates < 1:
             raise ScoringError(f"candidates: found {candidates}, expected 1 or more, or None for all documents")
         self.smart, self.candidates = smart, candidates
@@ -112,7 +113,7 @@ class SmartSearch:
         folder = Path(tempfile.mkdtemp(prefix="smart-mteb-"))
         self._clean_up = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self._documents = self._encode("document", items_of(corpus, name), encode_kwargs, folder / "documents")
-        self._weights = IdfWeights.fit(self._documents) if self.chosen.weights == "idf" else None
+        self._weights = IdfWeights.fit(self._documents) if self.chosen.scoring.weights == "idf" else None
 
     def search(
         self,
@@ -195,7 +196,7 @@ class SmartSearch:
             modalities=kinds,
             model_type=["dense", "late-interaction"],
             experiment_kwargs={
-                **self.chosen.scoring(),
+                **self.chosen.scoring.to_dict(),
                 "layers": ",".join(str(layer) for layer in self.chosen.readout.layers),
                 "token_filter": self.chosen.readout.token_filter,
                 "candidates": self.candidates,
@@ -236,13 +237,13 @@ class SmartSearch:
             raise DatasetError("found no indexed corpus")
         anchor = anchor_scores(queries, documents)
         limit = self.candidates
-        if allowed is None and (limit is None or limit >= len(documents) or not self.chosen.lambda_late):
+        if allowed is None and (limit is None or limit >= len(documents) or not self.chosen.scoring.lambda_late):
             late = (
-                late_scores(queries, documents, weights=self._weights, floor=self.chosen.floor)
-                if self.chosen.lambda_late
+                late_scores(queries, documents, weights=self._weights, floor=self.chosen.scoring.floor)
+                if self.chosen.scoring.lambda_late
                 else anchor
             )
-            return hybrid_of(anchor, late, self.chosen)
+            return self.chosen.scoring.combine(anchor, late)
         scores = np.full(anchor.shape, -np.inf, np.float32)
         for row in range(len(queries)):
             places = np.arange(len(documents)) if allowed is None else allowed[row]
@@ -251,8 +252,8 @@ class SmartSearch:
                 places = np.sort(places[np.lexsort((places, -own))[:limit]])
             if not len(places):
                 continue
-            late = late_scores(queries[row], documents[places], weights=self._weights, floor=self.chosen.floor)
-            scores[row, places] = hybrid_of(anchor[row : row + 1, places], late, self.chosen)[0]
+            late = late_scores(queries[row], documents[places], weights=self._weights, floor=self.chosen.scoring.floor)
+            scores[row, places] = self.chosen.scoring.combine(anchor[row : row + 1, places], late)[0]
         return scores
 
 
@@ -381,7 +382,7 @@ def _about(search: SmartSearch) -> dict[str, Any]:
         "revision": identity.get("revision"),
         "weights_fingerprint": identity.get("fingerprint"),
         "readout": chosen.readout.to_dict(),
-        "scoring": chosen.scoring(),
+        "scoring": chosen.scoring.to_dict(),
         "settings": search.mteb_model_meta.experiment_kwargs,
         "prompts": {task: smart.backbone.prompt_for(task, None, None) or "" for task in ("query", "document")},
         "limits": limits(smart),

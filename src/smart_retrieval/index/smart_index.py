@@ -6,13 +6,13 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, cast, overload
 
 import numpy as np
 
-from ..core.late import QueryWeights
 from ..core.presets import Preset
 from ..core.readout import Readout
+from ..core.scoring import Scoring, TokenWeights
 from ..core.weights import IdfWeights
 from ..embeddings import SmartEmbeddings
 from ..errors import IndexDamagedError, IndexMismatchError, SmartError
@@ -24,7 +24,7 @@ from .ingest.codec_fit import FitPolicy
 from .ingest.rows import batches, records_of, rows_of_columns
 from .model_binding import check_model, load_model, new_manifest
 from .search.hits import Hits
-from .search.queries import OneQuery, encode_queries, settle
+from .search.queries import OneQuery, encode_queries
 from .search.searcher import Searcher
 from .search.stages import DEFAULT_CANDIDATES, Settings
 from .store.records import Document
@@ -226,6 +226,21 @@ class OpenedIndex:
 _ADD_AT_ONCE = 256
 
 
+class SearchOptions(TypedDict, total=False):
+    """The keyword arguments of :meth:`SmartIndex.search`."""
+
+    where: str | None
+    candidates: int
+    exact: bool
+    scoring: Scoring | None
+    weights: TokenWeights | Literal["preset"]
+    lambda_anchor: float | None
+    lambda_late: float | None
+    floor: float | Literal["preset"] | None
+    lexical_weight: float
+    deadline_ms: float | None
+
+
 class SmartIndex(OpenedIndex):
     """A durable index of documents with hybrid search.
 
@@ -333,9 +348,28 @@ class SmartIndex(OpenedIndex):
         """Fit the wanted codec if the index has grown large enough for it; not to be called within a transaction."""
         self._fit.fit_if_due(self._model)
 
-    def upsert(self, items: Iterable[Any], **columns: Any) -> list[str]:
+    def upsert(
+        self,
+        items: Iterable[Any] | None = None,
+        *,
+        ids: Iterable[str] | None = None,
+        metadata: Iterable[Mapping[str, Any]] | None = None,
+        embeddings: SmartEmbeddings | None = None,
+        sources: Iterable[str | None] | None = None,
+        pages: Iterable[int | None] | None = None,
+        headings: Iterable[str | None] | None = None,
+    ) -> list[str]:
         """:meth:`add`, replacing documents whose id is there."""
-        return self.add(items, **{"on_duplicate": "replace", **columns})
+        return self.add(
+            items,
+            ids=ids,
+            metadata=metadata,
+            embeddings=embeddings,
+            sources=sources,
+            pages=pages,
+            headings=headings,
+            on_duplicate="replace",
+        )
 
     def delete(self, ids: Sequence[str] | None = None, *, where: str | None = None) -> int:
         """Delete documents by id or by filter, as one commit.
@@ -364,82 +398,67 @@ class SmartIndex(OpenedIndex):
     # -- searching ---------------------------------------------------------------------------------------------
 
     @overload
-    def search(self, query: OneQuery, k: int = ..., **options: Any) -> Hits: ...
+    def search(self, query: OneQuery, k: int = ..., **options: Unpack[SearchOptions]) -> Hits: ...
 
     @overload
-    def search(self, query: Sequence[Any] | SmartEmbeddings, k: int = ..., **options: Any) -> list[Hits]: ...
+    def search(
+        self, query: Sequence[Any] | SmartEmbeddings, k: int = ..., **options: Unpack[SearchOptions]
+    ) -> list[Hits]: ...
 
     def search(
-        self, query: OneQuery | Sequence[Any] | SmartEmbeddings, k: int = 10, **options: Any
-    ) -> Hits | list[Hits]:
-        """Find documents; :meth:`search_many` lists the options.
-
-        Args:
-            query: A text, an image or its path, an :class:`~smart_retrieval.inputs.Item` or mapping with both;
-                several of these; or encoded queries.
-            k: Hits wanted.
-            **options: As for :meth:`search_many`.
-
-        Returns:
-            Hits for one query, a list of them otherwise.
-
-        Raises:
-            EmptyInputError: A query is empty, or there is none.
-            FilterError: The filter cannot be read.
-
-        Example:
-            >>> index.search("rotate the logs", k=3, where="year > 2020")  # doctest: +SKIP
-            >>> index.search({"text": "this chart, newer", "image": "chart.png"})  # doctest: +SKIP
-        """
-        # Asked of embeddings first: they can be loaded, as an image can.
-        if not isinstance(query, SmartEmbeddings) and is_one_item(query):
-            return self.search_many([query], k, **options)[0]
-        return self.search_many(cast("Sequence[Any] | SmartEmbeddings", query), k, **options)
-
-    def search_many(
         self,
-        queries: Sequence[Any] | SmartEmbeddings,
+        query: OneQuery | Sequence[Any] | SmartEmbeddings,
         k: int = 10,
         *,
         where: str | None = None,
         candidates: int = DEFAULT_CANDIDATES,
         exact: bool = False,
+        scoring: Scoring | None = None,
+        weights: TokenWeights | Literal["preset"] = "preset",
         lambda_anchor: float | None = None,
         lambda_late: float | None = None,
         floor: float | Literal["preset"] | None = "preset",
-        weights: QueryWeights | Literal["preset"] = "preset",
         lexical_weight: float = 0.0,
         deadline_ms: float | None = None,
-    ) -> list[Hits]:
-        """Find documents for several queries, or for queries that are encoded already.
+    ) -> Hits | list[Hits]:
+        """Find documents for one query or several.
 
         Anchors choose candidates among the documents that pass the filter; the hybrid score orders them. Small
         collections are scored whole. The same query on the same index gives the same hits, alone or in a batch.
 
         Args:
-            queries: Texts, images, items, or their encodings.
+            query: A text, an image or its path, an :class:`~smart_retrieval.inputs.Item` or mapping with both;
+                several of these; or encoded queries.
             k: Hits wanted.
             where: Filter over metadata and ``id``, ``source``, ``page``, ``heading``, such as
                 ``"year > 2020 and lang = 'en'"``.
             candidates: Documents the anchors choose for the second stage.
             exact: Score every document that passes the filter.
-            lambda_anchor: Weight of the anchors' cosine; the preset's when None.
-            lambda_late: Weight of late interaction; the preset's when None.
-            floor: Token similarities that count as none, None for no floor; the preset's when left out.
-            weights: Query-token weights, None for equal ones; the preset's when left out.
+            scoring: Lambdas, weights and floor; the preset's when None. The next four arguments replace its fields.
+            weights: Query-token weights; ``"idf"`` counts the documents of this index; None for equal ones.
+            lambda_anchor: Weight of the anchors' cosine.
+            lambda_late: Weight of late interaction.
+            floor: Token similarities that count as none; None for no floor.
             lexical_weight: Weight of BM25 (brought to 0..1 by s / (s + 10)); its best passages become candidates, too.
                 Needs a text in the query.
             deadline_ms: Milliseconds after which scoring stops; the hits are then marked ``partial``.
 
         Returns:
-            Hits of each query.
+            Hits for one query, a list of them for several and for encoded queries.
 
         Raises:
-            EmptyInputError: An empty query text, or no query.
+            EmptyInputError: A query is empty, or there is none.
             FilterError: The filter cannot be read.
             IndexMismatchError: Encoded queries of other widths than the index.
+
+        Example:
+            >>> index.search("rotate the logs", k=3, where="year > 2020")  # doctest: +SKIP
+            >>> index.search({"text": "this chart, newer", "image": "chart.png"})  # doctest: +SKIP
         """
         started = time.perf_counter()
+        # Asked of embeddings first: they can be loaded, as an image can.
+        alone = not isinstance(query, SmartEmbeddings) and is_one_item(query)
+        queries = cast("Sequence[Any] | SmartEmbeddings", [query] if alone else query)
         if k < 0 or candidates < 1:
             raise SmartError(
                 f"search: found k={k} and candidates={candidates}, expected k of 0 or more and 1 candidate or more"
@@ -448,25 +467,55 @@ class SmartIndex(OpenedIndex):
         self._check_width(encoded)
         if lexical_weight and (texts is None or not all(texts)):
             raise SmartError("lexical_weight: found queries that are encoded or without words, expected texts")
-        settings, token_weights = settle(
-            lambda: self.preset,
-            self.idf,
-            Settings(k, candidates, exact, lexical_weight=lexical_weight),
-            lambda_anchor=lambda_anchor,
-            lambda_late=lambda_late,
-            floor=floor,
-            weights=weights,
-            deadline=None if deadline_ms is None else started + deadline_ms / 1000,
-        )
-        return self._searcher.search(encoded, texts, settings, weights=token_weights, where=where)
+        chosen = self._scoring(scoring, weights, lambda_anchor, lambda_late, floor)
+        deadline = None if deadline_ms is None else started + deadline_ms / 1000
+        settings = Settings(k, candidates, exact, chosen, lexical_weight, deadline)
+        hits = self._searcher.search(encoded, texts, settings, where=where)
+        return hits[0] if alone else hits
 
-    def explain(self, query: OneQuery | SmartEmbeddings, id: str, **options: Any) -> Explanation:
+    def search_many(
+        self, queries: Sequence[Any] | SmartEmbeddings, k: int = 10, **options: Unpack[SearchOptions]
+    ) -> list[Hits]:
+        """:meth:`search` for several queries, with the same options: always a list."""
+        if not isinstance(queries, SmartEmbeddings) and is_one_item(queries):
+            queries = [queries]
+        return self.search(queries, k, **options)
+
+    def _scoring(
+        self,
+        scoring: Scoring | None,
+        weights: TokenWeights | Literal["preset"],
+        lambda_anchor: float | None,
+        lambda_late: float | None,
+        floor: float | Literal["preset"] | None,
+    ) -> Scoring:
+        """The scoring in force; the preset, which may load the model, is looked at only where a field is left to it."""
+        left_out = lambda_anchor is None or lambda_late is None or "preset" in (floor, type(weights) is str and weights)
+        base = scoring or (self.preset.scoring if left_out else Scoring())
+        given = base.override(weights=weights, lambda_anchor=lambda_anchor, lambda_late=lambda_late, floor=floor)
+        return given.fitted(self.idf)
+
+    def explain(
+        self,
+        query: OneQuery | SmartEmbeddings,
+        id: str,
+        *,
+        scoring: Scoring | None = None,
+        weights: TokenWeights | Literal["preset"] = "preset",
+        lambda_anchor: float | None = None,
+        lambda_late: float | None = None,
+        floor: float | Literal["preset"] | None = "preset",
+    ) -> Explanation:
         """Take one document's score for one query apart.
 
         Args:
             query: A text, an image, an item, or one encoded query.
             id: The document.
-            **options: ``lambda_anchor``, ``lambda_late``, ``floor`` and ``weights`` as for :meth:`search`.
+            scoring: As for :meth:`search`, and so the others.
+            weights: Query-token weights.
+            lambda_anchor: Weight of the anchors' cosine.
+            lambda_late: Weight of late interaction.
+            floor: Token similarities that count as none.
 
         Returns:
             Which query token matched which document token, with contributions that add up to the late score.
@@ -476,7 +525,8 @@ class SmartIndex(OpenedIndex):
         """
         texts, encoded = encode_queries(query if isinstance(query, SmartEmbeddings) else [query], lambda: self.model)
         self._check_width(encoded)
-        return explain_document(self, encoded, texts[0] if texts else None, id, **options)
+        chosen = self._scoring(scoring, weights, lambda_anchor, lambda_late, floor)
+        return explain_document(self, encoded, texts[0] if texts else None, id, chosen)
 
     # -- care --------------------------------------------------------------------------------------------------
 

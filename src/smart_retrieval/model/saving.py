@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.readout import Readout
+from ..core.scoring import Scoring
 from ..errors import AdapterMismatchError, ReadoutError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class SavedReadout:
         backbone: Identity of the backbone it was saved with (name, revision, fingerprint, limits).
         adapter: Shape of the adapter whose weights lie beside it, or None.
         prompts: Prompts by name, of a folder that holds no backbone.
-        scoring: What the model scores with: ``weights``, ``lambda_anchor``, ``lambda_late``, ``floor``.
+        scoring: What the model scores with.
     """
 
     file: Path
@@ -46,7 +47,7 @@ class SavedReadout:
     backbone: dict[str, Any] = field(default_factory=dict)
     adapter: AdapterConfig | None = None
     prompts: dict[str, str] | None = None
-    scoring: dict[str, Any] | None = None
+    scoring: Scoring | None = None
 
     @property
     def names_its_backbone(self) -> bool:
@@ -76,8 +77,8 @@ class SavedReadout:
                 another preset an adapter's states only drop the floor, which was chosen for plain ones.
         """
         if self.scoring is not None and chosen.name == "default":
-            return replace(chosen, readout=self.readout, **self.scoring)
-        return chosen if self.adapter is None else replace(chosen, floor=None)
+            return replace(chosen, readout=self.readout, scoring=self.scoring)
+        return chosen if self.adapter is None else replace(chosen, scoring=chosen.scoring.override(floor=None))
 
     def options_as_trained(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """How to load the backbone as it was while the adapter was trained, but for what the user asks for himself.
@@ -148,8 +149,8 @@ def read_saved(folder: Path) -> SavedReadout | None:
     return SavedReadout(file, readout, backbone, shape, prompts, _scoring(config.get("scoring"), file))
 
 
-def _scoring(found: Any, file: Path) -> dict[str, Any] | None:
-    """The scoring of a file, every setting in it; it must be one that :class:`Preset` takes."""
+def _scoring(found: Any, file: Path) -> Scoring | None:
+    """The scoring a file holds, checked."""
     if found is None:
         return None
     kinds = {**_SCORING, _FLOOR: int | float | None}
@@ -163,7 +164,7 @@ def _scoring(found: Any, file: Path) -> dict[str, Any] | None:
             f"readout {str(file)!r}: found scoring {found!r}, expected {', '.join(sorted(_SCORING))} and, at will, "
             f"{_FLOOR}"
         )
-    return {_FLOOR: None, **found}
+    return Scoring(**found)
 
 
 def read_adapter_folder(name: str) -> SavedReadout | None:
@@ -200,7 +201,7 @@ def write_saved(
     backbone: Mapping[str, Any],
     adapter: Adapter | None = None,
     prompts: Mapping[str, str] | None = None,
-    scoring: Mapping[str, Any] | None = None,
+    scoring: Scoring | None = None,
 ) -> None:
     """Write ``smart/`` into a model folder, the weights before the config that speaks of them.
 
@@ -210,7 +211,7 @@ def write_saved(
         backbone: The backbone's identity.
         adapter: The adapter, if there is one.
         prompts: Prompts by name, for a folder that holds no backbone.
-        scoring: Weights, lambdas and floor that go with the readout; what else it holds is left out.
+        scoring: Weights, lambdas and floor that go with the readout.
     """
     smart = folder / SMART_FOLDER
     smart.mkdir(parents=True, exist_ok=True)
@@ -223,9 +224,7 @@ def write_saved(
     if prompts is not None:
         config["prompts"] = dict(prompts)
     if scoring is not None:
-        config["scoring"] = {name: scoring[name] for name in _SCORING}
-        if scoring.get(_FLOOR) is not None:
-            config["scoring"][_FLOOR] = scoring[_FLOOR]
+        config["scoring"] = {name: value for name, value in scoring.to_dict().items() if value is not None}
     partial = smart / f".{CONFIG_FILE}.part"
     partial.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     os.replace(partial, smart / CONFIG_FILE)

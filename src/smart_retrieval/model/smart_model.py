@@ -18,20 +18,20 @@ from ..core.hybrid import hybrid_scores
 from ..core.packing import AnchorPacker
 from ..core.presets import get_preset, preset_for
 from ..core.readout import Readout
+from ..core.scoring import Scoring, TokenWeights
+from ..core.weights import IdfWeights
 from ..embeddings import SmartEmbeddings
 from ..errors import AdapterMismatchError, EmptyInputError, ReadoutError, one_of
 from ..inputs import is_one_item
 from ..progress import progress
-from ..types import warn_of
+from ..types import Array, warn_of
 from .encoding import Encoder, gathered
 from .saving import check_layers, read_adapter_folder, read_saved, write_saved
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from sentence_transformers import MultiVectorEncoder
 
     from ..core.adapter import Adapter
-    from ..core.late import QueryWeights
 
 DTYPES = ("float32", "float16")
 
@@ -158,14 +158,15 @@ class SmartModel:
         return self._with(readout, self.adapter)
 
     def with_adapter(
-        self, adapter: Adapter | None, readout: Readout | None = None, **scoring: float | str
+        self, adapter: Adapter | None, readout: Readout | None = None, *, scoring: Scoring | None = None
     ) -> SmartModel:
         """The same loaded backbone with an adapter over its states, or with none.
 
         Args:
             adapter: It; None for the frozen readout.
             readout: Which states it reads; this model's when None.
-            **scoring: ``weights``, ``lambda_anchor``, ``lambda_late`` over this model's; ``floor``, else there is none.
+            scoring: What it scores with; this model's when None, without a floor if the adapter is another, since a
+                floor is chosen for certain states.
 
         Raises:
             ReadoutError: The readout does not fit the model.
@@ -177,9 +178,9 @@ class SmartModel:
                 f"found an adapter for {adapter.config.layers} layers, expected one for layers {list(readout.layers)}"
             )
         clone = self._with(readout, adapter)
-        # A floor was chosen for the states it was chosen on.
-        own: dict[str, Any] = {} if adapter is self.adapter else {"floor": None}
-        clone.preset = replace(clone.preset, **{**own, **scoring})
+        if scoring is None:
+            scoring = clone.preset.scoring if adapter is self.adapter else clone.preset.scoring.override(floor=None)
+        clone.preset = replace(clone.preset, scoring=scoring)
         return clone
 
     def _with(self, readout: Readout, adapter: Adapter | None) -> SmartModel:
@@ -360,20 +361,25 @@ class SmartModel:
         queries: SmartEmbeddings,
         documents: SmartEmbeddings,
         *,
-        weights: QueryWeights = None,
+        scoring: Scoring | None = None,
+        weights: TokenWeights | Literal["preset"] = "preset",
         lambda_anchor: float | None = None,
         lambda_late: float | None = None,
         floor: float | Literal["preset"] | None = "preset",
-    ) -> NDArray[Any]:
-        """Hybrid scores of every query against every document.
+    ) -> Array:
+        """Hybrid scores of every query against every document, which are taken as the whole collection.
+
+        An index of the same documents gives the same scores.
 
         Args:
             queries: Nq encoded queries.
             documents: Nd encoded documents.
-            weights: Query-token weights, an :class:`~smart_retrieval.IdfWeights` for one; uniform when None.
-            lambda_anchor: Weight of the anchors' cosine; the preset's when None.
-            lambda_late: Weight of the mean MaxSim; the preset's when None.
-            floor: Token similarities that count as none, None for no floor; the preset's when left out.
+            scoring: Lambdas, weights and floor; the preset's when None. The arguments below replace its fields.
+            weights: Query-token weights: ``"idf"`` counts these documents, an :class:`~smart_retrieval.IdfWeights`
+                those it was fitted on; None or ``"uniform"`` for equal ones.
+            lambda_anchor: Weight of the anchors' cosine.
+            lambda_late: Weight of the mean MaxSim.
+            floor: Token similarities that count as none; None for no floor.
 
         Returns:
             ``[Nq, Nd]`` float32.
@@ -381,13 +387,17 @@ class SmartModel:
         Raises:
             ScoringError: The embeddings' widths differ.
         """
+        chosen = (scoring or self.preset.scoring).override(
+            weights=weights, lambda_anchor=lambda_anchor, lambda_late=lambda_late, floor=floor
+        )
+        chosen = chosen.fitted(lambda: IdfWeights.fit(documents))
         return hybrid_scores(
             queries,
             documents,
-            lambda_anchor=self.preset.lambda_anchor if lambda_anchor is None else lambda_anchor,
-            lambda_late=self.preset.lambda_late if lambda_late is None else lambda_late,
-            weights=weights,
-            floor=self.preset.floor if floor == "preset" else floor,
+            weights=chosen.query_weights,
+            lambda_anchor=chosen.lambda_anchor,
+            lambda_late=chosen.lambda_late,
+            floor=chosen.floor,
         )
 
     # -- Sentence Transformers and disk ------------------------------------------------------------------------
@@ -412,7 +422,7 @@ class SmartModel:
         """
         folder = Path(path)
         self.backbone.save(folder)
-        write_saved(folder, self.readout, self.backbone.identity(), self.adapter, scoring=self.preset.scoring())
+        write_saved(folder, self.readout, self.backbone.identity(), self.adapter, scoring=self.preset.scoring)
 
     def save_adapter(self, path: str | Path) -> None:
         """Write the adapter alone: a folder of a few MB that names its backbone, which ``SmartModel`` loads with it.
@@ -430,7 +440,7 @@ class SmartModel:
         if Path(self.backbone.source).is_dir() and Path(identity["name"]).is_dir():
             # Seen from another folder, a relative path would lead elsewhere.
             identity["name"] = str(Path(identity["name"]).resolve())
-        write_saved(folder, self.readout, identity, self.adapter, self.prompts, self.preset.scoring())
+        write_saved(folder, self.readout, identity, self.adapter, self.prompts, self.preset.scoring)
         saved = read_saved(folder)
         if saved is None or not saved.names_its_backbone:
             raise ReadoutError(f"adapter {str(folder)!r}: found a checkpoint in that folder, expected a new folder")

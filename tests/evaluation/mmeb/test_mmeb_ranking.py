@@ -10,6 +10,7 @@ from fixtures.reference import naive_late, unit
 from smart_retrieval import IdfWeights
 from smart_retrieval.core.presets import Preset
 from smart_retrieval.core.readout import Readout
+from smart_retrieval.core.scoring import Scoring
 from smart_retrieval.evaluation.mmeb.cases import TaskData
 from smart_retrieval.evaluation.mmeb.layout import Missing
 from smart_retrieval.evaluation.mmeb.ordering import tie_key
@@ -42,10 +43,10 @@ def stored(tmp_path):
 
 def expected(chosen, setting, places, row, data, depth):
     queries, documents = words_as_vectors(QUERIES, "query"), words_as_vectors(CANDIDATES)
-    weights = IdfWeights.fit(documents).weights(queries) if chosen.weights == "idf" else None
-    late = naive_late(queries, documents, weights, chosen.floor)
+    weights = IdfWeights.fit(documents).weights(queries) if chosen.scoring.weights == "idf" else None
+    late = naive_late(queries, documents, weights, chosen.scoring.floor)
     anchor = unit(queries.anchors) @ unit(documents.anchors).T
-    scores = setting.lambda_anchor * anchor + setting.lambda_late * late
+    scores = setting.scoring.lambda_anchor * anchor + setting.scoring.lambda_late * late
     order = sorted(places, key=lambda place: (-round(scores[row, place], 9), tie_key(data.task.name, row, data.names[place])))  # fmt: skip # noqa: E501
     return [data.names[place] for place in order][:depth], [scores[row, place] for place in order][:depth]
 
@@ -53,7 +54,7 @@ def expected(chosen, setting, places, row, data, depth):
 LOCAL = [[3, 1, 12], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13], [5], [13, 0], [7, 2, 11, 4]]
 
 
-@pytest.mark.parametrize("chosen", [Preset("u", Readout()), Preset("i", Readout(), weights="idf", floor=0.1)])
+@pytest.mark.parametrize("chosen", [Preset("u", Readout()), Preset("i", Readout(), Scoring(weights="idf", floor=0.1))])
 @pytest.mark.parametrize(("scores_at_once", "vectors_at_once"), [(1 << 24, 1 << 28), (1, 1), (30, 200)])
 @pytest.mark.parametrize("own", [None, LOCAL], ids=["global", "local"])
 def test_blocks_of_any_size_give_the_formula(tmp_path, chosen, scores_at_once, vectors_at_once, own):
@@ -76,7 +77,7 @@ def test_blocks_of_any_size_give_the_formula(tmp_path, chosen, scores_at_once, v
 
 
 def test_settings():
-    assert [(s.name, s.lambda_anchor, s.lambda_late) for s in settings_for(0.5, [1, 1, 0])] == [
+    assert [(s.name, s.scoring.lambda_anchor, s.scoring.lambda_late) for s in settings_for(0.5, [1, 1, 0])] == [
         ("anchor", 1.0, 0.0),
         ("late", 0.0, 1.0),
         ("hybrid-1", 0.5, 1.0),

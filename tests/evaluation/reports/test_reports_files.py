@@ -66,7 +66,7 @@ def test_probe(results):
     assert found["hybrid", None].gain["metric"] == "ndcg@10"
     # It joins what smart eval measured with the same preset.
     paper = get_preset("paper")
-    same = results.beir(preset="paper", scoring=paper.scoring(), readout=paper.readout.to_dict())
+    same = results.beir(preset="paper", scoring=paper.scoring.to_dict(), readout=paper.readout.to_dict())
     both = named(read_files([results.folder, results.write("b.json", same)]).measured)
     assert list(both.rows.values()) == ["anchor", "late (paper)", "hybrid (paper)"]
 

@@ -14,6 +14,7 @@ from smart_retrieval import Readout, SmartIndex, SmartModel
 from smart_retrieval.core.adapter import Adapter, AdapterConfig
 from smart_retrieval.core.hybrid import hybrid_scores
 from smart_retrieval.core.presets import Preset, get_preset
+from smart_retrieval.core.scoring import Scoring
 from smart_retrieval.core.weights import IdfWeights
 from smart_retrieval.errors import DatasetError, ScoringError, SmartError
 from smart_retrieval.evaluation.beir import load_beir
@@ -27,11 +28,11 @@ from smart_retrieval.evaluation.tune.tune import Measured, compared, cross_valid
 DEFAULT = get_preset("default")
 SMALL = [
     DEFAULT,
-    replace(DEFAULT, weights="uniform", lambda_late=0.0, floor=None),
+    replace(DEFAULT, scoring=DEFAULT.scoring.override(weights="uniform", lambda_late=0.0, floor=None)),
     Preset("default", Readout()),
-    Preset("default", Readout((0,), token_filter="content"), "idf", 1.0, 4.0),
-    Preset("default", Readout((1, -1), "concat"), "uniform", 1.0, 2.0, 0.4),
-    Preset("default", Readout((-2,)), "idf", 1.0, 0.25),
+    Preset("default", Readout((0,), token_filter="content"), Scoring("idf", 1.0, 4.0)),
+    Preset("default", Readout((1, -1), "concat"), Scoring("uniform", 1.0, 2.0, 0.4)),
+    Preset("default", Readout((-2,)), Scoring("idf", 1.0, 0.25)),
 ]
 
 
@@ -55,8 +56,9 @@ def collection(folder, queries=24, documents=20, seed=0, relevant=None):
 def scores(model, data, setting):
     own = model.with_readout(setting.readout)
     documents, queries = own.encode_document(data.texts), own.encode_query(data.queries)
-    weights = IdfWeights.fit(documents) if setting.weights == "idf" else None
-    return hybrid_scores(queries, documents, lambda_late=setting.lambda_late, weights=weights, floor=setting.floor)
+    weights = IdfWeights.fit(documents) if setting.scoring.weights == "idf" else None
+    own = setting.scoring
+    return hybrid_scores(queries, documents, lambda_late=own.lambda_late, weights=weights, floor=own.floor)
 
 
 def naive_ndcg(model, data, setting):
@@ -132,7 +134,7 @@ def planted_collection(model, folder, setting, queries=24):
 
 
 def test_a_planted_setting_is_found_and_written(prompted, tmp_path, coarse):
-    planted = Preset("default", Readout((0,), token_filter="content"), "idf", 1.0, 4.0)
+    planted = Preset("default", Readout((0,), token_filter="content"), Scoring("idf", 1.0, 4.0))
     folder = planted_collection(prompted, tmp_path, planted)
     target = tmp_path / "tuned"
     result = tune([folder], model=prompted, write=target)
@@ -142,7 +144,7 @@ def test_a_planted_setting_is_found_and_written(prompted, tmp_path, coarse):
     assert result["verdict"]["better"]
     assert result["written"] == str(target)
     tuned = SmartModel(target, device="cpu")
-    assert {**tuned.preset.readout.to_dict(), **tuned.preset.scoring()} == {
+    assert {**tuned.preset.readout.to_dict(), **tuned.preset.scoring.to_dict()} == {
         name: value for name, value in result["chosen"].items() if name != "name"
     }
     # The same model, judged afresh from what was written.
@@ -166,7 +168,7 @@ def test_noise_is_not_taken_for_a_gain(prompted, tmp_path, coarse):
 
 
 def test_where_the_anchor_is_best_it_says_so(prompted, tmp_path, coarse):
-    alone = replace(DEFAULT, lambda_late=0.0)
+    alone = replace(DEFAULT, scoring=DEFAULT.scoring.override(lambda_late=0.0))
     folder = planted_collection(prompted, tmp_path, alone)
     result = tune([folder], model=prompted)
     assert result["chosen"]["lambda_late"] == 0
@@ -220,13 +222,13 @@ def test_the_grid_holds_each_setting_once():
     paper = get_preset("paper")
     settings = grid(range(7), 7, ("paper", "content"), DEFAULT, paper, settled=False)
     assert settings[0] == DEFAULT
-    assert sum(setting.lambda_late == 0 for setting in settings) == 1
+    assert sum(setting.scoring.lambda_late == 0 for setting in settings) == 1
     keys = {
         (
             setting.readout.resolve_layers(7),
             setting.readout.mix,
             setting.readout.token_filter,
-            *setting.scoring().values(),
+            *setting.scoring.to_dict().values(),
         )
         for setting in settings
     }
@@ -237,7 +239,7 @@ def test_the_grid_holds_each_setting_once():
     assert {setting.name for setting in settings} == {"default"}
     own = Preset("default", Readout((1, 2)))
     settled = grid((1, 2), 7, ("paper",), own, paper, settled=True)
-    assert {setting.readout.layers for setting in settled if setting.lambda_late} == {(1, 2), (-1,)}
+    assert {setting.readout.layers for setting in settled if setting.scoring.lambda_late} == {(1, 2), (-1,)}
 
 
 # -- files and the command -----------------------------------------------------------------------------------------
@@ -247,7 +249,7 @@ def test_a_models_own_folder_is_written_in_place(tiny, tmp_path, coarse):
     model = SmartModel(tiny("prompts"), device="cpu")
     model.save_pretrained(tmp_path / "m")
     before = {p: p.read_bytes() for p in (tmp_path / "m").rglob("*") if p.is_file() and p.parent.name != "smart"}
-    planted = Preset("default", Readout((0,), token_filter="content"), "idf", 1.0, 4.0)
+    planted = Preset("default", Readout((0,), token_filter="content"), Scoring("idf", 1.0, 4.0))
     folder = planted_collection(model, tmp_path, planted)
     result = loaded(
         run("tune", "--data", folder, "--model", tmp_path / "m", "--write", tmp_path / "m", "--no-cache", "--json")
@@ -263,22 +265,24 @@ def test_a_models_own_folder_is_written_in_place(tiny, tmp_path, coarse):
     with SmartIndex.open(tmp_path / "index") as index:
         assert index.preset == saved
     told = loaded(run("eval", "beir", folder, "--model", tmp_path / "m", "--no-cache", "--json"))
-    assert told["scoring"] == saved.scoring()
+    assert told["scoring"] == saved.scoring.to_dict()
     assert told["rows"][2]["ndcg@10"] == pytest.approx(1.0)
 
 
 def test_an_adapter_keeps_its_layers(tiny, tmp_path, coarse):
     model = SmartModel(tiny("prompts"), device="cpu", readout=Readout((-1, -2)))
-    model.with_adapter(Adapter(AdapterConfig(HIDDEN, 6, 2)), floor=0.2).save_adapter(tmp_path / "a")
+    scoring = model.preset.scoring.override(floor=0.2)
+    model.with_adapter(Adapter(AdapterConfig(HIDDEN, 6, 2)), scoring=scoring).save_adapter(tmp_path / "a")
     own = SmartModel(tmp_path / "a", device="cpu")
-    planted = replace(own.preset, readout=replace(own.readout, token_filter="content"), lambda_late=4.0, floor=0.4)
+    scoring = own.preset.scoring.override(lambda_late=4.0, floor=0.4)
+    planted = replace(own.preset, readout=replace(own.readout, token_filter="content"), scoring=scoring)
     folder = planted_collection(own, tmp_path, planted)
     result = tune([folder], model=own, write=tmp_path / "b")
     assert result["rows"][0]["in_sample"] == pytest.approx(1.0)
     assert result["chosen"]["layers"] == [-1, -2]
     assert "the model has an adapter" in result["notes"][-1]
     if result["written"]:
-        assert SmartModel(tmp_path / "b", device="cpu").preset.lambda_late == result["chosen"]["lambda_late"]
+        assert SmartModel(tmp_path / "b", device="cpu").preset.scoring.lambda_late == result["chosen"]["lambda_late"]
 
 
 def test_what_cannot_be_tuned_is_refused_first(prompted, tmp_path):

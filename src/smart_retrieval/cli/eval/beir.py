@@ -115,7 +115,7 @@ def beir(
         layers=layers,
         mix=mix,
         token_filter=token_filter,
-        weights=weights,
+        weights=weights or "preset",
         lambda_anchor=lambda_anchor,
         lambda_late=lambda_late,
         floor=_floor(floor),

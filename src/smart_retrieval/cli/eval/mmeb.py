@@ -106,7 +106,7 @@ def mmeb(
         tasks=[task.name for task in chosen],
         model=model,
         preset=preset,
-        weights=weights,
+        weights=weights or "preset",
         floor=_floor(floor),
         token_filter=token_filter,
         lambda_anchor=lambda_anchor,

@@ -49,7 +49,7 @@ def mteb(
         parse_codec(codec)  # a wrong one is refused before a model is loaded
     smart = SmartModel(model, preset=preset or "default")
     given = {
-        "weights": weights,
+        "weights": weights or "preset",
         "lambda_anchor": lambda_anchor,
         "lambda_late": lambda_late,
         "candidates": candidates,

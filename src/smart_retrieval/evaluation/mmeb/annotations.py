@@ -110,7 +110,8 @@ def _declared(folder: Path, config: str, split: str) -> list[str]:
     parts = text.split("---", 2)
     if len(parts) < 3 or parts[0].strip():
         return []
-    yaml: Any = require("yaml", "mmeb")
+    import yaml
+
     try:
         matter = yaml.safe_load(parts[1])
         entries = matter.get("configs") or []

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ...core.hybrid import unit_rows
 from ...core.late import late_scores
 from ...core.presets import Preset
+from ...core.scoring import Scoring
 from ...core.weights import IdfWeights
 from ...embeddings import SmartEmbeddings
 from ...types import Array
@@ -30,24 +31,10 @@ _DENSE = 0.25
 
 @dataclass(frozen=True)
 class Setting:
-    """One way of weighing the two parts of the score.
-
-    Args:
-        name: ``"anchor"``, ``"late"`` or ``"hybrid-…"``.
-        lambda_anchor: Weight of the anchors' cosine.
-        lambda_late: Weight of late interaction.
-    """
+    """One way of weighing the two parts of the score: ``"anchor"``, ``"late"`` or ``"hybrid-…"``."""
 
     name: str
-    lambda_anchor: float
-    lambda_late: float
-
-    def scores(self, anchor: Array, late: Array) -> Array:
-        """The weighted sum."""
-        total: Array = np.float32(self.lambda_anchor) * anchor
-        if self.lambda_late:  # 0 times the -inf of a candidate without tokens would be NaN
-            total += np.float32(self.lambda_late) * late
-        return total
+    scoring: Scoring
 
 
 def settings_for(lambda_anchor: float, lambdas_late: Sequence[float]) -> tuple[Setting, ...]:
@@ -57,8 +44,9 @@ def settings_for(lambda_anchor: float, lambdas_late: Sequence[float]) -> tuple[S
         >>> [setting.name for setting in settings_for(1.0, [0, 0.5, 2])]
         ['anchor', 'late', 'hybrid-0.5', 'hybrid-2']
     """
-    hybrids = [Setting(f"hybrid-{late:g}", lambda_anchor, late) for late in dict.fromkeys(lambdas_late) if late]
-    return (Setting("anchor", 1.0, 0.0), Setting("late", 0.0, 1.0), *hybrids)
+    hybrids = {f"hybrid-{late:g}": (lambda_anchor, late) for late in dict.fromkeys(lambdas_late) if late}
+    pairs = {"anchor": (1.0, 0.0), "late": (0.0, 1.0), **hybrids}
+    return tuple(Setting(name, Scoring("uniform", *pair)) for name, pair in pairs.items())
 
 
 @dataclass(frozen=True)
@@ -110,14 +98,14 @@ def rank_task(
     """
     anchors = unit_rows(store.anchors("document", candidate_keys))
     blocks = list(_blocks(store.lengths("document", candidate_keys), store.smart.token_dim, vectors_at_once))
-    weights = _idf(store, candidate_keys, blocks) if chosen.weights == "idf" else None
+    weights = _idf(store, candidate_keys, blocks) if chosen.scoring.weights == "idf" else None
     for rows in _query_blocks(store, query_keys, len(candidate_keys), scores_at_once, vectors_at_once):
         queries = store.gather("query", query_keys[rows])
         own = [case.candidates for case in data.cases[rows]]
         anchor = unit_rows(queries.anchors) @ anchors.T
         late = np.full(anchor.shape, -np.inf, np.float32)
         for columns in blocks:
-            _fill(late, queries, store, candidate_keys, columns, own, weights, chosen.floor)
+            _fill(late, queries, store, candidate_keys, columns, own, weights, chosen.scoring.floor)
         for number, places in enumerate(own):
             row = rows.start + number
             names = data.names if places is None else [data.names[place] for place in places]
@@ -125,7 +113,7 @@ def rank_task(
             order = tie_order(ties, data.task.name, row)
             ranked = {}
             for setting in settings:
-                scores = setting.scores(anchor[number, pick], late[number, pick])
+                scores = setting.scoring.combine(anchor[number, pick], late[number, pick])
                 best = best_places(scores, names, depth, order)
                 ranked[setting.name] = Ranked(
                     tuple(names[place] for place in best), tuple(float(scores[place]) for place in best)

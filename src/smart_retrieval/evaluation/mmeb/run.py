@@ -93,7 +93,7 @@ class Run:
     @property
     def settings(self) -> tuple[Setting, ...]:
         """The ways of weighing that are reported."""
-        return settings_for(self.chosen.lambda_anchor, self.options.lambdas_late)
+        return settings_for(self.chosen.scoring.lambda_anchor, self.options.lambdas_late)
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class Run:
             "revision": identity.get("revision"),
             "weights_fingerprint": identity.get("fingerprint"),
             "readout": self.chosen.readout.to_dict(),
-            "scoring": {"weights": self.chosen.weights, "floor": self.chosen.floor},
+            "scoring": {"weights": self.chosen.scoring.weights, "floor": self.chosen.scoring.floor},
             "prompts": self.prompts.name,
             "limits": limits(self.store.smart),
             "versions": versions(["pillow"]),
@@ -171,10 +171,10 @@ class Run:
         digest.update(json.dumps([data.names, list(candidates)]).encode())
         return {
             "setting": setting.name,
-            "lambda_anchor": setting.lambda_anchor,
-            "lambda_late": setting.lambda_late,
-            "weights": self.chosen.weights,
-            "floor": self.chosen.floor,
+            "lambda_anchor": setting.scoring.lambda_anchor,
+            "lambda_late": setting.scoring.lambda_late,
+            "weights": self.chosen.scoring.weights,
+            "floor": self.chosen.scoring.floor,
             "readout": self.chosen.readout.to_dict(),
             "prompts": self.prompts.name,
             "mode": self.options.mode,
@@ -207,7 +207,7 @@ class Run:
             "model": str(identity["name"]),
             "preset": setting_label(self.chosen, smart.with_readout(self.chosen.readout).preset),
             "readout": self.chosen.readout.to_dict(),
-            "scoring": {"weights": self.chosen.weights, "floor": self.chosen.floor},
+            "scoring": {"weights": self.chosen.scoring.weights, "floor": self.chosen.scoring.floor},
             "prompts": self.prompts.name,
             "mode": self.options.mode,
             "ties": self.options.ties,
@@ -233,8 +233,8 @@ class Run:
         for setting in self.settings:
             own = scores[setting.name]
             result["settings"][setting.name] = {
-                "lambda_anchor": setting.lambda_anchor,
-                "lambda_late": setting.lambda_late,
+                "lambda_anchor": setting.scoring.lambda_anchor,
+                "lambda_late": setting.scoring.lambda_late,
                 "means": [mean.to_dict() for mean in means(own)],
                 "scores": {
                     name: {key: value for key, value in one.items() if key not in NOT_METRICS}

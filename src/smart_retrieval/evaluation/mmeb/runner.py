@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...core.presets import Preset
+from ...core.scoring import TokenWeights
 from ...errors import DatasetError, ScoringError, SmartError
 from .keys import MediaDigests
 from .layout import Missing, check_root
@@ -46,7 +47,7 @@ def evaluate_mmeb(
     modalities: Sequence[str] = (),
     model: str | Path | SmartModel = "glyph",
     preset: str | None = None,
-    weights: str | None = None,
+    weights: TokenWeights | Literal["preset"] = "preset",
     floor: float | Literal["preset"] | None = "preset",
     token_filter: str | None = None,
     lambda_anchor: float | None = None,
@@ -92,10 +93,8 @@ def evaluate_mmeb(
     check_revisions(chosen_tasks, root, revisions or {})
     lacking = preflight(chosen_tasks, root, get_prompts(options.prompts or "qwen"))
     missing = _refuse_or_name(lacking, chosen_tasks, folder, options)
-    scoring = {"weights": weights, "lambda_anchor": lambda_anchor}
+    scoring = {"weights": weights, "lambda_anchor": lambda_anchor, "floor": floor}
     smart, chosen = _load(model, preset, token_filter, scoring, model_options)
-    if floor != "preset":
-        chosen = replace(chosen, floor=floor)
     prompts = get_prompts(options.prompts or ("v2v" if "vlm2vec" in _family(smart) else "qwen"))
     root_of_cache = Path(cache).expanduser() if cache is not None else _default_cache()
     store = EncodingStore(
@@ -157,7 +156,7 @@ def _load(
         smart = SmartModel(model, preset=preset or "default", **{**model_options, "device": device})
     if token_filter is not None:
         smart = smart.with_readout(replace(smart.readout, token_filter=token_filter))
-    return smart, replace(smart.preset, **{name: value for name, value in scoring.items() if value is not None})
+    return smart, replace(smart.preset, scoring=smart.preset.scoring.override(**scoring))
 
 
 def _family(smart: SmartModel) -> str:

@@ -7,14 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...core.presets import TOKEN_WEIGHTS, Preset, get_preset
+from ...core.presets import Preset, get_preset
 from ...core.readout import Readout
+from ...core.scoring import TOKEN_WEIGHTS, Scoring
 from ...errors import DatasetError
 from ...extras import require
 from ...types import Array
 from ..beir import DOCUMENTS, QUERIES, BeirDataset, load_beir, sample
 from ..cache import EncodingCache
-from ..evaluate import GAIN_METRIC, about, hybrid_of, prepare
+from ..evaluate import GAIN_METRIC, about, prepare
 from ..known_item import KNOWN_ITEM_NOTE, load_known_item
 from ..significance import paired_comparison
 from .statistics import helped_and_hurt, length_bins, point, relevant_lengths
@@ -169,9 +170,9 @@ class _Look:
     def __init__(self, sweep: Sweep, default: Preset) -> None:
         self._sweep = sweep
         self._default = self._same(default.readout)
-        floors = dict.fromkeys((default.floor, *FLOORS))
-        self._of_default = [(default.weights, floor) for floor in floors] + [
-            (weights, default.floor) for weights in TOKEN_WEIGHTS if weights != default.weights
+        floors = dict.fromkeys((default.scoring.floor, *FLOORS))
+        self._of_default = [(str(default.scoring.weights), floor) for floor in floors] + [
+            (weights, default.scoring.floor) for weights in TOKEN_WEIGHTS if weights != default.scoring.weights
         ]
         self._judged_anchor = sweep.judge(sweep.anchor(), GAIN_METRIC)
         # Of one readout at a time: of many, they would not fit into memory.
@@ -188,7 +189,7 @@ class _Look:
         }
 
     def _hybrid(self, setting: Preset) -> Array:
-        return self._sweep.judge(hybrid_of(self._sweep.anchor(), self._late(setting), setting), GAIN_METRIC)
+        return self._sweep.judge(setting.scoring.combine(self._sweep.anchor(), self._late(setting)), GAIN_METRIC)
 
     def _point(self, judged: Array) -> dict[str, Any]:
         """A point of a curve, and its difference from the anchor, whose interval is narrower."""
@@ -196,7 +197,7 @@ class _Look:
 
     def _late(self, setting: Preset) -> Array:
         """Late scores; with the first of a readout come the others that will be asked for."""
-        wanted, readout = (setting.weights, setting.floor), self._same(setting.readout)
+        wanted, readout = (str(setting.scoring.weights), setting.scoring.floor), self._same(setting.readout)
         if self._readout != readout:
             self._readout, self._lates = readout, {}
         if wanted not in self._lates:
@@ -223,7 +224,7 @@ class _Look:
         points = []
         for layer, readout in readouts:
             for weights in TOKEN_WEIGHTS:
-                judged = self.at(Preset("layer", readout, weights))
+                judged = self.at(Preset("layer", readout, Scoring(weights)))
                 points += [
                     {"layer": layer, "system": system, "weights": weights, **self._point(judged[system])}
                     for system in ("late", "hybrid")
@@ -238,12 +239,15 @@ class _Look:
 
     def lambdas(self, name: str, setting: Preset) -> dict[str, Any]:
         """Hybrid quality over the late score's weight."""
-        grid = sorted({*LAMBDAS, setting.lambda_late})
+        grid = sorted({*LAMBDAS, setting.scoring.lambda_late})
         return {
             "preset": name,
-            "chosen": setting.lambda_late,
+            "chosen": setting.scoring.lambda_late,
             "points": [
-                {"lambda_late": value, **self._point(self._hybrid(replace(setting, lambda_late=value)))}
+                {
+                    "lambda_late": value,
+                    **self._point(self._hybrid(replace(setting, scoring=setting.scoring.override(lambda_late=value)))),
+                }
                 for value in grid
             ],
         }
@@ -252,12 +256,17 @@ class _Look:
         """The default with one thing changed, each compared with the default as it is."""
         own = default.readout
         changed = [
-            (f"{name} weights", replace(default, weights=name)) for name in TOKEN_WEIGHTS if name != default.weights
+            (f"{name} weights", _scored(default, weights=name))
+            for name in TOKEN_WEIGHTS
+            if name != default.scoring.weights
         ]
         changed += [
-            ("no floor" if floor is None else f"floor {floor:g}", replace(default, floor=floor))
+            (
+                "no floor" if floor is None else f"floor {floor:g}",
+                _scored(default, floor=floor),
+            )
             for floor in FLOORS
-            if floor != default.floor
+            if floor != default.scoring.floor
         ]
         changed += [
             (f"token filter {name}", replace(default, readout=replace(own, token_filter=name)))
@@ -269,3 +278,8 @@ class _Look:
             changed.append(("the last layer alone", replace(default, readout=last)))
         rows = [(name, self.at(setting)["hybrid"]) for name, setting in changed]
         return [{"name": name, **point(judged), "gain": _gain(hybrid, judged)} for name, judged in rows]
+
+
+def _scored(setting: Preset, **fields: Any) -> Preset:
+    """A setting with some fields of its scoring replaced."""
+    return replace(setting, scoring=setting.scoring.override(**fields))

@@ -12,9 +12,10 @@ import numpy as np
 
 from ...core.hybrid import anchor_scores
 from ...core.late import DEFAULT_MEMORY, best_similarities, document_blocks, token_shares, weighted_parts
-from ...core.presets import TOKEN_WEIGHTS, Preset
+from ...core.presets import Preset
 from ...core.readout import Readout
 from ...core.roles import TOKEN_FILTERS, TokenRole, kept_roles
+from ...core.scoring import TOKEN_WEIGHTS
 from ...core.weights import IdfWeights
 from ...embeddings import SmartEmbeddings
 from ...errors import ReadoutError, ScoringError, SmartWarning, UnsupportedModelError, one_of
@@ -22,7 +23,7 @@ from ...model.saving import check_layers
 from ...types import Array
 from ..beir import BeirDataset
 from ..cache import Encoding, encode_dataset
-from ..evaluate import GAIN_METRIC, hybrid_of
+from ..evaluate import GAIN_METRIC
 from ..metrics import METRICS, per_query_metrics, rank
 
 if TYPE_CHECKING:
@@ -305,11 +306,11 @@ class Sweep:
         """A metric of every query under a setting, ``[Nq]``."""
         if system == "anchor":
             return self.judge(self.anchor(), metric)
-        if system == "hybrid" and not setting.lambda_late:
+        if system == "hybrid" and not setting.scoring.lambda_late:
             # Nothing of the late score is needed, nor may its layers have been encoded.
-            return self.judge(np.float32(setting.lambda_anchor) * self.anchor(), metric)
-        late = self.late(setting.readout, setting.weights, setting.floor)
-        return self.judge(late if system == "late" else hybrid_of(self.anchor(), late, setting), metric)
+            return self.judge(setting.scoring.combine(self.anchor(), self.anchor()), metric)
+        late = self.late(setting.readout, str(setting.scoring.weights), setting.scoring.floor)
+        return self.judge(late if system == "late" else setting.scoring.combine(self.anchor(), late), metric)
 
     # -- inside ------------------------------------------------------------------------------------------------
 

@@ -132,7 +132,9 @@ def _of_preset(settings: Mapping[str, str], name: str) -> dict[str, str]:
     own["preset"] = name
     if name in PRESETS:
         preset = get_preset(name)
-        own |= settings_of({"model": own["model"], "readout": preset.readout.to_dict(), "scoring": preset.scoring()})
+        own |= settings_of(
+            {"model": own["model"], "readout": preset.readout.to_dict(), "scoring": preset.scoring.to_dict()}
+        )
     return own
 
 

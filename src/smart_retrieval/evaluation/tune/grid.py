@@ -7,8 +7,9 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from ...core.presets import TOKEN_WEIGHTS, Preset
+from ...core.presets import Preset
 from ...core.readout import Readout
+from ...core.scoring import TOKEN_WEIGHTS, Scoring
 
 #: Token similarities that count as none.
 FLOORS = (None, 0.4, 0.55)
@@ -49,7 +50,7 @@ def grid(
         mixed += [(pair, "concat") for pair in reversed(pairs[-2:])]
         if {0, states - 2} <= set(layers) and states > 3:
             mixed.append(((-states, -2), "mean"))
-    alone = replace(default, weights="uniform", lambda_anchor=1.0, lambda_late=0.0, floor=None)
+    alone = replace(default, scoring=Scoring(lambda_late=0.0))
     found: dict[Any, Preset] = {}
     for setting in (default, alone, paper):
         found.setdefault(_key(setting, states), replace(setting, name=default.name))
@@ -59,7 +60,7 @@ def grid(
             for weights in TOKEN_WEIGHTS:
                 for floor in FLOORS:
                     for value in LAMBDAS:
-                        setting = Preset(default.name, readout, weights, 1.0, value, floor)
+                        setting = Preset(default.name, readout, Scoring(weights, 1.0, value, floor))
                         found.setdefault(_key(setting, states), setting)
     return list(found.values())
 
@@ -71,17 +72,17 @@ def place_of(setting: Preset, settings: Sequence[Preset], states: int) -> int:
 
 def setting_dict(setting: Preset) -> dict[str, Any]:
     """A setting, JSON-able."""
-    return {**setting.readout.to_dict(), **setting.scoring()}
+    return {**setting.readout.to_dict(), **setting.scoring.to_dict()}
 
 
 def setting_name(setting: Preset) -> str:
     """A setting in words.
 
     Example:
-        >>> setting_name(Preset("", Readout((-3, -2)), "idf", floor=0.55))
+        >>> setting_name(Preset("", Readout((-3, -2)), Scoring("idf", floor=0.55)))
         'layers -3, -2 (mean), idf weights, floor 0.55, λ_late 1'
     """
-    if not setting.lambda_late:
+    if not setting.scoring.lambda_late:
         return "the anchor alone (λ_late 0)"
     own = setting.readout
     parts = [f"layer{'s' if len(own.layers) > 1 else ''} {', '.join(map(str, own.layers))}"]
@@ -89,19 +90,19 @@ def setting_name(setting: Preset) -> str:
         parts[0] += f" ({own.mix})"
     if own.token_filter != "paper":
         parts.append(f"filter {own.token_filter}")
-    parts.append(f"{setting.weights} weights")
-    parts.append("no floor" if setting.floor is None else f"floor {setting.floor:g}")
-    if setting.lambda_anchor != 1:
-        parts.append(f"λ_anchor {setting.lambda_anchor:g}")
-    parts.append(f"λ_late {setting.lambda_late:g}")
+    parts.append(f"{setting.scoring.weights} weights")
+    parts.append("no floor" if setting.scoring.floor is None else f"floor {setting.scoring.floor:g}")
+    if setting.scoring.lambda_anchor != 1:
+        parts.append(f"λ_anchor {setting.scoring.lambda_anchor:g}")
+    parts.append(f"λ_late {setting.scoring.lambda_late:g}")
     return ", ".join(parts)
 
 
 def _key(setting: Preset, states: int) -> Any:
     """What is equal for settings that score alike."""
-    if not setting.lambda_late:
+    if not setting.scoring.lambda_late:
         return "anchor"
     own = setting.readout
     layers = own.resolve_layers(states)
     mix = own.mix if len(layers) > 1 else "mean"
-    return layers, mix, own.token_filter, tuple(setting.scoring().values())
+    return layers, mix, own.token_filter, tuple(setting.scoring.to_dict().values())

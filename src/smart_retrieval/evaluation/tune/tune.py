@@ -19,7 +19,7 @@ from ...progress import progress as progress_bar
 from ...types import Array
 from ..beir import DOCUMENTS, QUERIES, BeirDataset, load_beir, sample
 from ..cache import EncodingCache
-from ..evaluate import GAIN_METRIC, about, hybrid_of, prepare
+from ..evaluate import GAIN_METRIC, about, prepare
 from ..known_item import KNOWN_ITEM_NOTE, load_known_item
 from ..probe.probe import settings_of
 from ..probe.sweep import Sweep
@@ -367,14 +367,14 @@ def _values(sweep: Sweep, settings: Sequence[Preset], advance: Any) -> Array:
     shared: defaultdict[Readout, defaultdict[tuple[str, float | None], list[int]]]
     shared = defaultdict(lambda: defaultdict(list))
     for number, setting in enumerate(settings):
-        if setting.lambda_late:
-            shared[setting.readout][setting.weights, setting.floor].append(number)
+        if setting.scoring.lambda_late:
+            shared[setting.readout][str(setting.scoring.weights), setting.scoring.floor].append(number)
         else:
             values[number] = sweep.per_query(setting)
             advance(1)
     for readout, own in shared.items():
         for late, numbers in zip(sweep.lates(readout, list(own)), own.values(), strict=True):
             for number in numbers:
-                values[number] = sweep.judge(hybrid_of(sweep.anchor(), late, settings[number]), GAIN_METRIC)
+                values[number] = sweep.judge(settings[number].scoring.combine(sweep.anchor(), late), GAIN_METRIC)
                 advance(1)
     return values

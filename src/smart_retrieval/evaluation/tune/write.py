@@ -48,7 +48,7 @@ def write_setting(smart: SmartModel, setting: Preset, folder: Path) -> None:
     if read_adapter_folder(smart.name) is not None:
         tuned.save_adapter(folder)
     elif _own(smart, folder):
-        write_saved(folder, tuned.readout, tuned.backbone.identity(), tuned.adapter, scoring=setting.scoring())
+        write_saved(folder, tuned.readout, tuned.backbone.identity(), tuned.adapter, scoring=setting.scoring)
     else:
         tuned.save_pretrained(folder)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...core.hybrid import anchor_scores
-from ...core.late import QueryWeights, token_shares
+from ...core.late import token_shares
 from ...core.matches import token_matches
+from ...core.scoring import Scoring
 from ...embeddings import SmartEmbeddings
 from ..store.pictures import SPECIAL, VISUAL
 from .visual import Row, VisualExplanation, explain_visual, rows_of
@@ -127,17 +128,10 @@ def explain_document(
     query: SmartEmbeddings,
     text: str | None,
     id: str,
-    *,
-    lambda_anchor: float | None = None,
-    lambda_late: float | None = None,
-    floor: float | Literal["preset"] | None = "preset",
-    weights: QueryWeights | Literal["preset"] = "preset",
+    scoring: Scoring,
 ) -> Explanation:
     """See :meth:`~smart_retrieval.index.smart_index.SmartIndex.explain`."""
-    preset = index.preset
-    cut = preset.floor if floor == "preset" else floor
-    if isinstance(weights, str):
-        weights = index.idf() if preset.weights == "idf" else None
+    weights, cut = scoring.query_weights, scoring.floor
     with index.store.reading():
         codec = index.codec()  # first: it notices a codec that was changed meanwhile
         rowids = index.store.rowids([id])
@@ -168,17 +162,14 @@ def explain_document(
     )
     anchor = float(anchor_scores(query, stored)[0, 0])
     late = sum(token.contribution for token in tokens)
-    lambdas = (
-        preset.lambda_anchor if lambda_anchor is None else lambda_anchor,
-        preset.lambda_late if lambda_late is None else lambda_late,
-    )
     return Explanation(
         text,
         id,
-        lambdas[0] * anchor + lambdas[1] * late,
+        scoring.lambda_anchor * anchor + scoring.lambda_late * late,
         anchor,
         late,
-        *lambdas,
+        scoring.lambda_anchor,
+        scoring.lambda_late,
         cut,
         tokens,
         document.text,

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ...core.late import QueryWeights
-from ...core.presets import Preset
-from ...core.weights import IdfWeights
 from ...embeddings import SmartEmbeddings
-from ...errors import EmptyInputError, NonFiniteError, ScoringError
+from ...errors import EmptyInputError, NonFiniteError
 from ...inputs import Frames, ImageSource, Item, VideoSource, item_of
-from .stages import Settings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,41 +49,3 @@ def encode_queries(
 
 def _is_text(item: Item) -> bool:
     return item == Item(text=item.text)
-
-
-def settle(
-    preset: Callable[[], Preset],
-    idf: Callable[[], IdfWeights],
-    settings: Settings,
-    *,
-    lambda_anchor: float | None,
-    lambda_late: float | None,
-    floor: float | Literal["preset"] | None,
-    weights: QueryWeights | Literal["preset"],
-    deadline: float | None = None,
-) -> tuple[Settings, QueryWeights]:
-    """Settings and query-token weights, the preset's where a search names none.
-
-    Args:
-        preset: Called only where something is left to it; it may load the model.
-        idf: Gives the collection's weights, where the preset wants them.
-        settings: Everything else.
-        lambda_anchor: Over the preset's.
-        lambda_late: Over the preset's.
-        floor: Over the preset's.
-        weights: Over the preset's.
-        deadline: When scoring stops.
-    """
-    for name, value in (("floor", floor), ("weights", weights)):
-        if isinstance(value, str) and value != "preset":
-            raise ScoringError(f"{name}: found {value!r}, expected numbers, None, or 'preset'")
-    if lambda_anchor is None:
-        lambda_anchor = preset().lambda_anchor
-    if lambda_late is None:
-        lambda_late = preset().lambda_late
-    if isinstance(floor, str):
-        floor = preset().floor
-    if isinstance(weights, str):
-        weights = idf() if preset().weights == "idf" else None
-    settled = replace(settings, lambda_anchor=lambda_anchor, lambda_late=lambda_late, floor=floor, deadline=deadline)
-    return settled, weights

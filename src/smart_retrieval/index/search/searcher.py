@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from ...core.late import QueryWeights
+from ...core.scoring import Scoring
 from ...embeddings import SmartEmbeddings
 from ...types import Array
 from ..codec.base import Codec
@@ -61,7 +62,6 @@ class Searcher:
         texts: Sequence[str] | None,
         settings: Settings,
         *,
-        weights: QueryWeights = None,
         where: str | None = None,
     ) -> list[Hits]:
         """Search for each query by itself.
@@ -70,7 +70,6 @@ class Searcher:
             queries: Encoded queries.
             texts: Their texts, for the lexical part.
             settings: How to score.
-            weights: Query-token weights.
             where: Filter.
 
         Raises:
@@ -87,7 +86,7 @@ class Searcher:
                 allowed = self._filters.get(snapshot, where, self.store.select)
             else:
                 allowed = snapshot.everything
-            return self._search(snapshot, codec, queries, texts, settings, weights, allowed)
+            return self._search(snapshot, codec, queries, texts, settings, allowed)
 
     def _search(
         self,
@@ -96,7 +95,6 @@ class Searcher:
         queries: SmartEmbeddings,
         texts: Sequence[str] | None,
         settings: Settings,
-        weights: QueryWeights,
         allowed: Allowed,
     ) -> list[Hits]:
         found = []
@@ -108,8 +106,7 @@ class Searcher:
                 snapshot,
                 codec,
                 queries[number],
-                settings,
-                weights=_own(weights, queries, number),
+                replace(settings, scoring=_own(settings.scoring, queries, number)),
                 allowed=allowed,
                 words=words,
             )
@@ -145,12 +142,13 @@ class Searcher:
         return Hits(hits, len(scored.positions), scored.searched, scored.partial)
 
 
-def _own(weights: QueryWeights, queries: SmartEmbeddings, number: int) -> QueryWeights:
-    """One query's part of the weights given for all."""
+def _own(scoring: Scoring, queries: SmartEmbeddings, number: int) -> Scoring:
+    """The scoring with one query's part of weights that are given as numbers for all."""
+    weights = scoring.query_weights
     if weights is None or hasattr(weights, "weights"):
-        return weights
+        return scoring
     values = np.asarray(weights)
     if values.shape != (len(queries.token_vectors),):
-        return weights  # refused, with its reason, where it is used
+        return scoring  # refused, with its reason, where it is used
     own: Array = values[queries.offsets[number] : queries.offsets[number + 1]]
-    return own
+    return replace(scoring, weights=own)

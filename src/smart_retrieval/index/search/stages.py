@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ...core.late import QueryWeights, token_shares, weighted_parts
+from ...core.late import token_shares, weighted_parts
+from ...core.scoring import Scoring
 from ...embeddings import SmartEmbeddings
 from ...types import Array
 from ..codec.base import Codec, QueryTables
@@ -41,9 +42,7 @@ class Settings:
     k: int
     candidates: int = DEFAULT_CANDIDATES
     exact: bool = False
-    lambda_anchor: float = 1.0
-    lambda_late: float = 1.0
-    floor: float | None = None
+    scoring: Scoring = field(default_factory=Scoring)
     lexical_weight: float = 0.0
     deadline: float | None = None  # time.perf_counter() at which scoring stops
 
@@ -67,7 +66,6 @@ def search_snapshot(
     query: SmartEmbeddings,
     settings: Settings,
     *,
-    weights: QueryWeights = None,
     allowed: Allowed | None = None,
     words: Words | None = None,
 ) -> Scored:
@@ -80,7 +78,6 @@ def search_snapshot(
         codec: Reads the snapshot's codes.
         query: One query.
         settings: How to score.
-        weights: Query-token weights.
         allowed: What may be found; everything that is alive when None.
         words: Called with a limit and rowids (or None for any); gives rowids and BM25 scores, best first.
     """
@@ -94,12 +91,10 @@ def search_snapshot(
             best, _ = words(wanted, None)
             found = snapshot.positions(best)
         chosen, anchor = candidates(snapshot, query, allowed, wanted, found[found >= 0])
-    late, done = late_stage(snapshot, codec, query, chosen, settings, weights)
+    late, done = late_stage(snapshot, codec, query, chosen, settings)
     partial = done < len(chosen)
     chosen, anchor, late = chosen[:done], anchor[:done], late[:done]
-    scores: Array = np.float32(settings.lambda_anchor) * anchor
-    if settings.lambda_late:
-        scores = scores + np.float32(settings.lambda_late) * late
+    scores = settings.scoring.combine(anchor, late)
     lexical = np.zeros(len(chosen), np.float32)
     if words is not None:
         lexical = _lexical(snapshot, words, chosen)
@@ -125,23 +120,23 @@ def _cheap(snapshot: Snapshot, documents: int, query: SmartEmbeddings) -> bool:
 
 
 def late_stage(
-    snapshot: Snapshot, codec: Codec, query: SmartEmbeddings, chosen: Array, settings: Settings, weights: QueryWeights
+    snapshot: Snapshot, codec: Codec, query: SmartEmbeddings, chosen: Array, settings: Settings
 ) -> tuple[Array, int]:
     """Late scores of positions ``[n]`` float32, and how many of them were done before the deadline."""
     late = np.zeros(len(chosen), np.float32)
-    if not settings.lambda_late or not len(query.token_vectors):
+    scoring = settings.scoring
+    if not scoring.lambda_late or not len(query.token_vectors):
         return late, len(chosen)
     tables = codec.prepare(np.asarray(query.token_vectors, np.float32))
-    shares = token_shares(query, weights)
+    shares = token_shares(query, scoring.query_weights)
     step = _MOST_AT_ONCE if settings.deadline is None else _AT_ONCE
     for start in range(0, len(chosen), step):
         # The first part is always scored: a late answer is better than none.
         if start and settings.deadline is not None and time.perf_counter() > settings.deadline:
             return late, start
         part = chosen[start : start + step]
-        late[start : start + step] = weighted_parts(_best(snapshot, codec, tables, part), shares, settings.floor).sum(
-            axis=0
-        )
+        parts = weighted_parts(_best(snapshot, codec, tables, part), shares, scoring.floor)
+        late[start : start + step] = parts.sum(axis=0)
     return late, len(chosen)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ...core.adapter import Adapter, AdapterConfig
 from ...core.head import TokenHead
+from ...core.scoring import Scoring
 from ...errors import SmartWarning, TrainingError
 from ...progress import progress
 from ..card import write_card
@@ -294,7 +295,7 @@ class _Run:
         kept.load_state_dict({name: tensor.cpu() for name, tensor in self.best.items()})
         # As it is validated: equal token weights, and its lambdas.
         self.model.with_adapter(
-            kept, weights="uniform", lambda_anchor=self.recipe.lambda_anchor, lambda_late=self.after["lambda_late"]
+            kept, scoring=Scoring("uniform", self.recipe.lambda_anchor, self.after["lambda_late"])
         ).save_adapter(self.out)
 
     def _save(self, step: int) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...core.hybrid import hybrid_scores
+from ...core.weights import IdfWeights
 from ...errors import TrainingError
 from .batches import blocks
 from .examples import Example, TrainingSet
@@ -51,17 +51,11 @@ def mine_negatives(
         raise TrainingError(f"found {count} negatives below {below}, expected at least 1 and a share above 0")
     documents = model.encode_document(data.documents, show_progress=show_progress)
     queries = model.encode_query(data.queries, show_progress=show_progress)
-    preset = model.preset
+    scoring = model.preset.scoring.fitted(lambda: IdfWeights.fit(documents))
     mined: list[Example] = []
     for block in blocks(len(data.examples), _QUERIES):
         chosen = [data.examples[i] for i in block]
-        scores = hybrid_scores(
-            queries[[example.query for example in chosen]],
-            documents,
-            lambda_anchor=preset.lambda_anchor,
-            lambda_late=preset.lambda_late,
-            floor=preset.floor,
-        )
+        scores = model.similarity(queries[[example.query for example in chosen]], documents, scoring=scoring)
         for example, row in zip(chosen, scores, strict=True):
             limit = below * max(float(row[d]) for d in example.positives)
             known = {*example.positives, *example.negatives}

@@ -181,7 +181,7 @@ def finetune(
     after = check.measure(head)
     if model.adapter is not None:
         lambdas: dict[str, Any] = {"lambda_anchor": recipe.lambda_anchor, "lambda_late": recipe.lambda_late}
-        model = model.with_adapter(model.adapter, weights="uniform", **lambdas)
+        model = model.with_adapter(model.adapter, scoring=model.preset.scoring.override(weights="uniform", **lambdas))
     model.save_pretrained(folder)
     curve = trainer.curve
     best = max(curve, key=lambda point: point["hybrid"], default={"step": 0})

@@ -11,6 +11,7 @@ from fixtures.tiny_models import HIDDEN, TEXTS
 
 from smart_retrieval import Readout, SmartModel
 from smart_retrieval.core.adapter import Adapter, AdapterConfig
+from smart_retrieval.core.scoring import Scoring
 from smart_retrieval.errors import AdapterMismatchError, ModelNotFoundError, ReadoutError
 from smart_retrieval.model.saving import write_tensors
 
@@ -93,15 +94,15 @@ def test_what_the_backbone_was_limited_to_comes_back(tiny, tmp_path):
 def test_the_scoring_it_was_trained_with_is_its_default(tiny, tmp_path):
     model = SmartModel(tiny("mean"), device="cpu", readout=READOUT)
     adapter = Adapter(AdapterConfig(HIDDEN, 6, 2))
-    model = model.with_adapter(adapter, weights="uniform", lambda_anchor=0.5, lambda_late=3.0)
+    model = model.with_adapter(adapter, scoring=Scoring("uniform", 0.5, 3.0))
     model.save_adapter(tmp_path / "a")
     model.save_pretrained(tmp_path / "m")
     for folder in "am":
         reopened = SmartModel(tmp_path / folder, device="cpu")
-        assert reopened.preset.scoring() == {
+        assert reopened.preset.scoring.to_dict() == {
             "weights": "uniform", "lambda_anchor": 0.5, "lambda_late": 3.0, "floor": None,
         }  # fmt: skip
-        assert SmartModel(tmp_path / folder, device="cpu", preset="paper").preset.lambda_late == 1.0
+        assert SmartModel(tmp_path / folder, device="cpu", preset="paper").preset.scoring.lambda_late == 1.0
     file = tmp_path / "a" / "smart" / "config.json"
     config = json.loads(file.read_text())
     for scoring in ({"lambda_late": 1}, "paper", {**config["scoring"], "lambda_late": True}):
@@ -112,20 +113,20 @@ def test_the_scoring_it_was_trained_with_is_its_default(tiny, tmp_path):
 
 def test_a_floor_stays_with_the_adapter_it_was_chosen_for(tiny, tmp_path):
     plain = SmartModel(tiny("mean"), device="cpu", readout=Readout((-3, -2)))
-    assert plain.preset.floor == 0.55
+    assert plain.preset.scoring.floor == 0.55
     adapter = Adapter(AdapterConfig(HIDDEN, 6, 2))
-    assert plain.with_adapter(adapter).preset.floor is None
-    model = plain.with_adapter(adapter, floor=0.2)
+    assert plain.with_adapter(adapter).preset.scoring.floor is None
+    model = plain.with_adapter(adapter, scoring=plain.preset.scoring.override(floor=0.2))
     for save in ("save_adapter", "save_pretrained"):
         getattr(model, save)(tmp_path / save)
         reopened = SmartModel(tmp_path / save, device="cpu")
-        assert reopened.preset.floor == 0.2
-        assert reopened.with_readout(Readout((-3, -2), token_filter="content")).preset.floor == 0.2
-        assert reopened.with_adapter(None).preset.floor is None
+        assert reopened.preset.scoring.floor == 0.2
+        assert reopened.with_readout(Readout((-3, -2), token_filter="content")).preset.scoring.floor == 0.2
+        assert reopened.with_adapter(None).preset.scoring.floor is None
     # Files written before there was a floor in them have none.
-    model.with_adapter(adapter, floor=None).save_adapter(tmp_path / "old")
+    model.with_adapter(adapter, scoring=model.preset.scoring.override(floor=None)).save_adapter(tmp_path / "old")
     assert "floor" not in json.loads((tmp_path / "old" / "smart" / "config.json").read_text())["scoring"]
-    assert SmartModel(tmp_path / "old", device="cpu").preset.floor is None
+    assert SmartModel(tmp_path / "old", device="cpu").preset.scoring.floor is None
 
 
 def test_another_backbone_is_refused(tiny, tmp_path):

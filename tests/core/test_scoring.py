@@ -1,0 +1,57 @@
+"""The settings that a score is computed with."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from smart_retrieval import IdfWeights, Scoring
+from smart_retrieval.errors import ScoringError
+
+
+def test_what_is_left_out_stays():
+    scoring = Scoring("idf", 0.5, 2.0, 0.3)
+    assert scoring.override() == scoring
+    assert scoring.override(lambda_late=0.0) == Scoring("idf", 0.5, 0.0, 0.3)
+    assert scoring.override(floor=None, weights=None) == Scoring("uniform", 0.5, 2.0, None)
+    assert Scoring.from_dict(scoring.to_dict()) == scoring
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"weights": "idff"},
+        {"lambda_late": float("nan")},
+        {"lambda_anchor": float("inf")},
+        {"floor": 1.0},
+        {"floor": float("nan")},
+    ],
+    ids=str,
+)
+def test_values_that_mean_nothing_are_refused(fields):
+    with pytest.raises(ScoringError, match=next(iter(fields)).split("_")[0]):
+        Scoring(**fields)
+    with pytest.raises(ScoringError):
+        Scoring().override(**fields)
+
+
+def test_a_floor_is_a_number_none_or_the_presets():
+    with pytest.raises(ScoringError, match="'prest'"):
+        Scoring().override(floor="prest")
+
+
+def test_idf_is_a_name_until_a_collection_gives_the_table():
+    table = IdfWeights()
+    assert Scoring("idf").fitted(lambda: table).query_weights is table
+    assert Scoring().fitted(lambda: pytest.fail("not wanted")).query_weights is None
+    with pytest.raises(ScoringError, match="IdfWeights.fit"):
+        _ = Scoring("idf").query_weights
+    assert Scoring(table).to_dict()["weights"] == "custom"
+
+
+def test_a_late_score_of_weight_0_is_not_read():
+    anchor, late = np.float32([0.5, 0.25]), np.float32([-np.inf, np.nan])
+    assert Scoring(lambda_late=0.0).combine(anchor, late).tolist() == [0.5, 0.25]
+    both = Scoring("uniform", 2.0, 0.5).combine(anchor, np.float32([1.0, -1.0]))
+    assert both.tolist() == [1.5, 0.0]
+    assert both.dtype == np.float32
