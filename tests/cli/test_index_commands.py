@@ -99,6 +99,17 @@ def test_search_options_reach_the_index(built):
     assert "no document passes" in run("search", path, "bread", "--where", "year > 3000").stdout
 
 
+def test_search_and_explain_take_weights_and_floor(built):
+    path = built[0]
+    given = ("--weights", "idf", "--floor", 0.3, "--lambda-late", 2, "--json")
+    hits = loaded(run("search", path, "an otter in the river", *given, "--exact"))["hits"]
+    plain = loaded(run("search", path, "an otter in the river", "--weights", "uniform", "--floor", "none", "--json"))
+    assert hits[0]["late"] != pytest.approx(plain["hits"][0]["late"])
+    explained = loaded(run("explain", path, "an otter in the river", hits[0]["id"], *given))
+    assert explained["floor"] == 0.3
+    assert explained["score"] == pytest.approx(hits[0]["score"], abs=1e-3)
+
+
 def test_search_by_file(built):
     found = loaded(run("search", built[0], "the cold day", "--group-by", "file", "-k", 2, "--json"))
     assert len(found["groups"]) == 2
@@ -176,6 +187,7 @@ def test_verify_lists_what_is_damaged(own):
         ["search", "x.smart"],
         ["search", "x.smart", "q", "-k", "0"],
         ["search", "x.smart", "q", "--group-by", "page"],
+        ["search", "x.smart", "q", "--floor", "low"],
         ["delete", "x.smart"],
         ["delete", "x.smart", "a", "--where", "b = 1"],
     ],

@@ -9,7 +9,7 @@ from test_evaluate import FakeModel, fake, folder  # noqa: F401
 from typer.testing import CliRunner
 
 from smart_retrieval import SmartEmbeddings
-from smart_retrieval.cli.eval.beir import app
+from smart_retrieval.cli.main import eval_app as app
 from smart_retrieval.core.late import late_scores
 from smart_retrieval.errors import CodecError, MissingExtraError, SmartError
 from smart_retrieval.evaluation import codecs

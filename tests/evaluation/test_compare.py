@@ -7,7 +7,7 @@ import pytest
 from test_evaluate import FakeModel, cache, fake, folder  # noqa: F401
 from typer.testing import CliRunner
 
-from smart_retrieval.cli.eval.beir import app
+from smart_retrieval.cli.main import eval_app as app
 from smart_retrieval.evaluation import compare
 from smart_retrieval.evaluation.compare import COMPARED, Bm25, compare_beir, fused
 from smart_retrieval.evaluation.evaluate import evaluate_beir

@@ -162,7 +162,7 @@ def test_unknown_tasks(smart, monkeypatch):
 
 
 def test_the_command(smart, tiny, tmp_path, monkeypatch):
-    from smart_retrieval.cli.eval.beir import app
+    from smart_retrieval.cli.main import eval_app as app
     from smart_retrieval.evaluation import mteb_search as mteb_adapter
 
     monkeypatch.setattr(mteb_adapter, "_tasks", lambda module, name: [text_task()])

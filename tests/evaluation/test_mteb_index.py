@@ -161,7 +161,7 @@ def test_pictures(tiny_vlm):
 
 
 def test_the_command(tiny, tmp_path, monkeypatch):
-    from smart_retrieval.cli.eval.beir import app
+    from smart_retrieval.cli.main import eval_app as app
     from smart_retrieval.evaluation import mteb_search as mteb_adapter
 
     monkeypatch.setattr(mteb_adapter, "_tasks", lambda module, name: [text_task()])

@@ -1,4 +1,4 @@
-"""``smart convert``: other people's formats into ours."""
+"""``smart convert`` and ``smart export``: adapters and models from and to other formats."""
 
 from __future__ import annotations
 
@@ -7,25 +7,17 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Read other formats.")
+from .options import Device, Layers, layers_of
 
 
-@app.callback()
-def _group() -> None:
-    """Keep ``official`` a named command."""
-
-
-@app.command()
 def official(
     adapter: Annotated[
         Path, typer.Argument(metavar="ADAPTER", help="The paper's adapter.pt, or a folder that holds it.")
     ],
     model: Annotated[str, typer.Option(help="The model it was trained on.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The adapter folder to write.")],
-    layers: Annotated[
-        str | None, typer.Option(metavar="-1,-2", help="Hidden states to read, over what the file says.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, …; the best at hand when left out.")] = None,
+    layers: Layers = None,
+    device: Device = None,
 ) -> None:
     """Convert an adapter.pt of the paper's authors; nothing in the file is run."""
     from ..core.readout import Readout
@@ -33,10 +25,10 @@ def official(
     from ..errors import AdapterMismatchError
     from ..model.smart_model import SmartModel
     from ..training.adapter.official import read_official
-    from .train import _layers
 
     found = read_official(adapter)
-    readout = Readout(_layers(layers)) if layers else found.readout
+    chosen = layers_of(layers)
+    readout = Readout(chosen) if chosen else found.readout
     loaded = SmartModel(model, readout=readout, device=device)
     if found.anchor_dim is not None and found.anchor_dim != loaded.anchor_dim:
         raise AdapterMismatchError(
@@ -54,3 +46,20 @@ def official(
             f"({loaded.prompts}); pass it as the prompt if results are worse than expected.",
             err=True,
         )
+
+
+def st(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A packaged name, a folder, or a hub name.")],
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write.")],
+    layers: Layers = None,
+    device: Device = None,
+) -> None:
+    """Write a stock late-only MultiVectorEncoder where that is exact; refuse and say why where it is not."""
+    from ..core.readout import Readout
+    from ..model.smart_model import SmartModel
+    from ..training.finetune.export_st import export_multi_vector_encoder
+
+    chosen = layers_of(layers)
+    readout = Readout(chosen) if chosen else None
+    folder = export_multi_vector_encoder(SmartModel(model, readout=readout, preset="paper", device=device), out)
+    typer.echo(f"{folder}: MultiVectorEncoder({str(folder)!r}) gives the token vectors; the anchor is left out")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from .options import AsJson, IndexPath
+
 
 def delete(
-    index_path: Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.")],
+    index_path: IndexPath,
     ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids, as search prints them.")] = None,
     where: Annotated[str | None, typer.Option(help="Delete what passes this filter: \"source = 'old.md'\".")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before deleting by filter.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Delete passages by id or by filter, as one commit.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .options import AsJson, Floor, IndexModel, IndexPath, LambdaAnchor, LambdaLate, Weights, floor_of
+
 if TYPE_CHECKING:
     from ..index.explain.explanation import Explanation
     from ..index.explain.visual import VisualExplanation
@@ -16,7 +18,7 @@ _BAR = 20
 
 
 def explain(
-    index_path: Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.")],
+    index_path: IndexPath,
     query: Annotated[str, typer.Argument(help='The query; "" for none beside --image.')],
     id: Annotated[str, typer.Argument(metavar="ID", help="The passage's id, as search prints it.")],
     image: Annotated[
@@ -32,21 +34,29 @@ def explain(
             metavar="DIR", exists=True, file_okay=False, help="Where the indexed folder lies now, if it was moved."
         ),
     ] = None,
-    lambda_anchor: Annotated[
-        float | None, typer.Option(help="Weight of the anchor score. [default: the preset's]")
-    ] = None,
-    lambda_late: Annotated[float | None, typer.Option(help="Weight of the late score. [default: the preset's]")] = None,
-    model: Annotated[str | None, typer.Option(help="The index's model, if it lies elsewhere by now.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    weights: Weights = None,
+    lambda_anchor: LambdaAnchor = None,
+    lambda_late: LambdaLate = None,
+    floor: Floor = None,
+    model: IndexModel = None,
+    as_json: AsJson = False,
 ) -> None:
     """Take the score of passage ID for QUERY apart: which query token matched what, and what that was worth."""
+    lowest = floor_of(floor)
     from ..index.smart_index import SmartIndex
     from .output import item_of_options
 
     if not query and image is None:
         raise typer.BadParameter("found no query, expected words, --image, or both")
     with SmartIndex.open(index_path, model, mode="r") as index:
-        found = index.explain(item_of_options(query, image), id, lambda_anchor=lambda_anchor, lambda_late=lambda_late)
+        found = index.explain(
+            item_of_options(query, image),
+            id,
+            weights=weights or "preset",
+            lambda_anchor=lambda_anchor,
+            lambda_late=lambda_late,
+            floor=lowest,
+        )
         if out is not None:
             out.write_bytes(_drawn(found, index, root, as_png=out.suffix.lower() == ".png"))
     if as_json:

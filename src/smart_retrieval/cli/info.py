@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+from .options import AsJson, IndexPath
 
 
 def info(
-    index_path: Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    index_path: IndexPath,
+    as_json: AsJson = False,
 ) -> None:
     """Show what INDEX holds: documents, files, sizes, model, codec."""
     from ..index.smart_index import SmartIndex

@@ -1,34 +1,37 @@
-"""The root of the ``smart`` command: which commands there are, and how errors become one line and an exit status."""
+"""The ``smart`` command: its subcommands, and errors as one line with an exit status."""
 
 from __future__ import annotations
 
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from .._version import __version__
 from ..errors import SmartError, SmartWarning
-from . import (
-    convert,
-    delete,
-    demo,
-    explain,
-    export,
-    index,
-    info,
-    inspect,
-    optimize,
-    probe,
-    report,
-    search,
-    train,
-    tune,
-    verify,
-)
-from .eval import beir as eval
+from . import convert, delete, demo, explain, index, info, inspect, optimize, search, train, verify
+from .measure import eval_beir, eval_mmeb, eval_mteb, probe, report, tune
+
+
+def _group(help: str, **commands: Callable[..., None]) -> typer.Typer:
+    group = typer.Typer(no_args_is_help=True, help=help)
+    group.callback()(lambda: None)  # so that the command of a group of one keeps its name
+    for name, command in commands.items():
+        group.command(name)(command)
+    return group
+
+
+eval_app = _group(
+    "Measure anchor, late and hybrid ranking on judged collections.",
+    beir=eval_beir.beir, mmeb=eval_mmeb.mmeb, mteb=eval_mteb.mteb,
+)  # fmt: skip
+train_app = _group(
+    "Post-training: an adapter over a frozen model, or LoRA and full fine-tuning.",
+    adapter=train.adapter, finetune=train.finetune,
+)  # fmt: skip
 
 app = typer.Typer(
     name="smart",
@@ -45,14 +48,14 @@ app.command("info")(info.info)
 app.command("delete")(delete.delete)
 app.command("optimize")(optimize.optimize)
 app.command("verify")(verify.verify)
-app.add_typer(eval.app, name="eval")
-app.add_typer(train.app, name="train")
-app.add_typer(convert.app, name="convert")
-app.add_typer(export.app, name="export")
+app.add_typer(eval_app, name="eval")
 app.command("probe")(probe.probe)
 app.command("tune")(tune.tune)
-app.command("inspect")(inspect.inspect)
 app.command("report")(report.report)
+app.add_typer(train_app, name="train")
+app.add_typer(_group("Read other formats.", official=convert.official), name="convert")
+app.add_typer(_group("Write other formats.", st=convert.st), name="export")
+app.command("inspect")(inspect.inspect)
 app.command("demo")(demo.demo)
 
 
@@ -65,7 +68,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass
@@ -79,7 +82,7 @@ def main() -> None:
     except SmartError as error:
         _fail(str(error))
     except BrokenPipeError:
-        # The reader of our output has left (`| head`); Python would complain once more while closing stdout.
+        # Whatever read our output has exited (`| head`); Python would report it again while closing stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
@@ -93,6 +96,6 @@ def _fail(message: str) -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    # Ours are for the user, on a terminal; those of the libraries beneath are for developers.
+    # Ours are for the user, on a terminal; those of other libraries are for developers.
     if issubclass(category, SmartWarning) and sys.stderr.isatty():
         print(f"smart: warning: {message}", file=sys.stderr)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from .options import AsJson, IndexModel, IndexPath
+
 
 def optimize(
-    index_path: Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.")],
+    index_path: IndexPath,
     refit: Annotated[
         bool, typer.Option("--refit", help="Fit the codec anew; encodes every passage again from its text.")
     ] = False,
-    model: Annotated[str | None, typer.Option(help="The index's model, if it lies elsewhere by now.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    model: IndexModel = None,
+    as_json: AsJson = False,
 ) -> None:
     """Give the space of deleted passages back, and fit the codec if that is still to be done."""
     from ..index.smart_index import SmartIndex

@@ -1,21 +1,79 @@
-"""Options that several measuring commands share."""
+"""Options that several commands share, and how their values are read."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+if TYPE_CHECKING:
+    from ..evaluation.cache import EncodingCache
+
+IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.")]
+IndexModel = Annotated[str | None, typer.Option(help="The index's model, if it has moved since.")]
 Model = Annotated[str, typer.Option(help="A packaged name, a folder, or a hub name.")]
+Device = Annotated[str | None, typer.Option(help="Torch device such as cpu or cuda. [default: the best available]")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Most inputs in one forward pass.")]
+
+Preset = Annotated[str | None, typer.Option(help="paper or default: the settings that the options below change.")]
+TokenFilter = Annotated[
+    str | None, typer.Option(help="paper: drop special tokens; content: drop prompt and template tokens too.")
+]
+Layers = Annotated[
+    list[str] | None,
+    typer.Option("--layers", "--layer", metavar="-1,-2", help="Hidden states to read; -1 is the last. Repeatable."),
+]
+Weights = Annotated[str | None, typer.Option(help="Query-token weights: uniform or idf. [default: the preset's]")]
+LambdaAnchor = Annotated[float | None, typer.Option(help="Weight of the anchor score. [default: the preset's]")]
+LambdaLate = Annotated[float | None, typer.Option(help="Weight of the late score. [default: the preset's]")]
+Floor = Annotated[
+    str | None,
+    typer.Option(help="Token similarities that count as none: a number below 1, or none. [default: the preset's]"),
+]
+
 Documents = Annotated[int, typer.Option(min=2, help="Most documents; relevant ones are always kept.")]
 Queries = Annotated[int, typer.Option(min=1, help="Most queries.")]
 Split = Annotated[str, typer.Option(help="Which qrels file to judge by.")]
-Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 CacheFolder = Annotated[
     Path | None,
     typer.Option("--cache", metavar="DIR", help="Where encodings are kept. [default: the user's cache]"),
 ]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Keep no encodings and use none.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither keep encodings nor use kept ones.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the JSON object to a file.")]
+
+
+def parts_of(values: list[str] | None) -> list[str]:
+    """The values of an option that is repeated, or given with commas: ``--tasks A,B`` and ``--tasks A --tasks B``."""
+    return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
+
+
+def layers_of(values: list[str] | None) -> tuple[int, ...] | None:
+    """The hidden states of ``--layers``; None where it is left out."""
+    try:
+        return tuple(int(part) for value in values or [] for part in value.split(",")) or None
+    except ValueError:
+        raise typer.BadParameter(f"layers: found {','.join(values or ())!r}, expected integers such as -1,-2") from None
+
+
+def floor_of(value: str | None) -> float | Literal["preset"] | None:
+    """The floor of ``--floor``: a number, None for ``none``, the preset's where it is left out."""
+    if value is None:
+        return "preset"
+    if value.lower() == "none":
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        raise typer.BadParameter(f"floor: found {value!r}, expected a number below 1, or none") from None
+
+
+def cache_of(folder: Path | None, no_cache: bool) -> EncodingCache | None:
+    """Where encodings are kept, from ``--cache`` and ``--no-cache``."""
+    if folder is not None and no_cache:
+        raise typer.BadParameter("found both --cache and --no-cache, expected one of them")
+    from ..evaluation.cache import EncodingCache
+
+    return None if no_cache else EncodingCache(folder)

@@ -1,4 +1,4 @@
-"""How the index commands write: JSON or lines on stdout, colour only on a terminal."""
+"""How commands write: JSON or lines on stdout, colour only on a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from ..evaluation.cache import EncodingCache
     from ..index.explain.page import ShadedWord
     from ..inputs import Item
 
@@ -29,7 +28,7 @@ def echo_json(value: Any) -> None:
 def deliver(
     result: Mapping[str, Any], show: Callable[[Mapping[str, Any]], None], *, as_json: bool, out: Path | None
 ) -> None:
-    """A measurement's result to stdout, as JSON or as `show` draws it, and as JSON to a file if one is named."""
+    """Print a measurement as JSON or with `show`, and write its JSON to a file if one is named."""
     from ..evaluation.terminal import write_json
 
     if out is not None:
@@ -38,15 +37,6 @@ def deliver(
         write_json(result)
     else:
         show(result)
-
-
-def cache_of(folder: Path | None, no_cache: bool) -> EncodingCache | None:
-    """Where encodings are kept, from ``--cache`` and ``--no-cache``."""
-    if folder is not None and no_cache:
-        raise typer.BadParameter("found both --cache and --no-cache, expected one of them")
-    from ..evaluation.cache import EncodingCache
-
-    return None if no_cache else EncodingCache(folder)
 
 
 def console() -> Console:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .options import AsJson, Floor, IndexModel, IndexPath, LambdaAnchor, LambdaLate, Weights, floor_of
+
 if TYPE_CHECKING:
     from ..index.search.hits import Hit, Hits
     from ..index.smart_index import SmartIndex
@@ -16,7 +18,7 @@ _PASSAGES_A_FILE = 5  # how many hits are looked at for each file wanted
 
 
 def search(
-    index_path: Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.")],
+    index_path: IndexPath,
     query: Annotated[str, typer.Argument(help="What to look for, in words; may be left out with --image.")] = "",
     image: Annotated[
         Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Look for what a picture shows.")
@@ -32,16 +34,16 @@ def search(
     exact: Annotated[bool, typer.Option("--exact", help="Give every document its hybrid score.")] = False,
     lexical: Annotated[bool, typer.Option("--lexical", help="Count BM25 in, with a weight of 0.2.")] = False,
     lexical_weight: Annotated[float | None, typer.Option(min=0, help="Count BM25 in, with this weight.")] = None,
-    lambda_anchor: Annotated[
-        float | None, typer.Option(help="Weight of the anchor score. [default: the preset's]")
-    ] = None,
-    lambda_late: Annotated[float | None, typer.Option(help="Weight of the late score. [default: the preset's]")] = None,
+    weights: Weights = None,
+    lambda_anchor: LambdaAnchor = None,
+    lambda_late: LambdaLate = None,
+    floor: Floor = None,
     group_by: Annotated[str | None, typer.Option(help="file: the best passages of each file together.")] = None,
     deadline_ms: Annotated[
         float | None, typer.Option(min=0, help="Stop scoring after so many milliseconds; hits are then marked partial.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="The index's model, if it lies elsewhere by now.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    model: IndexModel = None,
+    as_json: AsJson = False,
     thumbnails: Annotated[
         bool,
         typer.Option("--thumbnails", help="With --json: a small picture of each page, image, video, in Base64."),
@@ -52,6 +54,7 @@ def search(
         raise typer.BadParameter("found no query, expected words, --image, or both")
     if group_by not in (None, "file"):
         raise typer.BadParameter(f"--group-by: found {group_by!r}, expected file")
+    lowest = floor_of(floor)
     from ..index.search.stages import DEFAULT_CANDIDATES, LEXICAL_WEIGHT
     from ..index.smart_index import SmartIndex
     from .output import item_of_options
@@ -65,8 +68,10 @@ def search(
             where=where,
             candidates=candidates or DEFAULT_CANDIDATES,
             exact=exact,
+            weights=weights or "preset",
             lambda_anchor=lambda_anchor,
             lambda_late=lambda_late,
+            floor=lowest,
             lexical_weight=weight,
             deadline_ms=deadline_ms,
         )

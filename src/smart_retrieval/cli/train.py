@@ -7,50 +7,35 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .options import AsJson, Device, Layers, Model, TokenFilter, layers_of
+
 if TYPE_CHECKING:
     from ..model.smart_model import SmartModel
     from ..training.data.examples import TrainingSet
 
-app = typer.Typer(
-    no_args_is_help=True, help="Post-training: an adapter over a frozen model, or LoRA and full fine-tuning."
-)
-
-_Model = Annotated[str, typer.Option(help="A packaged name, a folder, or a hub name.")]
 _Data = Annotated[
     Path, typer.Option(metavar="PAIRS", help="A .jsonl of pairs, a BEIR folder, ColPali parquet, or a LamRA folder.")
 ]
-_Out = Annotated[Path, typer.Option(metavar="DIR", help="A new folder; the same command goes on where it was cut off.")]
+_Out = Annotated[Path, typer.Option(metavar="DIR", help="A new folder; the same command resumes an interrupted run.")]
 _Validation = Annotated[
     str, typer.Option(metavar="SHARE|PAIRS", help="Share of the queries to hold out, or a set of its own.")
 ]
 _Split = Annotated[str, typer.Option(help="Which judgments of a BEIR folder to learn from.")]
-_Layers = Annotated[
-    str | None,
-    typer.Option(
-        metavar="-1,-2", help="Hidden states to read; the last, or those of the model's folder, when left out."
-    ),
-]
-_Filter = Annotated[
-    str | None, typer.Option(help="paper: drop special tokens; content: drop prompt and template tokens too.")
-]
 _Mine = Annotated[int, typer.Option(metavar="N", help="Find N hard negatives for each query with the hybrid itself.")]
-_DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and leave.")]
-_Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; the best at hand when left out.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and exit.")]
 
 
-@app.command()
 def adapter(
-    model: _Model,
+    model: Model,
     data: _Data,
     out: _Out,
     objective: Annotated[str, typer.Option(help="late or hybrid.")] = "late",
     width: Annotated[
         int | None, typer.Option(help="Dimensions of a token vector; the model's own when left out.")
     ] = None,
-    layers: _Layers = None,
+    layers: Layers = None,
     fusion: Annotated[str, typer.Option(help="How several layers become one: learned or concat.")] = "learned",
-    token_filter: _Filter = None,
+    token_filter: TokenFilter = None,
     start: Annotated[str, typer.Option(help="frozen: begin as the frozen readout; random.")] = "frozen",
     epochs: Annotated[int, typer.Option(help="Passes over the pairs.")] = 2,
     batch_size: Annotated[int, typer.Option(help="Queries in a step.")] = 64,
@@ -65,13 +50,13 @@ def adapter(
     mine_negatives: _Mine = 0,
     validation: _Validation = "0.1",
     validate: Annotated[int, typer.Option(help="Validations in each epoch.")] = 2,
-    seed: Annotated[int, typer.Option(help="Of the start, the order and what is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the start, the order and the draws.")] = 0,
     split: _Split = "train",
     cache: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the states there for the next run.")] = None,
     budget: Annotated[float, typer.Option(metavar="GB", help="Most space the states may take; 0 for no cache.")] = 20.0,
-    device: _Device = None,
+    device: Device = None,
     dry_run: _DryRun = False,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a projection of the token states; the model stays as it is.
 
@@ -99,17 +84,16 @@ def adapter(
     _show_result(result.to_dict(), as_json)
 
 
-@app.command()
 def finetune(
-    model: _Model,
+    model: Model,
     data: _Data,
     out: _Out,
     objective: Annotated[str, typer.Option(help="anchor, late or hybrid.")] = "hybrid",
     lora_rank: Annotated[int, typer.Option(help="Rank of the LoRA matrices.")] = 128,
     full: Annotated[bool, typer.Option("--full", help="Train every weight instead of LoRA's.")] = False,
     width: Annotated[int | None, typer.Option(help="Also train an adapter of this width over the states.")] = None,
-    layers: _Layers = None,
-    token_filter: _Filter = None,
+    layers: Layers = None,
+    token_filter: TokenFilter = None,
     epochs: Annotated[int, typer.Option(help="Passes over the pairs.")] = 1,
     max_steps: Annotated[int, typer.Option(help="Stop there; -1 for the end of the epochs.")] = -1,
     batch_size: Annotated[int, typer.Option(help="Queries in a step on each device.")] = 64,
@@ -130,11 +114,11 @@ def finetune(
     ] = False,
     validation: _Validation = "0.1",
     validate: Annotated[int, typer.Option(help="Validations in each epoch.")] = 2,
-    seed: Annotated[int, typer.Option(help="Of order and draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the order and the draws.")] = 0,
     split: _Split = "train",
-    device: _Device = None,
+    device: Device = None,
     dry_run: _DryRun = False,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train the model itself, with LoRA or whole, and write a model that SmartModel and SentenceTransformer open."""
     from ..training.finetune.finetune import FinetuneRecipe
@@ -156,13 +140,15 @@ def finetune(
     _show_result(run(loaded, training, out, recipe, validation=held, say=_say).to_dict(), as_json)
 
 
-def _open(model: str, layers: str | None, token_filter: str | None, device: str | None, plain: bool) -> SmartModel:
+def _open(
+    model: str, layers: list[str] | None, token_filter: str | None, device: str | None, plain: bool
+) -> SmartModel:
     """The model as the paper reads it, or as it was saved; without its adapter where a new one is to be trained."""
     from dataclasses import replace
 
     from ..model.smart_model import SmartModel
 
-    chosen = _layers(layers) if layers else None
+    chosen = layers_of(layers)
     loaded = SmartModel(model, preset="paper", device=device)
     if plain:
         loaded = loaded.with_adapter(None)
@@ -170,13 +156,6 @@ def _open(model: str, layers: str | None, token_filter: str | None, device: str 
     return loaded.with_readout(
         replace(readout, layers=chosen or readout.layers, token_filter=token_filter or readout.token_filter)
     )
-
-
-def _layers(value: str | None) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in value.split(",")) if value else (-1,)
-    except ValueError:
-        raise typer.BadParameter(f"layers: found {value!r}, expected integers such as -1,-2") from None
 
 
 def _sets(data: Path, split: str, validation: str, seed: int) -> tuple[TrainingSet, TrainingSet]:

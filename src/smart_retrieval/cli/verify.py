@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated
 
 import typer
+
+from .options import AsJson, IndexPath
 
 _LISTED = 50
 
 
 def verify(
-    index_path: Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    index_path: IndexPath,
+    as_json: AsJson = False,
 ) -> None:
     """Recompute every checksum of INDEX. Exit status 1, and a list, if anything is damaged."""
     from ..index.smart_index import SmartIndex

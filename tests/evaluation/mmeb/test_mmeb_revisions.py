@@ -6,7 +6,7 @@ import pytest
 from fixtures.mmeb_layouts import Layout
 from typer.testing import CliRunner
 
-from smart_retrieval.cli.eval.beir import app
+from smart_retrieval.cli.main import eval_app as app
 from smart_retrieval.errors import DatasetError
 from smart_retrieval.evaluation.mmeb.revisions import MEDIA, check_revisions, read_pins, record, recorded
 from smart_retrieval.evaluation.mmeb.runner import evaluate_mmeb

@@ -9,7 +9,7 @@ from fixtures.mmeb_layouts import Layout
 from typer.testing import CliRunner
 
 from smart_retrieval import SmartModel
-from smart_retrieval.cli.eval.beir import app
+from smart_retrieval.cli.main import eval_app as app
 from smart_retrieval.errors import DatasetError, ScoringError
 from smart_retrieval.evaluation.mmeb.metrics import NAMES
 from smart_retrieval.evaluation.mmeb.report import NOT_METRICS

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .options import AsJson, CacheFolder, Documents, Model, NoCache, Out, Queries, Seed, Split
-from .output import cache_of, deliver
+from ..options import AsJson, BatchSize, CacheFolder, Documents, Model, NoCache, Out, Queries, Seed, Split, cache_of
+from ..output import deliver
 
 
 def tune(
@@ -37,7 +37,7 @@ def tune(
     ] = False,
     split: Split = "test",
     seed: Seed = 0,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Most texts in one forward pass.")] = None,
+    batch_size: BatchSize = None,
     cache: CacheFolder = None,
     no_cache: NoCache = False,
     as_json: AsJson = False,
@@ -50,8 +50,8 @@ def tune(
     """
     encodings = cache_of(cache, no_cache)
     # Imported here, so that --help needs neither NumPy nor a model.
-    from ..evaluation.tune.table import print_tune
-    from ..evaluation.tune.tune import tune as run
+    from ...evaluation.tune.table import print_tune
+    from ...evaluation.tune.tune import tune as run
 
     result = run(
         data,

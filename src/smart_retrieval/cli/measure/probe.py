@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .options import AsJson, CacheFolder, Documents, Model, NoCache, Out, Queries, Seed, Split
-from .output import cache_of, deliver
+from ..options import AsJson, BatchSize, CacheFolder, Documents, Model, NoCache, Out, Queries, Seed, Split, cache_of
+from ..output import deliver
 
 
 def probe(
@@ -29,7 +29,7 @@ def probe(
     ] = False,
     split: Split = "test",
     seed: Seed = 0,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Most texts in one forward pass.")] = None,
+    batch_size: BatchSize = None,
     cache: CacheFolder = None,
     no_cache: NoCache = False,
     html: Annotated[
@@ -45,9 +45,9 @@ def probe(
     """
     encodings = cache_of(cache, no_cache)
     # Imported here, so that --help needs neither NumPy nor a model.
-    from ..evaluation.probe.page import write_page
-    from ..evaluation.probe.probe import probe as run
-    from ..evaluation.probe.table import print_probe
+    from ...evaluation.probe.page import write_page
+    from ...evaluation.probe.probe import probe as run
+    from ...evaluation.probe.table import print_probe
 
     result = run(
         data,

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
+
+from ..options import (
+    AsJson,
+    BatchSize,
+    Device,
+    Floor,
+    LambdaAnchor,
+    Model,
+    Preset,
+    TokenFilter,
+    Weights,
+    floor_of,
+    parts_of,
+)
 
 
 def mmeb(
@@ -21,49 +35,43 @@ def mmeb(
     modality: Annotated[
         list[str] | None, typer.Option("--modality", metavar="image|video|visdoc", help="All tasks of a modality.")
     ] = None,
-    list_tasks: Annotated[bool, typer.Option("--list", help="Name the tasks and leave.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Say what is missing and leave; loads no model.")] = False,
+    list_tasks: Annotated[bool, typer.Option("--list", help="List the tasks and exit.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="List what is missing and exit; loads no model.")] = False,
     from_hub: Annotated[
-        bool, typer.Option("--from-hub", help="Fetch the tasks' missing annotations into DIR, and leave.")
+        bool, typer.Option("--from-hub", help="Fetch the tasks' missing annotations into DIR and exit.")
     ] = False,
     revision: Annotated[
         list[str] | None,
-        typer.Option(metavar="DATA_SET=COMMIT|FILE.toml", help="Commits of data sets to fetch, or to insist on."),
+        typer.Option(metavar="DATA_SET=COMMIT|FILE.toml", help="Commits of data sets to fetch, or to require."),
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Ask no hub, not even whether it is there.")] = False,
-    model: Annotated[str, typer.Option(help="A packaged name, a folder, or a hub name.")] = "glyph",
-    family: Annotated[str | None, typer.Option(help="The model's family, where its name does not tell.")] = None,
-    preset: Annotated[str | None, typer.Option(help="paper or default: what the options below change.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Contact no hub at all.")] = False,
+    model: Model = "glyph",
+    family: Annotated[str | None, typer.Option(help="The model's family, if its name does not say.")] = None,
+    preset: Preset = None,
     prompts: Annotated[
         str | None, typer.Option(help="qwen or v2v: how inputs are worded. [default: by the model's family]")
     ] = None,
-    token_filter: Annotated[
-        str | None, typer.Option(help="paper: drop special tokens; content: drop prompt and template tokens too.")
-    ] = None,
-    weights: Annotated[str | None, typer.Option(help="Query-token weights: uniform or idf.")] = None,
-    lambda_anchor: Annotated[float | None, typer.Option(help="Weight of the anchor score.")] = None,
-    lambda_late: Annotated[
-        str, typer.Option(metavar="N,…", help="Weights of the late score, each with a row of its own.")
-    ] = "1",
-    floor: Annotated[
-        str | None, typer.Option(help="Token similarities that count as none: a number below 1, or none.")
-    ] = None,
+    token_filter: TokenFilter = None,
+    weights: Weights = None,
+    lambda_anchor: LambdaAnchor = None,
+    lambda_late: Annotated[str, typer.Option(metavar="N,…", help="Weights of the late score, one row each.")] = "1",
+    floor: Floor = None,
     mode: Annotated[str, typer.Option(help="Metrics: correct or official-compatible.")] = "correct",
     ties: Annotated[str, typer.Option(help="Order of equal candidates: official or name.")] = "official",
     skip_incomplete: Annotated[
         bool, typer.Option("--skip-incomplete", help="Measure the tasks that are complete and name the others.")
     ] = False,
-    batch_size: Annotated[int | None, typer.Option(help="Most inputs in one forward pass.")] = None,
+    batch_size: BatchSize = None,
     max_visual_tokens: Annotated[int | None, typer.Option(help="Most visual tokens of a picture.")] = None,
     max_frames: Annotated[int | None, typer.Option(help="Most frames of a video.")] = None,
     max_length: Annotated[int | None, typer.Option(help="Longest input in tokens.")] = None,
     dtype: Annotated[str, typer.Option(help="Of the token vectors kept: float32 or float16.")] = "float16",
-    device: Annotated[str | None, typer.Option(help="Torch device.")] = None,
+    device: Device = None,
     cache: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where encodings are kept. [default: the user's cache]")
     ] = None,
     discard: Annotated[bool, typer.Option("--discard", help="Remove a task's encodings once it is scored.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure a model on MMEB-V2: anchor, late and hybrid ranking of images, videos and document pages.
 
@@ -72,7 +80,7 @@ def mmeb(
     from ...evaluation.mmeb.revisions import read_pins
     from ...evaluation.mmeb.tasks import choose
 
-    chosen = choose(_parts(tasks), _parts(modality))
+    chosen = choose(parts_of(tasks), parts_of(modality))
     if list_tasks:
         _print_tasks(chosen, as_json)
         return
@@ -107,7 +115,7 @@ def mmeb(
         model=model,
         preset=preset,
         weights=weights or "preset",
-        floor=_floor(floor),
+        floor=floor_of(floor),
         token_filter=token_filter,
         lambda_anchor=lambda_anchor,
         options=Options(prompts, _lambdas(lambda_late), mode, ties, 100, skip_incomplete, discard),
@@ -129,22 +137,11 @@ def mmeb(
         console().print(render_table(result))
 
 
-def _parts(values: list[str] | None) -> list[str]:
-    """Read ``--tasks A,B`` and ``--tasks A --tasks B`` alike."""
-    return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
-
-
 def _lambdas(value: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in value.split(","))
     except ValueError:
         raise typer.BadParameter(f"lambda-late: found {value!r}, expected numbers such as 0,0.5,1,2") from None
-
-
-def _floor(value: str | None) -> float | Literal["preset"] | None:
-    from .beir import _floor as read
-
-    return read(value)
 
 
 def _print_tasks(chosen: tuple[Any, ...], as_json: bool) -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from smart_retrieval.cli.eval.beir import app
+from smart_retrieval.cli.main import eval_app as app
 from smart_retrieval.evaluation import evaluate
 
 GAIN = {"difference": 0.1, "relative": 0.2, "p_value": 0.01, "ci_low": 0.0, "ci_high": 0.2}
@@ -51,7 +51,7 @@ def test_defaults(called, monkeypatch, tmp_path):
     assert found.exit_code == 0, found.output
     assert called.pop("cache").folder == tmp_path / "encodings"
     assert (called.pop("folder"), called.pop("model"), called.pop("split")) == ("data", "minilm", "test")
-    assert called.pop("floor") == "preset"
+    assert (called.pop("floor"), called.pop("weights")) == ("preset", "preset")
     assert set(called.values()) == {None}, called
 
 

@@ -7,16 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
+from ..options import AsJson, BatchSize, Floor, LambdaAnchor, LambdaLate, Model, Preset, Weights, floor_of, parts_of
+
 
 def mteb(
     tasks: Annotated[
         list[str], typer.Option("--task", "-t", metavar="NAME,…", help="Tasks or benchmarks: ViDoRe(v2), NanoBEIR, …")
     ],
-    model: Annotated[str, typer.Option(help="A packaged name, a folder, or a hub name.")] = "minilm",
-    preset: Annotated[str | None, typer.Option(help="paper or default: what the options below change.")] = None,
-    weights: Annotated[str | None, typer.Option(help="Query-token weights: uniform or idf.")] = None,
-    lambda_anchor: Annotated[float | None, typer.Option(help="Weight of the anchor score.")] = None,
-    lambda_late: Annotated[float | None, typer.Option(help="Weight of the late score.")] = None,
+    model: Model = "minilm",
+    preset: Preset = None,
+    weights: Weights = None,
+    lambda_anchor: LambdaAnchor = None,
+    lambda_late: LambdaLate = None,
+    floor: Floor = None,
     candidates: Annotated[
         int | None,
         typer.Option(help="Documents that the anchor picks for late scoring. [default: all; in an index, 400]"),
@@ -31,10 +34,12 @@ def mteb(
             help="How an index keeps token vectors; without --index, in a temporary one. [default: the index's]"
         ),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Most inputs in one forward pass.")] = None,
+    batch_size: BatchSize = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where mteb keeps results.")] = Path("mteb-results"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Run tasks again that have results there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Run tasks again that already have results there.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure a model's hybrid ranking on mteb's retrieval tasks; results are in mteb's own files."""
     from ...evaluation.mteb_index import IndexSearch
@@ -52,15 +57,16 @@ def mteb(
         "weights": weights or "preset",
         "lambda_anchor": lambda_anchor,
         "lambda_late": lambda_late,
+        "floor": floor_of(floor),
         "candidates": candidates,
         "codec": codec,
     }
-    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None or name == "floor"}
     in_index = index is not None or codec is not None
     search = IndexSearch(smart, folder=index, **settings) if in_index else SmartSearch(smart, **settings)
-    # Names of benchmarks hold commas nowhere, but brackets.
-    names = [part.strip() for value in tasks for part in value.split(",") if part.strip()]
-    result = evaluate_mteb(names, search, out, batch_size=batch_size, progress=on_terminal(), overwrite=overwrite)
+    result = evaluate_mteb(
+        parts_of(tasks), search, out, batch_size=batch_size, progress=on_terminal(), overwrite=overwrite
+    )
     if as_json:
         echo_json(result)
         return

@@ -30,22 +30,22 @@ def report(
 
     What was measured on other data, with other prompts or by other metrics is kept apart, and the report says so.
     """
-    from ..evaluation.report.report import FORMATS, build_report
+    from ...evaluation.report.report import FORMATS, build_report
 
     if form not in FORMATS:
         raise typer.BadParameter(f"format: found {form!r}, expected one of {', '.join(FORMATS)}")
     if plots is not None:
-        from ..extras import require
+        from ...extras import require
 
         require("matplotlib", "plot")
     found = build_report(results, against=against, metric=metric)
     text = found.render("json" if as_json else form)
     if out is not None:
-        from ..evaluation.report.formats import write_text
+        from ...evaluation.report.formats import write_text
 
         write_text(text, out)
     if plots is not None:
-        from ..evaluation.report.plots import draw_plots
+        from ...evaluation.report.plots import draw_plots
 
         files = draw_plots(found, plots)
         typer.echo(f"drew {len(files)} files in {plots}", err=True)

@@ -1,1 +1,0 @@
-"""smart eval: BEIR folders, MMEB-V2 and mteb."""

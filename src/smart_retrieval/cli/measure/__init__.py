@@ -1,0 +1,1 @@
+"""The measuring commands: smart eval, probe, tune, report."""
