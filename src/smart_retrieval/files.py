@@ -1,7 +1,8 @@
-"""Files: opened safely, replaced whole, and the record of those that cannot be read."""
+"""Files: opened safely, hashed, replaced atomically, and the record of those that were skipped or cannot be read."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import stat
@@ -15,34 +16,85 @@ from pathlib import Path
 from .errors import MediaError, MissingExtraError
 
 
+class UnreadableFileError(MediaError):
+    """One file cannot be read; a `MediaError` that also keeps its parts, so that a run can count reasons.
+
+    Attributes:
+        path: The file.
+        reason: A short phrase shared by all files with this fault ("encrypted, needs a password").
+        detail: What is particular to this file, often what the parser said; may be empty.
+
+    Example:
+        >>> print(UnreadableFileError("a.pdf", "not a readable PDF", "no trailer"))
+        cannot read a.pdf: not a readable PDF (no trailer)
+    """
+
+    def __init__(self, path: str | Path, reason: str, detail: str = "") -> None:
+        super().__init__(f"cannot read {path}: {reason}" + (f" ({detail})" if detail else ""))
+        self.path = str(path)
+        self.reason = reason
+        self.detail = detail
+
+
+def os_error(path: str | Path, error: OSError) -> UnreadableFileError:
+    """An error of the operating system, phrased like all others ("cannot read a.txt: permission denied")."""
+    return UnreadableFileError(path, (error.strerror or type(error).__name__).lower())
+
+
 def open_local(path: str | Path) -> BufferedReader:
     """Open a regular file for reading bytes; the caller closes it.
 
     Raises:
         UnreadableFileError: It is missing, not permitted, or not a regular file.
-
-    Example:
-        >>> open_local("no/such/file")
-        Traceback (most recent call last):
-        smart_retrieval.files.UnreadableFileError: cannot read no/such/file: no such file or directory
     """
     try:
-        # Opening a named pipe would wait for a writer for ever.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file
+        file.close()
     except OSError as error:
         raise os_error(path, error) from error
     except ValueError as error:  # a NUL character in the name
         raise UnreadableFileError(path, "not the name of a file", str(error)) from error
-    try:
-        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        file = os.fdopen(descriptor, "rb")
-    except OSError as error:  # a folder
-        os.close(descriptor)
-        raise os_error(path, error) from error
-    if not regular:
-        file.close()
-        raise UnreadableFileError(path, "not a regular file")
-    return file
+    raise UnreadableFileError(path, "not a regular file")
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    # Opening a named pipe would wait for a writer forever.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def read_bytes(path: str | Path, max_bytes: int) -> bytes:
+    """Read a regular file whole, never more than a limit."""
+    with open_local(path) as file:
+        try:
+            # One more than allowed: the size in the directory may be stale, or 0 as under /proc.
+            data = file.read(max_bytes + 1)
+        except OSError as error:
+            raise os_error(path, error) from error
+    if len(data) > max_bytes:
+        raise UnreadableFileError(path, f"larger than the limit of {max_bytes:,} bytes")
+    return data
+
+
+def content_hash(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, read piece by piece.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Raises:
+        MediaError: The file cannot be read.
+
+    Example:
+        >>> content_hash(os.devnull)[:8] if Path(os.devnull).is_file() else "e3b0c442"
+        'e3b0c442'
+    """
+    with open_local(path) as file:
+        try:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise os_error(path, error) from error
 
 
 @contextmanager
@@ -87,43 +139,33 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-class UnreadableFileError(MediaError):
-    """One file cannot be read; a `MediaError` that also keeps its parts, so that a run can count reasons.
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    r"""A regular file that a scan of a folder found.
 
     Attributes:
-        path: The file.
-        reason: A short phrase shared by all files with this fault ("encrypted, needs a password").
-        detail: What is particular to this file, often what the parser said; may be empty.
-
-    Example:
-        >>> print(UnreadableFileError("a.pdf", "not a readable PDF", "no trailer"))
-        cannot read a.pdf: not a readable PDF (no trailer)
+        path: Where it can be opened.
+        relative: Its path relative to the root, ``/`` between folders; ids are made of it. Bytes that are not UTF-8
+            are written as ``\xNN``.
+        size: In bytes.
+        mtime_ns: Time of last change, in nanoseconds since 1970.
+        outside: Whether a symbolic link led out of the root to it.
     """
 
-    def __init__(self, path: str | Path, reason: str, detail: str = "") -> None:
-        super().__init__(f"cannot read {path}: {reason}" + (f" ({detail})" if detail else ""))
-        self.path = str(path)
-        self.reason = reason
-        self.detail = detail
-
-
-def os_error(path: str | Path, error: OSError) -> UnreadableFileError:
-    """Phrase an error of the operating system.
-
-    Example:
-        >>> print(os_error("a.txt", PermissionError(13, "Permission denied")))
-        cannot read a.txt: permission denied
-    """
-    return UnreadableFileError(path, (error.strerror or type(error).__name__).lower())
+    path: Path
+    relative: str
+    size: int
+    mtime_ns: int
+    outside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """One thing passed over, for the run's summary.
+    """One thing skipped, for the run's summary.
 
     Attributes:
-        path: What was passed over, as shown to the user.
-        reason: A short phrase shared by everything passed over for this cause; runs count by it.
+        path: What was skipped, as shown to the user.
+        reason: A short phrase shared by everything skipped for this cause; runs count by it.
         detail: What is particular to this one; may be empty.
         failed: True if something is wrong with the file, False if it was left out on purpose (hidden, ignored,
             excluded, of a type that is not read).
@@ -135,27 +177,27 @@ class Skipped:
     failed: bool = False
 
     @classmethod
-    def from_error(cls, path: str | Path, error: Exception) -> Skipped:
-        """Turn the error one file raised into a record; a missing extra is one and the same reason for all files.
+    def from_error(cls, path: str | Path, error: Exception, *, failed: bool = True) -> Skipped:
+        """Turn the error one file raised into a record; a missing extra is the same reason for all files.
 
         Example:
             >>> Skipped.from_error("a.pdf", UnreadableFileError("a.pdf", "no pages")).reason
             'no pages'
         """
-        if isinstance(error, UnreadableFileError):
-            return cls(str(path), error.reason, error.detail, failed=True)
         if isinstance(error, MissingExtraError):
-            return cls(str(path), str(error), failed=True)
-        return cls(str(path), "cannot be read", f"{type(error).__name__}: {error}", failed=True)
+            return cls(str(path), str(error), failed=failed)
+        if isinstance(error, OSError):
+            error = os_error(path, error)
+        if isinstance(error, UnreadableFileError):
+            return cls(str(path), error.reason, error.detail, failed)
+        return cls(str(path), "cannot be read", f"{type(error).__name__}: {error}", failed)
 
 
 class SkipLog:
-    """Counts everything passed over in a run, and keeps the first few of each reason.
-
-    Bounded on purpose: a tree may hold a million ignored files.
+    """Counts everything skipped in a run, and keeps the first records of each reason.
 
     Args:
-        keep: Most records kept for each reason; all are counted.
+        keep: Most records kept for each reason, as a tree may hold a million ignored files; all are counted.
 
     Attributes:
         counts: How often each reason was met.
@@ -192,5 +234,5 @@ class SkipLog:
             yield from kept
 
     def __len__(self) -> int:
-        """How many were passed over, kept or not."""
+        """How many were skipped, kept or not."""
         return self.counts.total()

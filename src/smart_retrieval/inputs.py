@@ -6,57 +6,20 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .errors import EmptyInputError
+from .pictures.sources import VIDEO_SUFFIXES, Frames, ImageSource, VideoSource
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_KEYS = ("text", "image", "video", "instruction")
-
-
-@runtime_checkable
-class ImageSource(Protocol):
-    """An image that is opened when it is its turn: a file, a page of a PDF."""
-
-    def load(self) -> Image:
-        """The picture, RGB.
-
-        Raises:
-            MediaError: It cannot be read; the message names the file and the reason.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class Frames:
-    """Frames of a video, already decoded.
-
-    Args:
-        images: The frames in order, RGB, all of one size.
-        times: The second in the video each was taken at.
-    """
-
-    images: tuple[Image, ...]
-    times: tuple[float, ...]
-
-
-@runtime_checkable
-class VideoSource(Protocol):
-    """A video that is opened when it is its turn."""
-
-    def frames(self, max_frames: int) -> Frames:
-        """At most so many frames, evenly spread.
-
-        Raises:
-            MediaError: It cannot be read, or holds no frame.
-        """
-        ...
-
+__all__ = ["AnyImage", "AnyVideo", "Frames", "ImageSource", "Item", "VideoSource", "is_one_item", "item_of"]
 
 AnyImage: TypeAlias = "Image | Path | ImageSource"
 AnyVideo: TypeAlias = "Frames | Path | VideoSource"
+
+_KEYS = ("text", "image", "video", "instruction")
 
 
 @dataclass(frozen=True)
@@ -67,7 +30,7 @@ class Item:
         text: The text; a string is always text, never a path or a URL.
         images: Pictures, paths of picture files, or :class:`ImageSource`.
         video: :class:`Frames`, the path of a video file, or a :class:`VideoSource`.
-        instruction: What this item is asked for, over the model's prompt.
+        instruction: The task this item is encoded for; replaces the model's prompt.
 
     Example:
         >>> item_of({"text": "a chart", "image": Path("chart.png")}).images
@@ -81,8 +44,8 @@ class Item:
 
     @property
     def modalities(self) -> frozenset[str]:
-        """``"text"``, ``"image"``, ``"video"``, as far as they are there; an empty item is text."""
-        found = {name for name, there in (("image", self.images), ("video", self.video is not None)) if there}
+        """Those of ``"text"``, ``"image"``, ``"video"`` that are present; an empty item is text."""
+        found = {name for name, present in (("image", self.images), ("video", self.video is not None)) if present}
         return frozenset(found | ({"text"} if self.text or not found else set()))
 
 
@@ -92,7 +55,7 @@ def is_one_item(value: Any) -> bool:
 
 
 def item_of(value: Any, position: int = 0) -> Item:
-    """Take what a user gives for one item.
+    """Turn what a user gives into an item.
 
     Args:
         value: A string (text), a PIL image, a :class:`~pathlib.Path` of an image or a video file, an
@@ -110,11 +73,9 @@ def item_of(value: Any, position: int = 0) -> Item:
         return Item(text=value)
     if isinstance(value, Mapping):
         return _item_of_mapping(value, position)
-    if isinstance(value, Path):
-        return Item(video=value) if _is_video(value) else Item(images=(value,))
-    if isinstance(value, Frames | VideoSource):
+    if isinstance(value, Frames | VideoSource) or (isinstance(value, Path) and value.suffix.lower() in VIDEO_SUFFIXES):
         return Item(video=value)
-    if _is_image(value):
+    if isinstance(value, Path) or _is_image(value):
         return Item(images=(value,))
     raise EmptyInputError(
         f"item {position}: found {type(value).__name__} ({str(value)[:40]!r}), expected a string, an image, a Path, or "
@@ -130,43 +91,29 @@ def _item_of_mapping(value: Mapping[str, Any], position: int) -> Item:
             raise EmptyInputError(f"item {position}: found {type(value[key]).__name__} as {key}, expected a string")
     if all(value.get(key) is None or (key != "text" and value[key] in ([], ())) for key in _KEYS[:3]):
         raise EmptyInputError(f"item {position}: found nothing in it, expected at least one text, image or video")
-    images = value.get("image")
+    images, video = value.get("image"), value.get("video")
     several = images if isinstance(images, Sequence) and not isinstance(images, str) else [images]
-    video = value.get("video")
     return Item(
         value.get("text") or "",
-        tuple(_image(image, position) for image in several if image is not None),
-        None if video is None else _video(video, position),
+        tuple(_picture(image, "image", position) for image in several if image is not None),
+        None if video is None else _picture(video, "video", position),
         value.get("instruction"),
     )
 
 
-def _image(value: Any, position: int) -> AnyImage:
+def _picture(value: Any, key: str, position: int) -> Any:
+    """The image or video under a mapping's key; the path of a local file may be a string there."""
     if isinstance(value, str):
-        value = _local(value, position)
-    if isinstance(value, Path) or _is_image(value):
-        image: AnyImage = value
-        return image
-    raise EmptyInputError(
-        f"item {position}: found {type(value).__name__} as image, expected a picture or the path of one"
-    )
-
-
-def _video(value: Any, position: int) -> AnyVideo:
-    if isinstance(value, str):
-        value = _local(value, position)
-    if isinstance(value, Path | Frames | VideoSource):
+        if "://" in value or value.startswith("data:"):
+            raise EmptyInputError(
+                f"item {position}: found {value[:60]!r}, expected the path of a local file: nothing is fetched; "
+                "download it first"
+            )
+        return Path(value)
+    if isinstance(value, Path) or (_is_image(value) if key == "image" else isinstance(value, Frames | VideoSource)):
         return value
-    raise EmptyInputError(f"item {position}: found {type(value).__name__} as video, expected a path or Frames")
-
-
-def _local(name: str, position: int) -> Path:
-    if "://" in name or name.startswith("data:"):
-        raise EmptyInputError(
-            f"item {position}: found {name[:60]!r}, expected the path of a local file: nothing is fetched; download it "
-            "first"
-        )
-    return Path(name)
+    expected = "a picture or the path of one" if key == "image" else "a path or Frames"
+    raise EmptyInputError(f"item {position}: found {type(value).__name__} as {key}, expected {expected}")
 
 
 def _is_image(value: Any) -> bool:
@@ -176,9 +123,3 @@ def _is_image(value: Any) -> bool:
         return True
     # A source is one picture: whatever has a length (embeddings have a ``load``, too) is a collection.
     return isinstance(value, ImageSource) and not hasattr(value, "__len__")
-
-
-def _is_video(path: Path) -> bool:
-    from .pictures.video import VIDEO_SUFFIXES
-
-    return path.suffix.lower() in VIDEO_SUFFIXES

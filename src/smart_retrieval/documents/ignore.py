@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .readers.text import decode, read_bytes
+from ..files import read_bytes
+from .readers.text import decode
 
 _MOST_BYTES = 2**20
 
 
-def patterns(lines: Sequence[str]) -> Any:
-    """Compile lines in the syntax of ``.gitignore`` to a `pathspec.GitIgnoreSpec`.
-
-    Raises:
-        ValueError: A line is no pattern.
-    """
+def patterns(lines: Iterable[str]) -> Any:
+    """Compile lines in the syntax of ``.gitignore``; a `ValueError` says which of them is no pattern."""
     from pathspec import GitIgnoreSpec
 
     return GitIgnoreSpec.from_lines(lines)
@@ -27,14 +24,13 @@ def patterns(lines: Sequence[str]) -> Any:
 class IgnoreRules:
     """The rules in force in a folder: those of its own ``.gitignore`` before those of the folders above.
 
-    Attributes:
-        levels: Outermost first: a folder, what to put before paths relative to it, and compiled rules.
+    `levels` are outermost first: a folder, what to put before paths relative to it, and compiled rules.
     """
 
     levels: tuple[tuple[Path, str, Any], ...] = ()
 
     def entering(self, folder: Path) -> IgnoreRules:
-        """The rules within a folder beneath; its ``.gitignore`` is read if there is one that can be."""
+        """The rules within a subfolder; its ``.gitignore`` is read if there is one that can be."""
         file = folder / ".gitignore"
         try:
             text, _ = decode(read_bytes(file, _MOST_BYTES), file)
@@ -44,7 +40,7 @@ class IgnoreRules:
         return IgnoreRules((*self.levels, (folder, "", spec)))
 
     def ignores(self, path: Path, *, is_folder: bool) -> bool:
-        """Whether a file or folder is left out; the innermost rule that speaks of it decides."""
+        """Whether a file or folder is left out; the innermost rule that matches it decides."""
         for folder, prefix, spec in reversed(self.levels):
             if not path.is_relative_to(folder) or path == folder:
                 continue
@@ -58,7 +54,7 @@ class IgnoreRules:
 def rules_above(root: Path) -> IgnoreRules:
     """The rules that reach a folder from above it: those of its git checkout, if it lies within one.
 
-    A folder that they leave out themselves was asked for by name; then they do not count.
+    They do not count if they leave out the folder itself, as it was named explicitly.
     """
     real = root.resolve()
     above: list[Path] = []

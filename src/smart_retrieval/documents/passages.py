@@ -2,13 +2,50 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, groupby, takewhile
+from typing import Any, NamedTuple
 
-from .sections import Group, Passage, Section, groups
-from .spans import LEVELS, MOST_CHARACTERS_PER_TOKEN, Span, sentence_spans, trimmed, word_spans
+from .sections import Section
+from .spans import LEVELS, MOST_CHARACTERS_PER_TOKEN, Piece, Span, sentence_spans, trimmed, word_pieces
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of text that fits the model, and where it came from.
+
+    Attributes:
+        id: ``"<source>#<n>"``, or ``"<source>#<key>"`` (then ``"<source>#<key>#1"``, ...) for records.
+        text: The passage as it stands in the file.
+        source: The file's path relative to what was indexed, ``/`` between folders.
+        heading: The headings it stands under, outermost first.
+        page: Page of its first character, counted from 1; None for formats without pages.
+        order: Its place in the file, counted from 0.
+        metadata: The file's and, over it, the record's.
+        prefix: The headings as they go before the text for encoding; outer ones left out if they take too much room.
+    """
+
+    id: str
+    text: str
+    source: str
+    heading: tuple[str, ...] = ()
+    page: int | None = None
+    order: int = 0
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    prefix: str = ""
+
+    @property
+    def text_for_encoding(self) -> str:
+        r"""What the model should see: the heading path in a line of its own, then the text.
+
+        Example:
+            >>> Passage("a.md#0", "Use logrotate.", "a.md", prefix="Logs > Rotation").text_for_encoding
+            'Logs > Rotation\nUse logrotate.'
+        """
+        return f"{self.prefix}\n{self.text}" if self.prefix else self.text
 
 
 def split(
@@ -71,10 +108,11 @@ def split(
 def _passages(
     splitter: _Splitter, sections: Iterable[Section], source: str, metadata: Mapping[str, Any]
 ) -> Iterator[Passage]:
-    """Cut each group of sections and number what comes of it."""
+    """Cut each group of sections and number its passages."""
     order = in_record = 0
     key = ""
-    for group in splitter.joined(groups(sections)):
+    groups = _groups(sections)
+    for group in splitter.joined(groups) if splitter.min_tokens else groups:
         in_record = in_record + 1 if group.key == key and order else 0
         key = group.key
         prefix = splitter.prefix(group.heading)
@@ -101,91 +139,90 @@ def _passage_id(source: str, key: str, order: int, in_record: int) -> str:
     return f"{source}#{quoted}#{in_record}" if in_record else f"{source}#{quoted}"
 
 
-def _grouped(spans: Iterator[Span], characters: int) -> Iterator[Span]:
-    """Put neighbouring spans together while they are few characters: a count for each word-long line is a waste."""
-    first = last = -1
-    for start, end in spans:
-        if first >= 0 and end - first > characters:
-            yield first, last
-            first = -1
-        first, last = start if first < 0 else first, end
-    if first >= 0:
-        yield first, last
+@dataclass(frozen=True)
+class _Group:
+    """Neighbouring sections under one heading, their text in one string; `pages` begin at these offsets."""
+
+    text: str
+    heading: tuple[str, ...]
+    key: str
+    metadata: Mapping[str, Any]
+    pages: tuple[tuple[int, int | None], ...]
+
+    def page_at(self, offset: int) -> int | None:
+        """The page of a character."""
+        return self.pages[max(0, bisect_right(self.pages, offset, key=lambda page: page[0]) - 1)][1]
+
+    def below(self, depth: int) -> _Group:
+        """The same group under the outer headings only, the inner ones written as lines before its text."""
+        lines = "".join(f"{name}\n" for name in self.heading[depth:])
+        (_, first), *others = self.pages
+        pages = ((0, first), *((offset + len(lines), page) for offset, page in others))
+        return replace(self, text=lines + self.text, heading=self.heading[:depth], pages=pages)
+
+    def followed_by(self, other: _Group) -> _Group:
+        """This group and another of the same heading as one."""
+        shift = len(self.text) + 2
+        pages = (*self.pages, *((offset + shift, page) for offset, page in other.pages))
+        return replace(self, text=f"{self.text}\n\n{other.text}", pages=pages)
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A span of a group's text that goes into a passage as a whole."""
+def _groups(sections: Iterable[Section]) -> Iterator[_Group]:
+    """Join neighbouring sections of one heading and record."""
+    filled = (section for section in sections if section.text.strip())
+    for (heading, key), run in groupby(filled, lambda section: (section.heading, section.key)):
+        parts = list(run)
+        offsets = accumulate((len(part.text) + 2 for part in parts[:-1]), initial=0)
+        pages = tuple(zip(offsets, (part.page for part in parts), strict=True))
+        yield _Group("\n\n".join(part.text for part in parts), heading, key, parts[0].metadata, pages)
 
-    start: int
-    end: int
-    tokens: int
 
-
-@dataclass(frozen=True, slots=True)
-class _Pack:
+class _Pack(NamedTuple):
     """The pieces of one passage; `start` is before the first of them where it repeats the end of the one before."""
 
     start: int
-    pieces: list[_Piece]
+    pieces: list[Piece]
 
     @property
     def end(self) -> int:
         return self.pieces[-1].end
 
 
+@dataclass(frozen=True)
 class _Splitter:
-    """The limits, and what is done under them."""
+    """The limits, and how text is cut under them."""
 
-    def __init__(
-        self,
-        max_tokens: int,
-        count_tokens: Callable[[str], int],
-        special: int,
-        overlap: int,
-        min_tokens: int,
-        prefix_heading: bool,
-    ) -> None:
-        self._max = max_tokens
-        self._count = count_tokens
-        self._special = special
-        self._overlap = overlap
-        self._min = min_tokens
-        self._prefix_heading = prefix_heading
-        self._last_prefix: tuple[tuple[str, ...], str] = ((), "")
+    max_tokens: int
+    count: Callable[[str], int]
+    special: int  # tokens of an empty text
+    overlap: int
+    min_tokens: int
+    prefix_heading: bool
 
     def _cost(self, text: str) -> int:
         """Tokens of a text within a passage."""
-        return max(0, self._count(text) - self._special)
+        return max(0, self.count(text) - self.special)
 
     def prefix(self, heading: tuple[str, ...]) -> str:
         """The heading path for encoding: as many of the innermost headings as fit in half of the room."""
-        if not self._prefix_heading or not heading:
+        if not self.prefix_heading or not heading:
             return ""
-        if self._last_prefix[0] == heading:
-            return self._last_prefix[1]
-        room = (self._max - self._special) // 2
-        kept, prefix = heading, ""
-        while kept and not prefix:
-            joined = " > ".join(kept)
-            if len(joined) <= room * MOST_CHARACTERS_PER_TOKEN and self._cost(joined + "\n") <= room:
-                prefix = joined
-            kept = kept[1:]
-        if not prefix and room > 0:
-            title = heading[-1]
-            spans = word_spans(title, 0, len(title), room, lambda start, end: self._cost(title[start:end]))
-            prefix = title[slice(*next(spans))]
-            prefix = prefix if self._cost(prefix + "\n") <= room else ""
-        self._last_prefix = (heading, prefix)
-        return prefix
+        room = (self.max_tokens - self.special) // 2
+        for outermost in range(len(heading)):
+            path = " > ".join(heading[outermost:])
+            if len(path) <= room * MOST_CHARACTERS_PER_TOKEN and self._cost(path + "\n") <= room:
+                return path
+        if room < 1:
+            return ""
+        title = heading[-1]
+        first = next(word_pieces(title, 0, len(title), room, self._cost))
+        path = title[first.start : first.end]
+        return path if self._cost(path + "\n") <= room else ""
 
-    def joined(self, found: Iterator[Group]) -> Iterator[Group]:
+    def joined(self, groups: Iterator[_Group]) -> Iterator[_Group]:
         """Join neighbouring groups that are short and stand under the same parent heading."""
-        if not self._min:
-            yield from found
-            return
-        pending: Group | None = None
-        for group in found:
+        pending: _Group | None = None
+        for group in groups:
             together = self._together(pending, group) if pending else None
             if pending and not together:
                 yield pending
@@ -193,39 +230,30 @@ class _Splitter:
         if pending:
             yield pending
 
-    def _together(self, first: Group, second: Group) -> Group | None:
+    def _together(self, first: _Group, second: _Group) -> _Group | None:
         """Two groups as one, or None if one is long enough or they do not belong together."""
-        common = 0
-        for one, other in zip(first.heading, second.heading, strict=False):
-            if one != other:
-                break
-            common += 1
+        pairs = zip(first.heading, second.heading, strict=False)
+        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
         siblings = max(len(first.heading), len(second.heading)) <= common + 1
         if first.key != second.key or not siblings or not (self._is_short(first) and self._is_short(second)):
             return None
-        return first.headed(first.heading[common:]).followed_by(
-            second.headed(second.heading[common:]), first.heading[:common]
-        )
+        return first.below(common).followed_by(second.below(common))
 
-    def _is_short(self, group: Group) -> bool:
-        if len(group.text) > self._min * MOST_CHARACTERS_PER_TOKEN:
+    def _is_short(self, group: _Group) -> bool:
+        if len(group.text) > self.min_tokens * MOST_CHARACTERS_PER_TOKEN:
             return False
-        return self._cost(group.text) < self._min
+        return self._cost(group.text) < self.min_tokens
 
     def cut(self, text: str, prefix: str) -> Iterator[tuple[int, str]]:
-        """Cut one group's text.
-
-        Yields:
-            Offset and text of each passage.
-        """
-        budget = self._max - self._special - (self._cost(prefix + "\n") if prefix else 0)
-        packs = self._packs(text, prefix, max(1, budget))
-        if self._min and not self._overlap:
-            packs = self._balanced(text, prefix, packs)
+        """Cut one group's text: offset and text of each passage."""
+        budget = self.max_tokens - self.special - (self._cost(prefix + "\n") if prefix else 0)
+        packs: Iterable[_Pack] = self._packs(text, prefix, max(1, budget))
+        if self.min_tokens and not self.overlap:
+            packs = self._balanced(text, prefix, list(packs))
         for pack in packs:
             yield pack.start, text[pack.start : pack.end]
 
-    def _pieces(self, text: str, start: int, end: int, budget: int, level: int) -> Iterator[_Piece]:
+    def _pieces(self, text: str, start: int, end: int, budget: int, level: int = 0) -> Iterator[Piece]:
         """Spans that fit the budget, each as large as its kind allows."""
         spans = LEVELS[level](text, start, end)
         for raw in _grouped(spans, budget // 2) if level else spans:
@@ -236,35 +264,23 @@ class _Splitter:
             if last - first <= budget * MOST_CHARACTERS_PER_TOKEN:
                 tokens = self._cost(text[first:last])
                 if tokens <= budget:
-                    yield _Piece(first, last, tokens)
+                    yield Piece(first, last, tokens)
                     continue
             if level + 1 < len(LEVELS):
                 yield from self._pieces(text, first, last, budget, level + 1)
             else:
                 yield from self._runs(text, first, last, budget)
 
-    def _runs(self, text: str, start: int, end: int, budget: int) -> Iterator[_Piece]:
+    def _runs(self, text: str, start: int, end: int, budget: int) -> Iterator[Piece]:
         """Runs of words; of a quarter of the budget, so that passages fill up well."""
-        last = (0, 0)
-
-        def cost(first: int, stop: int) -> int:
-            nonlocal last
-            last = (stop, self._cost(text[first:stop]))
-            return last[1]
-
-        for first, stop in word_spans(text, start, end, max(1, budget // 4), cost, budget):
-            tokens = last[1] if last[0] == stop else self._cost(text[first:stop])
-            yield _Piece(first, stop, tokens)
+        return word_pieces(text, start, end, max(1, budget // 4), self._cost, budget)
 
     def _packs(self, text: str, prefix: str, budget: int) -> Iterator[_Pack]:
         """Fill passages with pieces."""
-        pieces = self._pieces(text, 0, len(text), budget, 0)
-        waiting: deque[_Piece] = deque()
+        pieces = self._pieces(text, 0, len(text), budget)
+        waiting: deque[Piece] = deque()
         before: _Pack | None = None
-        while True:
-            first = waiting.popleft() if waiting else next(pieces, None)
-            if first is None:
-                return
+        while first := waiting.popleft() if waiting else next(pieces, None):
             start, total = self._overlap_before(text, before, first, budget)
             total += first.tokens
             taken = [first]
@@ -278,10 +294,10 @@ class _Splitter:
             waiting.extendleft(reversed(back))
             yield before
 
-    def _fitted(self, text: str, prefix: str, pack: _Pack, estimate: int, budget: int) -> tuple[_Pack, list[_Piece]]:
+    def _fitted(self, text: str, prefix: str, pack: _Pack, estimate: int, budget: int) -> tuple[_Pack, list[Piece]]:
         """A pack that truly fits, and what had to be taken off it: the sum of its pieces is only nearly its length."""
-        back: list[_Piece] = []
-        while (excess := self._length(prefix, text[pack.start : pack.end]) - self._max) > 0:
+        back: list[Piece] = []
+        while (excess := self._length(text, prefix, pack) - self.max_tokens) > 0:
             pieces = pack.pieces
             if len(pieces) > 1:
                 # What stands between pieces counts too; so keep in proportion to what the estimate was short of.
@@ -295,21 +311,21 @@ class _Splitter:
                 pack = _Pack(pieces[0].start, pieces)  # without what it repeats
             else:
                 only = pieces[0]
-                smaller = max(1, min(only.tokens, budget) - excess)
-                cut = list(self._runs(text, only.start, only.end, smaller))
+                cut = list(self._runs(text, only.start, only.end, max(1, min(only.tokens, budget) - excess)))
                 if len(cut) == 1:
                     break  # a single character: as short as can be
                 pack = _Pack(only.start, cut)
         return pack, back[::-1]
 
-    def _length(self, prefix: str, passage: str) -> int:
+    def _length(self, text: str, prefix: str, pack: _Pack) -> int:
         """Tokens of a passage as it is encoded."""
-        return self._count(f"{prefix}\n{passage}" if prefix else passage)
+        passage = text[pack.start : pack.end]
+        return self.count(f"{prefix}\n{passage}" if prefix else passage)
 
-    def _overlap_before(self, text: str, before: _Pack | None, first: _Piece, budget: int) -> tuple[int, int]:
+    def _overlap_before(self, text: str, before: _Pack | None, first: Piece, budget: int) -> tuple[int, int]:
         """Where a passage begins that repeats the end of the one before, and the tokens of what it repeats."""
         none = (first.start, 0)
-        room = min(self._overlap, budget - first.tokens)
+        room = min(self.overlap, budget - first.tokens)
         if before is None or room <= 0:
             return none
         low = max(before.start + 1, before.end - room * MOST_CHARACTERS_PER_TOKEN)
@@ -329,28 +345,31 @@ class _Splitter:
             size = min(size * 2 // 3, before.end - start - 1)
         return none
 
-    def _balanced(self, text: str, prefix: str, packs: Iterator[_Pack]) -> Iterator[_Pack]:
-        """Fill a last passage that is too short from the one before it."""
-        before: _Pack | None = None
-        last: _Pack | None = None
-        for pack in packs:
-            if before:
-                yield before
-            before, last = last, pack
-        if before and last:
-            before, last = self._shared(text, prefix, before, last)
-        yield from (pack for pack in (before, last) if pack)
-
-    def _shared(self, text: str, prefix: str, before: _Pack, last: _Pack) -> tuple[_Pack, _Pack]:
-        """Move pieces from a passage to a short one after it, as long as both end up within the limits."""
+    def _balanced(self, text: str, prefix: str, packs: list[_Pack]) -> list[_Pack]:
+        """Fill a last passage that is too short from the one before it, as long as both end up within the limits."""
+        if len(packs) < 2:
+            return packs
+        *others, before, last = packs
         front, back = list(before.pieces), list(last.pieces)
         left, right = sum(piece.tokens for piece in front), sum(piece.tokens for piece in back)
-        while right < self._min and len(front) > 1 and left - front[-1].tokens >= self._min:
+        while right < self.min_tokens and len(front) > 1 and left - front[-1].tokens >= self.min_tokens:
             moved = front.pop()
             back.insert(0, moved)
             left, right = left - moved.tokens, right + moved.tokens
-        one, two = _Pack(before.start, front), _Pack(back[0].start, back)
         if len(back) == len(last.pieces):
-            return before, last
-        fits = all(self._length(prefix, text[pack.start : pack.end]) <= self._max for pack in (one, two))
-        return (one, two) if fits else (before, last)
+            return packs
+        shared = [_Pack(before.start, front), _Pack(back[0].start, back)]
+        fit = all(self._length(text, prefix, pack) <= self.max_tokens for pack in shared)
+        return [*others, *shared] if fit else packs
+
+
+def _grouped(spans: Iterator[Span], characters: int) -> Iterator[Span]:
+    """Put neighbouring spans together while they are few characters: a count for each word-long line is a waste."""
+    first = last = -1
+    for start, end in spans:
+        if first >= 0 and end - first > characters:
+            yield first, last
+            first = -1
+        first, last = start if first < 0 else first, end
+    if first >= 0:
+        yield first, last

@@ -8,14 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ..errors import MissingExtraError
-from ..files import SkipLog, Skipped, UnreadableFileError
+from ..files import FoundFile, SkipLog, Skipped, UnreadableFileError
 from .readers import html, jsonl, markdown, pdf, rst, text
 from .readers.jsonl import JsonlFields
 from .sections import Document, Section
-from .walk import FoundFile
-
-DEFAULT_MAX_BYTES = 64 * 2**20
-DEFAULT_MAX_PAGES = 10_000
 
 
 @dataclass(frozen=True)
@@ -30,8 +26,8 @@ class ReadOptions:
             suffix off.
     """
 
-    max_bytes: int = DEFAULT_MAX_BYTES
-    max_pages: int = DEFAULT_MAX_PAGES
+    max_bytes: int = 64 * 2**20
+    max_pages: int = 10_000
     jsonl: JsonlFields = field(default_factory=JsonlFields)
     formats: Mapping[str, str] = field(default_factory=dict)
 
@@ -88,11 +84,11 @@ def read_file(path: str | Path, options: ReadOptions | None = None) -> Document:
         options: Limits, and fields of JSON Lines.
 
     Returns:
-        Its sections, its metadata, and notes on what was guessed or passed over. An empty file has no sections.
+        Its sections, its metadata, and notes on what was guessed or skipped. An empty file has no sections.
 
     Raises:
         UnreadableFileError: The file cannot be read; the message (a `MediaError`) names it and says why. Whatever a
-            parser stumbles over ends here.
+            parser raises becomes this error.
         MissingExtraError: A package for this format is not installed.
 
     Example:
@@ -101,12 +97,16 @@ def read_file(path: str | Path, options: ReadOptions | None = None) -> Document:
         smart_retrieval.files.UnreadableFileError: cannot read notes.xyz: not a type that is read (.xyz)
     """
     path, options = Path(path), options or ReadOptions()
-    reader = _reader(path, options)
+    name = format_of(path, options)
+    if not name:
+        raise UnreadableFileError(path, "not a type that is read", path.suffix or "no suffix")
+    if name not in READERS:
+        raise UnreadableFileError(path, f"no reader for the format {name!r}", f"expected one of {', '.join(READERS)}")
     try:
-        return reader(path, options)
+        return READERS[name](path, options)
     except (UnreadableFileError, MissingExtraError):
         raise
-    except Exception as error:  # a parser's own fault must not stop a run over a million files
+    except Exception as error:  # a bug in a parser must not stop a run over a million files
         raise _parser_error(path, error) from error
 
 
@@ -143,7 +143,7 @@ def read_files(
 
     Args:
         found: What `scan` found.
-        skipped: Receives a record for each file passed over: of a type that is not read, too large, broken, or in
+        skipped: Receives a record for each file skipped: of a type that is not read, too large, broken, or in
             need of a missing extra (one reason however many files).
         options: Limits, and fields of JSON Lines.
 
@@ -160,20 +160,10 @@ def read_files(
         try:
             document = read_file(file.path, options)
         except (UnreadableFileError, MissingExtraError) as error:
-            record = Skipped.from_error(file.relative, error)
-            # A picture among the notes is nothing to worry about.
-            skipped.add(replace(record, failed=bool(format_of(file.path, options))))
+            # A picture among the notes is no failure.
+            skipped.add(Skipped.from_error(file.relative, error, failed=bool(format_of(file.path, options))))
             continue
         yield file, document
-
-
-def _reader(path: Path, options: ReadOptions) -> Reader:
-    name = format_of(path, options)
-    if not name:
-        raise UnreadableFileError(path, "not a type that is read", path.suffix or "no suffix")
-    if name not in READERS:
-        raise UnreadableFileError(path, f"no reader for the format {name!r}", f"expected one of {', '.join(READERS)}")
-    return READERS[name]
 
 
 def _parser_error(path: Path, error: Exception) -> UnreadableFileError:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
 
 Span = tuple[int, int]
+
+#: No token is taken to be longer on average; longer spans are cut without being counted.
+MOST_CHARACTERS_PER_TOKEN = 16
 
 # The indentation of a paragraph's first line belongs to it.
 _BETWEEN_PARAGRAPHS = re.compile(r"\n(?:[^\S\n]*\n)+")
@@ -15,16 +20,21 @@ _AFTER_SENTENCE = re.compile(
     r"(?:(?<![\s.(][A-Z])(?<!\be\.g)(?<!\bi\.e)(?<!\bcf)(?<!\bvs)(?<!\bDr)(?<!\bMr)(?<!\bFig)\.|[!?…])[\"'”’»)\]]{0,3}(\s+)"
     r"|[。！？][」』”’）]{0,3}(\s*)"
 )
-#: No token is taken to be longer on average; longer spans are cut without being counted.
-MOST_CHARACTERS_PER_TOKEN = 16
-
 _BETWEEN_LINES = re.compile(r"\n")
 _SPACE = re.compile(r"\s")
 _NO_SPACE = re.compile(r"\S")
 _JOINERS = frozenset("\u200d\ufe0e\ufe0f")
 
 
-def _cut(pattern: re.Pattern[str], text: str, start: int, end: int) -> Iterator[Span]:
+class Piece(NamedTuple):
+    """A span of a text, and the tokens in it."""
+
+    start: int
+    end: int
+    tokens: int
+
+
+def _between(pattern: re.Pattern[str], text: str, start: int, end: int) -> Iterator[Span]:
     """The spans between matches; what a pattern's groups hold is the gap, or all of the match without groups."""
     position = start
     for match in pattern.finditer(text, start, end):
@@ -34,33 +44,11 @@ def _cut(pattern: re.Pattern[str], text: str, start: int, end: int) -> Iterator[
     yield position, end
 
 
-def paragraph_spans(text: str, start: int, end: int) -> Iterator[Span]:
-    r"""Stretches between blank lines.
-
-    Example:
-        >>> list(paragraph_spans("one\n\ntwo", 0, 8))
-        [(0, 3), (5, 8)]
-    """
-    return _cut(_BETWEEN_PARAGRAPHS, text, start, end)
-
-
-def sentence_spans(text: str, start: int, end: int) -> Iterator[Span]:
-    """Sentences, as far as punctuation tells.
-
-    Example:
-        >>> [("A b. C! D"[start:end]) for start, end in sentence_spans("A b. C! D", 0, 9)]
-        ['A b.', 'C!', 'D']
-    """
-    return _cut(_AFTER_SENTENCE, text, start, end)
-
-
-def line_spans(text: str, start: int, end: int) -> Iterator[Span]:
-    """Lines."""
-    return _cut(_BETWEEN_LINES, text, start, end)
-
-
-#: From the kindest place to cut to the last one that keeps words whole but for `word_spans`.
-LEVELS: tuple[Callable[[str, int, int], Iterator[Span]], ...] = (paragraph_spans, sentence_spans, line_spans)
+paragraph_spans = partial(_between, _BETWEEN_PARAGRAPHS)
+sentence_spans = partial(_between, _AFTER_SENTENCE)
+line_spans = partial(_between, _BETWEEN_LINES)
+#: From the best places to cut to the worst ones that keep words whole; after them there is `word_pieces`.
+LEVELS = (paragraph_spans, sentence_spans, line_spans)
 
 
 def trimmed(text: str, start: int, end: int) -> Span:
@@ -72,25 +60,14 @@ def trimmed(text: str, start: int, end: int) -> Span:
     return start, end
 
 
-def word_spans(
-    text: str, start: int, end: int, budget: int, cost: Callable[[int, int], int], longest: int = 0
-) -> Iterator[Span]:
-    """Cut text that has no better place to be cut into runs of whole words within a budget.
+def word_pieces(
+    text: str, start: int, end: int, budget: int, count: Callable[[str], int], longest: int = 0
+) -> Iterator[Piece]:
+    """Cut text that has no better place to be cut into runs of whole words of at most `budget` tokens each.
 
     Lengths are guessed from the tokens per character seen so far, so a run costs one or two counts and not one a word.
-    A word that is too long alone (Chinese without punctuation, base64) is cut between characters, never before
-    a combining one.
-
-    Args:
-        text: The text around the span.
-        start: First character.
-        end: One past the last.
-        budget: Most tokens of a run, at least 1.
-        cost: Counts the tokens between two positions.
-        longest: Most tokens of a run that is a single word; the budget if that is more.
-
-    Yields:
-        Spans in order; between two of them there is whitespace or nothing.
+    A single word may have `longest` tokens; one that is longer (Chinese without punctuation, base64) is cut between
+    characters, never before a combining one.
     """
     longest = max(budget, longest)
     per_token = 3.0
@@ -104,20 +81,20 @@ def word_spans(
                 word_end = _word_end(text, start, min(end, start + longest * MOST_CHARACTERS_PER_TOKEN))
                 whole_word = whole_word and word_end > start
                 stop = word_end if whole_word else _whole_character(text, start, min(start + size, end))
-                tokens = cost(start, stop)
+                tokens = count(text[start:stop])
                 if whole_word:
                     if tokens <= longest:
                         break
                     whole_word = False
                     continue
             else:
-                tokens = cost(start, stop)
+                tokens = count(text[start:stop])
             if tokens <= budget or stop - start == 1 or size == 1:
                 break
             # A little below the guess: one count more costs less than a run that is half full.
             size = max(1, min(size, stop - start, int((stop - start) * budget / tokens * 0.95) + 1) - 1)
         per_token = 0.5 * per_token + 0.5 * min(MOST_CHARACTERS_PER_TOKEN, (stop - start) / max(1, tokens))
-        yield start, stop
+        yield Piece(start, stop, tokens)
         start = stop
 
 

@@ -1,24 +1,22 @@
-"""Find the files of a folder in a fixed order, and say what was passed over.
+"""Find the files of a folder in a fixed order, and record what was skipped.
 
 Symbolic links are followed by default, also out of the folder: people link their notes together. A link's target is
-never read twice nor walked in circles, and each file outside the folder is recorded. For a folder that somebody else
+never read twice nor walked in circles, and each file outside the folder is marked. For a folder that somebody else
 wrote, and whose index others may search, pass ``follow_symlinks=False`` or ``outside=False``: a link in it may point at
-any file its reader may read.
+any file that the process may read.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import MediaError
-from ..files import SkipLog, Skipped, UnreadableFileError, open_local, os_error
+from ..files import FoundFile, SkipLog, Skipped, UnreadableFileError, os_error
 from .ignore import IgnoreRules, patterns, rules_above
 
 HIDDEN = "hidden"
@@ -28,26 +26,6 @@ NOT_INCLUDED = "not included"
 LINK = "symbolic link, not followed"
 SAME = "symbolic link to what is read anyway"
 OUTSIDE = "symbolic link out of the folder, not followed"
-
-
-@dataclass(frozen=True, slots=True)
-class FoundFile:
-    r"""A regular file.
-
-    Attributes:
-        path: Where it can be opened.
-        relative: Its path relative to the root, ``/`` between folders; what ids are made of. Bytes that are not UTF-8
-            are written as ``\xNN``.
-        size: In bytes.
-        mtime_ns: Time of last change, in nanoseconds since 1970.
-        outside: Whether a symbolic link led out of the root to it.
-    """
-
-    path: Path
-    relative: str
-    size: int
-    mtime_ns: int
-    outside: bool = False
 
 
 def scan(
@@ -75,7 +53,7 @@ def scan(
         hidden: Whether to find files and folders whose names begin with a dot. ``.git`` is never entered.
         respect_ignore: Whether to leave out what ``.gitignore`` files name, nested ones and those of the git checkout
             around the root included.
-        skipped: Receives what was passed over and why. A folder is one record, however much is in it.
+        skipped: Receives what was skipped and why. A folder is one record, however much is in it.
 
     Raises:
         MediaError: The root is missing or cannot be read, or a pattern is malformed.
@@ -84,31 +62,10 @@ def scan(
         >>> [file.relative for file in scan("docs", include=["*.md"])]  # doctest: +SKIP
         ['guide.md', 'reference/api.md']
     """
+    # A wrong path or pattern is an error now, not at the first step of the iteration.
     walk = _Walk(Path(root), include, exclude, skipped if skipped is not None else SkipLog())
     walk.follow, walk.outside, walk.hidden, walk.respect = follow_symlinks, outside, hidden, respect_ignore
-    # Checked here, not at the first step of the iteration: a wrong path should be heard of at once.
-    walk.check()
     return walk.run()
-
-
-def content_hash(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, read piece by piece.
-
-    Returns:
-        64 hexadecimal digits.
-
-    Raises:
-        MediaError: The file cannot be read.
-
-    Example:
-        >>> content_hash(os.devnull)[:8] if Path(os.devnull).is_file() else "e3b0c442"
-        'e3b0c442'
-    """
-    with open_local(path) as file:
-        try:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise os_error(path, error) from error
 
 
 def _shown(path: Path) -> str:
@@ -137,7 +94,6 @@ class _Walk:
 
     def __init__(self, root: Path, include: Sequence[str], exclude: Sequence[str], skipped: SkipLog) -> None:
         self._root = root
-        self._real_root = root
         self._include = _spec(include, "include")
         self._exclude = _spec(exclude, "exclude")
         self._skipped = skipped
@@ -146,18 +102,15 @@ class _Walk:
         # file is found by itself.
         self._walked: dict[tuple[int, int], tuple[Path, IgnoreRules]] = {}
         self._linked: set[tuple[int, int]] = set()
-
-    def check(self) -> None:
-        """Say at once if there is no such root."""
         try:
-            mode = self._root.stat().st_mode
+            mode = root.stat().st_mode
             if stat.S_ISDIR(mode):
-                os.scandir(self._root).close()
+                os.scandir(root).close()
             elif not stat.S_ISREG(mode):
-                raise UnreadableFileError(self._root, "neither a file nor a folder")
-            self._real_root = self._root.resolve()
+                raise UnreadableFileError(root, "neither a file nor a folder")
+            self._real_root = root.resolve()
         except OSError as error:
-            raise os_error(self._root, error) from error
+            raise os_error(root, error) from error
 
     def run(self) -> Iterator[FoundFile]:
         if not self._root.is_dir():
@@ -169,7 +122,7 @@ class _Walk:
             yield from self._link(*self._links.popleft())
 
     def _folders(self, top: Path, rules: IgnoreRules, outside: bool) -> Iterator[FoundFile]:
-        """Files of a folder and those beneath it; links are put off until all real files are found."""
+        """Files of a folder and its subfolders; links wait until all real files are found."""
         stack = [(top, rules)]
         while stack:
             folder, rules = stack.pop()
@@ -178,13 +131,13 @@ class _Walk:
                 with os.scandir(folder) as entries:
                     names = sorted(entries, key=lambda entry: entry.name)
             except OSError as error:
-                self._skipped.add(Skipped.from_error(self._relative(folder), os_error(folder, error)))
+                self._skipped.add(Skipped.from_error(self._relative(folder), error))
                 continue
             if identity in self._walked:
                 continue
             inner = rules.entering(folder) if self.respect else rules
             self._walked[identity] = (folder, inner)
-            beneath = []
+            subfolders = []
             for entry in names:
                 path = folder / entry.name
                 try:
@@ -192,12 +145,12 @@ class _Walk:
                         self._links.append((path, inner, outside))
                     elif entry.is_dir():
                         if not self._left_out(path, inner, is_folder=True):
-                            beneath.append((path, inner))
+                            subfolders.append((path, inner))
                     elif not self._left_out(path, inner, is_folder=False):
                         yield from self._file(path, entry.stat(), outside)
                 except OSError as error:
-                    self._skipped.add(Skipped.from_error(self._relative(path), os_error(path, error)))
-            stack += reversed(beneath)
+                    self._skipped.add(Skipped.from_error(self._relative(path), error))
+            stack += reversed(subfolders)
 
     def _link(self, path: Path, rules: IgnoreRules, outside: bool) -> Iterator[FoundFile]:
         """What a symbolic link leads to, unless it is found without it."""
@@ -212,18 +165,16 @@ class _Walk:
         is_folder = stat.S_ISDIR(status.st_mode)
         if self._left_out(path, rules, is_folder=is_folder):
             return
+        identity = _identity(status)
         leaves = outside or not real.is_relative_to(self._real_root)
         if not self.follow or (leaves and not self.outside):
             self._skipped.add(Skipped(relative, OUTSIDE if self.follow else LINK, str(real)))
-        elif is_folder:
-            if _identity(status) in self._walked or self._real_root.is_relative_to(real):
-                self._skipped.add(Skipped(relative, SAME, str(real)))
-            else:
-                yield from self._folders(path, rules, leaves)
-        elif _identity(status) in self._linked or self._found_by_itself(real):
+        elif is_folder and identity not in self._walked and not self._real_root.is_relative_to(real):
+            yield from self._folders(path, rules, leaves)
+        elif is_folder or identity in self._linked or self._found_by_itself(real):
             self._skipped.add(Skipped(relative, SAME, str(real)))
         else:
-            self._linked.add(_identity(status))
+            self._linked.add(identity)
             yield from self._file(path, status, leaves)
 
     def _found_by_itself(self, real: Path) -> bool:
@@ -236,8 +187,7 @@ class _Walk:
 
     def _left_out(self, path: Path, rules: IgnoreRules, *, is_folder: bool, record: bool = True) -> bool:
         """Whether the rules leave this out; recorded if so."""
-        relative = self._relative(path)
-        name = relative + "/" if is_folder else relative
+        name = self._relative(path) + ("/" if is_folder else "")
         reason = ""
         if path.name == ".git" or (path.name.startswith(".") and not self.hidden):
             reason = HIDDEN
@@ -252,7 +202,7 @@ class _Walk:
         return bool(reason)
 
     def _file(self, path: Path, status: os.stat_result, outside: bool) -> Iterator[FoundFile]:
-        """A regular file; devices, pipes and sockets are recorded and passed over."""
+        """A regular file; devices, pipes and sockets are recorded and skipped."""
         if stat.S_ISREG(status.st_mode):
             yield FoundFile(path, self._relative(path), status.st_size, status.st_mtime_ns, outside)
         else:

@@ -1,7 +1,7 @@
 """Picture files and pictures in memory to plain RGB: turned upright, alpha over white, all bits used.
 
-Only a few formats are tried, whatever the file's name; sizes are checked before anything is decoded, and half a
-picture is none. Colour profiles are not applied, as vision models were trained without them.
+Only a few formats are tried, whatever the file's name; sizes are checked before anything is decoded, and a picture that
+is cut off is refused. Colour profiles are not applied, as vision models were trained without them.
 """
 
 from __future__ import annotations
@@ -14,15 +14,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..documents.readers.text import read_bytes
 from ..extras import require
-from ..files import UnreadableFileError
+from ..files import UnreadableFileError, read_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-#: Lower-case suffixes of files that are taken for pictures.
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".tif", ".tiff", ".bmp"})
 #: Pictures with more pixels are refused; below the number at which Pillow itself warns.
 MAX_PIXELS = 80_000_000
 MAX_IMAGE_BYTES = 256 * 2**20
@@ -30,14 +27,19 @@ MAX_ASPECT = 200  # what Qwen's processors refuse beyond; a page or a photograph
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP")
 _IN_MEMORY = "a picture in memory"
-_ORIENTATION = 0x0112
-_TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
+_ORIENTATION, _TIFF_BITS, _TIFF_PHOTOMETRIC = 274, 258, 262
+#: EXIF orientation -> how the stored picture is to be turned. Pillow turns a TIFF by itself.
+_TURNS = dict(
+    enumerate(
+        ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"), 2
+    )
+)
 _BITS_16 = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A picture file, decoded when it is its turn: an :class:`~smart_retrieval.inputs.ImageSource`.
+    """A picture file, decoded only when it is needed: an :class:`~smart_retrieval.pictures.ImageSource`.
 
     Args:
         path: The file.
@@ -80,26 +82,23 @@ def load_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
         Traceback (most recent call last):
         smart_retrieval.files.UnreadableFileError: cannot read a picture in memory: not a picture ...
     """
-    name = _name(source)
     with _opened(source, max_pixels) as image:
-        return _upright_rgb(image, name, keep=False)
+        rgb = _upright_rgb(image, _name(source))
+        rgb = rgb.copy() if rgb is image else rgb  # a copy does not hold on to the file
+        rgb.info = {}
+        return rgb
 
 
 def image_size(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Width and height of a picture as `load_image` returns it; only the header is decoded.
-
-    Raises:
-        UnreadableFileError, MissingExtraError: As `load_image`, but damaged pixels are not noticed.
-    """
+    """Width and height of a picture as `load_image` returns it; only the header is decoded."""
     with _opened(source, max_pixels) as image:
         width, height = image.size
-        # A TIFF's size is turned by Pillow as it is opened.
-        turned = image.format != "TIFF" and _orientation(image) in {5, 6, 7, 8}
+        turned = image.format != "TIFF" and _orientation(image) >= 5
     return (height, width) if turned else (width, height)
 
 
 def as_rgb(image: Image, *, max_pixels: int = MAX_PIXELS) -> Image:
-    """Bring a picture that somebody hands in to plain RGB, as `load_image` would.
+    """Convert a Pillow image to plain RGB, as `load_image` would.
 
     EXIF data turn a picture only as long as it is as ``Image.open`` returned it: what was made from it (resized,
     cropped) may have been turned already.
@@ -115,7 +114,7 @@ def as_rgb(image: Image, *, max_pixels: int = MAX_PIXELS) -> Image:
         UnreadableFileError: It is empty, too large, a strip, of a mode that has no colours, or its file is damaged.
     """
     _check_size(image.size, _IN_MEMORY, max_pixels)
-    return _upright_rgb(image, str(getattr(image, "filename", "")) or _IN_MEMORY, keep=True)
+    return _upright_rgb(image, str(getattr(image, "filename", "")) or _IN_MEMORY)
 
 
 def _name(source: Path | bytes) -> str:
@@ -138,7 +137,7 @@ def _opened(source: Path | bytes, max_pixels: int) -> Iterator[Image]:
         raise UnreadableFileError(name, "not a picture of a known format", f"expected {', '.join(_FORMATS)}") from error
     except (module.DecompressionBombError, module.DecompressionBombWarning) as error:
         raise UnreadableFileError(name, f"more than {max_pixels:,} pixels", str(error)) from error
-    except Exception as error:  # a damaged header makes plugins raise whatever they stumble over
+    except Exception as error:  # a damaged header makes plugins raise anything
         raise _damaged(name, error) from error
     with image:
         _check_size(image.size, name, max_pixels)
@@ -148,11 +147,14 @@ def _opened(source: Path | bytes, max_pixels: int) -> Iterator[Image]:
 def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
     width, height = size
     if width < 1 or height < 1:
-        raise UnreadableFileError(name, "a picture without pixels", f"{width} x {height}")
-    if width * height > max_pixels:
-        raise UnreadableFileError(name, f"more than {max_pixels:,} pixels", f"{width} x {height}")
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise UnreadableFileError(name, f"more than {MAX_ASPECT} times as long as wide", f"{width} x {height}")
+        reason = "a picture without pixels"
+    elif width * height > max_pixels:
+        reason = f"more than {max_pixels:,} pixels"
+    elif max(width, height) > MAX_ASPECT * min(width, height):
+        reason = f"more than {MAX_ASPECT} times as long as wide"
+    else:
+        return
+    raise UnreadableFileError(name, reason, f"{width} x {height}")
 
 
 def _damaged(name: str, error: Exception) -> UnreadableFileError:
@@ -161,56 +163,37 @@ def _damaged(name: str, error: Exception) -> UnreadableFileError:
     return UnreadableFileError(name, reason, detail)
 
 
-def _upright_rgb(image: Image, name: str, *, keep: bool) -> Image:
-    """Decode, convert and turn; a copy that does not hold on to its file unless the picture may be kept as it is."""
+def _upright_rgb(image: Image, name: str) -> Image:
+    """Decode, convert and turn."""
     from PIL import ImageFile as PillowFile
+    from PIL.Image import Transpose
 
     try:
-        with _STRICTNESS:
+        with _STRICT:
             image.load()
-        # Pillow turns a TIFF itself as it decodes it.
         as_opened = isinstance(image, PillowFile.ImageFile) and image.format != "TIFF"
-        orientation = _orientation(image) if as_opened else 1
-        rgb = _rgb(image)
-        if orientation in _TURNS:
-            rgb = rgb.transpose(_turn(orientation))
-        return rgb if keep or rgb is not image else _plain(rgb)
-    except UnreadableFileError as error:
-        raise UnreadableFileError(name, error.reason, error.detail) from error
+        turn = _TURNS.get(_orientation(image)) if as_opened else None
+        rgb = _rgb(image, name)
+        return rgb.transpose(Transpose[turn]) if turn else rgb
+    except UnreadableFileError:
+        raise
     except Exception as error:
         raise _damaged(name, error) from error
 
 
-#: EXIF orientation -> how the stored picture is to be turned.
-_TURNS = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
-
-
-def _turn(orientation: int) -> Any:
-    from PIL.Image import Transpose
-
-    return Transpose[_TURNS[orientation]]
-
-
 def _orientation(image: Image) -> int:
+    """How a picture is to be turned by its EXIF data, 1 to 8; damaged data cost the rotation, not the picture."""
     try:
-        found = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged EXIF data cost the rotation, not the picture
+        found = image.getexif().get(_ORIENTATION)
+    except Exception:
         return 1
-    return found if isinstance(found, int) else 1
+    return found if found in _TURNS else 1
 
 
-def _rgb(image: Image) -> Image:
+def _rgb(image: Image, name: str) -> Image:
     """Convert a decoded picture of any mode."""
     if image.mode in _BITS_16 or image.mode in {"I", "F"}:
-        return _rgb_of_deep_grey(image)
+        return _rgb_of_deep_grey(image, name)
     if image.has_transparency_data:
         return _over_white(image)
     return image if image.mode == "RGB" else image.convert("RGB")
@@ -229,7 +212,7 @@ def _over_white(image: Image) -> Image:
     return canvas
 
 
-def _rgb_of_deep_grey(image: Image) -> Image:
+def _rgb_of_deep_grey(image: Image, name: str) -> Image:
     """Grey with more than 8 bits: scaled, where Pillow's own conversion would clip all above 255 to white."""
     import numpy as np
     from PIL import Image as module
@@ -242,9 +225,8 @@ def _rgb_of_deep_grey(image: Image) -> Image:
         white = 1 if image.mode == "F" else 65_535
         # Negated, so that NaN is refused too.
         if not (values.min() >= 0 and values.max() <= white):
-            raise UnreadableFileError(
-                _IN_MEMORY, "grey levels of 32 bits", f"found {values.min()} to {values.max()}, expected 0 to {white}"
-            )
+            found = f"found {values.min()} to {values.max()}, expected 0 to {white}"
+            raise UnreadableFileError(name, "grey levels of 32 bits", found)
     grey = np.rint(values.astype(np.float32) * (255 / white)).clip(0, 255).astype(np.uint8)
     if image.mode in _BITS_16 and tags.get(_TIFF_PHOTOMETRIC) == 0:
         grey = 255 - grey  # 0 is white, which Pillow heeds for 8 bits only
@@ -253,17 +235,10 @@ def _rgb_of_deep_grey(image: Image) -> Image:
     return module.fromarray(grey).convert("RGB")
 
 
-def _plain(image: Image) -> Image:
-    """A copy of the pixels alone, without the file's metadata."""
-    copy = image.copy()
-    copy.info = {}
-    return copy
+class _Strict:
+    """While a thread is inside, Pillow refuses pictures that are cut off.
 
-
-class _Strictness:
-    """While at least one thread is inside, Pillow refuses pictures that are cut off.
-
-    Some libraries set ``LOAD_TRUNCATED_IMAGES`` for the whole process; half a picture would then pass for one.
+    Some libraries set ``LOAD_TRUNCATED_IMAGES`` for the whole process; half a picture would then be decoded as one.
     """
 
     def __init__(self) -> None:
@@ -276,8 +251,7 @@ class _Strictness:
 
         with self._lock:
             if self._inside == 0:
-                self._before = bool(module.LOAD_TRUNCATED_IMAGES)
-                module.LOAD_TRUNCATED_IMAGES = False
+                self._before, module.LOAD_TRUNCATED_IMAGES = module.LOAD_TRUNCATED_IMAGES, False
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
@@ -289,4 +263,4 @@ class _Strictness:
                 module.LOAD_TRUNCATED_IMAGES = self._before
 
 
-_STRICTNESS = _Strictness()
+_STRICT = _Strict()

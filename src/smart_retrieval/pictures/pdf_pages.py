@@ -1,7 +1,7 @@
 """PDF pages as pictures, with pypdfium2 (extra ``pdf``) and Pillow (extra ``image``).
 
-A page is drawn as a reader shows it (crop box, rotation, annotations, filled-in forms) on white. Nothing a PDF refers
-to is loaded, and no script in it runs. What PDFium itself passes over, such as damaged drawing commands, stays white.
+A page is drawn as a PDF viewer shows it (crop box, rotation, annotations, filled-in forms) on white. Nothing a PDF
+refers to is loaded, and no script in it runs. What PDFium itself ignores (damaged drawing commands) stays white.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import math
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..documents.readers.pdf import PDFIUM_LOCK, WITHOUT_PAGES, open_error
 from ..extras import require
 from ..files import UnreadableFileError, open_local
 from .images import MAX_ASPECT
+from .pdfium import PDFIUM_LOCK, open_pdf
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,22 +55,15 @@ class PdfPages:
     """
 
     def __init__(self, path: str | Path) -> None:
-        require("pypdfium2", "pdf")
         require("PIL.Image", "image")
         self.path = Path(path)
-        self._document: Any = None
-        self._drawn = 0
         self._file = open_local(path)
         self._read = _Counted(self._file)
+        self._document: Any = None
         try:
-            if not os.fstat(self._file.fileno()).st_size:
-                raise UnreadableFileError(path, "empty, expected a PDF")
             with PDFIUM_LOCK:
                 self._open()
-                document: Any = self._document
-                self._count = len(document)
-            if self._count == 0:
-                raise UnreadableFileError(path, WITHOUT_PAGES)
+                self._count = len(self._document)
         except BaseException:
             self.close()
             raise
@@ -88,9 +83,7 @@ class PdfPages:
     def close(self) -> None:
         """Close the document and its file; closing it again does nothing."""
         with PDFIUM_LOCK:
-            if self._document is not None:
-                self._document.close()
-                self._document = None
+            self._close_document()
         self._file.close()
 
     def size(self, page: int) -> tuple[float, float]:
@@ -99,14 +92,8 @@ class PdfPages:
         Raises:
             UnreadableFileError: There is no such page, or it cannot be read.
         """
-        with PDFIUM_LOCK:
-            try:
-                size = self._checked().get_page_size(self._index(page))
-            except UnreadableFileError:
-                raise
-            except Exception as error:
-                raise self._damaged(page, error) from error
-        return self._sane(page, size)
+        with self._reading(page) as index:
+            return self._checked(page, self._document.get_page_size(index))
 
     def pixels(self, page: int, *, max_pixels: int = PAGE_PIXELS) -> tuple[int, int]:
         """Width and height `render` gives a page.
@@ -115,7 +102,7 @@ class PdfPages:
             UnreadableFileError: As for `size`.
         """
         width, height = self.size(page)
-        scale = _scale(width, height, max_pixels)
+        scale = page_scale(width, height, max_pixels)
         return math.ceil(width * scale), math.ceil(height * scale)
 
     def render(self, page: int, *, max_pixels: int = PAGE_PIXELS) -> Image:
@@ -131,74 +118,51 @@ class PdfPages:
         Raises:
             UnreadableFileError: There is no such page, or it cannot be read; other pages still can.
         """
-        with PDFIUM_LOCK:
-            self._reopen_when_full()
-            try:
-                opened = self._checked()[self._index(page)]
-                try:
-                    width, height = self._sane(page, opened.get_size())
-                    bitmap = opened.render(scale=_scale(width, height, max_pixels), limit_image_cache=True)
-                    try:
-                        image: Image = bitmap.to_pil().convert("RGB")
-                    finally:
-                        bitmap.close()
-                finally:
-                    opened.close()
-            except UnreadableFileError:
-                raise
-            except Exception as error:  # PDFium's errors are of several kinds
-                raise self._damaged(page, error) from error
+        with self._reading(page) as index:
+            if self._drawn >= (_REOPEN_FEW if self._read.count > _REOPEN_BYTES else _REOPEN_PAGES):
+                self._close_document()
+                self._open()
+            with closing(self._document[index]) as opened:
+                width, height = self._checked(page, opened.get_size())
+                scale = page_scale(width, height, max_pixels)
+                with closing(opened.render(scale=scale, limit_image_cache=True)) as bitmap:
+                    image: Image = bitmap.to_pil().convert("RGB")
             self._drawn += 1
         return image
 
     def _open(self) -> None:
-        import pypdfium2
-
-        try:
-            self._document = pypdfium2.PdfDocument(self._read)
-        except pypdfium2.PdfiumError as error:
-            raise open_error(self.path, str(error), self._beginning()) from error
+        self._document = open_pdf(self.path, self._read)
         self._drawn = self._read.count = 0
-        self._init_forms()
+        with suppress(Exception):  # only what was filled into forms is missing without it
+            self._document.init_forms()
 
-    def _reopen_when_full(self) -> None:
-        full = self._read.count > _REOPEN_BYTES and self._drawn >= _REOPEN_FEW
-        if self._document is not None and (full or self._drawn >= _REOPEN_PAGES):
+    def _close_document(self) -> None:
+        if self._document is not None:
             self._document.close()
             self._document = None
-            self._open()
 
-    def _init_forms(self) -> None:
-        """What was filled into forms is drawn only with this; without it the page is still drawn."""
-        try:
-            self._document.init_forms()
-        except Exception:
-            return
+    @contextmanager
+    def _reading(self, page: int) -> Iterator[int]:
+        """The index of a page, PDFium's lock held; whatever PDFium raises inside is an error that names the page."""
+        with PDFIUM_LOCK:
+            if self._document is None:
+                raise UnreadableFileError(self.path, "closed, open it again")
+            if not 1 <= page <= self._count:
+                raise UnreadableFileError(self.path, "no such page", f"page {page}, expected 1 to {self._count}")
+            try:
+                yield page - 1
+            except UnreadableFileError:
+                raise
+            except Exception as error:  # PDFium's errors are of several kinds
+                raise UnreadableFileError(self.path, "a damaged page", f"page {page}: {error}") from error
 
-    def _beginning(self) -> bytes:
-        self._file.seek(0)
-        return self._file.read(2**20)
-
-    def _checked(self) -> Any:
-        if self._document is None:
-            raise UnreadableFileError(self.path, "closed, open it again")
-        return self._document
-
-    def _index(self, page: int) -> int:
-        if not 1 <= page <= self._count:
-            raise UnreadableFileError(self.path, "no such page", f"page {page}, expected 1 to {self._count}")
-        return page - 1
-
-    def _sane(self, page: int, size: tuple[float, float]) -> tuple[float, float]:
+    def _checked(self, page: int, size: tuple[float, float]) -> tuple[float, float]:
         width, height = size
         if not (0 < width < math.inf and 0 < height < math.inf) or max(size) > MAX_ASPECT * min(size):
             raise UnreadableFileError(
                 self.path, "a page of an absurd size", f"page {page}: {width:g} x {height:g} points"
             )
         return width, height
-
-    def _damaged(self, page: int, error: Exception) -> UnreadableFileError:
-        return UnreadableFileError(self.path, "a damaged page", f"page {page}: {error}")
 
 
 class _Counted:
@@ -216,9 +180,17 @@ class _Counted:
         return found
 
 
+def page_scale(width: float, height: float, max_pixels: int) -> float:
+    """Pixels a point, so that a page has at most so many pixels once its sides are rounded up."""
+    scale = min(_LARGEST_SCALE, math.sqrt(max_pixels / width / height))
+    while scale > 0 and math.ceil(width * scale) * math.ceil(height * scale) > max(1, max_pixels):
+        scale *= 0.999
+    return scale
+
+
 @dataclass(frozen=True)
 class PdfPageImage:
-    """A page of a PDF, drawn when it is its turn: an :class:`~smart_retrieval.inputs.ImageSource`.
+    """A page of a PDF, drawn only when it is needed: an :class:`~smart_retrieval.pictures.ImageSource`.
 
     The documents used last stay open, so that reading page after page parses a PDF once; one is closed when its last
     page was drawn.
@@ -246,26 +218,17 @@ class PdfPageImage:
         return _OPEN.render(self.path, self.page, self.max_pixels)
 
 
-def close_documents() -> None:
-    """Close the PDFs that `PdfPageImage` keeps open, so that their files can be moved or deleted everywhere."""
-    _OPEN.close()
-
-
-def _scale(width: float, height: float, max_pixels: int) -> float:
-    """Pixels a point, so that a page has at most so many pixels once its sides are rounded up."""
-    scale = min(_LARGEST_SCALE, math.sqrt(max_pixels / width / height))
-    while scale > 0 and math.ceil(width * scale) * math.ceil(height * scale) > max(1, max_pixels):
-        scale *= 0.999
-    return scale
-
-
 class _OpenDocuments:
     """The few PDFs used last, by path."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Start empty; in a process just forked, as the files' positions are shared with the parent that uses them."""
         # Held while a page is drawn: no other thread may close the document meanwhile.
         self._lock = threading.Lock()
-        self._open: OrderedDict[Path, tuple[tuple[int, int, int], PdfPages]] = OrderedDict()
+        self._open: OrderedDict[Path, tuple[tuple[int, ...], PdfPages]] = OrderedDict()
 
     def render(self, path: Path, page: int, max_pixels: int) -> Image:
         with self._lock:
@@ -280,24 +243,17 @@ class _OpenDocuments:
             while self._open:
                 self._open.popitem()[1][1].close()
 
-    def forget(self) -> None:
-        """In a process just forked: the files' positions are shared with the parent, who goes on using them."""
-        self._lock = threading.Lock()
-        self._open = OrderedDict()
-
     def _pages(self, path: Path) -> PdfPages:
-        try:
+        stamp: tuple[int, ...] = ()
+        with suppress(OSError, ValueError):
             status = path.stat()
-        except (OSError, ValueError):
-            status = None
-        stamp = (status.st_ino, status.st_size, status.st_mtime_ns) if status else (0, 0, 0)
-        if path in self._open:
-            known, pages = self._open[path]
-            if known == stamp:
-                self._open.move_to_end(path)
-                return pages
-            self._open.pop(path)[1].close()
-        pages = PdfPages(path)
+            stamp = status.st_ino, status.st_size, status.st_mtime_ns
+        known, pages = self._open.pop(path, ((), None))
+        if pages is not None and known != stamp:
+            pages.close()
+            pages = None
+        if pages is None:
+            pages = PdfPages(path)
         self._open[path] = stamp, pages
         if len(self._open) > _KEPT_OPEN:
             self._open.popitem(last=False)[1][1].close()
@@ -305,6 +261,13 @@ class _OpenDocuments:
 
 
 _OPEN = _OpenDocuments()
+
+
+def close_documents() -> None:
+    """Close the PDFs that `PdfPageImage` keeps open, so that their files can be moved or deleted everywhere."""
+    _OPEN.close()
+
+
 atexit.register(close_documents)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_OPEN.forget)

@@ -1,4 +1,4 @@
-"""A folder of pictures as a video, the way benchmarks hand out videos."""
+"""Frames of a video, evenly spread in time: of a video file, or of a folder of pictures as benchmarks provide them."""
 
 from __future__ import annotations
 
@@ -12,30 +12,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import UnreadableFileError, os_error
-from ..inputs import Frames
 from .images import MAX_ASPECT, load_image
+from .sources import Frames
 from .video_stream import open_video
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-#: Lower-case suffixes of files that are taken for videos. Not ``.ts`` and ``.mts``: those are TypeScript more often.
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m2ts", ".flv", ".wmv", ".asf", ".ogv", ".3gp"}
-)
 #: Larger frames are scaled down as they are decoded: 64 of them take 400 MB.
 FRAME_PIXELS = 1920 * 1080
 
 
 @dataclass(frozen=True)
 class VideoFile:
-    """A video file or a clip of one, decoded when it is its turn: a :class:`~smart_retrieval.inputs.VideoSource`.
+    """A video file or a clip of one, decoded only when it is needed: a :class:`~smart_retrieval.pictures.VideoSource`.
 
     Args:
         path: The file.
         start: Second the clip begins at; the beginning of the video when None.
         end: Second it ends at; the end of the video when None.
-        fps: Frames a second to take, if that is fewer than are asked for.
+        fps: Frames a second to take, where that is fewer than `frames` may return.
         max_pixels: Larger frames are scaled down.
 
     Example:
@@ -56,12 +52,7 @@ class VideoFile:
             UnreadableFileError: See `read_frames`.
         """
         return read_frames(
-            self.path,
-            max_frames=max_frames,
-            start=self.start,
-            end=self.end,
-            fps=self.fps,
-            max_pixels=self.max_pixels,
+            self.path, max_frames=max_frames, start=self.start, end=self.end, fps=self.fps, max_pixels=self.max_pixels
         )
 
 
@@ -76,8 +67,8 @@ def read_frames(
 ) -> Frames:
     """Decode frames of a local video file, evenly spread in time from the first to the last.
 
-    All frames if there are no more than asked for; otherwise those on display at evenly spaced moments. Only the frames
-    taken are ever held in memory.
+    All frames if there are no more than `max_frames`; otherwise those on display at evenly spaced moments. Only the
+    frames taken are ever held in memory.
 
     Args:
         path: The file.
@@ -92,7 +83,7 @@ def read_frames(
 
     Raises:
         UnreadableFileError: No video (a list of other files is none), no frame in the clip, cut off, or damaged; or
-            what is asked for makes no sense.
+            the arguments contradict each other.
         MissingExtraError: PyAV or Pillow is not installed.
 
     Example:
@@ -103,7 +94,7 @@ def read_frames(
     _check_request(path, max_frames, start, end, fps)
     with open_video(path) as stream:
         shown = stream.shown(start, end)
-        wanted = _pick(shown.ticks, max_frames, None if fps is None else Fraction(fps) * stream.time_base)
+        wanted = pick_frames(shown.ticks, max_frames, None if fps is None else Fraction(fps) * stream.time_base)
         images: list[Image] = []
         times: list[float] = []
         for tick, frame in stream.decode(shown, wanted):
@@ -127,17 +118,12 @@ def _check_request(path: Path, max_frames: int, start: float | None, end: float 
         raise UnreadableFileError(path, "not a clip", f"{start} to {end} s, expected 0 <= start <= end")
 
 
-def _pick(ticks: Sequence[int], most: int, per_tick: Fraction | None) -> list[int]:
-    """The frames on display at evenly spaced moments.
-
-    Args:
-        ticks: When each frame is shown, ascending.
-        most: Most frames to take.
-        per_tick: Frames to take in a tick; spread over all when None.
+def pick_frames(ticks: Sequence[int], most: int, per_tick: Fraction | None) -> list[int]:
+    """The ticks of the frames on display at evenly spaced moments, `per_tick` frames a tick or spread over all.
 
     Example:
-        >>> _pick(range(0, 100, 10), 4, None), _pick([0, 1, 2, 90], 3, None), _pick(range(10), 9, Fraction(1, 3))
-        ([0, 30, 60, 90], [0, 2, 90], [0, 3, 6, 9])
+        >>> pick_frames(range(0, 100, 10), 4, None), pick_frames(range(10), 9, Fraction(1, 3))
+        ([0, 30, 60, 90], [0, 3, 6, 9])
     """
     first, last = ticks[0], ticks[-1]
     if per_tick is not None and (count := int((last - first) * per_tick) + 1) <= most:
@@ -153,17 +139,22 @@ def _image(frame: Any, path: Path, shown: tuple[int, int], max_pixels: int, like
     """A decoded frame as a picture: pixels square, upright, no larger than allowed."""
     from PIL.Image import Resampling, Transpose
 
-    width, height = shown
     if max(shown) > MAX_ASPECT * min(shown):
-        raise UnreadableFileError(path, "frames of an absurd size", f"{width} x {height}")
-    shrink = min(1.0, math.sqrt(max_pixels / (width * height)))
-    size = max(1, int(width * shrink)), max(1, int(height * shrink))
-    image: Image = frame.reformat(*size, format="rgb24", interpolation="AREA" if shrink < 1 else "BICUBIC").to_image()
+        raise UnreadableFileError(path, "frames of an absurd size", f"{shown[0]} x {shown[1]}")
+    size = _bounded(shown, max_pixels)
+    scaled = frame.reformat(*size, format="rgb24", interpolation="BICUBIC" if size == shown else "AREA")
+    image: Image = scaled.to_image()
     turns = {90: Transpose.ROTATE_90, 180: Transpose.ROTATE_180, 270: Transpose.ROTATE_270}
     # The display matrix says how far to turn against the clock, as Pillow does.
     if turn := turns.get(round(frame.rotation / 90) * 90 % 360):
         image = image.transpose(turn)
     return image if like in {None, image.size} else image.resize(like or image.size, Resampling.BICUBIC)
+
+
+def _bounded(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
+    """The size, or a smaller one of the same shape with at most so many pixels."""
+    shrink = min(1.0, math.sqrt(max_pixels / (size[0] * size[1])))
+    return max(1, int(size[0] * shrink)), max(1, int(size[1] * shrink))
 
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
@@ -172,13 +163,13 @@ _DIGITS = re.compile(r"(\d+)")
 
 @dataclass(frozen=True)
 class FrameFolder:
-    """Frames of a video as pictures in a folder: a :class:`~smart_retrieval.inputs.VideoSource`.
+    """Frames of a video as pictures in a folder: a :class:`~smart_retrieval.pictures.VideoSource`.
 
-    Pictures are ordered as people count (``frame2.jpg`` before ``frame10.jpg``).
+    Pictures are ordered by the numbers in their names (``frame2.jpg`` before ``frame10.jpg``).
 
     Args:
         path: The folder.
-        fps: Frames a second the pictures were taken at; what times are reckoned from.
+        fps: Frames a second the pictures were taken at; times are computed from it.
         max_pixels: Larger pictures are scaled down.
 
     Example:
@@ -209,9 +200,7 @@ class FrameFolder:
         images: list[Image] = []
         for place in chosen:
             image = load_image(files[place])
-            if image.width * image.height > self.max_pixels:
-                shrink = (self.max_pixels / (image.width * image.height)) ** 0.5
-                image = image.resize((max(1, int(image.width * shrink)), max(1, int(image.height * shrink))))
+            image = image.resize(_bounded(image.size, self.max_pixels))
             if images and image.size != images[0].size:
                 raise UnreadableFileError(
                     files[place], "a frame of another size", f"{image.size}, expected {images[0].size}"
@@ -220,11 +209,7 @@ class FrameFolder:
         return Frames(tuple(images), tuple(place / self.fps for place in chosen))
 
     def files(self) -> list[Path]:
-        """The pictures in their order.
-
-        Raises:
-            UnreadableFileError: There is no such folder, or no picture in it.
-        """
+        """The pictures in their order."""
         try:
             found = [path for path in self.path.iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file()]
         except OSError as error:
@@ -235,11 +220,6 @@ class FrameFolder:
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
-    """A sort key by which numbers count as numbers.
-
-    Example:
-        >>> sorted(["f10", "f9", "f"], key=_natural)
-        ['f', 'f9', 'f10']
-    """
+    """A sort key by which numbers count as numbers: "f9" before "f10"."""
     parts = _DIGITS.split(name.lower())
     return [(0, int(part), "") if place % 2 else (1, 0, part) for place, part in enumerate(parts)]

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..extras import require
 from ..files import UnreadableFileError, open_local
 from .images import MAX_ASPECT, MAX_PIXELS
 
 _CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg"
-# Containers whose header says how long they are; the others have no end that could be missing.
+# Containers whose header says how long they are; for the others a missing end cannot be noticed.
 _SAY_DURATION = ("mov", "matroska", "avi", "flv")
 _BUFFER_BYTES = 2**18
 
@@ -30,25 +30,22 @@ _BUFFER_BYTES = 2**18
 class Shown:
     """When the frames of a clip are shown, in ticks of the stream's time base.
 
-    Args:
-        ticks: Of each frame, ascending.
-        keys: Of the frames decoding can begin at, ascending; none if it has to begin at the beginning.
+    `keys` are the ticks of frames decoding can begin at; none if it has to begin at the file's beginning. `counted`
+    are the ticks of all frames of the file, where a decoded frame's tick is known only by counting.
     """
 
     ticks: Sequence[int]
-    keys: Sequence[int]
+    keys: Sequence[int] = ()
+    counted: Sequence[int] = ()
 
 
-@dataclass(frozen=True)
-class _Scan:
-    """What the packets say: ticks of frames and of key frames, the tick the last frame is shown until, the second the
-    file ends at; the last two are None if its end was not reached.
-    """
+class _Scan(NamedTuple):
+    """What the packets say; the last two are None if the file's end was not reached."""
 
     ticks: list[int]
     keys: list[int]
-    shown_until: int | None
-    ends: float | None
+    shown_until: int | None  # the tick until which the last frame is shown
+    end: float | None  # in seconds, of all streams
 
 
 class VideoStream:
@@ -64,7 +61,7 @@ class VideoStream:
         # An AVI does not say when its frames are shown, only in which order they are decoded: its frames have to be
         # counted from the beginning.
         self._counted = container.format.name.startswith("avi")
-        # MPEG program streams give some frames no time, and FFmpeg reckons it wrongly after seeking.
+        # MPEG program streams give some frames no time, and FFmpeg computes it wrongly after seeking.
         self._seekable = container.format.name != "mpeg" and not self._counted
         self._at_start = True
 
@@ -77,27 +74,17 @@ class VideoStream:
     @property
     def duration(self) -> float | None:
         """Length in seconds, as the file says."""
-        if self._container.duration is None:
-            return None
-        return float(self._container.duration / 1_000_000)
+        return None if self._container.duration is None else float(self._container.duration / 1_000_000)
 
     def shown(self, start: float | None, end: float | None) -> Shown:
-        """Read when frames are shown, without decoding any.
-
-        Args:
-            start: Second the clip begins at; the frame then on display is part of it.
-            end: Second it ends at.
-
-        Raises:
-            UnreadableFileError: The file is cut off or damaged, or the clip is outside of it.
-        """
+        """Read when the frames between two seconds are shown, that on display at `start` included; none is decoded."""
         first = None if start is None else self._tick(start)
         last = None if end is None else self._tick(end)
         scan = self._scan(first if self._seekable else None, None if self._counted else last)
         if first is not None and self._seekable and (not scan.ticks or scan.ticks[0] > first):
-            scan = self._scan(None, last)  # some containers seek past what they were asked for
-        if scan.ends is not None:
-            self._check_length(scan.ends)
+            scan = self._scan(None, last)  # some containers seek past the wanted tick
+        if scan.end is not None:
+            self._check_length(scan.end)
         ticks = scan.ticks
         if not ticks and first is None and last is None:
             raise UnreadableFileError(self.path, "a video without frames")
@@ -108,21 +95,17 @@ class VideoStream:
             raise UnreadableFileError(
                 self.path, "no frame in the clip asked for", f"{start or 0:g} s to {end or 'end'}"
             )
-        keys = scan.keys if self._seekable else ()
-        return Shown(_Positions(ticks, low, high) if self._counted else ticks[low:high], keys)
+        return Shown(ticks[low:high], scan.keys if self._seekable else (), ticks if self._counted else ())
 
     def decode(self, shown: Shown, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        """Decode some of the frames, one at a time, seeking where that is shorter.
-
-        Args:
-            shown: What `shown` returned.
-            wanted: Ticks of the frames, ascending.
-
-        Yields:
-            Each frame's tick and the frame.
-        """
-        if isinstance(shown.ticks, _Positions):
-            yield from self._decode_counted(shown.ticks, wanted)
+        """Decode the frames of some ticks, ascending, one at a time, seeking where that is shorter."""
+        if shown.counted:
+            ticks = set(wanted)
+            for tick, frame in zip(shown.counted, self._frames(None), strict=False):
+                if tick in ticks:
+                    yield tick, frame
+                if tick >= wanted[-1]:
+                    return
             return
         frames: Iterator[Any] = iter(())
         position: int | None = None
@@ -142,31 +125,20 @@ class VideoStream:
             position = found.pts
             yield position, found
 
-    def _decode_counted(self, positions: _Positions, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        ticks = set(wanted)
-        for tick, frame in zip(positions.every, self._frames(None), strict=False):
-            if tick in ticks:
-                yield tick, frame
-            if tick >= wanted[-1]:
-                return
-
     def _tick(self, second: float) -> int:
         # Rounded, so that 1.2 is the 30th frame at 25 a second and not the 29th.
-        ticks = Fraction(second).limit_denominator(1_000_000) / self.time_base
-        return self.origin + math.floor(ticks)
+        return self.origin + math.floor(Fraction(second).limit_denominator(1_000_000) / self.time_base)
 
     def _seek(self, tick: int | None) -> None:
-        if tick is None and self._at_start:
-            pass
-        elif tick is None:
-            # Before the very first packet, which may be shown before second 0.
-            self._container.seek(min(0, self.origin, self._stream.start_time or 0), stream=self._stream)
-        else:
-            self._container.seek(tick, stream=self._stream)
+        """Go to the last key frame before a tick, or to the very first packet."""
+        if tick is not None or not self._at_start:
+            # The very first packet may be shown before second 0.
+            first = min(0, self.origin, self._stream.start_time or 0)
+            self._container.seek(first if tick is None else tick, stream=self._stream)
         self._at_start = False
 
     def _frames(self, tick: int | None) -> Iterator[Any]:
-        """Decoded frames from the last key frame before a tick on; damaged packets are passed over."""
+        """Decoded frames from the last key frame before a tick on; damaged packets are left out."""
         import av
 
         self._seek(tick)
@@ -183,13 +155,13 @@ class VideoStream:
         ticks: set[int] = set()
         keys: list[int] = []
         shown_until = 0
-        ends = Fraction(0)
+        end = Fraction(0)
         for packet in self._container.demux():
             tick = packet.dts if self._counted or packet.pts is None else packet.pts
             if tick is None:
                 continue
             until = tick + (packet.duration or 0)
-            ends = max(ends, until * packet.time_base)
+            end = max(end, until * packet.time_base)
             if packet.stream_index != self._stream.index:
                 continue
             if last is not None and packet.dts is not None and packet.dts > last:
@@ -199,32 +171,18 @@ class VideoStream:
             if not packet.is_discard:  # cut away by an edit list: decoded, not shown
                 ticks.add(tick)
                 shown_until = max(shown_until, until)
-        return _Scan(sorted(ticks), sorted(keys), shown_until, float(ends))
+        return _Scan(sorted(ticks), sorted(keys), shown_until, float(end))
 
-    def _check_length(self, ends: float) -> None:
+    def _check_length(self, end: float) -> None:
         """Refuse a file that ends long before its header says."""
         if not self._container.format.name.startswith(_SAY_DURATION):
             return
-        start = (self._container.start_time or 0) / 1_000_000
+        length = end - (self._container.start_time or 0) / 1_000_000
         expected = self.duration or 0.0
         rate = self._stream.average_rate
         tolerance = max(min(1.0, expected / 4), float(2 / rate) if rate else 0.0)
-        if ends - start < expected - tolerance:
-            raise UnreadableFileError(self.path, "cut off", f"{ends - start:.1f} of {expected:.1f} s are there")
-
-
-class _Positions(Sequence[int]):
-    """Ticks of a clip that have to be counted from the beginning of the file."""
-
-    def __init__(self, every: Sequence[int], low: int, high: int) -> None:
-        self.every = every
-        self._part = every[low:high]
-
-    def __len__(self) -> int:
-        return len(self._part)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._part[index]
+        if length < expected - tolerance:
+            raise UnreadableFileError(self.path, "cut off", f"{length:.1f} of {expected:.1f} s are there")
 
 
 def _first_from(frames: Iterator[Any], tick: int) -> Any:
@@ -234,13 +192,7 @@ def _first_from(frames: Iterator[Any], tick: int) -> Any:
 
 @contextmanager
 def open_video(path: Path) -> Iterator[VideoStream]:
-    """Open the video stream of a local file.
-
-    Raises:
-        UnreadableFileError: It cannot be opened, is no container of a known kind, or holds no video. What goes wrong
-            while it is open is raised as this, too.
-        MissingExtraError: PyAV is not installed.
-    """
+    """Open the video stream of a local file; what goes wrong while it is open is an `UnreadableFileError`, too."""
     av = require("av", "video")
     require("PIL.Image", "image")
     with open_local(path) as file:
@@ -270,7 +222,7 @@ def _container(av: Any, path: Path, file: BufferedReader) -> Any:
 
 
 class _Nameless:
-    """A file without a name: FFmpeg shall go by what it holds, not by its suffix."""
+    """A file without a name, so that FFmpeg goes by what it holds and not by its suffix."""
 
     def __init__(self, file: BufferedReader) -> None:
         self.read = file.read
@@ -280,10 +232,9 @@ class _Nameless:
 
 def _video_stream(av: Any, path: Path, container: Any) -> Any:
     cover = av.stream.Disposition.attached_pic
-    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
-    if not streams:
+    stream = next((stream for stream in container.streams.video if not stream.disposition & cover), None)
+    if stream is None:
         raise UnreadableFileError(path, "no video in it")
-    stream = streams[0]
     if stream.codec_context is None:
         raise UnreadableFileError(path, "a codec that is not known")
     width, height = stream.width, stream.height

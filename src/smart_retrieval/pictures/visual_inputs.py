@@ -1,20 +1,19 @@
-"""From a file to the visual inputs a model takes: an image, the pages of a PDF, a video; and small pictures of them."""
+"""From a file to the visual inputs a model takes: an image, the pages of a PDF, a video; and thumbnails of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ..documents.walk import FoundFile
 from ..errors import MissingExtraError, SmartError, one_of
-from ..files import SkipLog, Skipped, UnreadableFileError
-from ..inputs import ImageSource, VideoSource
-from .images import IMAGE_SUFFIXES, ImageFile, as_rgb, image_size
+from ..files import FoundFile, SkipLog, Skipped, UnreadableFileError
+from .images import ImageFile, as_rgb, image_size
 from .pdf_pages import PAGE_PIXELS, PdfPageImage, PdfPages
-from .video import VIDEO_SUFFIXES, VideoFile
+from .sources import ImageSource, VideoSource, visual_format_of
+from .video import VideoFile
 from .video_stream import open_video
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ _MOST_PAGES = 10_000
 
 @dataclass(frozen=True)
 class VisualInput:
-    """One thing to look at; nothing is decoded before `source` is asked for it.
+    """One picture, page or video; nothing is decoded before `source` is loaded.
 
     Args:
         source: What a model takes, as it is or in an :class:`~smart_retrieval.inputs.Item`.
@@ -44,19 +43,6 @@ class VisualInput:
     times: tuple[float, float] | None = None
 
 
-def visual_format_of(path: Path) -> str:
-    """As what a file can be looked at, by its suffix: ``"image"``, ``"pdf"``, ``"video"``; empty if not at all.
-
-    Example:
-        >>> [visual_format_of(Path(name)) for name in ("a.JPG", "b.pdf", "c.mkv", "d.txt")]
-        ['image', 'pdf', 'video', '']
-    """
-    suffix = path.suffix.lower()
-    if suffix in IMAGE_SUFFIXES:
-        return "image"
-    return "video" if suffix in VIDEO_SUFFIXES else "pdf" if suffix == ".pdf" else ""
-
-
 def visual_inputs(
     path: str | Path,
     *,
@@ -65,10 +51,10 @@ def visual_inputs(
     relative: str = "",
     page_pixels: int = PAGE_PIXELS,
 ) -> Iterator[VisualInput]:
-    """What there is to see in a file: an image or a video as one input, a PDF as its pages.
+    """The visual inputs in a file: an image or a video as one, a PDF as its pages.
 
-    Headers are read here, so that what is hopeless is heard of at once; damage further in is an error of the source
-    when it is loaded.
+    Headers are read here, so that a file that cannot be opened is reported at once; damage further in is an error of
+    the source when it is loaded.
 
     Args:
         path: The file; its suffix decides what it is taken for.
@@ -78,7 +64,7 @@ def visual_inputs(
         page_pixels: Most pixels of a page of a PDF.
 
     Raises:
-        UnreadableFileError: The file cannot be read at all, or is of no kind that can be looked at.
+        UnreadableFileError: The file cannot be read at all, or is of no visual kind.
         MissingExtraError: A package for its kind is not installed.
 
     Example:
@@ -102,6 +88,24 @@ def visual_inputs(
         raise UnreadableFileError(path, "not a type that is looked at", path.suffix or "no suffix")
 
 
+def _pages(path: Path, skipped: SkipLog, name: str, page_pixels: int) -> Iterator[VisualInput]:
+    found: list[VisualInput] = []
+    with PdfPages(path) as pages:
+        if len(pages) > _MOST_PAGES:
+            raise UnreadableFileError(path, f"more than {_MOST_PAGES:,} pages", f"{len(pages):,}")
+        for page in range(1, len(pages) + 1):
+            try:
+                width, height = pages.pixels(page, max_pixels=page_pixels)
+            except UnreadableFileError as error:
+                skipped.add(Skipped.from_error(name, error))
+                continue
+            found.append(VisualInput(PdfPageImage(path, page, page_pixels), "page", page, width, height))
+    if not found:
+        raise UnreadableFileError(path, "no page of the PDF can be read")
+    # The document is closed by now: drawing a page opens it again.
+    yield from found
+
+
 def read_visual_files(
     found: Iterable[FoundFile],
     skipped: SkipLog,
@@ -109,27 +113,27 @@ def read_visual_files(
     as_: Literal["auto", "pages"] = "auto",
     page_pixels: int = PAGE_PIXELS,
 ) -> Iterator[tuple[FoundFile, VisualInput]]:
-    """What there is to see in many files; files and pages that cannot be read are counted and the run goes on.
+    """The visual inputs in many files; files and pages that cannot be read are counted and the run goes on.
 
     Args:
         found: What `scan` found.
-        skipped: Receives a record for everything passed over; of a type that is not looked at is no failure.
+        skipped: Receives a record for everything skipped; a file of no visual kind is no failure.
         as_: See `visual_inputs`.
         page_pixels: See `visual_inputs`.
 
     Yields:
-        Each file with one thing to see in it, files in their order, pages in theirs.
+        Each file with one of its inputs, files in their order, pages in theirs.
     """
     for file in found:
         try:
-            for seen in visual_inputs(
+            for one in visual_inputs(
                 file.path, as_=as_, skipped=skipped, relative=file.relative, page_pixels=page_pixels
             ):
-                yield file, seen
+                yield file, one
         except (UnreadableFileError, MissingExtraError) as error:
-            record = Skipped.from_error(file.relative, error)
             kind = visual_format_of(file.path)
-            skipped.add(replace(record, failed=bool(kind) and not (kind == "video" and as_ == "pages")))
+            wanted = bool(kind) and (kind, as_) != ("video", "pages")
+            skipped.add(Skipped.from_error(file.relative, error, failed=wanted))
 
 
 def thumbnail(image: Image, longest: int = 160) -> bytes:
@@ -157,21 +161,3 @@ def thumbnail(image: Image, longest: int = 160) -> bytes:
     # Only the pixels: the file's own metadata may be larger than the thumbnail.
     small.save(out, "JPEG", quality=75, optimize=True, exif=b"", icc_profile=None, comment=b"")
     return out.getvalue()
-
-
-def _pages(path: Path, skipped: SkipLog, name: str, page_pixels: int) -> Iterator[VisualInput]:
-    seen: list[VisualInput] = []
-    with PdfPages(path) as pages:
-        if len(pages) > _MOST_PAGES:
-            raise UnreadableFileError(path, f"more than {_MOST_PAGES:,} pages", f"{len(pages):,}")
-        for page in range(1, len(pages) + 1):
-            try:
-                width, height = pages.pixels(page, max_pixels=page_pixels)
-            except UnreadableFileError as error:
-                skipped.add(Skipped.from_error(name, error))
-                continue
-            seen.append(VisualInput(PdfPageImage(path, page, page_pixels), "page", page, width, height))
-    if not seen:
-        raise UnreadableFileError(path, "no page of the PDF can be read")
-    # Closed by now: whoever draws the pages opens the document for himself.
-    yield from seen

@@ -9,25 +9,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import NamedTuple
 
+from ...files import read_bytes
 from ..sections import Document, SectionBuilder, clean_text
-from .text import decode, read_bytes
+from .text import decode
 
 _HEADINGS = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
 _NEVER_TEXT = frozenset({"script", "style", "template", "noscript", "iframe", "object", "textarea", "select", "svg"})
 _NAVIGATION = frozenset({"nav", "button", "dialog"})
 # Hidden parts are skipped only in elements that must be closed, or the rest of the page could go with them.
 _CLOSED = frozenset({"div", "section", "span", "aside", "ul", "ol", "table", "header", "footer", "figure", "a", "form"})
-_BLOCKS = """address article aside blockquote body center dd details div dl dt fieldset figcaption figure footer form
-    header hr html main ol p pre section summary table ul caption"""
-_PARAGRAPHS = frozenset(_BLOCKS.split())
+_PARAGRAPHS = frozenset(
+    """address article aside blockquote body center dd details div dl dt fieldset figcaption figure footer form
+    header hr html main ol p pre section summary table ul caption""".split()  # noqa: SIM905
+)
 _LINES = frozenset({"li", "tr", "br", "dt", "dd", "option", "caption"})
 _GROUPS = frozenset({"ul", "ol", "table", "dl"})  # within these, blocks are lines of one paragraph
-_CHILDLESS = "area base br col embed hr img input link meta source track wbr"
-_VOID = frozenset(_CHILDLESS.split())
+_VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())  # noqa: SIM905
 
 _SPACES = re.compile(r"[ \t\n\f\r\xa0]+")
 _OPAQUE = re.compile(r"<!--|<(?:script|style)(?=[\s>/])", re.IGNORECASE)
@@ -41,8 +42,7 @@ _KNOWN_ENCODING = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(NamedTuple):
     """A heading (`level` 1 to 6) or a paragraph (`level` 0)."""
 
     level: int
@@ -53,19 +53,13 @@ def read(path: Path, max_bytes: int) -> Document:
     """Read a web page.
 
     Its ``<title>`` and language become metadata; the title also stands above headings that lack an ``<h1>``.
-
-    Raises:
-        UnreadableFileError: The file cannot be read, or is not text.
     """
     data = read_bytes(path, max_bytes)
     text, note = decode(data, path, _declared(data))
-    parser = parse(text)
+    parser = _parse(text)
     builder = SectionBuilder()
     for block in parser.blocks:
-        if block.level:
-            builder.heading(block.level, block.text)
-        else:
-            builder.paragraph(block.text)
+        builder.block(*block)
     found = {"title": parser.title, "language": parser.language, "description": parser.description}
     metadata = {name: value for name, value in found.items() if value}
     return Document(builder.sections(parser.title), metadata, [note] if note else [])
@@ -78,15 +72,15 @@ def html_blocks(markup: str) -> list[Block]:
         >>> html_blocks("<h2>Logs</h2><p>They <b>grow</b>.")
         [Block(level=2, text='Logs'), Block(level=0, text='They grow.')]
     """
-    return parse(markup).blocks
+    return _parse(markup).blocks
 
 
-def parse(markup: str) -> _TextParser:
+def _parse(markup: str) -> _TextParser:
     """Run the parser; once more without leaving navigation out if that swallowed the end of the page."""
     cleaned = _harmless(clean_text(markup))
     parser = _TextParser(_NEVER_TEXT | _NAVIGATION)
     parser.run(cleaned)
-    if parser.swallowing:  # an element that is never closed: better some navigation than no text
+    if parser.skipping:  # an element that is never closed: better some navigation than no text
         parser = _TextParser(frozenset())
         parser.run(cleaned)
     return parser
@@ -151,18 +145,17 @@ class _TextParser(HTMLParser):
         self._row_started = True
 
     @property
-    def swallowing(self) -> bool:
+    def skipping(self) -> bool:
         """Whether an element to be skipped was still open at the end."""
         return bool(self._skip_depth)
 
     def run(self, markup: str) -> None:
-        """Read a whole page."""
         self.feed(markup)
         self.close()
         self._end_block()
 
     def parse_marked_section(self, i: int, report: int = 1) -> int:
-        """Pass over what the standard parser would stop at (``<![odd]>``)."""
+        """Skip what the standard parser would stop at (``<![odd]>``)."""
         end = self.rawdata.find(">", i)
         return end + 1 if end >= 0 else len(self.rawdata)
 
@@ -207,7 +200,7 @@ class _TextParser(HTMLParser):
         self._boundary(tag, opening=False)
 
     def handle_data(self, data: str) -> None:
-        """Take text in."""
+        """Add text."""
         if self._skip_depth:
             return
         if self._in_title:
@@ -225,10 +218,8 @@ class _TextParser(HTMLParser):
             self._parts.append(text)
 
     def _to_skip(self, tag: str, attrs: dict[str, str | None]) -> bool:
-        if tag in self._skipped:
-            return True
-        if not self._skipped or tag not in _CLOSED:
-            return False
+        if tag in self._skipped or not self._skipped or tag not in _CLOSED:
+            return tag in self._skipped
         style = (attrs.get("style") or "").replace(" ", "").lower()
         return (
             "hidden" in attrs
@@ -282,7 +273,7 @@ def _one_line(text: str) -> str:
 
 
 def _lines(joined: str) -> Iterator[str]:
-    """The lines of a block that say something; a list's mark goes with the text after it."""
+    """The lines of a block that are not empty; a list's mark goes with the text after it."""
     mark = ""
     for line in joined.split("\n"):
         stripped = line.strip()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ...files import UnreadableFileError, os_error
+from ...files import UnreadableFileError, open_local, os_error
 from ..sections import Document, Section, clean_text
 
 _NOTES_KEPT = 20
@@ -36,20 +37,14 @@ class JsonlFields:
 
 
 class _BadLineError(Exception):
-    """Why one line is passed over."""
+    """Why one line is skipped."""
 
 
 def read(path: Path, max_bytes: int, fields: JsonlFields) -> Document:
-    """Read a whole JSON Lines file; see `iter_jsonl` for one larger than memory.
-
-    Raises:
-        UnreadableFileError: The file cannot be read, is larger than `max_bytes`, or has no good line.
-    """
-    try:
-        if path.stat().st_size > max_bytes:
+    """Read a whole JSON Lines file; see `iter_jsonl` for one larger than memory."""
+    with open_local(path) as file:
+        if os.fstat(file.fileno()).st_size > max_bytes:
             raise UnreadableFileError(path, f"larger than the limit of {max_bytes:,} bytes")
-    except OSError as error:
-        raise os_error(path, error) from error
     notes: list[str] = []
     return Document(list(iter_jsonl(path, fields, notes, max_line_bytes=max_bytes)), {}, notes)
 
@@ -57,71 +52,53 @@ def read(path: Path, max_bytes: int, fields: JsonlFields) -> Document:
 def iter_jsonl(
     path: Path, fields: JsonlFields, notes: list[str], *, max_line_bytes: int = 64 * 2**20
 ) -> Iterator[Section]:
-    """Read records one after another, in constant memory.
+    """Read the records of a file in UTF-8 one after another, in constant memory; a section's key is the record's id.
 
-    A bad line (no JSON object, no text, an id missing or used before) is passed over; blank lines are no lines.
-
-    Args:
-        path: The file, in UTF-8.
-        fields: Which fields mean what.
-        notes: Receives one sentence for each of the first 20 bad lines ("line 3: ...") and, at the end, their count.
-        max_line_bytes: Longer lines are bad lines.
-
-    Yields:
-        One section a record; its key is the record's id or line number.
-
-    Raises:
-        UnreadableFileError: The file cannot be read, or has bad lines only.
-
-    Example:
-        >>> list(iter_jsonl(Path("no/such/file"), JsonlFields(), []))
-        Traceback (most recent call last):
-        smart_retrieval.files.UnreadableFileError: cannot read no/such/file: no such file or directory
+    A bad line (no JSON object, no text, longer than `max_line_bytes`, an id missing or used before) is skipped; blank
+    lines do not count. `notes` receives one sentence for each of the first 20 bad lines and, at the end, their number.
     """
     good = bad = 0
     first_bad = ""
     seen: set[str] = set()
-    try:
-        if not path.is_file() and path.exists():
-            raise UnreadableFileError(path, "not a regular file")
-        with path.open("rb") as file:
-            for number, line in enumerate(_lines(file, max_line_bytes), start=1):
-                if line is not None and not line.strip():
-                    continue
-                try:
-                    section = _section(line, number, fields)
-                    if section.key in seen:
-                        raise _BadLineError(f"id {section.key!r} was used before")
-                except _BadLineError as error:
-                    bad += 1
-                    first_bad = first_bad or f"line {number}: {error}"
-                    if bad <= _NOTES_KEPT:
-                        notes.append(f"line {number}: {error}")
-                    continue
-                if fields.id:
-                    seen.add(section.key)
-                good += 1
-                yield section
-    except OSError as error:
-        raise os_error(path, error) from error
+    with open_local(path) as file:
+        for number, line in enumerate(_lines(path, file, max_line_bytes), start=1):
+            if line is not None and not line.strip():
+                continue
+            try:
+                section = _section(line, number, fields)
+                if section.key in seen:
+                    raise _BadLineError(f"id {section.key!r} was used before")
+            except _BadLineError as error:
+                bad += 1
+                first_bad = first_bad or f"line {number}: {error}"
+                if bad <= _NOTES_KEPT:
+                    notes.append(f"line {number}: {error}")
+                continue
+            if fields.id:
+                seen.add(section.key)
+            good += 1
+            yield section
     if bad and not good:
         raise UnreadableFileError(path, "no good line of JSON", first_bad)
     if bad:
-        notes.append(f"{bad} of {bad + good} lines passed over")
+        notes.append(f"{bad} of {bad + good} lines skipped")
 
 
-def _lines(file: BinaryIO, limit: int) -> Iterator[bytes | None]:
+def _lines(path: Path, file: BinaryIO, limit: int) -> Iterator[bytes | None]:
     """The lines of a file; None for one longer than the limit, which is never held in memory."""
     first = True
-    while line := file.readline(limit + 1):
-        if first:
-            line, first = line.removeprefix(b"\xef\xbb\xbf"), False
-        if len(line) > limit and not line.endswith(b"\n"):
-            while line and not line.endswith(b"\n"):
-                line = file.readline(limit + 1)
-            yield None
-        else:
-            yield line
+    try:
+        while line := file.readline(limit + 1):
+            if first:
+                line, first = line.removeprefix(b"\xef\xbb\xbf"), False
+            if len(line) > limit and not line.endswith(b"\n"):
+                while line and not line.endswith(b"\n"):
+                    line = file.readline(limit + 1)
+                yield None
+            else:
+                yield line
+    except OSError as error:
+        raise os_error(path, error) from error
 
 
 def _section(line: bytes | None, number: int, fields: JsonlFields) -> Section:

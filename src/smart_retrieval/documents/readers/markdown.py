@@ -6,14 +6,13 @@ text, images their description; nothing is loaded.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..sections import Document, SectionBuilder
+from ..sections import Document, SectionBuilder, clean_text
 from .html import html_blocks
 from .text import read_text
 
@@ -22,105 +21,14 @@ if TYPE_CHECKING:
 
 _FENCED = re.compile(r"---[ \t]*\n(.*?\n)??(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 _FARTHEST = 65_536  # a block that does not end within so many characters is not front matter
-_ENTRY = re.compile(
-    r"(?P<key>[^\s:#\-\[{'\"][^:\n]{0,99}?|'[^'\n]{1,99}'|\"[^\"\n]{1,99}\")[ \t]*:(?:[ \t]+(?P<value>.*))?$"
-)
-_ITEM = re.compile(r"[ \t]*-[ \t]+(.*)$")
+_LONGEST_KEY = 100  # a sentence with a colon in it is no entry
+_KEY = r"[^\s:#\-\[{'\"][^:\n]{0,99}?|'[^'\n]{1,99}'|\"[^\"\n]{1,99}\""
+_ENTRY = re.compile(rf"(?P<key>{_KEY})[ \t]*:(?:[ \t]+(?P<value>.*))?$", re.MULTILINE)
+_NEXT_ENTRY = re.compile(r"^(?=[^\s#-]|-[^ \t\n])", re.MULTILINE)  # unindented, no comment and no item of a list
+_FLOW_LIST = re.compile(r"\[([^\[\]]*)\]$")
 _COMMENT = re.compile(r"(?:^|[ \t])#.*$")
 _NUMBER = re.compile(r"[-+]?(?:0|[1-9]\d{0,17})(?P<fraction>\.\d{1,30})?(?P<exponent>[eE][-+]?\d{1,3})?$")
 _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None, "~": None, "": None}
-
-
-def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
-    r"""Take the front matter off a text.
-
-    Args:
-        text: A text with ``\n`` as its line end.
-
-    Returns:
-        Its entries (strings, numbers, booleans, flat lists of those; empty and nested values left out), and the rest
-        of the text. A block that holds anything but front matter stays in the text.
-
-    Example:
-        >>> split_front_matter("---\ntitle: Logs\nyear: 2024\ntags: [a, b]\n---\nText.")
-        ({'title': 'Logs', 'year': 2024, 'tags': ['a', 'b']}, 'Text.')
-    """
-    fenced = _FENCED.match(text, 0, _FARTHEST)
-    if not fenced:
-        return {}, text
-    entries = _entries((fenced[1] or "").split("\n"))
-    return ({}, text) if entries is None else (entries, text[fenced.end() :])
-
-
-def _entries(lines: list[str]) -> dict[str, Any] | None:
-    """The entries of a block, or None if some unindented line is not an entry: then it is text between two rules."""
-    entries: dict[str, Any] = {}
-    key, seen = "", False
-    for line in lines:
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        item = _ITEM.match(line)
-        entry = None if item else _ENTRY.match(line)
-        if entry:
-            seen = True
-            key = entry["key"].strip().strip("'\"")
-            value = _value(entry["value"] or "")
-            # Indented lines after "key:" or "key: >" are its value; only a list among them is understood.
-            entries[key] = None if isinstance(value, str) and value[:1] in {"|", ">", "&", "*", "{"} else value
-        elif item and key:
-            kept = entries.get(key)
-            element = _value(item[1])
-            if (kept is None or isinstance(kept, list)) and element is not None and not _looks_nested(item[1]):
-                entries[key] = [*(kept or []), element]
-        elif not (key and line[0] in " \t"):
-            return None
-    if not seen and any(line.strip() for line in lines):
-        return None
-    return {key: value for key, value in entries.items() if value is not None}
-
-
-def _looks_nested(item: str) -> bool:
-    """Whether a list's element is itself a mapping (``- name: x``)."""
-    return item[:1] not in {"'", '"'} and bool(re.search(r":(?:\s|$)", item))
-
-
-def _value(raw: str) -> Any:
-    """A scalar or a flat ``[list]``; dates stay strings, which sort as dates do."""
-    raw = raw.strip()
-    if raw[:1] in {"'", '"'}:
-        return _quoted(raw)
-    raw = _COMMENT.sub("", raw).strip()
-    if raw.startswith("[") and raw.endswith("]"):
-        return [value for part in _list_parts(raw[1:-1]) if (value := _value(part)) is not None]
-    if raw.lower() in _WORDS:
-        return _WORDS[raw.lower()]
-    number = _NUMBER.match(raw)
-    if number and (number["fraction"] or number["exponent"]):
-        return float(raw) if math.isfinite(float(raw)) else raw
-    return int(raw) if number else raw
-
-
-def _quoted(raw: str) -> str:
-    """A string in quotes; a comment may follow it."""
-    quote = raw[0]
-    if quote == "'":
-        closed = re.match(r"'((?:[^']|'')*)'", raw)
-        return closed[1].replace("''", "'") if closed else raw
-    closed = re.match(r'"(?:[^"\\]|\\.)*"', raw)
-    if not closed:
-        return raw
-    try:
-        return str(json.loads(closed[0]))
-    except ValueError:
-        return closed[0][1:-1]
-
-
-def _list_parts(inner: str) -> list[str]:
-    """The elements of a flow list, commas within quotes left alone."""
-    return [
-        part for part in re.findall(r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^,]+)\s*(?:,|$)""", inner) if part.strip()
-    ]
-
 
 _ATTRIBUTES = re.compile(r"\s{0,9}\{[#.:][^{}]{0,200}\}$")  # "Title {#anchor}", as Pandoc, Hugo and others write it
 _DEEPEST = 60  # lists in lists, two levels each
@@ -128,45 +36,129 @@ _BREAK = re.compile(r"<br\s*/?>$", re.IGNORECASE)
 
 
 def read(path: Path, max_bytes: int) -> Document:
-    """Read a Markdown file; front matter becomes its metadata.
-
-    Raises:
-        UnreadableFileError: The file cannot be read, or is not text.
-    """
+    """Read a Markdown file; front matter becomes its metadata."""
     text, notes = read_text(path, max_bytes)
     metadata, body = split_front_matter(text)
     builder = SectionBuilder()
-    add_markdown(body, builder)
+    _add_markdown(body, builder)
     title = metadata.get("title")
     return Document(builder.sections(title if isinstance(title, str) else ""), metadata, notes)
 
 
-def add_markdown(text: str, builder: SectionBuilder) -> None:
-    r"""Put Markdown text into sections.
+def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
+    r"""Take the front matter off a text with ``\n`` as its line end: its entries, and the rest of the text.
+
+    Entries are strings, numbers, booleans and flat lists of those; empty and nested values are left out, dates stay
+    strings, which sort as dates do. A block that holds anything but front matter stays in the text.
 
     Example:
-        >>> builder = SectionBuilder()
-        >>> add_markdown("# Logs\n\nUse [logrotate](https://example.org).", builder)
-        >>> builder.sections()[0].text, builder.sections()[0].heading
-        ('Use logrotate.', ('Logs',))
+        >>> split_front_matter("---\ntitle: Logs\nyear: 2024\ntags: [a, b]\n---\nText.")
+        ({'title': 'Logs', 'year': 2024, 'tags': ['a', 'b']}, 'Text.')
     """
+    fenced = _FENCED.match(text, 0, _FARTHEST)
+    entries = _entries(fenced[1] or "") if fenced else None
+    if not fenced or entries is None:
+        return {}, text
+    return {key: value for key, value in entries.items() if value is not None}, text[fenced.end() :]
+
+
+def _entries(block: str) -> dict[str, Any] | None:
+    """The entries of a block, or None if it is not front matter: then it is text between two rules."""
+    if not block.strip():
+        return {}
+    entries = _mapping(_compose(block))
+    if entries is not None:
+        return entries
+    # YAML refuses the whole block for one entry such as ``title: Foo: bar``; so each entry by itself.
+    entries = {}
+    before, *chunks = _NEXT_ENTRY.split(block)
+    for chunk in chunks:
+        one = _mapping(_compose(chunk))
+        if one is None:
+            one = _refused_entry(chunk)
+        if one is None:
+            return None
+        entries.update(one)
+    comments = all(line.lstrip().startswith("#") for line in before.split("\n") if line.strip())
+    return entries if entries and comments else None
+
+
+def _compose(block: str) -> Any:
+    """What YAML makes of a block: nodes, as Python objects would come with surprises; None if it refuses the block."""
+    import yaml
+
+    try:
+        return yaml.compose(block, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError):  # escapes of no character, brackets in brackets
+        return None
+
+
+def _mapping(node: Any) -> dict[str, Any] | None:
+    if node is None or node.id != "mapping":
+        return None
+    used: set[int] = set()
+    entries: dict[str, Any] = {}
+    for key, value in node.value:
+        if key.id != "scalar" or len(key.value) > _LONGEST_KEY:
+            return None
+        entries[clean_text(key.value)] = _value(value, used)
+    return entries
+
+
+def _value(node: Any, used: set[int]) -> Any:
+    """A scalar or a flat list; None for all else."""
+    if id(node) in used:
+        return None  # an alias: a few lines of them could unfold to gigabytes
+    used.add(id(node))
+    if node.id == "sequence":
+        scalars = [_value(item, used) for item in node.value if item.id == "scalar"]
+        items = [item for item in scalars if item is not None]
+        return items if items or not node.value else None
+    if node.id == "mapping" or node.style in {"|", ">"}:
+        return None
+    return clean_text(node.value) if node.style else _plain(node.value)
+
+
+def _plain(text: str) -> Any:
+    """A scalar without quotes, by the rules of YAML 1.2: ``no`` is a word, ``007`` no number."""
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    number = _NUMBER.match(text)
+    if number and (number["fraction"] or number["exponent"]):
+        return float(text) if math.isfinite(float(text)) else text
+    return int(text) if number else text
+
+
+def _refused_entry(chunk: str) -> dict[str, Any] | None:
+    """An entry that YAML refuses: its value as it stands, or those items of its list that YAML reads."""
+    first, *lines = chunk.split("\n")
+    entry = _ENTRY.match(first)
+    if not entry:
+        return None
+    key, value = entry["key"].strip("'\""), _COMMENT.sub("", entry["value"] or "").strip()
+    if flow := _FLOW_LIST.match(value):
+        return {key: [_plain(item.strip().strip("'\"")) for item in flow[1].split(",")]}
+    if value:
+        return {key: _plain(value)}
+    nodes = [node for line in lines if (node := _compose(line)) is not None and node.id == "sequence"]
+    return {key: [item for node in nodes for item in _value(node, set()) or []] or None}
+
+
+def _add_markdown(text: str, builder: SectionBuilder) -> None:
     from markdown_it import MarkdownIt
     from markdown_it.tree import SyntaxTreeNode
 
     parser = MarkdownIt("commonmark", {"maxNesting": _DEEPEST}).enable(["table", "strikethrough"])
     tokens = parser.parse(text)
     if any(token.level >= _DEEPEST - 1 for token in tokens):
-        builder.paragraph(text)  # the parser drops what is nested deeper; so take the text as it stands
+        builder.paragraph(text)  # the parser drops what is nested deeper; so the text as it stands
         return
     for node in SyntaxTreeNode(tokens).children:
         if node.type == "heading":
             builder.heading(int(node.tag[1:]), _ATTRIBUTES.sub("", _inline(node)))
         elif node.type == "html_block":
             for block in html_blocks(node.content):
-                if block.level:
-                    builder.heading(block.level, block.text)
-                else:
-                    builder.paragraph(block.text)
+                builder.block(*block)
         elif node.type == "blockquote":
             for child in node.children:  # a paragraph each, so that long quotations can be cut between them
                 builder.paragraph("\n".join(_lines(child)))

@@ -1,42 +1,42 @@
-"""PDF text, page by page, with pypdfium2 (extra ``pdf``): nothing but pip to install, and Chrome's own PDF engine.
-
-PDFium is not thread-safe: one file is read at a time in a process.
-"""
+"""PDF text, page by page, with pypdfium2 (extra ``pdf``): nothing but pip to install, and Chrome's own PDF engine."""
 
 from __future__ import annotations
 
 import re
-import threading
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from ...extras import require
-from ...files import UnreadableFileError
+from ...files import UnreadableFileError, read_bytes
+from ...pictures.pdfium import PDFIUM_LOCK, open_pdf
 from ..sections import Document, Section, SectionBuilder, clean_text
-from .text import read_bytes
 
-_SENTENCE_END = re.compile(r"[.!?:;…。！？][\"'”’»)\]]*$")
-_BULLET = re.compile(r"[•‣◦▪●■–—*·-]\s|\(?(?:\d{1,3}|[a-z])[.)]\s")
+_MOST_CHARACTERS = 200_000_000  # a small file can unpack to any size
+_MOST_BOOKMARKS = 20_000
 _MOST_HEADING_LINES = 5
 _RUNNING_SHARE = 0.7  # a first or last line on so many of the pages is a header or footer
 _RUNNING_PAGES = 4
 
+_SENTENCE_END = re.compile(r"[.!?:;…。！？][\"'”’»)\]]*$")
+_BULLET = re.compile(r"[•‣◦▪●■–—*·-]\s|\(?(?:\d{1,3}|[a-z])[.)]\s")
+# PDFium writes the hyphen that divides a word at a line's end, and the line end, as U+FFFE or U+0002.
+_LINE_ENDS = re.compile("(\r\n|\n|\r|\ufffe|\x02)")
+_DATE = re.compile(r"(?:D:)?(\d{4})(\d{2})(\d{2})")
+_LIGATURES = {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0xFB05: "st", 0xFB06: "st"}
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of text on a page.
+    """One line of text on a page, spaces single; its place and height in points, 0 where unknown.
 
-    Attributes:
-        text: Its text, spaces single.
-        left, right: Where it begins and ends, in points from the page's left edge; both 0 if unknown.
-        bottom: Height of its font's lower edge above the page's lower edge, in points.
-        height: Height of its font, in points; 0 if unknown.
-        hyphen: Whether it ended with a hyphen (not in `text`) that divides a word.
+    `bottom` is the lower edge of its font above the page's lower edge, `height` that of its font; `hyphen` says that a
+    hyphen (not in `text`) divides its last word.
     """
 
     text: str
@@ -46,9 +46,146 @@ class Line:
     height: float = 0.0
     hyphen: bool = False
 
-    def hyphenated(self) -> Line:
-        """The same line, ending in a divided word."""
-        return replace(self, hyphen=True)
+
+def read(path: Path, max_bytes: int, max_pages: int) -> Document:
+    """Read the text of a PDF: a section for each page and heading of its outline.
+
+    Lines are joined to paragraphs, words hyphenated at a line's end made whole, headers and footers that run through
+    all pages dropped after the first. Pages without text (scans) are counted in a note.
+    """
+    require("pypdfium2", "pdf")
+    data = read_bytes(path, max_bytes)
+    with PDFIUM_LOCK, closing(open_pdf(path, data)) as document:
+        count = len(document)
+        if count > max_pages:
+            raise UnreadableFileError(path, f"more than {max_pages:,} pages", f"{count:,}")
+        pages: list[list[Line]] = []
+        broken: list[int] = []
+        characters = 0
+        for number in range(count):
+            try:
+                lines = _page_lines(document, number)
+            except Exception:  # one damaged page must not cost the others; PDFium's errors are of several kinds
+                lines = []
+                broken.append(number + 1)
+            characters += sum(len(line.text) for line in lines)
+            if characters > _MOST_CHARACTERS:
+                raise UnreadableFileError(path, f"more than {_MOST_CHARACTERS:,} characters of text")
+            pages.append(lines)
+        if len(broken) == count:
+            raise UnreadableFileError(path, "no page of the PDF can be read")
+        outline, metadata = _outline(document), _metadata(document)
+    notes = [f"page {number} cannot be read" for number in broken]
+    if empty := sum(not page for page in pages) - len(broken):
+        notes.append(f"{empty} of {count} pages hold no text (scanned or drawn)")
+    return Document(_sections(drop_running_lines(pages), outline), metadata, notes)
+
+
+def _page_lines(document: Any, number: int) -> list[Line]:
+    """The lines of text on a page, each with its place."""
+    with closing(document[number]) as page, closing(page.get_textpage()) as textpage:
+        # What cannot be decoded are halves of characters; `clean_text` replaces them.
+        text = textpage.get_text_range(errors="surrogatepass")
+        lines: list[Line] = []
+        position = 0
+        for part in _LINE_ENDS.split(text):
+            if part in {"\ufffe", "\x02"}:
+                if lines:
+                    lines[-1] = replace(lines[-1], hyphen=True)
+            elif cleaned := " ".join(clean_text(part).translate(_LIGATURES).split()):
+                lines.append(_line(textpage, cleaned, position, part))
+            position += len(part)
+        return lines
+
+
+def _line(textpage: Any, text: str, position: int, raw: str) -> Line:
+    """A line and its place; `position` counts characters of the page's text, as PDFium hands it out."""
+    last = position + len(raw.rstrip()) - 1
+    try:
+        left, bottom, _, top = textpage.get_charbox(_character(textpage, position), loose=True)
+        right = textpage.get_charbox(_character(textpage, last), loose=True)[2]
+    except Exception:  # characters PDFium inserted itself may have no box
+        return Line(text)
+    return Line(text, left, right, bottom, top - bottom)
+
+
+def _character(textpage: Any, position: int) -> int:
+    """PDFium counts the characters of the page and of its text separately."""
+    raw = require("pypdfium2.raw", "pdf")
+    return int(raw.FPDFText_GetCharIndexFromTextIndex(textpage, position))
+
+
+def _outline(document: Any) -> dict[int, list[tuple[int, str]]]:
+    """The outline's entries by page (from 0), each with its level (from 1) and title."""
+    found: dict[int, list[tuple[int, str]]] = {}
+    try:
+        for bookmark in islice(document.get_toc(), _MOST_BOOKMARKS):
+            destination = bookmark.get_dest()
+            page = destination.get_index() if destination else None
+            if page is not None and page >= 0:
+                found.setdefault(page, []).append((bookmark.level + 1, bookmark.get_title()))
+    except Exception:  # a damaged outline costs headings, not the text
+        return {}
+    return found
+
+
+def _metadata(document: Any) -> dict[str, Any]:
+    """What the PDF says about itself, and its number of pages."""
+    metadata: dict[str, Any] = {"pages": len(document)}
+    try:
+        found = document.get_metadata_dict(skip_empty=True)
+    except Exception:  # damaged metadata costs metadata, not the text
+        return metadata
+    for name in ("Title", "Author", "Subject", "Keywords"):
+        if value := " ".join(clean_text(found.get(name, "")).split()):
+            metadata[name.lower()] = value
+    if created := _DATE.match(found.get("CreationDate", "")):
+        metadata["created"] = "-".join(created.groups())
+    return metadata
+
+
+def _sections(pages: list[list[Line]], outline: dict[int, list[tuple[int, str]]]) -> list[Section]:
+    """Cut pages at the headings of the outline; a title not found on its page stands at the page's beginning."""
+    builder = SectionBuilder()
+    for number, lines in enumerate(pages):
+        builder.page(number + 1)
+        start = 0
+        for level, title in outline.get(number, ()):
+            index, count = heading_line(lines, title, start) or (start, 0)
+            for paragraph in paragraphs(lines[start:index]):
+                builder.paragraph(paragraph)
+            builder.heading(level, title)
+            start = index + count
+        for paragraph in paragraphs(lines[start:]):
+            builder.paragraph(paragraph)
+    return builder.sections()
+
+
+def heading_line(lines: Sequence[Line], title: str, start: int) -> tuple[int, int] | None:
+    """Find a title of the outline on its page, from a line on: the index of its first line and the number of its lines.
+
+    It may run over several lines, and carry a number.
+
+    Example:
+        >>> heading_line([Line("Intro"), Line("2 Log ro-"), Line("tation")], "Log rotation", 0)
+        (1, 2)
+    """
+    wanted = _bare(title)
+    if not wanted:
+        return None
+    for index in range(start, len(lines)):
+        so_far = ""
+        for count, line in enumerate(lines[index : index + _MOST_HEADING_LINES], start=1):
+            so_far += _bare(line.text)
+            if so_far.endswith(wanted) and (so_far == wanted or so_far[: -len(wanted)].isdigit()):
+                return index, count
+            if not wanted.startswith(so_far.lstrip("0123456789")):
+                break
+    return None
+
+
+def _bare(text: str) -> str:
+    return "".join(character for character in text.casefold() if character.isalnum())
 
 
 def paragraphs(lines: Sequence[Line]) -> list[str]:
@@ -66,7 +203,9 @@ def paragraphs(lines: Sequence[Line]) -> list[str]:
         return []
     pitches = [above.bottom - below.bottom for above, below in pairwise(lines) if above.height]
     usual = median([pitch for pitch in pitches if pitch > 1] or [0.0])
-    edges = _right_edges(lines)
+    edges: dict[int, float] = defaultdict(float)  # how far right the lines reach that begin at about the same place
+    for line in lines:
+        edges[_column(line)] = max(edges[_column(line)], line.right)
     found: list[str] = []
     text = lines[0].text
     for above, below in pairwise(lines):
@@ -80,14 +219,6 @@ def paragraphs(lines: Sequence[Line]) -> list[str]:
         else:
             text += " " + below.text
     return [*found, text + ("-" if lines[-1].hyphen else "")]
-
-
-def _right_edges(lines: Sequence[Line]) -> dict[int, float]:
-    """How far right the lines reach that begin at about the same place: the columns of a page."""
-    edges: dict[int, float] = defaultdict(float)
-    for line in lines:
-        edges[_column(line)] = max(edges[_column(line)], line.right)
-    return edges
 
 
 def _column(line: Line) -> int:
@@ -112,46 +243,8 @@ def _is_break(above: Line, below: Line, usual: float, edges: dict[int, float]) -
     return pitch > 1.35 * usual > 0 or (ends and _is_short(above, edges, 0.85))
 
 
-def heading_line(lines: Sequence[Line], title: str, start: int) -> tuple[int, int] | None:
-    """Find a title of the outline among the lines of its page; it may run over several lines, and carry a number.
-
-    Args:
-        lines: The page.
-        title: The title as the outline has it.
-        start: First line looked at.
-
-    Returns:
-        The index of its first line and the number of its lines; None if it is not there as such.
-
-    Example:
-        >>> heading_line([Line("Intro"), Line("2 Log ro-"), Line("tation")], "Log rotation", 0)
-        (1, 2)
-    """
-    wanted = _bare(title)
-    if not wanted:
-        return None
-    for index in range(start, len(lines)):
-        so_far = ""
-        for count, line in enumerate(lines[index : index + _MOST_HEADING_LINES], start=1):
-            so_far += _bare(line.text)
-            if so_far in {wanted, *_numbered(so_far, wanted)}:
-                return index, count
-            if not wanted.startswith(so_far.lstrip("0123456789")):
-                break
-    return None
-
-
-def _numbered(found: str, wanted: str) -> list[str]:
-    """`found` if it is the wanted title but for a number before it."""
-    return [found] if found.endswith(wanted) and found[: -len(wanted)].isdigit() else []
-
-
-def _bare(text: str) -> str:
-    return "".join(character for character in text.casefold() if character.isalnum())
-
-
 def drop_running_lines(pages: Sequence[Sequence[Line]]) -> list[list[Line]]:
-    """Drop headers, footers and page numbers: lines that are the first or last of most pages, digits set aside.
+    """Drop headers, footers and page numbers: lines that are the first or last of most pages, digits disregarded.
 
     The first page keeps its own. Fewer than four pages with text are left alone.
 
@@ -161,19 +254,18 @@ def drop_running_lines(pages: Sequence[Sequence[Line]]) -> list[list[Line]]:
         [['text a', '0'], ['text b'], ['text c'], ['text d']]
     """
     filled = [page for page in pages if len(page) > 1]
-    running: list[set[str]] = []
+    enough = max(_RUNNING_PAGES, _RUNNING_SHARE * len(filled))
+    running: list[tuple[int, set[str]]] = []
     for place in (0, -1):
         counts = Counter(_without_digits(page[place].text) for page in filled)
-        enough = max(_RUNNING_PAGES, _RUNNING_SHARE * len(filled))
-        running.append({text for text, count in counts.items() if count >= enough})
+        running.append((place, {text for text, count in counts.items() if count >= enough}))
     kept: list[list[Line]] = []
     first = True
     for page in pages:
         lines = list(page)
-        if not first and len(lines) > 1 and _without_digits(lines[0].text) in running[0]:
-            del lines[0]
-        if not first and len(lines) > 1 and _without_digits(lines[-1].text) in running[1]:
-            del lines[-1]
+        for place, texts in running:
+            if not first and len(lines) > 1 and _without_digits(lines[place].text) in texts:
+                del lines[place]
         first = first and not lines
         kept.append(lines)
     return kept
@@ -181,182 +273,3 @@ def drop_running_lines(pages: Sequence[Sequence[Line]]) -> list[list[Line]]:
 
 def _without_digits(text: str) -> str:
     return re.sub(r"\d+", "#", text)
-
-
-#: Held around every call into PDFium, here and in `pdf_pages`.
-PDFIUM_LOCK = threading.Lock()
-_MOST_CHARACTERS = 200_000_000  # a small file can unpack to any size
-_MOST_BOOKMARKS = 20_000
-# PDFium writes the hyphen that divides a word at a line's end, and the line end, as U+FFFE or U+0002.
-_LINE_ENDS = re.compile("(\r\n|\n|\r|\ufffe|\x02)")
-WITHOUT_PAGES = "a PDF without pages"
-_SEARCHED_BYTES = 2**20
-_NO_PAGES = re.compile(rb"/Type\s*/Pages\b[^>]{0,200}?/Count\s+0\b|/Count\s+0\b[^>]{0,200}?/Type\s*/Pages\b")
-_DATE = re.compile(r"(?:D:)?(\d{4})(\d{2})(\d{2})")
-_LIGATURES = {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0xFB05: "st", 0xFB06: "st"}
-
-
-def read(path: Path, max_bytes: int, max_pages: int) -> Document:
-    """Read the text of a PDF: a section for each page and heading of its outline.
-
-    Lines are joined to paragraphs, words hyphenated at a line's end made whole, headers and footers that run through
-    all pages dropped after the first. Pages without text (scans) are counted in a note.
-
-    Args:
-        path: The file.
-        max_bytes: Most bytes it may have.
-        max_pages: Most pages it may have.
-
-    Raises:
-        MissingExtraError: pypdfium2 is not installed.
-        UnreadableFileError: It is no PDF, damaged, encrypted, without pages, has too many, or unpacks to too much text.
-    """
-    pdfium = require("pypdfium2", "pdf")
-    data = read_bytes(path, max_bytes)
-    if not data:
-        raise UnreadableFileError(path, "empty, expected a PDF")
-    with PDFIUM_LOCK:
-        try:
-            document = pdfium.PdfDocument(data)
-        except pdfium.PdfiumError as error:
-            raise open_error(path, str(error), data) from error
-        try:
-            return _read(document, path, max_pages)
-        finally:
-            document.close()
-
-
-def open_error(path: Path, message: str, data: bytes) -> UnreadableFileError:
-    """Phrase what PDFium says of a file it cannot open; `data` is the file, or its beginning."""
-    if "password" in message.lower():
-        return UnreadableFileError(path, "encrypted, needs a password")
-    if "security" in message.lower():
-        return UnreadableFileError(path, "encrypted in a way PDFium does not know")
-    if _NO_PAGES.search(data, 0, _SEARCHED_BYTES):  # PDFium refuses it, and says nothing of the cause
-        return UnreadableFileError(path, WITHOUT_PAGES)
-    found = re.search(r"PDFium: ([^)]*)", message)
-    return UnreadableFileError(path, "not a readable PDF", (found[1] if found else message).rstrip(".").lower())
-
-
-def _read(document: Any, path: Path, max_pages: int) -> Document:
-    """Read an open PDF."""
-    count = len(document)
-    if count == 0:
-        raise UnreadableFileError(path, WITHOUT_PAGES)
-    if count > max_pages:
-        raise UnreadableFileError(path, f"more than {max_pages:,} pages", f"{count:,}")
-    pages: list[list[Line]] = []
-    broken: list[int] = []
-    characters = 0
-    for number in range(count):
-        try:
-            lines = _page_lines(document, number)
-        except Exception:  # one damaged page must not cost the others; PDFium's errors are of several kinds
-            lines = []
-            broken.append(number + 1)
-        characters += sum(len(line.text) for line in lines)
-        if characters > _MOST_CHARACTERS:
-            raise UnreadableFileError(path, f"more than {_MOST_CHARACTERS:,} characters of text")
-        pages.append(lines)
-    if len(broken) == count:
-        raise UnreadableFileError(path, "no page of the PDF can be read")
-    empty = sum(not page for page in pages) - len(broken)
-    notes = [f"page {number} cannot be read" for number in broken]
-    if empty:
-        notes.append(f"{empty} of {count} pages hold no text (scanned or drawn)")
-    return Document(_sections(drop_running_lines(pages), _outline(document)), _metadata(document), notes)
-
-
-def _page_lines(document: Any, number: int) -> list[Line]:
-    """The lines of text on a page, each with where it stands."""
-    page = document[number]
-    try:
-        textpage = page.get_textpage()
-        try:
-            # What cannot be decoded are halves of characters; `clean_text` replaces them.
-            text = textpage.get_text_range(errors="surrogatepass")
-            lines: list[Line] = []
-            position = 0
-            for part in _LINE_ENDS.split(text):
-                if part in {"\r\n", "\n", "\r"}:
-                    position += len(part)
-                elif part in {"\ufffe", "\x02"}:
-                    if lines:
-                        lines[-1] = lines[-1].hyphenated()
-                    position += 1
-                else:
-                    cleaned = " ".join(clean_text(part).translate(_LIGATURES).split())
-                    if cleaned:
-                        lines.append(_line(textpage, cleaned, position, part))
-                    position += len(part)
-            return lines
-        finally:
-            textpage.close()
-    finally:
-        page.close()
-
-
-def _line(textpage: Any, text: str, position: int, raw: str) -> Line:
-    """A line and its place; `position` counts characters of the page's text, as PDFium hands it out."""
-    last = position + len(raw.rstrip()) - 1
-    try:
-        left, bottom, _, top = textpage.get_charbox(_character(textpage, position), loose=True)
-        right = textpage.get_charbox(_character(textpage, last), loose=True)[2]
-    except Exception:  # characters PDFium inserted itself may have no box
-        return Line(text)
-    return Line(text, left, right, bottom, top - bottom)
-
-
-def _character(textpage: Any, position: int) -> int:
-    """PDFium counts characters of the page and of its text apart."""
-    raw = require("pypdfium2.raw", "pdf")
-    return int(raw.FPDFText_GetCharIndexFromTextIndex(textpage, position))
-
-
-def _outline(document: Any) -> dict[int, list[tuple[int, str]]]:
-    """The outline's entries by page (from 0), each with its level (from 1) and title."""
-    found: dict[int, list[tuple[int, str]]] = {}
-    try:
-        for number, bookmark in enumerate(document.get_toc()):
-            if number >= _MOST_BOOKMARKS:
-                break
-            destination = bookmark.get_dest()
-            page = destination.get_index() if destination else None
-            if page is not None and page >= 0:
-                found.setdefault(page, []).append((bookmark.level + 1, bookmark.get_title()))
-    except Exception:  # a damaged outline costs headings, not the text
-        return {}
-    return found
-
-
-def _sections(pages: list[list[Line]], outline: dict[int, list[tuple[int, str]]]) -> list[Section]:
-    """Cut pages at the headings of the outline; a title not found on its page stands at the page's beginning."""
-    builder = SectionBuilder()
-    for number, lines in enumerate(pages):
-        builder.page(number + 1)
-        start = 0
-        for level, title in outline.get(number, ()):
-            place = heading_line(lines, title, start)
-            index, count = place or (start, 0)
-            for paragraph in paragraphs(lines[start:index]):
-                builder.paragraph(paragraph)
-            builder.heading(level, title)
-            start = index + count
-        for paragraph in paragraphs(lines[start:]):
-            builder.paragraph(paragraph)
-    return builder.sections()
-
-
-def _metadata(document: Any) -> dict[str, Any]:
-    """What the PDF says about itself, and its number of pages."""
-    metadata: dict[str, Any] = {"pages": len(document)}
-    try:
-        found = document.get_metadata_dict(skip_empty=True)
-    except Exception:  # damaged metadata costs metadata, not the text
-        return metadata
-    for name in ("Title", "Author", "Subject", "Keywords"):
-        if value := " ".join(clean_text(found.get(name, "")).split()):
-            metadata[name.lower()] = value
-    if created := _DATE.match(found.get("CreationDate", "")):
-        metadata["created"] = "-".join(created.groups())
-    return metadata

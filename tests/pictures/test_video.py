@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_retrieval.errors import MediaError, MissingExtraError
-from smart_retrieval.inputs import VideoSource, item_of
+from smart_retrieval.inputs import item_of
 from smart_retrieval.pictures import video as video_module
-from smart_retrieval.pictures.video import VIDEO_SUFFIXES, VideoFile, _pick, read_frames
+from smart_retrieval.pictures.sources import VIDEO_SUFFIXES, VideoSource
+from smart_retrieval.pictures.video import VideoFile, pick_frames, read_frames
 
 av = pytest.importorskip("av")
 
@@ -96,7 +97,7 @@ def test_frames_a_second_bounded_by_the_number_of_frames(videos: Path) -> None:
 )
 def test_picked_frames_are_those_on_display(gaps: list[int], most: int, rate: Fraction | None) -> None:
     ticks = list(np.cumsum(gaps).tolist())
-    picked = _pick(ticks, most, rate)
+    picked = pick_frames(ticks, most, rate)
     assert picked == sorted(set(picked))
     assert set(picked) <= set(ticks)
     assert 1 <= len(picked) <= most

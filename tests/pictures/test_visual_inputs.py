@@ -17,9 +17,9 @@ from smart_retrieval.documents.read import read_files
 from smart_retrieval.documents.walk import scan
 from smart_retrieval.errors import MediaError, MissingExtraError, SmartError
 from smart_retrieval.files import SkipLog
-from smart_retrieval.inputs import ImageSource, VideoSource
+from smart_retrieval.pictures.sources import ImageSource, VideoSource, visual_format_of
 from smart_retrieval.pictures.video import FrameFolder
-from smart_retrieval.pictures.visual_inputs import read_visual_files, thumbnail, visual_format_of, visual_inputs
+from smart_retrieval.pictures.visual_inputs import read_visual_files, thumbnail, visual_inputs
 
 pytest.importorskip("pypdfium2")
 pytest.importorskip("av")

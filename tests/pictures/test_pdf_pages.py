@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from smart_retrieval.documents.read import read_file
 from smart_retrieval.errors import MediaError, MissingExtraError
-from smart_retrieval.inputs import ImageSource
 from smart_retrieval.pictures import pdf_pages
-from smart_retrieval.pictures.pdf_pages import PAGE_PIXELS, PdfPageImage, PdfPages, _scale, close_documents
+from smart_retrieval.pictures.pdf_pages import PAGE_PIXELS, PdfPageImage, PdfPages, close_documents, page_scale
+from smart_retrieval.pictures.sources import ImageSource
 
 pypdfium2 = pytest.importorskip("pypdfium2")
 
@@ -76,7 +76,7 @@ def test_a_page_is_drawn_on_white_at_the_size_asked_for(tmp_path: Path) -> None:
 @given(st.floats(0.1, 20_000), st.floats(1, 200), st.booleans(), st.integers(1, 5_000_000))
 def test_scale_never_exceeds_the_bound(short: float, ratio: float, upright: bool, pixels: int) -> None:
     width, height = (short, short * ratio) if upright else (short * ratio, short)
-    scale = _scale(width, height, pixels)
+    scale = page_scale(width, height, pixels)
     size = int(np.ceil(width * scale)), int(np.ceil(height * scale))
     assert 1 <= size[0] * size[1] <= pixels
     assert scale <= 4

@@ -18,8 +18,8 @@ from PIL import ImageFile as PillowFile
 from PIL.Image import Transpose
 
 from smart_retrieval.errors import MediaError, MissingExtraError
-from smart_retrieval.inputs import ImageSource
-from smart_retrieval.pictures.images import IMAGE_SUFFIXES, ImageFile, as_rgb, image_size, load_image
+from smart_retrieval.pictures.images import ImageFile, as_rgb, image_size, load_image
+from smart_retrieval.pictures.sources import IMAGE_SUFFIXES, ImageSource
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 128, 0), (0, 0, 255), (255, 255, 255)
 

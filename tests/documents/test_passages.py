@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smart_retrieval.documents.passages import split
-from smart_retrieval.documents.sections import Passage, Section
+from smart_retrieval.documents.passages import Passage, split
+from smart_retrieval.documents.sections import Section
 from smart_retrieval.documents.spans import sentence_spans
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from smart_retrieval.documents import walk
 from smart_retrieval.documents.read import read_files
-from smart_retrieval.documents.walk import content_hash, scan
+from smart_retrieval.documents.walk import scan
 from smart_retrieval.errors import MediaError
 from smart_retrieval.files import SkipLog, Skipped
 
@@ -198,15 +197,3 @@ def test_unknown_types_are_counted_but_are_no_failures(tmp_path: Path) -> None:
 def test_deep_trees(tmp_path: Path) -> None:
     make(tmp_path, "/".join(["d"] * 300) + "/a.md")
     assert len(names(tmp_path)) == 1
-
-
-def test_content_hash(tmp_path: Path) -> None:
-    data = b"x" * 3_000_000
-    (tmp_path / "a").write_bytes(data)
-    assert content_hash(tmp_path / "a") == hashlib.sha256(data).hexdigest()
-    for bad in (tmp_path, tmp_path / "none"):
-        with pytest.raises(MediaError):
-            content_hash(bad)
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(MediaError, match="not a regular file"):
-        content_hash(tmp_path / "pipe")

@@ -1,0 +1,19 @@
+"""Sections: no heading lost, and text that can be tokenized and stored."""
+
+from __future__ import annotations
+
+from smart_retrieval.documents.sections import SectionBuilder, clean_text
+
+
+def test_builder_loses_no_heading() -> None:
+    builder = SectionBuilder()
+    for level, title in [(2, "A"), (3, "B"), (1, "C"), (1, ""), (5, "D")]:
+        builder.heading(level, title)
+    assert [(part.heading, part.text) for part in builder.sections()] == [(("A",), "B"), (("C",), "D")]
+
+
+def test_clean_text_leaves_nothing_a_tokenizer_or_database_refuses() -> None:
+    cleaned = clean_text("a\x00b\ud800c\u2028d\u00ade\ufefff")
+    assert cleaned == "ab\ufffdc\ndef"
+    cleaned.encode()
+    assert clean_text("plain") == "plain"
