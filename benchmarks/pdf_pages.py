@@ -24,8 +24,8 @@ from record import record
 from smart_retrieval.errors import MediaError
 from smart_retrieval.files import SkipLog
 from smart_retrieval.index.ingest.folder import index_folder, open_or_create
-from smart_retrieval.inputs import ImageSource
 from smart_retrieval.pictures.pdf_pages import PAGE_PIXELS
+from smart_retrieval.pictures.sources import ImageSource
 from smart_retrieval.pictures.visual_inputs import visual_inputs
 
 VISUAL_TOKENS = 256  # a page, for the index

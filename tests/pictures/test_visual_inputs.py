@@ -1,4 +1,4 @@
-"""From files to visual inputs: kinds, pages, sizes, what is counted and passed over; folders of frames; thumbnails."""
+"""From files to visual inputs: kinds, pages, sizes, what is counted and skipped; folders of frames; thumbnails."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_folders_that_are_no_video(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"2\.png: a frame of another size"):
         FrameFolder(tmp_path).frames(2)
     for source, most in ((FrameFolder(tmp_path), 0), (FrameFolder(tmp_path, fps=0), 1)):
-        with pytest.raises(MediaError, match="no frames asked for"):
+        with pytest.raises(MediaError, match="no frames requested"):
             source.frames(most)
     (tmp_path / "2.png").write_bytes((tmp_path / "1.png").read_bytes()[:40])
     with pytest.raises(MediaError, match=r"2\.png"):
@@ -156,9 +156,10 @@ def test_thumbnails(mode: str) -> None:
     assert Image.open(BytesIO(thumbnail(Image.new("RGB", (20, 10)), longest=64))).size == (20, 10)
 
 
-def test_importing_media_imports_nothing_heavy() -> None:
+def test_importing_pictures_and_documents_imports_nothing_heavy() -> None:
     code = (
-        "import sys, smart_retrieval.documents, smart_retrieval.pictures.visual_inputs as v\n"
-        "print([name for name in ('PIL', 'numpy', 'av', 'pypdfium2', 'torch') if name in sys.modules])"
+        "import sys, smart_retrieval.documents as d, smart_retrieval.pictures as p, smart_retrieval.inputs\n"
+        "assert all(getattr(package, name) is not None for package in (d, p) for name in package.__all__)\n"
+        "print([name for name in ('PIL', 'numpy', 'av', 'pypdfium2', 'yaml', 'torch') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,1 +1,52 @@
-"""Files to passages: find files, read their text into sections, cut sections into passages."""
+"""Files to passages: find them, read their text into sections under headings, cut it into passages that fit the model.
+
+``scan`` finds files, ``read_file`` turns one into sections, ``split`` cuts those into passages. Nothing here loads what
+a document points at, runs what it holds, or expands what it defines.
+
+Example:
+    >>> log = SkipLog()
+    >>> for file, document in read_files(scan("docs", skipped=log), log):  # doctest: +SKIP
+    ...     passages = list(split(document.sections, max_tokens=256, count_tokens=count, source=file.relative))
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy_names
+from ..files import FoundFile, SkipLog, Skipped, UnreadableFileError, content_hash
+
+if TYPE_CHECKING:
+    from .passages import Passage as Passage
+    from .passages import split as split
+    from .read import ReadOptions as ReadOptions
+    from .read import format_of as format_of
+    from .read import read_file as read_file
+    from .read import read_files as read_files
+    from .read import stream_file as stream_file
+    from .readers.jsonl import JsonlFields as JsonlFields
+    from .sections import Document as Document
+    from .sections import Section as Section
+    from .walk import scan as scan
+
+_HOMES = {
+    "Document": "sections",
+    "JsonlFields": "readers.jsonl",
+    "Passage": "passages",
+    "ReadOptions": "read",
+    "Section": "sections",
+    "format_of": "read",
+    "read_file": "read",
+    "read_files": "read",
+    "scan": "walk",
+    "split": "passages",
+    "stream_file": "read",
+}
+
+__all__ = ["FoundFile", "SkipLog", "Skipped", "UnreadableFileError", "content_hash", *_HOMES]
+
+__getattr__ = lazy_names(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -24,7 +24,7 @@ from ..embeddings import SmartEmbeddings
 from ..errors import AdapterMismatchError, EmptyInputError, ReadoutError, one_of
 from ..inputs import is_one_item
 from ..progress import progress
-from ..types import Array, warn_of
+from ..types import Array
 from .encoding import Encoder, gathered
 from .saving import check_layers, read_adapter_folder, read_saved, write_saved
 
@@ -351,7 +351,7 @@ class SmartModel:
             )
             embeddings = gathered(stream, out, task)
         embeddings.tokenizer = self.tokenizer
-        warn_of(embeddings.report, noun, self.max_length)
+        embeddings.report.warn(noun, self.max_length)
         return embeddings
 
     # -- scoring -----------------------------------------------------------------------------------------------

@@ -1,4 +1,66 @@
-"""Images, pages of PDFs and videos as what a model looks at.
+"""Images, pages of PDFs and videos: what a model looks at, decoded only when it is needed.
 
-Nothing here loads what a file refers to, or runs what it holds.
+``visual_inputs`` finds what there is to see in a file: an image, the pages of a PDF, a video. Nothing here loads what a
+file refers to, or runs what it holds.
+
+Example:
+    >>> for page in visual_inputs("report.pdf"):  # doctest: +SKIP
+    ...     page.source.load().save(f"page{page.page}.png")
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .images import ImageFile as ImageFile
+    from .images import as_rgb as as_rgb
+    from .images import load_image as load_image
+    from .pdf_pages import PdfPageImage as PdfPageImage
+    from .pdf_pages import PdfPages as PdfPages
+    from .pdf_pages import close_documents as close_documents
+    from .sources import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+    from .sources import VIDEO_SUFFIXES as VIDEO_SUFFIXES
+    from .sources import Frames as Frames
+    from .sources import ImageSource as ImageSource
+    from .sources import VideoSource as VideoSource
+    from .sources import visual_format_of as visual_format_of
+    from .video import FrameFolder as FrameFolder
+    from .video import VideoFile as VideoFile
+    from .video import read_frames as read_frames
+    from .visual_inputs import VisualInput as VisualInput
+    from .visual_inputs import read_visual_files as read_visual_files
+    from .visual_inputs import thumbnail as thumbnail
+    from .visual_inputs import visual_inputs as visual_inputs
+
+_HOMES = {
+    "FrameFolder": "video",
+    "Frames": "sources",
+    "IMAGE_SUFFIXES": "sources",
+    "ImageFile": "images",
+    "ImageSource": "sources",
+    "PdfPageImage": "pdf_pages",
+    "PdfPages": "pdf_pages",
+    "VIDEO_SUFFIXES": "sources",
+    "VideoFile": "video",
+    "VideoSource": "sources",
+    "VisualInput": "visual_inputs",
+    "as_rgb": "images",
+    "close_documents": "pdf_pages",
+    "load_image": "images",
+    "read_frames": "video",
+    "read_visual_files": "visual_inputs",
+    "thumbnail": "visual_inputs",
+    "visual_format_of": "sources",
+    "visual_inputs": "visual_inputs",
+}
+
+__all__ = [*_HOMES]
+
+__getattr__ = lazy_names(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

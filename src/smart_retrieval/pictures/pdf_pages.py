@@ -63,7 +63,6 @@ class PdfPages:
         try:
             with PDFIUM_LOCK:
                 self._open()
-                self._count = len(self._document)
         except BaseException:
             self.close()
             raise
@@ -132,6 +131,7 @@ class PdfPages:
 
     def _open(self) -> None:
         self._document = open_pdf(self.path, self._read)
+        self._count = len(self._document)
         self._drawn = self._read.count = 0
         with suppress(Exception):  # only what was filled into forms is missing without it
             self._document.init_forms()

@@ -110,9 +110,9 @@ def read_frames(
 
 def _check_request(path: Path, max_frames: int, start: float | None, end: float | None, fps: float | None) -> None:
     if max_frames < 1:
-        raise UnreadableFileError(path, "no frames asked for", f"max_frames={max_frames}, expected at least 1")
+        raise UnreadableFileError(path, "no frames requested", f"max_frames={max_frames}, expected at least 1")
     if fps is not None and not 0 < fps < math.inf:
-        raise UnreadableFileError(path, "no frames asked for", f"fps={fps}, expected more than 0")
+        raise UnreadableFileError(path, "no frames requested", f"fps={fps}, expected more than 0")
     low, high = 0.0 if start is None else start, math.inf if end is None else end
     if not 0 <= low <= high or math.isinf(low):
         raise UnreadableFileError(path, "not a clip", f"{start} to {end} s, expected 0 <= start <= end")
@@ -192,7 +192,7 @@ class FrameFolder:
 
         if max_frames < 1 or not self.fps > 0:
             found = f"max_frames={max_frames}, fps={self.fps}, expected at least 1 and more than 0"
-            raise UnreadableFileError(self.path, "no frames asked for", found)
+            raise UnreadableFileError(self.path, "no frames requested", found)
         files = self.files()
         chosen = list(range(len(files)))
         if len(files) > max_frames:

@@ -93,7 +93,7 @@ class VideoStream:
         beyond = first is not None and scan.shown_until is not None and first >= scan.shown_until
         if low >= high or beyond:
             raise UnreadableFileError(
-                self.path, "no frame in the clip asked for", f"{start or 0:g} s to {end or 'end'}"
+                self.path, "no frame in the clip", f"{start or 0:g} s to {end or 'end'}"
             )
         return Shown(ticks[low:high], scan.keys if self._seekable else (), ticks if self._counted else ())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -69,6 +71,22 @@ def test_markdown_content(read: Any) -> None:
         ("a: 1\nnested:\n  b: 2\n  c: 3\nd: |\n  long\n  text", {"a": 1}),
         ("version: 007\nhuge: 99999999999999999999", {"version": "007", "huge": "99999999999999999999"}),
         ("", {}),
+        (
+            "title: Foo: bar\ntags: [a,\n  b]\nlist:\n- x # why\n- 1",
+            {"title": "Foo: bar", "tags": ["a", "b"], "list": ["x", 1]},
+        ),
+        ("a: &x long\nb: *x\nc: [*x, d]\ne: &y [f]\ng: *y", {"a": "long", "c": ["d"], "e": ["f"]}),
+        (
+            "on: off\nt: 12:30:00\no: 0x1F\nd: 2024-05-01 10:00:00",
+            {"on": "off", "t": "12:30:00", "o": "0x1F", "d": "2024-05-01 10:00:00"},
+        ),
+        ("a: !!python/object/apply:os.getcwd []\nb: !!int x\nc: 1", {"a": [], "b": "x", "c": 1}),
+        (
+            "handle: @me\ntags: [@a, 'b']\nempty: []\ntab:\tx",
+            {"handle": "@me", "tags": ["@a", "b"], "empty": [], "tab": "x"},
+        ),
+        ('half: "\\ud800"\nzero: "\\0x"', {"half": "\ufffd", "zero": "x"}),
+        ('a: "\\Uffffffff"\nb: 1', {"a": '"\\Uffffffff"', "b": 1}),
     ],
 )
 def test_front_matter(block: str, entries: dict[str, Any]) -> None:
@@ -81,3 +99,29 @@ def test_front_matter(block: str, entries: dict[str, Any]) -> None:
 )
 def test_what_is_no_front_matter_stays_text(text: str) -> None:
     assert split_front_matter(text) == ({}, text)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "[" * 60_000,
+        "a: " + "{" * 60_000,
+        "a: b: c\n" * 7_000,
+        "k:\n" + "- a: b: c\n" * 6_000,
+        "? " * 30_000,
+        "- " * 30_000,
+    ],
+)
+def test_hostile_front_matter_takes_bounded_time(block: str) -> None:
+    began = time.perf_counter()
+    split_front_matter(f"---\n{block}\n---\nText.")
+    assert time.perf_counter() - began < 10
+
+
+def test_aliases_do_not_unfold() -> None:
+    lists = [f"{key}: &{key} [{', '.join([f'*{before}'] * 4)}]" for before, key in pairwise("abcdefghij")]
+    entries, _ = split_front_matter("\n".join(["---", "a: &a [x, y]", *lists, "---"]))
+    assert entries == {"a": ["x", "y"]}
+    text = "x" * 30_000
+    entries, _ = split_front_matter(f"---\na: &a {text}\nb: [{', '.join(['*a'] * 8_000)}]\n---\n")
+    assert entries == {"a": text}

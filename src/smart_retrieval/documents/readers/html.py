@@ -160,7 +160,6 @@ class _TextParser(HTMLParser):
         return end + 1 if end >= 0 else len(self.rawdata)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Open an element."""
         if self._skip_depth:
             self._skip_depth += tag == self._skip_tag
             return
@@ -189,7 +188,6 @@ class _TextParser(HTMLParser):
         self.handle_starttag(tag, attrs)
 
     def handle_endtag(self, tag: str) -> None:
-        """Close an element."""
         if self._skip_depth:
             self._skip_depth -= tag == self._skip_tag
             return
@@ -200,7 +198,6 @@ class _TextParser(HTMLParser):
         self._boundary(tag, opening=False)
 
     def handle_data(self, data: str) -> None:
-        """Add text."""
         if self._skip_depth:
             return
         if self._in_title:

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ...documents.walk import content_hash
 from ...errors import DatasetError, MediaError
+from ...files import content_hash
 from ...inputs import Item
 from ...pictures.images import ImageFile
 from .layout import FRAME_SUFFIXES, FrameClip

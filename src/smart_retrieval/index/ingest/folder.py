@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ...documents.read import ReadOptions, format_of
 from ...documents.readers.jsonl import JsonlFields
-from ...documents.walk import FoundFile, content_hash, scan
+from ...documents.walk import scan
 from ...errors import CodecError, IndexMismatchError, MediaError, MissingExtraError, SmartError
-from ...files import SkipLog, Skipped
+from ...files import FoundFile, SkipLog, Skipped, content_hash
 from ...progress import progress
 from ..codec.names import parse_codec
 from ..model_binding import VISUAL_LIMITS, load_model

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from ...documents.passages import split
+from ...documents.passages import Passage, split
 from ...documents.read import ReadOptions, stream_file
-from ...documents.sections import Passage
-from ...documents.walk import FoundFile
 from ...errors import SmartError
+from ...files import FoundFile
 from ..store.records import pack_metadata
 
 if TYPE_CHECKING:

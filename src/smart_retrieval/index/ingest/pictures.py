@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...documents.walk import FoundFile, content_hash
 from ...errors import MediaError, SmartError, UnsupportedModelError, one_of
-from ...files import SkipLog
+from ...files import FoundFile, SkipLog, content_hash
 from ...inputs import AnyImage, AnyVideo, Frames, Item, VideoSource
 from ...pictures.images import as_rgb, load_image
+from ...pictures.sources import visual_format_of
 from ...pictures.video import VideoFile
-from ...pictures.visual_inputs import thumbnail, visual_format_of, visual_inputs
+from ...pictures.visual_inputs import thumbnail, visual_inputs
 from ..store.pictures import Media
 
 if TYPE_CHECKING:
