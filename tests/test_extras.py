@@ -1,4 +1,4 @@
-"""Every optional module is asked for under an extra that there is, and that brings it."""
+"""Every optional module is required under an extra that exists and installs it."""
 
 import re
 import sys

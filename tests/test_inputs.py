@@ -1,4 +1,4 @@
-"""What counts as one item, and what a string never is."""
+"""What counts as one item; a string is always text."""
 
 from pathlib import Path
 
@@ -88,17 +88,17 @@ def test_nothing_is_fetched(key, url):
         {"image": []},
     ],
 )
-def test_anything_else_is_named(value):
+def test_other_values_are_refused_with_their_position(value):
     with pytest.raises(EmptyInputError, match="item 5"):
         item_of(value, 5)
 
 
 @pytest.mark.parametrize("several", [["a"], ("a", "b"), iter(["a"]), {"a": 1}.keys()])
-def test_several_are_not_one(several):
+def test_collections_are_not_one_item(several):
     assert not is_one_item(several)
 
 
-def test_embeddings_are_no_picture():
+def test_embeddings_are_not_an_image():
     from smart_retrieval import SmartEmbeddings
 
     embeddings = SmartEmbeddings([[1.0]], [[1.0]], [0, 1])

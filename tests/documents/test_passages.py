@@ -231,7 +231,7 @@ def test_the_tokenizer_is_called_in_proportion_to_the_pieces(text: str) -> None:
     assert count.characters <= 6 * len(text)
 
 
-def test_it_streams() -> None:
+def test_endless_sections_are_streamed() -> None:
     def endless() -> object:
         number = 0
         while True:

@@ -88,7 +88,7 @@ def test_title_of_front_matter_or_page_heads_a_document_without_one(read: Any) -
 
 @pytest.mark.parametrize("suffix", [".md", ".html", ".rst", ".txt"])
 @given(content=st.text(alphabet=st.sampled_from("ab \n\t<>/!-=*_`[]()|:.#&;\"'\\é漢\u0301"), max_size=300))
-def test_no_markup_whatever_stops_a_reader(tmp_path: Path, suffix: str, content: str) -> None:
+def test_no_markup_makes_a_reader_fail(tmp_path: Path, suffix: str, content: str) -> None:
     path = tmp_path / f"a{suffix}"
     path.write_text(content, encoding="utf-8")
     for section in read_file(path).sections:
@@ -131,7 +131,9 @@ def test_deep_indentation_and_nesting(tmp_path: Path) -> None:
     assert "deep" in read_file(path).sections[0].text
 
 
-def test_a_readers_own_fault_becomes_a_named_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_in_a_reader_becomes_an_unreadable_file_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(path: Path, options: readers.ReadOptions) -> Document:
         raise RecursionError("too deep")
 

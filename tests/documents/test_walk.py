@@ -138,7 +138,7 @@ def test_special_files_and_odd_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read_is_counted(tmp_path: Path) -> None:
+def test_files_without_permission_are_counted(tmp_path: Path) -> None:
     make(tmp_path, "a.md", "locked/b.md", "c.md")
     (tmp_path / "locked").chmod(0)
     (tmp_path / "c.md").chmod(0)
@@ -176,7 +176,7 @@ def test_files_that_vanish_are_counted(tmp_path: Path) -> None:
     assert list(log) == [Skipped("b.md", "no such file or directory", failed=True)]
 
 
-def test_a_wrong_root_is_heard_of_at_once(tmp_path: Path) -> None:
+def test_a_wrong_root_is_an_error_at_once(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="no such file or directory"):
         scan(tmp_path / "none")
     os.mkfifo(tmp_path / "pipe")

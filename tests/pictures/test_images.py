@@ -131,7 +131,7 @@ def test_orientation_is_not_applied_to_what_was_made_from_a_picture() -> None:
 
 
 @pytest.mark.parametrize("value", [b"not exif", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"])
-def test_damaged_exif_costs_the_rotation_only(value: bytes) -> None:
+def test_damaged_exif_loses_only_the_rotation(value: bytes) -> None:
     data = encoded(quarters(), "JPEG", quality=95, exif=value)
     assert load_image(data).size == (64, 48)
     assert image_size(data) == (64, 48)
@@ -243,7 +243,7 @@ def test_twelve_bits_and_white_is_zero_in_tiff() -> None:
         ("BMP", {}),
     ],
 )
-def test_half_a_picture_is_none(tmp_path: Path, format: str, options: dict[str, Any]) -> None:
+def test_pictures_that_are_cut_off_are_refused(tmp_path: Path, format: str, options: dict[str, Any]) -> None:
     data = encoded(photo(), format, **options)
     whole = pixels(load_image(data))
     path = tmp_path / "cut"
@@ -261,7 +261,7 @@ def test_half_a_picture_is_none(tmp_path: Path, format: str, options: dict[str, 
     assert refused >= len(cuts) - 4
 
 
-def test_another_librarys_leniency_does_not_let_half_pictures_through(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_truncated_images_set_by_another_library_has_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PillowFile, "LOAD_TRUNCATED_IMAGES", True)
     data = encoded(photo(), "JPEG")
     results: list[bool] = []
@@ -283,7 +283,7 @@ def test_another_librarys_leniency_does_not_let_half_pictures_through(monkeypatc
     assert PillowFile.LOAD_TRUNCATED_IMAGES is True
 
 
-def test_random_damage_never_raises_anything_else() -> None:
+def test_random_damage_raises_media_errors_only() -> None:
     chance = random.Random(0)
     for format in ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"):
         data = encoded(photo(32, 24), format)

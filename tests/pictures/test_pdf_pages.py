@@ -126,7 +126,7 @@ def test_a_strip_is_refused_and_the_others_drawn(tmp_path: Path) -> None:
         assert corners(pages.render(2))[2] == RED
 
 
-def test_one_damaged_page_costs_itself(tmp_path: Path) -> None:
+def test_a_damaged_page_does_not_affect_the_others(tmp_path: Path) -> None:
     path = write(
         tmp_path, drawn_pdf([Drawn(QUARTERS), Drawn(damaged=True), Drawn(QUARTERS), Drawn(damaged_content=True)])
     )
@@ -204,7 +204,7 @@ def test_a_document_is_parsed_once_and_closed_at_its_end(tmp_path: Path, monkeyp
     assert not open_files() & {str(other) for other in others}
 
 
-def test_memory_is_given_back_by_opening_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reopening_frees_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
     original = pypdfium2.PdfDocument
     monkeypatch.setattr(pypdfium2, "PdfDocument", lambda *args: opened.append(args) or original(*args))
@@ -226,7 +226,7 @@ def test_memory_is_given_back_by_opening_anew(tmp_path: Path, monkeypatch: pytes
             _ = [pages.render(page, max_pixels=100) for page in (1, 2, 3, 4)]
 
 
-def test_a_changed_file_is_opened_anew(tmp_path: Path) -> None:
+def test_a_changed_file_is_reopened(tmp_path: Path) -> None:
     path = write(tmp_path, drawn_pdf([Drawn(QUARTERS)] * 2))
     assert corners(PdfPageImage(path, 1).load())[2] == RED
     path.unlink()

@@ -154,7 +154,7 @@ def test_colours_are_converted_by_the_matrix_the_file_names(tmp_path: Path, colo
     assert read_frames(path, max_frames=1).images[0].getpixel((80, 30)) == pytest.approx(colour, abs=6)
 
 
-def test_only_the_frames_taken_are_converted_and_long_videos_are_sought_in(
+def test_only_the_frames_taken_are_converted_and_long_videos_are_seeked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tiny_video(tmp_path / "a.mp4", 1000, key_every=10, size=(160, 64), options={"preset": "ultrafast"})
@@ -183,7 +183,7 @@ def test_only_the_frames_taken_are_converted_and_long_videos_are_sought_in(
     assert len(decoded) < 80
 
 
-def test_sound_may_go_on_longer_and_cover_art_is_no_video(tmp_path: Path) -> None:
+def test_longer_sound_is_allowed_and_cover_art_is_not_a_video(tmp_path: Path) -> None:
     for name in ("a.mp4", "a.mkv"):
         path = tiny_video(tmp_path / name, 25, audio_seconds=3)
         assert [number_of(image) for image in read_frames(path, max_frames=3).images] == [0, 12, 24]
@@ -196,7 +196,7 @@ def test_sound_may_go_on_longer_and_cover_art_is_no_video(tmp_path: Path) -> Non
     ("start", "end", "message"),
     [(-1, None, "not a clip"), (1, 0.5, "not a clip"), (5, None, "no frame in the clip"), (float("nan"), None, "clip")],
 )
-def test_clips_that_make_no_sense(videos: Path, start: float, end: float | None, message: str) -> None:
+def test_invalid_clips_are_refused(videos: Path, start: float, end: float | None, message: str) -> None:
     for name, _ in KINDS:
         with pytest.raises(MediaError, match=message):
             read_frames(videos / name, max_frames=2, start=start, end=end)
@@ -219,7 +219,7 @@ def test_a_file_cut_off_is_refused(videos: Path, tmp_path: Path, name: str) -> N
             read_frames(path, max_frames=4)
 
 
-def test_damage_never_raises_anything_else(videos: Path, tmp_path: Path) -> None:
+def test_random_damage_raises_media_errors_only(videos: Path, tmp_path: Path) -> None:
     chance = np.random.default_rng(0)
     for name in ("a.mp4", "a.mkv", "a.avi", "a.m2ts"):
         data = np.frombuffer((videos / name).read_bytes(), np.uint8)
@@ -294,7 +294,7 @@ def test_files_are_closed_and_odd_names_open(videos: Path, tmp_path: Path) -> No
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_path_is_told_from_a_picture_by_its_suffix() -> None:
+def test_a_path_is_a_video_or_a_picture_by_its_suffix() -> None:
     assert item_of(Path("a.MKV")).video == Path("a.MKV")
     assert item_of(Path("a.gif")).images == (Path("a.gif"),)
     assert ".ts" not in VIDEO_SUFFIXES

@@ -42,7 +42,7 @@ def folder(root: Path) -> Path:
     return root
 
 
-def test_a_run_over_a_folder_goes_on_past_what_is_broken(tmp_path: Path) -> None:
+def test_a_run_over_a_folder_skips_broken_files(tmp_path: Path) -> None:
     log = SkipLog()
     found = list(read_visual_files(scan(folder(tmp_path)), log, page_pixels=10_000))
     assert [(file.relative, seen.kind, seen.page) for file, seen in found] == [
@@ -66,7 +66,7 @@ def test_a_run_over_a_folder_goes_on_past_what_is_broken(tmp_path: Path) -> None
     assert [record.path for record in log if not record.failed] == ["notes.md"]
 
 
-def test_pages_leave_videos_out_and_text_indexing_is_as_it_was(tmp_path: Path) -> None:
+def test_pages_exclude_videos_and_text_reading_skips_pictures(tmp_path: Path) -> None:
     folder(tmp_path)
     log = SkipLog()
     kinds = [seen.kind for _, seen in read_visual_files(scan(tmp_path, include=["c.mp4", "a.png"]), log, as_="pages")]
@@ -125,7 +125,7 @@ def test_a_folder_of_frames(tmp_path: Path) -> None:
     assert FrameFolder(tmp_path, max_pixels=2560).frames(1).images[0].size == (80, 32)
 
 
-def test_folders_that_are_no_video(tmp_path: Path) -> None:
+def test_folders_that_cannot_be_read_as_frames(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="no such file"):
         FrameFolder(tmp_path / "none").frames(2)
     with pytest.raises(MediaError, match="a folder without frames"):

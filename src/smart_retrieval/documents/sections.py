@@ -67,6 +67,11 @@ def clean_text(text: str) -> str:
     return _SURROGATES.sub("\ufffd", _INVISIBLE.sub("", text))
 
 
+def one_line(text: str) -> str:
+    """Clean text with every run of whitespace made one space."""
+    return " ".join(clean_text(text).split())
+
+
 class SectionBuilder:
     """Collects headings and paragraphs in reading order and turns them into sections.
 
@@ -92,7 +97,7 @@ class SectionBuilder:
 
     def heading(self, level: int, text: str) -> None:
         """Begin a section; `level` counts from 1 and only its order matters, so levels may be skipped."""
-        title = " ".join(clean_text(text).split())
+        title = one_line(text)
         if not title:
             return
         self._has_top = self._has_top or level == 1
@@ -131,7 +136,7 @@ class SectionBuilder:
         """
         self._keep_bare_heading()
         self._flush()
-        title = " ".join(clean_text(title).split())
+        title = one_line(title)
         if not title or self._has_top:
             return self._sections
         return [replace(section, heading=(title, *section.heading)) for section in self._sections]

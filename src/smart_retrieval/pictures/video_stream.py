@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from io import BufferedReader
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from ..extras import require
@@ -92,9 +93,7 @@ class VideoStream:
         high = len(ticks) if last is None else bisect_right(ticks, last)
         beyond = first is not None and scan.shown_until is not None and first >= scan.shown_until
         if low >= high or beyond:
-            raise UnreadableFileError(
-                self.path, "no frame in the clip", f"{start or 0:g} s to {end or 'end'}"
-            )
+            raise UnreadableFileError(self.path, "no frame in the clip", f"{start or 0:g} s to {end or 'end'}")
         return Shown(ticks[low:high], scan.keys if self._seekable else (), ticks if self._counted else ())
 
     def decode(self, shown: Shown, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
@@ -210,8 +209,10 @@ def _container(av: Any, path: Path, file: BufferedReader) -> Any:
 
     if not file.peek(1):
         raise UnreadableFileError(path, "empty, expected a video")
+    # Without a name, so that FFmpeg goes by what the file holds and not by its suffix.
+    nameless = SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
     return av.open(
-        _Nameless(file),
+        nameless,
         mode="r",
         # Not as `options`: PyAV before 18 crashes on those where streams are found late.
         container_options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "none", "enable_drefs": "0"},
@@ -219,15 +220,6 @@ def _container(av: Any, path: Path, file: BufferedReader) -> Any:
         io_open=refuse,
         metadata_errors="replace",
     )
-
-
-class _Nameless:
-    """A file without a name, so that FFmpeg goes by what it holds and not by its suffix."""
-
-    def __init__(self, file: BufferedReader) -> None:
-        self.read = file.read
-        self.seek = file.seek
-        self.tell = file.tell
 
 
 def _video_stream(av: Any, path: Path, container: Any) -> Any:

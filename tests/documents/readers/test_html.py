@@ -51,7 +51,7 @@ def test_html_encodings(read: Any) -> None:
         read("a.html", b"<p>\x00")
 
 
-def test_unclosed_navigation_does_not_swallow_the_page() -> None:
+def test_unclosed_navigation_does_not_hide_the_page() -> None:
     assert "text" in "".join(block.text for block in html_blocks("<nav>menu <p>text"))
     html_blocks("<script>never closed <p>text")  # lost, as in a browser; some versions of Python keep it
     assert [block.text for block in html_blocks("a <!-- never closed <p>text</p>")] == ["a <!-- never closed", "text"]

@@ -97,7 +97,7 @@ def test_front_matter(block: str, entries: dict[str, Any]) -> None:
     "text",
     ["---\nJust text.\n---\nMore.", "---\nno end: here\n", "--- \n", "x\n---\na: b\n---", "---\na: b\n}{\n---\n"],
 )
-def test_what_is_no_front_matter_stays_text(text: str) -> None:
+def test_blocks_that_are_not_front_matter_stay_text(text: str) -> None:
     assert split_front_matter(text) == ({}, text)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...files import read_bytes
-from ..sections import Document, SectionBuilder, clean_text
+from ..sections import Document, SectionBuilder, clean_text, one_line
 from .text import decode
 
 _HEADINGS = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
@@ -174,11 +174,11 @@ class _TextParser(HTMLParser):
             self._add("" if self._row_started else " | ")
             self._row_started = False
         elif tag == "img":
-            self._add(f" {_one_line(dict(attrs).get('alt') or '')} ")
+            self._add(f" {one_line(dict(attrs).get('alt') or '')} ")
         elif tag == "html":
             self.language = clean_text(dict(attrs).get("lang") or "")
         elif tag == "meta" and (dict(attrs).get("name") or "").lower() == "description":
-            self.description = _one_line(dict(attrs).get("content") or "")
+            self.description = one_line(dict(attrs).get("content") or "")
         self._boundary(tag, opening=True)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -201,7 +201,7 @@ class _TextParser(HTMLParser):
         if self._skip_depth:
             return
         if self._in_title:
-            self.title = _one_line(self.title + data)
+            self.title = one_line(self.title + data)
         elif self._preformatted:
             self._parts.append(data)
         else:
@@ -254,7 +254,7 @@ class _TextParser(HTMLParser):
         """Finish the heading or paragraph that is open."""
         joined, self._parts = "".join(self._parts), []
         if self._level:
-            text = _one_line(joined).rstrip("¶ ").strip()
+            text = one_line(joined).rstrip("¶ ").strip()
         elif joined.strip():
             text = "\n".join(_lines(joined))
         else:
@@ -262,11 +262,6 @@ class _TextParser(HTMLParser):
         if text:
             self.blocks.append(Block(self._level, text))
         self._level = 0
-
-
-def _one_line(text: str) -> str:
-    """Text with every run of whitespace made one space."""
-    return " ".join(clean_text(text).split())
 
 
 def _lines(joined: str) -> Iterator[str]:

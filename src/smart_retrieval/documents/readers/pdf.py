@@ -15,7 +15,7 @@ from typing import Any
 from ...extras import require
 from ...files import UnreadableFileError, read_bytes
 from ...pictures.pdfium import PDFIUM_LOCK, open_pdf
-from ..sections import Document, Section, SectionBuilder, clean_text
+from ..sections import Document, Section, SectionBuilder, one_line
 
 _MOST_CHARACTERS = 200_000_000  # a small file can unpack to any size
 _MOST_BOOKMARKS = 20_000
@@ -84,7 +84,7 @@ def read(path: Path, max_bytes: int, max_pages: int) -> Document:
 def _page_lines(document: Any, number: int) -> list[Line]:
     """The lines of text on a page, each with its place."""
     with closing(document[number]) as page, closing(page.get_textpage()) as textpage:
-        # What cannot be decoded are halves of characters; `clean_text` replaces them.
+        # What cannot be decoded are halves of characters; `one_line` replaces them.
         text = textpage.get_text_range(errors="surrogatepass")
         lines: list[Line] = []
         position = 0
@@ -92,7 +92,7 @@ def _page_lines(document: Any, number: int) -> list[Line]:
             if part in {"\ufffe", "\x02"}:
                 if lines:
                     lines[-1] = replace(lines[-1], hyphen=True)
-            elif cleaned := " ".join(clean_text(part).translate(_LIGATURES).split()):
+            elif cleaned := one_line(part.translate(_LIGATURES)):
                 lines.append(_line(textpage, cleaned, position, part))
             position += len(part)
         return lines
@@ -137,7 +137,7 @@ def _metadata(document: Any) -> dict[str, Any]:
     except Exception:  # damaged metadata costs metadata, not the text
         return metadata
     for name in ("Title", "Author", "Subject", "Keywords"):
-        if value := " ".join(clean_text(found.get(name, "")).split()):
+        if value := one_line(found.get(name, "")):
             metadata[name.lower()] = value
     if created := _DATE.match(found.get("CreationDate", "")):
         metadata["created"] = "-".join(created.groups())
