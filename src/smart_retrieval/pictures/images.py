@@ -89,9 +89,9 @@ def load_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
         return rgb
 
 
-def image_size(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def image_size(source: Path | bytes) -> tuple[int, int]:
     """Width and height of a picture as `load_image` returns it; only the header is decoded."""
-    with _opened(source, max_pixels) as image:
+    with _opened(source, MAX_PIXELS) as image:
         width, height = image.size
         turned = image.format != "TIFF" and _orientation(image) >= 5
     return (height, width) if turned else (width, height)
