@@ -182,7 +182,7 @@ def _upright_rgb(image: Image, name: str) -> Image:
 
 
 def _orientation(image: Image) -> int:
-    """How a picture is to be turned by its EXIF data, 1 to 8; damaged data cost the rotation, not the picture."""
+    """How a picture is to be turned by its EXIF data, 1 to 8; damaged data lose the rotation, not the picture."""
     try:
         found = image.getexif().get(_ORIENTATION)
     except Exception:
@@ -229,7 +229,7 @@ def _rgb_of_deep_grey(image: Image, name: str) -> Image:
             raise UnreadableFileError(name, "grey levels of 32 bits", found)
     grey = np.rint(values.astype(np.float32) * (255 / white)).clip(0, 255).astype(np.uint8)
     if image.mode in _BITS_16 and tags.get(_TIFF_PHOTOMETRIC) == 0:
-        grey = 255 - grey  # 0 is white, which Pillow heeds for 8 bits only
+        grey = 255 - grey  # 0 is white, which Pillow handles for 8 bits only
     if isinstance(transparent := image.info.get("transparency"), int):
         grey[values == transparent] = 255
     return module.fromarray(grey).convert("RGB")

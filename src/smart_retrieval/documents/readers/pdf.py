@@ -84,7 +84,7 @@ def read(path: Path, max_bytes: int, max_pages: int) -> Document:
 def _page_lines(document: Any, number: int) -> list[Line]:
     """The lines of text on a page, each with its place."""
     with closing(document[number]) as page, closing(page.get_textpage()) as textpage:
-        # What cannot be decoded are halves of characters; `one_line` replaces them.
+        # What cannot be decoded are halves of surrogate pairs; `one_line` replaces them.
         text = textpage.get_text_range(errors="surrogatepass")
         lines: list[Line] = []
         position = 0
@@ -99,7 +99,7 @@ def _page_lines(document: Any, number: int) -> list[Line]:
 
 
 def _line(textpage: Any, text: str, position: int, raw: str) -> Line:
-    """A line and its place; `position` counts characters of the page's text, as PDFium hands it out."""
+    """A line and its place; `position` counts characters of the page's text, as PDFium returns it."""
     last = position + len(raw.rstrip()) - 1
     try:
         left, bottom, _, top = textpage.get_charbox(_character(textpage, position), loose=True)
@@ -124,7 +124,7 @@ def _outline(document: Any) -> dict[int, list[tuple[int, str]]]:
             page = destination.get_index() if destination else None
             if page is not None and page >= 0:
                 found.setdefault(page, []).append((bookmark.level + 1, bookmark.get_title()))
-    except Exception:  # a damaged outline costs headings, not the text
+    except Exception:  # a damaged outline loses headings, not the text
         return {}
     return found
 
@@ -134,7 +134,7 @@ def _metadata(document: Any) -> dict[str, Any]:
     metadata: dict[str, Any] = {"pages": len(document)}
     try:
         found = document.get_metadata_dict(skip_empty=True)
-    except Exception:  # damaged metadata costs metadata, not the text
+    except Exception:  # damaged metadata is left out
         return metadata
     for name in ("Title", "Author", "Subject", "Keywords"):
         if value := one_line(found.get(name, "")):

@@ -2,7 +2,7 @@
 
 A reader of our own rather than docutils: most reST in the wild is Sphinx's, whose roles and directives docutils
 reports as errors without Sphinx around it (teaching it them means changing registries shared by the whole process);
-this one takes any directive for what its text is, never fails, is many times as fast and needs no dependency. Nothing
+this one reads any directive as its text, never fails, is many times as fast and needs no dependency. Nothing
 is included, executed or loaded.
 """
 
