@@ -1,4 +1,4 @@
-"""SmartEmbeddings on disk: one safetensors file, or a folder of .npy files that grows as an encoding streams in."""
+"""SmartEmbeddings: the anchors and token vectors of a batch, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -6,26 +6,28 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.lib import format as npy
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from .errors import EmbeddingsError
+from .files import atomic_file
 from .types import Array, EncodingReport
 
-ARRAYS = ("anchors", "token_vectors", "offsets", "token_ids", "roles", "grid_rows", "grid_offsets")
-_NEEDED = ARRAYS[:3]
 FORMAT = "smart-embeddings/1"
+_ARRAYS = ("anchors", "token_vectors", "offsets", "token_ids", "roles", "grid_rows", "grid_offsets")
+_ABOUT = "embeddings.json"
+_GRID_KINDS = ("image", "video")
 
 
 class TokenStrings(Protocol):
-    """The one thing asked of a tokenizer here: ids to strings."""
+    """What is needed of a tokenizer here: ids to strings."""
 
     def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
         """The vocabulary's strings of these ids."""
@@ -49,9 +51,6 @@ class Grid(NamedTuple):
     def tokens(self) -> int:
         """Token vectors it covers."""
         return self.t * self.h * self.w
-
-
-_KINDS = ("image", "video")
 
 
 class SmartEmbeddings:
@@ -156,12 +155,12 @@ class SmartEmbeddings:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        return sum(int(getattr(self, name).nbytes) for name in ARRAYS)
+        return sum(array.nbytes for array in self.to_numpy().values())
 
     @property
     def grids(self) -> list[tuple[Grid, ...]]:
         """The visual grids of each item, in the order of its visual tokens; empty for text."""
-        rows = [Grid(_KINDS[kind], t, h, w) for kind, t, h, w in self.grid_rows.tolist()]
+        rows = [Grid(_GRID_KINDS[kind], t, h, w) for kind, t, h, w in self.grid_rows.tolist()]
         bounds = self.grid_offsets.tolist()
         return [tuple(rows[start:stop]) for start, stop in pairwise(bounds)]
 
@@ -197,32 +196,18 @@ class SmartEmbeddings:
         if chosen.size and (chosen.min() < -len(self) or chosen.max() >= len(self)):
             raise IndexError(f"found an index beyond {len(self)} items")
         chosen = chosen % max(len(self), 1)
-        rows, offsets = _gathered(self.offsets, chosen)
-        grid_rows, grid_offsets = _gathered(self.grid_offsets, chosen)
-        return self._of(self.anchors[chosen], rows, offsets, grid_rows, grid_offsets)
+        return self._part(chosen, lambda offsets: _gathered(offsets, chosen))
 
     def _span(self, start: int, stop: int) -> SmartEmbeddings:
-        rows, offsets = _sliced(self.offsets, start, stop)
-        return self._of(self.anchors[start:stop], rows, offsets, *_sliced(self.grid_offsets, start, stop))
+        return self._part(slice(start, stop), lambda offsets: _sliced(offsets, start, stop))
 
-    def _of(
-        self,
-        anchors: Array,
-        rows: slice | Array,
-        offsets: Array,
-        grid_rows: slice | Array,
-        grid_offsets: Array,
-    ) -> SmartEmbeddings:
-        part = SmartEmbeddings(
-            anchors,
-            self.token_vectors[rows],
-            offsets,
-            self.token_ids[rows],
-            self.roles[rows],
-            tokenizer=self.tokenizer,
-        )
-        part.grid_rows, part.grid_offsets = self.grid_rows[grid_rows], grid_offsets
-        return part
+    def _part(self, items: slice | Array, rows_of: Callable[[Array], tuple[slice | Array, Array]]) -> SmartEmbeddings:
+        """Chosen items; ``rows_of`` takes a ragged array's offsets and gives the items' rows and own offsets."""
+        tokens, offsets = rows_of(self.offsets)
+        grids, grid_offsets = rows_of(self.grid_offsets)
+        arrays = {name: getattr(self, name)[tokens] for name in ("token_vectors", "token_ids", "roles")}
+        arrays |= {"anchors": self.anchors[items], "offsets": offsets}
+        return self._of(arrays | {"grid_rows": self.grid_rows[grids], "grid_offsets": grid_offsets}, self.tokenizer)
 
     def __iter__(self) -> Iterator[SmartEmbeddings]:
         return (self[index] for index in range(len(self)))
@@ -245,71 +230,47 @@ class SmartEmbeddings:
         return [next(known) if i >= 0 else "" for i in ids]
 
     @classmethod
-    def concatenate(cls, parts: Sequence[SmartEmbeddings]) -> SmartEmbeddings:
-        """All items of several batches, in order.
+    def concatenate(cls, parts: Iterable[SmartEmbeddings]) -> SmartEmbeddings:
+        """All items of several batches, in order; of parts that an iterator gives, one at most is in memory twice.
 
         Raises:
             EmbeddingsError: No part, or widths that differ.
         """
-        return cls._join(list(parts))
-
-    @classmethod
-    def _join(cls, parts: list[SmartEmbeddings]) -> SmartEmbeddings:
-        """Concatenate, emptying the list on the way: at most one part is in memory twice."""
-        if not parts:
+        left = list(parts)
+        if not left:
             raise EmbeddingsError("found nothing to concatenate, expected at least one batch")
-        if len(parts) == 1:
-            return parts.pop()
-        widths = {(part.anchor_dim, part.token_dim) for part in parts}
+        if len(left) == 1:
+            return left.pop()
+        widths = {(part.anchor_dim, part.token_dim) for part in left}
         if len(widths) > 1:
             raise EmbeddingsError(f"found widths {sorted(widths)} (anchor, token), expected the same in every part")
-        starts = np.cumsum([0] + [len(part.token_vectors) for part in parts])
-        offsets = [part.offsets[1:] + start for part, start in zip(parts, starts[:-1], strict=True)]
-        dtype = np.result_type(*(part.token_vectors.dtype for part in parts))
-        vectors = np.empty((int(starts[-1]), parts[0].token_dim), dtype)
-        anchors, ids, roles, tokenizer = [], [], [], parts[0].tokenizer
-        grid_rows, grid_offsets, grids = [], [np.zeros(1, np.int64)], 0
-        report = EncodingReport()
-        for start in starts[:-1].tolist():
-            part = parts.pop(0)
-            vectors[start : start + len(part.token_vectors)] = part.token_vectors
-            anchors.append(part.anchors)
-            ids.append(part.token_ids)
-            roles.append(part.roles)
-            grid_rows.append(part.grid_rows)
-            grid_offsets.append(part.grid_offsets[1:] + grids)
-            grids += len(part.grid_rows)
-            report += part.report
-        whole = cls(
-            np.concatenate(anchors),
-            vectors,
-            np.concatenate([np.zeros(1, np.int64), *offsets]),
-            np.concatenate(ids),
-            np.concatenate(roles),
-            tokenizer=tokenizer,
-            report=report,
-        )
-        whole.grid_rows, whole.grid_offsets = np.concatenate(grid_rows), np.concatenate(grid_offsets)
-        return whole
+        dtype = np.result_type(*(part.token_vectors.dtype for part in left))
+        vectors = np.empty((sum(len(part.token_vectors) for part in left), left[0].token_dim), dtype)
+        pieces: dict[str, list[Array]] = {name: [] for name in _ARRAYS if name != "token_vectors"}
+        for name in ("offsets", "grid_offsets"):
+            pieces[name].append(np.zeros(1, np.int64))
+        tokenizer, report, tokens, grids = left[0].tokenizer, EncodingReport(), 0, 0
+        while left:
+            part = left.pop(0)
+            arrays = _continuing(part, tokens, grids)
+            own = arrays.pop("token_vectors")
+            vectors[tokens : tokens + len(own)] = own
+            for name, array in arrays.items():
+                pieces[name].append(array)
+            tokens, grids, report = tokens + len(own), grids + len(part.grid_rows), report + part.report
+        joined = {name: np.concatenate(own) for name, own in pieces.items()}
+        return cls._of(joined | {"token_vectors": vectors}, tokenizer, report)
 
     def astype(self, dtype: str) -> SmartEmbeddings:
         """The same batch with token vectors of another dtype, ``"float16"`` for one; anchors stay as they are."""
-        return SmartEmbeddings(
-            self.anchors,
-            self.token_vectors.astype(dtype),
-            self.offsets,
-            self.token_ids,
-            self.roles,
-            grids=self.grids,
-            tokenizer=self.tokenizer,
-            report=self.report,
-        )
+        vectors = self.token_vectors.astype(dtype)
+        return self._of(self.to_numpy() | {"token_vectors": vectors}, self.tokenizer, self.report)
 
     # -- NumPy and files ---------------------------------------------------------------------------------------
 
-    def to_numpy(self) -> dict[str, NDArray[Any]]:
+    def to_numpy(self) -> dict[str, Array]:
         """The arrays by name: anchors, token_vectors, offsets, token_ids, roles, grid_rows, grid_offsets."""
-        return {name: getattr(self, name) for name in ARRAYS}
+        return {name: getattr(self, name) for name in _ARRAYS}
 
     @classmethod
     def from_numpy(cls, arrays: Mapping[str, ArrayLike]) -> SmartEmbeddings:
@@ -318,16 +279,26 @@ class SmartEmbeddings:
         Raises:
             EmbeddingsError: An array is missing, unknown or of the wrong shape.
         """
-        missing = [name for name in _NEEDED if name not in arrays]
-        unknown = sorted(set(arrays) - set(ARRAYS))
+        missing = [name for name in _ARRAYS[:3] if name not in arrays]
+        unknown = sorted(set(arrays) - set(_ARRAYS))
         if missing or unknown:
             raise EmbeddingsError(f"found arrays {sorted(arrays)}: missing {missing}, unknown {unknown}")
-        anchors, token_vectors, offsets = (arrays[name] for name in _NEEDED)
-        embeddings = cls(anchors, token_vectors, offsets, arrays.get("token_ids"), arrays.get("roles"))
+        embeddings = cls._of(arrays)
+        embeddings._check_grids()
+        return embeddings
+
+    @classmethod
+    def _of(
+        cls,
+        arrays: Mapping[str, ArrayLike],
+        tokenizer: TokenStrings | None = None,
+        report: EncodingReport | None = None,
+    ) -> SmartEmbeddings:
+        tokens = (arrays["token_vectors"], arrays["offsets"], arrays.get("token_ids"), arrays.get("roles"))
+        embeddings = cls(arrays["anchors"], *tokens, tokenizer=tokenizer, report=report)
         if "grid_rows" in arrays and "grid_offsets" in arrays:
             embeddings.grid_rows = np.asanyarray(arrays["grid_rows"])
             embeddings.grid_offsets = np.asarray(arrays["grid_offsets"], np.int64)
-            embeddings._check_grids()
         return embeddings
 
     def save(self, path: str | Path) -> Path:
@@ -339,7 +310,17 @@ class SmartEmbeddings:
         Returns:
             The path written.
         """
-        return _save(self, Path(path))
+        path = Path(path)
+        if path.suffix == ".safetensors":
+            from safetensors.numpy import save_file
+
+            arrays = {name: np.ascontiguousarray(array) for name, array in self.to_numpy().items()}
+            with atomic_file(path) as partial:
+                save_file(arrays, partial, {"format": FORMAT, "report": json.dumps(self.report.to_dict())})
+        else:
+            with EmbeddingsWriter(path) as writer:
+                writer.append(self)
+        return path
 
     @classmethod
     def load(cls, path: str | Path, *, mmap: bool = False) -> SmartEmbeddings:
@@ -352,7 +333,22 @@ class SmartEmbeddings:
         Raises:
             EmbeddingsError: The file is missing, damaged or of another format.
         """
-        return _load(Path(path), mmap=mmap)
+        path = Path(path)
+        if not path.exists():
+            raise EmbeddingsError(f"embeddings {str(path)!r}: found no such file or folder")
+        try:
+            arrays, about = _read_folder(path, mmap) if path.is_dir() else _read_safetensors(path)
+            report = EncodingReport.from_dict(about["report"])
+        except EmbeddingsError:
+            raise
+        except Exception as error:  # whatever a damaged file provokes in the readers
+            reason = f"{type(error).__name__}: {error}"
+            raise EmbeddingsError(f"embeddings {str(path)!r}: cannot be read ({reason})") from error
+        if (found := about.get("format")) != FORMAT:
+            raise EmbeddingsError(f"embeddings {str(path)!r}: found format {found!r}, expected {FORMAT!r}")
+        embeddings = cls.from_numpy(arrays)
+        embeddings.report = report
+        return embeddings
 
 
 def _grid_arrays(grids: Sequence[Sequence[Grid]] | None, items: int) -> tuple[Array, Array]:
@@ -361,7 +357,7 @@ def _grid_arrays(grids: Sequence[Sequence[Grid]] | None, items: int) -> tuple[Ar
         return np.zeros((0, 4), np.int32), np.zeros(items + 1, np.int64)
     if len(grids) != items:
         raise EmbeddingsError(f"found grids of {len(grids)} items, expected {items}")
-    rows = [[_KINDS.index(kind), t, h, w] for own in grids for kind, t, h, w in own]
+    rows = [[_GRID_KINDS.index(kind), t, h, w] for own in grids for kind, t, h, w in own]
     offsets = np.cumsum([0, *(len(own) for own in grids)])
     return np.asarray(rows, np.int32).reshape(-1, 4), offsets
 
@@ -379,60 +375,29 @@ def _gathered(offsets: Array, chosen: Array) -> tuple[Array, Array]:
     return np.repeat(offsets[chosen] - own[:-1], lengths) + np.arange(own[-1]), own
 
 
-MANIFEST = "embeddings.json"
+def _continuing(batch: SmartEmbeddings, tokens: int, grids: int) -> dict[str, Array]:
+    """A batch's arrays as they continue those of earlier batches, which have so many tokens and grids in all."""
+    offsets = {"offsets": batch.offsets[1:] + tokens, "grid_offsets": batch.grid_offsets[1:] + grids}
+    return batch.to_numpy() | offsets
 
 
-def _save(embeddings: SmartEmbeddings, path: Path) -> Path:
-    """Write embeddings to ``path``; see :meth:`SmartEmbeddings.save`."""
-    if path.suffix == ".safetensors":
-        from safetensors.numpy import save_file
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".part")
-        arrays = {name: np.ascontiguousarray(array) for name, array in embeddings.to_numpy().items()}
-        save_file(arrays, partial, metadata={"format": FORMAT, "report": json.dumps(embeddings.report.to_dict())})
-        os.replace(partial, path)
-        return path
-    with EmbeddingsWriter(path) as writer:
-        writer.append(embeddings)
-    return path
-
-
-def _load(path: Path, *, mmap: bool = False) -> SmartEmbeddings:
-    """Read embeddings from ``path``; see :meth:`SmartEmbeddings.load`."""
-    if not path.exists():
-        raise EmbeddingsError(f"embeddings {str(path)!r}: found no such file or folder")
-    try:
-        arrays, manifest = _read_folder(path, mmap) if path.is_dir() else _read_safetensors(path)
-        report = EncodingReport.from_dict(manifest["report"])
-    except EmbeddingsError:
-        raise
-    except Exception as error:  # whatever a damaged file provokes in the readers
-        raise EmbeddingsError(f"embeddings {str(path)!r}: cannot be read ({type(error).__name__}: {error})") from error
-    if manifest.get("format") != FORMAT:
-        raise EmbeddingsError(f"embeddings {str(path)!r}: found format {manifest.get('format')!r}, expected {FORMAT!r}")
-    embeddings = SmartEmbeddings.from_numpy(arrays)
-    embeddings.report = report
-    return embeddings
-
-
-def _read_folder(path: Path, mmap: bool) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    manifest_file = path / MANIFEST
-    if not manifest_file.is_file():
+def _read_folder(path: Path, mmap: bool) -> tuple[dict[str, Array], dict[str, Any]]:
+    about = path / _ABOUT
+    if not about.is_file():
         raise EmbeddingsError(
-            f"embeddings {str(path)!r}: found no {MANIFEST}: not a folder of embeddings, or its encoding was cut off; "
-            "encode again"
+            f"embeddings {str(path)!r}: found no {_ABOUT}: not a folder of embeddings, or its encoding was cut "
+            "off; encode again"
         )
-    manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
-    mode: Literal["r"] | None = "r" if mmap else None
-    # Grids came later: folders written before have none.
-    names = [name for name in ARRAYS if not name.startswith("grid_") or (path / f"{name}.npy").is_file()]
-    # Grids are few, and an array without rows cannot be mapped.
-    modes = {name: None if name.startswith("grid_") else mode for name in names}
-    return {name: np.load(path / f"{name}.npy", mmap_mode=modes[name], allow_pickle=False) for name in names}, manifest
+    arrays = {}
+    for name in _ARRAYS:
+        file, is_grid = path / f"{name}.npy", name.startswith("grid_")
+        # Folders of the first versions have no grids. Grids are few, and an array without rows cannot be mapped.
+        if not is_grid or file.is_file():
+            arrays[name] = np.load(file, mmap_mode="r" if mmap and not is_grid else None, allow_pickle=False)
+    return arrays, json.loads(about.read_text(encoding="utf-8"))
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def _read_safetensors(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
@@ -473,10 +438,7 @@ class EmbeddingsWriter:
         Raises:
             EmbeddingsError: Its widths or dtypes differ from the first batch's.
         """
-        arrays = batch.to_numpy() | {
-            "offsets": batch.offsets[1:] + self._tokens,
-            "grid_offsets": batch.grid_offsets[1:] + self._grids,
-        }
+        arrays = _continuing(batch, self._tokens, self._grids)
         if not self._arrays:
             for name, array in arrays.items():
                 self._arrays[name] = _GrowingArray(self._part / f"{name}.npy", array)
@@ -499,8 +461,8 @@ class EmbeddingsWriter:
             raise EmbeddingsError(f"embeddings {str(self.path)!r}: nothing was encoded, so there is nothing to write")
         for array in self._arrays.values():
             array.close()
-        manifest = {"format": FORMAT, "report": self.report.to_dict()}
-        (self._part / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        about = {"format": FORMAT, "report": self.report.to_dict()}
+        (self._part / _ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         if self.path.exists():
             shutil.rmtree(self.path)
         os.replace(self._part, self.path)
@@ -526,7 +488,7 @@ class EmbeddingsWriter:
 class _GrowingArray:
     """One .npy file that grows along its first axis; NumPy's header leaves room for the number to grow."""
 
-    def __init__(self, path: Path, first: NDArray[Any]) -> None:
+    def __init__(self, path: Path, first: Array) -> None:
         self.dtype, self.row_shape, self.rows = first.dtype, first.shape[1:], 0
         self.file: IO[bytes] = path.open("w+b")
         self._write_header()
@@ -537,7 +499,7 @@ class _GrowingArray:
         header = {"descr": npy.dtype_to_descr(self.dtype), "fortran_order": False, "shape": shape}
         npy.write_array_header_1_0(self.file, header)
 
-    def append(self, rows: NDArray[Any]) -> None:
+    def append(self, rows: Array) -> None:
         if rows.dtype != self.dtype or rows.shape[1:] != self.row_shape:
             raise EmbeddingsError(
                 f"found rows of {rows.dtype} {rows.shape[1:]}, expected {self.dtype} {self.row_shape} as before"
@@ -552,5 +514,5 @@ class _GrowingArray:
 
 def _holds_only_embeddings(path: Path) -> bool:
     """Whether nothing but an earlier encoding, or nothing at all, would be lost by replacing this folder."""
-    own = {MANIFEST, *(f"{name}.npy" for name in ARRAYS)}
+    own = {_ABOUT, *(f"{name}.npy" for name in _ARRAYS)}
     return path.is_dir() and {entry.name for entry in path.iterdir()} <= own

@@ -64,10 +64,17 @@ def test_concatenated_layers_count_alike_whatever_their_scale():
     )
 
 
-@pytest.mark.parametrize("shape", [{}, {"layers": 2}, {"layers": 2, "fusion": "concat"}, {"width": 16}])
-def test_parameters_are_counted(shape):
-    made = adapter(**shape)
-    assert made.config.parameters == sum(p.numel() for p in made.parameters())
+@pytest.mark.parametrize(
+    ("shape", "parameters"),
+    [
+        ({}, 2 * H + 4 * H),
+        ({"layers": 2}, 2 * H + 4 * H + H),
+        ({"layers": 2, "fusion": "concat"}, 2 * 2 * H + 4 * 2 * H),
+        ({"width": 16}, 2 * H + 16 * H),
+    ],
+)
+def test_number_of_parameters(shape, parameters):
+    assert sum(p.numel() for p in adapter(**shape).parameters()) == parameters
 
 
 @given(width=st.integers(1, 12), layers=st.integers(1, 3), fusion=st.sampled_from(["learned", "concat"]))

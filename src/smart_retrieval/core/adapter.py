@@ -19,22 +19,11 @@ _RMS_EPSILON = 1e-6
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """The shape of an adapter.
+    """The shape of an adapter: the size of a hidden state, the width of a token vector, and the layers it reads.
 
-    Args:
-        hidden_size: H, dimensions of one hidden state.
-        width: Dt, dimensions of a token vector.
-        layers: How many hidden states it reads.
-        fusion: How several become one. ``"learned"``: a softmax over the layers for each token, of
-            ``<rms(h_l), rms(v)> / sqrt(H)`` with one learned vector v, as in the paper's adapter (arXiv 2605.24938).
-            ``"concat"``: side by side, each of equal length. Of no effect with one layer.
-
-    Raises:
-        ReadoutError: A number below 1, or an unknown fusion.
-
-    Example:
-        >>> AdapterConfig(384, 128).parameters
-        49920
+    Several layers become one by ``fusion``. ``"learned"``: a softmax over the layers for each token, of
+    ``<rms(h_l), rms(v)> / sqrt(H)`` with one learned vector v, as in the paper's adapter (arXiv 2605.24938).
+    ``"concat"``: side by side, each of equal length.
     """
 
     hidden_size: int
@@ -60,22 +49,13 @@ class AdapterConfig:
         """Dimensions of what is normalised and projected."""
         return self.hidden_size * (self.layers if self.fusion == "concat" else 1)
 
-    @property
-    def parameters(self) -> int:
-        """Numbers that are learned."""
-        return self.input_size * (2 + self.width) + (self.hidden_size if self.learns_layers else 0)
-
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able description, read back by :meth:`from_dict`."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, config: Any) -> AdapterConfig:
-        """Read a description, refusing keys it does not know.
-
-        Raises:
-            ReadoutError: A key is unknown or missing, or a value unusable.
-        """
+        """Read a description, refusing missing and unknown keys."""
         names = {field.name for field in fields(cls)}
         if not isinstance(config, Mapping) or set(config) != names:
             found = sorted(config) if isinstance(config, Mapping) else repr(config)
@@ -84,15 +64,7 @@ class AdapterConfig:
 
 
 class Adapter(nn.Module):
-    """Fused states, through LayerNorm and a Linear without bias, to vectors that are not yet normalised.
-
-    Args:
-        config: Its shape.
-
-    Example:
-        >>> Adapter(AdapterConfig(8, 4))([torch.ones(5, 8)]).shape
-        torch.Size([5, 4])
-    """
+    """Fused states, through LayerNorm and a Linear without bias, to vectors that are not yet normalised."""
 
     def __init__(self, config: AdapterConfig) -> None:
         super().__init__()
@@ -102,17 +74,7 @@ class Adapter(nn.Module):
         self.layer_vector = nn.Parameter(torch.randn(config.hidden_size)) if config.learns_layers else None
 
     def forward(self, states: Sequence[Tensor]) -> Tensor:
-        """Project hidden states.
-
-        Args:
-            states: One ``[..., H]`` for each layer, in ascending order of layers.
-
-        Returns:
-            ``[..., Dt]`` float32 (or what autocast makes of it).
-
-        Raises:
-            ReadoutError: Another number of layers than it was made for.
-        """
+        """Project hidden states, one ``[..., H]`` for each layer, ascending, to ``[..., Dt]`` float32."""
         if len(states) != self.config.layers:
             raise ReadoutError(f"adapter: found {len(states)} layers, expected {self.config.layers}")
         projected: Tensor = self.projection(self.normed(states))
@@ -124,11 +86,7 @@ class Adapter(nn.Module):
         return normed
 
     def layer_shares(self, states: Sequence[Tensor]) -> Tensor:
-        """How much each layer counts for each token, ``[..., layers]``, sums of 1.
-
-        Raises:
-            ReadoutError: This adapter does not weigh layers.
-        """
+        """How much each layer counts for each token, ``[..., layers]``, with sums of 1."""
         if self.layer_vector is None:
             raise ReadoutError("adapter: found no learned layer weights, expected several layers with fusion 'learned'")
         rms = torch.stack([_rms(state.float()) for state in states], dim=-2)
@@ -152,13 +110,10 @@ class Adapter(nn.Module):
 
     @torch.no_grad()
     def start_frozen(self, sample: Sequence[Tensor]) -> None:
-        """Start as the frozen readout: dot products kept, as far as the width lets them.
+        """Start as the frozen readout: dot products kept, as far as the width permits.
 
-        At full width the projection is the identity, below it the principal axes of the sample's normed states, above
-        it the identity with zeros. Layers then weigh alike for no token in particular (a random vector).
-
-        Args:
-            sample: One ``[N, H]`` for each layer.
+        At full width the projection is the identity, below it the principal axes of the normed states of a sample (one
+        ``[N, H]`` for each layer), above it the identity with zeros. The weights of the layers start random.
         """
         size, width = self.config.input_size, self.config.width
         weight = torch.eye(size)[: min(size, width)]

@@ -24,20 +24,16 @@ PAPER_DROPS = "dropped_by_paper"
 
 
 class TokenHead(Module):
-    """Reads token vectors out of hidden states; holds no weights but an adapter's.
+    """Reads token vectors out of hidden states; holds no weights but an adapter's, which then replaces the mix.
 
     Reads ``token_embeddings`` (or ``all_layer_embeddings``), ``attention_mask``, ``token_roles`` and
     ``sentence_embedding``; writes ``token_vectors`` ``[B, T, Dt]``, each of unit length, and ``kept`` ``[B, T]`` bool.
     An item with no kept position keeps one: its first attended position, where the pooled vector stands in (for
-    a backbone whose anchor has another width, the mean of its attended states).
-
-    Args:
-        readout: Layers, mix and token filter.
-        mark_roles: Finds the roles of features that carry none (``[B, T]`` uint8).
-        adapter: Projects the states instead of ``readout.mix``; stands in for every position alike.
+    a backbone whose anchor has another width, the mean of its attended states). ``mark_roles`` finds the roles of
+    features that carry none.
     """
 
-    config_keys: list[str] = []  # noqa: RUF012 (as its base class declares it)
+    config_keys: list[str] = ["readout"]  # noqa: RUF012 (as its base class declares it)
 
     def __init__(
         self, readout: Readout, mark_roles: Callable[[dict[str, Any]], Tensor], adapter: Adapter | None = None
@@ -49,19 +45,14 @@ class TokenHead(Module):
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Add ``token_vectors`` and ``kept`` to the features."""
-        attended = features["attention_mask"].bool()
         if ROLES_KEY not in features:
             features[ROLES_KEY] = self.mark_roles(features)
-        kept = self._kept(features, attended)
-        states = self._states(features)
+        states, kept = self._states(features), self._kept(features)
         vectors = self.vectors(states)
-        bare = attended.any(dim=1) & ~kept.any(dim=1)
-        if bool(bare.any()):
-            rows = bare.nonzero().squeeze(1)
-            first = attended.int().argmax(dim=1)[rows]
+        if (bare := _without_kept(features, kept)) is not None:
             vectors, kept = vectors.clone(), kept.clone()
-            vectors[rows, first] = self._stand_ins(features, states, vectors, attended)[rows]
-            kept[rows, first] = True
+            vectors[bare] = self._stand_ins(features, states, vectors)[bare[0]]
+            kept[bare] = True
         features["token_vectors"], features["kept"] = vectors, kept
         return features
 
@@ -70,30 +61,21 @@ class TokenHead(Module):
 
         Dropped positions and padding are left out before anything is computed of them.
         """
-        attended = features["attention_mask"].bool()
-        kept = self._kept(features, attended)
-        if bool((attended.any(dim=1) & ~kept.any(dim=1)).any()):
+        kept = self._kept(features)
+        if _without_kept(features, kept) is not None:
             features = self.forward(features)
             return features["token_vectors"][features["kept"]], features["kept"]
         return self.vectors([state[kept] for state in self._states(features)]), kept
 
     def flat_states(self, features: dict[str, Any]) -> tuple[list[Tensor], Tensor]:
-        """What :meth:`flat` makes its vectors of: one ``[sum T, H]`` for each layer, and ``kept`` ``[B, T]``.
-
-        Where no position is kept, what stands in for it is among them.
-        """
-        attended = features["attention_mask"].bool()
-        kept = self._kept(features, attended)
-        states = self._states(features)
-        bare = attended.any(dim=1) & ~kept.any(dim=1)
-        if bool(bare.any()):
-            rows = bare.nonzero().squeeze(1)
-            first = attended.int().argmax(dim=1)[rows]
-            stand_ins = self._stand_in_states(features, states, attended)
+        """What :meth:`flat` makes its vectors of: one ``[sum T, H]`` for each layer, and ``kept`` ``[B, T]``."""
+        states, kept = self._states(features), self._kept(features)
+        if (bare := _without_kept(features, kept)) is not None:
+            stand_ins = self._stand_in_states(features, states)
             states, kept = [state.clone() for state in states], kept.clone()
+            kept[bare] = True
             for state, stand_in in zip(states, stand_ins, strict=True):
-                state[rows, first] = stand_in[rows].to(state.dtype)
-            kept[rows, first] = True
+                state[bare] = stand_in[bare[0]].to(state.dtype)
         return [state[kept] for state in states], kept
 
     def width(self, state_size: int) -> int:
@@ -107,8 +89,8 @@ class TokenHead(Module):
         mask: Tensor = lookup[roles.long()]
         return mask
 
-    def _kept(self, features: dict[str, Any], attended: Tensor) -> Tensor:
-        kept = attended & self.kept_positions(features[ROLES_KEY])
+    def _kept(self, features: dict[str, Any]) -> Tensor:
+        kept = features["attention_mask"].bool() & self.kept_positions(features[ROLES_KEY])
         if self.readout.token_filter == "paper" and PAPER_DROPS in features:
             kept = kept & ~features[PAPER_DROPS]
         return kept
@@ -127,40 +109,44 @@ class TokenHead(Module):
     def vectors(self, states: list[Tensor]) -> Tensor:
         """Token vectors of unit length, ``[..., Dt]`` float32, from one ``[..., H]`` for each layer, ascending."""
         if self.adapter is not None:
-            return _unit(self.adapter(states))
+            return unit_vectors(self.adapter(states))
         if len(states) == 1:
-            return _unit(states[0])
+            return unit_vectors(states[0])
         if self.readout.mix == "concat":
-            return torch.cat([_unit(state) for state in states], dim=-1) / math.sqrt(len(states))
-        return _unit(torch.stack([_unit(state) for state in states]).sum(dim=0))
+            return torch.cat([unit_vectors(state) for state in states], dim=-1) / math.sqrt(len(states))
+        return unit_vectors(torch.stack([unit_vectors(state) for state in states]).sum(dim=0))
 
-    def _stand_ins(self, features: dict[str, Any], states: list[Tensor], vectors: Tensor, attended: Tensor) -> Tensor:
-        """For each item the vector that speaks for it where no position is kept, ``[B, Dt]``."""
-        anchors = _unit(features["sentence_embedding"])
-        # Of the states' width it lies in their space; a projected anchor does not, whatever its width.
-        fits = anchors.shape[-1] == states[0].shape[-1]
+    def _stand_ins(self, features: dict[str, Any], states: list[Tensor], vectors: Tensor) -> Tensor:
+        """For each item the vector that stands in where no position is kept, ``[B, Dt]``."""
         if self.adapter is not None:
-            return _unit(self.adapter(self._stand_in_states(features, states, attended)))
-        if fits:
-            return _unit(anchors.repeat(1, vectors.shape[-1] // anchors.shape[-1]))
-        return _unit((vectors * attended.unsqueeze(-1).to(vectors.dtype)).sum(dim=1))
+            return unit_vectors(self.adapter(self._stand_in_states(features, states)))
+        anchors = unit_vectors(features["sentence_embedding"])
+        # Of the states' width it lies in their space; a projected anchor does not, whatever its width.
+        if anchors.shape[-1] == states[0].shape[-1]:
+            return unit_vectors(anchors.repeat(1, vectors.shape[-1] // anchors.shape[-1]))
+        attended = features["attention_mask"].bool().unsqueeze(-1)
+        return unit_vectors((vectors * attended.to(vectors.dtype)).sum(dim=1))
 
-    def _stand_in_states(self, features: dict[str, Any], states: list[Tensor], attended: Tensor) -> list[Tensor]:
+    def _stand_in_states(self, features: dict[str, Any], states: list[Tensor]) -> list[Tensor]:
         """The same before an adapter: one ``[B, H]`` for each layer."""
-        anchors = _unit(features["sentence_embedding"])
+        anchors = unit_vectors(features["sentence_embedding"])
         if anchors.shape[-1] == states[0].shape[-1]:
             return [anchors] * len(states)
-        weights = attended.unsqueeze(-1).float()
-        return [_unit((_unit(state) * weights).sum(dim=1)) for state in states]
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The readout, as saved in ``smart/config.json``."""
-        return self.readout.to_dict()
+        attended = features["attention_mask"].bool().unsqueeze(-1).float()
+        return [unit_vectors((unit_vectors(state) * attended).sum(dim=1)) for state in states]
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
         """Nothing to save: :meth:`SmartModel.save_pretrained` writes the readout and the adapter itself."""
 
 
-def _unit(vectors: Tensor) -> Tensor:
-    # In float32 whatever the backbone's precision: a half-precision norm costs three digits of the cosine.
+def _without_kept(features: dict[str, Any], kept: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Items of which no position is kept, and the first attended position of each; None where there is no such item."""
+    attended = features["attention_mask"].bool()
+    rows = (attended.any(dim=1) & ~kept.any(dim=1)).nonzero().squeeze(1)
+    return (rows, attended.int().argmax(dim=1)[rows]) if len(rows) else None
+
+
+def unit_vectors(vectors: Tensor) -> Tensor:
+    """Vectors of unit length along the last axis, float32."""
+    # Whatever the backbone's precision: a half-precision norm costs three digits of the cosine.
     return torch.nn.functional.normalize(vectors.float(), dim=-1)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ..embeddings import SmartEmbeddings
 from ..errors import ScoringError
@@ -47,7 +47,7 @@ def late_scores(
         weights: ``[sum T_q]`` non-negative weights, an object that gives them, or None for equal ones.
         floor: Similarities up to here count as none: ``f(s) = max(0, (s - floor) / (1 - floor))``, so that an equal
             vector still gives 1. Any two contextual vectors have some similarity, and a long document offers many;
-            a floor takes that background out (docs/log.md, 2026-11-23). None for the plain score.
+            a floor takes that background out. None for the plain score.
         memory: Bytes the largest intermediate may take.
 
     Returns:
@@ -84,15 +84,9 @@ def late_scores(
 
 
 def weighted_parts(best: Array, shares: Array, floor: float | None) -> Array:
-    """What each query token adds to a document's late score; a query's late scores are the sums over its rows.
+    """What each query token adds to a document's late score, ``[Tq, Nd]``; the score is the sum over a query's rows.
 
-    Args:
-        best: ``[Tq, Nd]`` float32, ``-inf`` where a document has no token.
-        shares: ``[Tq]``, see :func:`token_shares`.
-        floor: Similarities that count as none.
-
-    Returns:
-        ``[Tq, Nd]`` float32.
+    ``best`` comes from :func:`best_similarities`, ``shares`` ``[Tq]`` from :func:`token_shares`.
     """
     lifted = above_floor(best, floor)
     # -inf times a weight of 0 would be NaN; such a token has no say anyway.
@@ -101,12 +95,7 @@ def weighted_parts(best: Array, shares: Array, floor: float | None) -> Array:
 
 
 def best_similarities(query_tokens: Array, documents: SmartEmbeddings) -> Array:
-    """For each query token and document the best dot product, ``[T_q, Nd]`` float32; ``-inf`` for empty documents.
-
-    Args:
-        query_tokens: ``[T_q, Dt]`` float32.
-        documents: Nd documents.
-    """
+    """For each query token and document the best dot product, ``[T_q, Nd]`` float32; ``-inf`` for empty documents."""
     best = np.full((len(query_tokens), len(documents)), -np.inf, np.float32)
     filled = documents.lengths > 0
     if len(query_tokens) and filled.any():
@@ -117,15 +106,7 @@ def best_similarities(query_tokens: Array, documents: SmartEmbeddings) -> Array:
 
 
 def above_floor(similarities: Array, floor: float | None) -> Array:
-    """``max(0, (s - floor) / (1 - floor))``, ``-inf`` kept: no token at all is not the same as no similar one.
-
-    Raises:
-        ScoringError: The floor is 1 or more, or not a number.
-
-    Example:
-        >>> above_floor(np.float32([0.4, 0.75, 1.0]), 0.5).tolist()
-        [0.0, 0.5, 1.0]
-    """
+    """``max(0, (s - floor) / (1 - floor))``, ``-inf`` kept: no token at all is not the same as no similar one."""
     if floor is None:
         return similarities
     if not -np.inf < floor < 1:
@@ -136,11 +117,7 @@ def above_floor(similarities: Array, floor: float | None) -> Array:
 
 
 def token_shares(queries: SmartEmbeddings, weights: QueryWeights) -> Array:
-    """Weights divided by their sum within each query, ``[sum T_q]`` float32.
-
-    Raises:
-        ScoringError: Weights are negative, not finite or of another length.
-    """
+    """Weights divided by their sum within each query, ``[sum T_q]`` float32."""
     total = len(queries.token_vectors)
     if weights is None:
         values = np.ones(total, np.float64)
@@ -164,7 +141,7 @@ def token_shares(queries: SmartEmbeddings, weights: QueryWeights) -> Array:
     return shares
 
 
-def document_blocks(offsets: NDArray[Any], rows: int) -> Iterator[slice]:
+def document_blocks(offsets: Array, rows: int) -> Iterator[slice]:
     """Consecutive slices of items that own at most ``rows`` rows each; an item larger than that stands alone."""
     start, total = 0, len(offsets) - 1
     while start < total:

@@ -13,47 +13,30 @@ import torch
 from sentence_transformers.base.modules import Module
 from torch import Tensor
 
+from .head import unit_vectors
+
 
 def anchor_rows(anchor_dim: int, token_dim: int) -> int:
-    """How many rows of the token width an anchor takes.
-
-    Example:
-        >>> anchor_rows(384, 384), anchor_rows(64, 128), anchor_rows(1024, 384)
-        (1, 1, 3)
-    """
+    """How many rows of the token width an anchor takes."""
     return max(1, -(-anchor_dim // token_dim))
 
 
 def pack(anchors: Tensor, token_vectors: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-    """Put the anchors in front of the token vectors.
+    """Put anchors ``[B, Da]``, normalised, in front of token vectors ``[B, T, Dt]``.
 
-    Args:
-        anchors: ``[B, Da]``; normalised here, so that their dot product is the cosine.
-        token_vectors: ``[B, T, Dt]``.
-        kept: ``[B, T]`` bool.
-
-    Returns:
-        Packed ``[B, R + T, Dt]`` and its mask ``[B, R + T]``, R = :func:`anchor_rows`. Positions that are not kept
-        are zero rows, as stock scorers expect of padding.
+    Gives the packed matrix ``[B, R + T, Dt]`` and its mask ``[B, R + T]``, R = :func:`anchor_rows`. Positions that are
+    not kept are zero rows, as stock scorers expect of padding.
     """
     batch, _, token_dim = token_vectors.shape
     rows = anchor_rows(anchors.shape[-1], token_dim)
     flat = token_vectors.new_zeros(batch, rows * token_dim)
-    flat[:, : anchors.shape[-1]] = torch.nn.functional.normalize(anchors.float(), dim=-1).to(flat.dtype)
+    flat[:, : anchors.shape[-1]] = unit_vectors(anchors).to(flat.dtype)
     packed = torch.cat([flat.view(batch, rows, token_dim), token_vectors * kept.unsqueeze(-1)], dim=1)
     return packed, torch.cat([kept.new_ones(batch, rows), kept], dim=1)
 
 
 def unpack(packed: Tensor, anchor_dim: int) -> tuple[Tensor, Tensor]:
-    """Undo :func:`pack` for one item or a batch.
-
-    Args:
-        packed: ``[..., R + T, Dt]``.
-        anchor_dim: Da.
-
-    Returns:
-        Anchors ``[..., Da]`` and token vectors ``[..., T, Dt]``.
-    """
+    """Undo :func:`pack`: anchors ``[..., Da]`` and token vectors ``[..., T, Dt]`` of one item or a batch."""
     rows = anchor_rows(anchor_dim, packed.shape[-1])
     return packed[..., :rows, :].flatten(-2)[..., :anchor_dim], packed[..., rows:, :]
 
@@ -62,9 +45,6 @@ class AnchorPacker(Module):
     """The last module of :attr:`SmartModel.encoder`: writes the packed matrix where stock code looks for it."""
 
     config_keys: list[str] = []  # noqa: RUF012 (as its base class declares it)
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Overwrite ``token_embeddings`` and ``attention_mask`` with the packed matrix and its mask."""

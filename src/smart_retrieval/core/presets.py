@@ -41,15 +41,7 @@ _STATES_FOR_DEFAULT = 4
 
 
 def get_preset(name: str) -> Preset:
-    """The preset of this name.
-
-    Raises:
-        ScoringError: There is none.
-
-    Example:
-        >>> get_preset("paper").scoring.lambda_late
-        1.0
-    """
+    """The preset of this name."""
     if name not in PRESETS:
         raise ScoringError(f"preset: {one_of(name, PRESETS)}")
     return PRESETS[name]
@@ -60,18 +52,6 @@ def preset_for(name: str, *, pooling: str, n_states: int) -> Preset:
 
     The default's layers and floor were chosen with mean-pooled text models. Where another pooling trains the states
     differently, or there are too few of them, it keeps its IDF weights and reads the last layer as the paper does.
-
-    Args:
-        name: A preset.
-        pooling: The backbone's pooling, ``"mean"`` for one.
-        n_states: Its hidden states, the embedding output included.
-
-    Raises:
-        ScoringError: There is no such preset.
-
-    Example:
-        >>> preset_for("default", pooling="lasttoken", n_states=25).readout.layers
-        (-1,)
     """
     preset = get_preset(name)
     if preset.name == "default" and (pooling != "mean" or n_states < _STATES_FOR_DEFAULT):

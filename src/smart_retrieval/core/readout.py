@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ..errors import ReadoutError, one_of
-from .roles import TOKEN_FILTERS, kept_roles
+from .roles import kept_roles
 
 LAYER_MIXES = ("mean", "concat")
 
@@ -99,6 +99,3 @@ class Readout:
             return cls(**{**config, "layers": tuple(config.get("layers", (-1,)))})
         except (TypeError, ValueError) as error:
             raise error if isinstance(error, ReadoutError) else ReadoutError(f"readout: {error}") from error
-
-
-__all__ = ["LAYER_MIXES", "TOKEN_FILTERS", "Readout"]

@@ -25,21 +25,10 @@ _KEPT: dict[str, frozenset[TokenRole]] = {
 
 
 def kept_roles(token_filter: str) -> frozenset[TokenRole]:
-    """The roles a token filter keeps.
+    """The roles whose positions become token vectors.
 
-    Args:
-        token_filter: ``"paper"`` drops special tokens only, as the official evaluation does (arXiv 2605.24938);
-            ``"content"`` also drops prompt and template tokens.
-
-    Returns:
-        The roles whose positions become token vectors.
-
-    Raises:
-        ReadoutError: The filter is unknown.
-
-    Example:
-        >>> TokenRole.PROMPT in kept_roles("paper"), TokenRole.PROMPT in kept_roles("content")
-        (True, False)
+    ``"paper"`` drops special tokens only, as the official evaluation does (arXiv 2605.24938); ``"content"`` also drops
+    prompt and template tokens.
     """
     if token_filter not in _KEPT:
         raise ReadoutError(f"token filter: {one_of(token_filter, _KEPT)}")

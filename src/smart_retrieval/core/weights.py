@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..embeddings import SmartEmbeddings
 from ..errors import EmbeddingsError
+from ..files import atomic_file
+from ..types import Array
 
 FORMAT = "smart-idf/1"
 
@@ -31,9 +31,9 @@ class IdfWeights:
         [0.182, 0.693, 1.792]
     """
 
-    def __init__(self, documents: int = 0, frequencies: NDArray[Any] | None = None) -> None:
+    def __init__(self, documents: int = 0, frequencies: Array | None = None) -> None:
         self.documents = documents
-        self.frequencies: NDArray[Any] = np.zeros(0, np.int64) if frequencies is None else frequencies.astype(np.int64)
+        self.frequencies: Array = np.zeros(0, np.int64) if frequencies is None else frequencies.astype(np.int64)
 
     @classmethod
     def fit(cls, documents: SmartEmbeddings) -> IdfWeights:
@@ -71,7 +71,7 @@ class IdfWeights:
             )
         self.documents, self.frequencies = total, counts
 
-    def of(self, token_ids: Any) -> NDArray[Any]:
+    def of(self, token_ids: Any) -> Array:
         """Weights of vocabulary ids, float32 of the same shape; an id never seen gets the largest, -1 gets 1.
 
         Positions without an id (-1) are those of images, video or an anchor standing in.
@@ -81,10 +81,10 @@ class IdfWeights:
         known = (ids >= 0) & (ids < len(self.frequencies))
         seen[known] = self.frequencies[ids[known]]
         idf = np.maximum(0, np.log((self.documents + 1) / (seen + 0.5)))
-        result: NDArray[Any] = np.where(ids >= 0, idf, 1.0).astype(np.float32)
+        result: Array = np.where(ids >= 0, idf, 1.0).astype(np.float32)
         return result
 
-    def weights(self, queries: SmartEmbeddings) -> NDArray[Any]:
+    def weights(self, queries: SmartEmbeddings) -> Array:
         """Weights of the queries' tokens, ``[sum T_q]`` float32."""
         return self.of(queries.token_ids)
 
@@ -92,14 +92,10 @@ class IdfWeights:
         """Write to a ``.safetensors`` file."""
         from safetensors.numpy import save_file
 
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".part")
-        save_file(
-            {"frequencies": self.frequencies, "documents": np.array([self.documents])}, partial, {"format": FORMAT}
-        )
-        os.replace(partial, target)
-        return target
+        arrays = {"frequencies": self.frequencies, "documents": np.array([self.documents])}
+        with atomic_file(path) as partial:
+            save_file(arrays, partial, {"format": FORMAT})
+        return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> IdfWeights:
