@@ -23,7 +23,7 @@ from record import record
 from sentence_transformers import SentenceTransformer
 
 from smart_retrieval import Readout, SmartModel
-from smart_retrieval.backbones.naming import resolve_model
+from smart_retrieval.backbones.checkpoints import resolve_model
 from smart_retrieval.demo.glyph_pages import glyph_collection
 from smart_retrieval.evaluation.beir import load_beir
 

@@ -40,7 +40,11 @@ class RandomEncoder:
     dtype: str = "float16"
     seed: int = 0
     readout: Any = None
-    backbone: Any = field(default_factory=lambda: SimpleNamespace(estimated_tokens=lambda item: int(item.text)))
+    backbone: Any = field(
+        default_factory=lambda: SimpleNamespace(
+            estimated_tokens=lambda item: int(item.text), drops_visual_of_queries=False
+        )
+    )
 
     def __post_init__(self) -> None:
         from smart_retrieval import Readout

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smart_retrieval.core.batching import BatchLimits, estimated_tokens, length_sorted_batches, windows
+from smart_retrieval.backbones.backbone import estimated_tokens
+from smart_retrieval.model.batching import BatchLimits, length_sorted_batches, windows
 
 texts = st.lists(st.integers(0, 200).map(lambda n: "x" * n), max_size=60)
 max_lengths = st.one_of(st.none(), st.integers(1, 64))

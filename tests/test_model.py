@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smart_retrieval import IdfWeights, Readout, Scoring, SmartModel, hybrid_scores
-from smart_retrieval.core.batching import BatchLimits
+from smart_retrieval.model.batching import BatchLimits
 from smart_retrieval.core.head import TokenHead
 from smart_retrieval.core.roles import TokenRole
 from smart_retrieval.errors import ReadoutError

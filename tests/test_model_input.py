@@ -213,7 +213,7 @@ def test_nan_names_the_item(poisoned):
 
 @pytest.mark.parametrize("limits", [{"window_items": 2}, {"batch_size": 1}, {"window_tokens": 5}])
 def test_nan_names_the_item_of_the_whole_stream(poisoned, limits):
-    from smart_retrieval.core.batching import BatchLimits
+    from smart_retrieval.model.batching import BatchLimits
 
     texts = ["sea", "tax", "river", "moon", "sun", "the otter sleeps", "sea"]
     stream = poisoned._encoder.stream(

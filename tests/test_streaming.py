@@ -6,7 +6,7 @@ from fixtures.ragged import same
 from fixtures.tiny_models import TEXTS
 
 from smart_retrieval import SmartEmbeddings, SmartModel
-from smart_retrieval.core.batching import BatchLimits
+from smart_retrieval.model.batching import BatchLimits
 from smart_retrieval.embeddings import EmbeddingsWriter
 from smart_retrieval.errors import EmbeddingsError, EmptyInputError, NonFiniteError, SmartWarning
 
@@ -62,9 +62,10 @@ def test_an_iterator_is_read_a_window_at_a_time(out, smart, tmp_path, small_wind
     ahead = []
     original = type(model._encoder)._window
 
-    def watching(self, window, first, **kwargs):
-        ahead.append(texts.read - first[0] - len(window))
-        return original(self, window, first, **kwargs)
+    def watching(self, window, *args):
+        first, _ = window[0]
+        ahead.append(texts.read - first - len(window))
+        return original(self, window, *args)
 
     monkeypatch.setattr(type(model._encoder), "_window", watching)
     encoded = model.encode_document(texts, out=tmp_path / "emb" if out else None)
@@ -81,9 +82,9 @@ def test_each_window_is_written_before_the_next_is_encoded(smart, tmp_path, smal
         order.append(("write", len(batch)))
         return original_append(self, batch)
 
-    def window(self, texts, first, **kwargs):
-        order.append(("encode", len(texts)))
-        return original_window(self, texts, first, **kwargs)
+    def window(self, items, *args):
+        order.append(("encode", len(items)))
+        return original_window(self, items, *args)
 
     monkeypatch.setattr(EmbeddingsWriter, "append", append)
     monkeypatch.setattr(type(smart("mean")._encoder), "_window", window)

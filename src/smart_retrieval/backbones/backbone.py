@@ -1,8 +1,4 @@
-"""What every backbone shares: a Sentence Transformers model whose modules stay untouched.
-
-This file and sentence_transformer.py are the ones that lean on Sentence Transformers' less public corners
-(facts/sentence_transformers.md).
-"""
+"""What every backbone shares: a Sentence Transformers model whose modules stay untouched."""
 
 from __future__ import annotations
 
@@ -16,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..core.batching import estimated_tokens
 from ..core.head import ROLES_KEY
 from ..core.roles import TokenRole
 from ..errors import SmartError, UnsupportedModelError
@@ -29,21 +24,28 @@ if TYPE_CHECKING:
 GRIDS_KEY = "visual_grids"
 
 
+def estimated_tokens(text: str, max_length: int | None) -> int:
+    """A quick guess at a text's length in tokens, special tokens included.
+
+    An English word piece is about four characters long; three errs on the side of smaller batches. A batch that turns
+    out larger after tokenising is cut in two.
+    """
+    guess = len(text) // 3 + 2
+    return guess if max_length is None else min(guess, max_length)
+
+
 class Backbone(ABC):
     """A single-vector model with its modules untouched.
 
     Subclasses load ``self.model`` and say how inputs are rendered and which role each token has.
-
-    Args:
-        name: As the user gave it.
-        source: The folder or hub name it is loaded from.
-        revision: Hub revision.
     """
 
     family: str
     modalities: frozenset[str] = frozenset({"text"})
     max_visual_tokens: int | None = None
     max_frames: int | None = None
+    # Whether the paper's evaluation leaves the visual tokens of queries out of late interaction.
+    drops_visual_of_queries: bool = False
     model: SentenceTransformer
 
     def __init__(self, name: str, source: str, revision: str | None) -> None:
@@ -56,13 +58,8 @@ class Backbone(ABC):
     def preprocess(self, items: Sequence[Any], *, prompt: str | None, task: str | None) -> dict[str, Any]:
         """Tokenise, pad and mark roles.
 
-        Args:
-            items: Whatever :func:`~smart_retrieval.inputs.item_of` takes.
-            prompt: The prompt's text.
-            task: ``"query"`` or ``"document"``.
-
-        Returns:
-            The backbone's features on the CPU, and ``token_roles`` ``[B, T]`` uint8.
+        Takes whatever :func:`~smart_retrieval.inputs.item_of` takes and the prompt's text; ``task`` is ``"query"`` or
+        ``"document"``. Gives the backbone's features on the CPU, and ``token_roles`` ``[B, T]`` uint8.
         """
 
     @abstractmethod
@@ -90,12 +87,7 @@ class Backbone(ABC):
     # -- items -------------------------------------------------------------------------------------------------
 
     def load(self, item: Item) -> Item:
-        """Open an item's media, so that what can fail of one item has failed by itself.
-
-        Raises:
-            UnsupportedModelError: The model takes no input of this kind.
-            MediaError: A file cannot be read.
-        """
+        """Open an item's pictures and video, so that a file that cannot be read fails its own item only."""
         if not item.modalities <= self.modalities:
             raise UnsupportedModelError(
                 f"found an input with {', '.join(sorted(item.modalities))}, expected "
@@ -193,15 +185,9 @@ class Backbone(ABC):
     # -- what it does ------------------------------------------------------------------------------------------
 
     def prompt_for(self, task: str, prompt: str | None, prompt_name: str | None) -> str | None:
-        """The prompt's text for a task, chosen as Sentence Transformers does.
+        """The prompt's text for ``"query"`` or ``"document"``, chosen as Sentence Transformers does.
 
-        Args:
-            task: ``"query"`` or ``"document"``.
-            prompt: A text that overrides everything.
-            prompt_name: A name among the model's prompts.
-
-        Raises:
-            SmartError: The name is unknown.
+        ``prompt`` overrides everything; ``prompt_name`` is a name among the model's prompts.
         """
         if prompt is not None:
             return prompt or None

@@ -3,133 +3,85 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedModelError, one_of
-from .naming import hub_answers, resolve_model
+from .checkpoints import LoadOptions, hub_answers, read_config, resolve_model
+from .vision import bare, gme, jina_v4, lamra, qwen3_vl_embedding, vlm2vec
+from .vision.family import Family
 
 if TYPE_CHECKING:
     from .backbone import Backbone
 
-# Parts of a name by which a published checkpoint is known, in the order they are looked for.
-_NAMES = {
-    "qwen3-vl-embedding": ("qwen3-vl-embedding",),
-    "gme": ("gme-qwen2-vl", "gme_qwen2_vl"),
-    "lamra": ("lamra",),
-    "vlm2vec-v2": ("vlm2vec",),
-    "jina-v4": ("jina-embeddings-v4",),
-}
-_ARCHITECTURES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
-FAMILIES = ("sentence-transformers", *_NAMES, "bare-vlm")
+_TEXT = "sentence-transformers"
+# In the order in which their marks are looked for in a checkpoint's name.
+_VISION = {
+    family.name: family
+    for family in (
+        qwen3_vl_embedding.FAMILY, gme.FAMILY, lamra.FAMILY, vlm2vec.FAMILY, jina_v4.FAMILY, bare.FAMILY,
+    )
+}  # fmt: skip
+_ARCHITECTURES = frozenset().union(*(family.model_types for family in _VISION.values()))
+FAMILIES = (_TEXT, *_VISION)
 
 
-def open_backbone(
-    name_or_path: str | Path,
-    *,
-    family: str | None = None,
-    pooling: str | None = None,
-    max_visual_tokens: int | None = None,
-    max_frames: int | None = None,
-    **kwargs: Any,
-) -> Backbone:
-    """Load a model as the family it is of.
-
-    Args:
-        name_or_path: As :func:`~smart_retrieval.backbones.naming.resolve_model` takes it.
-        family: One of :data:`FAMILIES`; found by architecture, files and name when None.
-        pooling: For a bare vision-language model.
-        max_visual_tokens: Most visual tokens of one picture or frame.
-        max_frames: Most frames of a video.
-        **kwargs: As the backbone takes them.
-
-    Raises:
-        ModelNotFoundError: Nothing loadable under this name.
-        UnsupportedModelError: The family is unknown or is not of this architecture.
-    """
-    if kwargs.pop("trust_remote_code", False):
-        raise UnsupportedModelError("found trust_remote_code=True, expected False: code from a hub is never run")
-    if family is not None and family not in FAMILIES:
-        raise UnsupportedModelError(f"family: {one_of(family, FAMILIES)}")
+def open_backbone(name_or_path: str | Path, options: LoadOptions | None = None) -> Backbone:
+    """Load a model as the family it is of: the one given, or known by architecture, files and name."""
+    options = options or LoadOptions()
+    name = str(name_or_path)
+    if options.family is not None and options.family not in FAMILIES:
+        raise UnsupportedModelError(f"family: {one_of(options.family, FAMILIES)}")
     source = resolve_model(name_or_path)
-    config = _config(source, kwargs)
-    model_type = str(config.get("model_type", ""))
-    _refuse_remote_only(str(name_or_path), config)
+    # Asked once and shortly, because the loaders would retry for a minute without a network.
+    offline = Path(source).is_dir() or options.local_files_only
+    options = replace(options, local_files_only=offline or not hub_answers(source, options.revision, options.token))
+    config = read_config(source, options)
+    _refuse_remote_code(name, config)
     saved = _saved_identity(source)
-    chosen = family or saved.get("family") or _family_by(str(name_or_path), source, config)
-    if chosen == "sentence-transformers":
-        if pooling is not None or max_visual_tokens is not None or max_frames is not None:
+    family = options.family or saved.get("family") or _family_of(name, source, config)
+    if family == _TEXT:
+        if any(value is not None for value in (options.pooling, options.max_visual_tokens, options.max_frames)):
             raise UnsupportedModelError(
-                f"model {str(name_or_path)!r}: found pooling, max_visual_tokens or max_frames, which a text model has "
-                "no use for: its pooling is part of the checkpoint"
+                f"model {name!r}: found pooling, max_visual_tokens or max_frames, which a text model has no use for: "
+                "its pooling is part of the checkpoint"
             )
         from .sentence_transformer import SentenceTransformerBackbone
 
-        return SentenceTransformerBackbone(name_or_path, **kwargs)
+        return SentenceTransformerBackbone(name, source, options)
     from .vision.backbone import VisionLanguageBackbone
 
-    if saved.get("family") == chosen:
-        pooling = pooling or (saved.get("pooling") if chosen == "bare-vlm" else None)
-        max_visual_tokens = max_visual_tokens or saved.get("max_visual_tokens")
-        max_frames = max_frames or saved.get("max_frames")
-        kwargs["max_length"] = kwargs.get("max_length") or saved.get("max_length")
-    recipe = _recipe(chosen, model_type, str(name_or_path), pooling)
-    if model_type not in recipe.model_types:
+    if saved.get("family") == family:
+        options = replace(
+            options,
+            pooling=options.pooling or (saved.get("pooling") if family == bare.FAMILY.name else None),
+            max_visual_tokens=options.max_visual_tokens or saved.get("max_visual_tokens"),
+            max_frames=options.max_frames or saved.get("max_frames"),
+            max_length=options.max_length or saved.get("max_length"),
+        )
+    recipe = _recipe(_VISION[family], str(config.get("model_type", "")), name, options.pooling)
+    return VisionLanguageBackbone(name, source, recipe, options)
+
+
+def _recipe(family: Family, model_type: str, name: str, pooling: str | None) -> Family:
+    recipe = family.variants.get(model_type, family)
+    if family is bare.FAMILY:
+        recipe = bare.pooled(recipe, name, pooling)
+    elif pooling is not None:
         raise UnsupportedModelError(
-            f"model {str(name_or_path)!r}: found the architecture {model_type!r}, expected "
-            f"{' or '.join(sorted(recipe.model_types))} for family {chosen!r}"
+            f"model {name!r}: found pooling={pooling!r}, expected none: family {family.name!r} says how it is pooled"
         )
-    return VisionLanguageBackbone(
-        str(name_or_path), source, recipe, max_visual_tokens=max_visual_tokens, max_frames=max_frames, **kwargs
-    )
-
-
-def _recipe(family: str, model_type: str, name: str, pooling: str | None) -> Any:
-    from .vision import bare, gme, jina_v4, lamra, qwen3_vl_embedding, vlm2vec
-
-    recipes: dict[str, Callable[[], Any]] = {
-        "qwen3-vl-embedding": lambda: qwen3_vl_embedding.FAMILY,
-        "gme": lambda: gme.FAMILY,
-        "lamra": lambda: lamra.family(model_type),
-        "vlm2vec-v2": lambda: vlm2vec.FAMILY,
-        "jina-v4": lambda: jina_v4.FAMILY,
-        "bare-vlm": lambda: bare.family(name, model_type, pooling),
-    }
-    if pooling is not None and family != "bare-vlm":
+    if model_type not in family.model_types:
         raise UnsupportedModelError(
-            f"model {name!r}: found pooling={pooling!r}, expected none: family {family!r} says how it is pooled"
+            f"model {name!r}: found the architecture {model_type!r}, expected "
+            f"{' or '.join(sorted(family.model_types))} for family {family.name!r}"
         )
-    return recipes[family]()
-
-
-def _config(source: str, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The checkpoint's ``config.json``; empty where there is none or nobody can be asked."""
-    from transformers import PretrainedConfig
-
-    local = Path(source).is_dir()
-    if local and not (Path(source) / "config.json").is_file():
-        return {}
-    offline = local or bool(kwargs.get("local_files_only"))
-    if not offline:
-        # Asked once and shortly, because the loaders would retry for a minute without a network; they are told.
-        offline = not hub_answers(source, kwargs.get("revision"), kwargs.get("token"))
-        kwargs["local_files_only"] = offline
-    try:
-        found, _ = PretrainedConfig.get_config_dict(
-            source if local or "/" in source else f"sentence-transformers/{source}",
-            revision=kwargs.get("revision"),
-            token=kwargs.get("token"),
-            cache_dir=kwargs.get("cache_folder"),
-            local_files_only=offline,
-        )
-    except Exception:  # the loader behind it says what is wrong, and better
-        return {}
-    return dict(found)
+    return recipe
 
 
 def _saved_identity(source: str) -> dict[str, Any]:
-    """What :meth:`SmartModel.save_pretrained` wrote down of a vision-language model; empty for others."""
+    """What :meth:`SmartModel.save_pretrained` recorded of a vision-language model; empty for others."""
     try:
         config = json.loads((Path(source) / "smart" / "config.json").read_text(encoding="utf-8"))
         identity = config["backbone"]
@@ -138,17 +90,17 @@ def _saved_identity(source: str) -> dict[str, Any]:
         return {}
 
 
-def _family_by(name: str, source: str, config: dict[str, Any]) -> str:
+def _family_of(name: str, source: str, config: dict[str, Any]) -> str:
     if config.get("model_type") not in _ARCHITECTURES:
-        return "sentence-transformers"
+        return _TEXT
     known_as = " ".join((name, Path(source).name, str(config.get("_name_or_path", "")))).lower()
-    for family, marks in _NAMES.items():
-        if any(mark in known_as for mark in marks):
-            return family
+    for family in _VISION.values():
+        if any(mark in known_as for mark in family.marks):
+            return family.name
     # Qwen3-VL-Embedding ships Sentence Transformers' files; whoever pools a Qwen3-VL at its last token means it.
     if config.get("model_type") == "qwen3_vl" and _pools_last_token(Path(source)):
-        return "qwen3-vl-embedding"
-    return "bare-vlm"
+        return qwen3_vl_embedding.FAMILY.name
+    return bare.FAMILY.name
 
 
 def _pools_last_token(folder: Path) -> bool:
@@ -161,7 +113,7 @@ def _pools_last_token(folder: Path) -> bool:
     return pooling.get("pooling_mode") == "lasttoken" or bool(pooling.get("pooling_mode_lasttoken"))
 
 
-def _refuse_remote_only(name: str, config: dict[str, Any]) -> None:
+def _refuse_remote_code(name: str, config: dict[str, Any]) -> None:
     if any("JinaEmbeddingsV4" in str(architecture) for architecture in config.get("architectures") or ()):
         raise UnsupportedModelError(
             f"model {name!r}: found jina-embeddings-v4 with its task adapters apart, expected one of its merged "

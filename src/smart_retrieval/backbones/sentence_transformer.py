@@ -1,12 +1,8 @@
-"""Any Sentence Transformers text model as a backbone.
-
-With backbone.py, the file that leans on Sentence Transformers' less public corners (facts/sentence_transformers.md).
-"""
+"""Any Sentence Transformers text model as a backbone."""
 
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,53 +18,29 @@ from ..core.roles import TokenRole
 from ..errors import ModelNotFoundError, ReadoutError, SmartError, UnsupportedModelError
 from ..inputs import Frames, Item, item_of
 from .backbone import Backbone
-from .naming import hub_answers, resolve_model
+from .checkpoints import LoadOptions, hide_progress_bars, only_errors_logged
+from .vision.pixels import opened_item
 
 # Words tried as probes before the vocabulary's own; common in most languages' vocabularies.
 _USUAL_WORDS = ("one", "two", "house", "water")
 
 
 class SentenceTransformerBackbone(Backbone):
-    """A single-vector text model with its modules untouched.
-
-    Args:
-        name_or_path: As :func:`~smart_retrieval.backbones.naming.resolve_model` takes it.
-        device: Torch device; the best one at hand when None.
-        revision: Hub revision.
-        max_length: Longest input in tokens; the checkpoint's own when None.
-        prompts: Prompts by name, over the checkpoint's own.
-        **kwargs: Passed to ``SentenceTransformer`` (``cache_folder``, ``token``, ``local_files_only``,
-            ``model_kwargs``, ``processor_kwargs``, ``config_kwargs``); never ``trust_remote_code``.
-
-    Raises:
-        ModelNotFoundError: Nothing loadable under this name.
-        UnsupportedModelError: The model gives no token states (CLIP-style, static or bag-of-words models).
-    """
+    """A single-vector text model, or one whose own processor takes pictures, with its modules untouched."""
 
     family = "sentence-transformers"
     # Of a video, where the checkpoint's own processor is given the frames; as many as VLM2Vec-V2's evaluation takes.
     _MAX_FRAMES = 8
 
-    def __init__(
-        self,
-        name_or_path: str | Path,
-        *,
-        device: str | None = None,
-        revision: str | None = None,
-        max_length: int | None = None,
-        prompts: dict[str, str] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if kwargs.pop("trust_remote_code", False):
-            raise UnsupportedModelError("found trust_remote_code=True, expected False: code from a hub is never run")
-        super().__init__(str(name_or_path), resolve_model(name_or_path), revision)
-        self.model = _load(self.source, self.name, device=device, revision=revision, prompts=prompts, **kwargs)
+    def __init__(self, name: str, source: str, options: LoadOptions) -> None:
+        super().__init__(name, source, options.revision)
+        self.model = _load(source, name, options)
         self._template_lengths: dict[tuple[str | None, str | None], tuple[int, int, int]] = {}
         self._check_token_states()
         self.modalities = frozenset({"text"} | self._visual_modalities())
         self.max_frames = self._MAX_FRAMES if "video" in self.modalities else None
-        if max_length is not None:
-            self._limit(max_length)
+        if options.max_length is not None:
+            self._limit(options.max_length)
 
     # -- what it does ------------------------------------------------------------------------------------------
 
@@ -84,9 +56,7 @@ class SentenceTransformerBackbone(Backbone):
         return features
 
     def load(self, item: Item) -> Item:
-        """Open an item's media."""
-        from .vision.pictures import opened_item
-
+        """Open an item's pictures and video."""
         return opened_item(super().load(item), self._MAX_FRAMES)
 
     def _visual_modalities(self) -> set[str]:
@@ -157,16 +127,11 @@ class SentenceTransformerBackbone(Backbone):
         """How many tokens each text would have if nothing were cut off."""
         if not texts:
             return []
-        from transformers.utils import logging as transformers_logging
-
-        whole = {"text": {"truncation": False}}
-        verbosity = transformers_logging.get_verbosity()
-        # It would warn of a length beyond the model's limit, which is just what is being measured.
-        transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        try:
-            features = self.model.preprocess(list(texts), prompt=prompt, task=task, processing_kwargs=whole)
-        finally:
-            transformers_logging.set_verbosity(verbosity)
+        # The limit is switched off, so transformers would warn of a length beyond it.
+        with only_errors_logged():
+            features = self.model.preprocess(
+                list(texts), prompt=prompt, task=task, processing_kwargs={"text": {"truncation": False}}
+            )
         counts: list[int] = features["attention_mask"].sum(dim=1).tolist()
         return counts
 
@@ -299,19 +264,26 @@ def _common(a: list[int], b: list[int]) -> int:
     return count
 
 
-def _load(source: str, name: str, **kwargs: Any) -> SentenceTransformer:
-    """Open a checkpoint quietly, with one named error for whatever goes wrong."""
-    from transformers.utils import logging as transformers_logging
-
-    if not sys.stderr.isatty():
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    local = Path(source).is_dir()
-    if local or kwargs.get("local_files_only") is None:
-        kwargs["local_files_only"] = local or not hub_answers(source, kwargs.get("revision"), kwargs.get("token"))
+def _load(source: str, name: str, options: LoadOptions) -> SentenceTransformer:
+    """Open a checkpoint, with one named error for whatever goes wrong."""
+    hide_progress_bars()
     try:
-        model = SentenceTransformer(source, trust_remote_code=False, **kwargs)
+        model = SentenceTransformer(
+            source,
+            trust_remote_code=False,
+            device=options.device,
+            prompts=options.prompts,
+            revision=options.revision,
+            cache_folder=options.cache_folder,
+            token=options.token,
+            local_files_only=bool(options.local_files_only),
+            model_kwargs=options.model_kwargs,
+            processor_kwargs=options.processor_kwargs,
+            config_kwargs=options.config_kwargs,
+        )
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
+        local = Path(source).is_dir()
         expected = f"a checkpoint that loads from {source}" if local else "a model that loads from the hub or its cache"
         raise ModelNotFoundError(
             f"model {name!r}: expected {expected}, found {type(error).__name__}: {reason}"
@@ -322,6 +294,3 @@ def _load(source: str, name: str, **kwargs: Any) -> SentenceTransformer:
         first.unpad_inputs = False
     model.eval()
     return model
-
-
-__all__ = ["SentenceTransformerBackbone"]

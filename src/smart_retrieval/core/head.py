@@ -90,7 +90,7 @@ class TokenHead(Module):
         return mask
 
     def _kept(self, features: dict[str, Any]) -> Tensor:
-        kept = features["attention_mask"].bool() & self.kept_positions(features[ROLES_KEY])
+        kept: Tensor = features["attention_mask"].bool() & self.kept_positions(features[ROLES_KEY])
         if self.readout.token_filter == "paper" and PAPER_DROPS in features:
             kept = kept & ~features[PAPER_DROPS]
         return kept

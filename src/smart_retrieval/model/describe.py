@@ -1,4 +1,4 @@
-"""What a model is, in plain numbers: for ``smart inspect`` and for whoever decides which model to take."""
+"""What a model is, in plain numbers, for ``smart inspect``."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from ..errors import UnsupportedModelError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..backbones.backbone import Backbone
-
 # For the rendered prompt and the size estimate.
-SAMPLE = "how do I rotate the logs"
+_SAMPLE = "how do I rotate the logs"
 
 
-def describe_model(name_or_path: str | Path, **kwargs: Any) -> dict[str, Any]:
-    """Describe a model.
-
-    Args:
-        name_or_path: A packaged name, a folder, or a hub name.
-        **kwargs: As :class:`~smart_retrieval.SmartModel` takes them.
+def describe_model(
+    name_or_path: str | Path, *, family: str | None = None, pooling: str | None = None
+) -> dict[str, Any]:
+    """Describe a model; one that SMART does not apply to is described, too.
 
     Returns:
         JSON-able: ``model``, ``smart`` (``applies``, ``reason``) and, where SMART applies, ``family``, ``pooling``,
         ``anchor_dim``, ``hidden_size``, ``hidden_states``, ``max_length``, ``modalities``, ``special_tokens``,
         ``template_tokens``, ``prompts``, ``rendered``, ``bytes`` (float32, before compression).
-
-    Raises:
-        ModelNotFoundError: Nothing loadable under this name. A model SMART does not apply to is described, not refused.
-
-    Example:
-        >>> describe_model("minilm")["pooling"]
-        'mean'
     """
+    from ..backbones.checkpoints import LoadOptions
     from ..backbones.registry import open_backbone
 
     try:
-        backbone = open_backbone(name_or_path, **kwargs)
+        backbone = open_backbone(name_or_path, LoadOptions(family=family, pooling=pooling))
     except UnsupportedModelError as error:
         return {"model": str(name_or_path), "smart": {"applies": False, "reason": str(error)}}
+    rendered = {}
+    for task in ("query", "document"):
+        tokens = backbone.rendered(_SAMPLE, prompt=backbone.prompt_for(task, None, None), task=task)
+        rendered[task] = [{"token": token, "role": role.name.lower()} for token, role in tokens]
+    token_bytes = 4 * backbone.output_size
+    sizes = {
+        "anchor": 4 * backbone.anchor_dim, "token_vector": token_bytes, "document_of_100_tokens": 100 * token_bytes,
+    }  # fmt: skip
+    if backbone.max_length is not None:
+        sizes["longest_document"] = backbone.max_length * token_bytes
     return {
         "model": backbone.name,
         "smart": {"applies": True, "reason": "every token has a hidden state, and they are pooled into the anchor"},
@@ -58,29 +58,11 @@ def describe_model(name_or_path: str | Path, **kwargs: Any) -> dict[str, Any]:
         "max_visual_tokens": backbone.max_visual_tokens,
         "max_frames": backbone.max_frames,
         "special_tokens": sorted(backbone.tokenizer.convert_ids_to_tokens(sorted(backbone.special_ids))),
-        "template_tokens": _template_tokens(backbone),
+        "template_tokens": [entry["token"] for entry in rendered["document"] if entry["role"] == "template"],
         "prompts": backbone.prompts,
-        "rendered": {task: _rendered(backbone, task) for task in ("query", "document")},
-        "bytes": _bytes(backbone),
+        "rendered": rendered,
+        "bytes": sizes,
     }
-
-
-def _rendered(backbone: Backbone, task: str) -> list[dict[str, str]]:
-    prompt = backbone.prompt_for(task, None, None)
-    tokens = backbone.rendered(SAMPLE, prompt=prompt, task=task)
-    return [{"token": token, "role": role.name.lower()} for token, role in tokens]
-
-
-def _template_tokens(backbone: Backbone) -> list[str]:
-    return [entry["token"] for entry in _rendered(backbone, "document") if entry["role"] == "template"]
-
-
-def _bytes(backbone: Backbone) -> dict[str, int]:
-    token = 4 * backbone.output_size
-    sizes = {"anchor": 4 * backbone.anchor_dim, "token_vector": token, "document_of_100_tokens": 100 * token}
-    if backbone.max_length is not None:
-        sizes["longest_document"] = backbone.max_length * token
-    return sizes
 
 
 def render_description(description: dict[str, Any]) -> Table:
@@ -101,39 +83,34 @@ def render_description(description: dict[str, Any]) -> Table:
     return table
 
 
-def _rows(description: dict[str, Any]) -> dict[str, Any]:
-    prompts = "; ".join(f"{name}: {text!r}" for name, text in description["prompts"].items())
-    sizes = description["bytes"]
+def _rows(about: dict[str, Any]) -> dict[str, str]:
+    sizes = about["bytes"]
     longest = f", {sizes['longest_document']:,} for the longest" if "longest_document" in sizes else ""
+    visual = {}
+    if about["max_visual_tokens"] is not None:
+        visual["a picture"] = f"at most {about['max_visual_tokens']} visual tokens"
+        if about["max_frames"] is not None:
+            visual["a video"] = f"at most {about['max_frames']} frames"
     return {
-        "family": f"{description['family']} ({description['architecture']}; {' > '.join(description['modules'])})",
-        "fingerprint": description["fingerprint"],
-        "pooling": description["pooling"],
-        "anchor": f"{description['anchor_dim']} dimensions",
-        "token vectors": f"{description['token_dim']} dimensions",
-        "hidden states": f"{description['hidden_states']} (0 is the embedding output, -1 the last)",
-        "takes": ", ".join(description["modalities"]),
-        **_visual_rows(description),
-        "longest input": f"{description['max_length'] or 'no limit'} tokens",
-        "special tokens": " ".join(description["special_tokens"]),
-        "template tokens": " ".join(description["template_tokens"]) or "none",
-        "prompts": prompts or "none",
-        "a query": _marked(description["rendered"]["query"]),
-        "a document": _marked(description["rendered"]["document"]),
+        "family": f"{about['family']} ({about['architecture']}; {' > '.join(about['modules'])})",
+        "fingerprint": about["fingerprint"],
+        "pooling": about["pooling"],
+        "anchor": f"{about['anchor_dim']} dimensions",
+        "token vectors": f"{about['token_dim']} dimensions",
+        "hidden states": f"{about['hidden_states']} (0 is the embedding output, -1 the last)",
+        "takes": ", ".join(about["modalities"]),
+        **visual,
+        "longest input": f"{about['max_length'] or 'no limit'} tokens",
+        "special tokens": " ".join(about["special_tokens"]),
+        "template tokens": " ".join(about["template_tokens"]) or "none",
+        "prompts": "; ".join(f"{name}: {text!r}" for name, text in about["prompts"].items()) or "none",
+        "a query": _marked(about["rendered"]["query"]),
+        "a document": _marked(about["rendered"]["document"]),
         "bytes, float32": (
             f"{sizes['anchor']:,} an anchor, {sizes['token_vector']:,} a token vector, "
             f"{sizes['document_of_100_tokens']:,} for 100 tokens{longest}"
         ),
     }
-
-
-def _visual_rows(description: dict[str, Any]) -> dict[str, str]:
-    if description["max_visual_tokens"] is None:
-        return {}
-    rows = {"a picture": f"at most {description['max_visual_tokens']} visual tokens"}
-    if description["max_frames"] is not None:
-        rows["a video"] = f"at most {description['max_frames']} frames"
-    return rows
 
 
 def _marked(tokens: list[dict[str, str]]) -> str:

@@ -9,34 +9,38 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..backbones.backbone import GRIDS_KEY, Backbone
-from ..core.batching import BatchLimits, length_sorted_batches, windows
 from ..core.head import ROLES_KEY, TokenHead
 from ..core.roles import TokenRole
 from ..embeddings import EmbeddingsWriter, Grid, SmartEmbeddings
 from ..errors import EmptyInputError, MediaError, NonFiniteError
 from ..inputs import Item, item_of
-from ..types import EncodingReport, Failure
+from ..types import Array, EncodingReport, Failure
+from .batching import BatchLimits, length_sorted_batches, windows
 
 _CONTENT = (TokenRole.TEXT, TokenRole.IMAGE, TokenRole.VIDEO)
 
 
 @dataclass
 class Encoder:
-    """A backbone and a token head, run over items.
-
-    Args:
-        backbone: The untouched model.
-        head: Reads token vectors out of its states.
-        dtype: NumPy dtype of the token vectors handed out, ``"float32"`` or ``"float16"``.
-    """
+    """A backbone and a token head, run over items; ``dtype`` is the NumPy type of the token vectors handed out."""
 
     backbone: Backbone
     head: TokenHead
     dtype: str = "float32"
+
+    @property
+    def state_dim(self) -> int:
+        """Width of a hidden state that the readout reads."""
+        last_only = self.head.readout.reads_last_state_only
+        return self.backbone.output_size if last_only else self.backbone.hidden_size
+
+    @property
+    def token_dim(self) -> int:
+        """Width of a token vector."""
+        return self.head.width(self.state_dim)
 
     def stream(
         self,
@@ -48,67 +52,45 @@ class Encoder:
         advance: Callable[[int], None],
         on_error: str = "raise",
     ) -> Iterator[SmartEmbeddings]:
-        """Encode a stream window by window, each in the order the items came.
+        """Encode whatever :func:`~smart_retrieval.inputs.item_of` takes, window by window, each in its order.
 
-        Args:
-            values: Any number of whatever :func:`~smart_retrieval.inputs.item_of` takes.
-            task: ``"query"`` or ``"document"``.
-            prompt: The prompt's text, or None.
-            limits: What may be in flight at once.
-            advance: Called with the number of items each batch finished.
-            on_error: ``"raise"``, or ``"skip"`` items whose media cannot be read and name them in the report.
-
-        Raises:
-            EmptyInputError: An item is of no known kind.
-            MediaError: A file cannot be read.
-            NonFiniteError: The model gave NaN or infinity.
+        ``advance`` is called with the number of items each batch finished. With ``on_error="skip"``, items whose files
+        cannot be read are named in the report instead of raising.
         """
         first = 0
         items = (item_of(value, position) for position, value in enumerate(values))
         for window in windows(items, self.backbone.estimated_tokens, limits):
-            loaded, positions, failures = self._load(window, first, on_error)
+            loaded, failures = self._load(window, first, on_error)
             first += len(window)
             advance(len(failures))
-            if loaded:
-                done = self._window(loaded, positions, task=task, prompt=prompt, limits=limits, advance=advance)
-                done.report += EncodingReport(failures=failures)
-                yield done
-            elif failures:
-                yield self._nothing(failures)
+            done = self._window(loaded, task, prompt, limits, advance) if loaded else self._nothing()
+            done.report += EncodingReport(failures=tuple(failures))
+            yield done
 
-    def _load(self, window: list[Item], first: int, on_error: str) -> tuple[list[Item], list[int], tuple[Failure, ...]]:
-        """Open the media of a window; items, their positions in the stream, and what could not be opened."""
-        loaded: list[Item] = []
-        positions: list[int] = []
+    def _load(self, window: list[Item], first: int, on_error: str) -> tuple[list[tuple[int, Item]], list[Failure]]:
+        """The items of a window with their pictures opened, each with its position in the stream; and the failures."""
+        loaded: list[tuple[int, Item]] = []
         failures: list[Failure] = []
         for position, item in enumerate(window, first):
             try:
-                loaded.append(self.backbone.load(item))
-                positions.append(position)
+                loaded.append((position, self.backbone.load(item)))
             except MediaError as error:
                 if on_error == "raise":
                     raise MediaError(f"item {position}: {error}") from error
                 failures.append(Failure(position, str(error)))
-        return loaded, positions, tuple(failures)
+        return loaded, failures
 
-    def _nothing(self, failures: tuple[Failure, ...]) -> SmartEmbeddings:
+    def _nothing(self) -> SmartEmbeddings:
         """No item at all, as when none of a window could be read."""
-        width = self.head.width(
-            self.backbone.output_size if self.head.readout.reads_last_state_only else self.backbone.hidden_size
-        )
-        return SmartEmbeddings(
+        anchors, vectors = (
             np.zeros((0, self.backbone.anchor_dim), np.float32),
-            np.zeros((0, width), self.dtype),
-            [0],
-            tokenizer=self.backbone.tokenizer,
-            report=EncodingReport(failures=failures),
+            np.zeros((0, self.token_dim), self.dtype),
         )
+        return SmartEmbeddings(anchors, vectors, [0], tokenizer=self.backbone.tokenizer)
 
     def _window(
         self,
-        items: list[Item],
-        positions: list[int],
-        *,
+        items: Sequence[tuple[int, Item]],
         task: str,
         prompt: str | None,
         limits: BatchLimits,
@@ -116,31 +98,35 @@ class Encoder:
     ) -> SmartEmbeddings:
         indices: list[int] = []
         parts: list[SmartEmbeddings] = []
-        sizes = [self.backbone.estimated_tokens(item) for item in items]
+        sizes = [self.backbone.estimated_tokens(item) for _, item in items]
         # inference_mode as Sentence Transformers uses it; without it the states' graph would be kept alive.
         with torch.inference_mode():
-            for batch in length_sorted_batches(sizes, limits, [len(item.text) for item in items]):
-                for chosen, features in self._fitting(batch, items, prompt, task, limits):
-                    own = [items[i] for i in chosen]
-                    parts.append(self._forward(own, features, task, prompt, [positions[i] for i in chosen]))
+            for batch in length_sorted_batches(sizes, limits, [len(item.text) for _, item in items]):
+                for chosen, features in self._fitting(batch, items, task, prompt, limits):
+                    parts.append(self._forward([items[i] for i in chosen], features, task, prompt))
                     indices.extend(chosen)
                     advance(len(chosen))
         return _in_order(parts, indices)
 
     def _fitting(
-        self, batch: list[int], items: Sequence[Item], prompt: str | None, task: str, limits: BatchLimits
+        self,
+        batch: list[int],
+        items: Sequence[tuple[int, Item]],
+        task: str,
+        prompt: str | None,
+        limits: BatchLimits,
     ) -> Iterator[tuple[list[int], dict[str, Any]]]:
         """Tokenise a batch; cut it in two as long as it holds more padded tokens than allowed."""
-        features = self.backbone.preprocess([items[i] for i in batch], prompt=prompt, task=task)
+        features = self.backbone.preprocess([items[i][1] for i in batch], prompt=prompt, task=task)
         if len(batch) > 1 and features["input_ids"].numel() > limits.batch_tokens:
             middle = len(batch) // 2
-            yield from self._fitting(batch[:middle], items, prompt, task, limits)
-            yield from self._fitting(batch[middle:], items, prompt, task, limits)
+            yield from self._fitting(batch[:middle], items, task, prompt, limits)
+            yield from self._fitting(batch[middle:], items, task, prompt, limits)
         else:
             yield batch, features
 
     def _forward(
-        self, items: list[Item], features: dict[str, Any], task: str, prompt: str | None, positions: list[int]
+        self, items: list[tuple[int, Item]], features: dict[str, Any], task: str, prompt: str | None
     ) -> SmartEmbeddings:
         model = self.backbone.model
         model.eval()
@@ -150,14 +136,13 @@ class Encoder:
         roles = features.pop(ROLES_KEY)
         grids = features.pop(GRIDS_KEY, None)
         ids = features["input_ids"]
-        report = self._report(items, features, prompt, task, roles)
+        cut = self.backbone.cut_tokens([item for _, item in items], features, prompt=prompt, task=task)
         features = {**model(features, task=task), ROLES_KEY: roles}
         kept_vectors, kept = self.head.flat(features)
         anchors = features["sentence_embedding"].float().cpu().numpy()
         vectors = kept_vectors.cpu().numpy()
-        counts = kept.sum(dim=1).cpu().numpy()
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        _check_finite(anchors, vectors, offsets, items, positions)
+        offsets = np.concatenate([[0], np.cumsum(kept.sum(dim=1).cpu().numpy())])
+        _check_finite(anchors, vectors, offsets, items)
         # A position that stands in for an item without content carries the anchor, and a visual one its patch, not
         # the word of its placeholder.
         own = roles[kept]
@@ -170,55 +155,46 @@ class Encoder:
             own.cpu().numpy(),
             grids=grids,
             tokenizer=self.backbone.tokenizer,
-            report=report,
+            report=_report(cut, roles),
         )
 
-    def _report(
-        self, items: list[Item], features: dict[str, Any], prompt: str | None, task: str, roles: Tensor
-    ) -> EncodingReport:
-        cut = self.backbone.cut_tokens(items, features, prompt=prompt, task=task)
-        content = torch.isin(roles, roles.new_tensor([int(role) for role in _CONTENT])).any(dim=1)
-        return EncodingReport(
-            items=len(items),
-            truncated=sum(count > 0 for count in cut),
-            truncated_tokens=sum(cut),
-            empty=int(content.logical_not().sum()),
-        )
+
+def _report(cut: list[int], roles: Tensor) -> EncodingReport:
+    content = torch.isin(roles, roles.new_tensor([int(role) for role in _CONTENT])).any(dim=1)
+    truncated, empty = sum(count > 0 for count in cut), int(content.logical_not().sum())
+    return EncodingReport(items=len(cut), truncated=truncated, truncated_tokens=sum(cut), empty=empty)
 
 
 def gathered(windows: Iterator[SmartEmbeddings], out: str | Path | None, task: str) -> SmartEmbeddings:
-    """All windows in one: in memory, or in a folder and memory-mapped from there.
+    """All windows of :meth:`Encoder.stream` in one: in memory, or in the folder ``out`` and memory-mapped from there.
 
-    Args:
-        windows: What :meth:`Encoder.stream` yields; nothing is read before the folder is known to be usable.
-        out: The folder; None for memory.
-        task: ``"query"`` or ``"document"``, for the message.
-
-    Raises:
-        EmptyInputError: There was nothing at all.
-        EmbeddingsError: The folder holds something else.
+    Nothing is encoded before the folder is known to be usable.
     """
-    nothing = EmptyInputError(f"found no {task} to encode, expected at least one text or picture")
+    windows = _some(windows, task)
     if out is None:
-        parts = list(windows)
-        if not parts:
-            raise nothing
-        return SmartEmbeddings._join(parts)
+        return SmartEmbeddings.concatenate(windows)
     with EmbeddingsWriter(out) as writer:
         for window in windows:
             writer.append(window)
             del window  # else it would stay while the next one is encoded
-        if not writer.report.items and not writer.report.failures:
-            raise nothing
     return SmartEmbeddings.load(out, mmap=True)
+
+
+def _some(windows: Iterator[SmartEmbeddings], task: str) -> Iterator[SmartEmbeddings]:
+    """The same windows, and an error where there is none."""
+    found = False
+    for window in windows:
+        found = True
+        yield window
+        del window
+    if not found:
+        raise EmptyInputError(f"found no {task} to encode, expected at least one text or picture")
 
 
 def _in_order(parts: list[SmartEmbeddings], indices: list[int]) -> SmartEmbeddings:
     """Batches as one window in the order of its items, each vector copied once.
 
-    Args:
-        parts: The batches.
-        indices: Position in the window of each of their items, batch after batch.
+    ``indices`` are the positions in the window of the batches' items, batch after batch.
     """
     lengths = np.empty(len(indices), np.int64)
     lengths[indices] = np.concatenate([part.lengths for part in parts])
@@ -246,18 +222,14 @@ def _in_order(parts: list[SmartEmbeddings], indices: list[int]) -> SmartEmbeddin
     return SmartEmbeddings(anchors, vectors, offsets, ids, roles, grids=grids, tokenizer=first.tokenizer, report=report)
 
 
-def _check_finite(
-    anchors: NDArray[Any], vectors: NDArray[Any], offsets: NDArray[Any], items: list[Item], positions: list[int]
-) -> None:
+def _check_finite(anchors: Array, vectors: Array, offsets: Array, items: list[tuple[int, Item]]) -> None:
     # One sum a row finds NaN and infinity at a fraction of a full scan's cost.
-    sums = vectors.sum(axis=1)
-    if np.isfinite(sums).all() and np.isfinite(anchors.sum(axis=1)).all():
+    bad_anchors, bad_vectors = (~np.isfinite(array.sum(axis=1)) for array in (anchors, vectors))
+    if not bad_anchors.any() and not bad_vectors.any():
         return
-    bad_rows = (~np.isfinite(sums)).nonzero()[0]
-    bad = set(np.searchsorted(offsets, bad_rows, side="right") - 1)
-    bad |= set((~np.isfinite(anchors.sum(axis=1))).nonzero()[0])
-    worst = min(bad, key=lambda row: positions[row])
+    bad = {*(np.searchsorted(offsets, bad_vectors.nonzero()[0], side="right") - 1), *bad_anchors.nonzero()[0]}
+    position, item = min((items[row] for row in bad), key=lambda one: one[0])
     raise NonFiniteError(
-        f"found NaN or infinity in the encoding of {len(bad)} of {len(items)} items, first item "
-        f"{positions[worst]} ({items[worst].text[:60]!r}); load the model in float32, or leave the item out"
+        f"found NaN or infinity in the encoding of {len(bad)} of {len(items)} items, first item {position} "
+        f"({item.text[:60]!r}); load the model in float32, or leave the item out"
     )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..backbones.checkpoints import CHECKPOINT_FILES, LoadOptions
 from ..core.readout import Readout
 from ..core.scoring import Scoring
 from ..errors import AdapterMismatchError, ReadoutError
+from ..files import atomic_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,83 +27,58 @@ CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 _KEYS = {"format", "readout", "backbone", "adapter", "prompts", "scoring"}
 _SCORING = {"weights": str, "lambda_anchor": int | float, "lambda_late": int | float}
 _FLOOR = "floor"  # left out where there is none, as files of version 0.1 always do
-_CHECKPOINT_FILES = ("modules.json", "config.json", "config_sentence_transformers.json")
 
 
 @dataclass(frozen=True)
 class SavedReadout:
-    """What a ``smart/`` folder says.
+    """What a ``smart/`` folder says."""
 
-    Args:
-        file: Its ``config.json``.
-        readout: Layers, mix and token filter.
-        backbone: Identity of the backbone it was saved with (name, revision, fingerprint, limits).
-        adapter: Shape of the adapter whose weights lie beside it, or None.
-        prompts: Prompts by name, of a folder that holds no backbone.
-        scoring: What the model scores with.
-    """
-
-    file: Path
+    file: Path  # its config.json
     readout: Readout
-    backbone: dict[str, Any] = field(default_factory=dict)
-    adapter: AdapterConfig | None = None
-    prompts: dict[str, str] | None = None
+    backbone: dict[str, Any] = field(default_factory=dict)  # identity: name, revision, fingerprint, limits
+    adapter: AdapterConfig | None = None  # whose weights lie beside the file
+    prompts: dict[str, str] | None = None  # of a folder that holds no backbone
     scoring: Scoring | None = None
 
     @property
     def names_its_backbone(self) -> bool:
         """Whether the folder holds an adapter alone, and the backbone lies elsewhere."""
         root = self.file.parent.parent
-        return self.adapter is not None and not any((root / name).is_file() for name in _CHECKPOINT_FILES)
+        return self.adapter is not None and not any((root / name).is_file() for name in CHECKPOINT_FILES)
 
     def load_adapter(self) -> Adapter | None:
-        """The adapter with its weights; None where there is none.
-
-        Raises:
-            ReadoutError: The weights are missing, damaged, or of other names or shapes than the config says.
-        """
+        """The adapter with its weights; None where there is none."""
         if self.adapter is None:
             return None
         from ..core.adapter import Adapter
 
+        file = self.file.parent / WEIGHTS_FILE
         adapter = Adapter(self.adapter)
-        load_weights(adapter, read_tensors(self.file.parent / WEIGHTS_FILE), str(self.file.parent / WEIGHTS_FILE))
+        load_weights(adapter, read_tensors(file), str(file))
         return adapter.eval()
 
     def preset(self, chosen: Preset) -> Preset:
-        """The preset that a model of this folder starts from.
+        """The preset that a model of this folder starts from, where this one was chosen.
 
-        Args:
-            chosen: The preset that was asked for, for a model of this kind. ``"default"`` is what the folder says; of
-                another preset an adapter's states only drop the floor, which was chosen for plain ones.
+        ``"default"`` is what the folder says; of another preset an adapter's states only drop the floor, which was
+        chosen for plain ones.
         """
         if self.scoring is not None and chosen.name == "default":
             return replace(chosen, readout=self.readout, scoring=self.scoring)
         return chosen if self.adapter is None else replace(chosen, scoring=chosen.scoring.override(floor=None))
 
-    def options_as_trained(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """How to load the backbone as it was while the adapter was trained, but for what the user asks for himself.
-
-        Args:
-            options: ``family``, ``pooling``, ``max_length``, ``prompts`` and the like; None where nothing is asked for.
-        """
+    def as_trained(self, options: LoadOptions) -> LoadOptions:
+        """How to load the backbone as it was while the adapter was trained, but for what the user asks for."""
         own = self.backbone
-        trained = {name: own.get(name) for name in options if name != "pooling"}
+        trained: dict[str, Any] = {
+            name: own.get(name) for name in ("family", "max_visual_tokens", "max_frames", "revision", "max_length")
+        }
         trained["pooling"] = own.get("pooling") if own.get("family") == "bare-vlm" else None
-        merged = {name: trained[name] if value is None else value for name, value in options.items()}
-        merged["prompts"] = {**(self.prompts or {}), **(options["prompts"] or {})}
-        return merged
+        left_out = {name: value for name, value in trained.items() if getattr(options, name) is None}
+        return replace(options, **left_out, prompts={**(self.prompts or {}), **(options.prompts or {})})
 
     def check_backbone(self, name: str, fingerprint: str) -> None:
-        """Refuse another backbone than the adapter was trained on.
-
-        Args:
-            name: The backbone that was loaded.
-            fingerprint: Its weights' fingerprint.
-
-        Raises:
-            AdapterMismatchError: It is another.
-        """
+        """Refuse another backbone than the adapter was trained on."""
         wanted = self.backbone.get("fingerprint")
         if self.adapter is not None and wanted != fingerprint:
             raise AdapterMismatchError(
@@ -113,11 +89,7 @@ class SavedReadout:
 
 
 def read_saved(folder: Path) -> SavedReadout | None:
-    """Read a model folder's ``smart/config.json``; None where there is none.
-
-    Raises:
-        ReadoutError: It is damaged, of another format, or says what this version does not know.
-    """
+    """Read a model folder's ``smart/config.json``; None where there is none."""
     file = folder / SMART_FOLDER / CONFIG_FILE
     if not file.is_file():
         return None
@@ -168,11 +140,7 @@ def _scoring(found: Any, file: Path) -> Scoring | None:
 
 
 def read_adapter_folder(name: str) -> SavedReadout | None:
-    """What an adapter folder says; None for every other model's name.
-
-    Raises:
-        ReadoutError: As :func:`read_saved`.
-    """
+    """What an adapter folder says; None for every other model's name."""
     try:
         saved = read_saved(Path(name).expanduser()) if name.strip() else None
     except ReadoutError:
@@ -183,11 +151,7 @@ def read_adapter_folder(name: str) -> SavedReadout | None:
 
 
 def check_layers(readout: Readout, trained: Readout) -> None:
-    """Refuse to read an adapter's states from other layers than it was trained on.
-
-    Raises:
-        AdapterMismatchError: They differ.
-    """
+    """Refuse to read an adapter's states from other layers than it was trained on."""
     if readout.layers != trained.layers:
         raise AdapterMismatchError(
             f"found a readout of layers {list(readout.layers)}, expected {list(trained.layers)}, on which the adapter "
@@ -205,13 +169,7 @@ def write_saved(
 ) -> None:
     """Write ``smart/`` into a model folder, the weights before the config that speaks of them.
 
-    Args:
-        folder: The model's folder.
-        readout: Layers, mix and token filter.
-        backbone: The backbone's identity.
-        adapter: The adapter, if there is one.
-        prompts: Prompts by name, for a folder that holds no backbone.
-        scoring: Weights, lambdas and floor that go with the readout.
+    ``prompts`` are for a folder that holds no backbone.
     """
     smart = folder / SMART_FOLDER
     smart.mkdir(parents=True, exist_ok=True)
@@ -225,22 +183,12 @@ def write_saved(
         config["prompts"] = dict(prompts)
     if scoring is not None:
         config["scoring"] = {name: value for name, value in scoring.to_dict().items() if value is not None}
-    partial = smart / f".{CONFIG_FILE}.part"
-    partial.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, smart / CONFIG_FILE)
+    with atomic_file(smart / CONFIG_FILE) as partial:
+        partial.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
 def load_weights(adapter: Adapter, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Fill an adapter, every name and shape accounted for.
-
-    Args:
-        adapter: It.
-        tensors: Weights by name.
-        where: They come from, for the message.
-
-    Raises:
-        ReadoutError: A weight is missing, unknown, of another shape, or not finite.
-    """
+    """Fill an adapter, every name and shape accounted for; ``where`` says in errors what the weights come from."""
     wanted = adapter.state_dict()
     missing, unknown = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
     if missing or unknown:
@@ -256,11 +204,7 @@ def load_weights(adapter: Adapter, tensors: Mapping[str, Tensor], where: str) ->
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file.
-
-    Raises:
-        ReadoutError: It is missing or damaged.
-    """
+    """All tensors of a safetensors file."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -274,8 +218,6 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     """Write a safetensors file whole or not at all."""
     from safetensors.torch import save_file
 
-    partial = file.with_name(f".{file.name}.part")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata)
-    with partial.open("rb+") as written:
-        os.fsync(written.fileno())
-    os.replace(partial, file)
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_file(file, durable=True) as partial:
+        save_file(plain, partial, metadata)

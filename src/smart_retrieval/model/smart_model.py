@@ -8,11 +8,10 @@ from collections.abc import Sized
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
-from ..backbones.naming import DEFAULT_MODEL
+from ..backbones.checkpoints import DEFAULT_MODEL, LoadOptions
 from ..backbones.registry import open_backbone
-from ..core.batching import BatchLimits
 from ..core.head import TokenHead
 from ..core.hybrid import hybrid_scores
 from ..core.packing import AnchorPacker
@@ -21,10 +20,11 @@ from ..core.readout import Readout
 from ..core.scoring import Scoring, TokenWeights
 from ..core.weights import IdfWeights
 from ..embeddings import SmartEmbeddings
-from ..errors import AdapterMismatchError, EmptyInputError, ReadoutError, one_of
+from ..errors import AdapterMismatchError, EmptyInputError, ReadoutError, UnsupportedModelError, one_of
 from ..inputs import is_one_item
 from ..progress import progress
 from ..types import Array
+from .batching import BatchLimits
 from .encoding import Encoder, gathered
 from .saving import check_layers, read_adapter_folder, read_saved, write_saved
 
@@ -34,6 +34,30 @@ if TYPE_CHECKING:
     from ..core.adapter import Adapter
 
 DTYPES = ("float32", "float16")
+
+
+class ModelOptions(TypedDict, total=False):
+    """The keyword arguments of :class:`SmartModel`."""
+
+    readout: Readout | None
+    preset: str
+    device: str | None
+    revision: str | None
+    max_length: int | None
+    prompts: dict[str, str] | None
+    dtype: str
+    family: str | None
+    pooling: str | None
+    max_visual_tokens: int | None
+    max_frames: int | None
+    backbone: str | Path | None
+    cache_folder: str | None
+    token: bool | str | None
+    local_files_only: bool | None
+    model_kwargs: dict[str, Any] | None
+    processor_kwargs: dict[str, Any] | None
+    config_kwargs: dict[str, Any] | None
+    trust_remote_code: bool
 
 
 class SmartModel:
@@ -60,8 +84,13 @@ class SmartModel:
         max_visual_tokens: Most visual tokens of one picture, page or frame; the family's when None.
         max_frames: Most frames of a video; the family's when None.
         backbone: Where the model of an adapter folder lies, if not where the folder says.
-        **kwargs: ``cache_folder``, ``token``, ``local_files_only``, ``model_kwargs``, ``processor_kwargs``,
-            ``config_kwargs``, as ``SentenceTransformer`` takes them.
+        cache_folder: Where models from the hub are kept; the hub's usual cache when None.
+        token: The hub's access token, for private models.
+        local_files_only: Never ask the hub; when None, it is asked for models that are not a folder.
+        model_kwargs: Passed to the model's ``from_pretrained`` in ``transformers``.
+        processor_kwargs: The same for the tokenizer or processor; for text models only.
+        config_kwargs: The same for the configuration; for text models only.
+        trust_remote_code: Only False is accepted: code from a hub is never run.
 
     Raises:
         ModelNotFoundError: Nothing loadable under this name.
@@ -93,23 +122,31 @@ class SmartModel:
         max_visual_tokens: int | None = None,
         max_frames: int | None = None,
         backbone: str | Path | None = None,
-        **kwargs: Any,
+        cache_folder: str | None = None,
+        token: bool | str | None = None,
+        local_files_only: bool | None = None,
+        model_kwargs: dict[str, Any] | None = None,
+        processor_kwargs: dict[str, Any] | None = None,
+        config_kwargs: dict[str, Any] | None = None,
+        trust_remote_code: bool = False,
     ) -> None:
+        if trust_remote_code:
+            raise UnsupportedModelError("found trust_remote_code=True, expected False: code from a hub is never run")
         get_preset(preset)  # an unknown one fails before the model loads
         if dtype not in DTYPES:
             raise ReadoutError(f"dtype: {one_of(dtype, DTYPES)}")
         self.name = str(model_name_or_path)
         saved = read_adapter_folder(self.name)
-        options: dict[str, Any] = {
-            "family": family, "pooling": pooling, "max_visual_tokens": max_visual_tokens, "max_frames": max_frames,
-            "revision": revision, "max_length": max_length, "prompts": prompts,
-        }  # fmt: skip
+        options = LoadOptions(
+            family, pooling, max_length, prompts, max_visual_tokens, max_frames, device, revision, cache_folder, token,
+            local_files_only, model_kwargs, processor_kwargs, config_kwargs,
+        )  # fmt: skip
         if saved is not None:
-            options = saved.options_as_trained(options)
+            options = saved.as_trained(options)
         elif backbone is not None:
             raise ReadoutError(f"model {self.name!r}: found backbone={str(backbone)!r} beside it, expected an adapter")
         source = model_name_or_path if saved is None else backbone or saved.backbone.get("name", "")
-        self.backbone = open_backbone(source, device=device, **options, **kwargs)
+        self.backbone = open_backbone(source, options)
         if saved is None:
             saved = read_saved(Path(self.backbone.source))
         else:
@@ -122,26 +159,27 @@ class SmartModel:
         if saved is not None and saved.adapter is not None:
             check_layers(self.readout, saved.readout)
             adapter = saved.load_adapter()
-        self._encoder = Encoder(self.backbone, self._head(adapter), dtype)
+        self._encoder = self._make_encoder(adapter, dtype)
 
-    def _head(self, adapter: Adapter | None) -> TokenHead:
-        """A token head of this model's readout."""
+    def _make_encoder(self, adapter: Adapter | None, dtype: str) -> Encoder:
+        """The backbone with a token head of this model's readout."""
         self.readout.resolve_layers(self.backbone.n_states)
         if not self.readout.reads_last_state_only:
             self.backbone.emit_hidden_states()
         if adapter is not None:
-            if (size := self.state_dim) != adapter.config.hidden_size:
-                raise AdapterMismatchError(
-                    f"model {self.name!r}: found states of {size} dimensions, expected the "
-                    f"{adapter.config.hidden_size} of the adapter"
-                )
             adapter = adapter.to(self.backbone.model.device)
-        return TokenHead(self.readout, self.backbone.roles_without_prompt, adapter)
+        encoder = Encoder(self.backbone, TokenHead(self.readout, self.backbone.roles_without_prompt, adapter), dtype)
+        if adapter is not None and adapter.config.hidden_size != encoder.state_dim:
+            raise AdapterMismatchError(
+                f"model {self.name!r}: found states of {encoder.state_dim} dimensions, expected the "
+                f"{adapter.config.hidden_size} of the adapter"
+            )
+        return encoder
 
     @classmethod
-    def from_pretrained(cls, model_name_or_path: str | Path, **kwargs: Any) -> SmartModel:
+    def from_pretrained(cls, model_name_or_path: str | Path, **options: Unpack[ModelOptions]) -> SmartModel:
         """The same as calling the class, for those who look for this name."""
-        return cls(model_name_or_path, **kwargs)
+        return cls(model_name_or_path, **options)
 
     def with_readout(self, readout: Readout) -> SmartModel:
         """The same loaded backbone, read in another way; an adapter stays.
@@ -184,12 +222,11 @@ class SmartModel:
         return clone
 
     def _with(self, readout: Readout, adapter: Adapter | None) -> SmartModel:
-        readout.resolve_layers(self.backbone.n_states)
         clone = copy.copy(self)
         clone.__dict__.pop("encoder", None)
         clone.readout = readout
         clone.preset = self.preset.reading(readout)
-        clone._encoder = Encoder(self.backbone, clone._head(adapter), self.dtype)
+        clone._encoder = clone._make_encoder(adapter, self.dtype)
         return clone
 
     # -- what it is --------------------------------------------------------------------------------------------
@@ -202,17 +239,22 @@ class SmartModel:
     @property
     def token_dim(self) -> int:
         """Width of a token vector."""
-        return self._encoder.head.width(self.state_dim)
+        return self._encoder.token_dim
 
     @property
     def state_dim(self) -> int:
         """Width of a hidden state that the readout reads."""
-        return self.backbone.output_size if self.readout.reads_last_state_only else self.backbone.hidden_size
+        return self._encoder.state_dim
+
+    @property
+    def head(self) -> TokenHead:
+        """The module that reads token vectors out of the backbone's states."""
+        return self._encoder.head
 
     @property
     def adapter(self) -> Adapter | None:
         """The trained projection of the states, if there is one."""
-        return self._encoder.head.adapter
+        return self.head.adapter
 
     @property
     def max_length(self) -> int | None:
@@ -408,7 +450,7 @@ class SmartModel:
 
         For Sentence Transformers' losses, trainer and evaluators; see :mod:`smart_retrieval.core.packing`.
         """
-        return self.backbone.as_multi_vector_encoder(self._encoder.head, AnchorPacker())
+        return self.backbone.as_multi_vector_encoder(self.head, AnchorPacker())  # type: ignore[no-untyped-call]
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write a folder that plain ``SentenceTransformer`` opens with an identical anchor, and ``SmartModel`` whole.

@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..core.batching import BatchLimits
 from ..core.head import TokenHead
 from ..errors import NonFiniteError, TrainingError
 from ..inputs import Item
+from ..model.batching import BatchLimits
 from ..model.encoding import Encoder
 from .data.examples import content_key
 

@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
+from sentence_transformers import MultiVectorEncoder, SentenceTransformer
+from sentence_transformers.base.modules import Normalize
+from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import Tensor
 
 from ...core.head import ROLES_KEY
+from ...core.roles import TokenRole
 from ...errors import ReadoutError, UnsupportedModelError
 from ...inputs import Item
 from ..backbone import Backbone
-from .family import Family, is_stock
+from ..checkpoints import LoadOptions
+from .family import Family
 from .loading import load_checkpoint
-from .module import CUT_KEY, VisionLanguageTransformer
-from .pooling import MarkedPooling
-
-if TYPE_CHECKING:
-    from sentence_transformers import MultiVectorEncoder
-
+from .module import CUT_KEY, MarkedPooling, VisionLanguageTransformer
 
 _STATES = {"method": "forward", "method_output_name": "last_hidden_state"}
 # Without it, Sentence Transformers would take text alone, and that without the chat around it.
@@ -37,77 +36,36 @@ _STOCK_TRANSFORMER = {
 
 
 class VisionLanguageBackbone(Backbone):
-    """A vision-language embedding model: text, pictures, video.
+    """A vision-language embedding model: text, pictures, video."""
 
-    Args:
-        name: As the user gave it.
-        source: The folder or hub name it is loaded from.
-        family: The recipe.
-        device: Torch device; the best one at hand when None.
-        revision: Hub revision.
-        max_length: Longest input in tokens; the family's when None.
-        prompts: Instructions by side, over the family's.
-        max_visual_tokens: Most visual tokens of one picture or frame; the family's when None.
-        max_frames: Most frames of a video; the family's when None.
-        **kwargs: As ``SentenceTransformer`` takes them: ``cache_folder``, ``token``, ``local_files_only``,
-            ``model_kwargs``.
-
-    Raises:
-        ModelNotFoundError: It cannot be loaded, or weights are missing.
-        UnsupportedModelError: It is of another architecture, or lacks a token its family needs.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        source: str,
-        family: Family,
-        *,
-        device: str | None = None,
-        revision: str | None = None,
-        max_length: int | None = None,
-        prompts: dict[str, str] | None = None,
-        max_visual_tokens: int | None = None,
-        max_frames: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        from sentence_transformers import SentenceTransformer
-        from sentence_transformers.base.modules import Normalize
-        from sentence_transformers.sentence_transformer.modules import Pooling
-
-        super().__init__(name, source, revision)
-        for what, value in (("max_visual_tokens", max_visual_tokens), ("max_frames", max_frames)):
-            if value is not None and value < 1:
+    def __init__(self, name: str, source: str, family: Family, options: LoadOptions) -> None:
+        super().__init__(name, source, options.revision)
+        for what in ("max_visual_tokens", "max_frames"):
+            if (value := getattr(options, what)) is not None and value < 1:
                 raise ReadoutError(f"{what}: found {value}, expected at least 1")
         self._recipe = family
         self.family = family.name
-        checkpoint = load_checkpoint(source, family, device=device, revision=revision, **kwargs)
+        self.drops_visual_of_queries = family.drops_visual_of_queries
+        checkpoint = load_checkpoint(source, family, options)
         self.special_ids = checkpoint.special_ids
         self._companions = checkpoint.companions
-        limit = family.max_length if max_length is None else max_length
         positions = checkpoint.model.config.get_text_config().max_position_embeddings
-        if max_length is not None and not 0 < max_length <= positions:
-            raise ReadoutError(f"max_length: found {max_length}, expected at most the model's {positions} positions")
-        first = VisionLanguageTransformer(
-            checkpoint.model,
-            checkpoint.tokenizer,
-            family,
-            checkpoint.settings,
-            checkpoint.preprocessor,
-            family.limits,
-            min(limit, positions),
-            checkpoint.special_ids,
+        if options.max_length is not None and not 0 < options.max_length <= positions:
+            raise ReadoutError(
+                f"max_length: found {options.max_length}, expected at most the model's {positions} positions"
+            )
+        max_length = min(family.max_length if options.max_length is None else options.max_length, positions)
+        first = VisionLanguageTransformer(checkpoint, family, max_length, options.max_visual_tokens, options.max_frames)
+        stock = family.pools_as_sentence_transformers
+        pooling = (
+            Pooling(first.get_embedding_dimension(), pooling_mode=family.pooling)
+            if stock
+            else MarkedPooling(family.pooling)
         )
-        first.limits = first.with_limits(max_visual_tokens, max_frames)
-        pooling: torch.nn.Module
-        if is_stock(family.pooling):
-            pooling = Pooling(first.get_embedding_dimension(), pooling_mode=family.pooling)
-        else:
-            pooling = MarkedPooling(family.pooling)
         self.model = SentenceTransformer(
             modules=[first, pooling, Normalize()],
-            device=device,
-            prompts={**family.prompts, **(prompts or {})},
+            device=options.device,
+            prompts={**family.prompts, **(options.prompts or {})},
         )
         self.model.eval()
         self.modalities = frozenset({"text", "image", *(["video"] if family.video else [])})
@@ -144,27 +102,19 @@ class VisionLanguageBackbone(Backbone):
 
     def template_lengths(self, prompt: str | None, task: str | None) -> tuple[int, int, int]:
         """Positions around a text: template in front, template and prompt in front, template behind."""
-        from ...core.roles import TokenRole
-
         roles = [role for _, role in self.rendered("word", prompt=prompt, task=task)]
         text = [place for place, role in enumerate(roles) if role == TokenRole.TEXT]
         own = [place for place, role in enumerate(roles) if role in (TokenRole.TEXT, TokenRole.PROMPT)]
         return own[0], text[0], len(roles) - 1 - text[-1]
 
     def roles_without_prompt(self, features: dict[str, Any]) -> Tensor:
-        """Preprocessing always writes the roles; features without them are of another making.
-
-        Raises:
-            UnsupportedModelError: Always.
-        """
+        """An error: preprocessing always writes the roles, so features without them are not this model's."""
         raise UnsupportedModelError(
             f"found features without {ROLES_KEY!r}, expected those of this model's own preprocessing"
         )
 
     def as_multi_vector_encoder(self, head: Any, packer: Any) -> MultiVectorEncoder:
         """The modules with a token head and a packer behind them, as a stock multi-vector model."""
-        from sentence_transformers import MultiVectorEncoder
-
         return MultiVectorEncoder(
             modules=[*self.model, head, packer],
             device=str(self.model.device),
@@ -186,8 +136,7 @@ class VisionLanguageBackbone(Backbone):
         self.model.save_pretrained(str(folder))
         modules = folder / "modules.json"
         listed = json.loads(modules.read_text(encoding="utf-8"))
-        stock = self._recipe.positions == "mrope" and is_stock(self._recipe.pooling)
-        if not stock:
+        if self._recipe.positions != "mrope" or not self._recipe.pools_as_sentence_transformers:
             # Sentence Transformers would pool or number the tokens otherwise, silently.
             modules.unlink()
             return

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ...core.roles import TokenRole
 from ...errors import UnsupportedModelError
 from ...inputs import Item
-from .family import Family, Part, VisualLimits, answer_begins, turn, visual_parts
+from .family import GENERATION_PROMPT, Family, Part, VisualLimits, turn, visual_parts
 
 POOLINGS = ("lasttoken", "mean")
 
@@ -15,30 +15,28 @@ POOLINGS = ("lasttoken", "mean")
 def conversation(item: Item, instruction: str, side: str) -> list[Part]:
     """A system turn if there is an instruction, the user's turn, the generation prompt."""
     system = turn("system", Part(TokenRole.PROMPT, instruction)) if instruction else []
-    return [*system, *turn("user", *visual_parts(item), Part(TokenRole.TEXT, item.text)), answer_begins()]
+    return [*system, *turn("user", *visual_parts(item), Part(TokenRole.TEXT, item.text)), GENERATION_PROMPT]
 
 
-_FAMILY = Family(
+# The older two chat formats open with this system turn, unless there is another.
+_USUAL = "You are a helpful assistant."
+_QWEN2 = Family(
     "bare-vlm",
     frozenset({"qwen2_vl", "qwen2_5_vl", "qwen3_vl"}),
     conversation,
     VisualLimits(min_tokens=4, max_tokens=1280),
-    {},
+    {"query": _USUAL, "document": _USUAL},
     source="the architecture's own chat format",
 )
+FAMILY = replace(_QWEN2, variants={"qwen3_vl": replace(_QWEN2, prompts={})})
 
 
-def family(name: str, model_type: str, pooling: str | None) -> Family:
-    """The recipe of a bare model, pooled as asked; the older two formats open with their usual system turn.
-
-    Raises:
-        UnsupportedModelError: No pooling was chosen, or an unknown one.
-    """
+def pooled(family: Family, name: str, pooling: str | None) -> Family:
+    """The recipe with the pooling that the user chose, who has to choose one."""
     if pooling not in POOLINGS:
         raise UnsupportedModelError(
             f"model {name!r}: found a vision-language model and no sign that it was trained to embed, expected "
             "family= (qwen3-vl-embedding, gme, lamra, vlm2vec-v2) if it is one of these under another name, or "
-            f"pooling= one of {', '.join(POOLINGS)}: which state is the anchor decides its quality, so nobody guesses"
+            f"pooling= one of {', '.join(POOLINGS)}: the choice decides the anchor's quality, so none is assumed"
         )
-    usual = "" if model_type == "qwen3_vl" else "You are a helpful assistant."
-    return replace(_FAMILY, pooling=pooling, prompts={"query": usual, "document": usual} if usual else {})
+    return replace(family, pooling=pooling)

@@ -1,9 +1,9 @@
-"""What tells one vision-language family from another: its wording, its positions, its pooling, its limits."""
+"""A vision-language family's recipe: its wording, its positions, its pooling, its limits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from ...core.roles import TokenRole
 from ...inputs import Item
@@ -17,12 +17,10 @@ ROLE_START, ROLE_END = "<|im_start|>", "<|im_end|>\n"
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of a rendered input, all of one role.
+    """A stretch of a rendered input, all of one role; special tokens inside are found by their ids.
 
-    Args:
-        role: What its tokens are; special tokens inside are found by their ids.
-        text: The string. Parts of pictures and videos hold one placeholder (``<|image_pad|>``, ``<|video_pad|>``)
-            each, which is repeated for every visual token.
+    Parts of pictures and videos hold one placeholder (``<|image_pad|>``, ``<|video_pad|>``) each, which is repeated for
+    every visual token.
     """
 
     role: TokenRole
@@ -33,14 +31,8 @@ class Part:
 class VisualLimits:
     """How large pictures and videos may become, in visual tokens (one covers ``(patch x merge)^2`` pixels).
 
-    Args:
-        min_tokens: Fewest tokens of a picture; smaller ones are enlarged.
-        max_tokens: Most tokens of a picture; larger ones are reduced.
-        first_resize: Limits of an earlier resize that the publisher's code does before, or None.
-        max_frames: Most frames of a video.
-        min_frame_tokens: Fewest tokens of one frame; smaller ones are enlarged.
-        max_frame_tokens: Most tokens of one frame.
-        max_video_tokens: Most tokens of all frames together, before two frames are merged into one step.
+    Smaller pictures and frames are enlarged, larger ones reduced. ``first_resize`` holds the limits of an earlier
+    resize in the publisher's code; ``max_video_tokens`` counts all frames, before two are merged into one step.
     """
 
     min_tokens: int
@@ -50,6 +42,32 @@ class VisualLimits:
     min_frame_tokens: int = 128
     max_frame_tokens: int = 768
     max_video_tokens: int = 15_000
+
+    def tightened(
+        self, max_length: int, frames_a_step: int, max_visual_tokens: int | None, max_frames: int | None
+    ) -> VisualLimits:
+        """The limits under which a quarter of the longest input stays for words, and those a user asks for."""
+        room = max(1, 3 * max_length // 4)
+        steps = max(1, min(self.max_video_tokens, room) // min(self.min_frame_tokens, room))
+        limits = replace(
+            self,
+            min_tokens=min(self.min_tokens, room),
+            max_tokens=min(self.max_tokens, room),
+            max_video_tokens=min(self.max_video_tokens, room),
+            max_frames=min(self.max_frames, steps * frames_a_step),
+        )
+        if max_visual_tokens is not None:
+            fewest = min(limits.min_tokens, max_visual_tokens)
+            # Below the publisher's smallest frame there is no published size: frames keep theirs.
+            smaller = max_visual_tokens < limits.min_frame_tokens * 1.05
+            limits = replace(
+                limits,
+                min_tokens=fewest,
+                max_tokens=max_visual_tokens,
+                min_frame_tokens=fewest if smaller else limits.min_frame_tokens,
+                max_frame_tokens=min(limits.max_frame_tokens, max_visual_tokens),
+            )
+        return limits if max_frames is None else replace(limits, max_frames=max_frames)
 
 
 @dataclass(frozen=True)
@@ -62,6 +80,8 @@ class Family:
         conversation: From an item, its instruction and its side (``"query"`` or ``"document"``) to parts.
         limits: Of pictures and videos.
         prompts: Default instructions by side.
+        source: Where the recipe comes from.
+        marks: Parts of a name by which a published checkpoint is known, in lower case.
         spelled: Brings an instruction into the form the model was trained with.
         pooling: ``"lasttoken"``, ``"mean"``, ``"before <emb>"``, or :data:`VISION_SPAN`.
         positions: ``"mrope"`` (three axes, as the architecture has them) or ``"sequential"``, where the publisher's own
@@ -70,7 +90,7 @@ class Family:
         max_length: Longest input in tokens.
         video: Whether there is a recipe for video.
         drops_visual_of_queries: Whether the paper's evaluation leaves visual tokens of queries out of late interaction.
-        source: Where the recipe comes from.
+        variants: Recipes that differ for some of the architectures.
     """
 
     name: str
@@ -79,6 +99,7 @@ class Family:
     limits: VisualLimits
     prompts: dict[str, str]
     source: str
+    marks: tuple[str, ...] = ()
     spelled: Callable[[str], str] = str.strip
     pooling: str = "lasttoken"
     positions: str = "mrope"
@@ -86,11 +107,12 @@ class Family:
     max_length: int = 8192
     video: bool = True
     drops_visual_of_queries: bool = False
+    variants: Mapping[str, Family] = field(default_factory=dict)
 
-
-def is_stock(pooling: str) -> bool:
-    """Whether Sentence Transformers' own pooling module knows this pooling."""
-    return pooling in ("lasttoken", "mean")
+    @property
+    def pools_as_sentence_transformers(self) -> bool:
+        """Whether Sentence Transformers' own pooling module knows this pooling."""
+        return self.pooling in ("lasttoken", "mean")
 
 
 def turn(speaker: str, *parts: Part) -> list[Part]:
@@ -102,9 +124,8 @@ def turn(speaker: str, *parts: Part) -> list[Part]:
     ]
 
 
-def answer_begins() -> Part:
-    """The generation prompt: the model's turn, still empty."""
-    return Part(TokenRole.TEMPLATE, f"{ROLE_START}assistant\n")
+# The generation prompt: the model's turn, still empty.
+GENERATION_PROMPT = Part(TokenRole.TEMPLATE, f"{ROLE_START}assistant\n")
 
 
 def visual_parts(item: Item, *, image: str = IMAGE_BLOCK, video: str = VIDEO_BLOCK) -> list[Part]:

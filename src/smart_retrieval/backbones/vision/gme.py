@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...core.roles import TokenRole
 from ...inputs import Item
-from .family import Family, Part, VisualLimits, answer_begins, turn, visual_parts
+from .family import GENERATION_PROMPT, Family, Part, VisualLimits, turn, visual_parts
 
 _INSTRUCTION = "You are a helpful assistant."
 
@@ -14,7 +14,7 @@ def conversation(item: Item, instruction: str, side: str) -> list[Part]:
     return [
         *turn("system", Part(TokenRole.PROMPT, instruction)),
         *turn("user", *visual_parts(item), Part(TokenRole.TEXT, item.text)),
-        answer_begins(),
+        GENERATION_PROMPT,
         Part(TokenRole.TEMPLATE, "<|endoftext|>"),
     ]
 
@@ -26,6 +26,7 @@ FAMILY = Family(
     VisualLimits(min_tokens=256, max_tokens=1280, first_resize=(4, 16_384)),
     {"query": _INSTRUCTION, "document": _INSTRUCTION},
     source="Alibaba-NLP/gme-Qwen2-VL-2B-Instruct, gme_inference.py",
+    marks=("gme-qwen2-vl", "gme_qwen2_vl"),
     spelled=lambda instruction: instruction or _INSTRUCTION,
     # Its code embeds the visual tokens itself and hands the language model no positions.
     positions="sequential",

@@ -32,6 +32,7 @@ FAMILY = Family(
     VisualLimits(min_tokens=4, max_tokens=768),
     {"query": "Query", "document": "Passage"},
     source="jinaai/jina-embeddings-v4, modeling_jina_embeddings_v4.py; its merged checkpoints for vLLM",
+    marks=("jina-embeddings-v4",),
     pooling=VISION_SPAN,
     max_length=32_768,
     video=False,

@@ -7,7 +7,7 @@ from functools import partial
 
 from ...core.roles import TokenRole
 from ...inputs import Item
-from .family import Family, Part, VisualLimits, answer_begins, turn, visual_parts
+from .family import GENERATION_PROMPT, Family, Part, VisualLimits, turn, visual_parts
 
 EMB_TOKEN = "<emb>"
 _SYSTEM = "You are a helpful assistant."
@@ -33,9 +33,9 @@ def conversation(item: Item, instruction: str, side: str, system: str = _SYSTEM)
             *(words if asked else words[1:]),
             Part(TokenRole.TEMPLATE, f"\nSummarize above {what} in one word: "),
         ),
-        answer_begins(),
+        GENERATION_PROMPT,
         Part(TokenRole.TEMPLATE, f"{EMB_TOKEN}.<|im_end|>\n"),
-        answer_begins(),
+        GENERATION_PROMPT,
     ]
 
 
@@ -53,22 +53,17 @@ def sentence(text: str) -> str:
     return bare if bare.endswith((".", "?", "!")) else f"{bare}."
 
 
-_FAMILY = Family(
+_QWEN2 = Family(
     "lamra",
     frozenset({"qwen2_vl", "qwen2_5_vl", "qwen3_vl"}),
     conversation,
     VisualLimits(min_tokens=4, max_tokens=1280),
     {},
     source="Code-kunkun/LamRA: demo.py, dataset/, collators/, models/qwen2_vl.py",
-    spelled=str.strip,
+    marks=("lamra",),
     pooling="before <emb>",
     positions="sequential",
     deepstack=False,
 )
-
-
-def family(model_type: str) -> Family:
-    """The recipe for one of the architectures it was trained on; Qwen3-VL's chat format adds no system turn."""
-    if model_type == "qwen3_vl":
-        return replace(_FAMILY, conversation=partial(conversation, system=""))
-    return _FAMILY
+# Qwen3-VL's chat format adds no system turn.
+FAMILY = replace(_QWEN2, variants={"qwen3_vl": replace(_QWEN2, conversation=partial(conversation, system=""))})

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ModelNotFoundError, UnsupportedModelError
-from ..naming import hub_answers
+from ..checkpoints import LoadOptions, checkpoint_file, hide_progress_bars, only_errors_logged
 from .family import Family
-from .pixels import PatchSettings, read_preprocessor_config
+from .pixels import PatchSettings
 from .rendering import IMAGE_PAD, VIDEO_PAD
 
 if TYPE_CHECKING:
@@ -28,115 +27,72 @@ _UNUSED = ("lm_head.",)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded checkpoint's pieces.
+    """A loaded checkpoint's pieces."""
 
-    Args:
-        model: Without the language-model head.
-        tokenizer: Its tokenizer.
-        settings: How pictures are cut up.
-        preprocessor: ``preprocessor_config.json``.
-        special_ids: Ids that count as special, visual placeholders not among them.
-        companions: Files by name that only other libraries read, to be saved again as they were.
-    """
-
-    model: PreTrainedModel
+    model: PreTrainedModel  # without the language-model head
     tokenizer: Any
     settings: PatchSettings
-    preprocessor: dict[str, Any]
-    special_ids: frozenset[int]
-    companions: dict[str, str]
+    preprocessor: dict[str, Any]  # preprocessor_config.json, to be saved again
+    special_ids: frozenset[int]  # visual placeholders not among them
+    companions: dict[str, str]  # files that only other libraries read, to be saved again as they were
 
 
-def load_checkpoint(
-    source: str,
-    family: Family,
-    *,
-    device: str | None = None,
-    revision: str | None = None,
-    cache_folder: str | None = None,
-    token: bool | str | None = None,
-    local_files_only: bool | None = None,
-    model_kwargs: dict[str, Any] | None = None,
-    **unknown: Any,
-) -> Checkpoint:
-    """Open a folder or a hub repository.
-
-    Raises:
-        ModelNotFoundError: It cannot be loaded, or weights are missing or unknown.
-        UnsupportedModelError: A token of its family is missing from the tokenizer.
-    """
+def load_checkpoint(source: str, family: Family, options: LoadOptions) -> Checkpoint:
+    """Open a folder or a hub repository; an error where weights are missing or unknown."""
     import torch
     from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
 
-    if unknown:
+    if others := [name for name in ("config_kwargs", "processor_kwargs") if getattr(options, name) is not None]:
         raise UnsupportedModelError(
-            f"model {source!r}: found arguments {sorted(unknown)}, expected cache_folder, token, local_files_only or "
+            f"model {source!r}: found arguments {others}, expected cache_folder, token, local_files_only or "
             "model_kwargs: a vision-language model takes no others"
         )
-    if not sys.stderr.isatty():
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    if Path(source).is_dir():
-        local_files_only = True
-    elif local_files_only is None:
-        local_files_only = not hub_answers(source, revision, token)
-    hub = {"revision": revision, "cache_dir": cache_folder, "token": token, "local_files_only": local_files_only}
-    hub = {key: value for key, value in hub.items() if value is not None}
-    on_cpu = (device or ("cuda" if torch.cuda.is_available() else "cpu")).startswith("cpu")
+    hide_progress_bars()
+    on_cpu = (options.device or ("cuda" if torch.cuda.is_available() else "cpu")).startswith("cpu")
     # Half precision is slow on most CPUs and costs digits everywhere; accelerators keep the checkpoint's own.
-    options: dict[str, Any] = {"dtype": torch.float32 if on_cpu else "auto", **(model_kwargs or {})}
-    verbosity = transformers_logging.get_verbosity()
-    # Its report of missing keys goes to stderr; ours is the error below.
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    dtype = torch.float32 if on_cpu else "auto"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **hub)
-        model, keys = AutoModel.from_pretrained(
-            source,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            **hub,
-            **options,
-        )
+        with only_errors_logged():  # what is said of missing keys is the error below
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options.hub)
+            model, keys = AutoModel.from_pretrained(
+                source,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **options.hub,
+                **{"dtype": dtype, **(options.model_kwargs or {})},
+            )
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelNotFoundError(
             f"model {source!r}: expected a {'/'.join(sorted(family.model_types))} checkpoint in safetensors, found "
             f"{type(error).__name__}: {reason}. A LoRA adapter must be merged into its base model first"
         ) from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
     _account_for(source, keys)
     if not family.deepstack and hasattr(model.visual, "deepstack_visual_indexes"):
         model.visual.deepstack_visual_indexes = []
-    preprocessor = read_preprocessor_config(source, **hub)
     model.eval()
-    return Checkpoint(
-        model,
-        tokenizer,
-        PatchSettings.read(preprocessor, source),
-        preprocessor,
-        _special_ids(source, tokenizer, family, model.get_input_embeddings().weight.shape[0]),
-        _companions(source, **hub),
-    )
+    preprocessor = _read_preprocessor_config(source, options)
+    special_ids = _special_ids(source, tokenizer, family, model.get_input_embeddings().weight.shape[0])
+    files = {name: checkpoint_file(source, name, options) for name in _COMPANIONS}
+    companions = {name: file.read_text(encoding="utf-8") for name, file in files.items() if file is not None}
+    settings = PatchSettings.read(preprocessor, source)
+    return Checkpoint(model, tokenizer, settings, preprocessor, special_ids, companions)
 
 
-def _companions(source: str, **hub: Any) -> dict[str, str]:
-    from transformers.utils.hub import cached_file
-
-    found = {}
-    for name in _COMPANIONS:
-        file = cached_file(
-            source,
-            name,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-            **hub,
+def _read_preprocessor_config(source: str, options: LoadOptions) -> dict[str, Any]:
+    try:
+        file = checkpoint_file(source, "preprocessor_config.json", options)
+        config = None if file is None else json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        config = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    if not isinstance(config, dict):
+        raise ModelNotFoundError(
+            f"model {source!r}: expected a preprocessor_config.json with a JSON object, which says how pictures are "
+            f"cut up; found {config or 'no such file'}"
         )
-        if file is not None:
-            found[name] = Path(file).read_text(encoding="utf-8")
-    return found
+    return config
 
 
 def _account_for(source: str, keys: dict[str, Any]) -> None:

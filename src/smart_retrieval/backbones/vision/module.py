@@ -1,8 +1,7 @@
-"""A Qwen-VL checkpoint as the first module of a Sentence Transformers model, with its own preprocessing.
+"""A Qwen-VL checkpoint as modules of a Sentence Transformers model, with preprocessing of our own.
 
-The checkpoint's own processor class is not used: it cannot be built without torchvision, tells nothing about roles, and
-fails a whole batch for one bad picture. What it does with well-formed input is done here the same way; the tests
-compare the two.
+The checkpoint's own processor class is not used: it cannot be built without torchvision, knows no token roles, and
+fails a whole batch for one bad picture. The tests compare the two on well-formed input.
 """
 
 from __future__ import annotations
@@ -11,28 +10,26 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from sentence_transformers.base.modules import InputModule
+from sentence_transformers.base.modules import InputModule, Module
 from torch import Tensor
 
 from ...core.head import PAPER_DROPS, ROLES_KEY
 from ...core.roles import TokenRole
 from ...embeddings import Grid
-from ...errors import MediaError
+from ...errors import MediaError, UnsupportedModelError
 from ...inputs import Frames, Item, item_of
 from ..backbone import GRIDS_KEY
-from .family import VISION_SPAN, Family, Part, VisualLimits, is_stock
-from .pictures import open_item, visual_sizes
-from .pixels import PatchSettings, patches
-from .pooling import ANCHOR_MARKS
+from .family import VISION_SPAN, Family, Part
+from .loading import Checkpoint
+from .pixels import Resizer, patches
 from .rendering import Rendered, Renderer, timed_video
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
+# Written by preprocessing where a family pools at places of its own: [B, T] bool.
+ANCHOR_MARKS = "anchor_marks"
 # Written by preprocessing: text tokens cut off each item, a list of numbers.
 CUT_KEY = "cut_tokens"
 _MODEL_INPUTS = (
@@ -43,39 +40,26 @@ _TEXT_SIDE = 64  # tokens that template and prompt take, for estimates
 
 
 class VisionLanguageTransformer(InputModule):
-    """Turns items into token states.
-
-    Args:
-        model: The checkpoint without its language-model head.
-        tokenizer: Its tokenizer.
-        family: The recipe.
-        settings: How pictures are cut up.
-        preprocessor: ``preprocessor_config.json`` as it was found, to be saved again.
-        limits: The family's visual limits, or tighter ones.
-        max_length: Longest input in tokens.
-        special_ids: Ids that count as special.
-    """
+    """Turns items into token states, as a family's recipe says."""
 
     def __init__(
         self,
-        model: PreTrainedModel,
-        tokenizer: Any,
+        checkpoint: Checkpoint,
         family: Family,
-        settings: PatchSettings,
-        preprocessor: dict[str, Any],
-        limits: VisualLimits,
         max_length: int,
-        special_ids: frozenset[int],
+        max_visual_tokens: int | None = None,
+        max_frames: int | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.model = model
-        self.tokenizer = tokenizer
+        self.model = checkpoint.model
+        self.tokenizer = checkpoint.tokenizer
         self.family = family
-        self.settings = settings
-        self.preprocessor = preprocessor
-        self.limits = limits
+        self.settings = checkpoint.settings
+        self.preprocessor = checkpoint.preprocessor
+        self.limits = family.limits.tightened(max_length, self.settings.temporal, max_visual_tokens, max_frames)
+        self.resizer = Resizer(self.settings, self.limits)
         self.max_seq_length = max_length
-        self.renderer = Renderer(tokenizer, special_ids)
+        self.renderer = Renderer(checkpoint.tokenizer, checkpoint.special_ids)
 
     @property
     def config(self) -> Any:
@@ -94,13 +78,9 @@ class VisionLanguageTransformer(InputModule):
     # -- before the model --------------------------------------------------------------------------------------
 
     def open_media(self, item: Item) -> Item:
-        """Open an item's media and bring them to their size; idempotent.
-
-        Raises:
-            MediaError: A file cannot be read, or takes more tokens than there is room for.
-        """
-        opened = open_item(item, self.settings, self.limits)
-        visual = sum(visual_sizes(opened, self.settings, self.limits))
+        """Open an item's pictures and video and bring them to their size; does nothing the second time."""
+        opened = self.resizer.opened(item)
+        visual = sum(self.resizer.token_counts(opened))
         # What stands around is short beside half the limit; only near it, it is counted.
         room = self.max_seq_length - (self._around(opened) if 2 * visual > self.max_seq_length else 0)
         if visual > room:
@@ -121,8 +101,7 @@ class VisionLanguageTransformer(InputModule):
 
     def estimated_tokens(self, item: Item) -> int:
         """Tokens of an item, exact as to its loaded pictures."""
-        sizes = visual_sizes(item, self.settings, self.limits)
-        return sum(sizes) + len(item.text) // 3 + _TEXT_SIDE
+        return sum(self.resizer.token_counts(item)) + len(item.text) // 3 + _TEXT_SIDE
 
     def parts(self, item: Item, prompt: str | None, task: str | None) -> list[Part]:
         """An item's rendering, placeholders not yet repeated."""
@@ -131,15 +110,10 @@ class VisionLanguageTransformer(InputModule):
         return self.family.conversation(item, instruction, side)
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
-        """Render, tokenise, cut up and pad a batch.
+        """Render, tokenise, cut up and pad a batch of whatever :func:`~smart_retrieval.inputs.item_of` takes.
 
-        Args:
-            inputs: Whatever :func:`~smart_retrieval.inputs.item_of` takes.
-            prompt: The instruction of items that bring none.
-            **kwargs: ``task``, ``"query"`` or ``"document"``.
-
-        Returns:
-            The model's inputs, ``token_roles``, the visual grids, and what was cut.
+        ``prompt`` is the instruction of items that bring none, ``task`` is ``"query"`` or ``"document"``. Gives the
+        model's inputs, the token roles, the visual grids, and how many tokens were cut off.
         """
         task = kwargs.get("task")
         pictures: list[tuple[Any, tuple[int, int, int]]] = []
@@ -154,11 +128,11 @@ class VisionLanguageTransformer(InputModule):
             parts = self.parts(item, prompt, task)
             tokens = [grid.tokens for grid in own_grids]
             if isinstance(item.video, Frames):
-                frames = np.stack([np.asarray(image) for image in item.video.images])
-                video = patches(frames, self.settings)
-                videos.append(video)
-                grid = self._grid("video", video[1])
-                parts, steps = self._video(parts, item.video, grid)
+                videos.append(patches(np.stack([np.asarray(image) for image in item.video.images]), self.settings))
+                grid = self._grid("video", videos[-1][1])
+                steps = [grid.tokens]
+                if self.config.model_type == "qwen3_vl":
+                    parts, steps = timed_video(parts, self._step_times(item.video)), [grid.h * grid.w] * grid.t
                 seconds.append(self._step_seconds(item.video))
                 # The video stands in front of the pictures.
                 tokens, own_grids = [*steps, *tokens], [grid, *own_grids]
@@ -182,12 +156,6 @@ class VisionLanguageTransformer(InputModule):
     def _grid(self, kind: str, grid: tuple[int, int, int]) -> Grid:
         t, h, w = grid
         return Grid(kind, t, h // self.settings.merge, w // self.settings.merge)
-
-    def _video(self, parts: list[Part], frames: Frames, grid: Grid) -> tuple[list[Part], list[int]]:
-        """Parts with a video's placeholders, and the tokens of each placeholder."""
-        if self.config.model_type != "qwen3_vl":
-            return parts, [grid.tokens]
-        return timed_video(parts, self._step_times(frames)), [grid.h * grid.w] * grid.t
 
     def _step_times(self, frames: Frames) -> list[float]:
         """A step's time: the middle between its first and its last frame's."""
@@ -218,10 +186,9 @@ class VisionLanguageTransformer(InputModule):
             "modality": "message",
         }
         if self.family.positions == "sequential":
-            order = torch.from_numpy(np.maximum(attended.cumsum(axis=1) - 1, 0))
             # Batch first, as trainers cut batches along the first axis.
-            features["position_ids"] = order
-        if not is_stock(self.family.pooling):
+            features["position_ids"] = torch.from_numpy(np.maximum(attended.cumsum(axis=1) - 1, 0))
+        if not self.family.pools_as_sentence_transformers:
             marks = np.zeros(shape, bool)
             for row, one in enumerate(rendered):
                 marks[row, self._pooled(one)] = True
@@ -274,29 +241,26 @@ class VisionLanguageTransformer(InputModule):
         text = json.dumps(config, indent=1) + "\n"
         (Path(output_path) / "preprocessor_config.json").write_text(text, encoding="utf-8")
 
-    def with_limits(self, max_visual_tokens: int | None, max_frames: int | None) -> VisualLimits:
-        """The family's limits, tightened to what fits the longest input and to what is asked for."""
-        limits = self._fitting_limits()
-        if max_visual_tokens is not None:
-            # Below the publisher's smallest frame there is no published size: frames keep theirs.
-            smaller = max_visual_tokens < limits.min_frame_tokens * 1.05
-            limits = replace(
-                limits,
-                min_tokens=min(limits.min_tokens, max_visual_tokens),
-                max_tokens=max_visual_tokens,
-                min_frame_tokens=min(limits.min_tokens, max_visual_tokens) if smaller else limits.min_frame_tokens,
-                max_frame_tokens=min(limits.max_frame_tokens, max_visual_tokens),
-            )
-        return limits if max_frames is None else replace(limits, max_frames=max_frames)
 
-    def _fitting_limits(self) -> VisualLimits:
-        """The family's limits as far as pictures and videos leave a quarter of the longest input to words."""
-        limits, room = self.family.limits, max(1, 3 * self.max_seq_length // 4)
-        steps = max(1, min(limits.max_video_tokens, room) // min(limits.min_frame_tokens, room))
-        return replace(
-            limits,
-            min_tokens=min(limits.min_tokens, room),
-            max_tokens=min(limits.max_tokens, room),
-            max_video_tokens=min(limits.max_video_tokens, room),
-            max_frames=min(limits.max_frames, steps * self.settings.temporal),
-        )
+class MarkedPooling(Module):
+    """Anchors that no stock pooling takes: the mean of each item's marked states."""
+
+    config_keys: list[str] = ["pooling_mode"]  # noqa: RUF012 (as its base class declares it)
+
+    def __init__(self, pooling_mode: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.pooling_mode = pooling_mode  # for descriptions
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Add ``sentence_embedding`` ``[B, H]``."""
+        if ANCHOR_MARKS not in features:
+            raise UnsupportedModelError(
+                f"found features without {ANCHOR_MARKS!r}, expected those of this model's own preprocessing"
+            )
+        states = features["token_embeddings"]
+        marks = features[ANCHOR_MARKS].to(states.device).unsqueeze(-1)
+        features["sentence_embedding"] = (states * marks).sum(dim=1) / marks.sum(dim=1)
+        return features
+
+    def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
+        """Nothing to save: it follows from the family."""

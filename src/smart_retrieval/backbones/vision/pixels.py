@@ -1,17 +1,18 @@
-"""From pictures and frames to the patches a Qwen-VL vision tower takes."""
+"""An item's pictures and video: opened, resized, and cut into the patches a Qwen-VL vision tower takes."""
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...errors import MediaError, ModelNotFoundError
+from ...inputs import Frames, ImageSource, Item, VideoSource
 from ...types import Array
+from .family import VisualLimits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,21 +23,13 @@ _MAX_ASPECT = 200
 
 @dataclass(frozen=True)
 class PatchSettings:
-    """How a checkpoint cuts pictures up, from its ``preprocessor_config.json``.
+    """How a checkpoint cuts pictures up, from its ``preprocessor_config.json``."""
 
-    Args:
-        patch: Pixels along one side of a patch.
-        merge: Patches along one side of a visual token.
-        temporal: Frames in one step.
-        mean: Of each channel, of values between 0 and 1.
-        std: Of each channel.
-    """
-
-    patch: int
-    merge: int
-    temporal: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    patch: int  # pixels along one side of a patch
+    merge: int  # patches along one side of a visual token
+    temporal: int  # frames in one step
+    mean: tuple[float, ...]  # of each channel, of values between 0 and 1
+    std: tuple[float, ...]
 
     @property
     def factor(self) -> int:
@@ -45,19 +38,11 @@ class PatchSettings:
 
     @classmethod
     def read(cls, config: dict[str, Any], where: str) -> PatchSettings:
-        """From the checkpoint's preprocessing file.
-
-        Raises:
-            ModelNotFoundError: A number is missing.
-        """
+        """From the checkpoint's preprocessing file."""
         try:
             mean, std = (tuple(float(value) for value in config[key]) for key in ("image_mean", "image_std"))
             return cls(
-                int(config["patch_size"]),
-                int(config["merge_size"]),
-                int(config["temporal_patch_size"]),
-                mean,  # type: ignore[arg-type]
-                std,  # type: ignore[arg-type]
+                int(config["patch_size"]), int(config["merge_size"]), int(config["temporal_patch_size"]), mean, std
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelNotFoundError(
@@ -66,38 +51,112 @@ class PatchSettings:
             ) from error
 
 
-def read_preprocessor_config(source: str, **hub: Any) -> dict[str, Any]:
-    """The checkpoint's ``preprocessor_config.json``, from its folder or the hub's cache.
+@dataclass(frozen=True)
+class Resizer:
+    """Opens pictures and videos and brings them to the size a checkpoint takes."""
 
-    Raises:
-        ModelNotFoundError: There is none.
-    """
-    from transformers.utils.hub import cached_file
+    settings: PatchSettings
+    limits: VisualLimits
 
-    try:
-        found = cached_file(source, "preprocessor_config.json", **hub)
-        config = json.loads(Path(str(found)).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelNotFoundError(
-            f"model {source!r}: expected a preprocessor_config.json, which says how pictures are cut up; "
-            f"found {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        ) from error
-    if not isinstance(config, dict):
-        raise ModelNotFoundError(f"model {source!r}: preprocessor_config.json is no JSON object")
-    return config
+    def opened(self, item: Item) -> Item:
+        """The item with pictures and frames as RGB of a fitting size."""
+        opened = opened_item(item, self.limits.max_frames)
+        images = tuple(self._resized(image) for image in opened.images)
+        video = self._resized_video(opened.video) if isinstance(opened.video, Frames) else None
+        return replace(opened, images=images, video=video)
+
+    def token_counts(self, item: Item) -> list[int]:
+        """Visual tokens of each picture and of the video; the most they may take where they are not opened yet."""
+        from PIL.Image import Image
+
+        counts = [self._tokens(image) if isinstance(image, Image) else self.limits.max_tokens for image in item.images]
+        if isinstance(item.video, Frames) and item.video.images:
+            height, width = self._frame_size(item.video)
+            counts.append(self._steps(len(item.video.images)) * (height * width // self.settings.factor**2))
+        elif item.video is not None:
+            most = self._steps(self.limits.max_frames) * self.limits.max_frame_tokens
+            counts.append(min(self.limits.max_video_tokens, most))
+        return counts
+
+    def _size(self, image: Image, fewest: int, most: int) -> tuple[int, int]:
+        return fitting_size(image.height, image.width, self.settings.factor, fewest, most)
+
+    def _tokens(self, image: Image) -> int:
+        try:
+            height, width = self._size(image, self.limits.min_tokens, self.limits.max_tokens)
+        except (MediaError, ZeroDivisionError):
+            return 0  # refused with its reason when it is opened
+        return height * width // self.settings.factor**2
+
+    def _resized(self, image: Any) -> Image:
+        limits = self.limits
+        rounds = [(limits.min_tokens, limits.max_tokens)]
+        if limits.first_resize is not None and image.size != self._size(image, *rounds[0])[::-1]:
+            rounds.insert(0, limits.first_resize)
+        for fewest, most in rounds:
+            image = resized(image, self._size(image, fewest, most))
+        return image  # type: ignore[no-any-return]
+
+    def _steps(self, frames: int) -> int:
+        return -(-min(frames, self.limits.max_frames) // self.settings.temporal)
+
+    def _frame_size(self, frames: Frames) -> tuple[int, int]:
+        limits = self.limits
+        # A little above the fewest, so that some multiple of the factor fits between the two.
+        above_fewest = math.ceil(limits.min_frame_tokens * 1.05)
+        share = limits.max_video_tokens // self._steps(len(frames.images))
+        most = min(limits.max_frame_tokens, max(above_fewest, share))
+        return self._size(frames.images[0], limits.min_frame_tokens, most)
+
+    def _resized_video(self, frames: Frames) -> Frames:
+        from ...pictures.images import as_rgb
+
+        size = self._frame_size(frames)
+        return Frames(tuple(resized(as_rgb(image), size) for image in frames.images), frames.times)
+
+
+def opened_item(item: Item, max_frames: int) -> Item:
+    """The item with pictures and at most so many frames as RGB, each of its own size."""
+    if not item.images and item.video is None:
+        return item
+    images = tuple(_opened(image) for image in item.images)
+    return replace(item, images=images, video=None if item.video is None else _frames(item.video, max_frames))
+
+
+def _opened(image: Any) -> Image:
+    from PIL.Image import Image
+
+    from ...pictures.images import as_rgb, load_image
+
+    if isinstance(image, Image):
+        return as_rgb(image)
+    if isinstance(image, Path):
+        return load_image(image)
+    if isinstance(image, ImageSource):
+        return as_rgb(image.load())
+    raise MediaError(f"found {type(image).__name__}, expected a picture")
+
+
+def _frames(video: Any, most: int) -> Frames:
+    from ...pictures.video import VideoFile
+
+    if isinstance(video, Path):
+        video = VideoFile(video)
+    found: Frames = video.frames(most) if isinstance(video, VideoSource) else video
+    if not found.images:
+        raise MediaError("found a video without frames, expected at least one")
+    if len(found.images) != len(found.times):
+        raise MediaError(f"found {len(found.images)} frames and {len(found.times)} times, expected one for each")
+    if len(found.images) <= most:
+        return found
+    chosen = np.linspace(0, len(found.images) - 1, most).astype(int).tolist()
+    return Frames(tuple(found.images[i] for i in chosen), tuple(found.times[i] for i in chosen))
 
 
 def fitting_size(height: int, width: int, factor: int, min_tokens: int, max_tokens: int) -> tuple[int, int]:
     """Height and width in multiples of ``factor`` that keep the shape and a number of visual tokens within limits.
 
     The rule is Qwen-VL's own: round both sides; if that is too many or too few pixels, scale both by the same root.
-
-    Raises:
-        MediaError: One side is more than 200 times the other.
-
-    Example:
-        >>> fitting_size(96, 128, 32, 4, 1800), fitting_size(4000, 3000, 32, 4, 1280)
-        ((96, 128), (1312, 992))
     """
     if max(height, width) > _MAX_ASPECT * min(height, width):
         raise MediaError(f"found a picture of {width} x {height} pixels, expected sides within {_MAX_ASPECT} : 1")
@@ -121,15 +180,10 @@ def resized(image: Image, size: tuple[int, int]) -> Image:
 
 
 def patches(frames: Array, settings: PatchSettings) -> tuple[Array, tuple[int, int, int]]:
-    """Patches in the order the vision tower takes them.
+    """Patches ``[t x h x w, 3 x temporal x patch x patch]`` float32 in the vision tower's order, and their (t, h, w).
 
-    Args:
-        frames: ``[F, H, W, 3]`` uint8, sides multiples of the factor; a picture is one frame.
-        settings: How to cut.
-
-    Returns:
-        ``[t x h x w, 3 x temporal x patch x patch]`` float32, and the grid (t, h, w) in patches. A last step that
-        is not full repeats its last frame; so does a picture's only step.
+    ``frames`` ``[F, H, W, 3]`` uint8 have sides that are multiples of the factor; a picture is one frame. A last step
+    that is not full repeats its last frame; so does a picture's only step.
     """
     missing = -len(frames) % settings.temporal
     if missing:

@@ -6,7 +6,7 @@ import unicodedata
 
 from ...core.roles import TokenRole
 from ...inputs import Item
-from .family import Family, Part, VisualLimits, answer_begins, turn, visual_parts
+from .family import GENERATION_PROMPT, Family, Part, VisualLimits, turn, visual_parts
 
 _INSTRUCTION = "Represent the user's input."
 _NOTHING = "NULL"
@@ -20,7 +20,7 @@ def conversation(item: Item, instruction: str, side: str) -> list[Part]:
     return [
         *turn("system", Part(TokenRole.PROMPT, instruction)),
         *turn("user", *visual_parts(item), Part(role, text)),
-        answer_begins(),
+        GENERATION_PROMPT,
     ]
 
 
@@ -38,6 +38,7 @@ FAMILY = Family(
     VisualLimits(min_tokens=4, max_tokens=1800, max_frames=64, max_frame_tokens=768, max_video_tokens=15_000),
     {"query": _INSTRUCTION, "document": _INSTRUCTION},
     source="QwenLM/Qwen3-VL-Embedding, src/models/qwen3_vl_embedding.py; its report for the limits",
+    marks=("qwen3-vl-embedding",),
     spelled=spelled,
     max_length=16_384,
 )

@@ -19,26 +19,15 @@ _OWN_WORDS = (TokenRole.TEXT, TokenRole.PROMPT)
 
 @dataclass(frozen=True)
 class Rendered:
-    """One item as the model sees it.
+    """One item as the model sees it."""
 
-    Args:
-        ids: ``[T]`` int64.
-        roles: ``[T]`` uint8.
-        cut: Text tokens that were left out to fit the limit.
-    """
-
-    ids: Array
-    roles: Array
-    cut: int
+    ids: Array  # [T] int64
+    roles: Array  # [T] uint8
+    cut: int  # text tokens that were left out to fit the limit
 
 
 class Renderer:
-    """Renders parts with a checkpoint's tokenizer.
-
-    Args:
-        tokenizer: A fast tokenizer with Qwen-VL's special tokens.
-        special_ids: Ids that count as special, visual placeholders among them or not.
-    """
+    """Renders parts with a fast tokenizer that has Qwen-VL's special tokens."""
 
     def __init__(self, tokenizer: Any, special_ids: frozenset[int]) -> None:
         self.tokenizer = tokenizer
@@ -47,16 +36,10 @@ class Renderer:
         self._special_words = tuple(tokenizer.get_added_vocab())
 
     def render(self, parts: Sequence[Part], visual_tokens: Sequence[int], limit: int | None, position: int) -> Rendered:
-        """Tokens and roles of one item.
+        """Tokens and roles of one item; ``visual_tokens`` says how many tokens each placeholder stands for.
 
-        Args:
-            parts: Its parts, a placeholder for each picture and each step of a video.
-            visual_tokens: How many tokens each placeholder stands for, in order.
-            limit: Longest input; text is cut off at its end to fit.
-            position: Of the item, for the message.
-
-        Raises:
-            EmptyInputError: The visual tokens alone are more than the limit.
+        Text is cut off at its end to fit the limit; an error where the visual tokens alone are more than that.
+        ``position`` is the item's place in its batch, for the message.
         """
         ids, roles = self._tokenised(parts)
         roles[np.isin(ids, self.special)] = int(TokenRole.SPECIAL)
@@ -136,18 +119,12 @@ class Renderer:
 
 
 def timed_video(parts: Sequence[Part], times: Sequence[float]) -> list[Part]:
-    """Parts in which a video's one placeholder has become a timestamp and a placeholder for each step.
-
-    Args:
-        parts: Parts with at most one video placeholder.
-        times: Seconds of the steps.
-    """
+    """Parts in which a video's one placeholder has become a timestamp and a placeholder for each of its steps."""
     timed: list[Part] = []
     for part in parts:
         if part.role != TokenRole.VIDEO:
             timed.append(part)
             continue
         for seconds in times:
-            timed.append(Part(TokenRole.TEMPLATE, f"<{seconds:.1f} seconds>"))
-            timed.append(Part(TokenRole.VIDEO, VIDEO_BLOCK))
+            timed += [Part(TokenRole.TEMPLATE, f"<{seconds:.1f} seconds>"), Part(TokenRole.VIDEO, VIDEO_BLOCK)]
     return timed

@@ -25,6 +25,7 @@ FAMILY = Family(
     VisualLimits(min_tokens=4, max_tokens=1280, max_frames=8, min_frame_tokens=4, max_frame_tokens=1280),
     {},
     source="TIGER-AI-Lab/VLM2Vec: src/model/processor.py, experiments/examples/qwen2vl",
+    marks=("vlm2vec",),
     # Without <|vision_start|> its own code finds no picture to give three axes to.
     positions="sequential",
 )

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 def kept_in_full(smart: SmartModel) -> bool:
     """Whether the filter ``paper`` keeps all tokens any other would: not where it drops the pictures of queries."""
-    recipe = getattr(smart.backbone, "_recipe", None)
-    return not getattr(recipe, "drops_visual_of_queries", False)
+    return not smart.backbone.drops_visual_of_queries
 
 
 def filtered(embeddings: SmartEmbeddings, token_filter: str) -> SmartEmbeddings:

