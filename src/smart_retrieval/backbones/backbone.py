@@ -71,10 +71,6 @@ class Backbone(ABC):
         """The untouched modules with a token head and a packer behind them, as a stock multi-vector model."""
 
     @abstractmethod
-    def template_lengths(self, prompt: str | None, task: str | None) -> tuple[int, int, int]:
-        """Positions around a text: template in front, template and prompt in front, template behind."""
-
-    @abstractmethod
     def token_counts(self, texts: Sequence[str], *, prompt: str | None, task: str | None = None) -> list[int]:
         """How many tokens each text would have if nothing were cut off."""
 
@@ -243,14 +239,10 @@ class Backbone(ABC):
 
     @cached_property
     def _probe(self) -> dict[str, Any]:
-        features = self._probe_features()
+        # Without roles: they are not needed, and a model without tokens has none.
+        features = self.model.preprocess(["probe"], task="document")
+        features.pop(ROLES_KEY, None)
         features = {k: v.to(self.model.device) if isinstance(v, Tensor) else v for k, v in features.items()}
         self.model.eval()
         with torch.inference_mode():
             return {k: v for k, v in self.model(features, task="document").items() if isinstance(v, Tensor)}
-
-    def _probe_features(self) -> dict[str, Any]:
-        """One word, tokenised."""
-        features = self.preprocess(["probe"], prompt=None, task="document")
-        features.pop(ROLES_KEY, None)
-        return features

@@ -98,7 +98,7 @@ class SentenceTransformerBackbone(Backbone):
         """Positions around every text: template in front, template and prompt in front, template behind.
 
         Found by rendering pairs of short texts and taking what they share, which is exact whatever the tokenizer
-        merges (facts/sentence_transformers.md).
+        merges.
         """
         key = (prompt, task)
         if key not in self._template_lengths:
@@ -149,16 +149,12 @@ class SentenceTransformerBackbone(Backbone):
 
     def _shared(self, prompt: str | None, task: str | None) -> tuple[int, int]:
         """The shortest common prefix and suffix over pairs of probes, in tokens."""
-        fronts, backs = [], []
-        words = self._probe_words
-        for left, right in itertools.pairwise(words):
-            a, b = (
-                self.model.preprocess([text], prompt=prompt, task=task)["input_ids"][0].tolist()
-                for text in (left, right)
-            )
-            fronts.append(_common(a, b))
-            backs.append(_common(a[::-1], b[::-1]))
-        return min(fronts), min(backs)
+        rendered: list[list[int]] = [
+            self.model.preprocess([word], prompt=prompt, task=task)["input_ids"][0].tolist()
+            for word in self._probe_words
+        ]
+        pairs = list(itertools.pairwise(rendered))
+        return min(_common(a, b) for a, b in pairs), min(_common(a[::-1], b[::-1]) for a, b in pairs)
 
     @cached_property
     def _probe_words(self) -> list[str]:
@@ -178,11 +174,6 @@ class SentenceTransformerBackbone(Backbone):
             if len(words) == 4:
                 break
         return words
-
-    def _probe_features(self) -> dict[str, Any]:
-        # Without roles: whether the model has tokens at all is what is being found out.
-        features: dict[str, Any] = self.model.preprocess(["probe"], task="document")
-        return features
 
     def _limit(self, max_length: int) -> None:
         room = max_length - int(self.model.preprocess([""], task="document")["input_ids"].shape[-1])
@@ -256,12 +247,8 @@ def _stock_input(item: Item) -> dict[str, Any]:
 
 
 def _common(a: list[int], b: list[int]) -> int:
-    count = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        count += 1
-    return count
+    """Length of the common prefix."""
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
 
 
 def _load(source: str, name: str, options: LoadOptions) -> SentenceTransformer:

@@ -1,8 +1,8 @@
 """The anchor carried as the first rows of the token matrix.
 
 Sentence Transformers' multi-vector losses, trainer, evaluators and token pooling move one matrix an item. With the
-anchor in front of its token vectors they carry the hybrid as they are (facts/sentence_transformers.md: gradients equal
-to 7e-7). A narrower anchor is padded with zeros; a wider one is cut into several rows, which keeps dot products.
+anchor in front of its token vectors they carry the hybrid as they are (gradients are equal to 7e-7). A narrower anchor
+is padded with zeros; a wider one is cut into several rows, which keeps dot products.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..backbones.backbone import GRIDS_KEY, Backbone
 from ..core.head import ROLES_KEY, TokenHead
 from ..core.roles import TokenRole
-from ..embeddings import EmbeddingsWriter, Grid, SmartEmbeddings
+from ..embeddings import EmbeddingsWriter, SmartEmbeddings
 from ..errors import EmptyInputError, MediaError, NonFiniteError
 from ..inputs import Item, item_of
 from ..types import Array, EncodingReport, Failure
@@ -96,17 +96,32 @@ class Encoder:
         limits: BatchLimits,
         advance: Callable[[int], None],
     ) -> SmartEmbeddings:
-        indices: list[int] = []
-        parts: list[SmartEmbeddings] = []
-        sizes = [self.backbone.estimated_tokens(item) for _, item in items]
+        order: list[int] = []
         # inference_mode as Sentence Transformers uses it; without it the states' graph would be kept alive.
         with torch.inference_mode():
-            for batch in length_sorted_batches(sizes, limits, [len(item.text) for _, item in items]):
-                for chosen, features in self._fitting(batch, items, task, prompt, limits):
-                    parts.append(self._forward([items[i] for i in chosen], features, task, prompt))
-                    indices.extend(chosen)
-                    advance(len(chosen))
-        return _in_order(parts, indices)
+            encoded = SmartEmbeddings.concatenate(self._batches(items, order, task, prompt, limits, advance))
+        if order == sorted(order):
+            return encoded
+        window = encoded[np.argsort(order)]
+        window.report = encoded.report
+        return window
+
+    def _batches(
+        self,
+        items: Sequence[tuple[int, Item]],
+        order: list[int],
+        task: str,
+        prompt: str | None,
+        limits: BatchLimits,
+        advance: Callable[[int], None],
+    ) -> Iterator[SmartEmbeddings]:
+        """Encode the items in batches of like lengths, noting in ``order`` which items they are."""
+        sizes = [self.backbone.estimated_tokens(item) for _, item in items]
+        for batch in length_sorted_batches(sizes, limits, [len(item.text) for _, item in items]):
+            for chosen, features in self._fitting(batch, items, task, prompt, limits):
+                order += chosen
+                yield self._forward([items[i] for i in chosen], features, task, prompt)
+                advance(len(chosen))
 
     def _fitting(
         self,
@@ -189,37 +204,6 @@ def _some(windows: Iterator[SmartEmbeddings], task: str) -> Iterator[SmartEmbedd
         del window
     if not found:
         raise EmptyInputError(f"found no {task} to encode, expected at least one text or picture")
-
-
-def _in_order(parts: list[SmartEmbeddings], indices: list[int]) -> SmartEmbeddings:
-    """Batches as one window in the order of its items, each vector copied once.
-
-    ``indices`` are the positions in the window of the batches' items, batch after batch.
-    """
-    lengths = np.empty(len(indices), np.int64)
-    lengths[indices] = np.concatenate([part.lengths for part in parts])
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    first = parts[0]
-    anchors = np.empty((len(indices), first.anchor_dim), first.anchors.dtype)
-    vectors = np.empty((int(offsets[-1]), first.token_dim), first.token_vectors.dtype)
-    ids, roles = np.empty(len(vectors), np.int32), np.empty(len(vectors), np.uint8)
-    grids: list[tuple[Grid, ...]] = [()] * len(indices)
-    report = EncodingReport()
-    done = 0
-    for part in parts:
-        own = indices[done : done + len(part)]
-        anchors[own] = part.anchors
-        if len(part.grid_rows):
-            for index, item_grids in zip(own, part.grids, strict=True):
-                grids[index] = item_grids
-        for index, start, stop in zip(own, part.offsets[:-1].tolist(), part.offsets[1:].tolist(), strict=True):
-            rows = slice(int(offsets[index]), int(offsets[index + 1]))
-            vectors[rows] = part.token_vectors[start:stop]
-            ids[rows] = part.token_ids[start:stop]
-            roles[rows] = part.roles[start:stop]
-        done += len(part)
-        report += part.report
-    return SmartEmbeddings(anchors, vectors, offsets, ids, roles, grids=grids, tokenizer=first.tokenizer, report=report)
 
 
 def _check_finite(anchors: Array, vectors: Array, offsets: Array, items: list[tuple[int, Item]]) -> None:

@@ -1,4 +1,4 @@
-"""SmartModel: a single-vector model that hands out its token vectors beside its embedding."""
+"""SmartModel: a single-vector model that gives its token vectors beside its embedding."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class SmartModel:
     Args:
         model_name_or_path: ``"minilm"`` (packaged, needs no network), a folder, or a hub name. A folder written by
             :meth:`save_pretrained` brings its readout along; one written by :meth:`save_adapter` holds an adapter
-            and names the model it belongs to.
+            and names the model it was trained on.
         readout: Layers, mix and token filter; the saved one or the preset's when None.
         preset: ``"default"`` or ``"paper"``; sets the readout and the weights of :meth:`similarity`. The default of a
             saved folder is what it was saved with: trained, tuned, or set.
@@ -80,7 +80,7 @@ class SmartModel:
         dtype: ``"float32"`` or ``"float16"``, of the token vectors handed out.
         family: The model family, for a checkpoint that is not known by its name or files: one of
             :data:`~smart_retrieval.backbones.registry.FAMILIES`.
-        pooling: ``"lasttoken"`` or ``"mean"``, for a vision-language model that nobody trained to embed.
+        pooling: ``"lasttoken"`` or ``"mean"``, for a vision-language model that was not trained to embed.
         max_visual_tokens: Most visual tokens of one picture, page or frame; the family's when None.
         max_frames: Most frames of a video; the family's when None.
         backbone: Where the model of an adapter folder lies, if not where the folder says.
@@ -138,8 +138,10 @@ class SmartModel:
         self.name = str(model_name_or_path)
         saved = read_adapter_folder(self.name)
         options = LoadOptions(
-            family, pooling, max_length, prompts, max_visual_tokens, max_frames, device, revision, cache_folder, token,
-            local_files_only, model_kwargs, processor_kwargs, config_kwargs,
+            family=family, pooling=pooling, max_length=max_length, prompts=prompts, max_visual_tokens=max_visual_tokens,
+            max_frames=max_frames, device=device, revision=revision, cache_folder=cache_folder, token=token,
+            local_files_only=local_files_only, model_kwargs=model_kwargs, processor_kwargs=processor_kwargs,
+            config_kwargs=config_kwargs,
         )  # fmt: skip
         if saved is not None:
             options = saved.as_trained(options)
@@ -201,7 +203,7 @@ class SmartModel:
         """The same loaded backbone with an adapter over its states, or with none.
 
         Args:
-            adapter: It; None for the frozen readout.
+            adapter: The adapter; None for the frozen readout.
             readout: Which states it reads; this model's when None.
             scoring: What it scores with; this model's when None, without a floor if the adapter is another, since a
                 floor is chosen for certain states.

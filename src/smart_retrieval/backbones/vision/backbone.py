@@ -13,7 +13,6 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import Tensor
 
 from ...core.head import ROLES_KEY
-from ...core.roles import TokenRole
 from ...errors import ReadoutError, UnsupportedModelError
 from ...inputs import Item
 from ..backbone import Backbone
@@ -99,13 +98,6 @@ class VisionLanguageBackbone(Backbone):
         """How many tokens each text would have if nothing were cut off."""
         first = self.transformer
         return [first.renderer.count(first.parts(Item(text), prompt, task)) for text in texts]
-
-    def template_lengths(self, prompt: str | None, task: str | None) -> tuple[int, int, int]:
-        """Positions around a text: template in front, template and prompt in front, template behind."""
-        roles = [role for _, role in self.rendered("word", prompt=prompt, task=task)]
-        text = [place for place, role in enumerate(roles) if role == TokenRole.TEXT]
-        own = [place for place, role in enumerate(roles) if role in (TokenRole.TEXT, TokenRole.PROMPT)]
-        return own[0], text[0], len(roles) - 1 - text[-1]
 
     def roles_without_prompt(self, features: dict[str, Any]) -> Tensor:
         """An error: preprocessing always writes the roles, so features without them are not this model's."""

@@ -34,7 +34,7 @@ FAMILY = Family(
     "qwen3-vl-embedding",
     frozenset({"qwen3_vl"}),
     conversation,
-    # Its technical report's evaluation settings (facts/mmeb_v2.md).
+    # The evaluation settings of its technical report.
     VisualLimits(min_tokens=4, max_tokens=1800, max_frames=64, max_frame_tokens=768, max_video_tokens=15_000),
     {"query": _INSTRUCTION, "document": _INSTRUCTION},
     source="QwenLM/Qwen3-VL-Embedding, src/models/qwen3_vl_embedding.py; its report for the limits",

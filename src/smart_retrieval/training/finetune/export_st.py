@@ -50,8 +50,10 @@ def export_multi_vector_encoder(model: SmartModel, out: str | Path) -> Path:
 
 def why_not_exact(model: SmartModel) -> str | None:
     """What stock modules cannot say of this model; None where they can say all of it."""
+    from ...backbones.sentence_transformer import SentenceTransformerBackbone
+
     backbone, readout = model.backbone, model.readout
-    if backbone.family != "sentence-transformers" or len(backbone.modalities) > 1:
+    if not isinstance(backbone, SentenceTransformerBackbone) or len(backbone.modalities) > 1:
         return (
             f"family {backbone.family!r} renders its inputs in a way of its own, which the stock loader does not know"
         )
