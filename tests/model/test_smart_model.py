@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smart_retrieval import IdfWeights, Readout, Scoring, SmartModel, hybrid_scores
-from smart_retrieval.model.batching import BatchLimits
 from smart_retrieval.core.head import TokenHead
 from smart_retrieval.core.roles import TokenRole
 from smart_retrieval.errors import ReadoutError
+from smart_retrieval.model.batching import BatchLimits
 from smart_retrieval.model.encoding import Encoder
 
 FAMILIES = ["mean", "decoder"]

@@ -6,9 +6,9 @@ from fixtures.ragged import same
 from fixtures.tiny_models import TEXTS
 
 from smart_retrieval import SmartEmbeddings, SmartModel
-from smart_retrieval.model.batching import BatchLimits
 from smart_retrieval.embeddings import EmbeddingsWriter
 from smart_retrieval.errors import EmbeddingsError, EmptyInputError, NonFiniteError, SmartWarning
+from smart_retrieval.model.batching import BatchLimits
 
 
 @pytest.fixture
