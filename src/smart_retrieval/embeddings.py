@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -178,12 +178,11 @@ class SmartEmbeddings:
             index = int(key)
             if not -len(self) <= index < len(self):
                 raise IndexError(f"found index {index}, expected one below {len(self)}")
-            start = index % len(self)
-            return self._span(start, start + 1)
+            return self._part(slice(index % len(self), index % len(self) + 1))
         if isinstance(key, slice):
             start, stop, step = key.indices(len(self))
             if step == 1:
-                return self._span(start, max(start, stop))
+                return self._part(slice(start, max(start, stop)))
             key = np.arange(start, stop, step)
         chosen = np.asarray(key)
         if chosen.dtype == bool:
@@ -196,15 +195,11 @@ class SmartEmbeddings:
         if chosen.size and (chosen.min() < -len(self) or chosen.max() >= len(self)):
             raise IndexError(f"found an index beyond {len(self)} items")
         chosen = chosen % max(len(self), 1)
-        return self._part(chosen, lambda offsets: _gathered(offsets, chosen))
+        return self._part(chosen)
 
-    def _span(self, start: int, stop: int) -> SmartEmbeddings:
-        return self._part(slice(start, stop), lambda offsets: _sliced(offsets, start, stop))
-
-    def _part(self, items: slice | Array, rows_of: Callable[[Array], tuple[slice | Array, Array]]) -> SmartEmbeddings:
-        """Chosen items; ``rows_of`` takes a ragged array's offsets and gives the items' rows and own offsets."""
-        tokens, offsets = rows_of(self.offsets)
-        grids, grid_offsets = rows_of(self.grid_offsets)
+    def _part(self, items: slice | Array) -> SmartEmbeddings:
+        tokens, offsets = _rows(self.offsets, items)
+        grids, grid_offsets = _rows(self.grid_offsets, items)
         arrays = {name: getattr(self, name)[tokens] for name in ("token_vectors", "token_ids", "roles")}
         arrays |= {"anchors": self.anchors[items], "offsets": offsets}
         return self._of(arrays | {"grid_rows": self.grid_rows[grids], "grid_offsets": grid_offsets}, self.tokenizer)
@@ -220,7 +215,7 @@ class SmartEmbeddings:
             tokenizer: Needed only for embeddings that were loaded from disk: ``model.tokenizer``.
 
         Raises:
-            EmbeddingsError: There is no tokenizer to ask.
+            EmbeddingsError: There is no tokenizer.
         """
         tokenizer = tokenizer or self.tokenizer
         if tokenizer is None:
@@ -362,17 +357,15 @@ def _grid_arrays(grids: Sequence[Sequence[Grid]] | None, items: int) -> tuple[Ar
     return np.asarray(rows, np.int32).reshape(-1, 4), offsets
 
 
-def _sliced(offsets: Array, start: int, stop: int) -> tuple[slice, Array]:
-    """Rows of the items ``start`` to ``stop`` of a ragged array, and their own offsets."""
-    return slice(int(offsets[start]), int(offsets[stop])), offsets[start : stop + 1] - offsets[start]
-
-
-def _gathered(offsets: Array, chosen: Array) -> tuple[Array, Array]:
-    """Rows of chosen items of a ragged array, and their own offsets."""
-    lengths = np.diff(offsets)[chosen]
+def _rows(offsets: Array, items: slice | Array) -> tuple[slice | Array, Array]:
+    """Rows of chosen items of a ragged array (slices are of step 1), and the offsets of those items alone."""
+    if isinstance(items, slice):
+        own = offsets[items.start : items.stop + 1]
+        return slice(int(own[0]), int(own[-1])), own - own[0]
+    lengths = np.diff(offsets)[items]
     own = np.concatenate([[0], np.cumsum(lengths)])
     # Row r of the result is row (start of its item) + (r - start of its item in the result) of this batch.
-    return np.repeat(offsets[chosen] - own[:-1], lengths) + np.arange(own[-1]), own
+    return np.repeat(offsets[items] - own[:-1], lengths) + np.arange(own[-1]), own
 
 
 def _continuing(batch: SmartEmbeddings, tokens: int, grids: int) -> dict[str, Array]:
@@ -433,11 +426,7 @@ class EmbeddingsWriter:
         self.report = EncodingReport()
 
     def append(self, batch: SmartEmbeddings) -> None:
-        """Add a batch behind the ones before it.
-
-        Raises:
-            EmbeddingsError: Its widths or dtypes differ from the first batch's.
-        """
+        """Add a batch, of the widths and dtypes of the first."""
         arrays = _continuing(batch, self._tokens, self._grids)
         if not self._arrays:
             for name, array in arrays.items():
@@ -451,11 +440,7 @@ class EmbeddingsWriter:
         self.report += batch.report
 
     def close(self) -> None:
-        """Finish the files and put the folder in its place.
-
-        Raises:
-            EmbeddingsError: Nothing was appended.
-        """
+        """Finish the files and put the folder in its place; an error if nothing was appended."""
         if not self._arrays:
             self.abort()
             raise EmbeddingsError(f"embeddings {str(self.path)!r}: nothing was encoded, so there is nothing to write")
