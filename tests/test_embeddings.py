@@ -284,7 +284,7 @@ def test_the_report_comes_back(saved, reported):
     assert SmartEmbeddings.load(saved).report == reported.report
 
 
-def test_a_string_path_will_do(reported, tmp_path):
+def test_a_string_as_path(reported, tmp_path):
     assert same(SmartEmbeddings.load(str(reported.save(str(tmp_path / "emb")))), reported)
 
 
@@ -404,7 +404,7 @@ def test_foreign_files_and_folders_are_never_overwritten(reported, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "notes.txt"]
 
 
-def test_an_empty_folder_may_be_filled(reported, tmp_path):
+def test_an_empty_folder_as_target(reported, tmp_path):
     (tmp_path / "emb").mkdir()
     reported.save(tmp_path / "emb")
     assert same(SmartEmbeddings.load(tmp_path / "emb"), reported)
@@ -421,7 +421,7 @@ def refused(path, match=None):
     return str(caught.value)
 
 
-def test_a_path_that_leads_nowhere(tmp_path):
+def test_a_missing_path(tmp_path):
     for name in ("gone", "gone.safetensors"):
         assert name in refused(tmp_path / name, "no such file")
 

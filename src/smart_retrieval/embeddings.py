@@ -336,7 +336,7 @@ class SmartEmbeddings:
             report = EncodingReport.from_dict(about["report"])
         except EmbeddingsError:
             raise
-        except Exception as error:  # whatever a damaged file provokes in the readers
+        except Exception as error:  # a damaged file raises many kinds
             reason = f"{type(error).__name__}: {error}"
             raise EmbeddingsError(f"embeddings {str(path)!r}: cannot be read ({reason})") from error
         if (found := about.get("format")) != FORMAT:
@@ -419,7 +419,7 @@ class EmbeddingsWriter:
                 f"embeddings {str(self.path)!r}: found a file or a folder of something else, expected a new path"
             )
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # A name of its own: two writers to one path do not mix, and nobody else's folder is touched.
+        # A unique name: two writers to one path do not mix, and no other folder is touched.
         self._part = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", suffix=".part", dir=self.path.parent))
         self._arrays: dict[str, _GrowingArray] = {}
         self._tokens = self._grids = 0

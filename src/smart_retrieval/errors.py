@@ -1,7 +1,7 @@
 """Every error the library raises on purpose.
 
-One message says what was found, what was expected and what to do about it. The CLI prints that message in one
-line and exits with status 1.
+Each message says what was found, what was expected and what to do about it. The CLI prints it in one line and exits
+with status 1.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class MissingExtraError(SmartError, ImportError):
 
 
 class ModelNotFoundError(SmartError):
-    """A model name or path leads nowhere: no such folder, and no such name that can be fetched."""
+    """There is no model of this name or path: neither a folder nor a model that can be fetched."""
 
 
 class UnsupportedModelError(SmartError):
@@ -34,7 +34,7 @@ class UnsupportedModelError(SmartError):
 
 
 class ReadoutError(SmartError, ValueError):
-    """A readout asks for what the model does not have: a layer out of range, an unknown filter, a wrong file."""
+    """A readout does not fit the model: a layer out of range, an unknown filter, a wrong file."""
 
 
 class AdapterMismatchError(SmartError):
@@ -42,19 +42,19 @@ class AdapterMismatchError(SmartError):
 
 
 class TrainingError(SmartError):
-    """Training cannot start or go on: nothing to learn from, a loss that is not a number, another run's checkpoint."""
+    """Training cannot start or continue: no examples, a loss that is not a number, another run's checkpoint."""
 
 
 class NonFiniteError(SmartError):
-    """An encoding holds NaN or infinity; nothing that follows from it could be trusted."""
+    """An encoding contains NaN or infinity."""
 
 
 class EmptyInputError(SmartError, ValueError):
-    """Nothing was given where at least one item is needed."""
+    """No input where at least one item is needed, or an input of an unknown kind."""
 
 
 class EmbeddingsError(SmartError, ValueError):
-    """Embeddings do not fit together or cannot be read: other widths, other lengths, a damaged file."""
+    """Embeddings do not fit together or cannot be read: widths or lengths that differ, a damaged file."""
 
 
 class ScoringError(SmartError, ValueError):
@@ -66,7 +66,7 @@ class DatasetError(SmartError):
 
 
 class ReportError(SmartError):
-    """A file is no result that a report can be made of, or results do not go together."""
+    """A file is not a result that can be reported, or results cannot be compared."""
 
 
 class MediaError(SmartError):
@@ -74,11 +74,11 @@ class MediaError(SmartError):
 
 
 class CodecError(SmartError, ValueError):
-    """Token vectors cannot be coded or codes cannot be read: unknown codec, other width, damaged bytes."""
+    """Token vectors cannot be encoded or decoded: an unknown codec, another width, damaged bytes."""
 
 
 class IndexFormatError(SmartError):
-    """The folder holds no index, or one of a format this version does not read."""
+    """The folder contains no index, or one of a format this version does not read."""
 
 
 class IndexMismatchError(SmartError):
@@ -94,15 +94,15 @@ class IndexBusyError(SmartError):
 
 
 class IndexFullError(SmartError):
-    """The disk is full; what was stored before is intact."""
+    """The disk is full; documents stored before are intact."""
 
 
 class FilterError(SmartError, ValueError):
-    """A ``where`` expression cannot be read; the message points at the place."""
+    """A ``where`` expression cannot be parsed; the message shows the position."""
 
 
 class DuplicateIdError(SmartError, ValueError):
-    """An id that is to be added is in the index already."""
+    """A document with this id is in the index already."""
 
 
 class UnknownIdError(SmartError, KeyError):
@@ -113,7 +113,7 @@ class UnknownIdError(SmartError, KeyError):
 
 
 class SmartWarning(UserWarning):
-    """Something was counted and passed over: texts cut off at the model's limit, empty texts, unknown ids."""
+    """Input was skipped or cut off, with counts: texts beyond the model's limit, empty texts, unknown ids."""
 
 
 def one_of(found: object, allowed: Iterable[str]) -> str:

@@ -66,12 +66,12 @@ def test_unknown_names_without_a_network_fail_fast(name, no_network):
 
 
 @pytest.mark.parametrize("name", ["a b c", "no org/ü", "x" * 120])
-def test_names_no_hub_can_have(name, no_network):
+def test_names_that_are_invalid_on_the_hub(name, no_network):
     with pytest.raises(ModelNotFoundError, match="check the spelling"):
         SmartModel(name)
 
 
-def test_a_text_passed_for_a_name(no_network):
+def test_a_text_passed_as_a_name(no_network):
     with pytest.raises(ModelNotFoundError):
         SmartModel("a whole document passed by mistake, " * 10)
 
@@ -127,7 +127,7 @@ def test_a_cached_model_is_used_when_the_hub_does_not_answer(monkeypatch, error)
 
 
 @pytest.mark.parametrize("kind", ["MultiVectorEncoder", "SparseEncoder", "CrossEncoder", "ColBERT"])
-def test_models_of_another_kind_are_refused_by_their_own_words(kind, tmp_path):
+def test_models_of_another_kind_are_refused(kind, tmp_path):
     (tmp_path / "modules.json").write_text("[]")
     (tmp_path / "config_sentence_transformers.json").write_text(json.dumps({"model_type": kind}))
     with pytest.raises(UnsupportedModelError, match=f"found a {kind}"):
@@ -141,7 +141,7 @@ def test_a_damaged_config(text, tmp_path):
         SmartModel(tmp_path)
 
 
-def test_a_checkpoint_with_its_weights_gone(tiny, tmp_path):
+def test_a_checkpoint_without_weights(tiny, tmp_path):
     import shutil
 
     folder = Path(shutil.copytree(tiny("mean"), tmp_path / "m"))

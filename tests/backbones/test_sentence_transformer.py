@@ -111,7 +111,7 @@ def test_two_poolings_side_by_side(tmp_path):
     assert np.abs(encoded.anchors - stock.encode(TEXTS)).max() <= 1e-6
 
 
-def test_special_ids_hold_no_unknown_token(smart):
+def test_the_unknown_token_is_not_special(smart):
     backbone = smart("mean").backbone
     ids = backbone.tokenizer.convert_tokens_to_ids(["[PAD]", "[CLS]", "[SEP]", "[MASK]"])
     assert backbone.special_ids == set(ids)

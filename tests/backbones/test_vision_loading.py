@@ -59,7 +59,7 @@ def test_family_is_known_by_the_published_name(name, family, tiny_vlm):
     assert opened(tiny_vlm(name)).backbone.family == family
 
 
-def test_sentence_transformers_files_tell_a_renamed_qwen3_embedding(tiny_vlm, tmp_path):
+def test_a_renamed_qwen3_embedding_is_known_by_its_sentence_transformers_files(tiny_vlm, tmp_path):
     folder = shutil.copytree(tiny_vlm("qwen3-vl-embedding"), tmp_path / "our-model")
     assert opened(folder).backbone.family == "qwen3-vl-embedding"
 
@@ -161,7 +161,7 @@ def test_jina_merged(tiny_vlm):
 
 @pytest.mark.parametrize("name", ["gme", "qwen3-vl-embedding"])
 @pytest.mark.parametrize("damage", ["missing", "unknown", "shape"])
-def test_weights_that_do_not_add_up_are_refused(name, damage, copy):
+def test_missing_unknown_and_misshapen_weights_are_refused(name, damage, copy):
     folder = copy(name)
     weights = load_file(folder / "model.safetensors")
     layer = next(key for key in weights if key.endswith("layers.1.mlp.up_proj.weight"))
@@ -249,7 +249,7 @@ def test_a_saved_qwen3_embedding_opens_in_sentence_transformers_with_the_same_an
 
 
 @pytest.mark.parametrize("layers", [(-1, -2), (0,), (2, 3)])
-def test_other_layers_leave_the_anchor_alone(layers, tiny_vlm):
+def test_other_layers_do_not_change_the_anchor(layers, tiny_vlm):
     items = ["the sun", picture(96, 96)]
     plain = opened(tiny_vlm("qwen3-vl-embedding")).encode_document(items)
     deep = opened(tiny_vlm("qwen3-vl-embedding"), readout=Readout(layers=layers)).encode_document(items)

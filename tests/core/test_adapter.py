@@ -78,7 +78,7 @@ def test_number_of_parameters(shape, parameters):
 
 
 @given(width=st.integers(1, 12), layers=st.integers(1, 3), fusion=st.sampled_from(["learned", "concat"]))
-def test_a_config_survives_being_written_down(width, layers, fusion):
+def test_config_round_trip(width, layers, fusion):
     config = AdapterConfig(H, width, layers, fusion)
     assert AdapterConfig.from_dict(config.to_dict()) == config
     assert adapter(width=width, layers=layers, fusion=fusion)(states(layers)).shape == (5, width)

@@ -1,4 +1,4 @@
-"""The token head alone, on states that can be told apart by eye."""
+"""The token head alone, on states whose numbers show layer, item and position."""
 
 import pytest
 import torch
@@ -32,10 +32,10 @@ def features(roles, attention, anchor_dim=WIDTH, layers=None):
 
 
 def head(**kwargs):
-    def unasked(_):
+    def not_needed(_):
         raise AssertionError("roles were there")
 
-    return TokenHead(Readout(**kwargs), unasked)
+    return TokenHead(Readout(**kwargs), not_needed)
 
 
 def unit(x):
@@ -90,7 +90,7 @@ def test_a_cosine_of_concatenated_layers_is_the_mean_of_their_cosines():
     torch.testing.assert_close(vectors[0, 3] @ vectors[1, 2], (each[:, 0, 3] * each[:, 1, 2]).sum(-1).mean())
 
 
-def test_states_that_are_not_there_are_a_named_error():
+def test_missing_states_are_a_named_error():
     with pytest.raises(UnsupportedModelError, match="intermediate"):
         head(layers=(1,))(features(ROLES, ATTENTION))
 
@@ -127,7 +127,7 @@ def test_the_backbones_states_are_left_as_they_were():
     assert torch.equal(out["token_embeddings"], before)
 
 
-def test_roles_are_asked_for_where_there_are_none():
+def test_missing_roles_are_computed():
     given = features(ROLES, ATTENTION)
     roles = given.pop(ROLES_KEY)
     out = TokenHead(Readout(), lambda _: roles)(given)

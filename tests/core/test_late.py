@@ -119,7 +119,7 @@ def test_weights_count_by_their_shares():
     np.testing.assert_allclose(sums, [1, 1, 0, 1, 1], atol=1e-6)
 
 
-def test_an_object_may_weigh_the_tokens():
+def test_weights_from_an_object():
     class ByPosition:
         def weights(self, queries):
             return np.arange(len(queries.token_vectors)) + 1.0
@@ -136,7 +136,7 @@ def test_a_query_of_zero_weights_is_scored_with_equal_ones():
     assert np.array_equal(late_scores(QUERIES, DOCUMENTS, weights=weights), late_scores(QUERIES, DOCUMENTS))
 
 
-def test_a_token_of_weight_zero_has_no_say_beside_empty_documents():
+def test_a_token_of_weight_zero_does_not_count_for_empty_documents():
     weights = np.ones(len(QUERIES.token_vectors))
     weights[0] = 0
     scores = late_scores(QUERIES, DOCUMENTS, weights=weights)
@@ -158,14 +158,14 @@ def test_a_token_of_weight_zero_raises_no_numpy_warning():
     [[1.0], np.ones((11, 1)), np.ones(12), 3.0, [-1.0] + [1.0] * 10, [np.nan] + [1.0] * 10, [np.inf] + [1.0] * 10],
     ids=["short", "two-dimensional", "long", "single", "negative", "nan", "infinite"],
 )
-def test_weights_that_cannot_be_are_refused(wrong):
+def test_invalid_weights_are_refused(wrong):
     assert len(QUERIES.token_vectors) == 11
     with pytest.raises(ScoringError, match="weights"):
         late_scores(QUERIES, DOCUMENTS, weights=wrong)
 
 
 @pytest.mark.parametrize("wrong", ["idf", [[1.0], [1.0, 2.0]], ["a"] * 11], ids=["a name", "ragged", "strings"])
-def test_weights_that_are_no_numbers_are_a_named_error(wrong):
+def test_weights_that_are_not_numbers_are_a_named_error(wrong):
     # weights="idf" is what a reader of Preset.weights types first.
     with pytest.raises(ScoringError):
         late_scores(QUERIES, DOCUMENTS, weights=wrong)
@@ -306,7 +306,7 @@ def test_one_more_token_never_lowers_a_document(queries, documents, seed, data):
 
 
 @given(batches(max_items=4), batches())
-def test_saying_everything_twice_changes_nothing(queries, documents):
+def test_repeating_every_token_changes_nothing(queries, documents):
     def doubled(batch):
         rows = [np.tile(item.token_vectors, (2, 1)) for item in batch]
         return SmartEmbeddings(

@@ -1,4 +1,4 @@
-"""Taking a late score apart: the parts add up, and each points at the best document token."""
+"""Token matches: contributions add up to the late score, and each names the best document token."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_the_first_of_equal_tokens_is_named():
     assert token_matches(query, document)[0].document_index == 1
 
 
-def test_what_cannot_be_taken_apart():
+def test_inputs_without_matches_are_refused():
     one, two = ragged([2]), ragged([2, 2])
     for query, document in ((two, one), (one, two), (one, ragged([0])), (one, ragged([2], token_dim=9))):
         with pytest.raises(ScoringError):

@@ -44,7 +44,7 @@ def test_the_default_falls_back_to_the_last_layer_where_it_was_not_shown_to_hold
     assert preset_for("paper", pooling=pooling, n_states=n_states) is get_preset("paper")
 
 
-def test_the_default_is_whole_for_mean_pooled_models():
+def test_the_default_applies_in_full_to_mean_pooled_models():
     assert preset_for("default", pooling="mean", n_states=7) is get_preset("default")
     with pytest.raises(ScoringError, match="papper"):
         preset_for("papper", pooling="mean", n_states=7)
@@ -57,7 +57,7 @@ def test_a_models_preset_fits_its_pooling(smart):
 
 
 @pytest.mark.parametrize("floor", [1, 1.5, float("nan"), float("inf")])
-def test_floors_that_cannot_be(floor):
+def test_invalid_floors_are_refused(floor):
     with pytest.raises(ScoringError, match="floor"):
         Preset("mine", Readout(), Scoring(floor=floor))
 

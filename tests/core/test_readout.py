@@ -43,7 +43,7 @@ def test_unknown_choices(kwargs, named):
         Readout(**kwargs)
 
 
-def test_width_and_the_short_cut():
+def test_width_and_reading_the_last_state_only():
     assert Readout(layers=(-1, -2), mix="concat").width(384) == 768
     assert Readout(layers=(-1, -2)).width(384) == 384
     assert Readout().reads_last_state_only
@@ -56,7 +56,7 @@ def test_width_and_the_short_cut():
     st.sampled_from(LAYER_MIXES),
     st.sampled_from(TOKEN_FILTERS),
 )
-def test_a_description_reads_back(layers, mix, token_filter):
+def test_description_round_trip(layers, mix, token_filter):
     readout = Readout(tuple(layers), mix, token_filter)
     assert Readout.from_dict(readout.to_dict()) == readout
 
@@ -77,7 +77,7 @@ def test_a_description_reads_back(layers, mix, token_filter):
     ],
     ids=str,
 )
-def test_descriptions_that_cannot_be_are_refused(config):
+def test_invalid_descriptions_are_refused(config):
     with pytest.raises(ReadoutError):
         Readout.from_dict(config)
 

@@ -9,7 +9,7 @@ from smart_retrieval import IdfWeights, Scoring
 from smart_retrieval.errors import ScoringError
 
 
-def test_what_is_left_out_stays():
+def test_override_keeps_fields_that_are_left_out():
     scoring = Scoring("idf", 0.5, 2.0, 0.3)
     assert scoring.override() == scoring
     assert scoring.override(lambda_late=0.0) == Scoring("idf", 0.5, 0.0, 0.3)
@@ -21,7 +21,7 @@ def test_what_is_left_out_stays():
     ("field", "value"),
     [("weights", "idff"), ("lambda_late", np.nan), ("lambda_anchor", np.inf), ("floor", 1.0), ("floor", np.nan)],
 )
-def test_values_that_mean_nothing_are_refused(field, value):
+def test_invalid_values_are_refused(field, value):
     with pytest.raises(ScoringError, match=field):
         Scoring(**{field: value})
     with pytest.raises(ScoringError, match=field):

@@ -71,7 +71,7 @@ def test_cut_off_tokens_are_counted_behind_a_chat_template(smart):
 
 
 @pytest.mark.parametrize("max_length", [0, 1, -1, 5000])
-def test_a_limit_that_cannot_be_is_a_named_error_about_the_limit(max_length, tiny):
+def test_an_invalid_limit_is_a_named_error(max_length, tiny):
     # 5000 is beyond the model's 64 positions; 0 and 1 leave no room for the two special tokens.
     with pytest.raises(SmartError, match=r"max_length|length"):
         SmartModel(tiny("mean"), device="cpu", max_length=max_length).encode_query("the " * 200)
@@ -81,7 +81,7 @@ def test_a_limit_that_cannot_be_is_a_named_error_about_the_limit(max_length, tin
 
 
 @pytest.mark.parametrize("name", ["mean", "cls-normalized", "max", "lasttoken"])
-def test_a_text_without_content_has_its_anchor_for_a_token(name, smart):
+def test_the_anchor_is_the_one_token_of_a_text_without_content(name, smart):
     encoded, messages = warned(smart(name).encode_document, ["", "sea", "  \n", "[SEP]"])
     assert encoded.lengths.tolist() == [1, 1, 1, 1]
     for i in (0, 2, 3):
@@ -121,7 +121,7 @@ def test_a_text_without_content_under_several_layers(smart):
     np.testing.assert_allclose(encoded[0].token_vectors[0], np.tile(anchor, 2) / 2**0.5, atol=1e-6)
 
 
-def test_a_prompt_is_no_content(smart):
+def test_a_prompt_does_not_count_as_content(smart):
     content = smart("prompts", readout=Readout(token_filter="content"))
     encoded, messages = warned(content.encode_query, ["", "sea"])
     np.testing.assert_allclose(encoded[0].token_vectors[0], encoded.anchors[0], atol=1e-6)
@@ -145,7 +145,7 @@ def test_a_prompt_that_fills_the_limit_leaves_no_content(smart):
     assert len(messages) == 2
 
 
-def test_good_input_warns_of_nothing(smart):
+def test_good_input_gives_no_warning(smart):
     for name in ("mean", "prompts", "decoder", "chat"):
         encoded, messages = warned(smart(name).encode_document, TEXTS if name != "chat" else TEXTS[1:3])
         assert messages == []
@@ -162,13 +162,13 @@ def test_nothing_to_encode(method, nothing, smart):
         getattr(smart("mean"), method)(nothing)
 
 
-def test_an_iterator_with_nothing_in_it(smart):
+def test_an_empty_iterator(smart):
     with pytest.raises(EmptyInputError, match="at least one text"):
         smart("mean").encode_query(iter([]))
 
 
 @pytest.mark.parametrize("item", [None, 3, b"bytes", ["nested"], float("nan")])
-def test_items_that_are_no_strings(item, smart):
+def test_items_of_unknown_types_are_refused(item, smart):
     with pytest.raises(EmptyInputError, match=rf"item 2: found {type(item).__name__}.*expected a string"):
         smart("mean").encode_document(["sea", "tax", item, None])
 
@@ -235,7 +235,7 @@ def test_an_anchor_that_is_not_finite_is_found_though_the_tokens_are(value, tiny
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_any_other_weight_gone_wrong(value, tiny):
+def test_non_finite_weights_are_found(value, tiny):
     import torch
 
     model = SmartModel(tiny("mean"), device="cpu")

@@ -104,7 +104,7 @@ def broken(tmp_path):
     return path
 
 
-def test_a_bad_picture_names_its_item(model, broken):
+def test_the_error_of_a_bad_picture_names_its_item(model, broken):
     with pytest.raises(MediaError, match=r"item 1: .*broken\.png"):
         model.encode_document(["fine", broken, picture()])
 
@@ -236,6 +236,6 @@ def test_weights_that_do_not_fit_are_refused(tiny_vlm, tmp_path, what):
         ({"config_kwargs": {}}, r"arguments \['config_kwargs'\]"),
     ],
 )
-def test_arguments_that_do_not_fit(tiny_vlm, arguments, message):
+def test_arguments_that_do_not_apply_are_refused(tiny_vlm, arguments, message):
     with pytest.raises(UnsupportedModelError, match=message):
         SmartModel(tiny_vlm("qwen3-vl-embedding"), device="cpu", **arguments)

@@ -34,7 +34,7 @@ def test_plain_sentence_transformers_opens_it_with_an_identical_anchor(name, tin
     assert np.abs(encoded.anchors - after).max() <= 1e-6
 
 
-def test_smart_model_opens_it_whole(name, tiny, tmp_path):
+def test_smart_model_opens_it_with_its_readout(name, tiny, tmp_path):
     model = SmartModel(tiny(name), device="cpu", readout=READOUT)
     model.save_pretrained(str(tmp_path / "upgraded"))
     for reopened in (
@@ -84,7 +84,7 @@ def test_a_file_without_scoring_starts_from_the_preset(tiny, tmp_path):
     ],
     ids=str,
 )  # fmt: skip
-def test_a_scoring_that_is_none(tiny, tmp_path, change):
+def test_an_invalid_scoring_is_refused(tiny, tmp_path, change):
     SmartModel(tiny("mean"), device="cpu").save_pretrained(tmp_path / "m")
     file = tmp_path / "m" / "smart" / "config.json"
     config = json.loads(file.read_text())
@@ -155,14 +155,14 @@ def test_a_damaged_file(config, data):
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_file_that_says_what_this_version_does_not_know(config, change, message):
+def test_unknown_values_in_the_file_are_refused(config, change, message):
     config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
     with pytest.raises(ReadoutError, match=message):
         SmartModel(config.parent.parent, device="cpu")
 
 
 @pytest.mark.parametrize("readout", [None, 3])
-def test_a_readout_that_is_no_object(config, readout):
+def test_a_readout_that_is_not_an_object(config, readout):
     config.write_text(json.dumps({**json.loads(config.read_text()), "readout": readout}))
     with pytest.raises(ReadoutError):
         SmartModel(config.parent.parent, device="cpu")

@@ -83,7 +83,7 @@ def test_an_adapter_alone_loads_the_backbone_it_names(name, tiny, tmp_path):
     assert reopened.identity()["fingerprint"] == model.identity()["fingerprint"]
 
 
-def test_what_the_backbone_was_limited_to_comes_back(tiny, tmp_path):
+def test_limits_of_the_backbone_are_restored(tiny, tmp_path):
     model = SmartModel(tiny("mean"), device="cpu", readout=Readout(), max_length=9, prompts={"query": "see "})
     model.with_adapter(Adapter(AdapterConfig(HIDDEN, 4))).save_adapter(tmp_path / "a")
     reopened = SmartModel(tmp_path / "a", device="cpu")
@@ -144,7 +144,7 @@ def test_another_backbone_is_refused(tiny, tmp_path):
         SmartModel(tmp_path / "a", device="cpu", backbone=moved)
 
 
-def test_a_backbone_that_is_gone_and_one_that_is_given_for_nothing(tiny, tmp_path):
+def test_a_missing_backbone_and_a_backbone_without_an_adapter(tiny, tmp_path):
     adapted(tiny("mean")).save_adapter(tmp_path / "a")
     file = tmp_path / "a" / "smart" / "config.json"
     config = json.loads(file.read_text())

@@ -50,7 +50,7 @@ def test_anchors_are_what_sentence_transformers_gives(name, smart, tiny):
         assert largest(documents.anchors - stock.encode(TEXTS)) <= 1e-6
 
 
-def test_the_poolings_differ_so_that_the_test_above_means_something(smart):
+def test_the_poolings_give_different_anchors(smart):
     anchors = [smart(name).encode_document(TEXTS).anchors for name in POOLINGS]
     for i, left in enumerate(anchors):
         for right in anchors[i + 1 :]:
@@ -96,7 +96,7 @@ def test_any_layers_are_the_plain_models_hidden_states(name, layers, mix, smart,
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_asking_for_hidden_states_leaves_the_config_alone(name, tiny, tmp_path):
+def test_reading_hidden_states_does_not_change_the_config(name, tiny, tmp_path):
     import json
 
     model = SmartModel(tiny(name), readout=Readout(layers=(0, -1)), device="cpu")
@@ -203,7 +203,7 @@ def test_no_forward_pass_holds_more_padded_tokens_than_allowed(smart):
     assert max(rows for rows, _ in shapes) > 1
 
 
-def test_training_mode_is_left_behind(tiny, smart):
+def test_encoding_switches_training_mode_off(tiny, smart):
     # Dropout would make every encoding another one.
     model = SmartModel(tiny("mean"), device="cpu", readout=Readout())
     model.backbone.model.train()
@@ -323,7 +323,7 @@ def test_one_text_or_many(smart):
         assert_same_items(model.encode_query(many), model.encode_query(TEXTS), atol=0)
 
 
-def test_similarity_uses_what_the_preset_says(smart):
+def test_similarity_uses_the_presets_scoring(smart):
     model, paper = smart("mean", preset="default"), smart("mean", preset="paper")
     queries, documents = paper.encode_query(TEXTS[:4]), paper.encode_document(TEXTS)
     assert np.array_equal(paper.similarity(queries, documents), hybrid_scores(queries, documents))

@@ -42,8 +42,8 @@ def test_what_comes_back_is_memory_mapped(smart, tmp_path):
     assert scores.argmax(axis=1).tolist() == list(range(len(TEXTS)))
 
 
-class Watched:
-    """A stream of texts that knows how far it was read, and fails where it is told to."""
+class CountedTexts:
+    """A stream of texts that counts how far it was read, and fails at a given text."""
 
     def __init__(self, total, fail_at=None):
         self.total, self.fail_at, self.read = total, fail_at, 0
@@ -58,7 +58,7 @@ class Watched:
 
 @pytest.mark.parametrize("out", [True, False])
 def test_an_iterator_is_read_a_window_at_a_time(out, smart, tmp_path, small_windows, monkeypatch):
-    model, texts = smart("mean"), Watched(20)
+    model, texts = smart("mean"), CountedTexts(20)
     ahead = []
     original = type(model._encoder)._window
 
@@ -95,7 +95,7 @@ def test_each_window_is_written_before_the_next_is_encoded(smart, tmp_path, smal
 @pytest.mark.parametrize("fail_at", [0, 3, 11])
 def test_a_stream_that_breaks_leaves_nothing_behind(fail_at, smart, tmp_path, small_windows):
     with pytest.raises(ConnectionError):
-        smart("mean").encode_document(Watched(20, fail_at), out=tmp_path / "emb")
+        smart("mean").encode_document(CountedTexts(20, fail_at), out=tmp_path / "emb")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -103,7 +103,7 @@ def test_a_stream_that_breaks_keeps_the_earlier_encoding(smart, tmp_path, small_
     earlier = smart("mean").encode_document(TEXTS[:3])
     smart("mean").encode_document(TEXTS[:3], out=tmp_path / "emb")
     with pytest.raises(ConnectionError):
-        smart("mean").encode_document(Watched(20, fail_at=9), out=tmp_path / "emb")
+        smart("mean").encode_document(CountedTexts(20, fail_at=9), out=tmp_path / "emb")
     with pytest.raises(EmptyInputError):
         smart("mean").encode_document([*TEXTS[:9], None], out=tmp_path / "emb")
     assert same(SmartEmbeddings.load(tmp_path / "emb"), earlier)
@@ -128,7 +128,7 @@ def test_nan_leaves_nothing_behind(tiny, tmp_path, small_windows):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_counts_are_told_once_for_the_whole_stream(smart, tmp_path, small_windows):
+def test_one_warning_of_each_kind_for_the_whole_stream(smart, tmp_path, small_windows):
     texts = (["sea"] * 3 + ["", "the " * 40]) * 3
     with pytest.warns(SmartWarning) as caught:
         streamed = smart("mean").encode_document(iter(texts), out=tmp_path / "emb")
@@ -137,9 +137,9 @@ def test_counts_are_told_once_for_the_whole_stream(smart, tmp_path, small_window
     assert SmartEmbeddings.load(tmp_path / "emb").report == streamed.report
 
 
-def test_a_place_that_holds_something_else_is_refused_before_encoding(smart, tmp_path):
+def test_a_target_that_holds_something_else_is_refused_before_encoding(smart, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    texts = Watched(3)
+    texts = CountedTexts(3)
     for place in (tmp_path, tmp_path / "thesis.txt"):
         with pytest.raises(EmbeddingsError, match="something else"):
             smart("mean").encode_document(texts, out=place)

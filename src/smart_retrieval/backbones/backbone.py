@@ -37,14 +37,14 @@ def estimated_tokens(text: str, max_length: int | None) -> int:
 class Backbone(ABC):
     """A single-vector model with its modules untouched.
 
-    Subclasses load ``self.model`` and say how inputs are rendered and which role each token has.
+    Subclasses load ``self.model`` and define how inputs are rendered and which role each token has.
     """
 
     family: str
     modalities: frozenset[str] = frozenset({"text"})
     max_visual_tokens: int | None = None
     max_frames: int | None = None
-    # Whether the paper's evaluation leaves the visual tokens of queries out of late interaction.
+    # Whether the paper's evaluation drops the visual tokens of queries from late interaction.
     drops_visual_of_queries: bool = False
     model: SentenceTransformer
 
@@ -52,7 +52,7 @@ class Backbone(ABC):
         self.name, self.source, self.revision = name, source, revision
         self._emits_hidden_states = False
 
-    # -- what a subclass brings --------------------------------------------------------------------------------
+    # -- to be implemented ------------------------------------------------------------------------------------
 
     @abstractmethod
     def preprocess(self, items: Sequence[Any], *, prompt: str | None, task: str | None) -> dict[str, Any]:
@@ -169,7 +169,7 @@ class Backbone(ABC):
         return digest.hexdigest()[:16]
 
     def identity(self) -> dict[str, Any]:
-        """What an index or a cache must hold to know this model again."""
+        """What an index or a cache stores to recognise this model."""
         return {
             "name": self.name,
             "revision": self.revision,
@@ -201,8 +201,8 @@ class Backbone(ABC):
     def emit_hidden_states(self) -> None:
         """Have every forward pass write ``all_layer_embeddings``, as a readout of other layers than the last needs.
 
-        Intermediate states are handed on only while the model's config asks for them, and that config is saved: hooks
-        switch it on for each call and back again.
+        Intermediate states are returned only while the model's config requests them, and that config is saved: hooks
+        switch it on for each call and off again.
         """
         if self._emits_hidden_states:
             return

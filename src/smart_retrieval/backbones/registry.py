@@ -34,7 +34,7 @@ def open_backbone(name_or_path: str | Path, options: LoadOptions | None = None) 
     if options.family is not None and options.family not in FAMILIES:
         raise UnsupportedModelError(f"family: {one_of(options.family, FAMILIES)}")
     source = resolve_model(name_or_path)
-    # Asked once and shortly, because the loaders would retry for a minute without a network.
+    # One short request here, because the loaders would retry for a minute without a network.
     offline = Path(source).is_dir() or options.local_files_only
     options = replace(options, local_files_only=offline or not hub_answers(source, options.revision, options.token))
     config = read_config(source, options)
@@ -97,7 +97,7 @@ def _family_of(name: str, source: str, config: dict[str, Any]) -> str:
     for family in _VISION.values():
         if any(mark in known_as for mark in family.marks):
             return family.name
-    # Qwen3-VL-Embedding ships Sentence Transformers' files; whoever pools a Qwen3-VL at its last token means it.
+    # Qwen3-VL-Embedding ships Sentence Transformers' files; no other Qwen3-VL model pools its last token with them.
     if config.get("model_type") == "qwen3_vl" and _pools_last_token(Path(source)):
         return qwen3_vl_embedding.FAMILY.name
     return bare.FAMILY.name

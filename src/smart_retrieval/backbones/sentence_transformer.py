@@ -158,7 +158,7 @@ class SentenceTransformerBackbone(Backbone):
 
     @cached_property
     def _probe_words(self) -> list[str]:
-        """Words the tokenizer knows whole, no two sharing a token: what their renderings share is no text."""
+        """Words the tokenizer knows whole, no two sharing a token: what their renderings share is not text."""
         tokenizer = self.tokenizer
         vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
         step = max(1, len(vocabulary) // 2000)
@@ -181,8 +181,8 @@ class SentenceTransformerBackbone(Backbone):
         positions = getattr(config.get_text_config(), "max_position_embeddings", None) if config is not None else None
         if room < 1 or (positions is not None and max_length > positions):
             raise ReadoutError(
-                f"max_length: found {max_length}, expected at least one token more than the {max_length - room} that "
-                f"stand around every text, and at most the model's {positions or 'unlimited'} positions"
+                f"max_length: found {max_length}, expected at least one token more than the {max_length - room} "
+                f"around every text, and at most the model's {positions or 'unlimited'} positions"
             )
         self.model.max_seq_length = max_length
 
@@ -214,7 +214,7 @@ class SentenceTransformerBackbone(Backbone):
 
 
 class _RoleMarkingEncoder(MultiVectorEncoder):
-    """A stock encoder that marks roles while it still knows the prompt; features carry only its (inexact) length."""
+    """A stock encoder that marks roles where the prompt is known; features hold only its inexact length."""
 
     def __init__(self, backbone: SentenceTransformerBackbone, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -252,7 +252,7 @@ def _common(a: list[int], b: list[int]) -> int:
 
 
 def _load(source: str, name: str, options: LoadOptions) -> SentenceTransformer:
-    """Open a checkpoint, with one named error for whatever goes wrong."""
+    """Open a checkpoint, with one named error for any failure."""
     hide_progress_bars()
     try:
         model = SentenceTransformer(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Written by the backbone's preprocessing beside input_ids: one TokenRole a position, uint8 [B, T].
 ROLES_KEY = "token_roles"
-# Positions that the paper's evaluation leaves out for reasons of its own, bool [B, T]; most backbones write none.
+# Positions that the paper's evaluation drops beyond its token filter, bool [B, T]; most backbones write none.
 PAPER_DROPS = "dropped_by_paper"
 
 

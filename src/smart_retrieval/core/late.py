@@ -89,7 +89,7 @@ def weighted_parts(best: Array, shares: Array, floor: float | None) -> Array:
     ``best`` comes from :func:`best_similarities`, ``shares`` ``[Tq]`` from :func:`token_shares`.
     """
     lifted = above_floor(best, floor)
-    # -inf times a weight of 0 would be NaN; such a token has no say anyway.
+    # -inf times a weight of 0 would be NaN; such a token does not count anyway.
     parts: Array = np.multiply(lifted, shares[:, None], out=np.zeros_like(lifted), where=shares[:, None] > 0)
     return parts
 
@@ -142,7 +142,7 @@ def token_shares(queries: SmartEmbeddings, weights: QueryWeights) -> Array:
 
 
 def document_blocks(offsets: Array, rows: int) -> Iterator[slice]:
-    """Consecutive slices of items that own at most ``rows`` rows each; an item larger than that stands alone."""
+    """Consecutive slices of items that own at most ``rows`` rows each; a larger item is a slice of its own."""
     start, total = 0, len(offsets) - 1
     while start < total:
         stop = int(np.searchsorted(offsets, offsets[start] + rows, side="right")) - 1

@@ -59,7 +59,7 @@ class IdfWeights:
         items = np.repeat(np.arange(len(documents)), documents.lengths)[ids >= 0]
         ids = ids[ids >= 0]
         size = max(len(self.frequencies), int(ids.max(initial=-1)) + 1)
-        # Each id once a document, whatever its number of occurrences there.
+        # Each id counts once for a document, however often it occurs there.
         pairs = np.unique(items * max(size, 1) + ids)
         counts = np.bincount(pairs % max(size, 1), minlength=size) * sign
         counts[: len(self.frequencies)] += self.frequencies
@@ -114,7 +114,7 @@ class IdfWeights:
                 return cls(int(file.get_tensor("documents")[0]), file.get_tensor("frequencies"))
         except EmbeddingsError:
             raise
-        except Exception as error:  # whatever a damaged file provokes in the reader
+        except Exception as error:  # a damaged file raises many kinds
             raise EmbeddingsError(
                 f"IDF table {str(path)!r}: cannot be read ({type(error).__name__}: {error})"
             ) from error

@@ -55,7 +55,7 @@ class Encoder:
         """Encode whatever :func:`~smart_retrieval.inputs.item_of` takes, window by window, each in its order.
 
         ``advance`` is called with the number of items each batch finished. With ``on_error="skip"``, items whose files
-        cannot be read are named in the report instead of raising.
+        cannot be read are listed in the report instead of raising.
         """
         first = 0
         items = (item_of(value, position) for position, value in enumerate(values))
@@ -215,5 +215,5 @@ def _check_finite(anchors: Array, vectors: Array, offsets: Array, items: list[tu
     position, item = min((items[row] for row in bad), key=lambda one: one[0])
     raise NonFiniteError(
         f"found NaN or infinity in the encoding of {len(bad)} of {len(items)} items, first item {position} "
-        f"({item.text[:60]!r}); load the model in float32, or leave the item out"
+        f"({item.text[:60]!r}); load the model in float32, or remove the item"
     )

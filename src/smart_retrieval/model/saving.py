@@ -31,7 +31,7 @@ _FLOOR = "floor"  # left out where there is none, as files of version 0.1 always
 
 @dataclass(frozen=True)
 class SavedReadout:
-    """What a ``smart/`` folder says."""
+    """The contents of a ``smart/`` folder."""
 
     file: Path  # its config.json
     readout: Readout
@@ -60,15 +60,15 @@ class SavedReadout:
     def preset(self, chosen: Preset) -> Preset:
         """The preset that a model of this folder starts from, where this one was chosen.
 
-        ``"default"`` is what the folder says; of another preset an adapter's states only drop the floor, which was
-        chosen for plain ones.
+        ``"default"`` means what the folder holds; another preset only loses its floor under an adapter, since it was
+        chosen for the frozen states.
         """
         if self.scoring is not None and chosen.name == "default":
             return replace(chosen, readout=self.readout, scoring=self.scoring)
         return chosen if self.adapter is None else replace(chosen, scoring=chosen.scoring.override(floor=None))
 
     def as_trained(self, options: LoadOptions) -> LoadOptions:
-        """How to load the backbone as it was while the adapter was trained, but for what the user asks for."""
+        """The options that load the backbone as the adapter was trained on it; those given take precedence."""
         own = self.backbone
         trained: dict[str, Any] = {
             name: own.get(name) for name in ("family", "max_visual_tokens", "max_frames", "revision", "max_length")
@@ -140,7 +140,7 @@ def _scoring(found: Any, file: Path) -> Scoring | None:
 
 
 def read_adapter_folder(name: str) -> SavedReadout | None:
-    """What an adapter folder says; None for every other model's name."""
+    """The contents of an adapter folder; None for every other model's name."""
     try:
         saved = read_saved(Path(name).expanduser()) if name.strip() else None
     except ReadoutError:
@@ -155,7 +155,7 @@ def check_layers(readout: Readout, trained: Readout) -> None:
     if readout.layers != trained.layers:
         raise AdapterMismatchError(
             f"found a readout of layers {list(readout.layers)}, expected {list(trained.layers)}, on which the adapter "
-            "was trained; with_adapter(None) leaves it out"
+            "was trained; with_adapter(None) removes it"
         )
 
 
@@ -167,7 +167,7 @@ def write_saved(
     prompts: Mapping[str, str] | None = None,
     scoring: Scoring | None = None,
 ) -> None:
-    """Write ``smart/`` into a model folder, the weights before the config that speaks of them.
+    """Write ``smart/`` into a model folder, the weights before the config that mentions them.
 
     ``prompts`` are for a folder that holds no backbone.
     """
@@ -188,7 +188,7 @@ def write_saved(
 
 
 def load_weights(adapter: Adapter, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Fill an adapter, every name and shape accounted for; ``where`` says in errors what the weights come from."""
+    """Fill an adapter, checking every name and shape; ``where`` is their source, for error messages."""
     wanted = adapter.state_dict()
     missing, unknown = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
     if missing or unknown:

@@ -83,10 +83,10 @@ class SmartModel:
         pooling: ``"lasttoken"`` or ``"mean"``, for a vision-language model that was not trained to embed.
         max_visual_tokens: Most visual tokens of one picture, page or frame; the family's when None.
         max_frames: Most frames of a video; the family's when None.
-        backbone: Where the model of an adapter folder lies, if not where the folder says.
+        backbone: The model that an adapter folder belongs to, if not the one the folder names.
         cache_folder: Where models from the hub are kept; the hub's usual cache when None.
         token: The hub's access token, for private models.
-        local_files_only: Never ask the hub; when None, it is asked for models that are not a folder.
+        local_files_only: Never contact the hub; when None, it is contacted for models that are not a folder.
         model_kwargs: Passed to the model's ``from_pretrained`` in ``transformers``.
         processor_kwargs: The same for the tokenizer or processor; for text models only.
         config_kwargs: The same for the configuration; for text models only.
@@ -335,7 +335,7 @@ class SmartModel:
             show_progress: Draw a bar on stderr; None draws it on a terminal.
             out: A folder to stream into. Memory then does not grow with the number of items, and what is returned is
                 memory-mapped from there.
-            on_error: ``"skip"`` leaves items out whose media cannot be read, and names them in ``report.failures``.
+            on_error: ``"skip"`` drops items whose files cannot be read and lists them in ``report.failures``.
 
         Returns:
             Anchors ``[N, Da]`` float32, token vectors ``[sum T_i, Dt]``, in the order of the items; N = 1 for one item.
@@ -457,9 +457,8 @@ class SmartModel:
     def save_pretrained(self, path: str | Path) -> None:
         """Write a folder that plain ``SentenceTransformer`` opens with an identical anchor, and ``SmartModel`` whole.
 
-        (Of GME, LamRA, VLM2Vec-V2 and jina-v4 only ``SmartModel`` knows the recipe: docs/guide_visual.md.)
-
-        The root is the untouched checkpoint; ``smart/`` beside it holds readout, scoring, and any adapter.
+        The root is the untouched checkpoint; ``smart/`` beside it holds readout, scoring, and any adapter. Models of
+        the families GME, LamRA, VLM2Vec-V2 and jina-v4 open in ``SmartModel`` only, which knows their recipes.
 
         Args:
             path: The folder.

@@ -74,7 +74,7 @@ class VisionLanguageBackbone(Backbone):
     # -- inputs ------------------------------------------------------------------------------------------------
 
     def load(self, item: Item) -> Item:
-        """Open an item's media and bring them to their size."""
+        """Open an item's pictures and video and bring them to their size."""
         loaded: Item = self.transformer.open_media(super().load(item))
         return loaded
 
@@ -115,7 +115,7 @@ class VisionLanguageBackbone(Backbone):
         )
 
     def identity(self) -> dict[str, Any]:
-        """What an index or a cache must hold to know this model again."""
+        """What an index or a cache stores to recognise this model."""
         return {
             **super().identity(),
             "family": self.family,
@@ -124,7 +124,7 @@ class VisionLanguageBackbone(Backbone):
         }
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint that transformers opens, and Sentence Transformers where it can say the recipe."""
+        """Write a checkpoint that transformers opens, and Sentence Transformers where it can express the recipe."""
         self.model.save_pretrained(str(folder))
         modules = folder / "modules.json"
         listed = json.loads(modules.read_text(encoding="utf-8"))

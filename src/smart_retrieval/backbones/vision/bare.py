@@ -1,4 +1,4 @@
-"""A vision-language model that nobody trained for retrieval: the user says how it is pooled."""
+"""A vision-language model without retrieval training: the user chooses how it is pooled."""
 
 from __future__ import annotations
 

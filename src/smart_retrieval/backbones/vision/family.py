@@ -46,7 +46,7 @@ class VisualLimits:
     def tightened(
         self, max_length: int, frames_a_step: int, max_visual_tokens: int | None, max_frames: int | None
     ) -> VisualLimits:
-        """The limits under which a quarter of the longest input stays for words, and those a user asks for."""
+        """The limits with a quarter of the longest input reserved for words, and tightened to what a user sets."""
         room = max(1, 3 * max_length // 4)
         steps = max(1, min(self.max_video_tokens, room) // min(self.min_frame_tokens, room))
         limits = replace(
@@ -89,7 +89,7 @@ class Family:
         deepstack: Whether Qwen3-VL's intermediate visual features reach the language model.
         max_length: Longest input in tokens.
         video: Whether there is a recipe for video.
-        drops_visual_of_queries: Whether the paper's evaluation leaves visual tokens of queries out of late interaction.
+        drops_visual_of_queries: Whether the paper's evaluation drops visual tokens of queries from late interaction.
         variants: Recipes that differ for some of the architectures.
     """
 

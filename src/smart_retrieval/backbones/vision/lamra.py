@@ -1,4 +1,4 @@
-"""LamRA-Ret: asked to sum its input up in one word, it answers ``<emb>``; the state before that is the anchor."""
+"""LamRA-Ret: prompted to summarise its input in one word, ``<emb>``; the state before that token is the anchor."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _SYSTEM = "You are a helpful assistant."
 
 
 def conversation(item: Item, instruction: str, side: str, system: str = _SYSTEM) -> list[Part]:
-    """What is to be summed up, the request, and the answer."""
+    """The input, the request to summarise it, and the answer."""
     seen = "image" if item.images else "video"
     visual = bool(item.images) or item.video is not None
-    asked = sentence(instruction)
+    request = sentence(instruction)
     text = sentence(item.text)
-    if asked and text:
-        # The two were spelled as one: behind an instruction, a text keeps its first letter.
-        text = sentence(f"{asked} {item.text}").removeprefix(f"{asked} ")
-    words = [Part(TokenRole.PROMPT, f"{asked} " if text else asked), Part(TokenRole.TEXT, text)]
-    has_words = bool(text or asked)
+    if request and text:
+        # Training joined the two before spelling them: behind an instruction, a text keeps its first letter.
+        text = sentence(f"{request} {item.text}").removeprefix(f"{request} ")
+    words = [Part(TokenRole.PROMPT, f"{request} " if text else request), Part(TokenRole.TEXT, text)]
+    has_words = bool(text or request)
     what = f"{seen} and sentence" if visual and has_words else seen if visual else "sentence"
     return [
         *([Part(TokenRole.TEMPLATE, f"<|im_start|>system\n{system}<|im_end|>\n")] if system else []),
         *turn(
             "user",
             *visual_parts(item),
-            *(words if asked else words[1:]),
+            *(words if request else words[1:]),
             Part(TokenRole.TEMPLATE, f"\nSummarize above {what} in one word: "),
         ),
         GENERATION_PROMPT,

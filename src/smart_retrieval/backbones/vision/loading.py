@@ -52,7 +52,7 @@ def load_checkpoint(source: str, family: Family, options: LoadOptions) -> Checkp
     # Half precision is slow on most CPUs and costs digits everywhere; accelerators keep the checkpoint's own.
     dtype = torch.float32 if on_cpu else "auto"
     try:
-        with only_errors_logged():  # what is said of missing keys is the error below
+        with only_errors_logged():  # missing keys are reported by the error below
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options.hub)
             model, keys = AutoModel.from_pretrained(
                 source,

@@ -81,7 +81,7 @@ class VisionLanguageTransformer(InputModule):
         """Open an item's pictures and video and bring them to their size; does nothing the second time."""
         opened = self.resizer.opened(item)
         visual = sum(self.resizer.token_counts(opened))
-        # What stands around is short beside half the limit; only near it, it is counted.
+        # The template is short beside half the limit; only above that it is counted.
         room = self.max_seq_length - (self._around(opened) if 2 * visual > self.max_seq_length else 0)
         if visual > room:
             raise MediaError(
@@ -91,7 +91,7 @@ class VisionLanguageTransformer(InputModule):
         return opened
 
     def _around(self, item: Item) -> int:
-        """Tokens that stand around the visual ones of an opened item with none of its text, on the longer side."""
+        """Tokens around the visual ones of an opened item without its text, on the longer of both sides."""
         bare = replace(item, text=item.text[:1])
         sides = [self.parts(bare, None, side) for side in ("query", "document")]
         if isinstance(item.video, Frames) and self.config.model_type == "qwen3_vl":
@@ -203,7 +203,7 @@ class VisionLanguageTransformer(InputModule):
                 return slice(0, len(one.ids))
             first, last = (np.flatnonzero(one.ids == id_of(f"<|vision_{end}|>"))[0] for end in ("start", "end"))
             return slice(int(first), int(last) + 1)
-        # Before the last <emb> that the template wrote; the user's own would be text.
+        # Before the last <emb> of the template; one in the user's words has the role of text.
         token = self.family.pooling.removeprefix("before ")
         place = int(np.flatnonzero((one.ids == id_of(token)) & (one.roles != int(TokenRole.TEXT)))[-1])
         return slice(place - 1, place)
@@ -211,7 +211,7 @@ class VisionLanguageTransformer(InputModule):
     # -- the model ---------------------------------------------------------------------------------------------
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Add ``token_embeddings`` ``[B, T, H]``, and ``all_layer_embeddings`` where the config asks for them."""
+        """Add ``token_embeddings`` ``[B, T, H]``, and ``all_layer_embeddings`` where the config requests them."""
         inputs = {name: features[name] for name in _MODEL_INPUTS if name in features}
         if "position_ids" in inputs:
             inputs["position_ids"] = inputs["position_ids"].unsqueeze(0).expand(3, -1, -1)
@@ -233,7 +233,7 @@ class VisionLanguageTransformer(InputModule):
         """Write weights, tokenizer and preprocessing as a transformers checkpoint."""
         self.model.save_pretrained(output_path)
         self.renderer.tokenizer.save_pretrained(output_path)
-        # With the limits in force, so that whoever reads this file sizes pictures alike.
+        # With the limits in force, so that every reader of this file sizes pictures alike.
         area = self.settings.factor**2
         size = {"shortest_edge": self.limits.min_tokens * area, "longest_edge": self.limits.max_tokens * area}
         stale = ("min_pixels", "max_pixels")

@@ -36,7 +36,7 @@ class Renderer:
         self._special_words = tuple(tokenizer.get_added_vocab())
 
     def render(self, parts: Sequence[Part], visual_tokens: Sequence[int], limit: int | None, position: int) -> Rendered:
-        """Tokens and roles of one item; ``visual_tokens`` says how many tokens each placeholder stands for.
+        """Tokens and roles of one item; ``visual_tokens`` are the numbers of tokens of its placeholders.
 
         Text is cut off at its end to fit the limit; an error where the visual tokens alone are more than that.
         ``position`` is the item's place in its batch, for the message.
