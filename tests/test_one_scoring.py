@@ -86,8 +86,9 @@ index.search("q", {search})
 index.search_many(["q"], {search})
 index.explain("q", "id", {explain})
 index.upsert(["text"], {upsert})
-model = SmartModel("minilm")
+model = SmartModel("minilm", {model})
 model.similarity(model.encode_query("q"), model.encode_document("d"), {explain})
+SmartModel.from_pretrained("minilm", {model})
 """
 
 
@@ -105,7 +106,10 @@ def test_misspelt_settings_are_refused_by_mypy(tmp_path):
         search="lambda_late=2.0, k=3, where='page > 3'",
         explain="lambda_late=2.0, weights='idf'",
         upsert="ids=['a']",
+        model="device='cpu', max_length=64, local_files_only=True",
     )
     assert right == []
-    wrong = check_types(tmp_path, search="lambda_lat=2.0", explain="lambda_lat=2.0", upsert="id=['a']")
-    assert {int(line.split(":")[1]) for line in wrong} == {5, 6, 7, 8, 10}
+    wrong = check_types(
+        tmp_path, search="lambda_lat=2.0", explain="lambda_lat=2.0", upsert="id=['a']", model="maxlength=64"
+    )
+    assert {int(line.split(":")[1]) for line in wrong} == {5, 6, 7, 8, 9, 10, 11}

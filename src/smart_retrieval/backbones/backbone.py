@@ -7,18 +7,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from sentence_transformers import MultiVectorEncoder, SentenceTransformer
+from sentence_transformers.base.modules import Module
 from torch import Tensor
 
 from ..core.head import ROLES_KEY
 from ..core.roles import TokenRole
 from ..errors import SmartError, UnsupportedModelError
 from ..inputs import Item, item_of
-
-if TYPE_CHECKING:
-    from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 
 # Written by preprocessing: the visual grids of each item, a list of tuples of Grid (embeddings.py).
 GRIDS_KEY = "visual_grids"
@@ -66,13 +65,13 @@ class Backbone(ABC):
     def roles_without_prompt(self, features: dict[str, Any]) -> Tensor:
         """Roles where only Sentence Transformers' features are at hand, as in its trainer."""
 
-    @abstractmethod
-    def as_multi_vector_encoder(self, head: Any, packer: Any) -> MultiVectorEncoder:
-        """The untouched modules with a token head and a packer behind them, as a stock multi-vector model."""
+    def roles(self, features: dict[str, Any], *, prompt: str | None, task: str | None) -> Tensor:
+        """The role of every position, ``[B, T]`` uint8 on the features' device; padding counts as special."""
+        return self.roles_without_prompt(features)
 
     @abstractmethod
-    def token_counts(self, texts: Sequence[str], *, prompt: str | None, task: str | None = None) -> list[int]:
-        """How many tokens each text would have if nothing were cut off."""
+    def token_count(self, text: str, *, prompt: str | None, task: str | None = None) -> int:
+        """How many tokens a text would have if nothing were cut off."""
 
     @abstractmethod
     def cut_tokens(
@@ -227,9 +226,15 @@ class Backbone(ABC):
         tokens = self.tokenizer.convert_ids_to_tokens(features["input_ids"][0].tolist())
         return [(token, TokenRole(role)) for token, role in zip(tokens, features[ROLES_KEY][0].tolist(), strict=True)]
 
-    def token_count(self, text: str, *, prompt: str | None, task: str | None = None) -> int:
-        """How many tokens a text would have if nothing were cut off."""
-        return self.token_counts([text], prompt=prompt, task=task)[0]
+    def as_multi_vector_encoder(self, head: Module, packer: Module) -> MultiVectorEncoder:
+        """The untouched modules with a token head and a packer behind them, as a stock multi-vector model."""
+        return _RoleMarkingEncoder(
+            self,
+            modules=[*self.model, head, packer],
+            device=str(self.model.device),
+            prompts=self.prompts,
+            similarity_fn_name="meanmaxsim",
+        )
 
     def save(self, folder: Path) -> None:
         """Write the untouched checkpoint."""
@@ -246,3 +251,18 @@ class Backbone(ABC):
         self.model.eval()
         with torch.inference_mode():
             return {k: v for k, v in self.model(features, task="document").items() if isinstance(v, Tensor)}
+
+
+class _RoleMarkingEncoder(MultiVectorEncoder):
+    """A stock encoder that marks roles where the prompt is known; features hold only its inexact length."""
+
+    def __init__(self, backbone: Backbone, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # In a list, so that torch does not take the backbone for a submodule.
+        self._backbone = [backbone]
+
+    def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
+        features: dict[str, Any] = super().preprocess(inputs, prompt=prompt, **kwargs)
+        if "input_ids" in features and ROLES_KEY not in features:
+            features[ROLES_KEY] = self._backbone[0].roles(features, prompt=prompt, task=kwargs.get("task"))
+        return features

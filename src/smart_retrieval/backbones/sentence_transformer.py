@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sentence_transformers import MultiVectorEncoder, SentenceTransformer
+from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from ..core.head import ROLES_KEY
@@ -118,32 +118,25 @@ class SentenceTransformerBackbone(Backbone):
         lengths = features["attention_mask"].sum(dim=1).tolist()
         full = [index for index, length in enumerate(lengths) if length >= limit]
         cut = [0] * len(items)
-        counts = self.token_counts([items[index].text for index in full], prompt=prompt, task=task)
+        counts = self._token_counts([items[index].text for index in full], prompt, task)
         for index, count in zip(full, counts, strict=True):
             cut[index] = max(0, count - limit)
         return cut
 
-    def token_counts(self, texts: Sequence[str], *, prompt: str | None, task: str | None = None) -> list[int]:
-        """How many tokens each text would have if nothing were cut off."""
+    def token_count(self, text: str, *, prompt: str | None, task: str | None = None) -> int:
+        """How many tokens a text would have if nothing were cut off."""
+        return self._token_counts([text], prompt, task)[0]
+
+    def _token_counts(self, texts: list[str], prompt: str | None, task: str | None) -> list[int]:
         if not texts:
             return []
         # The limit is switched off, so transformers would warn of a length beyond it.
         with only_errors_logged():
             features = self.model.preprocess(
-                list(texts), prompt=prompt, task=task, processing_kwargs={"text": {"truncation": False}}
+                texts, prompt=prompt, task=task, processing_kwargs={"text": {"truncation": False}}
             )
         counts: list[int] = features["attention_mask"].sum(dim=1).tolist()
         return counts
-
-    def as_multi_vector_encoder(self, head: Any, packer: Any) -> MultiVectorEncoder:
-        """The untouched modules with a token head and a packer behind them, as a stock multi-vector model."""
-        return _RoleMarkingEncoder(
-            self,
-            modules=[*self.model, head, packer],
-            device=str(self.model.device),
-            prompts=self.prompts,
-            similarity_fn_name="meanmaxsim",
-        )
 
     # -- inside ------------------------------------------------------------------------------------------------
 
@@ -211,21 +204,6 @@ class SentenceTransformerBackbone(Backbone):
             )
         if "sentence_embedding" not in probe:
             raise UnsupportedModelError(f"model {self.name!r}: found no pooled embedding, which SMART anchors on")
-
-
-class _RoleMarkingEncoder(MultiVectorEncoder):
-    """A stock encoder that marks roles where the prompt is known; features hold only its inexact length."""
-
-    def __init__(self, backbone: SentenceTransformerBackbone, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        # In a list, so that torch does not take the backbone for a submodule.
-        self._backbone = [backbone]
-
-    def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
-        features: dict[str, Any] = super().preprocess(inputs, prompt=prompt, **kwargs)
-        if "input_ids" in features:
-            features[ROLES_KEY] = self._backbone[0].roles(features, prompt=prompt, task=kwargs.get("task"))
-        return features
 
 
 def _stock_input(item: Item) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sentence_transformers import MultiVectorEncoder, SentenceTransformer
+from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import Tensor
@@ -94,24 +94,14 @@ class VisionLanguageBackbone(Backbone):
         cut: list[int] = features[CUT_KEY]
         return cut
 
-    def token_counts(self, texts: Sequence[str], *, prompt: str | None, task: str | None = None) -> list[int]:
-        """How many tokens each text would have if nothing were cut off."""
-        first = self.transformer
-        return [first.renderer.count(first.parts(Item(text), prompt, task)) for text in texts]
+    def token_count(self, text: str, *, prompt: str | None, task: str | None = None) -> int:
+        """How many tokens a text would have if nothing were cut off."""
+        return int(self.transformer.renderer.count(self.transformer.parts(Item(text), prompt, task)))
 
     def roles_without_prompt(self, features: dict[str, Any]) -> Tensor:
         """An error: preprocessing always writes the roles, so features without them are not this model's."""
         raise UnsupportedModelError(
             f"found features without {ROLES_KEY!r}, expected those of this model's own preprocessing"
-        )
-
-    def as_multi_vector_encoder(self, head: Any, packer: Any) -> MultiVectorEncoder:
-        """The modules with a token head and a packer behind them, as a stock multi-vector model."""
-        return MultiVectorEncoder(
-            modules=[*self.model, head, packer],
-            device=str(self.model.device),
-            prompts=self.prompts,
-            similarity_fn_name="meanmaxsim",
         )
 
     def identity(self) -> dict[str, Any]:
