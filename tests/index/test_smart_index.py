@@ -23,7 +23,8 @@ from smart_retrieval.errors import (
     SmartError,
     UnknownIdError,
 )
-from smart_retrieval.index import smart_index
+from smart_retrieval.index.ingest import writer
+from smart_retrieval.index.ingest.new_documents import NewDocument
 from smart_retrieval.index.smart_index import SmartIndex
 
 TEXTS = ["the otter swims", "tax is due", "bread and butter", "moon and sun"]
@@ -39,7 +40,7 @@ def make(tmp_path, smart):
 
 @pytest.fixture
 def few_at_once(monkeypatch):
-    monkeypatch.setattr(smart_index, "_ADD_AT_ONCE", 4)
+    monkeypatch.setattr(writer, "BATCH_WEIGHT", 4)
 
 
 def all_ids(index):
@@ -156,7 +157,7 @@ def test_embeddings_without_texts_or_model(make, few_at_once):
     index.upsert(None, ids=names(30)[:3], embeddings=docs[:3])
     (hits,) = index.search(QUERY, 10, **PLAIN)
     assert_best(hits, names(30), hybrid_scores(QUERY, docs)[0], 10)
-    assert index._model is None
+    assert index._model.loaded is None
     assert {document.text for document in index.get(names(30))} == {""}
     lengths = index.store.read_vectors(index.store.rowids(names(30)))
     assert np.array_equal(np.diff(lengths.offsets), docs.lengths)
@@ -324,7 +325,7 @@ def test_texts_or_embeddings_with_ids_are_needed(make):
 def test_rows_and_encodings_of_different_numbers_are_refused(make, rows):
     index = make()
     with pytest.raises(SmartError):
-        index.add_encoded([{"id": f"{number}"} for number in range(rows)], documents([2, 3]))
+        index.add_encoded([NewDocument(f"{number}") for number in range(rows)], documents([2, 3]))
 
 
 @pytest.mark.parametrize(

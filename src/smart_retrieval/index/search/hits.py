@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from ...embeddings import SmartEmbeddings
 from ..store.pictures import Media
 
 
@@ -64,12 +65,14 @@ class Hits(Sequence[Hit]):
         candidates: Documents whose token codes were scored.
         searched: Documents that passed the filter.
         partial: Whether the deadline ended the scoring before all candidates were done.
+        query: The encoded query, for :meth:`~smart_retrieval.SmartIndex.explain`.
     """
 
     hits: tuple[Hit, ...]
     candidates: int
     searched: int
     partial: bool = False
+    query: SmartEmbeddings | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.hits)

@@ -1,0 +1,116 @@
+"""Documents on their way into an index, before they are encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...embeddings import SmartEmbeddings
+from ...errors import EmptyInputError, SmartError
+from ...inputs import Item, item_of
+from .pictures import RecordedPicture, content_id, place_of, record_picture
+
+# Weight of the documents that are encoded and committed together.
+BATCH_WEIGHT = 256
+# Weight of a picture, what is in memory of it while it is encoded, where that of a passage is 1.
+PICTURE_WEIGHT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class NewDocument:
+    """A document to add: what the model encodes, and what is stored beside its vectors.
+
+    Args:
+        id: Its id.
+        item: What the model encodes; its text is stored.
+        source: The file it comes from.
+        page: Its page there.
+        heading: Its heading path there.
+        metadata: A JSON object, for ``where``.
+        picture: The item's first picture, if it has one, where size and thumbnail are to be stored.
+
+    Raises:
+        SmartError: The page is no whole number.
+    """
+
+    id: str
+    item: Item = field(default_factory=Item)
+    source: str | None = None
+    page: int | None = None
+    heading: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    picture: RecordedPicture | None = None
+
+    def __post_init__(self) -> None:
+        if self.page is not None and (isinstance(self.page, bool) or not isinstance(self.page, int)):
+            raise SmartError(f"document {self.id!r}: found page {self.page!r}, expected a whole number")
+
+    @property
+    def weight(self) -> int:
+        """What it counts in a batch."""
+        return 1 if self.picture is None else PICTURE_WEIGHT
+
+
+def new_documents(
+    items: Iterable[Any] | None,
+    ids: Iterable[str] | None,
+    metadata: Iterable[Mapping[str, Any]] | None,
+    embeddings: SmartEmbeddings | None,
+    sources: Iterable[str | None] | None,
+    pages: Iterable[int | None] | None,
+    headings: Iterable[str | None] | None,
+) -> Iterator[NewDocument]:
+    """Documents from the columns that :meth:`SmartIndex.add` takes, which must be of one length."""
+    if items is None and (embeddings is None or ids is None):
+        raise EmptyInputError("found no texts, expected texts, or embeddings with ids")
+    for name, value in (("texts", items), ("ids", ids)):
+        if isinstance(value, str):
+            raise EmptyInputError(f"{name}: found one string, expected several: add([text], ids=[id])")
+    given = {
+        "item": items,
+        "id": ids,
+        "metadata": metadata,
+        "source": sources,
+        "page": pages,
+        "heading": headings,
+        "embeddings": range(len(embeddings)) if embeddings is not None else None,
+    }
+    columns = {name: values for name, values in given.items() if values is not None}
+    try:
+        for position, values in enumerate(zip(*columns.values(), strict=True)):
+            yield _new_document(position, dict(zip(columns, values, strict=True)))
+    except ValueError as error:
+        if not str(error).startswith("zip() argument"):
+            raise  # an error of the caller's own iterator
+        raise SmartError(f"add: the columns {', '.join(columns)} have different lengths ({error})") from error
+
+
+def _new_document(position: int, row: dict[str, Any]) -> NewDocument:
+    item = item_of(row["item"], position) if "item" in row else Item()
+    id = row["id"] if "id" in row else content_id(item)
+    source, page, picture = row.get("source"), row.get("page"), None
+    if item.images or item.video is not None:
+        own_source, own_page = place_of(item)
+        source, page = row.get("source", own_source), row.get("page", own_page)
+        item, picture = record_picture(item)
+    return NewDocument(id, item, source, page, row.get("heading"), row.get("metadata") or {}, picture)
+
+
+def batches(documents: Iterable[NewDocument], weight: int) -> Iterator[list[NewDocument]]:
+    """Documents in groups of at least a weight.
+
+    Example:
+        >>> [len(batch) for batch in batches([NewDocument(str(number)) for number in range(5)], 2)]
+        [2, 2, 1]
+    """
+    batch: list[NewDocument] = []
+    total = 0
+    for document in documents:
+        batch.append(document)
+        total += document.weight
+        if total >= weight:
+            yield batch
+            batch, total = [], 0
+    if batch:
+        yield batch
