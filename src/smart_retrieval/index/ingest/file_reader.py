@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,9 +77,9 @@ class FileReader:
         if limit is not None and most > limit:
             raise SmartError(f"max_tokens: found {most}, expected at most the model's {limit}: it sees no more")
         least = min(_SHORT, most // 8) if min_tokens is None else min_tokens
-        self._limits = {"max_tokens": most, "overlap": overlap, "min_tokens": least}
+        self._split = partial(split, max_tokens=most, overlap=overlap, min_tokens=least)
         try:
-            split([], count_tokens=len, **self._limits)
+            self._split([], count_tokens=len)
         except ValueError as error:
             raise SmartError(str(error)) from error
 
@@ -120,7 +120,7 @@ class FileReader:
         if first is None:
             return
         sections = chain([first], sections)
-        for passage in split(sections, source=file.relative, count_tokens=self._count_tokens, **self._limits):
+        for passage in self._split(sections, source=file.relative, count_tokens=self._count_tokens):
             pack_metadata(passage.metadata, passage.id)  # here, where an error costs one file and not a batch
             heading = _HEADING_SEPARATOR.join(passage.heading) or None
             item = Item(passage.text_for_encoding)

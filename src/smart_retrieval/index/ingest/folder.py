@@ -53,10 +53,9 @@ def index_folder(
         overlap=overlap,
         min_tokens=min_tokens,
     )
-    found = scan(root, include, exclude, hidden=hidden, skipped=report.skipped)
-    # The index itself may lie in the folder.
-    own = store.path.resolve()
-    found = [file for file in found if not file.path.absolute().is_relative_to(own)]
+    own = store.path.resolve()  # which may lie in the folder
+    files = scan(root, include, exclude, hidden=hidden, skipped=report.skipped)
+    found = [file for file in files if not file.path.absolute().is_relative_to(own)]
     known = store.files.all()
     _claim_root(store, Path(root), found, known, sync=sync)
     if sync and Path(root).is_dir():  # a single file says nothing about the others
