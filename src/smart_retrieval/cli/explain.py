@@ -111,7 +111,7 @@ def _print(found: Explanation) -> None:
 
 
 def _print_visual(found: Explanation, visual: VisualExplanation) -> None:
-    from ..index.explain.pictures import clock
+    from ..index.explain.shown_pictures import clock
     from .output import console
 
     out = console()

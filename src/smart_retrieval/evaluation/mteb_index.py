@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DatasetError, IndexMismatchError
-from ..index.ingest.new_documents import NewDocument
-from ..index.ingest.pictures import content_id
+from ..index.ingest.new_documents import NewDocument, content_id
 from ..index.search.stages import DEFAULT_CANDIDATES
 from ..index.smart_index import DEFAULT_CODEC, SmartIndex
 from ..index.store.where import Field, In

@@ -22,7 +22,7 @@ from ..inputs import is_one_item
 from .codec.base import Codec
 from .encoding import IndexCodec, IndexModel, OneQuery, decode_vectors, load_model
 from .explain.explanation import Explanation, explain_document
-from .explain.pictures import PictureFile
+from .explain.shown_pictures import PictureFile
 from .ingest.folder import index_folder
 from .ingest.new_documents import BATCH_WEIGHT, NewDocument, new_documents
 from .ingest.report import IngestReport

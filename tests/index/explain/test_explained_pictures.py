@@ -13,8 +13,8 @@ from PIL import Image
 
 from smart_retrieval.errors import SmartError
 from smart_retrieval.index.explain.heatmap import draw_over, overlay
-from smart_retrieval.index.explain.pictures import clock, find_pictures
 from smart_retrieval.index.explain.score import QUERY_PICTURE
+from smart_retrieval.index.explain.shown_pictures import clock, find_pictures
 from smart_retrieval.index.smart_index import SmartIndex
 
 QUERY = "the red <square>"

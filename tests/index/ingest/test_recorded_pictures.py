@@ -4,7 +4,8 @@ import pytest
 from fixtures.pictures import picture, write_pdf, write_video
 
 from smart_retrieval.errors import MediaError
-from smart_retrieval.index.ingest.pictures import content_id, kind_of, open_video, place_of, record_picture
+from smart_retrieval.index.ingest.new_documents import content_id
+from smart_retrieval.index.ingest.recorded_pictures import kind_of, open_video, place_of, record_picture
 from smart_retrieval.inputs import Frames, Item, item_of
 from smart_retrieval.pictures.images import ImageFile, load_image
 from smart_retrieval.pictures.pdf_pages import PdfPageImage

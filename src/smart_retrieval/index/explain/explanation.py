@@ -19,9 +19,9 @@ from ..store.pictures import VISUAL, Media
 from ..store.records import Document
 from .heatmap import grid_maps, place_in_grid, row_scale, whole_scale
 from .page import render_page
-from .pictures import PictureFile, find_pictures
 from .png import draw_png
 from .score import ExplainedToken, Place, ScoreBreakdown, VisualExplanation, rows_of
+from .shown_pictures import PictureFile, find_pictures
 
 if TYPE_CHECKING:
     from ...model.smart_model import SmartModel

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from .heatmap import HUE, STRONGEST, jpeg_bytes, overlay, png_bytes
-from .pictures import ShownPicture, ShownPictures, map_notes
 from .score import Row, ScoreBreakdown, VisualExplanation
+from .shown_pictures import ShownPicture, ShownPictures, map_notes
 
 _TITLES = {"image": "The picture", "page": "The page", "video": "The frames that matched"}
 

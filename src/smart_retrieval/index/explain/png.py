@@ -9,8 +9,8 @@ import numpy as np
 
 from ...errors import SmartError
 from .heatmap import Scale, draw_over, overlay, png_bytes
-from .pictures import ShownPicture, ShownPictures, map_notes
 from .score import ScoreBreakdown, VisualExplanation
+from .shown_pictures import ShownPicture, ShownPictures, map_notes
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -21,7 +21,7 @@ from ..encoding import IndexModel
 from ..store.manifest import Manifest
 from ..store.records import pack_metadata
 from .new_documents import NewDocument
-from .pictures import record_picture
+from .recorded_pictures import record_picture
 
 if TYPE_CHECKING:
     from ...model.smart_model import SmartModel

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ...embeddings import SmartEmbeddings
 from ...errors import EmptyInputError, SmartError
-from ...inputs import Item, item_of
-from .pictures import RecordedPicture, content_id, place_of, record_picture
+from ...files import content_hash
+from ...inputs import Frames, Item, item_of
+from .recorded_pictures import FEW_FRAMES, RecordedPicture, open_image, place_of, record_picture
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 # Weight of the documents that are encoded and committed together.
 BATCH_WEIGHT = 256
@@ -114,3 +120,41 @@ def batches(documents: Iterable[NewDocument], weight: int) -> Iterator[list[NewD
             batch, total = [], 0
     if batch:
         yield batch
+
+
+def content_id(item: Item) -> str:
+    """An id made of what an item holds: equal content, equal id, wherever its files lie.
+
+    Raises:
+        MediaError: A picture cannot be read.
+
+    Example:
+        >>> content_id(Item(text="sea animals"))
+        '354b929d69beda0b'
+    """
+    text = item.text.encode("utf-8", "surrogatepass")
+    if not item.images and item.video is None:
+        return hashlib.sha256(text).hexdigest()[:16]
+    parts = [hashlib.sha256(text).hexdigest(), *(_digest(image) for image in item.images)]
+    if item.video is not None:
+        parts.append(f"video {_digest(item.video)}")
+    if item.instruction is not None:
+        parts.append(f"instruction {item.instruction}")
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _digest(source: Any) -> str:
+    """Of a file its bytes, and the part of it that is meant; of anything else what it shows."""
+    path = source if isinstance(source, Path) else getattr(source, "path", None)
+    if isinstance(path, Path) and path.is_file():
+        part = [getattr(source, name, None) for name in ("page", "start", "end")]
+        return f"{content_hash(path)} {part}" if any(value is not None for value in part) else content_hash(path)
+    if isinstance(source, Frames) or hasattr(source, "frames"):
+        frames = source if isinstance(source, Frames) else source.frames(FEW_FRAMES)
+        return " ".join([*map(_pixels, frames.images), *(f"{time:.3f}" for time in frames.times)])
+    return _pixels(open_image(source))
+
+
+def _pixels(image: Image) -> str:
+    about = f"{image.mode} {image.size} ".encode()
+    return hashlib.sha256(about + image.tobytes()).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import MediaError
-from ...files import content_hash
 from ...inputs import AnyImage, AnyVideo, Frames, Item
 from ...pictures.images import as_rgb, load_image
 from ...pictures.video import VideoFile
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 # Frames decoded of a video that the model has not decoded, or that has no file whose bytes could be hashed.
-_FRAMES = 8
+FEW_FRAMES = 8
 
 
 @dataclass(eq=False)
@@ -96,7 +94,7 @@ class RecordedVideo(RecordedPicture):
         return frames
 
     def _decode(self) -> None:
-        self.frames(_FRAMES)
+        self.frames(FEW_FRAMES)
 
 
 def record_picture(item: Item, kind: str | None = None) -> tuple[Item, RecordedPicture]:
@@ -164,41 +162,3 @@ def open_video(source: AnyVideo, max_frames: int) -> Frames:
         return source
     chosen = [round(number * (count - 1) / max(1, max_frames - 1)) for number in range(max_frames)]
     return Frames(tuple(source.images[i] for i in chosen), tuple(source.times[i] for i in chosen))
-
-
-def content_id(item: Item) -> str:
-    """An id made of what an item holds: equal content, equal id, wherever its files lie.
-
-    Raises:
-        MediaError: A picture cannot be read.
-
-    Example:
-        >>> content_id(Item(text="sea animals"))
-        '354b929d69beda0b'
-    """
-    text = item.text.encode("utf-8", "surrogatepass")
-    if not item.images and item.video is None:
-        return hashlib.sha256(text).hexdigest()[:16]
-    parts = [hashlib.sha256(text).hexdigest(), *(_digest(image) for image in item.images)]
-    if item.video is not None:
-        parts.append(f"video {_digest(item.video)}")
-    if item.instruction is not None:
-        parts.append(f"instruction {item.instruction}")
-    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def _digest(source: Any) -> str:
-    """Of a file its bytes, and the part of it that is meant; of anything else what it shows."""
-    path = source if isinstance(source, Path) else getattr(source, "path", None)
-    if isinstance(path, Path) and path.is_file():
-        part = [getattr(source, name, None) for name in ("page", "start", "end")]
-        return f"{content_hash(path)} {part}" if any(value is not None for value in part) else content_hash(path)
-    if isinstance(source, Frames) or hasattr(source, "frames"):
-        frames = source if isinstance(source, Frames) else source.frames(_FRAMES)
-        return " ".join([*map(_pixels, frames.images), *(f"{time:.3f}" for time in frames.times)])
-    return _pixels(open_image(source))
-
-
-def _pixels(image: Image) -> str:
-    about = f"{image.mode} {image.size} ".encode()
-    return hashlib.sha256(about + image.tobytes()).hexdigest()
