@@ -187,6 +187,20 @@ def test_a_folder_that_was_moved_can_be_named(own):
     found = index.explain(QUERY, "b.pdf#page=1")
     assert drawn_on(found).note
     assert drawn_on(found, folder.with_name("moved")).note == ""
+    assert "thumbnail" in read(found.to_html()).text
+    assert "thumbnail" not in read(found.to_html(folder.with_name("moved"))).text
+    assert found.to_png() != found.to_png(folder.with_name("moved"))
+
+
+def test_an_explanation_outlives_its_index(own):
+    index, folder = own
+    found, page = index.explain(QUERY, "a.png#image"), index.explain(QUERY, "b.pdf#page=1")
+    html = page.to_html()
+    index.close()
+    (folder / "a.png").unlink()
+    assert "thumbnail" in read(found.to_html()).text
+    assert found.to_png()[:4] == b"\x89PNG"
+    assert page.to_html() == html
 
 
 def test_a_changed_file_is_said_to_have_changed(own):

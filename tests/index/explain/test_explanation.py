@@ -194,6 +194,17 @@ def test_spans_where_the_passage_holds_a_special_token(make):
         assert token.span in (None, place)
 
 
+def test_the_encoded_query_of_hits_is_explained_without_encoding_it_again(filled, monkeypatch):
+    hits = filled.search("the otter sleeps", 3)
+    expected = filled.explain("the otter sleeps", hits[0].id)
+    monkeypatch.setattr(type(filled.model), "encode_query", lambda *a, **kw: pytest.fail("encoded again"))
+    found = filled.explain(hits.query, hits[0].id)
+    assert found.query is None
+    assert (found.score, found.tokens) == (expected.score, expected.tokens)
+    (batch,) = filled.search(hits.query, 3)
+    assert np.array_equal(batch.query.token_vectors, hits.query.token_vectors)
+
+
 def test_shading_adds_up(filled):
     explanation = filled.explain("the otter swims the otter", names(1)[0], floor=None)
     shading = explanation.shading()

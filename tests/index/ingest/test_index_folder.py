@@ -347,6 +347,21 @@ def test_an_index_is_made_once_and_then_opened(tmp_path, tiny):
         SmartIndex.open_or_create(path, str(tiny("prompts")))
 
 
+def test_a_loaded_model_opens_or_creates_too(tmp_path, smart):
+    path, model = tmp_path / "i.smart", smart("mean")
+    with SmartIndex.open_or_create(path, model, codec="float16") as index:
+        assert index.model is model
+        index.add(["the otter"], ids=["a"])
+    with SmartIndex.open_or_create(path, model) as index:
+        assert index.model is model
+        assert len(index) == 1
+    with pytest.raises(IndexMismatchError):
+        SmartIndex.open_or_create(path, smart("prompts"))
+    with pytest.raises(SmartError, match="max_frames: found a model loaded with None, expected 3"):
+        SmartIndex.open_or_create(tmp_path / "other.smart", model, max_frames=3)
+    assert not (tmp_path / "other.smart").exists()
+
+
 def test_the_bar_ends_where_the_bytes_do(index, docs, monkeypatch):
     from contextlib import contextmanager
 
