@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, cast, overload
 
 import numpy as np
@@ -23,6 +22,7 @@ from .codec.base import Codec
 from .encoding import IndexCodec, IndexModel, OneQuery, decode_vectors, load_model
 from .explain.explanation import Explanation, explain_document
 from .explain.shown_pictures import PictureFile
+from .ingest.file_reader import FileReader
 from .ingest.folder import index_folder
 from .ingest.new_documents import BATCH_WEIGHT, NewDocument, new_documents
 from .ingest.report import IngestReport
@@ -67,14 +67,6 @@ class SmartIndex:
 
     Use :meth:`create`, :meth:`open` or :meth:`open_or_create`.
 
-    Args:
-        store: The store, which is closed with the index.
-        model: The model it was made with, or its name; loaded under its recorded name when it is first needed, if left
-            out.
-
-    Raises:
-        IndexMismatchError: The model differs from the one it was made with.
-
     Example:
         >>> import tempfile
         >>> with SmartIndex.create(tempfile.mkdtemp() + "/notes.smart", "minilm") as index:
@@ -115,8 +107,8 @@ class SmartIndex:
             pooling: Merge similar token vectors of a document until 1 / ``pooling`` are left; 1 for none.
             lexical: Keep a full-text index of the passages, for ``lexical_weight``.
             files_as: What :meth:`index_folder` makes of files: ``"pages"`` takes PDFs as pictures of their pages, and
-                pictures and videos too; ``"text"`` what can be read as text; ``"auto"``
-                pages if the model takes pictures.
+                pictures and videos too; ``"text"`` what can be read as text; ``"auto"`` pages if the model takes
+                pictures.
             timeout: Seconds that a write waits for other writers.
 
         Raises:
@@ -218,9 +210,7 @@ class SmartIndex:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __len__(self) -> int:
@@ -449,20 +439,10 @@ class SmartIndex:
             >>> report.added, report.unchanged  # doctest: +SKIP
             (12, 0)
         """
+        fields = jsonl or JsonlFields()
+        reader = FileReader(self._store.manifest, self._model, read_as or {}, fields, max_tokens, overlap, min_tokens)
         return index_folder(
-            self._writer,
-            folder,
-            include=include,
-            exclude=exclude,
-            hidden=hidden,
-            sync=sync,
-            read_as=read_as or {},
-            jsonl=jsonl or JsonlFields(),
-            max_tokens=max_tokens,
-            overlap=overlap,
-            min_tokens=min_tokens,
-            batch=batch,
-            show_progress=show_progress,
+            self._writer, reader, folder, include, exclude, hidden=hidden, sync=sync, batch=batch, bar=show_progress
         )
 
     # -- searching ---------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from ...core.scoring import Scoring
 from ...embeddings import SmartEmbeddings
 from ..store.pictures import VISUAL, Media
 from ..store.records import Document
-from .heatmap import grid_maps, place_in_grid, row_scale, whole_scale
+from .heatmap import grid_maps, place_in_grid, value_scale
 from .page import render_page
 from .png import draw_png
 from .score import ExplainedToken, Place, ScoreBreakdown, VisualExplanation, rows_of
@@ -97,17 +97,7 @@ def explain_document(
     model: SmartModel,
     file: PictureFile,
 ) -> Explanation:
-    """Take one document's score apart.
-
-    Args:
-        query: One query.
-        text: Its text, if it has one.
-        document: The document.
-        stored: Its anchor and token vectors, as its codes give them back; without token ids where they were pooled.
-        scoring: With weights as numbers or a table.
-        model: Names tokens, and finds them in the passage.
-        file: Where a picture's file lies.
-    """
+    """Take apart the score of one document, whose vectors are ``stored``, for one query, whose text is ``text``."""
     matches = token_matches(query, stored, scoring.query_weights, scoring.floor)
     roles = [TokenRole(role).name.lower() for role in query.roles.tolist()]
     words = query.token_strings(0, model.tokenizer)
@@ -194,7 +184,8 @@ def _explain_picture(
     late = sum(token.contribution for token in tokens)
     outside = sum(token.contribution for token, place in zip(tokens, places, strict=True) if place is None)
     share = outside / late if late > 0 and maps else 0.0
-    return VisualExplanation(media, rows, maps, row_scale(maps), whole_scale(maps), share)
+    row_scale, whole_scale = value_scale([one.rows for one in maps]), value_scale([one.whole for one in maps])
+    return VisualExplanation(media, rows, maps, row_scale, whole_scale, share)
 
 
 def _place(media: Media, position: int) -> Place | None:

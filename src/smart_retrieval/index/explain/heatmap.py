@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -25,21 +25,14 @@ _GREY = 0.75  # how much of its colour a picture loses under a map
 
 @dataclass(frozen=True, eq=False)
 class GridMap:
-    """One grid of a picture, as a query matches it.
-
-    Args:
-        grid: The grid.
-        rows: ``[R, t, h, w]`` float32, similarity of each row of the query (a token, or several together) to each
-            visual token.
-        whole: ``[t, h, w]`` float32, the whole query: the sum over its tokens of weight times similarity above the
-            floor. It is the late score the document would have with this visual token alone.
-        frames: ``[t]`` float32, the late score it would have with this frame alone.
-    """
+    """One grid of a picture, as a query matches it."""
 
     grid: PlacedGrid
-    rows: Array
+    rows: Array  # [R, t, h, w] float32: similarity of each row of the query to each visual token
+    # [t, h, w] float32: the sum over all query tokens of weight times similarity above the floor. It is the late score
+    # the document would have with this visual token alone.
     whole: Array
-    frames: Array
+    frames: Array  # [t] float32: the late score the document would have with this frame alone
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, four digits."""
@@ -48,11 +41,14 @@ class GridMap:
             "t": self.grid.t,
             "h": self.grid.h,
             "w": self.grid.w,
-            **{name: np.round(getattr(self, name).astype(np.float64), 4).tolist() for name in _LAYERS},
+            "rows": _rounded(self.rows),
+            "whole": _rounded(self.whole),
+            "frames": _rounded(self.frames),
         }
 
 
-_LAYERS = ("rows", "whole", "frames")
+def _rounded(array: Array) -> Any:
+    return np.round(array.astype(np.float64), 4).tolist()
 
 
 def grid_maps(
@@ -63,20 +59,10 @@ def grid_maps(
     floor: float | None = None,
     rows: Sequence[Sequence[int]] | None = None,
 ) -> tuple[GridMap, ...]:
-    """Lay similarities out over grids, one map a grid.
+    """Lay similarities ``[Tq, Td]`` of all tokens out over the document's grids, one map a grid.
 
-    Args:
-        similarities: ``[Tq, Td]`` of every query token with every token of the document.
-        shares: ``[Tq]`` weights of the query tokens, which sum to 1.
-        grids: The document's grids.
-        floor: Similarities that count as none in ``whole`` and ``frames``.
-        rows: Query tokens shown as one, as their weighted mean; each by itself when None.
-
-    Example:
-        >>> grid = PlacedGrid("image", 1, 1, 2, ((1, 2),))
-        >>> one, = grid_maps(np.float32([[0.75, 0.25, 0.5]]), np.float32([1]), [grid])
-        >>> one.rows.tolist(), one.frames.tolist()
-        ([[[[0.25, 0.5]]]], [0.5])
+    ``shares`` are the weights ``[Tq]`` of the query tokens, which sum to 1. Similarities up to the floor count as none
+    in ``whole`` and ``frames``. Query tokens of one of ``rows`` are shown together, as their weighted mean.
     """
     values = np.asarray(similarities, np.float32)
     weights = np.asarray(shares, np.float32)
@@ -100,22 +86,8 @@ def _mean(values: Array, weights: Array) -> Array:
     return mean
 
 
-def row_scale(maps: Sequence[GridMap]) -> Scale:
-    """The one colour scale of all rows and grids: the lowest and the highest similarity.
-
-    Example:
-        >>> row_scale(())
-        (0.0, 1.0)
-    """
-    return _scale([one.rows for one in maps])
-
-
-def whole_scale(maps: Sequence[GridMap]) -> Scale:
-    """The colour scale of the whole query, over all grids."""
-    return _scale([one.whole for one in maps])
-
-
-def _scale(arrays: Sequence[Array]) -> Scale:
+def value_scale(arrays: Sequence[Array]) -> Scale:
+    """One colour scale for several arrays: their lowest and their highest value; (0, 1) without any."""
     filled = [array for array in arrays if array.size]
     if not filled:
         return 0.0, 1.0
@@ -123,23 +95,13 @@ def _scale(arrays: Sequence[Array]) -> Scale:
 
 
 def best_frames(scores: Array, count: int) -> list[int]:
-    """The frames that matched best, best first, the earlier of equals first.
-
-    Example:
-        >>> best_frames(np.float32([0.1, 0.4, 0.4, 0.2]), 2)
-        [1, 2]
-    """
+    """The frames that matched best, best first, the earlier of equals first."""
     order = np.argsort(-np.asarray(scores), kind="stable")
     return [int(frame) for frame in order[:count]]
 
 
 def place_in_grid(grid: PlacedGrid, position: int) -> tuple[int, int, int] | None:
-    """Frame, row and column of a document's token; None where it is not of this grid.
-
-    Example:
-        >>> place_in_grid(PlacedGrid("image", 1, 2, 3, ((5, 6),)), 9)
-        (0, 1, 1)
-    """
+    """Frame, row and column of a document's token; None where it is not of this grid."""
     before = 0
     for first, length in grid.runs:
         if first <= position < first + length:
@@ -150,23 +112,13 @@ def place_in_grid(grid: PlacedGrid, position: int) -> tuple[int, int, int] | Non
 
 
 def frame_of_step(step: int, steps: int, frames: int) -> int:
-    """The first of the video's frames that a step of its grid was made of (some models merge two or more).
-
-    Example:
-        >>> [frame_of_step(step, 4, 7) for step in range(4)]
-        [0, 2, 4, 6]
-    """
+    """The first of the video's frames that a step of its grid was made of (some models merge two or more)."""
     merged = -(-frames // max(1, steps))
     return max(0, min(step * merged, frames - 1))
 
 
 def intensities(values: Array, scale: Scale) -> Array:
-    """Values brought to 0..1 by a scale, float32 of the same shape.
-
-    Example:
-        >>> intensities(np.float32([0.2, 0.5, 0.9]), (0.2, 0.8)).round(1).tolist()
-        [0.0, 0.5, 1.0]
-    """
+    """Values brought to 0..1 by a scale, float32 of the same shape."""
     low, high = scale
     if high <= low:
         return np.zeros(np.shape(values), np.float32)
@@ -195,15 +147,9 @@ def draw_over(image: Image, values: Array, scale: Scale) -> Image:
     return images.alpha_composite(grey.convert("RGBA"), cells).convert("RGB")
 
 
-def png_bytes(image: Image) -> bytes:
-    """A picture as a PNG file."""
+def file_bytes(image: Image, kind: Literal["png", "jpeg"]) -> bytes:
+    """An RGB or RGBA (PNG only) picture as a file."""
     buffer = BytesIO()
-    image.save(buffer, "PNG", optimize=image.width * image.height < 1_000_000)
-    return buffer.getvalue()
-
-
-def jpeg_bytes(image: Image) -> bytes:
-    """A picture as a JPEG file."""
-    buffer = BytesIO()
-    image.convert("RGB").save(buffer, "JPEG", quality=85)
+    options = {"quality": 85} if kind == "jpeg" else {"optimize": image.width * image.height < 1_000_000}
+    image.save(buffer, kind, **options)
     return buffer.getvalue()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from .heatmap import HUE, STRONGEST, jpeg_bytes, overlay, png_bytes
+from .heatmap import HUE, STRONGEST, file_bytes, overlay
 from .score import Row, ScoreBreakdown, VisualExplanation
 from .shown_pictures import ShownPicture, ShownPictures, map_notes
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _TITLES = {"image": "The picture", "page": "The page", "video": "The frames that matched"}
 
@@ -86,7 +89,7 @@ def _passage(score: ScoreBreakdown, rows: tuple[Row, ...]) -> list[_Piece]:
 
 
 def _figure(visual: VisualExplanation, picture: ShownPicture) -> _Figure:
-    source = _data_uri("jpeg", jpeg_bytes(picture.image))
+    source = _data_uri(picture.image, "jpeg")
     return _Figure(source, picture.image.size, picture.caption, list(_layers(visual, picture)))
 
 
@@ -95,17 +98,15 @@ def _layers(visual: VisualExplanation, picture: ShownPicture) -> Iterator[_Layer
     if picture.grid is None:
         return
     one = visual.maps[picture.grid]
-    whole = overlay(one.whole[picture.step], visual.whole_scale)
-    yield _Layer("all", _data_uri("png", png_bytes(whole)))
+    yield _Layer("all", _data_uri(overlay(one.whole[picture.step], visual.whole_scale)))
     for number, row in enumerate(visual.rows):
-        cells = overlay(one.rows[number, picture.step], visual.row_scale)
         best = None
         if row.place is not None and row.place[:2] == (picture.grid, picture.step):
             y, x = row.place[2:]
             h, w = one.grid.h, one.grid.w
             best = {"left": 100 * x / w, "top": 100 * y / h, "width": 100 / w, "height": 100 / h}
-        yield _Layer(str(number), _data_uri("png", png_bytes(cells)), best)
+        yield _Layer(str(number), _data_uri(overlay(one.rows[number, picture.step], visual.row_scale)), best)
 
 
-def _data_uri(kind: str, data: bytes) -> str:
-    return f"data:image/{kind};base64,{b64encode(data).decode()}"
+def _data_uri(image: Image, kind: Literal["png", "jpeg"] = "png") -> str:
+    return f"data:image/{kind};base64,{b64encode(file_bytes(image, kind)).decode()}"

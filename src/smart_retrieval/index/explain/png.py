@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import SmartError
-from .heatmap import Scale, draw_over, overlay, png_bytes
+from .heatmap import Scale, draw_over, file_bytes, overlay
 from .score import ScoreBreakdown, VisualExplanation
 from .shown_pictures import ShownPicture, ShownPictures, map_notes
 
@@ -49,7 +49,7 @@ def draw_png(score: ScoreBreakdown, shown: ShownPictures) -> bytes:
             parts.append(_whole(visual, picture, _LARGE))
             if picture.grid is not None:
                 parts += [_ramp(visual.whole_scale), _words(visual, picture)]
-    return png_bytes(_column(parts, _MARGIN, _MARGIN))
+    return file_bytes(_column(parts, _MARGIN, _MARGIN), "png")
 
 
 def _heading(score: ScoreBreakdown, note: str) -> Image:

@@ -47,27 +47,16 @@ class ExplainedToken:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the query: one token, or all tokens of its pictures together.
-
-    Args:
-        label: What to call it.
-        tokens: Positions of its query tokens.
-        weight: Their share of all weights.
-        similarity: Their mean similarity, by weight.
-        contribution: What they add to the late score.
-        answer: The document token that matches best, or where in the picture that is.
-        place: The visual token that matches best; None where that is none, or where the row stands for several tokens.
-        special: Whether it is a special, template or prompt token.
-    """
+    """A line of the query: one token, or all tokens of its pictures together."""
 
     label: str
-    tokens: tuple[int, ...]
-    weight: float
-    similarity: float
-    contribution: float
-    answer: str
-    place: Place | None = None
-    special: bool = False
+    tokens: tuple[int, ...]  # positions of its query tokens
+    weight: float  # their share of all weights
+    similarity: float  # their mean, by weight
+    contribution: float  # what they add to the late score
+    answer: str  # the document token that matches best, or where in the picture that is
+    place: Place | None = None  # of the visual token that matches best; None also where the row is several tokens
+    special: bool = False  # whether it is a special, template or prompt token
 
 
 @dataclass(frozen=True)
@@ -229,9 +218,7 @@ class ScoreBreakdown:
 def rows_of(tokens: Sequence[ExplainedToken], places: Sequence[Place | None] = ()) -> tuple[Row, ...]:
     """Lines of a query: its tokens one by one, those of its pictures together.
 
-    Args:
-        tokens: Its tokens.
-        places: Where in the document's picture each has its best match; nowhere when left out.
+    ``places`` says where in the document's picture each token has its best match.
     """
     rows: list[Row] = []
     picture = [position for position, token in enumerate(tokens) if token.role in _VISUAL_ROLES]

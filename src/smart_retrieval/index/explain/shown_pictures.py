@@ -30,21 +30,13 @@ class PictureFile:
 
 @dataclass(frozen=True, eq=False)
 class ShownPicture:
-    """One picture with the map that lies over it.
+    """One picture with the map that lies over it."""
 
-    Args:
-        image: The picture, RGB.
-        grid: The number of its map; None where there is none.
-        step: The frame of that map.
-        time: Its second in the video.
-        score: The late score this frame would have alone; None for still pictures.
-    """
-
-    image: Image
-    grid: int | None = None
-    step: int = 0
-    time: float | None = None
-    score: float | None = None
+    image: Image  # RGB
+    grid: int | None = None  # number of its map; None where there is none
+    step: int = 0  # the frame of that map
+    time: float | None = None  # its second in the video
+    score: float | None = None  # the late score this frame would have alone; None for still pictures
 
     @property
     def caption(self) -> str:
@@ -96,10 +88,7 @@ def map_notes(score: ScoreBreakdown) -> list[str]:
 def find_pictures(score: ScoreBreakdown, file: PictureFile, root: str | Path | None = None) -> ShownPictures:
     """What a document's maps are drawn on: every image, the best frames of a video in the order of their times.
 
-    Args:
-        score: Of the document; one that is text has no pictures.
-        file: Where its file was.
-        root: Where the indexed folder is now, if it was moved.
+    ``root`` is where the indexed folder is now, if it was moved.
     """
     visual = score.visual
     if visual is None:

@@ -43,11 +43,7 @@ class FileBatches:
     A picture that cannot be decoded is named in the report and left out; a file of which nothing could be encoded
     counts as not read: what the index held of it stays, and the next run tries again.
 
-    Args:
-        writer: Writes into the index.
-        report: Where files, documents and tokens are counted.
-        advance: Called with bytes of files done.
-        batch: Weight of documents from which on a batch is stored.
+    ``advance`` is called with bytes of files done; a batch is stored once its documents weigh ``batch``.
     """
 
     def __init__(self, writer: IndexWriter, report: IngestReport, advance: Callable[[int], None], batch: int) -> None:

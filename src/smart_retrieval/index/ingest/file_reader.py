@@ -37,17 +37,8 @@ _SHORT = 32
 class FileReader:
     """Reads the documents of files as an index wants them.
 
-    Args:
-        manifest: Of the index; says whether files become pictures, and what its model's limit is.
-        model: Loaded when the first text is cut.
-        formats: Format by suffix, on top of the known ones; ``"*"`` stands for every suffix that is not known. Files
-            of a suffix named here are not read as pictures.
-        jsonl: Which fields of JSON Lines mean what.
-        max_tokens: Most tokens of a passage, heading path, prompt and special tokens included; the model's limit when
-            None.
-        overlap: Tokens repeated from the passage before.
-        min_tokens: Neighbouring sections shorter than this are joined; an eighth of ``max_tokens`` and at most 32 when
-            None.
+    Suffixes that ``formats`` names are read in these formats and not as pictures; ``"*"`` stands for every suffix that
+    is not known. ``max_tokens`` counts a passage's heading path, prompt and special tokens, too.
 
     Raises:
         SmartError: The limits contradict each other or the model's.
@@ -57,7 +48,6 @@ class FileReader:
         self,
         manifest: Manifest,
         model: IndexModel,
-        *,
         formats: Mapping[str, str],
         jsonl: JsonlFields,
         max_tokens: int | None,
@@ -95,10 +85,7 @@ class FileReader:
     def documents(self, file: FoundFile, notes: list[str], skipped: SkipLog) -> Generator[NewDocument, None, None]:
         """The passages or pictures of one file, in order, read no further ahead than must be.
 
-        Args:
-            file: The file.
-            notes: Receives what its reader had to guess.
-            skipped: Receives pages that cannot be read.
+        What its reader had to guess goes to ``notes``, pages that cannot be read to ``skipped``.
 
         Raises:
             MediaError: The file cannot be read (on).
@@ -151,14 +138,7 @@ def picture_id(source: str, kind: str, page: int | None) -> str:
 
 
 def passage_body(text: str, heading: str | None) -> tuple[int, str]:
-    r"""The passage as it stands in its file, without the heading path that was put before it for the model.
-
-    Args:
-        text: A hit's text.
-        heading: Its heading path.
-
-    Returns:
-        Where it begins in the text, and the passage.
+    r"""Where the passage begins in a hit's text, and the passage as it stands in its file, without the heading path.
 
     Example:
         >>> passage_body("Rotation\nUse logrotate.", "Logs > Rotation")
@@ -171,12 +151,7 @@ def passage_body(text: str, heading: str | None) -> tuple[int, str]:
 
 
 def token_counter(model: SmartModel) -> Callable[[str], int]:
-    """A function that counts a passage's tokens as the model sees them, prompt and special tokens included.
-
-    Example:
-        >>> token_counter(SmartModel("minilm"))("sea animals")  # doctest: +SKIP
-        4
-    """
+    """A function that counts a passage's tokens as the model sees them, prompt and special tokens included."""
     tokenizer = model.tokenizer
 
     def count(text: str) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from ...documents.readers.jsonl import JsonlFields
 from ...documents.walk import scan
 from ...errors import IndexMismatchError, MediaError, MissingExtraError, SmartError
 from ...files import FoundFile, Skipped, content_hash
@@ -26,33 +25,20 @@ _KIB = 1024
 
 def index_folder(
     writer: IndexWriter,
+    reader: FileReader,
     root: str | Path,
-    *,
     include: Sequence[str],
     exclude: Sequence[str],
+    *,
     hidden: bool,
     sync: bool,
-    read_as: Mapping[str, str],
-    jsonl: JsonlFields,
-    max_tokens: int | None,
-    overlap: int,
-    min_tokens: int | None,
     batch: int,
-    show_progress: bool | None,
+    bar: bool | None,
 ) -> IngestReport:
     """See :meth:`~smart_retrieval.SmartIndex.index_folder`."""
     started = time.perf_counter()
     report = IngestReport(str(root))
     store = writer.store
-    reader = FileReader(
-        store.manifest,
-        writer.model,
-        formats=read_as,
-        jsonl=jsonl,
-        max_tokens=max_tokens,
-        overlap=overlap,
-        min_tokens=min_tokens,
-    )
     own = store.path.resolve()  # which may lie in the folder
     files = scan(root, include, exclude, hidden=hidden, skipped=report.skipped)
     found = [file for file in files if not file.path.absolute().is_relative_to(own)]
@@ -63,7 +49,7 @@ def index_folder(
     changed = _changed(found, known, reader, report)
     if changed:
         total = sum(file.size for file in changed)
-        with progress(f"Indexing {len(changed):,} files, KiB", total // _KIB, show_progress) as show:
+        with progress(f"Indexing {len(changed):,} files, KiB", total // _KIB, bar) as show:
             done = shown = 0
 
             def advance(size: int) -> None:

@@ -24,15 +24,10 @@ FEW_FRAMES = 8
 
 @dataclass(eq=False)
 class RecordedPicture:
-    """A picture that keeps its size, thumbnail and frame times when the model decodes it.
+    """A picture that keeps its size, thumbnail and frame times when the model decodes it."""
 
-    Args:
-        kind: ``"image"``, ``"page"`` or ``"video"``.
-        error: Why it could not be decoded, if that was tried.
-    """
-
-    kind: str
-    error: MediaError | None = field(default=None, init=False, repr=False)
+    kind: str  # "image", "page" or "video"
+    error: MediaError | None = field(default=None, init=False, repr=False)  # why it could not be decoded
     _media: Media | None = field(default=None, init=False, repr=False)
 
     def media(self) -> Media:
@@ -98,18 +93,7 @@ class RecordedVideo(RecordedPicture):
 
 
 def record_picture(item: Item, kind: str | None = None) -> tuple[Item, RecordedPicture]:
-    """An item whose first picture is recorded, for the model, and that picture.
-
-    Args:
-        item: With at least one image, or a video.
-        kind: Of the picture; made out from the item when None.
-
-    Example:
-        >>> from PIL import Image
-        >>> item, picture = record_picture(Item(images=(Image.new("RGB", (40, 30)),)))
-        >>> item.images[0].load().size, picture.media().width
-        ((40, 30), 40)
-    """
+    """The same item with its first picture recorded, to give to the model, and that picture."""
     kind = kind or kind_of(item)
     if item.images:
         image = RecordedImage(kind, item.images[0])
@@ -136,11 +120,7 @@ def place_of(item: Item) -> tuple[str | None, int | None]:
 
 
 def open_image(source: AnyImage) -> Image:
-    """The picture of any image, RGB.
-
-    Raises:
-        MediaError: It cannot be read.
-    """
+    """The picture of any image, RGB."""
     if isinstance(source, Path):
         return load_image(source)
     from PIL.Image import Image as Picture
@@ -150,11 +130,7 @@ def open_image(source: AnyImage) -> Image:
 
 
 def open_video(source: AnyVideo, max_frames: int) -> Frames:
-    """At most so many frames of any video, evenly spread, the first and the last among them.
-
-    Raises:
-        MediaError: It cannot be read.
-    """
+    """At most so many frames of any video, evenly spread, the first and the last among them."""
     if not isinstance(source, Frames):
         return (VideoFile(source) if isinstance(source, Path) else source).frames(max_frames)
     count = len(source.images)
