@@ -49,7 +49,7 @@ def draw_png(score: ScoreBreakdown, shown: ShownPictures) -> bytes:
             parts.append(_whole(visual, picture, _LARGE))
             if picture.grid is not None:
                 parts += [_ramp(visual.whole_scale), _words(visual, picture)]
-    return file_bytes(_column(parts, _MARGIN, _MARGIN), "png")
+    return file_bytes(_stack(parts, _MARGIN, _MARGIN), "png")
 
 
 def _heading(score: ScoreBreakdown, note: str) -> Image:
@@ -70,7 +70,7 @@ def _whole(visual: VisualExplanation, picture: ShownPicture, longest: int) -> Im
     if picture.grid is not None:
         image = draw_over(image, visual.maps[picture.grid].whole[picture.step], visual.whole_scale)
     caption = "  ".join(filter(None, ["the whole query" if picture.grid is not None else "", picture.caption]))
-    return _column([image, _text([(caption, 14, _SOFT)], image.width)], 4)
+    return _stack([image, _text([(caption, 14, _SOFT)], image.width)], 4)
 
 
 def _words(visual: VisualExplanation, picture: ShownPicture) -> Image:
@@ -86,8 +86,8 @@ def _words(visual: VisualExplanation, picture: ShownPicture) -> Image:
         if row.place is not None and row.place[:2] == (picture.grid, picture.step):
             _outline(image, row.place[2], row.place[3], one.grid.h, one.grid.w)
         label = textwrap.shorten(row.label.strip() or repr(row.label), 22, placeholder="…")
-        tiles.append(_column([image, _text([(f"{label}  {row.contribution:.3f}", 13, _INK)], _SMALL)], 2))
-    return _column([*_lines(tiles, _COLUMNS), _ramp(visual.row_scale)], 8)
+        tiles.append(_stack([image, _text([(f"{label}  {row.contribution:.3f}", 13, _INK)], _SMALL)], 2))
+    return _stack([*_lines(tiles, _COLUMNS), _ramp(visual.row_scale)], 8)
 
 
 def _outline(image: Image, y: int, x: int, h: int, w: int) -> None:
@@ -106,7 +106,7 @@ def _ramp(scale: Scale) -> Image:
     bar.paste(images.new("RGBA", (160, 10), (*_PAPER, 255)), (1, 1))
     bar.alpha_composite(cells, (1, 1))
     low, high = (_text([(f"{value:.3f}", 13, _SOFT)], 60) for value in scale)
-    return _side_by_side([low, bar.convert("RGB"), high], 6)
+    return _stack([low, bar.convert("RGB"), high], 6, down=False)
 
 
 def _text(lines: list[tuple[str, int, Any]], width: int = _LARGE) -> Image:
@@ -142,28 +142,19 @@ def _fitted(image: Image, longest: int) -> Image:
 
 
 def _lines(tiles: list[Image], columns: int) -> list[Image]:
-    return [_side_by_side(tiles[start : start + columns], _MARGIN) for start in range(0, len(tiles), columns)]
+    return [_stack(tiles[start : start + columns], _MARGIN, down=False) for start in range(0, len(tiles), columns)]
 
 
-def _side_by_side(parts: list[Image], gap: int) -> Image:
+def _stack(parts: list[Image], gap: int, edge: int = 0, *, down: bool = True) -> Image:
+    """Parts in a column, or side by side."""
     from PIL import Image as images
 
-    width = sum(part.width for part in parts) + gap * (len(parts) - 1)
-    whole = images.new("RGB", (max(1, width), max([1, *(part.height for part in parts)])), _PAPER)
-    left = 0
+    along, across = (1, 0) if down else (0, 1)
+    size = [2 * edge + max(part.size[across] for part in parts)] * 2
+    size[along] = 2 * edge + sum(part.size[along] for part in parts) + gap * (len(parts) - 1)
+    whole = images.new("RGB", (size[0], size[1]), _PAPER)
+    at = edge
     for part in parts:
-        whole.paste(part, (left, 0))
-        left += part.width + gap
-    return whole
-
-
-def _column(parts: list[Image], gap: int, edge: int = 0) -> Image:
-    from PIL import Image as images
-
-    height = sum(part.height for part in parts) + gap * (len(parts) - 1) + 2 * edge
-    whole = images.new("RGB", (max(part.width for part in parts) + 2 * edge, height), _PAPER)
-    top = edge
-    for part in parts:
-        whole.paste(part, (edge, top))
-        top += part.height + gap
+        whole.paste(part, (edge, at) if down else (at, edge))
+        at += part.size[along] + gap
     return whole

@@ -58,6 +58,11 @@ class Row:
     place: Place | None = None  # of the visual token that matches best; None also where the row is several tokens
     special: bool = False  # whether it is a special, template or prompt token
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; the numbers are those of its tokens."""
+        place = self.place and list(self.place)
+        return {"label": self.label, "tokens": list(self.tokens), "place": place, "special": self.special}
+
 
 @dataclass(frozen=True)
 class ShadedWord:
@@ -94,14 +99,14 @@ class VisualExplanation:
         """The frames of a grid that matched best, best first: step, second in the video, score."""
         one, times = self.maps[number], self.media.times
         moving = one.grid.kind == "video"
-        return [
-            (
-                step,
-                times[frame_of_step(step, one.grid.t, len(times))] if times and moving else None,
-                float(one.frames[step]),
-            )
-            for step in best_frames(one.frames, FRAMES_SHOWN if moving else one.grid.t)
-        ]
+        steps = best_frames(one.frames, FRAMES_SHOWN if moving else one.grid.t)
+        seconds = [times[self.frame(number, step)] if times and moving else None for step in steps]
+        return [(step, second, float(one.frames[step])) for step, second in zip(steps, seconds, strict=True)]
+
+    def frame(self, number: int, step: int) -> int:
+        """Which of the frames that the model was given a step of a grid begins with; 0 for a still picture."""
+        grid = self.maps[number].grid
+        return frame_of_step(step, grid.t, len(self.media.times)) if grid.kind == "video" else 0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -110,15 +115,7 @@ class VisualExplanation:
             "outside": self.outside,
             "row_scale": list(self.row_scale),
             "whole_scale": list(self.whole_scale),
-            "rows": [
-                {
-                    "label": row.label,
-                    "tokens": list(row.tokens),
-                    "place": row.place and list(row.place),
-                    "special": row.special,
-                }
-                for row in self.rows
-            ],
+            "rows": [row.to_dict() for row in self.rows],
             "maps": [one.to_dict() for one in self.maps],
             "frames": [
                 [

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from ...errors import MediaError, MissingExtraError
 from ..store.records import FileEntry
-from .heatmap import frame_of_step
 from .score import ScoreBreakdown, VisualExplanation
 
 if TYPE_CHECKING:
@@ -116,19 +115,13 @@ def _shown(visual: VisualExplanation, images: dict[int, Image]) -> list[ShownPic
         moving = one.grid.kind == "video"
         for step, time, score in sorted(visual.shown_frames(number)):
             # A document's further images are not kept: their maps are drawn on nothing.
-            image = images.get(_frame(visual, number, step)) if moving or number == 0 else None
+            image = images.get(visual.frame(number, step)) if moving or number == 0 else None
             if image is None:
                 from PIL import Image as pillow
 
                 image = pillow.new("RGB", (one.grid.w * _PATCH, one.grid.h * _PATCH), _BLANK)
             shown.append(ShownPicture(image, number, step, time, score if moving else None))
     return shown
-
-
-def _frame(visual: VisualExplanation, number: int, step: int) -> int:
-    """Which of the frames that the model was given a step of a map begins with; 0 for a still picture."""
-    one = visual.maps[number]
-    return frame_of_step(step, one.grid.t, len(visual.media.times)) if one.grid.kind == "video" else 0
 
 
 def _from_file(path: Path, page: int | None, visual: VisualExplanation) -> dict[int, Image]:
@@ -141,7 +134,7 @@ def _from_file(path: Path, page: int | None, visual: VisualExplanation) -> dict[
 
         found = VideoFile(path).frames(max(1, len(media.times)))
         steps = [(number, step) for number in range(len(visual.maps)) for step, _, _ in visual.shown_frames(number)]
-        wanted = {_frame(visual, number, step) for number, step in steps} or {_middle(visual)}
+        wanted = {visual.frame(number, step) for number, step in steps} or {_middle(visual)}
         return {number: _small(image) for number, image in enumerate(found.images) if number in wanted}
     if media.kind == "page" and page is not None:
         from ...pictures.pdf_pages import PdfPages
