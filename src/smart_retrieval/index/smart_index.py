@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, cast, overload
 
-import numpy as np
-
 from ..core.presets import Preset
 from ..core.readout import Readout
 from ..core.scoring import Scoring, TokenWeights
@@ -81,7 +79,6 @@ class SmartIndex:
         self._codec = IndexCodec(store)
         self._searcher = Searcher(store, self._codec)
         self._writer = IndexWriter(store, self._model, self._codec)
-        self._idf: tuple[int, IdfWeights] | None = None
 
     # -- opening and closing -----------------------------------------------------------------------------------
 
@@ -186,11 +183,10 @@ class SmartIndex:
         """
         asked: dict[str, Any] = {"max_visual_tokens": max_visual_tokens, "max_frames": max_frames}
         if not (Path(path) / FILE).exists():
-            model = model or DEFAULT_MODEL
-            smart = load_model(model, asked) if isinstance(model, str) else model
+            smart = load_model(model or DEFAULT_MODEL, asked) if isinstance(model, str | None) else model
             for name, value in asked.items():
-                if value is not None and not isinstance(model, str) and value != getattr(model, name):
-                    raise SmartError(f"{name}: found a model loaded with {getattr(model, name)}, expected {value}")
+                if value not in (None, getattr(smart, name)):
+                    raise SmartError(f"{name}: found a model loaded with {getattr(smart, name)}, expected {value}")
             start = 1 if pooling is None else pooling
             return cls.create(path, smart, codec=codec or DEFAULT_CODEC, pooling=start, files_as=files_as)
         index = cls.open(path, model)
@@ -260,14 +256,7 @@ class SmartIndex:
 
     def idf(self) -> IdfWeights:
         """IDF weights over the documents now in the index."""
-        with self._store.reading():
-            commit = self._store.state().number
-            if self._idf is None or self._idf[0] != commit:
-                documents, ids, counts = self._store.idf()
-                frequencies = np.zeros(int(ids.max(initial=-1)) + 1, np.int64)
-                frequencies[ids] = counts
-                self._idf = (commit, IdfWeights(documents, frequencies))
-            return self._idf[1]
+        return self._searcher.idf()
 
     def info(self) -> dict[str, Any]:
         """Counts, sizes and settings."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...core.scoring import Scoring
+from ...core.weights import IdfWeights
 from ...embeddings import SmartEmbeddings
 from ...types import Array
 from ..encoding import IndexCodec
@@ -27,6 +28,7 @@ class Searcher:
         self._codec = codec
         self._mirror: Mirror | None = None
         self._filters = Filters()
+        self._idf: tuple[int, IdfWeights] | None = None
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -41,6 +43,17 @@ class Searcher:
             if self._mirror is None:
                 self._mirror = Mirror(self.store)
             return self._mirror
+
+    def idf(self) -> IdfWeights:
+        """IDF weights over the documents of the newest commit."""
+        with self.store.reading():
+            commit = self.store.state().number
+            if self._idf is None or self._idf[0] != commit:
+                documents, ids, counts = self.store.idf()
+                frequencies = np.zeros(int(ids.max(initial=-1)) + 1, np.int64)
+                frequencies[ids] = counts
+                self._idf = (commit, IdfWeights(documents, frequencies))
+            return self._idf[1]
 
     def search(
         self, queries: SmartEmbeddings, texts: Sequence[str] | None, settings: Settings, *, where: str | None = None
