@@ -17,7 +17,7 @@ from ..embeddings import SmartEmbeddings
 from ..errors import IndexDamagedError, SmartError
 from ..inputs import is_one_item
 from .codec.base import Codec
-from .encoding import IndexCodec, IndexModel, OneQuery, decode_vectors, load_model
+from .creation import check_settings, new_manifest
 from .explain.explanation import Explanation, explain_document
 from .explain.shown_pictures import PictureFile
 from .ingest.file_reader import FileReader
@@ -25,10 +25,10 @@ from .ingest.folder import index_folder
 from .ingest.new_documents import BATCH_WEIGHT, NewDocument, new_documents
 from .ingest.report import IngestReport
 from .ingest.writer import IndexWriter
+from .model_and_codec import IndexCodec, IndexModel, OneQuery, decode_vectors, load_model
 from .search.hits import Hits
 from .search.searcher import Searcher
 from .search.stages import DEFAULT_CANDIDATES, Settings
-from .settings import check_settings, new_manifest
 from .store.folder import FILE
 from .store.records import Document
 from .store.store import Store
@@ -171,8 +171,7 @@ class SmartIndex:
             max_frames: Most frames of a video; likewise.
 
         Raises:
-            IndexMismatchError: There is an index, made with another model, pooling, limit, or for files as something
-                else.
+            IndexMismatchError: There is an index, made with another model, pooling, limit or ``files_as``.
             CodecError: There is an index with another codec, or no such codec.
             IndexFormatError: There is an index of another format.
             SmartError: A limit is given, and a model that is loaded with another.
@@ -428,8 +427,7 @@ class SmartIndex:
             >>> report.added, report.unchanged  # doctest: +SKIP
             (12, 0)
         """
-        fields = jsonl or JsonlFields()
-        reader = FileReader(self._store.manifest, self._model, read_as or {}, fields, max_tokens, overlap, min_tokens)
+        reader = FileReader(self._store.manifest, self._model, read_as or {}, jsonl, max_tokens, overlap, min_tokens)
         return index_folder(
             self._writer, reader, folder, include, exclude, hidden=hidden, sync=sync, batch=batch, bar=show_progress
         )

@@ -17,7 +17,7 @@ from ...files import FoundFile, SkipLog
 from ...inputs import Item, VideoSource
 from ...pictures.sources import visual_format_of
 from ...pictures.visual_inputs import visual_inputs
-from ..encoding import IndexModel
+from ..model_and_codec import IndexModel
 from ..store.manifest import Manifest
 from ..store.records import pack_metadata
 from .new_documents import NewDocument
@@ -49,7 +49,7 @@ class FileReader:
         manifest: Manifest,
         model: IndexModel,
         formats: Mapping[str, str],
-        jsonl: JsonlFields,
+        jsonl: JsonlFields | None,
         max_tokens: int | None,
         overlap: int,
         min_tokens: int | None,
@@ -57,7 +57,7 @@ class FileReader:
         self._model = model
         self._unknown_as = formats.get(ANY_SUFFIX, "")
         known = {suffix: name for suffix, name in formats.items() if suffix != ANY_SUFFIX}
-        self._options = ReadOptions(jsonl=jsonl, formats=known)
+        self._options = ReadOptions(jsonl=jsonl or JsonlFields(), formats=known)
         limits = manifest.limits
         # An index that was made before pictures could be stored says neither.
         self._pages = limits.get("files_as") == "pages"

@@ -10,7 +10,7 @@ from ...embeddings import SmartEmbeddings
 from ...errors import EmbeddingsError, IndexMismatchError
 from ...types import Array
 from ..codec.pooling import pool_tokens
-from ..encoding import IndexCodec, IndexModel
+from ..model_and_codec import IndexCodec, IndexModel
 from ..store.pictures import Media, place_grids
 from ..store.records import Record
 from ..store.store import Store

@@ -12,9 +12,9 @@ from ...core.scoring import Scoring
 from ...core.weights import IdfWeights
 from ...embeddings import SmartEmbeddings
 from ...types import Array
-from ..encoding import IndexCodec
 from ..mirror.mirror import Mirror
 from ..mirror.snapshot import Allowed, Filters, Snapshot
+from ..model_and_codec import IndexCodec
 from ..store.store import Store
 from .hits import Hit, Hits
 from .stages import Scored, Settings, Words, best_k, search_snapshot

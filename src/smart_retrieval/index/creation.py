@@ -11,9 +11,9 @@ from .._version import __version__
 from ..errors import CodecError, IndexMismatchError
 from .codec.base import Codec
 from .codec.names import parse_codec
-from .encoding import VISUAL_LIMITS
 from .ingest.codec_fit import FitPolicy
 from .ingest.file_reader import settle_files_as
+from .model_and_codec import VISUAL_LIMITS
 from .store.manifest import Manifest
 
 if TYPE_CHECKING:
