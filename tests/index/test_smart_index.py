@@ -397,7 +397,7 @@ def test_delete_is_all_or_nothing(make):
 
 
 @pytest.mark.parametrize("query", ["", "  \n", [], ["otter", ""], documents([3])[:0], [None]], ids=repr)
-def test_an_empty_query_has_a_name(make, query):
+def test_an_empty_query_is_a_named_error(make, query):
     index = make(documents(3))
     with pytest.raises(EmptyInputError):
         index.search(query)
@@ -501,7 +501,7 @@ def test_create_refuses_what_it_cannot_make(make, tmp_path, smart):
 
 
 @pytest.mark.parametrize("pooling", [0.5, 0, -2, float("nan"), float("inf")])
-def test_create_refuses_a_pooling_that_is_none(tmp_path, smart, pooling):
+def test_create_refuses_an_impossible_pooling(tmp_path, smart, pooling):
     with pytest.raises(CodecError, match="pooling"):
         SmartIndex.create(tmp_path / "new.smart", smart("mean"), pooling=pooling)
     assert not (tmp_path / "new.smart").exists()

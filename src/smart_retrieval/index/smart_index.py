@@ -165,7 +165,7 @@ class SmartIndex:
             model: The model, or its name; ``minilm`` for a new index when None, the recorded one otherwise.
             codec: How token vectors are kept; the usual one for a new index when None.
             pooling: Token pooling factor; 1 for a new index when None.
-            files_as: What is made of files, see :meth:`create`; ``"auto"`` leaves it to an index that is there.
+            files_as: What is made of files, see :meth:`create`; ``"auto"`` takes an existing index as it is.
             max_visual_tokens: Most visual tokens of a picture, for a model given by name; its own limit for a new index
                 when None.
             max_frames: Most frames of a video; likewise.
@@ -404,7 +404,7 @@ class SmartIndex:
             include: Patterns as in ``.gitignore``; if any, only files that match are read.
             exclude: Such patterns for what is left out.
             hidden: Read files and folders whose names begin with a dot, too.
-            sync: Delete passages of files that this run does not find any more (gone, or left out by now).
+            sync: Delete passages of files that this run does not find any more (deleted, or excluded by now).
             read_as: Format by suffix, on top of the known ones: ``{".conf": "text"}``; ``"*"`` stands for every suffix
                 that is not known. Goes before pages: with ``{".pdf": "pdf"}`` an index of pages takes the text of PDFs.
             jsonl: Which fields of JSON Lines mean what.
@@ -526,7 +526,7 @@ class SmartIndex:
         lambda_late: float | None,
         floor: float | Literal["preset"] | None,
     ) -> Scoring:
-        """The scoring in force; the preset, which may load the model, is looked at only where a field is left to it."""
+        """The scoring in force; the preset, which may load the model, is read only if a field is not given."""
         left_out = lambda_anchor is None or lambda_late is None or "preset" in (floor, type(weights) is str and weights)
         base = scoring or (self.preset.scoring if left_out else Scoring())
         given = base.override(weights=weights, lambda_anchor=lambda_anchor, lambda_late=lambda_late, floor=floor)

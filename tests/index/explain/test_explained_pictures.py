@@ -110,7 +110,7 @@ def test_contributions_add_up_and_the_maps_hold_the_best_matches(index, id, quer
     json.dumps(found.to_dict())
 
 
-def test_shares_name_what_nobody_asked_with(index):
+def test_special_share_is_the_share_of_special_tokens(index):
     found = index.explain(QUERY, PICTURES[1])
     roles = {token.role for token in found.tokens}
     assert "text" in roles
@@ -169,7 +169,7 @@ def test_pictures_come_from_their_files(index, docs):
     assert all("score" in shot.caption for shot in video)
 
 
-def test_a_file_that_is_gone_leaves_the_thumbnail_and_says_so(own):
+def test_the_thumbnail_is_shown_for_a_missing_file(own):
     index, folder = own
     (folder / "a.png").unlink()
     found = index.explain(QUERY, "a.png#image")
@@ -203,7 +203,7 @@ def test_an_explanation_outlives_its_index(own):
     assert page.to_html() == html
 
 
-def test_a_changed_file_is_said_to_have_changed(own):
+def test_a_changed_file_is_noted(own):
     index, folder = own
     picture(9, 200, 200).save(folder / "a.png")
     drawn = drawn_on(index.explain(QUERY, "a.png#image"))

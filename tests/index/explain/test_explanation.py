@@ -109,7 +109,7 @@ def test_spans_are_the_characters_of_the_passage(filled, query):
         assert spans_are_right(explanation) == len(explanation.tokens)
 
 
-def test_spans_tell_equal_words_apart(make):
+def test_spans_distinguish_equal_words(make):
     index = make()
     passage = "moon sun  Moon\n\nMOON, moon"
     index.add([passage], ids=["x"])
@@ -232,7 +232,7 @@ def test_it_is_json(filled):
     assert tuple(data["tokens"][0]["span"]) == explanation.tokens[0].span
 
 
-def test_what_cannot_be_explained(filled):
+def test_unknown_documents_and_bad_queries_are_refused(filled):
     with pytest.raises(UnknownIdError, match="nobody"):
         filled.explain("otter", "nobody")
     with pytest.raises(EmptyInputError):

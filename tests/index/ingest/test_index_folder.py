@@ -124,7 +124,7 @@ def test_a_file_that_became_empty_has_no_passages(index, docs):
     assert index.index_folder(docs).unchanged == 3
 
 
-def test_sync_removes_what_is_gone_and_nothing_else(index, docs):
+def test_sync_removes_missing_files_only(index, docs):
     index.add(["the cold moon"], ids=["mine"], sources=["elsewhere.txt"])
     index.index_folder(docs)
     (docs / "tax.txt").unlink()
@@ -144,7 +144,7 @@ def test_sync_does_not_empty_the_index_of_a_folder_that_is_not_mounted(index, do
     assert len(sources(index)) == 3
 
 
-def test_sync_keeps_what_it_could_not_look_at(index, docs, monkeypatch):
+def test_sync_keeps_folders_that_could_not_be_read(index, docs, monkeypatch):
     index.index_folder(docs)
     scandir = os.scandir
 
@@ -180,7 +180,7 @@ def test_what_was_indexed_of_a_file_stays_when_it_breaks(index, docs):
     assert contents(index) == before
 
 
-def test_a_file_that_breaks_after_some_batches_leaves_nothing_half(index, docs, monkeypatch):
+def test_a_file_that_breaks_after_some_batches_is_removed(index, docs, monkeypatch):
     documents = FileReader.documents
 
     def breaking(self, file, notes, skipped):
@@ -274,7 +274,7 @@ def test_kill_9_in_the_middle(tmp_path, smart):
         assert index.verify().ok
 
 
-def test_sync_clears_what_a_killed_run_left_of_a_file_that_is_gone(index, docs):
+def test_sync_removes_leftovers_of_a_killed_run(index, docs):
     index.index_folder(docs)
     with index.store.transaction() as handle:
         handle.connection.execute("DELETE FROM files WHERE path = 'tax.txt'")
@@ -296,7 +296,7 @@ def test_filters_and_the_index_within_the_folder(docs, smart):
         assert not any("inside.smart" in source for source in sources(index))
 
 
-def test_unknown_types_are_read_as_told(index, docs):
+def test_unknown_types_are_read_as_the_given_format(index, docs):
     (docs / "a.conf").write_text("the warm sun")
     (docs / "Makefile").write_text("the cold moon")
     index.index_folder(docs, read_as={".conf": "text"})

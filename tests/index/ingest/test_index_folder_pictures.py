@@ -85,7 +85,7 @@ def test_pages_images_and_videos_are_indexed_beside_text(index, docs):
     json.dumps(report.to_dict())
 
 
-def test_the_second_run_looks_at_nothing(index, docs, encoded):
+def test_the_second_run_decodes_nothing(index, docs, encoded):
     index.index_folder(docs)
     commit = index.info()["commit"]
     encoded.clear()
@@ -125,7 +125,7 @@ def test_one_bad_page_is_named_and_costs_only_itself(index, docs, bad_page):
     assert index.index_folder(docs).unchanged == 5, "the rest of the file is not drawn again for it"
 
 
-def test_a_file_of_which_nothing_can_be_seen_keeps_what_the_index_held_and_is_tried_again(index, docs, bad_page):
+def test_a_file_without_readable_pages_keeps_its_documents_and_is_retried(index, docs, bad_page):
     index.index_folder(docs)
     before = index.get("report.pdf#page=1")[0].rowid
     write_pdf(docs / "report.pdf", 2)
@@ -217,7 +217,7 @@ def test_a_video_is_seen_through_the_index_limits(tmp_path, visual):
     assert media.grids[0].t == 3
 
 
-def test_ids_tell_pages_from_passages():
+def test_ids_distinguish_pages_from_passages():
     assert picture_id("a b/c#d.pdf", "page", 12) == "a b/c#d.pdf#page=12"
     assert picture_id("x.png", "image", None) == "x.png#image"
 

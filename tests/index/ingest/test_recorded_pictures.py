@@ -41,14 +41,14 @@ def test_a_picture_is_decoded_once_for_the_model_and_the_thumbnail():
     assert max(load_image(media.thumbnail()).size) == 160
 
 
-def test_what_the_model_never_looked_at_is_looked_at_when_it_is_asked_for():
+def test_a_picture_the_model_did_not_decode_is_decoded_for_its_thumbnail():
     source = Counted(picture())
     assert record_picture(Item(images=(source,)))[1].media().width == 160
     assert source.loads == 1
     assert record_picture(Item(video=frames(3)))[1].media().times == (0, 0.5, 1)
 
 
-def test_a_video_is_seen_as_the_model_saw_it():
+def test_a_video_records_the_frames_given_to_the_model():
     item, seen = record_picture(Item(video=frames(9)))
     given = item.video.frames(4)
     assert given.times == (0, 1.5, 2.5, 4)
@@ -65,7 +65,7 @@ def test_spreading_keeps_both_ends():
     assert open_video(frames(5, (32, 32)), 1).times == (0,)
 
 
-def test_further_pictures_are_left_as_they_are():
+def test_only_the_first_picture_is_recorded():
     second = Counted(picture(2))
     item, seen = record_picture(Item(images=(picture(1), second)))
     assert item.images[1] is second
@@ -73,7 +73,7 @@ def test_further_pictures_are_left_as_they_are():
     assert second.loads == 0
 
 
-def test_why_a_picture_cannot_be_read_is_kept(tmp_path):
+def test_the_error_of_an_unreadable_picture_is_kept(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
     item, seen = record_picture(item_of(tmp_path / "a.png"))
     assert seen.error is None

@@ -19,13 +19,13 @@ class Hit:
         score: What it was ranked by: ``lambda_anchor * anchor + lambda_late * late`` (+ ``lexical_weight * lexical``).
         anchor: Cosine of the anchors.
         late: Late interaction score.
-        lexical: BM25 brought to 0..1, where the search asked for it.
+        lexical: BM25 brought to 0..1, if the search weighs it.
         text: The passage.
         source: File it came from.
         page: Its page there, from 1.
         heading: Its heading path.
         metadata: What was stored with it.
-        media: The picture it is: an image, a page, a video; None for text. Its thumbnail is read when asked for.
+        media: The picture it is: an image, a page, a video; None for text. Its thumbnail is read on access.
     """
 
     id: str
@@ -61,7 +61,7 @@ class Hits(Sequence[Hit]):
     """The hits of one query, best first, ties by id.
 
     Args:
-        hits: Them.
+        hits: The hits.
         candidates: Documents whose token codes were scored.
         searched: Documents that passed the filter.
         partial: Whether the deadline ended the scoring before all candidates were done.
