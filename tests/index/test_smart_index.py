@@ -7,7 +7,7 @@ import sqlite3
 
 import numpy as np
 import pytest
-from fixtures.indexes import DIM, PLAIN, Indexes, assert_best, documents, flat, names
+from fixtures.indexes import DIM, PLAIN, assert_best, documents, flat, names
 from fixtures.ragged import ragged
 
 from smart_retrieval import Readout, SmartEmbeddings
@@ -29,13 +29,6 @@ from smart_retrieval.index.smart_index import SmartIndex
 
 TEXTS = ["the otter swims", "tax is due", "bread and butter", "moon and sun"]
 QUERY = documents([5], seed=99)
-
-
-@pytest.fixture
-def make(tmp_path, smart):
-    made = Indexes(tmp_path, smart("mean"))
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from fixtures.indexes import PLAIN, Indexes, documents, names, topics
+from fixtures.indexes import PLAIN, documents, names, topics
 from fixtures.tiny_models import TEXTS
 
 from smart_retrieval import IdfWeights
@@ -12,13 +12,6 @@ from smart_retrieval.errors import EmptyInputError, IndexMismatchError, SmartErr
 from smart_retrieval.index.ingest import codec_fit as fitting
 
 PASSAGES = [text for text in TEXTS if text != "a"]
-
-
-@pytest.fixture
-def make(tmp_path, smart):
-    made = Indexes(tmp_path, smart("mean"))
-    yield made
-    made.close()
 
 
 @pytest.fixture
