@@ -28,6 +28,7 @@ from record import record
 from search_latency import ANCHOR_DIM, QUERY_TOKENS, TOKEN_DIM, VOCABULARY, Synthetic, _unit, make_index, search
 
 from smart_retrieval.embeddings import SmartEmbeddings
+from smart_retrieval.index.ingest.new_documents import NewDocument
 from smart_retrieval.index.mirror.snapshot import Snapshot
 from smart_retrieval.index.search.candidates import candidates
 from smart_retrieval.index.search.stages import DEFAULT_CANDIDATES
@@ -88,7 +89,7 @@ def build(path: Path, total: int) -> dict[str, Any]:
         block = data.documents(number, min(BATCH, total - number * BATCH))
         making += time.perf_counter() - before
         rows = range(number * BATCH, number * BATCH + len(block))
-        index.add_encoded([{"id": f"d{row}", "metadata": metadata(row)} for row in rows], block)
+        index.add_encoded([NewDocument(f"d{row}", metadata=metadata(row)) for row in rows], block)
         if number % 20 == 19:
             print(f"{rows.stop:,} documents, {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
     added = time.perf_counter()
@@ -142,7 +143,7 @@ def use(path: Path, total: int, queries: int) -> dict[str, Any]:
 
     fresh = data.documents(10**6, 1000)
     gone = [f"d{row}" for row in np.random.default_rng(3).permutation(total)[:1000].tolist()]
-    found["add_1000_s"] = timed(lambda: index.add_encoded([{"id": f"new{row}"} for row in range(1000)], fresh))
+    found["add_1000_s"] = timed(lambda: index.add_encoded([NewDocument(f"new{row}") for row in range(1000)], fresh))
     found["search_after_add_s"] = timed(ask)
     found["delete_1000_s"] = timed(lambda: index.delete(gone))
     found["search_after_delete_s"] = timed(ask)

@@ -23,7 +23,7 @@ from record import record
 
 from smart_retrieval.errors import MediaError
 from smart_retrieval.files import SkipLog
-from smart_retrieval.index.ingest.folder import index_folder, open_or_create
+from smart_retrieval.index.smart_index import SmartIndex
 from smart_retrieval.pictures.pdf_pages import PAGE_PIXELS
 from smart_retrieval.pictures.sources import ImageSource
 from smart_retrieval.pictures.visual_inputs import visual_inputs
@@ -123,11 +123,11 @@ def index(path: Path, folder: Path) -> dict[str, Any]:
             resident.append(process.memory_info().rss / _MIB)
 
     watcher = threading.Thread(target=watch)
-    with open_or_create(folder, "glyph", files_as="pages", max_visual_tokens=VISUAL_TOKENS) as opened:
+    with SmartIndex.open_or_create(folder, "glyph", files_as="pages", max_visual_tokens=VISUAL_TOKENS) as opened:
         opened.model.encode_document(["warm"])  # the model is loaded before the clock starts
         watcher.start()
         begun, computed = time.perf_counter(), time.process_time()
-        report = index_folder(opened, path.parent)
+        report = opened.index_folder(path.parent)
         seconds, computed = time.perf_counter() - begun, time.process_time() - computed
         done.set()
         watcher.join()

@@ -42,6 +42,7 @@ from record import record  # noqa: E402
 from smart_retrieval.embeddings import SmartEmbeddings  # noqa: E402
 from smart_retrieval.index.codec.compiled import load_kernels  # noqa: E402
 from smart_retrieval.index.codec.fitting import fit_codec  # noqa: E402
+from smart_retrieval.index.ingest.new_documents import NewDocument  # noqa: E402
 from smart_retrieval.index.smart_index import SmartIndex  # noqa: E402
 from smart_retrieval.index.store.manifest import Manifest  # noqa: E402
 from smart_retrieval.index.store.store import Store  # noqa: E402
@@ -261,7 +262,7 @@ def main() -> None:
         def smart(codec: str) -> SmartIndex:
             index = make_index(folder / codec, codec, (data.documents(block, 1000) for block in range(3)))
             for number, block in enumerate(data.blocks(arguments.documents, 1000)):
-                index.add_encoded([{"id": f"d{number * 1000 + i}"} for i in range(len(block))], block)
+                index.add_encoded([NewDocument(f"d{number * 1000 + i}") for i in range(len(block))], block)
             return index
 
         def searcher(index: SmartIndex) -> Callable[[int, int], Callable[[], list[str]]]:

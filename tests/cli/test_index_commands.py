@@ -124,6 +124,24 @@ def test_a_terminal_shows_the_words_that_matched(built, monkeypatch):
     assert "\x1b[" in run("search", built[0], "the otter swims in the cold river", "-k", 1).stdout
 
 
+@pytest.mark.parametrize("options", [[], ["--lexical"], ["--group-by", "file"]], ids=str)
+def test_a_terminal_search_encodes_its_query_once(built, monkeypatch, options):
+    from smart_retrieval import SmartIndex, SmartModel
+
+    calls = []
+
+    def count(owner, name):
+        method = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *args, **kwargs: calls.append(name) or method(*args, **kwargs))
+
+    count(SmartModel, "encode_query")
+    count(SmartIndex, "explain")
+    monkeypatch.setattr("smart_retrieval.cli.output.on_terminal", lambda: True)
+    assert run("search", built[0], "the otter swims in the cold river", *options).exit_code == 0
+    assert calls.count("explain") > 1
+    assert calls.count("encode_query") == 1
+
+
 def test_explain(built, tmp_path):
     arguments = ("explain", built[0], "an otter in the river", "otters.md#0")
     found = loaded(run(*arguments, "--json"))

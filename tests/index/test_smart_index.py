@@ -7,7 +7,7 @@ import sqlite3
 
 import numpy as np
 import pytest
-from fixtures.indexes import DIM, PLAIN, Indexes, assert_best, documents, flat, names
+from fixtures.indexes import DIM, PLAIN, assert_best, documents, flat, names
 from fixtures.ragged import ragged
 
 from smart_retrieval import Readout, SmartEmbeddings
@@ -23,7 +23,8 @@ from smart_retrieval.errors import (
     SmartError,
     UnknownIdError,
 )
-from smart_retrieval.index import smart_index
+from smart_retrieval.index.ingest import writer
+from smart_retrieval.index.ingest.new_documents import NewDocument
 from smart_retrieval.index.smart_index import SmartIndex
 
 TEXTS = ["the otter swims", "tax is due", "bread and butter", "moon and sun"]
@@ -31,15 +32,8 @@ QUERY = documents([5], seed=99)
 
 
 @pytest.fixture
-def make(tmp_path, smart):
-    made = Indexes(tmp_path, smart("mean"))
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def few_at_once(monkeypatch):
-    monkeypatch.setattr(smart_index, "_ADD_AT_ONCE", 4)
+    monkeypatch.setattr(writer, "BATCH_WEIGHT", 4)
 
 
 def all_ids(index):
@@ -156,7 +150,7 @@ def test_embeddings_without_texts_or_model(make, few_at_once):
     index.upsert(None, ids=names(30)[:3], embeddings=docs[:3])
     (hits,) = index.search(QUERY, 10, **PLAIN)
     assert_best(hits, names(30), hybrid_scores(QUERY, docs)[0], 10)
-    assert index._model is None
+    assert index._model.loaded is None
     assert {document.text for document in index.get(names(30))} == {""}
     lengths = index.store.read_vectors(index.store.rowids(names(30)))
     assert np.array_equal(np.diff(lengths.offsets), docs.lengths)
@@ -324,7 +318,7 @@ def test_texts_or_embeddings_with_ids_are_needed(make):
 def test_rows_and_encodings_of_different_numbers_are_refused(make, rows):
     index = make()
     with pytest.raises(SmartError):
-        index.add_encoded([{"id": f"{number}"} for number in range(rows)], documents([2, 3]))
+        index.add_encoded([NewDocument(f"{number}") for number in range(rows)], documents([2, 3]))
 
 
 @pytest.mark.parametrize(
@@ -396,7 +390,7 @@ def test_delete_is_all_or_nothing(make):
 
 
 @pytest.mark.parametrize("query", ["", "  \n", [], ["otter", ""], documents([3])[:0], [None]], ids=repr)
-def test_an_empty_query_has_a_name(make, query):
+def test_an_empty_query_is_a_named_error(make, query):
     index = make(documents(3))
     with pytest.raises(EmptyInputError):
         index.search(query)
@@ -500,7 +494,7 @@ def test_create_refuses_what_it_cannot_make(make, tmp_path, smart):
 
 
 @pytest.mark.parametrize("pooling", [0.5, 0, -2, float("nan"), float("inf")])
-def test_create_refuses_a_pooling_that_is_none(tmp_path, smart, pooling):
+def test_create_refuses_an_impossible_pooling(tmp_path, smart, pooling):
     with pytest.raises(CodecError, match="pooling"):
         SmartIndex.create(tmp_path / "new.smart", smart("mean"), pooling=pooling)
     assert not (tmp_path / "new.smart").exists()

@@ -11,8 +11,7 @@ from .options import AsJson, Floor, IndexModel, IndexPath, LambdaAnchor, LambdaL
 
 if TYPE_CHECKING:
     from ..index.explain.explanation import Explanation
-    from ..index.explain.visual import VisualExplanation
-    from ..index.smart_index import SmartIndex
+    from ..index.explain.score import VisualExplanation
 
 _BAR = 20
 
@@ -58,7 +57,8 @@ def explain(
             floor=lowest,
         )
         if out is not None:
-            out.write_bytes(_drawn(found, index, root, as_png=out.suffix.lower() == ".png"))
+            as_png = out.suffix.lower() == ".png"
+            out.write_bytes(found.to_png(root) if as_png else found.to_html(root).encode())
     if as_json:
         from .output import echo_json
 
@@ -69,21 +69,10 @@ def explain(
         _print(found)
 
 
-def _drawn(found: Explanation, index: SmartIndex, root: Path | None, *, as_png: bool) -> bytes:
-    """The file that ``--out`` asks for."""
-    from ..index.explain.page import explanation_page
-    from ..index.explain.png import explanation_png
-    from ..index.explain.shots import find_shots
-
-    shots = find_shots(index.store, found, root)
-    return explanation_png(found, shots) if as_png else explanation_page(found, shots).encode()
-
-
 def _print(found: Explanation) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from ..index.explain.page import shaded_words
     from .output import console, location, printable, shaded
 
     out = console()
@@ -118,11 +107,11 @@ def _print(found: Explanation) -> None:
         _print_visual(found, found.visual)
     if found.text:
         out.print()
-        out.print(shaded(found.text, shaded_words(found)))
+        out.print(shaded(found.text, found.shaded_words()))
 
 
 def _print_visual(found: Explanation, visual: VisualExplanation) -> None:
-    from ..index.explain.shots import clock
+    from ..index.explain.shown_pictures import clock
     from .output import console
 
     out = console()

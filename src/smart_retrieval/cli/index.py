@@ -77,12 +77,12 @@ def index(
     kind, formats = _as(read_as or [])
     # Imported here, so that --help needs neither NumPy nor a model.
     from ..documents.readers.jsonl import JsonlFields
-    from ..index.ingest.folder import index_folder, open_or_create
+    from ..index.smart_index import SmartIndex
 
     fields = JsonlFields(
         tuple(text_field or ["text"]), title_field, id_field, None if metadata_field is None else tuple(metadata_field)
     )
-    with open_or_create(
+    with SmartIndex.open_or_create(
         index_path,
         model,
         codec=codec,
@@ -91,8 +91,7 @@ def index(
         max_visual_tokens=max_visual_tokens,
         max_frames=max_frames,
     ) as opened:
-        report = index_folder(
-            opened,
+        report = opened.index_folder(
             folder,
             include=include or (),
             exclude=exclude or (),

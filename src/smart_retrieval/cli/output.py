@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from ..index.explain.page import ShadedWord
+    from ..index.explain.score import ShadedWord
     from ..inputs import Item
 
 _LEVELS = ("on grey15", "on #4d3300", "on #805500", "bold on #b37700")

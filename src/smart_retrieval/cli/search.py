@@ -10,9 +10,9 @@ import typer
 from .options import AsJson, Floor, IndexModel, IndexPath, LambdaAnchor, LambdaLate, Weights, floor_of
 
 if TYPE_CHECKING:
+    from ..index.explain.explanation import Explanation
     from ..index.search.hits import Hit, Hits
     from ..index.smart_index import SmartIndex
-    from ..inputs import Item
 
 _PASSAGES_A_FILE = 5  # how many hits are looked at for each file wanted
 
@@ -78,7 +78,7 @@ def search(
         if as_json:
             _json(query, image, hits, k if group_by else None, thumbnails)
         else:
-            _print(index, asked, hits, k if group_by else None)
+            _print(index, hits, k if group_by else None)
 
 
 def _groups(hits: Hits, files: int) -> list[tuple[str, list[Hit]]]:
@@ -98,35 +98,32 @@ def _json(query: str, image: Path | None, hits: Hits, files: int | None, thumbna
     echo_json({**asked, **found})
 
 
-def _print(index: SmartIndex, query: Item, hits: Hits, files: int | None) -> None:
+def _print(index: SmartIndex, hits: Hits, files: int | None) -> None:
     from .output import console, on_terminal, printable
 
     out = console()
     if not len(hits):
         out.print("nothing found" if hits.searched else "nothing to search: no document passes the filter")
         return
-    # Shading asks for an explanation of each hit; only a terminal shows it, and only of text.
-    shades = on_terminal() and any(hit.text for hit in hits)
-    encoded = index.model.encode_query([query], show_progress=False) if shades else None
+    # Shading needs an explanation of each hit; only a terminal shows it, and only of text.
+    query = hits.query if on_terminal() else None
     rank = 0
     for source, group in _groups(hits, files) if files is not None else [("", list(hits))]:
         if files is not None:
             out.print(printable(source), style="bold", markup=False)
         for hit in group:
             rank += 1
-            why = index.explain(encoded, hit.id) if encoded is not None and hit.text else None
+            why = index.explain(query, hit.id) if query is not None and hit.text else None
             _print_hit(rank, hit, why, grouped=bool(source))
     if hits.partial:
         out.print("partial: the deadline ended the scoring", markup=False)
 
 
-def _print_hit(rank: int, hit: Hit, explanation: object, *, grouped: bool) -> None:
+def _print_hit(rank: int, hit: Hit, explanation: Explanation | None, *, grouped: bool) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
-    from ..index.explain.explanation import Explanation
-    from ..index.explain.page import shaded_words
-    from ..index.ingest.passages import passage_body
+    from ..index.ingest.file_reader import passage_body
     from .output import console, location, on_terminal, printable, shaded, window
 
     out = console()
@@ -145,7 +142,7 @@ def _print_hit(rank: int, hit: Hit, explanation: object, *, grouped: bool) -> No
     if hit.media is not None and not hit.text:
         out.print()
         return
-    words = shaded_words(explanation) if isinstance(explanation, Explanation) else []
+    words = explanation.shaded_words() if explanation is not None else []
     first, _ = passage_body(hit.text, hit.heading)
     start, stop = window(hit.text, words, first)
     snippet = shaded(hit.text, words, start, stop)

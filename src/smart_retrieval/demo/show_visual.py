@@ -64,9 +64,7 @@ def run_visual_demo(
     Example:
         >>> run_visual_demo(pages=50)  # doctest: +SKIP
     """
-    from ..index.ingest.folder import index_folder
     from ..index.smart_index import SmartIndex
-    from ..index.store.folder import FILE
     from ..model.smart_model import SmartModel
 
     home = EncodingCache(cache).folder.parent
@@ -74,15 +72,15 @@ def run_visual_demo(
     folder = _draw(home / f"glyph-pages-{pages}", collection)
     smart = SmartModel(model)
     place = home / f"glyph-pages-{pages}-{smart.identity()['fingerprint']}.smart"
-    there = (place / FILE).exists()
-    with SmartIndex.open(place, smart) if there else SmartIndex.create(place, smart, files_as="pages") as index:
-        report = index_folder(index, folder)
+    with SmartIndex.open_or_create(place, smart, files_as="pages") as index:
+        report = index.index_folder(folder)
         compared = compare(index, collection)
         gain = paired_comparison(compared.ndcg["anchor"], compared.ndcg["hybrid"])
         # A stable choice: of queries with equal gains the first is shown, on every machine.
         chosen = int(np.argmax(compared.ndcg["hybrid"] - compared.ndcg["anchor"]))
         page = out or index.path.with_suffix(".html")
-        _explain(index, folder, collection.queries[chosen].text, compared.ids["hybrid"][chosen][0], page)
+        explanation = index.explain(collection.queries[chosen].text, compared.ids["hybrid"][chosen][0])
+        page.write_text(explanation.to_html(folder), encoding="utf-8")
         figures: dict[str, Any] = {
             "pages": pages,
             "queries": len(collection.queries),
@@ -126,14 +124,6 @@ def _draw(folder: Path, collection: GlyphCollection) -> Path:
             page.image().save(partial, format="PNG")
             partial.replace(target)
     return folder
-
-
-def _explain(index: SmartIndex, folder: Path, query: str, id: str, out: Path) -> None:
-    from ..index.explain.page import explanation_page
-    from ..index.explain.shots import find_shots
-
-    explanation = index.explain(query, id)
-    out.write_text(explanation_page(explanation, find_shots(index.store, explanation, folder)), encoding="utf-8")
 
 
 def _print(figures: dict[str, Any], collection: GlyphCollection, compared: VisualComparison, chosen: int) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DatasetError, IndexMismatchError
-from ..index.ingest.pictures import content_id
+from ..index.ingest.new_documents import NewDocument, content_id
 from ..index.search.stages import DEFAULT_CANDIDATES
 from ..index.smart_index import DEFAULT_CODEC, SmartIndex
 from ..index.store.where import Field, In
@@ -202,8 +202,9 @@ class IndexSearch(SmartSearch):
         if not fresh:
             return
         encoded = self._encode("document", [item for _, item in fresh], encode_kwargs, None)
-        rows = [{"id": name, "text": item.text, "metadata": {_CONTENT: contents[name]}} for name, item in fresh]
-        index.add_encoded(rows, encoded, on_duplicate="replace")
+        # Only their texts: a measurement needs no thumbnails of pictures.
+        documents = [NewDocument(name, Item(item.text), metadata={_CONTENT: contents[name]}) for name, item in fresh]
+        index.add_encoded(documents, encoded, on_duplicate="replace")
 
 
 def _batches(corpus: Any, task: str) -> Iterator[list[tuple[str, Item]]]:

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, cast, overload
-
-import numpy as np
 
 from ..core.presets import Preset
 from ..core.readout import Readout
 from ..core.scoring import Scoring, TokenWeights
 from ..core.weights import IdfWeights
+from ..documents.readers.jsonl import JsonlFields
 from ..embeddings import SmartEmbeddings
-from ..errors import IndexDamagedError, IndexMismatchError, SmartError
+from ..errors import IndexDamagedError, SmartError
 from ..inputs import is_one_item
 from .codec.base import Codec
-from .codec.pooling import pool_tokens
+from .creation import check_settings, new_manifest
 from .explain.explanation import Explanation, explain_document
-from .ingest.codec_fit import FitPolicy
-from .ingest.rows import batches, records_of, rows_of_columns
-from .model_binding import check_model, load_model, new_manifest
+from .explain.shown_pictures import PictureFile
+from .ingest.file_reader import FileReader
+from .ingest.folder import index_folder
+from .ingest.new_documents import BATCH_WEIGHT, NewDocument, new_documents
+from .ingest.report import IngestReport
+from .ingest.writer import IndexWriter
+from .model_and_codec import IndexCodec, IndexModel, OneQuery, decode_vectors, load_model
 from .search.hits import Hits
-from .search.queries import OneQuery, encode_queries
 from .search.searcher import Searcher
 from .search.stages import DEFAULT_CANDIDATES, Settings
+from .store.folder import FILE
 from .store.records import Document
 from .store.store import Store
 from .store.verify import VerifyReport
@@ -36,22 +39,46 @@ if TYPE_CHECKING:
 
 # 6 bytes a token; of the 6-byte codecs the one that keeps most (benchmarks/results/codec_quality.json).
 DEFAULT_CODEC = "anchored+3vq+norm"
+DEFAULT_MODEL = "minilm"
 
 
-class OpenedIndex:
-    """What an index is made of; :class:`~smart_retrieval.index.smart_index.SmartIndex` is what one does with it.
+class SearchOptions(TypedDict, total=False):
+    """The keyword arguments of :meth:`SmartIndex.search`."""
 
-    Args:
-        store: The store, which is closed with the index.
-        model: The model, if it is loaded.
+    where: str | None
+    candidates: int
+    exact: bool
+    scoring: Scoring | None
+    weights: TokenWeights | Literal["preset"]
+    lambda_anchor: float | None
+    lambda_late: float | None
+    floor: float | Literal["preset"] | None
+    lexical_weight: float
+    deadline_ms: float | None
+
+
+class SmartIndex:
+    """A durable index of documents with hybrid search.
+
+    The folder holds one SQLite database, which is the truth, and files derived from it. Every batch that is added or
+    deleted is one atomic, synced commit; other processes see whole commits only.
+
+    Use :meth:`create`, :meth:`open` or :meth:`open_or_create`.
+
+    Example:
+        >>> import tempfile
+        >>> with SmartIndex.create(tempfile.mkdtemp() + "/notes.smart", "minilm") as index:
+        ...     _ = index.add(["Log files rotate nightly.", "Oak logs burn slowly."], ids=["logs", "oak"])
+        ...     index.search("how do I rotate the logs", k=1)[0].id
+        'logs'
     """
 
-    def __init__(self, store: Store, model: SmartModel | None = None) -> None:
+    def __init__(self, store: Store, model: SmartModel | str | None = None) -> None:
         self._store = store
-        self._model = model
-        self._searcher = Searcher(store)
-        self._idf: tuple[int, IdfWeights] | None = None
-        self._fit = FitPolicy(store)
+        self._model = IndexModel(store, model)
+        self._codec = IndexCodec(store)
+        self._searcher = Searcher(store, self._codec)
+        self._writer = IndexWriter(store, self._model, self._codec)
 
     # -- opening and closing -----------------------------------------------------------------------------------
 
@@ -59,7 +86,7 @@ class OpenedIndex:
     def create(
         cls,
         path: str | Path,
-        model: SmartModel | str = "minilm",
+        model: SmartModel | str = DEFAULT_MODEL,
         *,
         codec: str = DEFAULT_CODEC,
         pooling: float = 1,
@@ -76,9 +103,9 @@ class OpenedIndex:
                 to be fitted is fitted once enough tokens are there; until then they are kept in float16.
             pooling: Merge similar token vectors of a document until 1 / ``pooling`` are left; 1 for none.
             lexical: Keep a full-text index of the passages, for ``lexical_weight``.
-            files_as: What ``index_folder`` makes of files: ``"pages"`` takes PDFs as pictures of their pages, and
-                pictures and videos too; ``"text"`` what can be read as text; ``"auto"``
-                pages if the model takes pictures.
+            files_as: What :meth:`index_folder` makes of files: ``"pages"`` takes PDFs as pictures of their pages, and
+                pictures and videos too; ``"text"`` what can be read as text; ``"auto"`` pages if the model takes
+                pictures.
             timeout: Seconds that a write waits for other writers.
 
         Raises:
@@ -87,8 +114,8 @@ class OpenedIndex:
             SmartError: The model cannot be loaded.
             UnsupportedModelError: ``files_as="pages"`` and the model takes no pictures.
         """
-        smart = load_model(model)
-        manifest, start = new_manifest(smart, codec=codec, pooling=pooling, lexical=lexical, files_as=files_as)
+        smart = load_model(model) if isinstance(model, str) else model
+        manifest, start = new_manifest(smart, codec, pooling, files_as, lexical=lexical)
         return cls(Store.create(path, manifest, start.to_bytes(), timeout=timeout), smart)
 
     @classmethod
@@ -113,12 +140,60 @@ class OpenedIndex:
             IndexMismatchError: The model differs from the one it was made with.
         """
         store = Store.open(path, mode, timeout=timeout)
-        index = cls(store)
         try:
-            if model is not None:
-                index._model = index._checked(model)
+            return cls(store, model)
         except BaseException:
             store.close()
+            raise
+
+    @classmethod
+    def open_or_create(
+        cls,
+        path: str | Path,
+        model: SmartModel | str | None = None,
+        *,
+        codec: str | None = None,
+        pooling: float | None = None,
+        files_as: Literal["auto", "text", "pages"] = "auto",
+        max_visual_tokens: int | None = None,
+        max_frames: int | None = None,
+    ) -> Self:
+        """Open an index for writing; make it if there is none.
+
+        Args:
+            path: The index's folder.
+            model: The model, or its name; ``minilm`` for a new index when None, the recorded one otherwise.
+            codec: How token vectors are kept; the usual one for a new index when None.
+            pooling: Token pooling factor; 1 for a new index when None.
+            files_as: What is made of files, see :meth:`create`; ``"auto"`` takes an existing index as it is.
+            max_visual_tokens: Most visual tokens of a picture, for a model given by name; its own limit for a new index
+                when None.
+            max_frames: Most frames of a video; likewise.
+
+        Raises:
+            IndexMismatchError: There is an index, made with another model, pooling, limit or ``files_as``.
+            CodecError: There is an index with another codec, or no such codec.
+            IndexFormatError: There is an index of another format.
+            SmartError: A limit is given, and a model that is loaded with another.
+
+        Example:
+            >>> with SmartIndex.open_or_create("docs.smart") as index:  # doctest: +SKIP
+            ...     index.index_folder("docs")
+        """
+        asked: dict[str, Any] = {"max_visual_tokens": max_visual_tokens, "max_frames": max_frames}
+        if not (Path(path) / FILE).exists():
+            smart = load_model(model or DEFAULT_MODEL, asked) if isinstance(model, str | None) else model
+            for name, value in asked.items():
+                if value not in (None, getattr(smart, name)):
+                    raise SmartError(f"{name}: found a model loaded with {getattr(smart, name)}, expected {value}")
+            start = 1 if pooling is None else pooling
+            return cls.create(path, smart, codec=codec or DEFAULT_CODEC, pooling=start, files_as=files_as)
+        index = cls.open(path, model)
+        try:
+            given = {"pooling": pooling, **asked, "as": None if files_as == "auto" else files_as}
+            check_settings(index.path, index.store.manifest, codec, given)
+        except BaseException:
+            index.close()
             raise
         return index
 
@@ -130,9 +205,7 @@ class OpenedIndex:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __len__(self) -> int:
@@ -153,7 +226,7 @@ class OpenedIndex:
 
     @property
     def store(self) -> Store:
-        """The database beneath."""
+        """The database."""
         return self._store
 
     @property
@@ -169,15 +242,7 @@ class OpenedIndex:
             ModelNotFoundError: It cannot be found under that name any more; pass it to :meth:`open`.
             IndexMismatchError: What is found there is another model.
         """
-        if self._model is None:
-            self._model = self._checked(str(self._store.manifest.model["name"]))
-        return self._model
-
-    def _checked(self, model: SmartModel | str) -> SmartModel:
-        """A model, read, scored and limited as the index was made, if it is the one it was made with."""
-        manifest = self._store.manifest
-        preset = str(manifest.limits.get("preset", "default"))
-        return check_model(manifest, load_model(model, self.readout, preset, manifest.model))
+        return self._model.get()
 
     @property
     def preset(self) -> Preset:
@@ -186,18 +251,11 @@ class OpenedIndex:
 
     def codec(self) -> Codec:
         """The codec that reads the stored codes."""
-        return self._searcher.codec()
+        return self._codec.get()
 
     def idf(self) -> IdfWeights:
         """IDF weights over the documents now in the index."""
-        with self._store.reading():
-            commit = self._store.state().number
-            if self._idf is None or self._idf[0] != commit:
-                documents, ids, counts = self._store.idf()
-                frequencies = np.zeros(int(ids.max(initial=-1)) + 1, np.int64)
-                frequencies[ids] = counts
-                self._idf = (commit, IdfWeights(documents, frequencies))
-            return self._idf[1]
+        return self._searcher.idf()
 
     def info(self) -> dict[str, Any]:
         """Counts, sizes and settings."""
@@ -212,50 +270,6 @@ class OpenedIndex:
             "pooling": manifest.pooling,
             "limits": dict(manifest.limits),
         }
-
-    def _check_width(self, encoded: SmartEmbeddings) -> None:
-        expected = (self._store.manifest.anchor_dim, self.codec().token_dim)
-        found = (encoded.anchor_dim, encoded.token_dim)
-        if found != expected:
-            raise IndexMismatchError(
-                f"index {str(self.path)!r}: found embeddings of {found[0]} (anchor) and {found[1]} (token) dimensions, "
-                f"expected {expected[0]} and {expected[1]}: encode with the index's model and readout"
-            )
-
-
-_ADD_AT_ONCE = 256
-
-
-class SearchOptions(TypedDict, total=False):
-    """The keyword arguments of :meth:`SmartIndex.search`."""
-
-    where: str | None
-    candidates: int
-    exact: bool
-    scoring: Scoring | None
-    weights: TokenWeights | Literal["preset"]
-    lambda_anchor: float | None
-    lambda_late: float | None
-    floor: float | Literal["preset"] | None
-    lexical_weight: float
-    deadline_ms: float | None
-
-
-class SmartIndex(OpenedIndex):
-    """A durable index of documents with hybrid search.
-
-    The folder holds one SQLite database, which is the truth, and files derived from it. Every batch that is added or
-    deleted is one atomic, synced commit; other processes see whole commits only.
-
-    Use :meth:`create` or :meth:`open`.
-
-    Example:
-        >>> import tempfile
-        >>> with SmartIndex.create(tempfile.mkdtemp() + "/notes.smart", "minilm") as index:
-        ...     _ = index.add(["Log files rotate nightly.", "Oak logs burn slowly."], ids=["logs", "oak"])
-        ...     index.search("how do I rotate the logs", k=1)[0].id
-        'logs'
-    """
 
     # -- writing -----------------------------------------------------------------------------------------------
 
@@ -294,59 +308,28 @@ class SmartIndex(OpenedIndex):
             IndexFullError: The disk is full; whole batches before it are stored.
             MediaError: A picture cannot be read; batches before it are stored.
         """
-        done: list[str] = []
-        columns = rows_of_columns(items, ids, metadata, embeddings, sources, pages, headings)
-        position = 0
-        for batch in batches(columns, _ADD_AT_ONCE):
-            if embeddings is None:
-                encoded = self.model.encode_document([row["item"] for row in batch], show_progress=False)
-            else:
-                encoded = embeddings[position : position + len(batch)]
-            position += len(batch)
-            self.add_encoded(batch, encoded, on_duplicate=on_duplicate)
-            done.extend(row["id"] for row in batch)
-        return done
+        documents = new_documents(items, ids, metadata, embeddings, sources, pages, headings)
+        return self._writer.add(documents, embeddings, on_duplicate)
 
     def add_encoded(
         self,
-        rows: Sequence[Mapping[str, Any]],
-        encoded: SmartEmbeddings,
+        documents: Sequence[NewDocument],
+        embeddings: SmartEmbeddings,
         *,
         on_duplicate: Literal["error", "replace", "skip"] = "error",
-        fit: bool = True,
     ) -> None:
-        """Add one batch of documents that are encoded already, as one commit.
+        """Add documents that are encoded already, as one commit whatever their number.
 
         Args:
-            rows: ``id``, and as wanted ``text``, ``metadata``, ``source``, ``page``, ``heading``, ``media`` of each.
-            encoded: Their encodings.
+            documents: The documents.
+            embeddings: Their encodings, by this index's model.
             on_duplicate: As for :meth:`add`.
-            fit: Fit the codec afterwards if it is time, see :meth:`fit_if_due`.
 
         Raises:
             IndexMismatchError: The embeddings have other widths than the index.
-            DuplicateIdError: An id is there already, or twice in the batch.
+            DuplicateIdError: An id is there already, or twice among the documents.
         """
-        self._check_width(encoded)
-        pooled = self._pooled(encoded)
-        while True:
-            codes = self.codec().encode_documents(pooled)
-            records = records_of(rows, encoded, pooled, codes)
-            generation = self._store.generation
-            try:
-                self._store.add(records, on_duplicate)
-                break
-            except IndexMismatchError:
-                # Another process fitted the codec since; the codes are made again with the new one.
-                self._store.reload()
-                if self._store.generation == generation:
-                    raise
-        if fit:
-            self.fit_if_due()
-
-    def fit_if_due(self) -> None:
-        """Fit the wanted codec if the index has grown large enough for it; not to be called within a transaction."""
-        self._fit.fit_if_due(self._model)
+        self._writer.add_encoded(documents, embeddings, on_duplicate)
 
     def upsert(
         self,
@@ -391,9 +374,63 @@ class SmartIndex(OpenedIndex):
         """
         return self._store.get([ids] if isinstance(ids, str) else list(ids))
 
-    def _pooled(self, encoded: SmartEmbeddings) -> SmartEmbeddings:
-        factor = self._store.manifest.pooling
-        return pool_tokens(encoded, factor) if factor and factor > 1 else encoded
+    def index_folder(
+        self,
+        folder: str | Path,
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        hidden: bool = False,
+        sync: bool = False,
+        read_as: Mapping[str, str] | None = None,
+        jsonl: JsonlFields | None = None,
+        max_tokens: int | None = None,
+        overlap: int = 0,
+        min_tokens: int | None = None,
+        batch: int = BATCH_WEIGHT,
+        show_progress: bool | None = None,
+    ) -> IngestReport:
+        """Index the files of a folder; what the index holds already is not touched.
+
+        A file is unchanged if size and time are, or else if its SHA-256 is. A changed file's passages are replaced.
+        Every batch is one atomic commit, so a run that is stopped goes on where it was when it is started again. A file
+        that cannot be read costs nothing but itself; what the index held of it stays.
+
+        Paths are kept relative to ``folder``, and ids are made of them (``"guide/logs.md#3"``), so an index belongs to
+        one folder. It may be moved: it is recognised by its files.
+
+        Args:
+            folder: A folder, or a single file.
+            include: Patterns as in ``.gitignore``; if any, only files that match are read.
+            exclude: Such patterns for what is left out.
+            hidden: Read files and folders whose names begin with a dot, too.
+            sync: Delete passages of files that this run does not find any more (deleted, or excluded by now).
+            read_as: Format by suffix, on top of the known ones: ``{".conf": "text"}``; ``"*"`` stands for every suffix
+                that is not known. Goes before pages: with ``{".pdf": "pdf"}`` an index of pages takes the text of PDFs.
+            jsonl: Which fields of JSON Lines mean what.
+            max_tokens: Most tokens of a passage; the model's limit when None.
+            overlap: Tokens of a passage repeated at the beginning of the next.
+            min_tokens: Neighbouring sections shorter than this are joined; a little when None.
+            batch: Passages that are encoded and committed together; of pictures, a sixteenth as many.
+            show_progress: Draw a bar on stderr; None draws it on a terminal.
+
+        Returns:
+            What was done, and what was passed over and why.
+
+        Raises:
+            MediaError: There is no such folder, or a pattern is malformed.
+            IndexMismatchError: The index belongs to another folder.
+            SmartError: ``sync`` and nothing was found at all: the folder may not be mounted.
+
+        Example:
+            >>> report = index.index_folder("docs", include=["*.md"])  # doctest: +SKIP
+            >>> report.added, report.unchanged  # doctest: +SKIP
+            (12, 0)
+        """
+        reader = FileReader(self._store.manifest, self._model, read_as or {}, jsonl, max_tokens, overlap, min_tokens)
+        return index_folder(
+            self._writer, reader, folder, include, exclude, hidden=hidden, sync=sync, batch=batch, bar=show_progress
+        )
 
     # -- searching ---------------------------------------------------------------------------------------------
 
@@ -456,15 +493,15 @@ class SmartIndex(OpenedIndex):
             >>> index.search({"text": "this chart, newer", "image": "chart.png"})  # doctest: +SKIP
         """
         started = time.perf_counter()
-        # Asked of embeddings first: they can be loaded, as an image can.
+        # Embeddings first: they have a ``load``, as an image source has.
         alone = not isinstance(query, SmartEmbeddings) and is_one_item(query)
         queries = cast("Sequence[Any] | SmartEmbeddings", [query] if alone else query)
         if k < 0 or candidates < 1:
             raise SmartError(
                 f"search: found k={k} and candidates={candidates}, expected k of 0 or more and 1 candidate or more"
             )
-        texts, encoded = encode_queries(queries, lambda: self.model)
-        self._check_width(encoded)
+        texts, encoded = self._model.encode_queries(queries)
+        self._codec.check_widths(encoded)
         if lexical_weight and (texts is None or not all(texts)):
             raise SmartError("lexical_weight: found queries that are encoded or without words, expected texts")
         chosen = self._scoring(scoring, weights, lambda_anchor, lambda_late, floor)
@@ -489,7 +526,7 @@ class SmartIndex(OpenedIndex):
         lambda_late: float | None,
         floor: float | Literal["preset"] | None,
     ) -> Scoring:
-        """The scoring in force; the preset, which may load the model, is looked at only where a field is left to it."""
+        """The scoring in force; the preset, which may load the model, is read only if a field is not given."""
         left_out = lambda_anchor is None or lambda_late is None or "preset" in (floor, type(weights) is str and weights)
         base = scoring or (self.preset.scoring if left_out else Scoring())
         given = base.override(weights=weights, lambda_anchor=lambda_anchor, lambda_late=lambda_late, floor=floor)
@@ -509,7 +546,7 @@ class SmartIndex(OpenedIndex):
         """Take one document's score for one query apart.
 
         Args:
-            query: A text, an image, an item, or one encoded query.
+            query: A text, an image, an item, or one encoded query, such as ``hits.query``.
             id: The document.
             scoring: As for :meth:`search`, and so the others.
             weights: Query-token weights.
@@ -523,10 +560,18 @@ class SmartIndex(OpenedIndex):
         Raises:
             UnknownIdError: The document is not there.
         """
-        texts, encoded = encode_queries(query if isinstance(query, SmartEmbeddings) else [query], lambda: self.model)
-        self._check_width(encoded)
+        texts, encoded = self._model.encode_queries(query if isinstance(query, SmartEmbeddings) else [query])
+        self._codec.check_widths(encoded)
         chosen = self._scoring(scoring, weights, lambda_anchor, lambda_late, floor)
-        return explain_document(self, encoded, texts[0] if texts else None, id, chosen)
+        with self._store.reading():
+            codec = self._codec.get()  # first: it notices a codec that was changed meanwhile
+            (document,) = self._store.get([id])
+            stored = decode_vectors(codec, self._store.read_vectors([document.rowid]))
+            if media := document.media:  # with its thumbnail, so that it can be drawn after the index was closed
+                document = replace(document, media=replace(media, preview=media.thumbnail()))
+            entry = self._store.files.get(document.source) if media and document.source else None
+        file = PictureFile(self._store.manifest.root, entry)
+        return explain_document(encoded, texts[0] if texts else None, document, stored, chosen, self.model, file)
 
     # -- care --------------------------------------------------------------------------------------------------
 
@@ -539,8 +584,7 @@ class SmartIndex(OpenedIndex):
         Raises:
             SmartError: ``refit`` and documents without texts, or pictures.
         """
-        if refit or self._fit.pending():
-            self._fit.fit(self.model if refit else self._model, from_texts=refit)
+        self._writer.fit(from_texts=refit)
         self._store.optimize()
         self._searcher.mirror().rebuild()
 

@@ -1,56 +1,37 @@
-"""Why a document was found: its score, taken apart into query tokens and the document tokens that answered them."""
+"""Why a document was found: its score taken apart, as numbers, as a web page and as a picture."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...core.hybrid import anchor_scores
 from ...core.late import token_shares
-from ...core.matches import token_matches
+from ...core.matches import TokenMatch, token_matches
+from ...core.roles import TokenRole
 from ...core.scoring import Scoring
 from ...embeddings import SmartEmbeddings
-from ..store.pictures import SPECIAL, VISUAL
-from .visual import Row, VisualExplanation, explain_visual, rows_of
+from ..store.pictures import VISUAL, Media
+from ..store.records import Document
+from .heatmap import grid_maps, place_in_grid, value_scale
+from .page import render_page
+from .png import draw_png
+from .score import ExplainedToken, Place, ScoreBreakdown, VisualExplanation, rows_of
+from .shown_pictures import PictureFile, find_pictures
 
 if TYPE_CHECKING:
-    from ..smart_index import SmartIndex
+    from ...model.smart_model import SmartModel
 
 # Pieces that a passage's first word may have.
 _FIRST_WORD = 8
-_ROLES = ("special", "template", "prompt", "text", "image", "video")  # by number, see TokenRole
 
 
 @dataclass(frozen=True)
-class ExplainedToken:
-    """One query token.
-
-    Args:
-        query_token: The token.
-        document_token: The document token that answered it best; ``""`` where tokens were pooled.
-        document_index: Its position among the document's tokens.
-        span: Where it stands in the passage, from and to in characters; None where that is not known.
-        similarity: Cosine of the two.
-        weight: The query token's share of all weights.
-        contribution: What it adds to the late score.
-        role: What the query token is: ``"text"``, ``"image"`` or ``"video"``, or ``"prompt"``, ``"template"`` or
-            ``"special"``, which nobody asked with.
-    """
-
-    query_token: str
-    document_token: str
-    document_index: int
-    span: tuple[int, int] | None
-    similarity: float
-    weight: float
-    contribution: float
-    role: str = "text"
-
-
-@dataclass(frozen=True)
-class Explanation:
+class Explanation(ScoreBreakdown):
     """One document's score for one query.
 
     Args:
@@ -68,132 +49,106 @@ class Explanation:
         page: Its page there.
         heading: Its heading path there.
         visual: Heat maps, where the document is a picture.
+        file: Where a picture's file lies, which the heat maps are drawn on.
+
+    Example:
+        >>> why = index.explain("rotate the logs", "guide/logs.md#3")  # doctest: +SKIP
+        >>> Path("why.html").write_text(why.to_html())  # doctest: +SKIP
     """
 
-    query: str | None
-    id: str
-    score: float
-    anchor: float
-    late: float
-    lambda_anchor: float
-    lambda_late: float
-    floor: float | None
-    tokens: tuple[ExplainedToken, ...]
-    text: str
-    source: str | None
-    page: int | None
-    heading: str | None
-    visual: VisualExplanation | None = None
+    file: PictureFile = field(default=PictureFile(), repr=False)
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able; ``contributions`` add up to the late score."""
-        found = {part.name: getattr(self, part.name) for part in fields(self)}
-        return {
-            **found,
-            "tokens": [asdict(token) for token in self.tokens],
-            "special_share": self.special_share,
-            "visual": self.visual.to_dict() if self.visual is not None else None,
-        }
+    def to_html(self, root: str | Path | None = None) -> str:
+        """A web page: the score, the query's tokens with what each adds, the passage with its words shaded.
 
-    @property
-    def special_share(self) -> float:
-        """Share of the late score that the query's special, template and prompt tokens bring, which nobody asked with.
+        Pointing at a query token marks the word that matches it best, and the other way round; over a picture it shows
+        the token's heat map. The page loads nothing, and everything shown is escaped.
 
-        Example:
-            >>> parts = [("cat", 0.3, "text"), ("<s>", 0.1, "special")]
-            >>> tokens = tuple(ExplainedToken(word, "", 0, None, 1, 0.5, value, role) for word, value, role in parts)
-            >>> Explanation("cat", "a", 1, 0, 0.4, 1, 1, None, tokens, "", None, None, None).special_share
-            0.25
+        Args:
+            root: The folder that sources are relative to, if the indexed folder was moved. A picture whose file cannot
+                be read is shown as its thumbnail.
+
+        Returns:
+            The page.
         """
-        own = sum(token.contribution for token in self.tokens if _ROLES.index(token.role) in SPECIAL)
-        return own / self.late if self.late > 0 else 0.0
+        return render_page(self, find_pictures(self, self.file, root))
 
-    def rows(self) -> tuple[Row, ...]:
-        """Lines of the query to show: its tokens one by one, those of its pictures as one."""
-        if self.visual is not None:
-            return self.visual.rows
-        return rows_of(self.tokens, [_ROLES.index(token.role) for token in self.tokens])
+    def to_png(self, root: str | Path | None = None) -> bytes:
+        """The heat maps of a picture: the whole query over it, and the words that contribute most.
 
-    def shading(self) -> list[tuple[int, int, float]]:
-        """Parts of the passage that answered query tokens: from, to, and what they contributed together."""
-        parts: dict[tuple[int, int], float] = {}
-        for token in self.tokens:
-            if token.span is not None and token.contribution > 0:
-                parts[token.span] = parts.get(token.span, 0.0) + token.contribution
-        return sorted((start, stop, value) for (start, stop), value in parts.items())
+        Args:
+            root: As for :meth:`to_html`.
+
+        Returns:
+            A PNG file.
+
+        Raises:
+            SmartError: The document is text.
+        """
+        return draw_png(self, find_pictures(self, self.file, root))
 
 
 def explain_document(
-    index: SmartIndex,
     query: SmartEmbeddings,
     text: str | None,
-    id: str,
+    document: Document,
+    stored: SmartEmbeddings,
     scoring: Scoring,
+    model: SmartModel,
+    file: PictureFile,
 ) -> Explanation:
-    """See :meth:`~smart_retrieval.index.smart_index.SmartIndex.explain`."""
-    weights, cut = scoring.query_weights, scoring.floor
-    with index.store.reading():
-        codec = index.codec()  # first: it notices a codec that was changed meanwhile
-        rowids = index.store.rowids([id])
-        (document,) = index.store.get(rowids=rowids)
-        vectors = index.store.read_vectors(rowids)
-    anchors = np.repeat(vectors.anchors, len(vectors.codes), axis=0) if codec.anchor_dim is not None else None
-    pooled = not np.array_equal(vectors.offsets, vectors.id_offsets)
-    ids = None if pooled else vectors.token_ids
-    stored = SmartEmbeddings(vectors.anchors, codec.decode(vectors.codes, anchors), vectors.offsets, ids)
-    tokenizer = index.model.tokenizer
-    words = _names(query, tokenizer)
-    answers = stored.token_strings(0, tokenizer)
-    spans = _spans(index, document.text, stored.token_ids.tolist()) if not pooled else [None] * len(answers)
-    matches = token_matches(query, stored, weights, cut)
-    roles = query.roles.tolist()
+    """Take apart the score of one document, whose vectors are ``stored``, for one query, whose text is ``text``."""
+    matches = token_matches(query, stored, scoring.query_weights, scoring.floor)
+    roles = [TokenRole(role).name.lower() for role in query.roles.tolist()]
+    words = query.token_strings(0, model.tokenizer)
+    answers = stored.token_strings(0, model.tokenizer)
+    spans = _spans(model, document.text, stored.token_ids.tolist())
     tokens = tuple(
         ExplainedToken(
-            words[match.query_index],
+            words[match.query_index] or _visual_name(query, match.query_index),
             answers[match.document_index],
             match.document_index,
             spans[match.document_index],
             match.similarity,
             match.share,
             match.contribution,
-            _ROLES[roles[match.query_index]],
+            roles[match.query_index],
         )
         for match in matches
     )
     anchor = float(anchor_scores(query, stored)[0, 0])
     late = sum(token.contribution for token in tokens)
+    visual = None
+    if document.media is not None:
+        visual = _explain_picture(document.media, query, stored, scoring, tokens, matches)
     return Explanation(
         text,
-        id,
+        document.id,
         scoring.lambda_anchor * anchor + scoring.lambda_late * late,
         anchor,
         late,
         scoring.lambda_anchor,
         scoring.lambda_late,
-        cut,
+        scoring.floor,
         tokens,
         document.text,
         document.source,
         document.page,
         document.heading,
-        None
-        if document.media is None
-        else explain_visual(document.media, query, stored, token_shares(query, weights), cut, tokens, matches),
+        visual,
+        file,
     )
 
 
-def _names(query: SmartEmbeddings, tokenizer: Any) -> list[str]:
-    """The query's tokens in words; a visual one has none."""
-    return [
-        word or (f"[{_ROLES[role]}]" if role in VISUAL else "")
-        for word, role in zip(query.token_strings(0, tokenizer), query[0].roles.tolist(), strict=True)
-    ]
+def _visual_name(query: SmartEmbeddings, position: int) -> str:
+    role = int(query.roles[position])
+    return f"[{TokenRole(role).name.lower()}]" if role in VISUAL else ""
 
 
-def _spans(index: SmartIndex, text: str, ids: list[int]) -> list[tuple[int, int] | None]:
+def _spans(model: SmartModel, text: str, ids: list[int]) -> list[tuple[int, int] | None]:
     """Characters each stored token stands for; None where it is none of the passage's (a prompt, a template)."""
-    encoded = index.model.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    special = index.model.backbone.special_ids
+    encoded = model.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    special = model.backbone.special_ids
     pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
     # Special tokens in the passage have no vector.
     passage = [(token, (int(span[0]), int(span[1]))) for token, span in pairs if token not in special]
@@ -211,3 +166,31 @@ def _spans(index: SmartIndex, text: str, ids: list[int]) -> list[tuple[int, int]
     spans: list[tuple[int, int] | None] = [None] * len(ids)
     spans[at : at + best] = [span for _, span in passage[skipped : skipped + best]]
     return spans
+
+
+def _explain_picture(
+    media: Media,
+    query: SmartEmbeddings,
+    stored: SmartEmbeddings,
+    scoring: Scoring,
+    tokens: Sequence[ExplainedToken],
+    matches: Sequence[TokenMatch],
+) -> VisualExplanation:
+    similarities = np.asarray(query.token_vectors, np.float32) @ np.asarray(stored.token_vectors, np.float32).T
+    places = [_place(media, match.document_index) for match in matches]
+    rows = rows_of(tokens, places)
+    shares = token_shares(query, scoring.query_weights)
+    maps = grid_maps(similarities, shares, media.grids, floor=scoring.floor, rows=[row.tokens for row in rows])
+    late = sum(token.contribution for token in tokens)
+    outside = sum(token.contribution for token, place in zip(tokens, places, strict=True) if place is None)
+    share = outside / late if late > 0 and maps else 0.0
+    row_scale, whole_scale = value_scale([one.rows for one in maps]), value_scale([one.whole for one in maps])
+    return VisualExplanation(media, rows, maps, row_scale, whole_scale, share)
+
+
+def _place(media: Media, position: int) -> Place | None:
+    for number, grid in enumerate(media.grids):
+        place = place_in_grid(grid, position)
+        if place is not None:
+            return (number, *place)
+    return None

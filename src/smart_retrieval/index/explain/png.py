@@ -1,124 +1,104 @@
-"""One explanation of a picture as a PNG: the whole query over it, and the words that did most beside it."""
+"""An explanation of a picture as a PNG: the whole query's map over it, and the maps of the words that matter most."""
 
 from __future__ import annotations
 
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ...errors import SmartError
-from .explanation import Explanation
-from .overlay import composed, overlay, png_bytes
-from .page import sentences
-from .shots import Shot, Shots
-from .visual import Row, VisualExplanation
+from .heatmap import Scale, draw_over, file_bytes, overlay
+from .score import ScoreBreakdown, VisualExplanation
+from .shown_pictures import ShownPicture, ShownPictures, map_notes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_INK, _SOFT, _PAPER, _LINE = (28, 29, 33), (98, 101, 110), (255, 255, 255), (226, 228, 233)
+_INK, _SOFT, _PAPER, _LINE, _RING = (28, 29, 33), (98, 101, 110), (255, 255, 255), (226, 228, 233), (36, 87, 197)
 _MARGIN = 20
-_LARGE = 640  # longest side of the picture beneath the whole query's map
-_SMALL = 210  # of those beneath a word's
+_LARGE = 640  # longest side of the picture under the whole query's map
+_SMALL = 210  # of those under a word's
 _FRAME = 325  # of frames side by side
 _FRAMES_A_LINE = 2
 _WORDS = 6  # shown by themselves
 _COLUMNS = 3
 
 
-def explanation_png(explanation: Explanation, shots: Shots) -> bytes:
-    """Draw an explanation.
-
-    Args:
-        explanation: Of a picture.
-        shots: What its maps are drawn on.
-
-    Returns:
-        A PNG file.
+def draw_png(score: ScoreBreakdown, shown: ShownPictures) -> bytes:
+    """The PNG file of an explanation whose maps are drawn on these pictures.
 
     Raises:
         SmartError: The document is text.
     """
-    visual = explanation.visual
-    if visual is None or not shots.shots:
+    visual = score.visual
+    if visual is None or not shown.pictures:
         raise SmartError(
-            f"document {explanation.id!r}: found no picture to draw, expected an image, a page or a video; write a "
+            f"document {score.id!r}: found no picture to draw, expected an image, a page or a video; write a "
             "web page (.html) instead"
         )
-    parts = [_heading(explanation, shots)]
-    moving = [shot for shot in shots.shots if shot.score is not None]
+    parts = [_heading(score, shown.note)]
+    moving = [picture for picture in shown.pictures if picture.score is not None]
     if moving:
-        tiles = [_whole(visual, shot, _FRAME) for shot in moving]
-        parts += [_beside(tiles[start : start + _FRAMES_A_LINE]) for start in range(0, len(tiles), _FRAMES_A_LINE)]
-        best = max(moving, key=lambda shot: shot.score or 0.0)
+        parts += _lines([_whole(visual, picture, _FRAME) for picture in moving], _FRAMES_A_LINE)
+        best = max(moving, key=lambda picture: picture.score or 0.0)
         parts += [_ramp(visual.whole_scale), _text([(f"the words over the best frame, {best.caption}", 14, _SOFT)])]
         parts.append(_words(visual, best))
-    for shot in shots.shots:
-        if shot.score is None:
-            parts.append(_whole(visual, shot, _LARGE))
-            if shot.grid is not None:
-                parts += [_ramp(visual.whole_scale), _words(visual, shot)]
-    return png_bytes(_beneath(parts))
+    for picture in shown.pictures:
+        if picture.score is None:
+            parts.append(_whole(visual, picture, _LARGE))
+            if picture.grid is not None:
+                parts += [_ramp(visual.whole_scale), _words(visual, picture)]
+    return file_bytes(_stack(parts, _MARGIN, _MARGIN), "png")
 
 
-def _heading(explanation: Explanation, shots: Shots) -> Image:
-    place = (
-        explanation.id
-        if explanation.page is None
-        else f"{explanation.source or explanation.id}  page {explanation.page}"
+def _heading(score: ScoreBreakdown, note: str) -> Image:
+    place = score.id if score.page is None else f"{score.source or score.id}  page {score.page}"
+    formula = (
+        f"{score.score:.4f} = {score.lambda_anchor:g} × {score.anchor:.4f} anchor + "
+        f"{score.lambda_late:g} × {score.late:.4f} late"
     )
-    score = (
-        f"{explanation.score:.4f} = {explanation.lambda_anchor:g} × {explanation.anchor:.4f} anchor + "
-        f"{explanation.lambda_late:g} × {explanation.late:.4f} late"
-    )
-    lines: list[tuple[str, int, Any]] = [(explanation.query or explanation.id, 22, _INK), (place, 15, _SOFT)]
-    lines.append((score, 15, _INK))
-    # The page's sentence on choosing words has no place here.
-    told = [*sentences(explanation)[1:], *filter(None, [shots.note])]
-    lines += [(line, 13, _SOFT) for text in told for line in textwrap.wrap(text, 105)]
+    lines: list[tuple[str, int, Any]] = [(score.query or score.id, 22, _INK), (place, 15, _SOFT), (formula, 15, _INK)]
+    # Without the first note: there is no word to choose here.
+    notes = [*map_notes(score)[1:], *filter(None, [note])]
+    lines += [(line, 13, _SOFT) for text in notes for line in textwrap.wrap(text, 105)]
     return _text(lines, _LARGE + _COLUMNS * (_SMALL + _MARGIN))
 
 
-def _whole(visual: VisualExplanation, shot: Shot, longest: int) -> Image:
-    image = _fitted(shot.image, longest)
-    if shot.grid is not None:
-        image = composed(image, visual.maps[shot.grid].whole[shot.step], visual.whole_scale)
-    caption = "  ".join(filter(None, ["the whole query" if shot.grid is not None else "", shot.caption]))
-    return _beneath([image, _text([(caption, 14, _SOFT)], image.width)], 4)
+def _whole(visual: VisualExplanation, picture: ShownPicture, longest: int) -> Image:
+    image = _fitted(picture.image, longest)
+    if picture.grid is not None:
+        image = draw_over(image, visual.maps[picture.grid].whole[picture.step], visual.whole_scale)
+    caption = "  ".join(filter(None, ["the whole query" if picture.grid is not None else "", picture.caption]))
+    return _stack([image, _text([(caption, 14, _SOFT)], image.width)], 4)
 
 
-def _words(visual: VisualExplanation, shot: Shot) -> Image:
-    """Maps of the words that brought most, side by side, in the order of the query; special tokens if nothing else."""
-    assert shot.grid is not None
-    one = visual.maps[shot.grid]
-    rows = visual.rows
-    asked = [number for number, row in enumerate(rows) if not row.special] or list(range(len(rows)))
-    best = sorted(asked, key=lambda number: (-rows[number].contribution, number))
+def _words(visual: VisualExplanation, picture: ShownPicture) -> Image:
+    """Maps of the words that contribute most, in the order of the query; of special tokens where there are no words."""
+    assert picture.grid is not None
+    one, rows = visual.maps[picture.grid], visual.rows
+    words = [number for number, row in enumerate(rows) if not row.special] or list(range(len(rows)))
+    best = sorted(words, key=lambda number: (-rows[number].contribution, number))
     tiles = []
     for number in sorted(best[:_WORDS]):
-        row = visual.rows[number]
-        image = composed(_fitted(shot.image, _SMALL), one.rows[number, shot.step], visual.row_scale)
-        if row.place is not None and row.place[:2] == (shot.grid, shot.step):
-            _outline(image, row.place[2:], (one.grid.h, one.grid.w))
-        tiles.append(_beneath([image, _text([(_label(row), 13, _INK)], _SMALL)], 2))
-    lines = [_beside(tiles[start : start + _COLUMNS]) for start in range(0, len(tiles), _COLUMNS)]
-    return _beneath([*lines, _ramp(visual.row_scale)], 8)
+        row = rows[number]
+        image = draw_over(_fitted(picture.image, _SMALL), one.rows[number, picture.step], visual.row_scale)
+        if row.place is not None and row.place[:2] == (picture.grid, picture.step):
+            _outline(image, row.place[2], row.place[3], one.grid.h, one.grid.w)
+        label = textwrap.shorten(row.label.strip() or repr(row.label), 22, placeholder="…")
+        tiles.append(_stack([image, _text([(f"{label}  {row.contribution:.3f}", 13, _INK)], _SMALL)], 2))
+    return _stack([*_lines(tiles, _COLUMNS), _ramp(visual.row_scale)], 8)
 
 
-def _label(row: Row) -> str:
-    return f"{textwrap.shorten(row.label.strip() or repr(row.label), 22, placeholder='…')}  {row.contribution:.3f}"
-
-
-def _outline(image: Image, place: tuple[int, ...], size: tuple[int, int]) -> None:
+def _outline(image: Image, y: int, x: int, h: int, w: int) -> None:
     from PIL import ImageDraw
 
-    (y, x), (h, w) = place, size
     box = (x * image.width / w, y * image.height / h, (x + 1) * image.width / w - 1, (y + 1) * image.height / h - 1)
-    ImageDraw.Draw(image).rectangle(box, outline=(36, 87, 197), width=2)
+    ImageDraw.Draw(image).rectangle(box, outline=_RING, width=2)
 
 
-def _ramp(scale: tuple[float, float]) -> Image:
+def _ramp(scale: Scale) -> Image:
     """The colour scale with its ends."""
-    import numpy as np
     from PIL import Image as images
 
     cells = overlay(np.linspace(0, 1, 160, dtype=np.float32)[None, :], (0, 1)).resize((160, 10))
@@ -126,10 +106,11 @@ def _ramp(scale: tuple[float, float]) -> Image:
     bar.paste(images.new("RGBA", (160, 10), (*_PAPER, 255)), (1, 1))
     bar.alpha_composite(cells, (1, 1))
     low, high = (_text([(f"{value:.3f}", 13, _SOFT)], 60) for value in scale)
-    return _beside([low, bar.convert("RGB"), high], 6)
+    return _stack([low, bar.convert("RGB"), high], 6, down=False)
 
 
 def _text(lines: list[tuple[str, int, Any]], width: int = _LARGE) -> Image:
+    """Lines of text, size and colour, no wider than ``width`` pixels."""
     from PIL import Image as images
     from PIL import ImageDraw
 
@@ -160,28 +141,20 @@ def _fitted(image: Image, longest: int) -> Image:
     return image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))))
 
 
-def _beside(parts: list[Image], gap: int = _MARGIN) -> Image:
+def _lines(tiles: list[Image], columns: int) -> list[Image]:
+    return [_stack(tiles[start : start + columns], _MARGIN, down=False) for start in range(0, len(tiles), columns)]
+
+
+def _stack(parts: list[Image], gap: int, edge: int = 0, *, down: bool = True) -> Image:
+    """Parts in a column, or side by side."""
     from PIL import Image as images
 
-    width = sum(part.width for part in parts) + gap * (len(parts) - 1)
-    whole = images.new("RGB", (max(1, width), max([1, *(part.height for part in parts)])), _PAPER)
-    left = 0
+    along, across = (1, 0) if down else (0, 1)
+    size = [2 * edge + max(part.size[across] for part in parts)] * 2
+    size[along] = 2 * edge + sum(part.size[along] for part in parts) + gap * (len(parts) - 1)
+    whole = images.new("RGB", (size[0], size[1]), _PAPER)
+    at = edge
     for part in parts:
-        whole.paste(part, (left, 0))
-        left += part.width + gap
-    return whole
-
-
-def _beneath(parts: list[Image], gap: int | None = None) -> Image:
-    """Parts in a column; with a margin around it when no gap is given."""
-    from PIL import Image as images
-
-    edge = _MARGIN if gap is None else 0
-    gap = _MARGIN if gap is None else gap
-    height = sum(part.height for part in parts) + gap * (len(parts) - 1) + 2 * edge
-    whole = images.new("RGB", (max(part.width for part in parts) + 2 * edge, height), _PAPER)
-    top = edge
-    for part in parts:
-        whole.paste(part, (edge, top))
-        top += part.height + gap
+        whole.paste(part, (edge, at) if down else (at, edge))
+        at += part.size[along] + gap
     return whole

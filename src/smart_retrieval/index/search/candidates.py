@@ -26,14 +26,9 @@ def everything(snapshot: Snapshot, query: SmartEmbeddings, allowed: Allowed) -> 
 def candidates(
     snapshot: Snapshot, query: SmartEmbeddings, allowed: Allowed, wanted: int, more: Array
 ) -> tuple[Array, Array]:
-    """The positions with the nearest anchors, best first, and their exact cosines, both ``[n]``.
+    """The ``wanted`` nearest anchors' positions, best first, and their exact cosines, both ``[n]``.
 
-    Args:
-        snapshot: The documents.
-        query: One query.
-        allowed: What may be found, more than ``wanted``.
-        wanted: How many.
-        more: Positions that become candidates, too, where they may be found.
+    The positions ``more`` become candidates, too, where they may be found.
     """
     positions = _near(snapshot, unit_rows(query.anchors)[0], allowed, wanted)
     positions, cosines = _sorted(positions, exact_cosines(snapshot, query, positions))

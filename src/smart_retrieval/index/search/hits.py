@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from ...embeddings import SmartEmbeddings
 from ..store.pictures import Media
 
 
@@ -18,13 +19,13 @@ class Hit:
         score: What it was ranked by: ``lambda_anchor * anchor + lambda_late * late`` (+ ``lexical_weight * lexical``).
         anchor: Cosine of the anchors.
         late: Late interaction score.
-        lexical: BM25 brought to 0..1, where the search asked for it.
+        lexical: BM25 brought to 0..1, if the search weighs it.
         text: The passage.
         source: File it came from.
         page: Its page there, from 1.
         heading: Its heading path.
         metadata: What was stored with it.
-        media: The picture it is: an image, a page, a video; None for text. Its thumbnail is read when asked for.
+        media: The picture it is: an image, a page, a video; None for text. Its thumbnail is read on access.
     """
 
     id: str
@@ -60,16 +61,18 @@ class Hits(Sequence[Hit]):
     """The hits of one query, best first, ties by id.
 
     Args:
-        hits: Them.
+        hits: The hits.
         candidates: Documents whose token codes were scored.
         searched: Documents that passed the filter.
         partial: Whether the deadline ended the scoring before all candidates were done.
+        query: The encoded query, for :meth:`~smart_retrieval.SmartIndex.explain`.
     """
 
     hits: tuple[Hit, ...]
     candidates: int
     searched: int
     partial: bool = False
+    query: SmartEmbeddings | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.hits)

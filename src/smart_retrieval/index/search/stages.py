@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -14,18 +13,19 @@ from ...core.scoring import Scoring
 from ...embeddings import SmartEmbeddings
 from ...types import Array
 from ..codec.base import Codec, QueryTables
-from ..mirror.snapshot import Allowed, Segment, Snapshot
+from ..mirror.snapshot import Allowed, Snapshot
 from .candidates import candidates, everything
 
+# Called with a limit and rowids (or None for any); gives rowids and BM25 scores, best first.
 Words = Callable[[int, Array | None], tuple[Array, Array]]
 
 # Anchors find 99 % of the exact hybrid's first ten within so many candidates (benchmarks/results/index_quality.json).
 DEFAULT_CANDIDATES = 400
 # Products of query and document tokens up to which everything is scored: some 20 ms on one core.
 EXHAUSTIVE_PRODUCTS = 8_000_000
-# Candidates scored between two looks at the clock.
+# Candidates scored between two checks of the deadline.
 _AT_ONCE = 256
-# Candidates scored together without one: their anchors are 100 MB at 384 dimensions.
+# Candidates scored together without a deadline: their anchors are 100 MB at 384 dimensions.
 _MOST_AT_ONCE = 65_536
 # BM25 has no upper end; s / (s + this) brings it to 0..1 by a rule that knows neither query nor result list.
 LEXICAL_HALF = 10.0
@@ -65,23 +65,10 @@ def search_snapshot(
     codec: Codec,
     query: SmartEmbeddings,
     settings: Settings,
-    *,
-    allowed: Allowed | None = None,
+    allowed: Allowed,
     words: Words | None = None,
 ) -> Scored:
-    """Score one query.
-
-    Every query is scored by itself, so that a batch gives what its queries give alone.
-
-    Args:
-        snapshot: The documents.
-        codec: Reads the snapshot's codes.
-        query: One query.
-        settings: How to score.
-        allowed: What may be found; everything that is alive when None.
-        words: Called with a limit and rowids (or None for any); gives rowids and BM25 scores, best first.
-    """
-    allowed = snapshot.everything if allowed is None else allowed
+    """Score one query, by itself, so that a batch gives what its queries give alone."""
     wanted = max(settings.candidates, settings.k)
     if settings.exact or allowed.count <= wanted or _cheap(snapshot, allowed.count, query):
         chosen, anchor = everything(snapshot, query, allowed)
@@ -131,7 +118,7 @@ def late_stage(
     shares = token_shares(query, scoring.query_weights)
     step = _MOST_AT_ONCE if settings.deadline is None else _AT_ONCE
     for start in range(0, len(chosen), step):
-        # The first part is always scored: a late answer is better than none.
+        # The first part is always scored: some hits after the deadline are better than none.
         if start and settings.deadline is not None and time.perf_counter() > settings.deadline:
             return late, start
         part = chosen[start : start + step]
@@ -146,31 +133,25 @@ def _best(snapshot: Snapshot, codec: Codec, tables: QueryTables, positions: Arra
     for segment, start, stop in zip(snapshot.segments, snapshot.starts, snapshot.starts[1:], strict=False):
         here = np.flatnonzero((positions >= start) & (positions < stop))
         if len(here):
-            best[:, here] = _segment_best(segment, codec, tables, positions[here] - start)
+            rows = positions[here] - start
+            best[:, here] = codec.best_similarities(
+                tables,
+                segment.codes,
+                segment.offsets[rows],
+                segment.offsets[rows + 1],
+                anchors=segment.anchors_of(rows) if codec.anchor_dim is not None else None,
+            )
     return best
 
 
-def _segment_best(segment: Segment, codec: Codec, tables: QueryTables, rows: Array) -> Array:
-    anchors = segment.anchors_of(rows) if codec.anchor_dim is not None else None
-    return codec.best_similarities(
-        tables, segment.codes, segment.offsets[rows], segment.offsets[rows + 1], anchors=anchors
-    )
-
-
-def best_k(scored: Scored, ids_of: Any, k: int) -> tuple[list[str], Array]:
-    """Ids and places (within ``scored``) of the k best, ties by id.
-
-    Args:
-        scored: Candidates.
-        ids_of: Called with positions, returns their ids.
-        k: How many.
-    """
+def best_k(scored: Scored, ids_of: Callable[[Array], list[str]], k: int) -> Array:
+    """Places (within ``scored``) of the k best, ties by the id that ``ids_of`` gives of a position."""
     if not len(scored.scores) or k < 1:
-        return [], np.zeros(0, np.int64)
+        return np.zeros(0, np.int64)
     k = min(k, len(scored.scores))
     last = np.partition(scored.scores, len(scored.scores) - k)[len(scored.scores) - k]
     # Everything that ties with the last place competes for it.
-    running = np.flatnonzero(scored.scores >= last)
+    running: Array = np.flatnonzero(scored.scores >= last)
     names = ids_of(scored.positions[running])
     order = sorted(range(len(running)), key=lambda i: (-float(scored.scores[running[i]]), names[i]))[:k]
-    return [names[i] for i in order], running[order]
+    return running[order]

@@ -5,8 +5,8 @@ import re
 import pytest
 from fixtures.pages import read_page
 
-from smart_retrieval.index.explain.explanation import ExplainedToken, Explanation
-from smart_retrieval.index.explain.page import explanation_page, shaded_words
+from smart_retrieval.index.explain.explanation import Explanation
+from smart_retrieval.index.explain.score import ExplainedToken
 
 HOSTILE = "Rotate <script>alert('x')</script> logs & \"quote\" {{id}} </div>."
 
@@ -36,7 +36,7 @@ def explanation(text=HOSTILE, tokens=None, **changes):
 
 
 def test_everything_is_escaped_and_nothing_is_loaded():
-    page = explanation_page(explanation())
+    page = explanation().to_html()
     reader = read_page(page)
     assert reader.links == []
     assert reader.tags.count("script") == 1
@@ -46,13 +46,13 @@ def test_everything_is_escaped_and_nothing_is_loaded():
 
 
 def test_the_header_says_how_the_score_came_about():
-    text = " ".join(read_page(explanation_page(explanation(lambda_late=2.0, score=1.7))).text.split())
+    text = " ".join(read_page(explanation(lambda_late=2.0, score=1.7).to_html()).text.split())
     assert "1.7000 = 1 × 0.8000 anchor + 2 × 0.4500 late" in text
     assert "a<u>.md › page 3 › Logs › Rotation" in text
 
 
 def test_tokens_and_words_point_at_each_other():
-    page = explanation_page(explanation())
+    page = explanation().to_html()
     rows = re.findall(r'<tr data-q="(\d+)"', page)
     marks = re.findall(r'<mark data-q="([\d ]+)" style="--s:([\d.]+)"[^>]*>([^<]*)</mark>', page)
     assert rows == ["0", "1", "2"]
@@ -62,22 +62,19 @@ def test_tokens_and_words_point_at_each_other():
 
 
 def test_pieces_of_one_word_are_one_word():
-    found = shaded_words(
-        explanation(
-            "He logrotated twice.", (token("log", (3, 6), 0.2), token("rot", (6, 9), 0.1), token("a", (0, 2), 0))
-        )
-    )
+    tokens = (token("log", (3, 6), 0.2), token("rot", (6, 9), 0.1), token("a", (0, 2), 0))
+    found = explanation("He logrotated twice.", tokens).shaded_words()
     assert [(word.start, word.stop, word.tokens) for word in found] == [(3, 13, (0, 1))]
     assert found[0].contribution == pytest.approx(0.3)
 
 
 def test_overlapping_spans_are_shaded_once():
-    words = shaded_words(explanation("ab cd ef", (token("x", (0, 5), 0.2), token("y", (3, 8), 0.1))))
+    words = explanation("ab cd ef", (token("x", (0, 5), 0.2), token("y", (3, 8), 0.1))).shaded_words()
     assert [(word.start, word.stop) for word in words] == [(0, 8)]
 
 
 def test_pooled_tokens_and_empty_texts_make_a_page():
-    page = explanation_page(explanation("", (token("a", None, 0.0, 0.0, ""),), query=None, page=None, heading=None))
+    page = explanation("", (token("a", None, 0.0, 0.0, ""),), query=None, page=None, heading=None).to_html()
     assert "Token positions are not known" in read_page(page).text
 
 
@@ -90,10 +87,10 @@ def test_contributions_of_a_real_explanation_add_up(smart, tmp_path):
         found = index.explain("an otter in the river", "a")
         hit = next(hit for hit in index.search("an otter in the river") if hit.id == "a")
     assert sum(t.contribution for t in found.tokens) == pytest.approx(found.late) == pytest.approx(hit.late, abs=1e-5)
-    words = shaded_words(found)
+    words = found.shaded_words()
     positive = sum(t.contribution for t in found.tokens if t.span is not None and t.contribution > 0)
     assert sum(word.contribution for word in words) == pytest.approx(positive)
     assert sorted(position for word in words for position in word.tokens) == [
         position for position, t in enumerate(found.tokens) if t.span is not None and t.contribution > 0
     ]
-    assert text in read_page(explanation_page(found)).text
+    assert text in read_page(found.to_html()).text

@@ -12,8 +12,7 @@ import pytest
 from fixtures.pictures import media_folder, picture, write_pdf, write_video
 
 from smart_retrieval.files import UnreadableFileError
-from smart_retrieval.index.ingest.folder import index_folder
-from smart_retrieval.index.ingest.pictures import picture_id
+from smart_retrieval.index.ingest.file_reader import picture_id
 from smart_retrieval.index.smart_index import SmartIndex
 from smart_retrieval.pictures.pdf_pages import PdfPages
 
@@ -69,7 +68,7 @@ def bad_page(monkeypatch):
 
 
 def test_pages_images_and_videos_are_indexed_beside_text(index, docs):
-    report = index_folder(index, docs)
+    report = index.index_folder(docs)
     assert (report.seen, report.added, report.failed) == (5, 5, 0)
     assert (report.passages, report.pictures) == (7, 6)
     assert index.store.ids() == ALL
@@ -86,21 +85,21 @@ def test_pages_images_and_videos_are_indexed_beside_text(index, docs):
     json.dumps(report.to_dict())
 
 
-def test_the_second_run_looks_at_nothing(index, docs, encoded):
-    index_folder(index, docs)
+def test_the_second_run_decodes_nothing(index, docs, encoded):
+    index.index_folder(docs)
     commit = index.info()["commit"]
     encoded.clear()
-    again = index_folder(index, docs)
+    again = index.index_folder(docs)
     assert (again.unchanged, again.added, again.passages) == (5, 0, 0)
     assert encoded == []
     assert index.info()["commit"] == commit
 
 
 def test_a_changed_file_replaces_its_pages_and_no_others(index, docs):
-    index_folder(index, docs)
+    index.index_folder(docs)
     rows = {document.id: document.rowid for document in index.get(index.store.ids())}
     write_pdf(docs / "report.pdf", 2)
-    report = index_folder(index, docs)
+    report = index.index_folder(docs)
     assert (report.updated, report.unchanged, report.pictures, report.passages_removed) == (1, 4, 2, 3)
     after = {document.id: document.rowid for document in index.get(index.store.ids())}
     assert sorted(after) == [id for id in ALL if id != "report.pdf#page=3"]
@@ -108,35 +107,35 @@ def test_a_changed_file_replaces_its_pages_and_no_others(index, docs):
 
 
 def test_sync_removes_pictures_of_files_that_are_gone(index, docs):
-    index_folder(index, docs)
+    index.index_folder(docs)
     (docs / "scans" / "one.png").unlink()
     (docs / "clip.mp4").unlink()
-    assert index_folder(index, docs, sync=True).removed == 2
+    assert index.index_folder(docs, sync=True).removed == 2
     assert index.store.ids() == [id for id in ALL if "one.png" not in id and "clip" not in id]
     assert index.info()["pictures"] == {"image": 1, "page": 3}
 
 
 def test_one_bad_page_is_named_and_costs_only_itself(index, docs, bad_page):
     bad_page.add(2)
-    report = index_folder(index, docs)
+    report = index.index_folder(docs)
     assert (report.added, report.failed, report.pictures) == (5, 1, 5)
     (failure,) = report.failures
     assert (failure.path, failure.reason, failure.detail) == ("report.pdf", "a damaged page", "page 2")
     assert index.store.ids() == [id for id in ALL if id != "report.pdf#page=2"]
-    assert index_folder(index, docs).unchanged == 5, "the rest of the file is not drawn again for it"
+    assert index.index_folder(docs).unchanged == 5, "the rest of the file is not drawn again for it"
 
 
-def test_a_file_of_which_nothing_can_be_seen_keeps_what_the_index_held_and_is_tried_again(index, docs, bad_page):
-    index_folder(index, docs)
+def test_a_file_without_readable_pages_keeps_its_documents_and_is_retried(index, docs, bad_page):
+    index.index_folder(docs)
     before = index.get("report.pdf#page=1")[0].rowid
     write_pdf(docs / "report.pdf", 2)
     bad_page.update((1, 2))
-    report = index_folder(index, docs)
+    report = index.index_folder(docs)
     assert (report.updated, report.unchanged, report.failed) == (0, 4, 2)
     assert index.store.ids() == ALL
     assert index.get("report.pdf#page=1")[0].rowid == before
     bad_page.clear()
-    assert index_folder(index, docs).updated == 1
+    assert index.index_folder(docs).updated == 1
     assert "report.pdf#page=3" not in index.store.ids()
 
 
@@ -148,11 +147,11 @@ def test_bad_pages_in_files_larger_than_a_batch(tmp_path, visual, bad_page, batc
     bad_page.update((1, 2, 5))
     with SmartIndex.create(tmp_path / "i.smart", visual, codec="float16") as index:
         for _ in range(2):
-            report = index_folder(index, folder, batch=batch)
+            report = index.index_folder(folder, batch=batch)
             assert index.store.ids() == [f"a.pdf#page={page}" for page in (3, 4, 6, 7)]
         assert report.unchanged == 1
         write_pdf(folder / "a.pdf", 8)
-        assert index_folder(index, folder, batch=batch).updated == 1
+        assert index.index_folder(folder, batch=batch).updated == 1
         assert index.store.ids() == [f"a.pdf#page={page}" for page in (3, 4, 6, 7, 8)]
         assert index.verify().ok
 
@@ -163,10 +162,10 @@ def test_files_that_are_not_what_they_claim_are_named(index, docs):
     (docs / "c.pdf").write_bytes(b"%PDF-1.4 no more")
     (docs / "d.mp4").write_bytes(b"\0" * 400)
     (docs / "e.gif").write_bytes(b"")
-    report = index_folder(index, docs)
+    report = index.index_folder(docs)
     assert {failure.path for failure in report.failures} == {"a.png", "b.jpg", "c.pdf", "d.mp4", "e.gif"}
     assert index.store.ids() == ALL
-    assert index_folder(index, docs).failed == 5
+    assert index.index_folder(docs).failed == 5
 
 
 def test_pictures_are_encoded_and_stored_a_few_at_a_time(index, tmp_path, encoded):
@@ -176,7 +175,7 @@ def test_pictures_are_encoded_and_stored_a_few_at_a_time(index, tmp_path, encode
         picture(number).save(folder / f"{number}.png")
     write_pdf(folder / "long.pdf", 7)
     commit = index.info()["commit"]
-    index_folder(index, folder, batch=32)
+    index.index_folder(folder, batch=32)
     assert max(encoded) <= 3
     assert sum(encoded) == 12
     assert index.info()["commit"] - commit == len(encoded)
@@ -184,7 +183,7 @@ def test_pictures_are_encoded_and_stored_a_few_at_a_time(index, tmp_path, encode
 
 def test_formats_go_before_pages(index, docs):
     pytest.importorskip("pypdfium2")
-    index_folder(index, docs, read_as={".pdf": "pdf", "*": "text"}, include=["*.pdf", "*.png"])
+    index.index_folder(docs, read_as={".pdf": "pdf", "*": "text"}, include=["*.pdf", "*.png"])
     assert [id for id in index.store.ids() if "page" in id] == []
     assert index.get("scans/one.png#image")[0].media is not None
     assert index.get("report.pdf#0")[0].media is None
@@ -192,17 +191,17 @@ def test_formats_go_before_pages(index, docs):
 
 def test_an_index_of_text_leaves_pictures_out(tmp_path, visual, docs):
     with SmartIndex.create(tmp_path / "t.smart", visual, codec="float16", files_as="text") as index:
-        report = index_folder(index, docs)
+        report = index.index_folder(docs)
         assert index.info()["pictures"] == {}
         assert {document.source for document in index.get(index.store.ids())} == {"notes.txt", "report.pdf"}
         assert report.skipped.counts["not a type that is read"] == 3
     with SmartIndex.open(tmp_path / "t.smart", visual) as again:
-        assert index_folder(again, docs).unchanged == 2, "the mode is the index's, not the run's"
+        assert again.index_folder(docs).unchanged == 2, "the mode is the index's, not the run's"
 
 
 def test_a_model_without_video_leaves_videos_out(index, docs, monkeypatch):
     monkeypatch.setitem(index.store.manifest.limits, "modalities", ["text", "image"])
-    report = index_folder(index, docs)
+    report = index.index_folder(docs)
     assert (report.seen, report.failed) == (4, 0)
     assert "clip.mp4#video" not in index.store.ids()
 
@@ -211,14 +210,14 @@ def test_a_video_is_seen_through_the_index_limits(tmp_path, visual):
     (tmp_path / "docs").mkdir()
     write_video(tmp_path / "docs" / "long.mp4", frames=40)
     with SmartIndex.create(tmp_path / "v.smart", visual, codec="float16") as index:
-        index_folder(index, tmp_path / "docs")
+        index.index_folder(tmp_path / "docs")
         media = index.get("long.mp4#video")[0].media
     assert len(media.times) == 6
     assert media.times[-1] == pytest.approx(39 / 4, abs=0.3)
     assert media.grids[0].t == 3
 
 
-def test_ids_tell_pages_from_passages():
+def test_ids_distinguish_pages_from_passages():
     assert picture_id("a b/c#d.pdf", "page", 12) == "a b/c#d.pdf#page=12"
     assert picture_id("x.png", "image", None) == "x.png#image"
 
@@ -229,10 +228,9 @@ sys.path.insert(0, sys.argv[4])
 from pathlib import Path
 from fixtures.pictures import LIMITS
 from smart_retrieval import SmartModel
-from smart_retrieval.index.ingest.folder import index_folder
 from smart_retrieval.index.smart_index import SmartIndex
 with SmartIndex.open(sys.argv[1], SmartModel(sys.argv[3], device="cpu", **LIMITS)) as index:
-    index_folder(index, sys.argv[2], batch=32)
+    index.index_folder(sys.argv[2], batch=32)
 """
 
 
@@ -250,7 +248,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, visual):
         str(path),
         str(folder),
         visual.backbone.name,
-        str(Path(__file__).parents[1]),
+        str(Path(__file__).parents[2]),
     ]
     process = subprocess.Popen(arguments, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     with SmartIndex.open(path, visual) as index:
@@ -262,8 +260,8 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, visual):
         left = len(index)
         assert left < 62
         assert index.info()["files"] == 0, "no file is whole"
-        report = index_folder(index, folder)
+        report = index.index_folder(folder)
         assert (report.added, report.passages_removed) == (2, left)
         assert len(index) == 62
-        assert index_folder(index, folder).unchanged == 2
+        assert index.index_folder(folder).unchanged == 2
         assert index.verify().ok

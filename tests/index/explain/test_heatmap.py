@@ -14,8 +14,7 @@ from smart_retrieval.index.explain.heatmap import (
     grid_maps,
     intensities,
     place_in_grid,
-    row_scale,
-    whole_scale,
+    value_scale,
 )
 from smart_retrieval.index.store.pictures import PlacedGrid, place_grids
 
@@ -85,10 +84,10 @@ def test_words_shown_together_are_their_weighted_mean():
 def test_one_scale_for_all_words_and_all_pictures():
     _, _, _, (one,) = example()
     _, _, _, (two,) = example(seed=5)
-    low, high = row_scale([one, two])
+    low, high = value_scale([one.rows, two.rows])
     assert low == pytest.approx(min(one.rows.min(), two.rows.min()))
     assert high == pytest.approx(max(one.rows.max(), two.rows.max()))
-    assert whole_scale([one]) == (pytest.approx(one.whole.min()), pytest.approx(one.whole.max()))
+    assert value_scale([one.whole]) == (pytest.approx(one.whole.min()), pytest.approx(one.whole.max()))
     shown = intensities(one.rows, (low, high))
     assert shown.min() >= 0
     assert shown.max() <= 1
@@ -97,16 +96,23 @@ def test_one_scale_for_all_words_and_all_pictures():
 
 def test_nothing_to_show_is_no_error():
     assert grid_maps(np.zeros((2, 3)), np.ones(2) / 2, []) == ()
+    assert value_scale([]) == value_scale([np.zeros((0, 2))]) == (0, 1)
     (one,) = grid_maps(np.zeros((0, 4)), np.zeros(0), [PlacedGrid("image", 1, 2, 2, ((0, 4),))])
     assert one.rows.shape == (0, 1, 2, 2)
     assert one.frames.tolist() == [0]
     assert intensities(np.full(3, 0.5), (0.5, 0.5)).tolist() == [0, 0, 0]
 
 
+def test_intensities_are_clipped_to_the_scale():
+    assert intensities(np.float32([0.1, 0.2, 0.5, 0.9]), (0.2, 0.8)).round(1).tolist() == pytest.approx([0, 0, 0.5, 1])
+
+
 def test_best_frames_and_the_frames_a_step_stands_for():
     assert best_frames(np.array([0.3, 0.1, 0.3]), 2) == [0, 2]
+    assert best_frames(np.array([0.1, 0.4, 0.4, 0.2]), 2) == [1, 2]
     assert best_frames(np.zeros(0), 3) == []
     assert [frame_of_step(step, 3, 5) for step in range(3)] == [0, 2, 4]
+    assert [frame_of_step(step, 4, 7) for step in range(4)] == [0, 2, 4, 6]
     assert [frame_of_step(step, 3, 3) for step in range(3)] == [0, 1, 2]
     assert frame_of_step(5, 6, 4) == 3, "a last frame that was repeated"
     assert frame_of_step(0, 1, 0) == 0

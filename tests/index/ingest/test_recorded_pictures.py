@@ -1,10 +1,11 @@
-"""Items on their way through the model: decoded once, seen on the way, known again by what they hold."""
+"""Pictures are decoded once, for the model and the thumbnail; ids follow their content."""
 
 import pytest
 from fixtures.pictures import picture, write_pdf, write_video
 
 from smart_retrieval.errors import MediaError
-from smart_retrieval.index.ingest.pictures import Watched, content_id, kind_of, opened_video, place_of
+from smart_retrieval.index.ingest.new_documents import content_id
+from smart_retrieval.index.ingest.recorded_pictures import kind_of, open_video, place_of, record_picture
 from smart_retrieval.inputs import Frames, Item, item_of
 from smart_retrieval.pictures.images import ImageFile, load_image
 from smart_retrieval.pictures.pdf_pages import PdfPageImage
@@ -30,59 +31,59 @@ def frames(count, size=(160, 128)):
 
 def test_a_picture_is_decoded_once_for_the_model_and_the_thumbnail():
     source = Counted(picture(1, 400, 300))
-    watched = Watched(Item("a caption", (source,)))
+    item, seen = record_picture(Item("a caption", (source,)))
     assert source.loads == 0
-    assert watched.item.text == "a caption"
-    assert watched.item.images[0].load() is source.image
-    media = watched.media()
+    assert item.text == "a caption"
+    assert item.images[0].load() is source.image
+    media = seen.media()
     assert source.loads == 1
     assert (media.kind, media.width, media.height, media.times) == ("image", 400, 300, ())
     assert max(load_image(media.thumbnail()).size) == 160
 
 
-def test_what_the_model_never_looked_at_is_looked_at_when_it_is_asked_for():
+def test_a_picture_the_model_did_not_decode_is_decoded_for_its_thumbnail():
     source = Counted(picture())
-    assert Watched(Item(images=(source,))).media().width == 160
+    assert record_picture(Item(images=(source,)))[1].media().width == 160
     assert source.loads == 1
-    assert Watched(Item(video=frames(3))).media().times == (0, 0.5, 1)
+    assert record_picture(Item(video=frames(3)))[1].media().times == (0, 0.5, 1)
 
 
-def test_a_video_is_seen_as_the_model_saw_it():
-    watched = Watched(Item(video=frames(9)))
-    given = watched.item.video.frames(4)
+def test_a_video_records_the_frames_given_to_the_model():
+    item, seen = record_picture(Item(video=frames(9)))
+    given = item.video.frames(4)
     assert given.times == (0, 1.5, 2.5, 4)
-    assert watched.media().times == given.times
-    assert watched.media().kind == "video"
+    assert seen.media().times == given.times
+    assert seen.media().kind == "video"
 
 
 def test_spreading_keeps_both_ends():
     for count in range(1, 12):
         for most in range(2, 12):
-            times = opened_video(frames(count, (32, 32)), most).times
+            times = open_video(frames(count, (32, 32)), most).times
             assert len(times) == min(count, most) == len(set(times))
             assert (times[0], times[-1]) == (0, (count - 1) / 2)
-    assert opened_video(frames(5, (32, 32)), 1).times == (0,)
+    assert open_video(frames(5, (32, 32)), 1).times == (0,)
 
 
-def test_further_pictures_are_left_as_they_are():
+def test_only_the_first_picture_is_recorded():
     second = Counted(picture(2))
-    watched = Watched(Item(images=(picture(1), second)))
-    assert watched.item.images[1] is second
-    watched.media()
+    item, seen = record_picture(Item(images=(picture(1), second)))
+    assert item.images[1] is second
+    seen.media()
     assert second.loads == 0
 
 
-def test_why_a_picture_cannot_be_read_is_kept(tmp_path):
+def test_the_error_of_an_unreadable_picture_is_kept(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
-    watched = Watched(item_of(tmp_path / "a.png"))
-    assert watched.error is None
+    item, seen = record_picture(item_of(tmp_path / "a.png"))
+    assert seen.error is None
     with pytest.raises(MediaError, match=r"a\.png"):
-        watched.item.images[0].load()
-    assert "a.png" in str(watched.error)
+        item.images[0].load()
+    assert "a.png" in str(seen.error)
     with pytest.raises(MediaError):
-        watched.media()
+        seen.media()
     with pytest.raises(MediaError, match="without a picture"):
-        Watched(Item("words alone"))
+        record_picture(Item("words alone"))
 
 
 def test_ids_follow_the_content(tmp_path):

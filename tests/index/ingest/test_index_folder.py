@@ -9,9 +9,8 @@ import pytest
 
 from smart_retrieval.documents.readers.jsonl import JsonlFields
 from smart_retrieval.errors import CodecError, IndexMismatchError, MediaError, MissingExtraError, SmartError
-from smart_retrieval.index.ingest.folder import index_folder, open_or_create
-from smart_retrieval.index.ingest.passages import PassageCutter, passage_body, token_counter
-from smart_retrieval.index.ingest.writer import FileWriter
+from smart_retrieval.index.ingest.file_batches import FileBatches
+from smart_retrieval.index.ingest.file_reader import FileReader, passage_body, token_counter
 from smart_retrieval.index.smart_index import SmartIndex
 
 OTTERS = "# Otters\n\nThe otter swims in the cold river.\n\n## Sleep\n\nOtters sleep when the day is long and warm.\n"
@@ -40,9 +39,9 @@ def encoded(index, monkeypatch):
     model = index.model
     encode = type(model).encode_document
 
-    def record(self, texts, **kwargs):
-        batches.append(list(texts))
-        return encode(self, texts, **kwargs)
+    def record(self, items, **kwargs):
+        batches.append([item.text for item in items])
+        return encode(self, items, **kwargs)
 
     monkeypatch.setattr(type(model), "encode_document", record)
     return batches
@@ -57,7 +56,7 @@ def sources(index):
 
 
 def test_every_passage_knows_where_it_stands_and_fits_the_model(index, docs):
-    report = index_folder(index, docs, min_tokens=0)
+    report = index.index_folder(docs, min_tokens=0)
     assert (report.seen, report.added, report.failed) == (3, 3, 0)
     assert report.truncated == 0
     assert report.passages == len(index) > 3
@@ -79,37 +78,37 @@ def test_small_files_share_a_forward_pass(index, tmp_path, encoded):
     for number in range(20):
         (folder / f"{number:02}.txt").write_text(f"the otter {number}")
     before = index.info()["commit"]
-    index_folder(index, folder, batch=8)
+    index.index_folder(folder, batch=8)
     assert [len(texts) for texts in encoded] == [8, 8, 4]
     assert index.info()["commit"] - before == 3
 
 
 def test_the_second_run_encodes_nothing(index, docs, encoded):
-    index_folder(index, docs)
+    index.index_folder(docs)
     commit, ids = index.info()["commit"], index.store.ids()
     encoded.clear()
-    again = index_folder(index, docs)
+    again = index.index_folder(docs)
     assert (again.unchanged, again.added, again.updated, again.passages) == (3, 0, 0, 0)
     assert encoded == []
     assert (index.info()["commit"], index.store.ids()) == (commit, ids)
 
 
 def test_a_touched_file_is_hashed_once_and_not_encoded(index, docs, encoded, monkeypatch):
-    index_folder(index, docs)
+    index.index_folder(docs)
     encoded.clear()
     os.utime(docs / "tax.txt", (1, 1))
-    assert index_folder(index, docs).unchanged == 3
+    assert index.index_folder(docs).unchanged == 3
     assert encoded == []
     monkeypatch.setattr("smart_retrieval.index.ingest.folder.content_hash", lambda path: pytest.fail("hashed again"))
-    assert index_folder(index, docs).unchanged == 3
+    assert index.index_folder(docs).unchanged == 3
 
 
 def test_a_changed_file_replaces_its_passages_and_no_others(index, docs, encoded):
-    index_folder(index, docs)
+    index.index_folder(docs)
     before = contents(index)
     encoded.clear()
     (docs / "tax.txt").write_text("Bread and butter.")
-    report = index_folder(index, docs)
+    report = index.index_folder(docs)
     assert (report.updated, report.unchanged, report.passages) == (1, 2, 1)
     assert encoded == [["Bread and butter."]]
     after = contents(index)
@@ -118,35 +117,35 @@ def test_a_changed_file_replaces_its_passages_and_no_others(index, docs, encoded
 
 
 def test_a_file_that_became_empty_has_no_passages(index, docs):
-    index_folder(index, docs)
+    index.index_folder(docs)
     (docs / "tax.txt").write_text("")
-    assert index_folder(index, docs).updated == 1
+    assert index.index_folder(docs).updated == 1
     assert "tax.txt" not in sources(index)
-    assert index_folder(index, docs).unchanged == 3
+    assert index.index_folder(docs).unchanged == 3
 
 
-def test_sync_removes_what_is_gone_and_nothing_else(index, docs):
+def test_sync_removes_missing_files_only(index, docs):
     index.add(["the cold moon"], ids=["mine"], sources=["elsewhere.txt"])
-    index_folder(index, docs)
+    index.index_folder(docs)
     (docs / "tax.txt").unlink()
-    assert index_folder(index, docs).removed == 0
+    assert index.index_folder(docs).removed == 0
     assert "tax.txt" in sources(index)
-    report = index_folder(index, docs, sync=True)
+    report = index.index_folder(docs, sync=True)
     assert report.removed == 1
     assert sources(index) == ["elsewhere.txt", "guide/otters.md", "page.html"]
     assert index.info()["files"] == 2
 
 
 def test_sync_does_not_empty_the_index_of_a_folder_that_is_not_mounted(index, docs, tmp_path):
-    index_folder(index, docs)
+    index.index_folder(docs)
     (tmp_path / "empty").mkdir()
     with pytest.raises(SmartError, match="found no files at all"):
-        index_folder(index, tmp_path / "empty", sync=True)
+        index.index_folder(tmp_path / "empty", sync=True)
     assert len(sources(index)) == 3
 
 
-def test_sync_keeps_what_it_could_not_look_at(index, docs, monkeypatch):
-    index_folder(index, docs)
+def test_sync_keeps_folders_that_could_not_be_read(index, docs, monkeypatch):
+    index.index_folder(docs)
     scandir = os.scandir
 
     def refuse(path):
@@ -155,7 +154,7 @@ def test_sync_keeps_what_it_could_not_look_at(index, docs, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    report = index_folder(index, docs, sync=True)
+    report = index.index_folder(docs, sync=True)
     assert (report.removed, report.failed) == (0, 1)
     assert "guide/otters.md" in sources(index)
 
@@ -164,7 +163,7 @@ def test_broken_files_are_named_and_the_rest_is_indexed(index, docs):
     (docs / "broken.pdf").write_bytes(b"%PDF-1.4 and no more")
     (docs / "noise.txt").write_bytes(b"\x00\x01" * 100)
     (docs / "picture.png").write_bytes(b"\x89PNG")
-    report = index_folder(index, docs)
+    report = index.index_folder(docs)
     assert (report.seen, report.added, report.failed) == (5, 3, 2)
     failed = {entry["files"][0]["path"]: entry["reason"] for entry in report.reasons() if entry["failed"]}
     assert failed == {"broken.pdf": "not a readable PDF", "noise.txt": "binary, not text"}
@@ -173,31 +172,31 @@ def test_broken_files_are_named_and_the_rest_is_indexed(index, docs):
 
 
 def test_what_was_indexed_of_a_file_stays_when_it_breaks(index, docs):
-    index_folder(index, docs)
+    index.index_folder(docs)
     before = contents(index)
     (docs / "tax.txt").write_bytes(b"\x00" * 50)
-    report = index_folder(index, docs)
+    report = index.index_folder(docs)
     assert (report.failed, report.updated) == (1, 0)
     assert contents(index) == before
 
 
-def test_a_file_that_breaks_after_some_batches_leaves_nothing_half(index, docs, monkeypatch):
-    rows = PassageCutter.rows
+def test_a_file_that_breaks_after_some_batches_is_removed(index, docs, monkeypatch):
+    documents = FileReader.documents
 
-    def breaking(self, file, options, notes):
-        for number, row in enumerate(rows(self, file, options, notes)):
+    def breaking(self, file, notes, skipped):
+        for number, document in enumerate(documents(self, file, notes, skipped)):
             if file.relative == "tax.txt" and number == 5:
                 raise MediaError("cannot read on")
-            yield row
+            yield document
 
-    index_folder(index, docs)
+    index.index_folder(docs)
     (docs / "tax.txt").write_text("The sea is cold.\n\n" * 40)
-    monkeypatch.setattr(PassageCutter, "rows", breaking)
-    report = index_folder(index, docs, batch=2)
+    monkeypatch.setattr(FileReader, "documents", breaking)
+    report = index.index_folder(docs, batch=2)
     assert report.failed == 1
     assert "tax.txt" not in sources(index)
     monkeypatch.undo()
-    assert index_folder(index, docs).added == 1
+    assert index.index_folder(docs).added == 1
 
 
 def test_a_missing_extra_is_one_reason_for_all_its_files(index, docs, monkeypatch):
@@ -209,7 +208,7 @@ def test_a_missing_extra_is_one_reason_for_all_its_files(index, docs, monkeypatc
     monkeypatch.setattr(readers, "READERS", {**readers.READERS, "pdf": missing})
     for name in "ab":
         (docs / f"{name}.pdf").write_bytes(b"%PDF-1.4")
-    reasons = [entry for entry in index_folder(index, docs).reasons() if entry["failed"]]
+    reasons = [entry for entry in index.index_folder(docs).reasons() if entry["failed"]]
     assert [entry["count"] for entry in reasons] == [2]
     assert "smart-retrieval[pdf]" in reasons[0]["reason"]
 
@@ -231,12 +230,12 @@ def test_an_interrupted_run_resumes_and_repairs(index, docs, monkeypatch, stop_a
     with monkeypatch.context() as patch:
         patch.setattr(Store, "add", dying)
         with pytest.raises(KeyboardInterrupt):
-            index_folder(index, docs, batch=2)
+            index.index_folder(docs, batch=2)
     whole = FileRegistry(index.store).all()
-    resumed = index_folder(index, docs, batch=2)
+    resumed = index.index_folder(docs, batch=2)
     assert resumed.unchanged == len(whole)
     with SmartIndex.create(tmp_path / "again.smart", smart("mean"), codec="float16") as fresh:
-        index_folder(fresh, docs)
+        fresh.index_folder(docs)
         assert contents(index) == contents(fresh)
     assert index.verify().ok
 
@@ -251,7 +250,7 @@ def test_kill_9_in_the_middle(tmp_path, smart):
     child = os.fork()
     if not child:
         signal.alarm(30)
-        store, stored = FileWriter._store, []
+        store, stored = FileBatches._store, []
 
         def dying(self):
             store(self)
@@ -259,29 +258,29 @@ def test_kill_9_in_the_middle(tmp_path, smart):
             if len(stored) == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        FileWriter._store = dying
+        FileBatches._store = dying
         try:
-            index_folder(SmartIndex.open(path, smart("mean")), folder, batch=4)
+            SmartIndex.open(path, smart("mean")).index_folder(folder, batch=4)
         finally:
             os._exit(1)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     with SmartIndex.open(path, smart("mean")) as index:
         assert len(index) == 9
         assert list(index.store.files.all()) == ["a.txt"], "the file of the commits that are missing is not whole"
-        report = index_folder(index, folder)
+        report = index.index_folder(folder)
         assert (report.unchanged, report.added) == (1, 1)
         assert report.passages_removed == 8
         assert report.passages + 1 == len(index) == len(set(index.store.ids())) > 20
         assert index.verify().ok
 
 
-def test_sync_clears_what_a_killed_run_left_of_a_file_that_is_gone(index, docs):
-    index_folder(index, docs)
+def test_sync_removes_leftovers_of_a_killed_run(index, docs):
+    index.index_folder(docs)
     with index.store.transaction() as handle:
         handle.connection.execute("DELETE FROM files WHERE path = 'tax.txt'")
         handle.dirty = True
     (docs / "tax.txt").unlink()
-    index_folder(index, docs, sync=True)
+    index.index_folder(docs, sync=True)
     assert "tax.txt" not in sources(index)
 
 
@@ -289,21 +288,21 @@ def test_filters_and_the_index_within_the_folder(docs, smart):
     (docs / ".hidden").mkdir()
     (docs / ".hidden" / "a.md").write_text("moon")
     with SmartIndex.create(docs / "inside.smart", smart("mean"), codec="float16") as index:
-        report = index_folder(index, docs, include=["*.md", "*.html"], exclude=["page*"], read_as={"*": "text"})
+        report = index.index_folder(docs, include=["*.md", "*.html"], exclude=["page*"], read_as={"*": "text"})
         assert sources(index) == ["guide/otters.md"]
         assert report.failed == 0
-        index_folder(index, docs, hidden=True, read_as={"*": "text"})
+        index.index_folder(docs, hidden=True, read_as={"*": "text"})
         assert ".hidden/a.md" in sources(index)
         assert not any("inside.smart" in source for source in sources(index))
 
 
-def test_unknown_types_are_read_as_told(index, docs):
+def test_unknown_types_are_read_as_the_given_format(index, docs):
     (docs / "a.conf").write_text("the warm sun")
     (docs / "Makefile").write_text("the cold moon")
-    index_folder(index, docs, read_as={".conf": "text"})
+    index.index_folder(docs, read_as={".conf": "text"})
     assert "a.conf" in sources(index)
     assert "Makefile" not in sources(index)
-    index_folder(index, docs, read_as={"*": "text"})
+    index.index_folder(docs, read_as={"*": "text"})
     assert "Makefile" in sources(index)
 
 
@@ -311,7 +310,7 @@ def test_records_of_json_lines_become_passages_with_metadata(index, docs):
     lines = [{"key": f"r{n}", "head": "Sea", "body": "the otter", "year": 2020 + n} for n in range(3)]
     (docs / "r.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\nno json\n")
     fields = JsonlFields(("body",), "head", "key")
-    report = index_folder(index, docs, jsonl=fields)
+    report = index.index_folder(docs, jsonl=fields)
     assert [document.id for document in index.get(index.store.ids("year > 2020"))] == ["r.jsonl#r1", "r.jsonl#r2"]
     assert index.get("r.jsonl#r1")[0].heading == "Sea"
     assert report.n_notes == 2
@@ -320,11 +319,11 @@ def test_records_of_json_lines_become_passages_with_metadata(index, docs):
 
 def test_limits_that_the_model_does_not_have_are_refused(index, docs):
     with pytest.raises(SmartError, match="at most the model's"):
-        index_folder(index, docs, max_tokens=10_000)
+        index.index_folder(docs, max_tokens=10_000)
     with pytest.raises(SmartError, match="overlap"):
-        index_folder(index, docs, max_tokens=20, overlap=15)
+        index.index_folder(docs, max_tokens=20, overlap=15)
     with pytest.raises(MediaError):
-        index_folder(index, docs / "nowhere")
+        index.index_folder(docs / "nowhere")
 
 
 def test_tokens_are_counted_with_prompt_and_special_tokens(smart):
@@ -337,15 +336,30 @@ def test_tokens_are_counted_with_prompt_and_special_tokens(smart):
 
 def test_an_index_is_made_once_and_then_opened(tmp_path, tiny):
     path, model = tmp_path / "i.smart", str(tiny("mean"))
-    open_or_create(path, model, codec="int8", pooling=2).close()
-    with open_or_create(path) as index:
+    SmartIndex.open_or_create(path, model, codec="int8", pooling=2).close()
+    with SmartIndex.open_or_create(path) as index:
         assert index.info()["codec_wanted"] == "int8"
     with pytest.raises(CodecError, match="leave --codec out"):
-        open_or_create(path, codec="float16")
+        SmartIndex.open_or_create(path, codec="float16")
     with pytest.raises(IndexMismatchError, match="pooling"):
-        open_or_create(path, pooling=3)
+        SmartIndex.open_or_create(path, pooling=3)
     with pytest.raises(IndexMismatchError):
-        open_or_create(path, str(tiny("prompts")))
+        SmartIndex.open_or_create(path, str(tiny("prompts")))
+
+
+def test_a_loaded_model_opens_or_creates_too(tmp_path, smart):
+    path, model = tmp_path / "i.smart", smart("mean")
+    with SmartIndex.open_or_create(path, model, codec="float16") as index:
+        assert index.model is model
+        index.add(["the otter"], ids=["a"])
+    with SmartIndex.open_or_create(path, model) as index:
+        assert index.model is model
+        assert len(index) == 1
+    with pytest.raises(IndexMismatchError):
+        SmartIndex.open_or_create(path, smart("prompts"))
+    with pytest.raises(SmartError, match="max_frames: found a model loaded with None, expected 3"):
+        SmartIndex.open_or_create(tmp_path / "other.smart", model, max_frames=3)
+    assert not (tmp_path / "other.smart").exists()
 
 
 def test_the_bar_ends_where_the_bytes_do(index, docs, monkeypatch):
@@ -365,7 +379,7 @@ def test_the_bar_ends_where_the_bytes_do(index, docs, monkeypatch):
     monkeypatch.setattr("smart_retrieval.index.ingest.folder.progress", bar)
     (docs / "long.txt").write_text("the otter swims in the river\n\n" * 300)
     (docs / "bad.txt").write_bytes(b"\x00" * 5000)
-    index_folder(index, docs, batch=4)
+    index.index_folder(docs, batch=4)
     assert shown["done"] == shown["total"] > 10
 
 
@@ -374,7 +388,7 @@ def test_a_run_is_quick_where_nothing_changed(index, tmp_path):
     folder.mkdir()
     for number in range(300):
         (folder / f"{number}.txt").write_text("the otter")
-    index_folder(index, folder)
+    index.index_folder(folder)
     start = time.perf_counter()
-    assert index_folder(index, folder).unchanged == 300
+    assert index.index_folder(folder).unchanged == 300
     assert time.perf_counter() - start < 1.0

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from fixtures.indexes import PLAIN, Indexes, documents, names, topics
+from fixtures.indexes import PLAIN, documents, names, topics
 from fixtures.tiny_models import TEXTS
 
 from smart_retrieval import IdfWeights
@@ -12,13 +12,6 @@ from smart_retrieval.errors import EmptyInputError, IndexMismatchError, SmartErr
 from smart_retrieval.index.ingest import codec_fit as fitting
 
 PASSAGES = [text for text in TEXTS if text != "a"]
-
-
-@pytest.fixture
-def make(tmp_path, smart):
-    made = Indexes(tmp_path, smart("mean"))
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -109,7 +102,7 @@ def test_spans_are_the_characters_of_the_passage(filled, query):
         assert spans_are_right(explanation) == len(explanation.tokens)
 
 
-def test_spans_tell_equal_words_apart(make):
+def test_spans_distinguish_equal_words(make):
     index = make()
     passage = "moon sun  Moon\n\nMOON, moon"
     index.add([passage], ids=["x"])
@@ -194,6 +187,17 @@ def test_spans_where_the_passage_holds_a_special_token(make):
         assert token.span in (None, place)
 
 
+def test_the_encoded_query_of_hits_is_explained_without_encoding_it_again(filled, monkeypatch):
+    hits = filled.search("the otter sleeps", 3)
+    expected = filled.explain("the otter sleeps", hits[0].id)
+    monkeypatch.setattr(type(filled.model), "encode_query", lambda *a, **kw: pytest.fail("encoded again"))
+    found = filled.explain(hits.query, hits[0].id)
+    assert found.query is None
+    assert (found.score, found.tokens) == (expected.score, expected.tokens)
+    (batch,) = filled.search(hits.query, 3)
+    assert np.array_equal(batch.query.token_vectors, hits.query.token_vectors)
+
+
 def test_shading_adds_up(filled):
     explanation = filled.explain("the otter swims the otter", names(1)[0], floor=None)
     shading = explanation.shading()
@@ -221,7 +225,7 @@ def test_it_is_json(filled):
     assert tuple(data["tokens"][0]["span"]) == explanation.tokens[0].span
 
 
-def test_what_cannot_be_explained(filled):
+def test_unknown_documents_and_bad_queries_are_refused(filled):
     with pytest.raises(UnknownIdError, match="nobody"):
         filled.explain("otter", "nobody")
     with pytest.raises(EmptyInputError):

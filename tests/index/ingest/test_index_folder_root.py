@@ -5,7 +5,6 @@ import shutil
 import pytest
 
 from smart_retrieval.errors import IndexMismatchError
-from smart_retrieval.index.ingest.folder import index_folder
 from smart_retrieval.index.smart_index import SmartIndex
 
 
@@ -39,75 +38,75 @@ def contents(index):
 
 @pytest.mark.parametrize("sync", [False, True])
 def test_a_second_folder_is_refused_and_nothing_of_the_first_is_touched(index, docs, other, sync):
-    index_folder(index, docs)
+    index.index_folder(docs)
     before, commit = contents(index), index.info()["commit"]
     with pytest.raises(IndexMismatchError, match=r"docs'.*other'.*index of its own"):
-        index_folder(index, other, sync=sync)
+        index.index_folder(other, sync=sync)
     assert (contents(index), index.info()["commit"]) == (before, commit)
-    assert index_folder(index, docs, sync=True).unchanged == 4
+    assert index.index_folder(docs, sync=True).unchanged == 4
 
 
 def test_another_process_knows_the_folder_too(index, docs, other, smart):
-    index_folder(index, docs)
+    index.index_folder(docs)
     with SmartIndex.open(index.path, smart("mean")) as again:
         assert again.store.manifest.root == str(docs.resolve())
         with pytest.raises(IndexMismatchError):
-            index_folder(again, other)
+            again.index_folder(other)
 
 
 def test_a_folder_that_was_moved_is_the_same(index, docs, tmp_path):
-    index_folder(index, docs)
+    index.index_folder(docs)
     docs.rename(tmp_path / "moved")
     (tmp_path / "moved" / "new.txt").write_text("A new warm day.")
     (tmp_path / "moved" / "c.txt").unlink()
-    report = index_folder(index, tmp_path / "moved", sync=True)
+    report = index.index_folder(tmp_path / "moved", sync=True)
     assert (report.unchanged, report.added, report.removed) == (3, 1, 1)
     docs.mkdir()
     (docs / "x.txt").write_text("Something else is here now.")
     with pytest.raises(IndexMismatchError):
-        index_folder(index, docs)
+        index.index_folder(docs)
 
 
 def test_sync_wants_most_of_the_index_to_be_there(index, docs, tmp_path):
-    index_folder(index, docs)
+    index.index_folder(docs)
     part = tmp_path / "part"
     part.mkdir()
     shutil.copy(docs / "c.txt", part)
     with pytest.raises(IndexMismatchError):
-        index_folder(index, part, sync=True)
+        index.index_folder(part, sync=True)
     assert len(contents(index)) == 4
-    assert index_folder(index, part).unchanged == 1
+    assert index.index_folder(part).unchanged == 1
 
 
 def test_a_part_of_the_folder_is_not_a_folder_of_its_own(index, docs):
-    index_folder(index, docs)
+    index.index_folder(docs)
     with pytest.raises(IndexMismatchError, match="with include for this part"):
-        index_folder(index, docs / "guide")
+        index.index_folder(docs / "guide")
     assert set(contents(index)) == {"guide/a.md#0", "guide/b.md#0", "c.txt#0", "readme.md#0"}
-    assert index_folder(index, docs, include=["guide/"]).unchanged == 2
+    assert index.index_folder(docs, include=["guide/"]).unchanged == 2
 
 
 def test_a_single_file_of_the_folder(index, docs):
-    index_folder(index, docs)
+    index.index_folder(docs)
     (docs / "c.txt").write_text("Changed: the sun is cold.")
-    report = index_folder(index, docs / "c.txt", sync=True)
+    report = index.index_folder(docs / "c.txt", sync=True)
     assert (report.updated, report.removed) == (1, 0)
     assert len(contents(index)) == 4
 
 
 def test_an_emptied_index_is_free_again(index, docs, other):
-    index_folder(index, docs)
+    index.index_folder(docs)
     for path in list(index.store.files.all()):
         index.store.files.drop(path)
-    assert index_folder(index, other).added == 2
+    assert index.index_folder(other).added == 2
     with pytest.raises(IndexMismatchError):
-        index_folder(index, docs)
+        index.index_folder(docs)
 
 
 def test_recoding_in_a_process_that_opened_it_before_keeps_the_folder(index, docs, smart):
     with SmartIndex.open(index.path, smart("mean")) as older:
         older.info()
-        index_folder(index, docs)
+        index.index_folder(docs)
         older.store.recode(
             older.store.codec(),
             lambda vectors: (vectors.codes, vectors.offsets),

@@ -12,12 +12,9 @@ from fixtures.pictures import media_folder, picture, write_pdf
 from PIL import Image
 
 from smart_retrieval.errors import SmartError
-from smart_retrieval.index.explain.overlay import composed, overlay
-from smart_retrieval.index.explain.page import explanation_page
-from smart_retrieval.index.explain.png import explanation_png
-from smart_retrieval.index.explain.shots import clock, find_shots
-from smart_retrieval.index.explain.visual import QUERY_PICTURE
-from smart_retrieval.index.ingest.folder import index_folder
+from smart_retrieval.index.explain.heatmap import draw_over, overlay
+from smart_retrieval.index.explain.score import QUERY_PICTURE
+from smart_retrieval.index.explain.shown_pictures import clock, find_pictures
 from smart_retrieval.index.smart_index import SmartIndex
 
 QUERY = "the red <square>"
@@ -32,7 +29,7 @@ def docs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def index(docs, visual):
     with SmartIndex.create(docs.parent / "docs.smart", visual, codec="float32") as opened:
-        index_folder(opened, docs)
+        opened.index_folder(docs)
         yield opened
 
 
@@ -44,7 +41,7 @@ def own(tmp_path, visual):
     picture(1).save(folder / "a.png")
     write_pdf(folder / "b.pdf", 2)
     with SmartIndex.create(tmp_path / "own.smart", visual, codec="float32") as opened:
-        index_folder(opened, folder)
+        opened.index_folder(folder)
         yield opened, folder
 
 
@@ -64,6 +61,11 @@ class Reader(PageReader):
 
 def read(page):
     return read_page(page, Reader())
+
+
+def drawn_on(found, root=None):
+    """The pictures that an explanation's maps are drawn on."""
+    return find_pictures(found, found.file, root)
 
 
 def decoded(image):
@@ -108,7 +110,7 @@ def test_contributions_add_up_and_the_maps_hold_the_best_matches(index, id, quer
     json.dumps(found.to_dict())
 
 
-def test_shares_name_what_nobody_asked_with(index):
+def test_special_share_is_the_share_of_special_tokens(index):
     found = index.explain(QUERY, PICTURES[1])
     roles = {token.role for token in found.tokens}
     assert "text" in roles
@@ -133,10 +135,10 @@ def test_text_hits_have_no_picture(index):
     found = index.explain(QUERY, "notes.txt#0")
     assert found.visual is None
     assert found.to_dict()["visual"] is None
-    assert find_shots(index.store, found).shots == ()
-    assert "<figure" not in explanation_page(found)
+    assert drawn_on(found).pictures == ()
+    assert "<figure" not in found.to_html()
     with pytest.raises(SmartError, match="no picture to draw"):
-        explanation_png(found, find_shots(index.store, found))
+        found.to_png()
 
 
 def test_frames_of_a_video_are_scored_and_timed(index):
@@ -153,13 +155,13 @@ def test_frames_of_a_video_are_scored_and_timed(index):
 
 
 def test_pictures_come_from_their_files(index, docs):
-    shots = find_shots(index.store, index.explain(QUERY, "scans/one.png#image"))
-    assert shots.note == ""
-    assert np.array_equal(np.asarray(shots.shots[0].image), np.asarray(picture(1)))
-    page = find_shots(index.store, index.explain(QUERY, "report.pdf#page=2")).shots[0].image
+    drawn = drawn_on(index.explain(QUERY, "scans/one.png#image"))
+    assert drawn.note == ""
+    assert np.array_equal(np.asarray(drawn.pictures[0].image), np.asarray(picture(1)))
+    page = drawn_on(index.explain(QUERY, "report.pdf#page=2")).pictures[0].image
     assert max(page.size) == 1000
     assert np.asarray(page.convert("L")).min() < 100, "there is text on it"
-    video = find_shots(index.store, index.explain(QUERY, "clip.mp4#video")).shots
+    video = drawn_on(index.explain(QUERY, "clip.mp4#video")).pictures
     assert [shot.time for shot in video] == sorted(shot.time for shot in video)
     for shot in video:
         drawn = np.asarray(picture(round(shot.time * 4)), float)
@@ -167,59 +169,72 @@ def test_pictures_come_from_their_files(index, docs):
     assert all("score" in shot.caption for shot in video)
 
 
-def test_a_file_that_is_gone_leaves_the_thumbnail_and_says_so(own):
+def test_the_thumbnail_is_shown_for_a_missing_file(own):
     index, folder = own
     (folder / "a.png").unlink()
     found = index.explain(QUERY, "a.png#image")
-    shots = find_shots(index.store, found)
-    assert "a.png" in shots.note
-    assert "thumbnail" in shots.note
-    assert shots.shots[0].image.size[0] >= 160
-    assert "thumbnail" in read(explanation_page(found, shots)).text
-    assert explanation_png(found, shots)
+    drawn = drawn_on(found)
+    assert "a.png" in drawn.note
+    assert "thumbnail" in drawn.note
+    assert drawn.pictures[0].image.size[0] >= 160
+    assert "thumbnail" in read(found.to_html()).text
+    assert found.to_png()
 
 
 def test_a_folder_that_was_moved_can_be_named(own):
     index, folder = own
     folder.rename(folder.with_name("moved"))
     found = index.explain(QUERY, "b.pdf#page=1")
-    assert find_shots(index.store, found).note
-    assert find_shots(index.store, found, folder.with_name("moved")).note == ""
+    assert drawn_on(found).note
+    assert drawn_on(found, folder.with_name("moved")).note == ""
+    assert "thumbnail" in read(found.to_html()).text
+    assert "thumbnail" not in read(found.to_html(folder.with_name("moved"))).text
+    assert found.to_png() != found.to_png(folder.with_name("moved"))
 
 
-def test_a_changed_file_is_said_to_have_changed(own):
+def test_an_explanation_outlives_its_index(own):
+    index, folder = own
+    found, page = index.explain(QUERY, "a.png#image"), index.explain(QUERY, "b.pdf#page=1")
+    html = page.to_html()
+    index.close()
+    (folder / "a.png").unlink()
+    assert "thumbnail" in read(found.to_html()).text
+    assert found.to_png()[:4] == b"\x89PNG"
+    assert page.to_html() == html
+
+
+def test_a_changed_file_is_noted(own):
     index, folder = own
     picture(9, 200, 200).save(folder / "a.png")
-    shots = find_shots(index.store, index.explain(QUERY, "a.png#image"))
-    assert "changed" in shots.note
-    assert shots.shots[0].image.size == (200, 200)
+    drawn = drawn_on(index.explain(QUERY, "a.png#image"))
+    assert "changed" in drawn.note
+    assert drawn.pictures[0].image.size == (200, 200)
     write_pdf(folder / "b.pdf", 1)
-    gone = find_shots(index.store, index.explain(QUERY, "b.pdf#page=2"))
+    gone = drawn_on(index.explain(QUERY, "b.pdf#page=2"))
     assert "no such page" in gone.note
 
 
 def test_pictures_without_a_file_show_their_thumbnail(tmp_path, visual):
     with SmartIndex.create(tmp_path / "m.smart", visual, codec="float32") as index:
         index.add([picture(1), {"image": [picture(2), picture(3, 96, 192)]}], ids=["one", "two"])
-        one = find_shots(index.store, index.explain(QUERY, "one"))
+        one = drawn_on(index.explain(QUERY, "one"))
         assert "file" in one.note
-        assert len(one.shots) == 1
+        assert len(one.pictures) == 1
         found = index.explain(QUERY, "two")
-        two = find_shots(index.store, found).shots
+        two = drawn_on(found).pictures
         assert [shot.grid for shot in two] == [0, 1]
         assert len(set(np.asarray(two[1].image).reshape(-1, 3).sum(1).tolist())) == 1, "nothing is kept of the second"
-        assert len(re.findall("<figure", explanation_page(found, find_shots(index.store, found)))) == 2
+        assert len(re.findall("<figure", found.to_html())) == 2
 
 
 def test_pooled_pictures_are_shown_without_maps(tmp_path, visual):
     with SmartIndex.create(tmp_path / "p.smart", visual, codec="float32", pooling=2) as index:
         index.add([picture(1)], ids=["a"])
         found = index.explain(QUERY, "a")
-        shots = find_shots(index.store, found)
-    page = read(explanation_page(found, shots))
+    page = read(found.to_html())
     assert "no heat map" in page.text
     assert len(page.images) == 1
-    assert Image.open(BytesIO(explanation_png(found, shots))).format == "PNG"
+    assert Image.open(BytesIO(found.to_png())).format == "PNG"
 
 
 # -- the page and the PNG ----------------------------------------------------------------------------------------------
@@ -228,8 +243,8 @@ def test_pooled_pictures_are_shown_without_maps(tmp_path, visual):
 @pytest.mark.parametrize("id", PICTURES)
 def test_the_page_embeds_all_it_shows(index, id):
     found = index.explain(QUERY, id)
-    shots = find_shots(index.store, found)
-    text = explanation_page(found, shots)
+    drawn = drawn_on(found)
+    text = found.to_html()
     page = read(text)
     assert page.links == []
     assert "http" not in text.replace("http-equiv", "")
@@ -239,12 +254,12 @@ def test_the_page_embeds_all_it_shows(index, id):
     grid = found.visual.maps[0].grid
     layers = [image for image in page.images if "data-map" in image]
     under = [image for image in page.images if "data-map" not in image]
-    assert len(under) == len(shots.shots)
-    assert len(layers) == len(shots.shots) * (1 + len(found.visual.rows))
+    assert len(under) == len(drawn.pictures)
+    assert len(layers) == len(drawn.pictures) * (1 + len(found.visual.rows))
     assert {decoded(image).size for image in layers} == {(grid.w, grid.h)}
-    assert [decoded(image).size for image in under] == [shot.image.size for shot in shots.shots]
+    assert [decoded(image).size for image in under] == [one.image.size for one in drawn.pictures]
     shown = [image["data-map"] for image in layers if "hidden" not in image]
-    assert shown == ["all"] * len(shots.shots), "without a script, the whole query is seen"
+    assert shown == ["all"] * len(drawn.pictures), "without a script, the whole query is seen"
     assert {image["data-map"] for image in layers} == {"all", *map(str, range(len(found.visual.rows)))}
     assert f"{100 * found.special_share:.1f} % of the late score" in page.text
     assert f"{100 * found.visual.outside:.1f} % of it was found outside" in page.text
@@ -253,7 +268,7 @@ def test_the_page_embeds_all_it_shows(index, id):
 
 def test_a_layer_is_as_strong_as_its_map_on_one_scale(index):
     found = index.explain(QUERY, "scans/one.png#image")
-    page = read(explanation_page(found, find_shots(index.store, found)))
+    page = read(found.to_html())
     one, (low, high) = found.visual.maps[0], found.visual.row_scale
     for image in page.images:
         if image.get("data-map", "all") == "all":
@@ -265,7 +280,7 @@ def test_a_layer_is_as_strong_as_its_map_on_one_scale(index):
 
 def test_the_best_cell_is_marked(index):
     found = index.explain(picture(1), "scans/one.png#image")
-    text = explanation_page(found, find_shots(index.store, found))
+    text = found.to_html()
     marks = re.findall(r'<span class="best" data-map="(\d+)" hidden style="left:([\d.]+)%;top:([\d.]+)%', text)
     rows = {str(number): row.place for number, row in enumerate(found.visual.rows) if row.place is not None}
     assert {mark[0] for mark in marks} == set(rows)
@@ -278,7 +293,7 @@ def test_a_caption_is_shaded_beside_the_picture(tmp_path, visual):
     with SmartIndex.create(tmp_path / "c.smart", visual, codec="float32") as index:
         index.add([{"text": "the red square", "image": picture(1)}], ids=["a"])
         found = index.explain("red square", "a")
-        text = explanation_page(found, find_shots(index.store, found))
+        text = found.to_html()
     assert "The passage" in text
     assert "<mark" in text
     assert "<figure" in text
@@ -287,7 +302,7 @@ def test_a_caption_is_shaded_beside_the_picture(tmp_path, visual):
 @pytest.mark.parametrize("id", PICTURES)
 def test_the_png_shows_picture_and_words(index, id):
     found = index.explain(QUERY, id)
-    image = Image.open(BytesIO(explanation_png(found, find_shots(index.store, found))))
+    image = Image.open(BytesIO(found.to_png()))
     assert image.format == "PNG"
     assert image.width < 1000
     assert 600 < image.height < 3000
@@ -299,7 +314,7 @@ def test_colours():
     strong = overlay(np.array([[0.0, 0.5, 1.0, 2.0]], np.float32), (0, 1))
     assert np.asarray(strong)[0, :, 3].tolist() == [0, 51, 204, 204]
     base = Image.new("RGB", (40, 10), (10, 200, 10))
-    drawn = np.asarray(composed(base, np.array([[0.0, 1.0]], np.float32), (0, 1)))
+    drawn = np.asarray(draw_over(base, np.array([[0.0, 1.0]], np.float32), (0, 1)))
     assert (drawn[:, :20] == drawn[0, 0]).all()
     assert drawn[0, 30, 0] > 150 > drawn[0, 10, 0]
     assert clock(0) == "0:00.0"

@@ -7,7 +7,6 @@ from fixtures.pictures import picture, visual_model, write_pdf, write_video
 
 from smart_retrieval import SmartEmbeddings
 from smart_retrieval.errors import EmptyInputError, IndexMismatchError, MediaError, SmartError, UnsupportedModelError
-from smart_retrieval.index.ingest.folder import open_or_create
 from smart_retrieval.index.smart_index import SmartIndex
 from smart_retrieval.inputs import Item
 from smart_retrieval.pictures.images import load_image
@@ -188,20 +187,22 @@ def test_codebooks_are_fitted_to_pictures_too(tmp_path, visual):
 
 def test_limits_are_recorded_and_others_refused(tmp_path, visual):
     name = visual.backbone.name
-    with open_or_create(tmp_path / "l.smart", name, codec="float32", max_visual_tokens=20, max_frames=2) as index:
+    with SmartIndex.open_or_create(
+        tmp_path / "l.smart", name, codec="float32", max_visual_tokens=20, max_frames=2
+    ) as index:
         index.add([picture(1, 400, 300)], ids=["a"])
         assert index.get("a")[0].media.grids[0].size <= 20
         found = index.info()
         assert (found["model"]["max_visual_tokens"], found["model"]["max_frames"]) == (20, 2)
         assert found["files_as"] == "pages"
-    with open_or_create(tmp_path / "l.smart") as again:
+    with SmartIndex.open_or_create(tmp_path / "l.smart") as again:
         assert (again.model.max_visual_tokens, again.model.max_frames) == (20, 2)
     for options in ({"max_visual_tokens": 21}, {"max_frames": 3}, {"files_as": "text"}):
         with pytest.raises(IndexMismatchError, match=r"leave --(max-visual-tokens|max-frames|as) out"):
-            open_or_create(tmp_path / "l.smart", **options)
+            SmartIndex.open_or_create(tmp_path / "l.smart", **options)
     with pytest.raises(IndexMismatchError, match="max_visual_tokens"):
         SmartIndex.open(tmp_path / "l.smart", visual)
-    open_or_create(tmp_path / "l.smart", max_visual_tokens=20, files_as="pages").close()
+    SmartIndex.open_or_create(tmp_path / "l.smart", max_visual_tokens=20, files_as="pages").close()
 
 
 def test_other_limits_make_another_model(tmp_path, visual):

@@ -1,0 +1,253 @@
+"""A document's score for one query, taken apart: query tokens, the document tokens that match them best, heat maps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from ..store.pictures import Media
+from .heatmap import GridMap, Scale, best_frames, frame_of_step
+
+QUERY_PICTURE = "[picture]"
+FRAMES_SHOWN = 4  # of a video
+Place = tuple[int, int, int, int]  # grid, frame, row, column
+
+_VISUAL_ROLES = frozenset({"image", "video"})
+_SPECIAL_ROLES = frozenset({"special", "template", "prompt"})
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|_+|[^\w\s]")
+
+
+@dataclass(frozen=True)
+class ExplainedToken:
+    """One query token.
+
+    Args:
+        query_token: The token.
+        document_token: The document token that matches it best; ``""`` where tokens were pooled.
+        document_index: Its position among the document's tokens.
+        span: Where it stands in the passage, from and to in characters; None where that is not known.
+        similarity: Cosine of the two.
+        weight: The query token's share of all weights.
+        contribution: What it adds to the late score.
+        role: What the query token is: ``"text"``, ``"image"`` or ``"video"``, or ``"prompt"``, ``"template"`` or
+            ``"special"``, which are not the user's own words.
+    """
+
+    query_token: str
+    document_token: str
+    document_index: int
+    span: tuple[int, int] | None
+    similarity: float
+    weight: float
+    contribution: float
+    role: str = "text"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the query: one token, or all tokens of its pictures together."""
+
+    label: str
+    tokens: tuple[int, ...]  # positions of its query tokens
+    weight: float  # their share of all weights
+    similarity: float  # their mean, by weight
+    contribution: float  # what they add to the late score
+    answer: str  # the document token that matches best, or where in the picture that is
+    place: Place | None = None  # of the visual token that matches best; None also where the row is several tokens
+    special: bool = False  # whether it is a special, template or prompt token
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; the numbers are those of its tokens."""
+        place = self.place and list(self.place)
+        return {"label": self.label, "tokens": list(self.tokens), "place": place, "special": self.special}
+
+
+@dataclass(frozen=True)
+class ShadedWord:
+    """A word of the passage, from ``start`` to ``stop``, that matched the query tokens at the positions ``tokens``."""
+
+    start: int
+    stop: int
+    contribution: float
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class VisualExplanation:
+    """Where in a picture a query found what.
+
+    Args:
+        media: The picture.
+        rows: Lines of the query; the maps have one layer for each.
+        maps: One a grid; none where grids are not known, as after token pooling.
+        row_scale: The one colour scale of all rows: lowest and highest similarity.
+        whole_scale: The colour scale of the whole query.
+        outside: Share of the late score that comes from other tokens of the document than visual ones: its template,
+            prompt and special tokens, and a caption.
+    """
+
+    media: Media
+    rows: tuple[Row, ...]
+    maps: tuple[GridMap, ...]
+    row_scale: Scale
+    whole_scale: Scale
+    outside: float
+
+    def shown_frames(self, number: int) -> list[tuple[int, float | None, float]]:
+        """The frames of a grid that matched best, best first: step, second in the video, score."""
+        one, times = self.maps[number], self.media.times
+        moving = one.grid.kind == "video"
+        steps = best_frames(one.frames, FRAMES_SHOWN if moving else one.grid.t)
+        seconds = [times[self.frame(number, step)] if times and moving else None for step in steps]
+        return [(step, second, float(one.frames[step])) for step, second in zip(steps, seconds, strict=True)]
+
+    def frame(self, number: int, step: int) -> int:
+        """Which of the frames that the model was given a step of a grid begins with; 0 for a still picture."""
+        grid = self.maps[number].grid
+        return frame_of_step(step, grid.t, len(self.media.times)) if grid.kind == "video" else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            **self.media.to_dict(),
+            "outside": self.outside,
+            "row_scale": list(self.row_scale),
+            "whole_scale": list(self.whole_scale),
+            "rows": [row.to_dict() for row in self.rows],
+            "maps": [one.to_dict() for one in self.maps],
+            "frames": [
+                [
+                    {"step": step, "time": time, "score": round(score, 6)}
+                    for step, time, score in self.shown_frames(number)
+                ]
+                for number, one in enumerate(self.maps)
+                if one.grid.kind == "video"
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class ScoreBreakdown:
+    """The numbers and texts of an :class:`~smart_retrieval.Explanation`, which documents the fields."""
+
+    query: str | None
+    id: str
+    score: float
+    anchor: float
+    late: float
+    lambda_anchor: float
+    lambda_late: float
+    floor: float | None
+    tokens: tuple[ExplainedToken, ...]
+    text: str
+    source: str | None
+    page: int | None
+    heading: str | None
+    visual: VisualExplanation | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able: the fields by name, and ``special_share``; the tokens' ``contribution`` adds up to ``late``."""
+        found = {part.name: getattr(self, part.name) for part in fields(ScoreBreakdown)}
+        return {
+            **found,
+            "tokens": [asdict(token) for token in self.tokens],
+            "special_share": self.special_share,
+            "visual": self.visual.to_dict() if self.visual is not None else None,
+        }
+
+    @property
+    def special_share(self) -> float:
+        """Share of the late score that comes from the query's special, template and prompt tokens.
+
+        Example:
+            >>> parts = [("cat", 0.3, "text"), ("<s>", 0.1, "special")]
+            >>> tokens = tuple(ExplainedToken(word, "", 0, None, 1, 0.5, value, role) for word, value, role in parts)
+            >>> ScoreBreakdown("cat", "a", 1, 0, 0.4, 1, 1, None, tokens, "", None, None, None).special_share
+            0.25
+        """
+        own = sum(token.contribution for token in self.tokens if token.role in _SPECIAL_ROLES)
+        return own / self.late if self.late > 0 else 0.0
+
+    def rows(self) -> tuple[Row, ...]:
+        """Lines of the query to show: its tokens one by one, those of its pictures as one."""
+        return self.visual.rows if self.visual is not None else rows_of(self.tokens)
+
+    def shading(self) -> list[tuple[int, int, float]]:
+        """Parts of the passage that match query tokens: from, to, and what they contribute together."""
+        parts: dict[tuple[int, int], float] = {}
+        for token in self.tokens:
+            if token.span is not None and token.contribution > 0:
+                parts[token.span] = parts.get(token.span, 0.0) + token.contribution
+        return sorted((start, stop, value) for (start, stop), value in parts.items())
+
+    def shaded_words(self) -> list[ShadedWord]:
+        """Words of the passage that contribute to the score, in order; pieces of one word are put together.
+
+        Example:
+            >>> pieces = [("rotate", (0, 3), 0.25), ("logs", (3, 9), 0.5)]
+            >>> tokens = tuple(ExplainedToken(word, "", 0, span, 1, 1, value) for word, span, value in pieces)
+            >>> ScoreBreakdown("", "a", 1, 0, 0.75, 1, 1, None, tokens, "logrotate.", None, None, None).shaded_words()
+            [ShadedWord(start=0, stop=9, contribution=0.75, tokens=(0, 1))]
+        """
+        words = [match.span() for match in _WORD.finditer(self.text)]
+        found: list[tuple[int, int, int]] = []  # from, to, position of the query token
+        for position, token in enumerate(self.tokens):
+            if token.span is None or token.contribution <= 0 or token.span[0] >= token.span[1]:
+                continue
+            start, stop = token.span
+            over = [word for word in words if word[0] < stop and word[1] > start] or [token.span]
+            found.append((min(over[0][0], start), max(over[-1][1], stop), position))
+        merged: list[tuple[int, int, list[int]]] = []
+        for start, stop, position in sorted(found):
+            if merged and start < merged[-1][1]:  # so that each character is shaded once
+                first, last, positions = merged[-1]
+                merged[-1] = (first, max(last, stop), [*positions, position])
+            else:
+                merged.append((start, stop, [position]))
+        return [
+            ShadedWord(start, stop, sum(self.tokens[one].contribution for one in positions), tuple(sorted(positions)))
+            for start, stop, positions in merged
+        ]
+
+
+def rows_of(tokens: Sequence[ExplainedToken], places: Sequence[Place | None] = ()) -> tuple[Row, ...]:
+    """Lines of a query: its tokens one by one, those of its pictures together.
+
+    ``places`` says where in the document's picture each token has its best match.
+    """
+    rows: list[Row] = []
+    picture = [position for position, token in enumerate(tokens) if token.role in _VISUAL_ROLES]
+    for position, token in enumerate(tokens):
+        if position in picture[1:]:
+            continue
+        visual = position in picture
+        own = picture if visual else [position]
+        weight = sum(tokens[one].weight for one in own)
+        place = places[position] if places and not visual else None
+        rows.append(
+            Row(
+                f"{QUERY_PICTURE} × {len(picture)}" if visual else _word(token.query_token),
+                tuple(own),
+                weight,
+                sum(tokens[one].weight * tokens[one].similarity for one in own) / weight if weight else 0.0,
+                sum(tokens[one].contribution for one in own),
+                "" if visual else _answer(token, place),
+                place,
+                token.role in _SPECIAL_ROLES,
+            )
+        )
+    return tuple(rows)
+
+
+def _word(token: str) -> str:
+    """A token without the marks that byte-level and SentencePiece vocabularies put for blanks and line ends."""
+    return token.replace("Ċ", "⏎").lstrip("Ġ▁") or token.replace("Ġ", "␣").replace("▁", "␣")
+
+
+def _answer(token: ExplainedToken, place: Place | None) -> str:
+    if place is None:
+        return _word(token.document_token)
+    _, frame, row, column = place
+    return f"row {row + 1}, column {column + 1}" + (f", frame {frame + 1}" if frame else "")

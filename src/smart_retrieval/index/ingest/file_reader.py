@@ -1,0 +1,183 @@
+"""What an index makes of a file: passages that its model sees whole, or pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Generator, Mapping
+from dataclasses import replace
+from functools import cached_property, partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...documents.passages import split
+from ...documents.read import ReadOptions, format_of, stream_file
+from ...documents.readers.jsonl import JsonlFields
+from ...errors import SmartError, UnsupportedModelError, one_of
+from ...files import FoundFile, SkipLog
+from ...inputs import Item, VideoSource
+from ...pictures.sources import visual_format_of
+from ...pictures.visual_inputs import visual_inputs
+from ..model_and_codec import IndexModel
+from ..store.manifest import Manifest
+from ..store.records import pack_metadata
+from .new_documents import NewDocument
+from .recorded_pictures import record_picture
+
+if TYPE_CHECKING:
+    from ...model.smart_model import SmartModel
+
+FILES_AS = ("auto", "text", "pages")
+ANY_SUFFIX = "*"
+_HEADING_SEPARATOR = " > "
+# For models without a limit of their own.
+_USUAL_LIMIT = 512
+_SHORT = 32
+
+
+class FileReader:
+    """Reads the documents of files as an index wants them.
+
+    Suffixes that ``formats`` names are read in these formats and not as pictures; ``"*"`` stands for every suffix that
+    is not known. ``max_tokens`` counts a passage's heading path, prompt and special tokens, too.
+
+    Raises:
+        SmartError: The limits contradict each other or the model's.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        model: IndexModel,
+        formats: Mapping[str, str],
+        jsonl: JsonlFields | None,
+        max_tokens: int | None,
+        overlap: int,
+        min_tokens: int | None,
+    ) -> None:
+        self._model = model
+        self._unknown_as = formats.get(ANY_SUFFIX, "")
+        known = {suffix: name for suffix, name in formats.items() if suffix != ANY_SUFFIX}
+        self._options = ReadOptions(jsonl=jsonl or JsonlFields(), formats=known)
+        limits = manifest.limits
+        # An index that was made before pictures could be stored says neither.
+        self._pages = limits.get("files_as") == "pages"
+        self._modalities = frozenset(limits.get("modalities", ("text",)))
+        limit = limits.get("max_length")
+        most = max_tokens or limit or _USUAL_LIMIT
+        if limit is not None and most > limit:
+            raise SmartError(f"max_tokens: found {most}, expected at most the model's {limit}: it sees no more")
+        least = min(_SHORT, most // 8) if min_tokens is None else min_tokens
+        self._split = partial(split, max_tokens=most, overlap=overlap, min_tokens=least)
+        try:
+            self._split([], count_tokens=len)
+        except ValueError as error:
+            raise SmartError(str(error)) from error
+
+    def knows(self, file: FoundFile) -> bool:
+        """Whether it is of a type that is read."""
+        return self._as_pictures(file.path) or bool(self._unknown_as or format_of(file.path, self._options))
+
+    def _as_pictures(self, path: Path) -> bool:
+        kind = visual_format_of(path)
+        taken = self._pages and bool(kind) and ("video" if kind == "video" else "image") in self._modalities
+        return taken and path.suffix.lower() not in self._options.formats
+
+    def documents(self, file: FoundFile, notes: list[str], skipped: SkipLog) -> Generator[NewDocument, None, None]:
+        """The passages or pictures of one file, in order, read no further ahead than must be.
+
+        What its reader had to guess goes to ``notes``, pages that cannot be read to ``skipped``.
+
+        Raises:
+            MediaError: The file cannot be read (on).
+            MissingExtraError: A package for its format is not installed.
+            SmartError: Its metadata cannot be stored.
+        """
+        return self._pictures(file, skipped) if self._as_pictures(file.path) else self._passages(file, notes)
+
+    def _passages(self, file: FoundFile, notes: list[str]) -> Generator[NewDocument, None, None]:
+        """Passages as the model sees them, headings in a line of their own before the text.
+
+        So the words of headings can be found, shaded in explanations, and encoded again.
+        """
+        options = self._options
+        if not format_of(file.path, options):
+            options = replace(options, formats={file.path.suffix.lower(): self._unknown_as})
+        sections = stream_file(file.path, notes, options)
+        first = next(sections, None)  # a broken file is found out before any model is loaded
+        if first is None:
+            return
+        sections = chain([first], sections)
+        for passage in self._split(sections, source=file.relative, count_tokens=self._count_tokens):
+            pack_metadata(passage.metadata, passage.id)  # here, where an error costs one file and not a batch
+            heading = _HEADING_SEPARATOR.join(passage.heading) or None
+            item = Item(passage.text_for_encoding)
+            yield NewDocument(passage.id, item, passage.source, passage.page, heading, passage.metadata)
+
+    @cached_property
+    def _count_tokens(self) -> Callable[[str], int]:
+        return token_counter(self._model.get())
+
+    def _pictures(self, file: FoundFile, skipped: SkipLog) -> Generator[NewDocument, None, None]:
+        """Pictures without text; none is decoded before the model does."""
+        for found in visual_inputs(file.path, skipped=skipped, relative=file.relative):
+            source = found.source
+            item = Item(video=source) if isinstance(source, VideoSource) else Item(images=(source,))
+            item, picture = record_picture(item, found.kind)
+            id = picture_id(file.relative, found.kind, found.page)
+            yield NewDocument(id, item, file.relative, found.page, picture=picture)
+
+
+def picture_id(source: str, kind: str, page: int | None) -> str:
+    """The id of a picture.
+
+    Example:
+        >>> picture_id("report.pdf", "page", 3), picture_id("clip.mp4", "video", None)
+        ('report.pdf#page=3', 'clip.mp4#video')
+    """
+    return f"{source}#page={page}" if kind == "page" else f"{source}#{kind}"
+
+
+def passage_body(text: str, heading: str | None) -> tuple[int, str]:
+    r"""Where the passage begins in a hit's text, and the passage as it stands in its file, without the heading path.
+
+    Example:
+        >>> passage_body("Rotation\nUse logrotate.", "Logs > Rotation")
+        (9, 'Use logrotate.')
+    """
+    prefix, newline, body = text.partition("\n")
+    if heading and newline and body and heading.endswith(prefix):
+        return len(text) - len(body), body
+    return 0, text
+
+
+def token_counter(model: SmartModel) -> Callable[[str], int]:
+    """A function that counts a passage's tokens as the model sees them, prompt and special tokens included."""
+    tokenizer = model.tokenizer
+
+    def count(text: str) -> int:
+        return len(tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])
+
+    prompt = model.backbone.prompt_for("document", None, None)
+    around = model.backbone.token_count("a", prompt=prompt, task="document") - count("a")
+    return lambda text: around + count(text)
+
+
+def settle_files_as(asked: str, modalities: Collection[str]) -> str:
+    """``"text"`` or ``"pages"``: what was asked for, or for ``"auto"`` pages if the model takes pictures.
+
+    Raises:
+        SmartError: It is none of :data:`FILES_AS`.
+        UnsupportedModelError: Pages, and the model takes no pictures.
+
+    Example:
+        >>> settle_files_as("auto", {"text", "image"}), settle_files_as("auto", {"text"})
+        ('pages', 'text')
+    """
+    if asked not in FILES_AS:
+        raise SmartError(f"files as: {one_of(asked, FILES_AS)}")
+    if asked == "pages" and "image" not in modalities:
+        raise UnsupportedModelError(
+            f"files as pages: found a model that takes {', '.join(sorted(modalities))}, expected one that takes "
+            "images; choose another model, or text"
+        )
+    return asked if asked != "auto" else "pages" if "image" in modalities else "text"

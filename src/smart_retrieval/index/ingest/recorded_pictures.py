@@ -1,0 +1,140 @@
+"""Pictures on their way through the model: decoded once, by it, with size and thumbnail kept from then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import MediaError
+from ...inputs import AnyImage, AnyVideo, Frames, Item
+from ...pictures.images import as_rgb, load_image
+from ...pictures.video import VideoFile
+from ...pictures.visual_inputs import thumbnail
+from ..store.pictures import Media
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Frames decoded of a video that the model has not decoded, or that has no file whose bytes could be hashed.
+FEW_FRAMES = 8
+
+
+@dataclass(eq=False)
+class RecordedPicture:
+    """A picture that keeps its size, thumbnail and frame times when the model decodes it."""
+
+    kind: str  # "image", "page" or "video"
+    error: MediaError | None = field(default=None, init=False, repr=False)  # why it could not be decoded
+    _media: Media | None = field(default=None, init=False, repr=False)
+
+    def media(self) -> Media:
+        """What was seen of it; decodes it now if the model has not.
+
+        Raises:
+            MediaError: It cannot be read.
+        """
+        if self._media is None:
+            self._decode()
+        assert self._media is not None
+        return self._media
+
+    def _decode(self) -> None:
+        raise NotImplementedError
+
+    def _keep(self, image: Image, times: tuple[float, ...] = ()) -> None:
+        self._media = Media(self.kind, image.width, image.height, times, preview=thumbnail(image))
+
+    @contextmanager
+    def _keeping_error(self) -> Iterator[None]:
+        try:
+            yield
+        except MediaError as error:
+            self.error = error
+            raise
+
+
+@dataclass(eq=False)
+class RecordedImage(RecordedPicture):
+    """An image or a page; an :class:`~smart_retrieval.inputs.ImageSource`."""
+
+    source: AnyImage
+
+    def load(self) -> Image:
+        """The picture, RGB."""
+        with self._keeping_error():
+            image = open_image(self.source)
+        if self._media is None:
+            self._keep(image)
+        return image
+
+    def _decode(self) -> None:
+        self.load()
+
+
+@dataclass(eq=False)
+class RecordedVideo(RecordedPicture):
+    """A video; a :class:`~smart_retrieval.inputs.VideoSource`."""
+
+    source: AnyVideo
+
+    def frames(self, max_frames: int) -> Frames:
+        """At most so many frames, evenly spread."""
+        with self._keeping_error():
+            frames = open_video(self.source, max_frames)
+        # The middle says more of a video than its first frame, which is often black.
+        self._keep(frames.images[len(frames.images) // 2], tuple(float(time) for time in frames.times))
+        return frames
+
+    def _decode(self) -> None:
+        self.frames(FEW_FRAMES)
+
+
+def record_picture(item: Item, kind: str | None = None) -> tuple[Item, RecordedPicture]:
+    """The same item with its first picture recorded, to give to the model, and that picture."""
+    kind = kind or kind_of(item)
+    if item.images:
+        image = RecordedImage(kind, item.images[0])
+        return replace(item, images=(image, *item.images[1:])), image
+    if item.video is not None:
+        video = RecordedVideo(kind, item.video)
+        return replace(item, video=video), video
+    raise MediaError("found an item without a picture, expected an image or a video")
+
+
+def kind_of(item: Item) -> str:
+    """What an item shows: ``"video"``, ``"page"`` where its image says which page it is, or ``"image"``."""
+    if not item.images:
+        return "video"
+    return "page" if isinstance(getattr(item.images[0], "page", None), int) else "image"
+
+
+def place_of(item: Item) -> tuple[str | None, int | None]:
+    """The file an item's picture comes from and its page there, as far as it says so."""
+    picture: Any = item.images[0] if len(item.images) == 1 else item.video if not item.images else None
+    path = picture if isinstance(picture, Path) else getattr(picture, "path", None)
+    page = getattr(picture, "page", None)
+    return (str(path) if isinstance(path, Path) else None), page if isinstance(page, int) else None
+
+
+def open_image(source: AnyImage) -> Image:
+    """The picture of any image, RGB."""
+    if isinstance(source, Path):
+        return load_image(source)
+    from PIL.Image import Image as Picture
+
+    # A picture in memory has a ``load`` of its own, which decodes it in place.
+    return as_rgb(source if isinstance(source, Picture) else source.load())
+
+
+def open_video(source: AnyVideo, max_frames: int) -> Frames:
+    """At most so many frames of any video, evenly spread, the first and the last among them."""
+    if not isinstance(source, Frames):
+        return (VideoFile(source) if isinstance(source, Path) else source).frames(max_frames)
+    count = len(source.images)
+    if count <= max_frames:
+        return source
+    chosen = [round(number * (count - 1) / max(1, max_frames - 1)) for number in range(max_frames)]
+    return Frames(tuple(source.images[i] for i in chosen), tuple(source.times[i] for i in chosen))

@@ -1,0 +1,131 @@
+"""What an index encodes with: the model it was made with, and the codec that its token vectors are kept in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from ..core.readout import Readout
+from ..embeddings import SmartEmbeddings
+from ..errors import EmptyInputError, IndexMismatchError, NonFiniteError
+from ..inputs import Frames, ImageSource, Item, VideoSource, item_of
+from .codec.base import Codec
+from .codec.storing import codec_from_bytes
+from .store.records import Vectors
+from .store.store import Store
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from ..model.smart_model import SmartModel
+
+OneQuery: TypeAlias = "str | Item | Mapping[str, Any] | Path | ImageSource | VideoSource | Frames | Image"
+
+# Limits of what a model sees of a picture or a video; part of its identity, since other limits give other vectors.
+VISUAL_LIMITS = ("max_visual_tokens", "max_frames")
+
+
+def load_model(name: str, identity: Mapping[str, Any] | None = None, preset: str = "default") -> SmartModel:
+    """A model by name, with those parts of an identity that distinguish models of one name.
+
+    These are the family, :data:`VISUAL_LIMITS`, and the pooling where a user has to choose it.
+    """
+    from ..model.smart_model import SmartModel
+
+    given = identity or {}
+    own = ("family", *VISUAL_LIMITS, *(("pooling",) if given.get("family") == "bare-vlm" else ()))
+    return SmartModel(name, preset=preset, **{key: given[key] for key in own if given.get(key) is not None})
+
+
+class IndexModel:
+    """The model of an index, loaded under its recorded name when it is first needed, unless it is given.
+
+    Raises:
+        IndexMismatchError: The model given is not the one the index was made with; the message names every difference.
+    """
+
+    def __init__(self, store: Store, model: SmartModel | str | None = None) -> None:
+        self._store = store
+        self.loaded = None if model is None else self._checked(model)
+
+    def get(self) -> SmartModel:
+        """The model; see :attr:`SmartIndex.model`."""
+        if self.loaded is None:
+            self.loaded = self._checked(str(self._store.manifest.model["name"]))
+        return self.loaded
+
+    def _checked(self, model: SmartModel | str) -> SmartModel:
+        manifest = self._store.manifest
+        if isinstance(model, str):
+            model = load_model(model, manifest.model, str(manifest.limits.get("preset", "default")))
+            readout = Readout.from_dict(manifest.readout)
+            model = model if model.readout == readout else model.with_readout(readout)
+        identity = model.identity()
+        found = {key: identity[key] for key in ("fingerprint", "pooling", "max_length")}
+        found |= {key: identity.get(key) for key in VISUAL_LIMITS if key in identity or key in manifest.model}
+        # Of both sides' prompts: one that only the index knows makes a difference, too.
+        prompts = {name: identity["prompts"].get(name) for name in {*identity["prompts"], *manifest.prompts}}
+        manifest.require(model=found, readout=identity["readout"], prompts=prompts)
+        return model
+
+    def encode_queries(self, queries: Sequence[Any] | SmartEmbeddings) -> tuple[list[str] | None, SmartEmbeddings]:
+        """The queries' texts (``""`` where one has none; None of encoded queries), and their encodings.
+
+        Raises:
+            EmptyInputError: No query, or one with neither words nor a picture.
+            MediaError: A picture cannot be read.
+        """
+        if isinstance(queries, SmartEmbeddings):
+            if not len(queries):
+                raise EmptyInputError("found no query, expected at least one")
+            if not (np.isfinite(queries.anchors).all() and np.isfinite(queries.token_vectors).all()):
+                raise NonFiniteError("found NaN or infinity in the encoded queries, expected finite numbers")
+            return None, queries
+        items = [item_of(query, position) for position, query in enumerate(queries)]
+        if not items or any(not item.text.strip() and item.modalities == {"text"} for item in items):
+            raise EmptyInputError("found an empty query, expected some words or a picture")
+        # One at a time: padding changes the last bits of a batch's encodings, and with them ties.
+        parts = [self.get().encode_query(item, show_progress=False) for item in items]
+        return [item.text for item in items], SmartEmbeddings.concatenate(parts)
+
+
+class IndexCodec:
+    """The codec of a store's newest commit."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._codec: tuple[int, Codec] | None = None
+
+    def get(self) -> Codec:
+        """The codec, read again after ``optimize`` changed it here or in another process."""
+        store = self._store
+        if store.generation != store.state().generation:
+            store.reload()
+        if self._codec is None or self._codec[0] != store.generation:
+            self._codec = (store.generation, codec_from_bytes(store.codec()))
+        return self._codec[1]
+
+    def check_widths(self, encoded: SmartEmbeddings) -> None:
+        """Refuse embeddings of another model or readout.
+
+        Raises:
+            IndexMismatchError: Their widths are not the index's.
+        """
+        expected = (self._store.manifest.anchor_dim, self.get().token_dim)
+        found = (encoded.anchor_dim, encoded.token_dim)
+        if found != expected:
+            raise IndexMismatchError(
+                f"index {str(self._store.path)!r}: found embeddings of {found[0]} (anchor) and {found[1]} (token) "
+                f"dimensions, expected {expected[0]} and {expected[1]}: encode with the index's model and readout"
+            )
+
+
+def decode_vectors(codec: Codec, vectors: Vectors) -> SmartEmbeddings:
+    """Stored vectors as embeddings, without token ids where tokens were pooled: which is whose is not kept."""
+    anchors = np.repeat(vectors.anchors, np.diff(vectors.offsets), axis=0) if codec.anchor_dim is not None else None
+    pooled = not np.array_equal(vectors.offsets, vectors.id_offsets)
+    tokens = codec.decode(vectors.codes, anchors)
+    return SmartEmbeddings(vectors.anchors, tokens, vectors.offsets, None if pooled else vectors.token_ids)
