@@ -14,14 +14,14 @@ import numpy as np
 from ..core.hybrid import anchor_scores
 from ..core.late import QueryWeights, late_scores, token_shares, weighted_parts
 from ..embeddings import SmartEmbeddings
-from ..errors import CodecError, SmartError
-from ..extras import require
+from ..errors import CodecError
 from ..index.codec.base import Codec
 from ..index.codec.fitting import fit_codec
 from ..index.codec.names import SUGGESTED, parse_codec
 from ..index.codec.pooling import pool_tokens
 from ..index.smart_index import DEFAULT_CODEC
 from ..types import Array
+from .charts import new_figure, save_figure
 from .compare import Collection, EvalOptions, load_collection
 from .evaluate import GAIN_METRIC, query_values
 from .metrics import DEPTH, METRICS, per_query_metrics, rank
@@ -247,10 +247,7 @@ def plot_codecs(result: dict[str, Any], file: Path) -> None:
     Example:
         >>> plot_codecs(evaluate_codecs("cranfield"), Path("codecs.png"))  # doctest: +SKIP
     """
-    require("matplotlib", "plot")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = new_figure(8, 5)
     axes = figure.add_subplot()
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in result["codecs"]:
@@ -275,11 +272,7 @@ def plot_codecs(result: dict[str, Any], file: Path) -> None:
     axes.set_title(f"{result['dataset']['name']}, {result['model']}: quality against bytes")
     axes.grid(alpha=0.3)
     axes.legend()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(file, dpi=150)
-    except (OSError, ValueError) as error:
-        raise SmartError(f"cannot write {file} ({error}): name another file, such as codecs.png") from error
+    save_figure(figure, file)
 
 
 def _group(name: str) -> str:

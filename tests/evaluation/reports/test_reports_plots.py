@@ -5,6 +5,7 @@ import re
 import pytest
 
 from smart_retrieval.errors import MissingExtraError, ReportError
+from smart_retrieval.evaluation.charts import save_figure, styles
 from smart_retrieval.evaluation.report import plots
 from smart_retrieval.evaluation.report.plots import draw_plots
 from smart_retrieval.evaluation.report.report import build_report
@@ -29,9 +30,9 @@ def test_files(report, tmp_path):
     assert "script" not in svg
     assert not re.search(r"""(href|src)=["'](?!#)""", svg)
     table = next(table for table in report.tables if table.name == "gains")
-    looks = plots._looks(report.retrieval.rows.values())
-    again = plots._save(plots._forest(table, looks), tmp_path / "again", "gains")
-    assert again[0].read_bytes() == files[-2].read_bytes()
+    looks = styles(report.retrieval.rows.values())
+    again = save_figure(plots._forest(table, looks), tmp_path / "again/gains.svg")
+    assert again.read_bytes() == files[-2].read_bytes()
 
 
 def test_every_point_is_drawn(report):

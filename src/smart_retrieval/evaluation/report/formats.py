@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ReportError
+from ..charts import one_line
 from .tables import MISSING, Cell, Table
 
 #: Characters with which a spreadsheet takes a cell for a formula (OWASP, "CSV Injection").
@@ -78,8 +79,8 @@ def _markdown_cell(cell: Cell) -> str:
 
 def _markdown(text: str) -> str:
     """Text without a meaning of its own in Markdown or HTML, on one line."""
-    one_line = _ENTITY.sub("&amp;", one_line_of(text))
-    return _MARKDOWN.sub(r"\\\1", _TAG.sub("&lt;", one_line))
+    text = _ENTITY.sub("&amp;", one_line(text))
+    return _MARKDOWN.sub(r"\\\1", _TAG.sub("&lt;", text))
 
 
 def to_latex(table: Table) -> str:
@@ -130,7 +131,7 @@ def _latex_cell(cell: Cell) -> str:
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in one_line_of(text))
+    return "".join(_LATEX.get(character, character) for character in one_line(text))
 
 
 def to_csv(tables: Sequence[Table]) -> str:
@@ -200,11 +201,6 @@ def to_dict(table: Table) -> dict[str, Any]:
 def _of_words(table: Table, place: int) -> bool:
     cells = [cells[place] for _, cells in table.rows]
     return not any(cell.value is not None for cell in cells)
-
-
-def one_line_of(text: str) -> str:
-    """Text without line ends and control characters."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def write_text(text: str, file: Path) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ReportError
 from ...extras import require
-from .formats import one_line_of
+from ..charts import Style, new_figure, plain_label, save_figure, styles
 from .measured import Measured, Named
 from .tables import Cell, Table, metric_title
 
@@ -19,10 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .report import Report
-
-# Told apart with any kind of colour vision (Okabe and Ito, 2008), without the yellow that print loses; and by shape.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-_SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 
 #: Panels side by side.
 _ACROSS = 3
@@ -59,11 +54,15 @@ def draw_plots(report: Report, folder: str | Path) -> list[Path]:
         if table.name in ("gains", "mmeb gains"):
             name = table.name.replace(" ", "_")
             # A system looks the same in every plot.
-            looks = _looks(report.retrieval.rows.values()) if table.name == "gains" else None
+            looks = styles(report.retrieval.rows.values()) if table.name == "gains" else None
             figures[name if name not in figures else f"{name}_{len(figures)}"] = _forest(table, looks)
     if not figures:
         raise ReportError("found nothing to draw: no sizes, times or gains in these results")
-    return [file for name, figure in figures.items() for file in _save(figure, Path(folder), name)]
+    return [
+        save_figure(figure, Path(folder) / f"{name}.{form}", ReportError)
+        for name, figure in figures.items()
+        for form in ("svg", "png")
+    ]
 
 
 def _trade(found: Named, metric: str, field: str, title: str) -> Figure | None:
@@ -80,12 +79,12 @@ def _trade(found: Named, metric: str, field: str, title: str) -> Figure | None:
     if not points:
         return None
     shown = [label for label in found.rows.values() if any(label == own[0] for all_ in points.values() for own in all_)]
-    looks = _looks(found.rows.values())
+    looks = styles(found.rows.values())
     figure, panels = _panels(len(points), legend=len(shown))
     for axes, (column, own) in zip(panels, points.items(), strict=True):
         for label, x, y in own:
-            axes.plot([x], [y], linestyle="none", markersize=8, label=_plain(label), **looks[label])
-        axes.set_title(_plain(column), fontsize=10)
+            axes.plot([x], [y], linestyle="none", markersize=8, label=plain_label(label), **looks[label])
+        axes.set_title(plain_label(column), fontsize=10)
         axes.set_xscale("log")
         axes.set_xlabel(f"{title} (log scale)", fontsize=9)
         axes.set_ylabel(metric_title(metric), fontsize=9)
@@ -106,20 +105,15 @@ def _drawable(one: Measured, field: str, metric: str) -> bool:
 
 
 def _panels(count: int, *, legend: int) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
-
     across = min(_ACROSS, count)
     down = math.ceil(count / across)
     below = 0.22 * math.ceil(legend / 3)
-    figure = Figure(figsize=(max(6.4, 4.2 * across), 3.6 * down + below + 0.4), layout="constrained")
-    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
+    figure = new_figure(max(6.4, 4.2 * across), 3.6 * down + below + 0.4)
     return figure, [figure.add_subplot(down, across, place) for place in range(1, count + 1)]
 
 
-def _forest(table: Table, looks: Mapping[str, Mapping[str, Any]] | None = None) -> Figure:
+def _forest(table: Table, looks: Mapping[str, Style] | None = None) -> Figure:
     """Each gain with its interval, data set by data set."""
-    from matplotlib.figure import Figure
-
     by_task = table.corner == "task"
     tasks = [label for label, _ in table.rows] if by_task else list(table.columns)
     systems = list(table.columns) if by_task else [label for label, _ in table.rows]
@@ -129,12 +123,12 @@ def _forest(table: Table, looks: Mapping[str, Mapping[str, Any]] | None = None) 
         for column, cell in zip(table.columns, row, strict=True)
         if cell.value is not None
     }
-    looks = looks or _looks(systems)
+    looks = looks or styles(systems)
     lines: list[tuple[str, str, Cell]] = [
         (task, system, cells[task, system]) for task in tasks for system in systems if (task, system) in cells
     ]
     legend = 0.22 * math.ceil(len(systems) / 2) + 0.5
-    figure = Figure(figsize=(7.5, max(2.4, 0.2 * len(lines) + 0.14 * len(tasks)) + 0.8 + legend), layout="constrained")
+    figure = new_figure(7.5, max(2.4, 0.2 * len(lines) + 0.14 * len(tasks)) + 0.8 + legend)
     axes = figure.add_subplot()
     axes.axvline(0, color="grey", linewidth=0.8)
     place, ticks = 0.0, []
@@ -145,21 +139,21 @@ def _forest(table: Table, looks: Mapping[str, Mapping[str, Any]] | None = None) 
         if len(ticks) % 2 == 0:
             axes.axhspan(place - 0.85, place + len(own) - 0.15, color="0.93", zorder=0)
         for system, cell in own:
-            drawn.setdefault(system, _interval(axes, cell, place, looks[system], _plain(system)))
+            drawn.setdefault(system, _interval(axes, cell, place, looks[system], plain_label(system)))
             place += 1
         place += 0.7
-    axes.set_yticks([at for at, _ in ticks], [_plain(task) for _, task in ticks], fontsize=8)
+    axes.set_yticks([at for at, _ in ticks], [plain_label(task) for _, task in ticks], fontsize=8)
     axes.invert_yaxis()
     axes.margins(y=0.02)
     axes.set_xlabel("difference, 95 % interval; filled: p < 0.05, cross: not tested", fontsize=9)
-    axes.set_title(_plain(table.title), fontsize=10)
+    axes.set_title(plain_label(table.title), fontsize=10)
     axes.grid(alpha=0.3, axis="x")
     handles = [drawn[system] for system in systems if system in drawn]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 
-def _interval(axes: Axes, cell: Cell, place: float, look: Mapping[str, Any], label: str) -> Any:
+def _interval(axes: Axes, cell: Cell, place: float, look: Style, label: str) -> Any:
     from matplotlib.lines import Line2D
 
     more = cell.more or {}
@@ -172,32 +166,3 @@ def _interval(axes: Axes, cell: Cell, place: float, look: Mapping[str, Any], lab
     axes.plot([cell.value or 0.0], [place], linestyle="none", marker=shape, color=colour, markersize=6,
               markerfacecolor=colour if filled else "white", markeredgewidth=1.2)  # fmt: skip
     return Line2D([], [], linestyle="-", marker=look["marker"], color=colour, markersize=6, label=label)
-
-
-def _looks(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """A colour and a shape for each; the numbers of both have no common divisor, so that pairs repeat late."""
-    return {
-        label: {"color": _COLOURS[place % len(_COLOURS)], "marker": _SHAPES[place % len(_SHAPES)]}
-        for place, label in enumerate(labels)
-    }
-
-
-def _plain(text: str) -> str:
-    """Text that is not read as a formula, and not taken for something to leave out of the legend."""
-    shown = one_line_of(text).replace("$", r"\$")
-    return re.sub(r"^_+", "", shown) or shown
-
-
-def _save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    import matplotlib
-
-    files = [folder / f"{name}.svg", folder / f"{name}.png"]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # The same figures give the same bytes, with no date and no random names inside.
-        with matplotlib.rc_context({"svg.hashsalt": "smart-report"}):
-            figure.savefig(files[0], metadata={"Date": None})
-            figure.savefig(files[1], dpi=150)
-    except OSError as error:
-        raise ReportError(f"cannot write {folder} ({error.strerror or error}): name another folder") from error
-    return files

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ReportError, one_of
+from ..charts import one_line
 from ..evaluate import GAIN_METRIC
 from .files import FoundFile, read_files
-from .formats import one_line_of, to_csv, to_dict, to_latex, to_markdown
+from .formats import to_csv, to_dict, to_latex, to_markdown
 from .measured import Measured, Named, named, with_judgments
 from .mmeb import mmeb_tables
 from .references import Against, as_columns_of, counterpart_among, read_against
@@ -60,7 +61,7 @@ class Report:
             return json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         if form == "latex":
             head = ["% needs \\usepackage{booktabs}", *(f"% {line}" for line in (*self.notes, *self._sources()))]
-            return "\n\n".join(["\n".join(map(one_line_of, head)), *map(to_latex, self.tables)]) + "\n"
+            return "\n\n".join(["\n".join(map(one_line, head)), *map(to_latex, self.tables)]) + "\n"
         if form == "md":
             parts = [to_markdown(table) for table in self.tables]
             parts.append(to_markdown(self._files_table()))
