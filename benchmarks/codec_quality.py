@@ -10,13 +10,13 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from record import record
 
 from smart_retrieval.demo.stdlib_docs import stdlib_collection, write_beir
 from smart_retrieval.evaluation.cache import EncodingCache
 from smart_retrieval.evaluation.codecs import evaluate_codecs, plot_codecs
+from smart_retrieval.evaluation.results import CodecsResult
 from smart_retrieval.evaluation.terminal import print_table
 
 #: Least share of the uncompressed hybrid's nDCG@10 that so many bytes a token must keep (issue 3).
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--name", default="codec_quality", help="name of the result file")
     arguments = parser.parse_args()
     cache = EncodingCache(arguments.cache)
-    results: list[dict[str, Any]] = []
+    results: list[CodecsResult] = []
     with tempfile.TemporaryDirectory() as temporary:
         folders = list(arguments.folders)
         if not arguments.no_stdlib:
@@ -57,7 +57,7 @@ def main() -> None:
                 print_table(result)
                 if arguments.plots is not None and not seed:
                     plot_codecs(result, arguments.plots / f"codecs_{folder.name}.png")
-    kept: dict[str, dict[str, list[float]]] = {}
+    kept: dict[str, dict[str, list[float | None]]] = {}
     for result in results:
         for row in result["codecs"]:
             kept.setdefault(row["name"], {}).setdefault(result["dataset"]["name"], []).append(row["share"])

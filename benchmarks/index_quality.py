@@ -22,7 +22,8 @@ from record import record
 from smart_retrieval.core.hybrid import hybrid_scores
 from smart_retrieval.demo.stdlib_docs import stdlib_collection, write_beir
 from smart_retrieval.evaluation.cache import EncodingCache
-from smart_retrieval.evaluation.compare import Collection, compare_beir, load_collection
+from smart_retrieval.evaluation.compare import compare_beir
+from smart_retrieval.evaluation.evaluate import Collection, load_collection
 from smart_retrieval.evaluation.metrics import per_query_metrics, rank
 from smart_retrieval.evaluation.terminal import print_table
 from smart_retrieval.index.search import stages as searching
@@ -42,7 +43,7 @@ def exact_first(collection: Collection, depth: int) -> list[list[str]]:
             collection.documents.embeddings,
             lambda_anchor=chosen.scoring.lambda_anchor,
             lambda_late=chosen.scoring.lambda_late,
-            weights=collection.token_weights(),
+            weights=collection.scoring.query_weights,
             floor=chosen.scoring.floor,
         )
         found += rank(scores, collection.data.document_ids, depth)

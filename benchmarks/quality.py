@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from record import record
 
 from smart_retrieval.demo.stdlib_docs import stdlib_collection, write_beir
 from smart_retrieval.evaluation.cache import EncodingCache
 from smart_retrieval.evaluation.evaluate import evaluate_beir
+from smart_retrieval.evaluation.results import BeirResult
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--name", default="quality", help="name of the result file")
     arguments = parser.parse_args()
     cache = EncodingCache(arguments.cache)
-    results: list[dict[str, Any]] = []
+    results: list[BeirResult] = []
     with tempfile.TemporaryDirectory() as temporary:
         folders = list(arguments.folders)
         if not arguments.no_stdlib:

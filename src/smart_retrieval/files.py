@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
-from .errors import MediaError, MissingExtraError
+from .errors import MediaError, MissingExtraError, SmartError
 
 
 class UnreadableFileError(MediaError):
@@ -123,6 +123,20 @@ def atomic_file(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
     if durable:
         sync_folder(target.parent)
+
+
+def write_text(text: str, file: Path, error: type[SmartError] = SmartError) -> None:
+    """Write a file that a user named, with line ends as they are; its folder is made if missing.
+
+    Raises:
+        SmartError: It cannot be written; as the given class.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Not replaced as a whole: it may be a pipe or a link.
+        file.write_bytes(text.encode("utf-8", errors="backslashreplace"))
+    except OSError as reason:
+        raise error(f"cannot write {file} ({reason.strerror or reason}): name another file") from reason
 
 
 def sync_folder(folder: Path) -> None:

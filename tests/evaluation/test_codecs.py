@@ -101,7 +101,7 @@ def test_scores_from_codes_equal_scores_of_decoded_vectors(name, monkeypatch):
     )
     queries = SmartEmbeddings(rng.normal(size=(3, 8)), vectors[:7], [0, 4, 4, 7])
     codec = fit_codec(name, documents)
-    block = codecs._Coded.of(codec, documents)
+    block = codecs._Coded(codec, documents, codec.encode_documents(documents))
     direct = block.late_scores(queries, None, 0.1)
     monkeypatch.setattr(codecs, "_LONGEST_SCORED", 0)
     np.testing.assert_allclose(direct, block.late_scores(queries, None, 0.1), atol=1e-5)

@@ -8,7 +8,7 @@ from test_evaluate import FakeModel, cache, fake, folder  # noqa: F401
 from typer.testing import CliRunner
 
 from smart_retrieval.cli.main import eval_app as app
-from smart_retrieval.evaluation import compare
+from smart_retrieval.evaluation import compare, evaluate
 from smart_retrieval.evaluation.compare import COMPARED, Bm25, compare_beir, fused
 from smart_retrieval.evaluation.evaluate import evaluate_beir
 from smart_retrieval.evaluation.terminal import print_table
@@ -97,7 +97,7 @@ def test_scoring_options_are_heeded(folder):  # noqa: F811
 
 def test_few_scores_at_once_give_the_same(folder, monkeypatch):  # noqa: F811
     whole = compare_beir(folder, model="fake")
-    monkeypatch.setattr(compare, "SCORES_AT_ONCE", 1)
+    monkeypatch.setattr(evaluate, "SCORES_AT_ONCE", 1)
     assert compare_beir(folder, model="fake")["systems"] == whole["systems"]
 
 

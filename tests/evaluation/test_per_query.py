@@ -12,7 +12,7 @@ from smart_retrieval.evaluation.evaluate import evaluate_beir
 from smart_retrieval.evaluation.metrics import METRICS
 from smart_retrieval.evaluation.provenance import stable
 from smart_retrieval.evaluation.report.report import build_report
-from smart_retrieval.evaluation.terminal import write_json
+from smart_retrieval.evaluation.results import write_json
 
 
 @pytest.mark.parametrize("measure", [evaluate_beir, compare_beir, evaluate_codecs])

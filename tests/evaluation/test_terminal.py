@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from smart_retrieval.errors import SmartError
-from smart_retrieval.evaluation.terminal import notes, print_table, render_table, write_json
+from smart_retrieval.evaluation.results import write_json
+from smart_retrieval.evaluation.terminal import notes, print_table, render_table
 
 GAIN = {
     "metric": "ndcg@10",

@@ -25,11 +25,9 @@ def echo_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=1, ensure_ascii=False, default=str))
 
 
-def deliver(
-    result: Mapping[str, Any], show: Callable[[Mapping[str, Any]], None], *, as_json: bool, out: Path | None
-) -> None:
+def deliver(result: Mapping[str, Any], show: Callable[[Any], None], *, as_json: bool, out: Path | None) -> None:
     """Print a measurement as JSON or with `show`, and write its JSON to a file if one is named."""
-    from ..evaluation.terminal import write_json
+    from ..evaluation.results import write_json
 
     if out is not None:
         write_json(result, out)

@@ -79,7 +79,7 @@ def run_demo(
     result = evaluate_beir(folder, model=smart, cache=encodings, progress=None)
     questions = compare_questions(smart, load_beir(folder), encodings)
     if as_json:
-        from ..evaluation.terminal import write_json
+        from ..evaluation.results import write_json
 
         write_json({**result, "questions": [vars(question) for question in questions]})
         return

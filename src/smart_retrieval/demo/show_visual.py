@@ -92,7 +92,7 @@ def run_visual_demo(
             "explanation": str(page),
         }
         if as_json:
-            from ..evaluation.terminal import write_json
+            from ..evaluation.results import write_json
 
             write_json(figures)
         else:

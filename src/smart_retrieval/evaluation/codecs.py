@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Unpack
 
 import numpy as np
 
@@ -19,16 +19,13 @@ from ..index.codec.base import Codec
 from ..index.codec.fitting import fit_codec
 from ..index.codec.names import SUGGESTED, parse_codec
 from ..index.codec.pooling import pool_tokens
+from ..index.ingest.codec_fit import vocabulary_of
 from ..index.smart_index import DEFAULT_CODEC
 from ..types import Array
 from .charts import new_figure, save_figure
-from .compare import Collection, EvalOptions, load_collection
-from .evaluate import GAIN_METRIC, query_values
-from .metrics import DEPTH, METRICS, per_query_metrics, rank
-
-if TYPE_CHECKING:
-    from ..model.smart_model import SmartModel
-
+from .evaluate import GAIN_METRIC, Collection, EvalOptions, load_collection
+from .metrics import DEPTH, mean_metrics, per_query_metrics, rank
+from .results import CodecRow, CodecSizes, CodecsResult, UncompressedRow
 
 #: What ``all`` stands for: every suggested codec, and half as many token vectors in float32 and in the default codec.
 ALL = (*SUGGESTED, "float32/pool2", f"{DEFAULT_CODEC}/pool2")
@@ -57,10 +54,6 @@ class Setting:
 
         Raises:
             CodecError: There is no such codec, or the factor is below 1.
-
-        Example:
-            >>> Setting.parse("int8/pool2")
-            Setting(name='int8/pool2', codec='int8', pooling=2.0)
         """
         match = _POOLED.fullmatch(name)
         setting = cls(name, match["codec"], float(match["factor"])) if match else cls(name, name)
@@ -85,28 +78,34 @@ def parse_settings(names: str) -> list[Setting]:
 
 
 def evaluate_codecs(
-    folder: str | Path, *, codecs: str = "all", seed: int = 0, **options: Unpack[EvalOptions]
-) -> dict[str, Any]:
+    folder: str | Path,
+    *,
+    codecs: str = "all",
+    seed: int = 0,
+    per_query: bool = False,
+    **options: Unpack[EvalOptions],
+) -> CodecsResult:
     """Measure the hybrid with token vectors as each codec gives them back.
 
     Codecs are fitted on half of the documents, drawn at random, and measured on all of them: so half of what is
     measured was not known when the codec was fitted. Anchors, queries and query-token weights stay as they are.
 
     Args:
-        folder: A BEIR-layout folder, see `beir.load_beir`.
+        folder: A BEIR-layout folder, see `load_beir`.
         codecs: ``"all"`` (`ALL`), or names joined by commas, each a codec's name with ``/poolN`` behind it at will.
         seed: Draws the half, and fits the codecs.
-        **options: As for `evaluate.evaluate_beir`.
+        per_query: Keep every query's metrics, for paired tests between results later.
+        **options: As for `evaluate_beir`.
 
     Returns:
-        JSON-able: ``codecs`` (in the order asked for: ``name``, ``bytes_per_token``, ``tokens_per_document``,
+        JSON-able: ``codecs`` (in the order given: ``name``, ``bytes_per_token``, ``tokens_per_document``,
         ``token_bytes_per_document``, ``bytes_per_document`` with the float32 anchor, the hybrid's metrics, ``share`` of
         the uncompressed hybrid's nDCG@10, ``fit_seconds``, ``encode_seconds``), ``uncompressed`` (the same, of the
-        vectors as they are), ``fit`` (documents and seed), and the keys of `compare.Collection.about`.
+        vectors as they are), ``fit`` (documents and seed), and what `evaluate_beir` says of data, model and settings.
 
     Raises:
         CodecError: There is no such codec.
-        SmartError: As for `evaluate.evaluate_beir`.
+        SmartError: As for `evaluate_beir`.
 
     Example:
         >>> result = evaluate_codecs("cranfield", codecs="int8,codebook+32x1")  # doctest: +SKIP
@@ -116,39 +115,45 @@ def evaluate_codecs(
     settings = parse_settings(codecs)
     collection = load_collection(folder, **options)
     documents = collection.documents.embeddings
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(documents))[: max(1, len(documents) // 2)])
+    half = np.sort(np.random.default_rng(seed).permutation(len(documents))[: max(1, len(documents) // 2)])
     needs_vocabulary = any(parse_codec(setting.codec).family in ("codebook", "anchored") for setting in settings)
-    vocabulary = _vocabulary(collection.smart) if needs_vocabulary else None
+    vocabulary = vocabulary_of(collection.smart) if needs_vocabulary else None
     pooled: dict[float, SmartEmbeddings] = {1.0: documents}
-    uncompressed: dict[str, Any] = {"name": "uncompressed", **_sizes(documents, documents, 4 * documents.token_dim)}
     judged = {"uncompressed": _judge(collection, list(_blocks(documents)))}
-    uncompressed |= _means(judged["uncompressed"])
-    rows: list[dict[str, Any]] = []
+    uncompressed: UncompressedRow = {
+        "name": "uncompressed",
+        **_sizes(documents, documents, 4 * documents.token_dim),
+        **mean_metrics(judged["uncompressed"]),
+    }
+    rows: list[CodecRow] = []
     for setting in settings:
         if setting.pooling not in pooled:
             # One pooled copy at a time is enough: settings of one factor usually follow one another.
             pooled = {1.0: documents, setting.pooling: pool_tokens(documents, setting.pooling)}
         kept = pooled[setting.pooling]
         start = time.perf_counter()
-        codec = fit_codec(setting.codec, _chosen(kept, chosen), vocabulary=vocabulary, seed=seed)
+        codec = fit_codec(setting.codec, _blocks(kept, half), vocabulary=vocabulary, seed=seed)
         fitted = time.perf_counter()
-        blocks = [_Coded.of(codec, block) for block in _blocks(kept)]
+        blocks = [_Coded(codec, block, codec.encode_documents(block)) for block in _blocks(kept)]
         encoded = time.perf_counter()
-        judged[setting.name] = _judge(collection, blocks)
-        row: dict[str, Any] = {
-            "name": setting.name,
-            **_sizes(documents, kept, codec.bytes_per_token),
-            **_means(judged[setting.name]),
-            "fit_seconds": fitted - start,
-            "encode_seconds": encoded - fitted,
-        }
-        row["share"] = row[GAIN_METRIC] / uncompressed[GAIN_METRIC] if uncompressed[GAIN_METRIC] else None
-        rows.append(row)
-    fit = {"documents": len(chosen), "seed": seed, "vocabulary": vocabulary is not None}
-    result = {"codecs": rows, "uncompressed": uncompressed, "fit": fit, **collection.about()}
-    if options.get("per_query"):
-        result["per_query"] = query_values(collection.data.query_ids, judged)
-    return result
+        own = judged[setting.name] = _judge(collection, blocks)
+        means, whole = mean_metrics(own), uncompressed[GAIN_METRIC]
+        rows.append(
+            {
+                "name": setting.name,
+                **_sizes(documents, kept, codec.bytes_per_token),
+                **means,
+                "fit_seconds": fitted - start,
+                "encode_seconds": encoded - fitted,
+                "share": means[GAIN_METRIC] / whole if whole else None,
+            }
+        )
+    return {
+        "codecs": rows,
+        "uncompressed": uncompressed,
+        "fit": {"documents": len(half), "seed": seed, "vocabulary": vocabulary is not None},
+        **collection.about(judged if per_query else None),
+    }
 
 
 @dataclass(frozen=True)
@@ -158,10 +163,6 @@ class _Coded:
     codec: Codec
     documents: SmartEmbeddings
     codes: Array
-
-    @classmethod
-    def of(cls, codec: Codec, documents: SmartEmbeddings) -> _Coded:
-        return cls(codec, documents, codec.encode_documents(documents))
 
     def late_scores(self, queries: SmartEmbeddings, weights: QueryWeights, floor: float | None) -> Array:
         """``[Nq, N]``; straight from the codes where these are short, which is what the index does."""
@@ -185,28 +186,23 @@ class _Coded:
 
 def _judge(collection: Collection, blocks: Sequence[SmartEmbeddings | _Coded]) -> dict[str, Array]:
     """The hybrid's metrics with these token vectors, query by query."""
-    data, queries, floor = collection.data, collection.queries.embeddings, collection.chosen.scoring.floor
-    token_weights = collection.token_weights()
+    data, queries, scoring = collection.data, collection.queries.embeddings, collection.scoring
+    weights, floor = scoring.query_weights, scoring.floor
     ranking: dict[str, list[str]] = {}
     for part in collection.query_parts():
-        asked = queries[part]
         late = [
-            block.late_scores(asked, token_weights, floor)
+            block.late_scores(queries[part], weights, floor)
             if isinstance(block, _Coded)
-            else late_scores(asked, block, weights=token_weights, floor=floor)
+            else late_scores(queries[part], block, weights=weights, floor=floor)
             for block in blocks
         ]
-        by_anchor = anchor_scores(asked, collection.documents.embeddings)
-        scores = collection.chosen.scoring.combine(by_anchor, np.concatenate(late, axis=1))
+        by_anchor = anchor_scores(queries[part], collection.documents.embeddings)
+        scores = scoring.combine(by_anchor, np.concatenate(late, axis=1))
         ranking.update(zip(data.query_ids[part], rank(scores, data.document_ids, DEPTH), strict=True))
     return per_query_metrics(data.qrels, ranking)
 
 
-def _means(judged: Mapping[str, Array]) -> dict[str, float]:
-    return {metric: float(judged[metric].mean()) for metric in METRICS}
-
-
-def _sizes(documents: SmartEmbeddings, kept: SmartEmbeddings, bytes_per_token: int) -> dict[str, float]:
+def _sizes(documents: SmartEmbeddings, kept: SmartEmbeddings, bytes_per_token: int) -> CodecSizes:
     tokens = len(kept.token_vectors) / len(documents)
     return {
         "bytes_per_token": bytes_per_token,
@@ -216,24 +212,14 @@ def _sizes(documents: SmartEmbeddings, kept: SmartEmbeddings, bytes_per_token: i
     }
 
 
-def _blocks(documents: SmartEmbeddings) -> Iterator[SmartEmbeddings]:
-    for start in range(0, len(documents), _BLOCK):
-        yield documents[start : start + _BLOCK]
+def _blocks(documents: SmartEmbeddings, places: Array | None = None) -> Iterator[SmartEmbeddings]:
+    """All documents, or those at some places, a block at a time."""
+    for start in range(0, len(documents) if places is None else len(places), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        yield documents[part if places is None else places[part]]
 
 
-def _chosen(documents: SmartEmbeddings, chosen: Array) -> Iterator[SmartEmbeddings]:
-    for start in range(0, len(chosen), _BLOCK):
-        yield documents[chosen[start : start + _BLOCK]]
-
-
-def _vocabulary(smart: SmartModel) -> Array | None:
-    """Features of the vocabulary's ids, as the index fits its codebooks with."""
-    from ..index.ingest.codec_fit import vocabulary_of as features
-
-    return features(smart)
-
-
-def plot_codecs(result: dict[str, Any], file: Path) -> None:
+def plot_codecs(result: CodecsResult, file: Path) -> None:
     """Draw quality against bytes.
 
     Args:
@@ -249,20 +235,18 @@ def plot_codecs(result: dict[str, Any], file: Path) -> None:
     """
     figure = new_figure(8, 5)
     axes = figure.add_subplot()
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[str, list[CodecRow]] = {}
     for row in result["codecs"]:
-        groups.setdefault(_group(row["name"]), []).append(row)
+        family = "pooled" if "/pool" in row["name"] else parse_codec(row["name"]).family
+        groups.setdefault(family if family in ("codebook", "anchored", "pooled") else "plain", []).append(row)
     for group, rows in groups.items():
-        rows = sorted(rows, key=lambda row: row["token_bytes_per_document"])
-        sizes = [row["token_bytes_per_document"] for row in rows]
-        values = [row[GAIN_METRIC] for row in rows]
+        rows.sort(key=lambda row: row["token_bytes_per_document"])
+        points = [(row["token_bytes_per_document"], row[GAIN_METRIC]) for row in rows]
+        axes.plot(*zip(*points, strict=True), "o-", label=group, linewidth=1, markersize=5)
         # Codebook and anchored codes take the same bytes: the names of one go above the points, of the other below.
         above = -12 if group in ("codebook", "pooled") else 6
-        axes.plot(sizes, values, "o-", label=group, linewidth=1, markersize=5)
-        for row, size, value in zip(rows, sizes, values, strict=True):
-            axes.annotate(
-                row["name"], (size, value), textcoords="offset points", xytext=(0, above), ha="center", fontsize=7
-            )
+        for row, point in zip(rows, points, strict=True):
+            axes.annotate(row["name"], point, textcoords="offset points", xytext=(0, above), ha="center", fontsize=7)
     reference = result["uncompressed"][GAIN_METRIC]
     axes.axhline(reference, color="grey", linewidth=0.8, linestyle="--", label="uncompressed")
     axes.set_xscale("log")
@@ -273,10 +257,3 @@ def plot_codecs(result: dict[str, Any], file: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, file)
-
-
-def _group(name: str) -> str:
-    if "/pool" in name:
-        return "pooled"
-    family = parse_codec(name).family
-    return family if family in ("codebook", "anchored") else "plain"

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import Unpack
 
 import numpy as np
 
 from ..core.hybrid import anchor_scores
 from ..core.late import late_scores
-from ..core.presets import Preset
-from ..core.scoring import TokenWeights
-from ..core.weights import IdfWeights
-from ..extras import require
 from ..index.search.stages import LEXICAL_HALF, LEXICAL_WEIGHT
 from ..index.store import lexical
 from ..types import Array
-from .beir import BeirDataset, load_beir
-from .cache import Encoding, EncodingCache, encode_dataset
-from .evaluate import GAIN_METRIC, SCORES_AT_ONCE, about, given, prepare, query_values
-from .metrics import DEPTH, METRICS, per_query_metrics, rank
+from .evaluate import GAIN_METRIC, EvalOptions, load_collection
+from .metrics import DEPTH, mean_metrics, per_query_metrics, rank
+from .results import CompareResult, GainFacts
 from .significance import paired_comparison
-
-if TYPE_CHECKING:
-    from ..model.smart_model import SmartModel
-
 
 #: Constant of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009).
 RRF_K = 60
@@ -39,83 +29,13 @@ COMPARED = ("anchor", "BM25", "anchor + BM25 (RRF)", "anchor + BM25 (min-max)", 
 _LISTS = frozenset(COMPARED[1:4])
 
 
-class EvalOptions(TypedDict, total=False):
-    """What `compare_beir` and `evaluate_codecs` take beside the folder, all as for `evaluate.evaluate_beir`."""
-
-    model: str | Path | SmartModel
-    preset: str | None
-    layers: Sequence[int] | None
-    mix: str | None
-    token_filter: str | None
-    weights: TokenWeights | Literal["preset"]
-    lambda_anchor: float | None
-    lambda_late: float | None
-    floor: float | Literal["preset"] | None
-    split: str
-    cache: EncodingCache | None
-    batch_size: int | None
-    progress: bool | None
-    per_query: bool
-
-
-@dataclass(frozen=True)
-class Collection:
-    """A folder, encoded, with every setting settled."""
-
-    data: BeirDataset
-    smart: SmartModel
-    chosen: Preset
-    documents: Encoding
-    queries: Encoding
-
-    def about(self) -> dict[str, Any]:
-        """What was measured with what, JSON-able; the keys that `evaluate.evaluate_beir` uses too."""
-        return about(self.data, self.smart, self.chosen, self.documents, self.queries)
-
-    def token_weights(self) -> IdfWeights | None:
-        """Weights of the query tokens."""
-        return IdfWeights.fit(self.documents.embeddings) if self.chosen.scoring.weights == "idf" else None
-
-    def query_parts(self) -> Iterator[slice]:
-        """Slices of the queries whose scores of all documents fit into memory."""
-        step = max(1, SCORES_AT_ONCE // len(self.data.texts))
-        for start in range(0, len(self.data.queries), step):
-            yield slice(start, start + step)
-
-
-def load_collection(folder: str | Path, **options: Unpack[EvalOptions]) -> Collection:
-    """Read and encode a folder.
-
-    Args:
-        folder: A BEIR-layout folder, see `beir.load_beir`.
-        **options: As for `evaluate.evaluate_beir`.
-
-    Raises:
-        SmartError: As for `evaluate.evaluate_beir`.
-    """
-    require("pytrec_eval", "eval")
-    data = load_beir(folder, options.get("split", "test"))
-    readout = {"layers": options.get("layers"), "mix": options.get("mix"), "token_filter": options.get("token_filter")}
-    scoring = {
-        "weights": options.get("weights", "preset"),
-        "lambda_anchor": options.get("lambda_anchor"),
-        "lambda_late": options.get("lambda_late"),
-        "floor": options.get("floor", "preset"),
-    }
-    smart, chosen = prepare(options.get("model", "minilm"), options.get("preset"), given(readout), scoring)
-    documents, queries = encode_dataset(
-        smart,
-        data,
-        options.get("cache"),
-        batch_size=options.get("batch_size"),
-        progress=options.get("progress", False),
-    )
-    return Collection(data, smart, chosen, documents, queries)
-
-
 def compare_beir(
-    folder: str | Path, *, lexical_weight: float = LEXICAL_WEIGHT, **options: Unpack[EvalOptions]
-) -> dict[str, Any]:
+    folder: str | Path,
+    *,
+    lexical_weight: float = LEXICAL_WEIGHT,
+    per_query: bool = False,
+    **options: Unpack[EvalOptions],
+) -> CompareResult:
     """Judge SMART beside the anchor, BM25 and the usual ways to join those two.
 
     Every system ranks all documents, exactly. BM25 is SQLite's FTS5, through the very code that the index uses, over
@@ -125,17 +45,18 @@ def compare_beir(
     as the index does; this rule knows neither the other documents nor the result list.
 
     Args:
-        folder: A BEIR-layout folder, see `beir.load_beir`.
+        folder: A BEIR-layout folder, see `load_beir`.
         lexical_weight: Weight of the third term.
-        **options: As for `evaluate.evaluate_beir`.
+        per_query: Keep every query's metrics, for paired tests between results later.
+        **options: As for `evaluate_beir`.
 
     Returns:
         JSON-able: ``systems`` (one for each of `COMPARED`: metrics between 0 and 1, and ``gain``: its `Comparison` with
-        the anchor in nDCG@10, None for the anchor itself), ``fusion`` (the constants), and the keys of
-        `Collection.about`.
+        the anchor in nDCG@10, None for the anchor itself), ``fusion`` (the constants), and what `evaluate_beir` says
+        of data, model and settings.
 
     Raises:
-        SmartError: As for `evaluate.evaluate_beir`; this Python's SQLite lacks FTS5.
+        SmartError: As for `evaluate_beir`; this Python's SQLite lacks FTS5.
 
     Example:
         >>> result = compare_beir("cranfield")  # doctest: +SKIP
@@ -144,50 +65,39 @@ def compare_beir(
     """
     collection = load_collection(folder, **options)
     data, documents, queries = collection.data, collection.documents.embeddings, collection.queries.embeddings
-    token_weights = collection.token_weights()
+    scoring = collection.scoring
     rankings: dict[str, dict[str, list[str]]] = {system: {} for system in COMPARED}
     bm25 = Bm25(data.texts)
     for part in collection.query_parts():
         by_anchor = anchor_scores(queries[part], documents)
-        late = late_scores(queries[part], documents, weights=token_weights, floor=collection.chosen.scoring.floor)
-        smart = collection.chosen.scoring.combine(by_anchor, late)
-        words = bm25.scores(data.queries[part])
+        late = late_scores(queries[part], documents, weights=scoring.query_weights, floor=scoring.floor)
+        smart, words = scoring.combine(by_anchor, late), bm25.scores(data.queries[part])
         for system, scores in fused(by_anchor, words, smart, data.document_ids, lexical_weight).items():
             listed = _listed(scores, data.document_ids, drop=system in _LISTS)
             rankings[system].update(zip(data.query_ids[part], listed, strict=True))
     judged = {system: per_query_metrics(data.qrels, rankings[system]) for system in COMPARED}
-    anchor = judged["anchor"][GAIN_METRIC]
-    rows = [
-        {
-            "name": system,
-            **{metric: float(judged[system][metric].mean()) for metric in METRICS},
-            "gain": None
-            if system == "anchor"
-            else {"metric": GAIN_METRIC, **paired_comparison(anchor, judged[system][GAIN_METRIC]).to_dict()},
-        }
-        for system in COMPARED
-    ]
-    fusion = {
-        "lexical_weight": lexical_weight,
-        "lexical_half": LEXICAL_HALF,
-        "rrf_k": RRF_K,
-        "depth": DEPTH,
-        "bm25": f"SQLite {sqlite3.sqlite_version} FTS5, {lexical.TOKENIZER}",
+
+    def gain(system: str) -> GainFacts | None:
+        if system == "anchor":
+            return None
+        compared = paired_comparison(judged["anchor"][GAIN_METRIC], judged[system][GAIN_METRIC])
+        return {"metric": GAIN_METRIC, **compared.to_dict()}
+
+    return {
+        "systems": [{"name": system, **mean_metrics(judged[system]), "gain": gain(system)} for system in COMPARED],
+        "fusion": {
+            "lexical_weight": lexical_weight,
+            "lexical_half": LEXICAL_HALF,
+            "rrf_k": RRF_K,
+            "depth": DEPTH,
+            "bm25": f"SQLite {sqlite3.sqlite_version} FTS5, {lexical.TOKENIZER}",
+        },
+        **collection.about(judged if per_query else None),
     }
-    result = {"systems": rows, "fusion": fusion, **collection.about()}
-    if options.get("per_query"):
-        result["per_query"] = query_values(data.query_ids, judged)
-    return result
 
 
 class Bm25:
     """BM25 of texts held in memory, through the index's own code.
-
-    Args:
-        texts: The documents.
-
-    Raises:
-        SmartError: This Python's SQLite lacks FTS5.
 
     Example:
         >>> (Bm25(["an oak", "a pine", "a fir"]).scores(["oak"]) > 0).tolist()
@@ -218,17 +128,9 @@ class Bm25:
 def fused(
     by_anchor: Array, words: Array, smart: Array, document_ids: Sequence[str], lexical_weight: float
 ) -> dict[str, Array]:
-    """Scores of every system of `COMPARED`.
+    """Scores of every system of `COMPARED`, from the anchor's cosines, BM25 (0: no shared word) and SMART's scores.
 
-    Args:
-        by_anchor: ``[Nq, Nd]`` cosines.
-        words: ``[Nq, Nd]`` BM25, 0 where no word is shared.
-        smart: ``[Nq, Nd]`` SMART's scores.
-        document_ids: The Nd ids, which break ties.
-        lexical_weight: Weight of the third term.
-
-    Returns:
-        ``[Nq, Nd]`` each; ``-inf`` where a list of BM25 or a fusion lacks the document.
+    All are ``[Nq, Nd]``; ``-inf`` where a list of BM25 or a fusion lacks the document. Ids break ties.
     """
     matched = np.where(words > 0, words.astype(np.float64), -np.inf)
     lists = [_first(by_anchor, document_ids), _first(matched, document_ids)]

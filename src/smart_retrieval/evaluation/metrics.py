@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import NonFiniteError, ScoringError
 from ..extras import require
+from ..types import Array
+from .results import MetricMeans
+
+Metric: TypeAlias = Literal["ndcg@10", "recall@100", "mrr@10", "map"]
 
 #: The metrics of every report, as users write them (here in lower case, as JSON keys).
-METRICS = ("ndcg@10", "recall@100", "mrr@10", "map")
+METRICS: tuple[Metric, ...] = ("ndcg@10", "recall@100", "mrr@10", "map")
 
 #: How deep a ranking is judged: trec_eval's customary 1000, which only MAP reaches down to.
 DEPTH = 1000
@@ -73,7 +77,12 @@ def per_query_metrics(
     }
 
 
-def rank(scores: NDArray[Any], document_ids: Sequence[str], depth: int) -> list[list[str]]:
+def mean_metrics(per_query: Mapping[str, Array]) -> MetricMeans:
+    """The mean of each metric over the queries."""
+    return cast(MetricMeans, {metric: float(per_query[metric].mean()) for metric in METRICS})
+
+
+def rank(scores: Array, document_ids: Sequence[str], depth: int) -> list[list[str]]:
     """List the best documents of each query, equal scores in the order of the document ids.
 
     The tie rule makes a ranking a function of the scores alone: it depends neither on the order of the documents in

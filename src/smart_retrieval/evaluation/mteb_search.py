@@ -28,7 +28,7 @@ from ..inputs import Item
 from .evaluate import SCORES_AT_ONCE, setting_label
 from .metrics import rank
 from .provenance import limits, run_facts, versions
-from .terminal import write_json
+from .results import write_json
 
 if TYPE_CHECKING:
     from ..model.smart_model import SmartModel

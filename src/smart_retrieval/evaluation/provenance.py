@@ -18,9 +18,9 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from .._version import __version__
+from .results import MachineFacts, RunFacts
 
 if TYPE_CHECKING:
     from ..model.smart_model import SmartModel
@@ -39,36 +39,28 @@ VOLATILE = frozenset(
 #: What stands in a command for what must not be written down.
 MASK = "***"
 
-# Options, settings and parameters of addresses with such a name carry a secret.
+# Names of options, variables, headers and parameters whose value is a secret; --max-tokens and the like count tokens.
 _SECRET_NAME = re.compile(
-    r"(^|[-_.])(token|tokens|password|passwd|passphrase|secret|credentials?|auth|authorization|bearer|apikey|key|pat)$",
+    r"(?!(max|min|num|n|query|document|(max[-_])?visual)[-_]tokens?$)(.*[-_.])?"
+    r"(tokens?|password|passwd|passphrase|secret|credentials?|auth|authorization|bearer|apikey|key|pat)",
     re.IGNORECASE,
 )
-# Names that end in the same words and are none: counts of tokens, keys of something else.
-_HARMLESS = re.compile(r"^-*(max|min|visual|max[-_]visual|num|n|query|document)[-_]tokens?$", re.IGNORECASE)
-# What the usual services hand out, wherever it stands.
-_ISSUED = re.compile(
+# Secrets known by their looks, wherever they stand: what the usual services issue; and long words of small letters,
+# capital letters and digits, which no file, model or commit is named.
+_SECRET_WORD = re.compile(
     r"(hf_|api_org_|sk-|sk_|pk_|rk_|gh[opsur]_|github_pat_|glpat-|xox[a-z]-|npm_|pypi-|AKIA|ASIA|AIza|ya29\.|eyJ)"
     r"[A-Za-z0-9_\-.=]{12,}"
+    r"|(?<![A-Za-z0-9_\-+/.])(?=\S*[a-z])(?=\S*[A-Z])(?=\S*\d)[A-Za-z0-9_\-+]{32,}={0,2}(?![\w./])"
 )
-# A word of its own, long, with small and capital letters and digits: no file, no model, no commit looks like it.
-_RANDOM = re.compile(
-    r"(?<![A-Za-z0-9_\-+/.])(?=[^\s]*[a-z])(?=[^\s]*[A-Z])(?=[^\s]*\d)[A-Za-z0-9_\-+]{32,}={0,2}(?![\w./])"
-)
-_ADDRESS_LOGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.\-]*://)[^/\s@]+@", re.IGNORECASE)
-_PARAMETER = re.compile(r"(?P<mark>[?&;])(?P<name>[^=&;#\s]+)=(?P<value>[^&;#\s]*)")
+_LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
+_PARAMETER = re.compile(r"([?&;])([^=&;#\s]+)=[^&;#\s]*")
 
 
-def run_facts() -> dict[str, Any]:
-    """Say when, where and by which command this runs; JSON-able.
+def run_facts() -> RunFacts:
+    """When, where and by which command this runs.
 
-    Returns:
-        ``date`` (UTC), ``commit`` (of the checkout this package is run from, ``+changes`` where its files differ from
-        it; None for an installed package, whose version says as much), ``machine`` and ``command`` (`command`).
-
-    Example:
-        >>> sorted(run_facts())
-        ['command', 'commit', 'date', 'machine']
+    The commit is that of the checkout this package is run from, ``+changes`` where its files differ from it; None for
+    an installed package, whose version says as much.
     """
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -79,15 +71,7 @@ def run_facts() -> dict[str, Any]:
 
 
 def versions(more: Iterable[str] = ()) -> dict[str, str]:
-    """Find the versions of all that can change a figure.
-
-    Args:
-        more: Further packages, by the name they are installed under.
-
-    Example:
-        >>> list(versions())
-        ['smart_retrieval', 'python', 'sentence_transformers', 'torch', 'transformers', 'numpy']
-    """
+    """Versions of all that can change a figure, and of further packages by the names they are installed under."""
     found = {"smart_retrieval": __version__, "python": platform.python_version()}
     for package in (*PACKAGES, *more):
         try:
@@ -98,12 +82,7 @@ def versions(more: Iterable[str] = ()) -> dict[str, str]:
 
 
 def limits(smart: SmartModel) -> dict[str, int]:
-    """How much of an input the model looks at: tokens, and visual tokens and frames where it knows them.
-
-    Example:
-        >>> limits(SmartModel("minilm"))  # doctest: +SKIP
-        {'max_length': 256}
-    """
+    """How much of an input the model looks at: tokens, and visual tokens and frames where it knows them."""
     identity = smart.identity()
     known = {"max_length": smart.max_length}
     known |= {name: identity.get(name) for name in ("max_visual_tokens", "max_frames")}
@@ -135,72 +114,63 @@ def command(arguments: Sequence[str] | None = None) -> str:
         "smart eval beir 'my data' --token ***"
     """
     given = list(sys.argv if arguments is None else arguments) or [""]
-    program, rest = given[0], given[1:]
+    program, home = given[0], str(Path.home())
     start = ["python", program] if program in ("-c", "-m") or program.endswith(".py") else [Path(program).name]
-    home = str(Path.home())
-    shown = [_with_tilde(word, home) for word in [*start, *masked(rest)]]
-    return " ".join(word if word.startswith("~/") or word == MASK else _quoted(word) for word in shown)
+    shown = []
+    for word in [*start, *masked(given[1:])]:
+        if len(home) > 1 and (word == home or f"{home}/" in word):
+            word = word.replace(home, "~")
+        # ~ and the mask stay as they are, to be read.
+        shown.append(word if word.startswith("~/") or word == MASK else _quoted(word))
+    return " ".join(shown)
+
+
+def _quoted(word: str) -> str:
+    return word if shlex.quote(bare := word.replace(MASK, "")) == bare else shlex.quote(word)
 
 
 def masked(arguments: Sequence[str]) -> list[str]:
     """Arguments with everything that looks like a secret replaced by `MASK`.
 
-    That is: the value of an option or setting whose name says so (``--token``, ``--api-key=…``, ``PASSWORD=…``), what
-    the usual services issue (``hf_…``, ``sk-…``), long random words, the login in an address and its parameters of
-    such a name.
+    That is: the value of an option, variable or header whose name says so (``--token``, ``--api-key=…``,
+    ``PASSWORD=…``), what the usual services issue (``hf_…``, ``sk-…``), long random words, the login in an address and
+    its parameters of such a name.
 
     Example:
         >>> masked(["--api-key=abc", "--max-tokens", "256", "https://me:pw@host/?token=x"])
         ['--api-key=***', '--max-tokens', '256', 'https://***@host/?token=***']
     """
-    found: list[str] = []
-    hide_next = False
+    shown: list[str] = []
+    value_is_secret = False
     for word in arguments:
-        if hide_next and not (word.startswith("--") and len(word) > 2):
-            found.append(MASK)
-            hide_next = False
+        if value_is_secret and not (word.startswith("--") and len(word) > 2):
+            shown.append(MASK)
+            value_is_secret = False
             continue
         name, equals, _ = word.partition("=")
-        hide_next = not equals and word.startswith("-") and _is_secret(name)
-        found.append(f"{name}={MASK}" if equals and _is_secret(name) else _without_secrets(word))
-    return found
+        value_is_secret = not equals and word.startswith("-") and _is_secret(name)
+        shown.append(f"{name}={MASK}" if equals and _is_secret(name) else _without_secrets(word))
+    return shown
 
 
 def _is_secret(name: str) -> bool:
-    return bool(_SECRET_NAME.search(unquote(name).lstrip("-"))) and not _HARMLESS.match(name)
+    return _SECRET_NAME.fullmatch(name.strip().lstrip("-")) is not None
 
 
 def _without_secrets(word: str) -> str:
-    word = _ADDRESS_LOGIN.sub(rf"\g<scheme>{MASK}@", word)
-    word = _PARAMETER.sub(
-        lambda match: f"{match['mark']}{match['name']}={MASK if _is_secret(match['name']) else match['value']}", word
-    )
-    # "Authorization: Bearer abc" as one word.
     header, colon, value = word.partition(":")
-    if colon and value.strip() and _is_secret(header.strip()) and "/" not in header:
+    if colon and value.strip() and _is_secret(header):  # "Authorization: Bearer abc" as one word
         return f"{header}: {MASK}"
-    return _RANDOM.sub(MASK, _ISSUED.sub(MASK, word))
-
-
-def _with_tilde(word: str, home: str) -> str:
-    return word.replace(home, "~") if len(home) > 1 and (word == home or f"{home}/" in word) else word
-
-
-def _quoted(word: str) -> str:
-    # The mask needs no quotes to be read, and nobody will paste it back.
-    return word if shlex.quote(word.replace(MASK, "")) == word.replace(MASK, "") else shlex.quote(word)
+    word = _LOGIN.sub(f"{MASK}@", word)
+    word = _PARAMETER.sub(lambda found: f"{found[1]}{found[2]}={MASK}" if _is_secret(found[2]) else found[0], word)
+    return _SECRET_WORD.sub(MASK, word)
 
 
 # -- the machine and the checkout ------------------------------------------------------------------------------
 
 
-def machine() -> dict[str, Any]:
-    """The machine: ``cpu``, ``cores``, ``memory_gib``, ``gpu`` (names, once torch is loaded), ``system``.
-
-    Example:
-        >>> machine()["cores"] >= 1
-        True
-    """
+def machine() -> MachineFacts:
+    """The machine, in words."""
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import EmptyInputError, NonFiniteError, ScoringError
+from .results import ComparisonFacts
 
 #: Up to this many queries that differ, every one of the 2^n sign patterns is tried instead of a sample of them.
 EXACT_UP_TO = 14
@@ -49,9 +50,9 @@ class Comparison:
     ties: int
     losses: int
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> ComparisonFacts:
         """Return the fields as a dictionary of JSON-able values."""
-        return asdict(self)
+        return cast(ComparisonFacts, asdict(self))
 
 
 def paired_comparison(
@@ -122,24 +123,13 @@ def paired_comparison(
 
 
 def p_value_text(p_value: float) -> str:
-    """A p-value as a table shows it.
-
-    Example:
-        >>> p_value_text(0.01234), p_value_text(0.00001)
-        ('0.0123', '< 0.0001')
-    """
+    """A p-value for a table: ``"0.0123"`` or ``"< 0.0001"``."""
     return "< 0.0001" if p_value < 0.0001 else f"{p_value:.4f}"
 
 
-def p_value_told(p_value: float) -> str:
-    """A p-value as a sentence says it.
-
-    Example:
-        >>> p_value_told(0.01234), p_value_told(0.00001)
-        ('p = 0.0123', 'p < 0.0001')
-    """
-    text = p_value_text(p_value)
-    return f"p {text}" if text.startswith("<") else f"p = {text}"
+def format_p_value(p_value: float) -> str:
+    """A p-value for a sentence: ``"p = 0.0123"`` or ``"p < 0.0001"``."""
+    return f"p {p_value_text(p_value)}" if p_value < 0.0001 else f"p = {p_value_text(p_value)}"
 
 
 def _sign_flip_p_value(differences: NDArray[np.float64], permutations: int, rng: np.random.Generator) -> float:

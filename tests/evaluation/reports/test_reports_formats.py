@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_retrieval.errors import ReportError
-from smart_retrieval.evaluation.report.formats import CSV_COLUMNS, to_csv, to_dict, to_latex, to_markdown, write_text
+from smart_retrieval.evaluation.report.formats import CSV_COLUMNS, to_csv, to_dict, to_latex, to_markdown
 from smart_retrieval.evaluation.report.tables import Cell, Table
+from smart_retrieval.files import write_text
 
 ANY = st.text(max_size=20)
 SPECIAL = "_&%|\\{}$#~^<>*`[]\"'=+-@\t\n\r"
@@ -115,7 +116,7 @@ def test_json():
 
 
 def test_files_are_written_as_they_are(tmp_path):
-    write_text("a\r\nλ\ud800", tmp_path / "new/a.csv")
+    write_text("a\r\nλ\ud800", tmp_path / "new/a.csv", ReportError)
     assert (tmp_path / "new/a.csv").read_bytes() == b"a\r\n\xce\xbb\\ud800"
     with pytest.raises(ReportError, match="cannot write"):
-        write_text("a", tmp_path)
+        write_text("a", tmp_path, ReportError)

@@ -77,7 +77,7 @@ def beir(
     # Imported here, so that --help needs neither NumPy nor a model.
     from ...evaluation.terminal import print_table
 
-    measure: Callable[..., dict[str, Any]]
+    measure: Callable[..., Any]
     if compare:
         from ...evaluation.compare import compare_beir as measure
     elif codec is not None:

@@ -98,7 +98,7 @@ def mmeb(
         return
     from ...evaluation.mmeb.run import Options
     from ...evaluation.mmeb.runner import evaluate_mmeb
-    from ...evaluation.terminal import write_json
+    from ...evaluation.results import write_json
 
     model_options: dict[str, Any] = {
         "family": family,

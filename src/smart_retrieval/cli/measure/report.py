@@ -41,9 +41,10 @@ def report(
     found = build_report(results, against=against, metric=metric)
     text = found.render("json" if as_json else form)
     if out is not None:
-        from ...evaluation.report.formats import write_text
+        from ...errors import ReportError
+        from ...files import write_text
 
-        write_text(text, out)
+        write_text(text, out, ReportError)
     if plots is not None:
         from ...evaluation.report.plots import draw_plots
 

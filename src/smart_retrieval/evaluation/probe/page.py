@@ -9,8 +9,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ...files import write_text
 from ..significance import p_value_text
-from ..terminal import notes, write_text
+from ..terminal import notes
 from .plots import Series, bars, curves, dots, legend
 
 Result = Mapping[str, Any]

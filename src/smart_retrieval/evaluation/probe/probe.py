@@ -15,8 +15,9 @@ from ...extras import require
 from ...types import Array
 from ..beir import DOCUMENTS, QUERIES, BeirDataset, load_beir, sample
 from ..cache import EncodingCache
-from ..evaluate import GAIN_METRIC, about, prepare
+from ..evaluate import GAIN_METRIC, Collection, prepare
 from ..known_item import KNOWN_ITEM_NOTE, load_known_item
+from ..results import ComparisonFacts
 from ..significance import paired_comparison
 from .statistics import helped_and_hurt, length_bins, point, relevant_lengths
 from .sweep import Sweep
@@ -72,7 +73,7 @@ def probe(
     Returns:
         JSON-able; docs/guide_probe.md names every key. ``verdict`` first, then what it rests on: ``known_item``,
         ``systems``, ``default_against_paper``, ``layers``, ``lambda_late``, ``variants``, ``query_length``,
-        ``document_length``, ``queries``, ``tokens``, ``notes``, and the keys of `evaluate.about`.
+        ``document_length``, ``queries``, ``tokens``, ``notes``, and the keys of `evaluate.Collection.about`.
 
     Raises:
         DatasetError: The folder is missing, malformed, or has nothing to rank.
@@ -85,7 +86,7 @@ def probe(
     """
     require("pytrec_eval", "eval")
     data = load_data(folder, documents=documents, queries=queries, known_item=known_item, split=split, seed=seed)
-    smart, _ = prepare(model, None, {}, {})
+    smart, _ = prepare(model)
     sweep = Sweep.encode(smart, data, cache=cache, batch_size=batch_size, progress=progress)
     default, paper = settings_of(smart)
     looked = _Look(sweep, default)
@@ -115,7 +116,7 @@ def probe(
         "document_length": length_bins(lengths, anchor, hybrid),
         "queries": helped_and_hurt(data.query_ids, data.queries, anchor, hybrid),
         "tokens": token_report(smart, default.readout, data, seed=seed, batch_size=batch_size),
-        **about(data, smart, default, *sweep.encodings),
+        **Collection(data, smart, default, *sweep.encodings).about(),
     }
     notes = [*([KNOWN_ITEM_NOTE] if result["known_item"] else []), INTERVALS_NOTE]
     return {"verdict": verdict(result), **result, "notes": notes}
@@ -155,7 +156,7 @@ def settings_of(smart: SmartModel) -> tuple[Preset, Preset]:
     return default, paper if smart.adapter is None else replace(paper, readout=smart.readout)
 
 
-def _gain(baseline: Array, treatment: Array) -> dict[str, Any]:
+def _gain(baseline: Array, treatment: Array) -> ComparisonFacts:
     return paired_comparison(baseline, treatment).to_dict()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..significance import p_value_told
+from ..significance import format_p_value
 
 #: Below this a difference counts as shown.
 ALPHA = 0.05
@@ -78,7 +78,7 @@ def _told(name: str, gain: Mapping[str, Any]) -> str:
     return (
         f"{name} has an nDCG@10 of {gain['mean_treatment']:.4f}, the anchor alone {gain['mean_baseline']:.4f}: "
         f"{gain['difference']:+.4f}{relative} (95 % interval {gain['ci_low']:+.4f} to {gain['ci_high']:+.4f}, "
-        f"{p_value_told(gain['p_value'])})."
+        f"{format_p_value(gain['p_value'])})."
     )
 
 

@@ -6,10 +6,8 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from ...errors import ReportError
 from ..charts import one_line
 from .tables import MISSING, Cell, Table
 
@@ -201,16 +199,3 @@ def to_dict(table: Table) -> dict[str, Any]:
 def _of_words(table: Table, place: int) -> bool:
     cells = [cells[place] for _, cells in table.rows]
     return not any(cell.value is not None for cell in cells)
-
-
-def write_text(text: str, file: Path) -> None:
-    """Write a report as it is, line ends included; its folder is made if need be.
-
-    Raises:
-        ReportError: The file cannot be written.
-    """
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(text.encode("utf-8", errors="backslashreplace"))
-    except OSError as error:
-        raise ReportError(f"cannot write {file} ({error.strerror or error}): name another file") from error

@@ -19,11 +19,11 @@ from ...progress import progress as progress_bar
 from ...types import Array
 from ..beir import DOCUMENTS, QUERIES, BeirDataset, load_beir, sample
 from ..cache import EncodingCache
-from ..evaluate import GAIN_METRIC, about, prepare
+from ..evaluate import GAIN_METRIC, Collection, prepare
 from ..known_item import KNOWN_ITEM_NOTE, load_known_item
 from ..probe.probe import settings_of
 from ..probe.sweep import Sweep
-from ..significance import Comparison, p_value_told, paired_comparison
+from ..significance import Comparison, format_p_value, paired_comparison
 from .grid import grid, place_of, setting_dict, setting_name
 from .write import check_target, write_setting
 
@@ -116,7 +116,7 @@ def tune(
     Returns:
         JSON-able; docs/guide_tune.md names every key. ``verdict`` first, then ``chosen``, ``default``, ``rows`` (one a
         collection), ``gain`` (out of fold against the default), ``over_anchor``, ``in_sample``, ``folds``,
-        ``agreement``, ``written``, ``notes`` and ``collections`` (`evaluate.about` of each).
+        ``agreement``, ``written``, ``notes`` and ``collections`` (`evaluate.Collection.about` of each).
 
     Raises:
         DatasetError: A folder is missing, malformed, has no judgments, or fewer queries than folds.
@@ -138,7 +138,7 @@ def tune(
         raise ScoringError("found a folder twice, expected each once: every folder counts equally")
     loaded = [_load(Path(folder), documents, queries, known_item, split, seed) for folder in folders]
     parts = [split_folds(data.queries, folds, seed, str(folder)) for data, folder in zip(loaded, folders, strict=True)]
-    smart, _ = prepare(model, None, {}, {})
+    smart, _ = prepare(model)
     target = None if write is None else Path(write).expanduser()
     if target is not None:
         check_target(smart, target)
@@ -204,7 +204,7 @@ def tune(
     ]
     if sweeps[0].settled:
         notes.append("the model has an adapter: layers and mix are those it was trained on")
-    facts = [about(sweep.data, smart, default, *sweep.encodings) for sweep in sweeps]
+    facts = [Collection(sweep.data, smart, default, *sweep.encodings).about() for sweep in sweeps]
     return {"verdict": said, **result, "notes": notes, "collections": facts}
 
 
@@ -345,7 +345,7 @@ def verdict(result: dict[str, Any], *, is_default: bool, wanted: str | None) -> 
 
 def _told(comparison: dict[str, Any]) -> str:
     return (
-        f"{comparison['difference']:+.4f} ({p_value_told(comparison['p_value'])}, 95 % interval "
+        f"{comparison['difference']:+.4f} ({format_p_value(comparison['p_value'])}, 95 % interval "
         f"{comparison['ci_low']:+.4f} to {comparison['ci_high']:+.4f})"
     )
 
