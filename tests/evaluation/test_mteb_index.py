@@ -13,8 +13,7 @@ datasets = pytest.importorskip("datasets")
 
 from fixtures.mteb_tasks import QUERIES, TEXTS, corpus_of, local_task, rows, run, text_task  # noqa: E402
 
-from smart_retrieval.evaluation.mteb_index import IndexSearch  # noqa: E402
-from smart_retrieval.evaluation.mteb_search import SmartSearch  # noqa: E402
+from smart_retrieval.evaluation.mteb import IndexSearch, SmartSearch  # noqa: E402
 
 
 def found_by(search, task=None, **options):
@@ -162,9 +161,9 @@ def test_pictures(tiny_vlm):
 
 def test_the_command(tiny, tmp_path, monkeypatch):
     from smart_retrieval.cli.main import eval_app as app
-    from smart_retrieval.evaluation import mteb_search as mteb_adapter
+    from smart_retrieval.evaluation import mteb as mteb_module
 
-    monkeypatch.setattr(mteb_adapter, "_tasks", lambda module, name: [text_task()])
+    monkeypatch.setattr(mteb_module, "_tasks", lambda module, name: [text_task()])
     common = ["mteb", "-t", "LocalRetrieval", "--model", str(tiny("prompts")), "--out", str(tmp_path / "out"), "--json"]
     found = CliRunner().invoke(app, [*common, "--index", str(tmp_path / "kept"), "--codec", "int8"])
     assert found.exit_code == 0, found.exception

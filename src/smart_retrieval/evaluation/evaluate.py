@@ -39,8 +39,24 @@ GAIN_METRIC: Literal["ndcg@10"] = "ndcg@10"
 SCORES_AT_ONCE = 1 << 24
 
 
-class Settings(TypedDict, total=False):
-    """A model, and how it reads and scores; what is left out is the preset's.
+class ScoringFields(TypedDict, total=False):
+    """Fields of a `Scoring`; what is left out stays.
+
+    Args:
+        weights: ``"uniform"`` or ``"idf"`` query-token weights.
+        lambda_anchor: Weight of the anchors' cosine.
+        lambda_late: Weight of the mean MaxSim.
+        floor: Token similarities that count as none; None for no floor.
+    """
+
+    weights: TokenWeights | Literal["preset"]
+    lambda_anchor: float | None
+    lambda_late: float | None
+    floor: float | Literal["preset"] | None
+
+
+class Settings(ScoringFields, total=False):
+    """A model, and how it reads and scores: these and `ScoringFields`; what is left out is the preset's.
 
     Args:
         model: Name or path of a model (``"minilm"`` when left out), or a loaded one, whose readout is used as it is.
@@ -49,11 +65,7 @@ class Settings(TypedDict, total=False):
         layers: Hidden states to read.
         mix: How several layers become one vector.
         token_filter: Which positions are kept.
-        scoring: The scoring as a whole; the fields below replace its own.
-        weights: ``"uniform"`` or ``"idf"`` query-token weights.
-        lambda_anchor: Weight of the anchors' cosine.
-        lambda_late: Weight of the mean MaxSim.
-        floor: Token similarities that count as none; None for no floor.
+        scoring: The scoring as a whole; single fields replace its own.
     """
 
     model: str | Path | SmartModel
@@ -62,10 +74,6 @@ class Settings(TypedDict, total=False):
     mix: str | None
     token_filter: str | None
     scoring: Scoring | None
-    weights: TokenWeights | Literal["preset"]
-    lambda_anchor: float | None
-    lambda_late: float | None
-    floor: float | Literal["preset"] | None
 
 
 class EvalOptions(Settings, total=False):
@@ -249,10 +257,7 @@ def prepare(
     mix: str | None = None,
     token_filter: str | None = None,
     scoring: Scoring | None = None,
-    weights: TokenWeights | Literal["preset"] = "preset",
-    lambda_anchor: float | None = None,
-    lambda_late: float | None = None,
-    floor: float | Literal["preset"] | None = "preset",
+    **fields: Unpack[ScoringFields],
 ) -> tuple[SmartModel, Preset]:
     """The model, loaded if need be, and its preset with the given fields of readout and scoring replaced."""
     from ..model.smart_model import SmartModel
@@ -261,10 +266,7 @@ def prepare(
     changed = {name: value for name, value in changed.items() if value is not None}
 
     def scored(chosen: Preset, readout: Any) -> Preset:
-        own = (chosen.scoring if scoring is None else scoring).override(
-            weights=weights, lambda_anchor=lambda_anchor, lambda_late=lambda_late, floor=floor
-        )
-        return replace(chosen, readout=readout, scoring=own)
+        return replace(chosen, readout=readout, scoring=(scoring or chosen.scoring).override(**fields))
 
     base = get_preset("default" if preset is None else preset)
     scored(base, replace(base.readout, **changed))  # unknown weights or layers fail here, before a model is loaded

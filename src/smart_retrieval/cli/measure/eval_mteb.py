@@ -42,8 +42,7 @@ def mteb(
     as_json: AsJson = False,
 ) -> None:
     """Measure a model's hybrid ranking on mteb's retrieval tasks; results are in mteb's own files."""
-    from ...evaluation.mteb_index import IndexSearch
-    from ...evaluation.mteb_search import SmartSearch, evaluate_mteb
+    from ...evaluation.mteb import IndexSearch, SmartSearch, evaluate_mteb
     from ...extras import require
     from ...index.codec.names import parse_codec
     from ...model.smart_model import SmartModel

@@ -15,7 +15,7 @@ datasets = pytest.importorskip("datasets")
 
 from fixtures.mteb_tasks import QRELS, QUERIES, TEXTS, local_task, rows, run, text_task  # noqa: E402
 
-from smart_retrieval.evaluation.mteb_search import SmartSearch, evaluate_mteb  # noqa: E402
+from smart_retrieval.evaluation.mteb import SmartSearch, evaluate_mteb  # noqa: E402
 
 
 @pytest.fixture
@@ -163,9 +163,9 @@ def test_unknown_tasks(smart, monkeypatch):
 
 def test_the_command(smart, tiny, tmp_path, monkeypatch):
     from smart_retrieval.cli.main import eval_app as app
-    from smart_retrieval.evaluation import mteb_search as mteb_adapter
+    from smart_retrieval.evaluation import mteb as mteb_module
 
-    monkeypatch.setattr(mteb_adapter, "_tasks", lambda module, name: [text_task()])
+    monkeypatch.setattr(mteb_module, "_tasks", lambda module, name: [text_task()])
     arguments = [
         "mteb",
         "-t",
