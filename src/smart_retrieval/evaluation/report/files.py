@@ -1,4 +1,4 @@
-"""Find result files, and leave out what is none or is there twice."""
+"""Find result files; what is no result, or there twice, is passed over."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ReportError, SmartWarning
-from .kinds import kind_of, read_result
-from .measured import Measured
+from .measurements import Measurement
+from .readers import kind_of, read_result
 
 #: Larger files are no results: a result of all 78 tasks with every query's metrics takes a few MB.
 LARGEST = 1 << 28
@@ -25,13 +25,7 @@ _BESIDE = frozenset({"model_meta.json", "revision.json"})
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A file that was read.
-
-    Args:
-        path: Where it lies.
-        kind: What it is.
-        about: What it says of where it comes from: ``model``, ``preset``, ``versions``, ``run``, as far as it does.
-    """
+    """A file that was read, its kind, and what it says of ``model``, ``preset``, ``versions`` and ``run``."""
 
     path: Path
     kind: str
@@ -44,15 +38,9 @@ class FoundFile:
 
 @dataclass(frozen=True)
 class Found:
-    """All that was read.
+    """All that was read, and notes on what was left out."""
 
-    Args:
-        measured: What the files hold.
-        files: The files.
-        notes: What was left out.
-    """
-
-    measured: tuple[Measured, ...]
+    measurements: tuple[Measurement, ...]
     files: tuple[FoundFile, ...]
     notes: tuple[str, ...]
 
@@ -64,33 +52,26 @@ def read_files(paths: Iterable[str | Path]) -> Found:
     twice is read once: beside a ``result.json`` of MMEB-V2 its score files and leaderboards, beside a leaderboard its
     score files, beside a result of ``smart eval mteb`` mteb's own files.
 
-    Args:
-        paths: Files and folders.
-
     Raises:
         ReportError: Nothing is there, a named file is no result, or a result lacks what it must have.
-
-    Example:
-        >>> read_files(["results/"]).measured  # doctest: +SKIP
     """
     named = [Path(path).expanduser() for path in paths]
     if not named:
         raise ReportError("found no result files, expected some, or folders of them")
     files: list[FoundFile] = []
-    measured: list[Measured] = []
+    measurements: list[Measurement] = []
     unknown: list[Path] = []
     seen: set[Path] = set()
     for path, in_folder in _listed(named):
         if path.resolve() in seen:
             continue
         seen.add(path.resolve())
-        results = list(_results(path, in_folder))
+        results = _results(path, in_folder)
         if not results and path.name not in _BESIDE:
             unknown.append(path)
         for result in results:
-            own = read_result(result, path)
+            measurements += read_result(result, path)
             files.append(FoundFile(path, str(kind_of(result)), _about(result)))
-            measured += own
     notes = []
     if unknown:
         first = ", ".join(str(path) for path in unknown[:3])
@@ -98,15 +79,20 @@ def read_files(paths: Iterable[str | Path]) -> Found:
         count = "1 JSON file is no result" if len(unknown) == 1 else f"{len(unknown)} JSON files are no results"
         notes.append(f"{count} and left out: {first}{more}")
         warnings.warn(notes[-1], SmartWarning, stacklevel=2)
-    if not measured:
+    if not measurements:
         raise ReportError(
             f"found no results in {', '.join(map(str, named))}, expected what smart eval wrote with --out"
         )
-    kept_files, kept = _once(files, measured)
-    return Found(tuple(kept), tuple(kept_files), tuple(notes))
+    repeated = _repeated(files, measurements)
+    return Found(
+        tuple(one for one in measurements if one.file not in repeated),
+        tuple(file for file in files if file.path not in repeated),
+        tuple(notes),
+    )
 
 
 def _listed(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
+    """Each file, and whether it was found in a folder."""
     for path in paths:
         if path.is_dir():
             # Hidden folders hold caches, and links may lead anywhere.
@@ -120,7 +106,7 @@ def _listed(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
             raise ReportError(f"found no file or folder {path}, expected results of smart eval")
 
 
-def _results(path: Path, in_folder: bool) -> Iterator[Mapping[str, Any]]:
+def _results(path: Path, in_folder: bool) -> list[Mapping[str, Any]]:
     """The result objects in a file: itself, or those in its list ``results``, as the benchmarks write them."""
     try:
         if path.stat().st_size > LARGEST:
@@ -128,48 +114,44 @@ def _results(path: Path, in_folder: bool) -> Iterator[Mapping[str, Any]]:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         if in_folder:
-            return
+            return []
         raise ReportError(f"{path}: cannot be read as JSON ({error}); expected what smart eval wrote") from error
-    inner = value.get("results") if isinstance(value, dict) else value
-    candidates = [value] if kind_of(value) else inner if isinstance(inner, list) else []
+    if kind_of(value):
+        return [value]
+    listed = value.get("results") if isinstance(value, dict) else value
     shared = {name: value[name] for name in _OF_LISTS if name in value} if isinstance(value, dict) else {}
-    results = [{"run": shared, **one} if shared and one is not value else one for one in candidates if kind_of(one)]
+    run = {"run": shared} if shared else {}
+    results: list[Mapping[str, Any]]
+    results = [{**run, **one} for one in listed if kind_of(one)] if isinstance(listed, list) else []
     if not results and not in_folder:
         raise ReportError(f"{path}: found no result, expected what smart eval, smart probe or smart tune wrote")
-    yield from results
+    return results
 
 
-def _once(files: Sequence[FoundFile], measured: Sequence[Measured]) -> tuple[list[FoundFile], list[Measured]]:
-    """Without files that repeat what others say more of."""
+def _repeated(files: Sequence[FoundFile], measurements: Sequence[Measurement]) -> set[Path]:
+    """Files that repeat what others say more of."""
     kinds = {file.path: file.kind for file in files}
     whole = {path.parent for path, kind in kinds.items() if kind == "mmeb"}
     boards = {path.parent for path, kind in kinds.items() if kind == "leaderboard"}
-    ours = {
-        (one.data.name, one.data.fingerprint, round(one.values.get("main_score", -1.0), 5))
-        for one in measured
-        if kinds[one.file] == "mteb"
-    }
-    repeated = {
+
+    def main_score(one: Measurement) -> tuple[Any, ...]:
+        return one.data.name, one.data.fingerprint, round(one.values.get("main_score", -1.0), 5)
+
+    ours = {main_score(one) for one in measurements if kinds[one.file] == "mteb"}
+    of_mteb = {one.file for one in measurements if kinds[one.file] == "mteb task" and main_score(one) in ours}
+    return of_mteb | {
         path
         for path, kind in kinds.items()
         if (kind in ("leaderboard", "score") and path.parent.parent in whole)
         or (kind == "score" and path.parent in boards)
-    } | {
-        one.file
-        for one in measured
-        if kinds[one.file] == "mteb task"
-        and (one.data.name, one.data.fingerprint, round(one.values.get("main_score", -1.0), 5)) in ours
     }
-    return [file for file in files if file.path not in repeated], [
-        one for one in measured if one.file not in repeated
-    ]  # fmt: skip
 
 
 def _about(result: Mapping[str, Any]) -> dict[str, Any]:
-    provenance = result.get("provenance")
+    """Where a result comes from; files of MMEB-V2's tasks say it under ``provenance``, leaderboards in ``metadata``."""
     metadata = result.get("metadata")
-    if isinstance(metadata, dict):
-        provenance = {**metadata, **(metadata.get("provenance") or {})}
-    source = {**result, **provenance} if isinstance(provenance, dict) else result
+    metadata = metadata if isinstance(metadata, dict) else {}
+    provenance = (metadata or result).get("provenance")
+    source = {**result, **metadata, **(provenance if isinstance(provenance, dict) else {})}
     names = ("model", "preset", "prompts", "limits", "versions", "run")
     return {name: source[name] for name in names if source.get(name) is not None}

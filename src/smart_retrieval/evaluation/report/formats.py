@@ -54,22 +54,20 @@ def to_markdown(table: Table) -> str:
         |:--|--:|
         | x\|y | **0.5** |
     """
-    lines = [f"**{_markdown(table.title)}**", ""]
-    lines.append(_markdown_row([_markdown(table.corner), *map(_markdown, table.columns)]))
-    lines.append(
-        "|:--|" + "".join(":--|" if _of_words(table, place) else "--:|" for place in range(len(table.columns)))
-    )
-    lines += [_markdown_row([_markdown(label), *map(_markdown_cell, cells)]) for label, cells in table.rows]
-    if table.notes:
-        lines += ["", *(f"- {_markdown(note)}" for note in table.notes)]
-    return "\n".join(lines)
+    head = _markdown_row([table.corner, *table.columns])
+    body = [_markdown_row([label, *cells]) for label, cells in table.rows]
+    rule = "|:--|" + "".join("--:|" if numeric else ":--|" for numeric in _numeric_columns(table))
+    notes = ["", *(f"- {_markdown(note)}" for note in table.notes)] if table.notes else []
+    return "\n".join([f"**{_markdown(table.title)}**", "", head, rule, *body, *notes])
 
 
-def _markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _markdown_row(cells: Sequence[Cell | str]) -> str:
+    return f"| {' | '.join(map(_markdown_cell, cells))} |"
 
 
-def _markdown_cell(cell: Cell) -> str:
+def _markdown_cell(cell: Cell | str) -> str:
+    if isinstance(cell, str):
+        return _markdown(cell)
     text = cell.text if cell.value is not None else _markdown(cell.text)
     text = f"**{text}**" if cell.best else text
     return text + (f" {_markdown(cell.mark)}" if cell.mark else "")
@@ -98,14 +96,12 @@ def to_latex(table: Table) -> str:
         \end{tabular}
         \end{table}
     """
-    places = range(len(table.columns))
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_latex(table.title)}}}"]
-    lines.append(rf"\begin{{tabular}}{{l{''.join('l' if _of_words(table, place) else 'r' for place in places)}}}")
-    lines += [r"\toprule", _latex_row([_latex(table.corner), *map(_latex, table.columns)]), r"\midrule"]
-    for number, (label, cells) in enumerate(table.rows):
-        if table.references and number == len(table.rows) - table.references:
-            lines.append(r"\midrule")
-        lines.append(_latex_row([_latex(label), *map(_latex_cell, cells)]))
+    kinds = "".join("r" if numeric else "l" for numeric in _numeric_columns(table))
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_latex(table.title)}}}", rf"\begin{{tabular}}{{l{kinds}}}"]
+    lines += [r"\toprule", _latex_row([_latex(table.corner), *map(_latex, table.columns)])]
+    rows = [_latex_row([_latex(label), *map(_latex_cell, cells)]) for label, cells in table.rows]
+    own = len(rows) - table.references
+    lines += [r"\midrule", *rows[:own], *([r"\midrule"] if table.references else []), *rows[own:]]
     lines += [r"\bottomrule", r"\end{tabular}"]
     if table.notes:
         lines.append(r"\par\smallskip\footnotesize")
@@ -146,22 +142,19 @@ def to_csv(tables: Sequence[Table]) -> str:
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(CSV_COLUMNS)
     for table in tables:
-        for number, (label, cells) in enumerate(table.rows):
-            origin = "reference" if number >= len(table.rows) - table.references else "measured"
+        for label, cells, reference in table.marked_rows():
             for column, cell in zip(table.columns, cells, strict=True):
                 more = cell.more or {}
-                tested = [more.get(name) for name in ("p_value", "ci_low", "ci_high")]
-                words = (f"{table.name}: {table.title}", label, column)
-                shown = cell.text if cell.value is not None or cell.text != MISSING else ""
+                words = "" if cell.text == MISSING else _inert(cell.text)
                 writer.writerow(
                     [
-                        *map(_inert, words),
+                        *map(_inert, (f"{table.name}: {table.title}", label, column)),
                         _number(cell.value),
-                        shown if cell.value is not None else _inert(shown),
+                        words if cell.value is None else cell.text,
                         "yes" if cell.best else "",
                         cell.mark,
-                        *map(_number, tested),
-                        origin,
+                        *(_number(more.get(name)) for name in ("p_value", "ci_low", "ci_high")),
+                        "reference" if reference else "measured",
                     ]
                 )
     return out.getvalue()
@@ -179,23 +172,27 @@ def _inert(text: str) -> str:
 
 def to_dict(table: Table) -> dict[str, Any]:
     """One table, JSON-able."""
-    rows = []
-    for number, (label, cells) in enumerate(table.rows):
-        named = {}
-        for column, cell in zip(table.columns, cells, strict=True):
-            named[column] = {"text": cell.text, "value": cell.value, "best": cell.best, "mark": cell.mark}
-            named[column] |= dict(cell.more or {})
-        reference = number >= len(table.rows) - table.references
-        rows.append({"label": label, "reference": reference, "cells": named})
+
+    def cell_dict(cell: Cell) -> dict[str, Any]:
+        shown = {"text": cell.text, "value": cell.value, "best": cell.best, "mark": cell.mark}
+        return shown | dict(cell.more or {})
+
     return {
         "name": table.name,
         "title": table.title,
         "columns": list(table.columns),
-        "rows": rows,
+        "rows": [
+            {
+                "label": label,
+                "reference": reference,
+                "cells": dict(zip(table.columns, map(cell_dict, cells), strict=True)),
+            }
+            for label, cells, reference in table.marked_rows()
+        ],
         "notes": list(table.notes),
     }
 
 
-def _of_words(table: Table, place: int) -> bool:
-    cells = [cells[place] for _, cells in table.rows]
-    return not any(cell.value is not None for cell in cells)
+def _numeric_columns(table: Table) -> list[bool]:
+    """Of each column, whether it holds a number."""
+    return [any(cells[place].value is not None for _, cells in table.rows) for place in range(len(table.columns))]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from ...errors import ScoringError
+from ..mmeb.metrics import score_ranking
+from ..results import ComparisonFacts
 from ..significance import paired_comparison
-from .measured import SAME, Measured
+from .measurements import SAME, Measurement
 
 #: Marks of the paired test's p-value, as in most papers; not corrected for how many are looked at.
 MARKS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
@@ -46,6 +47,21 @@ class Gain:
     ties: int | None = None
     losses: int | None = None
 
+    @classmethod
+    def of(cls, comparison: ComparisonFacts, basis: str) -> Gain:
+        """A gain from a paired comparison; of a stored one, the counts may be missing."""
+        return cls(
+            comparison["difference"],
+            comparison["relative"],
+            basis,
+            comparison["p_value"],
+            comparison["ci_low"],
+            comparison["ci_high"],
+            comparison.get("wins"),
+            comparison.get("ties"),
+            comparison.get("losses"),
+        )
+
     @property
     def mark(self) -> str:
         """``*``, ``**`` or ``***`` (`MARKS`), nothing for what chance may give, ``?`` for what was not tested."""
@@ -53,25 +69,14 @@ class Gain:
             return "?"
         return next((mark for bound, mark in MARKS if self.p_value < bound), "")
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {**asdict(self), "mark": self.mark}
 
-
-def gain_over(treatment: Measured, baseline: Measured, metric: str, *, permutations: int = PERMUTATIONS) -> Gain | None:
-    """Compare two systems on the same data.
+def gain_over(
+    treatment: Measurement, baseline: Measurement, metric: str, *, permutations: int = PERMUTATIONS
+) -> Gain | None:
+    """Compare two systems on the same data; None where one lacks the metric.
 
     Both per-query values are compared where both are known, for the queries of both; otherwise the comparison that the
     treatment's file holds is taken, if it is of this metric and of this baseline; otherwise the means alone are.
-
-    Args:
-        treatment: One.
-        baseline: The other, on the same data.
-        metric: Which metric.
-        permutations: Random sign patterns of the test.
-
-    Returns:
-        None where one lacks the metric.
 
     Raises:
         ScoringError: The two are not on the same data.
@@ -82,24 +87,27 @@ def gain_over(treatment: Measured, baseline: Measured, metric: str, *, permutati
         )
     if metric not in treatment.values or metric not in baseline.values:
         return None
-    after, before = treatment.values[metric], baseline.values[metric]
-    pairs = _pairs(treatment, baseline, metric)
-    if pairs is not None:
-        found = paired_comparison(*pairs, permutations=permutations).to_dict()
-        return _gain(found, "per query")
+    before, after = (_by_query(one, metric) for one in (baseline, treatment))
+    # Of other queries than the baseline's, a mean over those of both would be another than the table shows.
+    if before is not None and after is not None and before.keys() == after.keys():
+        values = [after[query] for query in before]
+        compared = paired_comparison(list(before.values()), values, permutations=permutations)
+        return Gain.of(compared.to_dict(), "per query")
+    mean_before, mean_after = baseline.values[metric], treatment.values[metric]
     stored = treatment.gain
     if (
         stored is not None
         and baseline.system == "anchor"
         and stored["metric"] == metric
-        and abs(stored["mean_baseline"] - before) <= SAME
-        and abs(stored["mean_treatment"] - after) <= SAME
+        and abs(stored["mean_baseline"] - mean_before) <= SAME
+        and abs(stored["mean_treatment"] - mean_after) <= SAME
     ):
-        return _gain(stored, "stored")
-    return Gain(after - before, (after - before) / before if before else None, "means")
+        return Gain.of(stored, "stored")
+    difference = mean_after - mean_before
+    return Gain(difference, difference / mean_before if mean_before else None, "means")
 
 
-def anchor_of(one: Measured, among: Iterable[Measured]) -> Measured | None:
+def anchor_of(one: Measurement, among: Iterable[Measurement]) -> Measurement | None:
     """The anchor a system is compared with: of the same model, on the same data; of its own file if there are two.
 
     For BM25, which is of no model, it is the only one there is, if there is but one.
@@ -108,43 +116,24 @@ def anchor_of(one: Measured, among: Iterable[Measured]) -> Measured | None:
     fitting = [other for other in same_data if one.has_anchor(other)]
     if "model" not in one.own_settings and len(same_data) == 1:
         fitting = same_data
-    own = [other for other in fitting if other.file == one.file]
-    chosen = own or fitting
+    chosen = [other for other in fitting if other.file == one.file] or fitting
     return chosen[0] if len(chosen) == 1 else None
 
 
-def _gain(found: Mapping[str, Any], basis: str) -> Gain:
-    counts = (found.get(name) for name in ("wins", "ties", "losses"))
-    tested = (found[name] for name in ("p_value", "ci_low", "ci_high"))
-    return Gain(found["difference"], found["relative"], basis, *tested, *counts)
-
-
-def _pairs(treatment: Measured, baseline: Measured, metric: str) -> tuple[list[float], list[float]] | None:
-    """Values of the baseline and of the treatment for the same queries in the same order."""
-    before, after = (_by_query(one, metric) for one in (baseline, treatment))
-    # Other queries than the baseline's: a mean over those of both would be another than the table shows.
-    if before is None or after is None or before.keys() != after.keys():
-        return None
-    return list(before.values()), [after[query] for query in before]
-
-
-def _by_query(one: Measured, metric: str) -> dict[str, float] | None:
-    if one.per_query is not None and metric in one.per_query.values:
-        values = dict(zip(one.per_query.ids, one.per_query.values[metric], strict=True))
+def _by_query(one: Measurement, metric: str) -> Mapping[str, float] | None:
+    values: Mapping[str, float] = {}
+    if one.per_query is not None and metric in one.per_query:
+        values = one.per_query[metric]
     elif one.predictions is not None:
         ranked = _judged(one.predictions, one.settings.get("mode", "correct"), metric)
-        values = {} if ranked is None else {str(number): value for number, value in enumerate(ranked)}
-    else:
-        return None
+        values = {str(number): value for number, value in enumerate(ranked)}
     # Values that do not give the mean are of another run.
     return values if values and abs(sum(values.values()) / len(values) - one.values[metric]) <= SAME else None
 
 
 @lru_cache(maxsize=512)
-def _judged(file: Path, mode: str, metric: str) -> tuple[float, ...] | None:
-    """A metric of each ranked list in a file of predictions; None where they cannot be read."""
-    from ..mmeb.metrics import score_ranking
-
+def _judged(file: Path, mode: str, metric: str) -> tuple[float, ...]:
+    """A metric of each ranked list in a file of predictions; none where they cannot be read."""
     try:
         with file.open(encoding="utf-8") as lines:
             rows = [json.loads(line) for line in lines]
@@ -152,4 +141,4 @@ def _judged(file: Path, mode: str, metric: str) -> tuple[float, ...] | None:
             score_ranking(row["prediction"], row["label"], row["rel_scores"], mode=mode)[metric] for row in rows
         )
     except (OSError, ValueError, KeyError, TypeError, ScoringError):
-        return None
+        return ()

@@ -1,4 +1,4 @@
-"""What a report is held against: published rows, a table of one's own, or other results."""
+"""What a report is held against: published rows, a table of figures from elsewhere, or other results."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ReportError
-from .files import FoundFile, read_files
-from .measured import Data, Measured, Named, named
+from .files import Found, read_files
+from .measurements import Data, Grid, Measurement, arrange
 
 #: Names the form of a table of reference figures.
 FORMAT = "smart-reference/1"
@@ -19,21 +19,16 @@ FORMAT = "smart-reference/1"
 PUBLISHED = "published"
 
 
+NOTHING = Found((), (), ())
+
+
 @dataclass(frozen=True)
 class Against:
-    """What to hold results against; all is empty for nothing.
-
-    Args:
-        published: The published rows of the benchmarks that have some.
-        rows: Figures from elsewhere.
-        results: Results of this package.
-        files: Their files.
-    """
+    """What to hold results against: the published rows of benchmarks, figures from elsewhere, other results."""
 
     published: bool = False
-    rows: tuple[Measured, ...] = ()
-    results: tuple[Measured, ...] = ()
-    files: tuple[FoundFile, ...] = ()
+    rows: tuple[Measurement, ...] = ()
+    results: Found = NOTHING
 
 
 def read_against(against: str | Path | None) -> Against:
@@ -46,10 +41,6 @@ def read_against(against: str | Path | None) -> Against:
 
     Raises:
         ReportError: The file is neither.
-
-    Example:
-        >>> read_against("published").published
-        True
     """
     if against is None:
         return Against()
@@ -62,14 +53,12 @@ def read_against(against: str | Path | None) -> Against:
         except (OSError, ValueError, RecursionError) as error:
             raise ReportError(f"{path}: cannot be read as JSON ({error}); expected results or {FORMAT}") from error
         if isinstance(value, dict) and value.get("format") == FORMAT:
-            return Against(rows=_rows(value, path))
-    found = read_files([path])
-    return Against(results=found.measured, files=found.files)
+            return Against(rows=_rows(value.get("rows"), path))
+    return Against(results=read_files([path]))
 
 
-def _rows(value: dict[str, Any], path: Path) -> tuple[Measured, ...]:
+def _rows(rows: Any, path: Path) -> tuple[Measurement, ...]:
     found: dict[tuple[str, str, str], dict[str, float]] = {}
-    rows = value.get("rows")
     for number, row in enumerate(rows if isinstance(rows, list) else [], start=1):
         words = ("system", "source", "dataset", "metric")
         if not isinstance(row, dict) or not all(isinstance(row.get(word), str) and row[word].strip() for word in words):
@@ -83,57 +72,48 @@ def _rows(value: dict[str, Any], path: Path) -> tuple[Measured, ...]:
     if not found:
         raise ReportError(f"{path}: found no rows, expected some of system, source, dataset, metric and value")
     return tuple(
-        Measured(system, Data(dataset), values, {"preset": source}, path, reference=source)
+        Measurement(system, Data(dataset), values, {"preset": source}, path, reference=source)
         for (system, source, dataset), values in found.items()
     )
 
 
-def as_columns_of(rows: Sequence[Measured], found: Named) -> tuple[Named | None, list[str]]:
-    """Reference rows under the columns of a report; those of other data sets are left out, and said.
+def as_columns_of(rows: Sequence[Measurement], grid: Grid) -> tuple[Grid | None, list[str]]:
+    """Reference rows under the columns of a report; those of other data sets are left out, and noted.
 
     A name that has several columns, since it was measured on data that differ, gets none of them.
-
-    Args:
-        rows: Figures from elsewhere.
-        found: What was measured.
     """
     if not rows:
         return None, []
-    own: dict[str, list[Data]] = {}
-    for data in found.columns:
-        own.setdefault(data.name, []).append(data)
-    fitting = [row for row in rows if len(own.get(row.data.name, ())) == 1]
+    columns: dict[str, list[str]] = {}
+    for label, data in grid.columns.items():
+        columns.setdefault(data.name, []).append(label)
+    fitting = [row for row in rows if len(columns.get(row.data.name, ())) == 1]
     others = sorted({row.data.name for row in rows} - {row.data.name for row in fitting})
     notes = [f"reference figures without a column of their data set: {', '.join(others)}"] if others else []
-    labels = {(row.system, row.reference): row.system for row in fitting}
-    cells = {(row.system, found.columns[own[row.data.name][0]]): row for row in fitting}
+    # One system from two sources has a row for each.
     twice = len({(row.system, row.data.name) for row in fitting}) < len(fitting)
-    if twice:
-        labels = {(row.system, row.reference): f"{row.system} ({row.reference})" for row in fitting}
-        cells = {(labels[row.system, row.reference], found.columns[own[row.data.name][0]]): row for row in fitting}
-    return Named(labels, found.columns, cells), notes
+    cells = {
+        (f"{row.system} ({row.reference})" if twice else row.system, columns[row.data.name][0]): row for row in fitting
+    }
+    return Grid(tuple(dict.fromkeys(label for label, _ in cells)), grid.columns, cells), notes
 
 
-def counterpart_among(results: Sequence[Measured]) -> Callable[[Measured], Measured | None]:
-    """Find what a system was in other results: the same system and codec on the same data, and preset if need be.
+def counterpart_among(results: Sequence[Measurement]) -> Callable[[Measurement], Measurement | None]:
+    """Find what a system was in other results: the same system and codec on the same data, and preset if need be."""
+    others = list(arrange(results).cells.values())
 
-    Args:
-        results: The other results.
-    """
-    others = list(named(results).cells.values())
+    def counterpart(one: Measurement) -> Measurement | None:
+        def alike(other: Measurement, *names: str) -> bool:
+            return all(other.settings.get(name) == one.settings.get(name) for name in names)
 
-    def counterpart(one: Measured) -> Measured | None:
-        names = ("codec", "candidates")
         same = [
             other
             for other in others
-            if other.data == one.data
-            and other.system == one.system
-            and all(other.settings.get(name) == one.settings.get(name) for name in names)
+            if other.data == one.data and other.system == one.system and alike(other, "codec", "candidates")
         ]
         for name in ("preset", "model", "file"):
             if len(same) > 1:
-                same = [other for other in same if other.settings.get(name) == one.settings.get(name)]
+                same = [other for other in same if alike(other, name)]
         return same[0] if len(same) == 1 else None
 
     return counterpart

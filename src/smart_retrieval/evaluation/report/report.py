@@ -1,4 +1,4 @@
-"""From result files to a report: read, compared, laid out, and written in the form that is asked for."""
+"""From result files to a report: read, compared, laid out, and written in one of several forms."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..charts import one_line
 from ..evaluate import GAIN_METRIC
 from .files import FoundFile, read_files
 from .formats import to_csv, to_dict, to_latex, to_markdown
-from .measured import Measured, Named, named, with_judgments
-from .mmeb import mmeb_tables
+from .measurements import Grid, Measurement, arrange, with_judgments
+from .mmeb_tables import mmeb_tables
 from .references import Against, as_columns_of, counterpart_among, read_against
-from .tables import Table, cost_table, differences_table, gains_table, quality_table
+from .tables import Cell, Table, cost_table, differences_table, gains_table, quality_table
 
 #: The forms a report can be written in.
 FORMATS = ("md", "latex", "csv", "json")
@@ -41,7 +41,7 @@ class Report:
     tables: tuple[Table, ...]
     notes: tuple[str, ...]
     files: tuple[FoundFile, ...]
-    retrieval: Named
+    retrieval: Grid
 
     def render(self, form: str = "md") -> str:
         """Write it down.
@@ -59,13 +59,16 @@ class Report:
             return to_csv(self.tables)
         if form == "json":
             return json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        origins = [(str(file.path), (file.kind, *_origin(file.about))) for file in self.files]
         if form == "latex":
-            head = ["% needs \\usepackage{booktabs}", *(f"% {line}" for line in (*self.notes, *self._sources()))]
+            sources = (f"{path}: {kind}; {'; '.join(words)}" for path, (kind, *words) in origins)
+            head = ["% needs \\usepackage{booktabs}", *(f"% {line}" for line in (*self.notes, *sources))]
             return "\n\n".join(["\n".join(map(one_line, head)), *map(to_latex, self.tables)]) + "\n"
         if form == "md":
-            parts = [to_markdown(table) for table in self.tables]
-            parts.append(to_markdown(self._files_table()))
-            return "\n\n".join(parts) + "\n"
+            titles = ("kind", "model", "preset", "date", "commit", "versions", "machine")
+            rows = tuple((path, tuple(map(Cell, words))) for path, words in origins)
+            files = Table("files", "Where the figures come from", "file", titles, rows, 0, self.notes)
+            return "\n\n".join(map(to_markdown, (*self.tables, files))) + "\n"
         raise ReportError(f"format: {one_of(form, FORMATS)}")
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,31 +81,19 @@ class Report:
             "files": [file.to_dict() for file in self.files],
         }
 
-    def _files_table(self) -> Table:
-        from .tables import Cell
-
-        rows = tuple(
-            (str(file.path), (Cell(file.kind), *(Cell(word) for word in _origin(file.about)))) for file in self.files
-        )
-        titles = ("kind", "model", "preset", "date", "commit", "versions", "machine")
-        return Table("files", "Where the figures come from", "file", titles, rows, 0, self.notes)
-
-    def _sources(self) -> list[str]:
-        return [f"{file.path}: {file.kind}; {'; '.join(_origin(file.about))}" for file in self.files]
-
 
 def build_report(
     paths: Iterable[str | Path], *, against: str | Path | None = None, metric: str = GAIN_METRIC
 ) -> Report:
     """Lay results side by side.
 
-    What cannot be compared is kept apart, and said: data sets of one name that differ, systems of one name that were
+    What cannot be compared is kept apart, and noted: data sets of one name that differ, systems of one name that were
     measured with other prompts, limits or weights, metrics of different modes. Nothing missing is averaged away.
 
     Args:
         paths: Result files, and folders of them: of ``smart eval beir`` (plain, ``--compare``, ``--codec``), ``mteb``
             and ``mmeb``, and of ``smart probe``.
-        against: What else to hold them against, see `references.read_against`.
+        against: What else to hold them against: ``"published"``, results, or a JSON file of figures from elsewhere.
         metric: What retrieval is reported in; MMEB-V2's tasks have their own.
 
     Raises:
@@ -115,55 +106,51 @@ def build_report(
     """
     found, held = read_files(paths), read_against(against)
     # Together, so that what one of them does not say of the judgments is settled alike.
-    together = with_judgments([*found.measured, *held.results])
-    measured, others = together[: len(found.measured)], together[len(found.measured) :]
-    retrieval = [one for one in measured if not one.group]
-    benchmark = [one for one in measured if one.group]
-    by_name = named(retrieval)
-    tables, notes = _retrieval_tables(by_name, metric, held, [one for one in others if not one.group])
+    together = with_judgments([*found.measurements, *held.results.measurements])
+    own, others = together[: len(found.measurements)], together[len(found.measurements) :]
+    # Only benchmarks of many tasks have groups.
+    retrieval, benchmark = [one for one in own if not one.group], [one for one in own if one.group]
+    grid = arrange(retrieval)
+    tables, notes = _retrieval_tables(grid, metric, held, [one for one in others if not one.group])
     if retrieval and not tables:
         known = sorted({name for one in retrieval for name in one.values if name != "main_score"})
         raise ReportError(f"metric: {one_of(metric, known)}")
     if benchmark:
         tasks = [one for one in others if one.group]
-        more, kept_apart = mmeb_tables(
-            benchmark, published=held.published, against=counterpart_among(tasks) if tasks else None
-        )
+        counterpart = counterpart_among(tasks) if tasks else None
+        more, kept_apart = mmeb_tables(benchmark, published=held.published, against=counterpart)
         tables, notes = [*tables, *more], [*notes, *kept_apart]
-    files = (*found.files, *(file for file in held.files if file not in found.files))
-    notes = [*found.notes, *by_name.notes, *notes, *_version_notes(files)]
-    return Report(metric, tuple(tables), tuple(dict.fromkeys(notes)), files, by_name)
+    files = (*found.files, *(file for file in held.results.files if file not in found.files))
+    notes = [*found.notes, *grid.notes, *notes, *_version_notes(files)]
+    return Report(metric, tuple(tables), tuple(dict.fromkeys(notes)), files, grid)
 
 
 def _retrieval_tables(
-    found: Named, metric: str, held: Against, others: Sequence[Measured]
+    grid: Grid, metric: str, held: Against, others: Sequence[Measurement]
 ) -> tuple[list[Table], list[str]]:
-    if not any(metric in one.values for one in found.cells.values()):
+    if not any(metric in one.values for one in grid.cells.values()):
         return [], []
-    references, notes = as_columns_of(held.rows, found)
-    tables = [quality_table(found, metric, references)]
-    among = list(found.cells.values())
-    more: list[Table | None] = [gains_table(found, metric, among)]
+    references, notes = as_columns_of(held.rows, grid)
+    tables = [quality_table(grid, metric, references), gains_table(grid, metric)]
     if others:
-        counterpart = counterpart_among(others)
         title = "Difference from the results of --against"
-        more.append(differences_table(found, metric, counterpart, "against", title))
-        if more[-1] is None:
+        tables.append(differences_table(grid, metric, counterpart_among(others), "against", title))
+        if tables[-1] is None:
             notes.append("the results of --against have no system in common with these on the same data")
     if held.published:
-        notes.append(f"no published figures are known here for {', '.join(found.columns.values())}")
-    more.append(cost_table(found))
-    return [*tables, *(table for table in more if table is not None)], notes
+        notes.append(f"no published figures are known here for {', '.join(grid.columns)}")
+    tables.append(cost_table(grid))
+    return [table for table in tables if table is not None], notes
 
 
 def _origin(about: Mapping[str, Any]) -> list[str]:
     """Words for where a file comes from, for a table."""
     run, versions = (about.get(name) or {} for name in ("run", "versions"))
     machine = run.get("machine") or {}
-    told = ", ".join(f"{name} {versions[name]}" for name in ("smart_retrieval", "torch") if name in versions)
-    hardware = [str(machine.get("cpu") or ""), *(str(one) for one in machine.get("gpu") or [])]
-    words = [about.get("model"), about.get("preset"), run.get("date"), run.get("commit"), told]
-    return [str(word) if word else "–" for word in (*words, ", ".join(part for part in hardware if part))]
+    packages = ", ".join(f"{name} {versions[name]}" for name in ("smart_retrieval", "torch") if name in versions)
+    hardware = ", ".join(str(part) for part in (machine.get("cpu"), *(machine.get("gpu") or ())) if part)
+    words = (about.get("model"), about.get("preset"), run.get("date"), run.get("commit"), packages, hardware)
+    return [str(word) if word else "–" for word in words]
 
 
 def _version_notes(files: Sequence[FoundFile]) -> list[str]:
@@ -172,6 +159,5 @@ def _version_notes(files: Sequence[FoundFile]) -> list[str]:
     for file in files:
         for name, version in (file.about.get("versions") or {}).items():
             seen.setdefault(str(name).replace("-", "_"), set()).add(str(version))
-    differing = {name: own for name, own in seen.items() if len(own) > 1}
-    told = ", ".join(f"{name} {' and '.join(sorted(own))}" for name, own in sorted(differing.items()))
-    return [f"measured with different versions: {told}"] if differing else []
+    differing = [f"{name} {' and '.join(sorted(own))}" for name, own in sorted(seen.items()) if len(own) > 1]
+    return [f"measured with different versions: {', '.join(differing)}"] if differing else []

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .gains import Gain, anchor_of, gain_over
-from .measured import Measured, Named
+from .measurements import Grid, Measurement
 
 #: How people write metrics.
 TITLES = {"ndcg": "nDCG", "recall": "Recall", "mrr": "MRR", "map": "MAP", "hit": "Hit", "precision": "Precision"}
 
 #: What stands where nothing was measured.
 MISSING = "–"
+
+#: Finds what a measurement is to be compared with.
+Baseline = Callable[[Measurement], Measurement | None]
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,14 @@ class Cell:
     mark: str = ""
     more: Mapping[str, Any] | None = None
 
+    @classmethod
+    def number(cls, value: float | None, form: str = ".4f") -> Cell:
+        """A number in a format, or the sign for what is missing."""
+        return cls(MISSING) if value is None else cls(f"{value:{form}}", value)
+
+
+Row = tuple[str, tuple[Cell, ...]]
+
 
 @dataclass(frozen=True)
 class Table:
@@ -54,9 +65,14 @@ class Table:
     title: str
     corner: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+    rows: tuple[Row, ...]
     references: int = 0
     notes: tuple[str, ...] = ()
+
+    def marked_rows(self) -> list[tuple[str, tuple[Cell, ...], bool]]:
+        """The rows, and whether each comes from elsewhere."""
+        own = len(self.rows) - self.references
+        return [(label, cells, place >= own) for place, (label, cells) in enumerate(self.rows)]
 
 
 def metric_title(metric: str) -> str:
@@ -71,106 +87,76 @@ def metric_title(metric: str) -> str:
     return f"{TITLES.get(first, first)}{under}{rest}{at}{cut}"
 
 
-def marked_best(rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
-    """Mark the highest of each column, and all that look the same as it.
+def marked_best(rows: Sequence[Sequence[Cell]]) -> list[tuple[Cell, ...]]:
+    """Mark the highest of each column, and all that look the same as it; cells without a value take no part.
 
     A column with one value alone has no best: there is nothing it is better than.
-
-    Args:
-        rows: Cells; those without a value take no part.
 
     Example:
         >>> [row[0].best for row in marked_best([[Cell("0.5", 0.5)], [Cell("0.5", 0.4999)], [Cell("0.4", 0.4)]])]
         [True, True, False]
     """
-    marked = [list(row) for row in rows]
-    for column in range(len(marked[0]) if marked else 0):
-        having = [row[column] for row in marked if row[column].value is not None]
-        if len(having) < 2:
-            continue
-        best = max(having, key=lambda cell: cell.value if cell.value is not None else -math.inf).text
-        for row in marked:
-            cell = row[column]
-            if cell.value is not None and cell.text == best:
-                row[column] = Cell(cell.text, cell.value, True, cell.mark, cell.more)
-    return marked
+
+    def marked(column: tuple[Cell, ...]) -> list[Cell]:
+        valued = [(cell.value, cell.text) for cell in column if cell.value is not None]
+        best = max(valued, key=lambda pair: pair[0])[1] if len(valued) > 1 else None
+        return [replace(cell, best=True) if cell.value is not None and cell.text == best else cell for cell in column]
+
+    columns = [marked(column) for column in zip(*rows, strict=True)]
+    return list(zip(*columns, strict=True))
 
 
-def quality_table(found: Named, metric: str, references: Named | None = None) -> Table:
+def quality_table(grid: Grid, metric: str, references: Grid | None = None) -> Table:
     """Systems by data sets in one metric.
 
-    The mean is over the data sets that all systems have, and there must be two; what is missing is named.
-
-    Args:
-        found: What was measured.
-        metric: The metric.
-        references: Figures from elsewhere, on some of the same data sets; the best is sought without them.
+    The mean is over the data sets that all systems have, and there must be two; what is missing is named. References
+    are figures from elsewhere, on some of the same data sets; the best is sought without them.
     """
-    columns = _columns_with(found, metric)
-    having = {label for (label, _), one in found.cells.items() if metric in one.values}
-    labels = [label for label in found.rows.values() if label in having]
-    common = [name for name in columns if all(_value(found, label, name, metric) is not None for label in labels)]
-    with_mean = len(common) > 1
-    rows = [_row(found, label, columns, common if with_mean else [], metric) for label in labels]
-    marked = marked_best(rows)
+    columns = _columns_with(grid, metric)
+    labels = [row for row in grid.rows if any(grid.value(row, column, metric) is not None for column in columns)]
+    common = [name for name in columns if all(grid.value(label, name, metric) is not None for label in labels)]
+    averaged = common if len(common) > 1 else []
+    own = marked_best([_quality_row(grid, label, columns, averaged, metric) for label in labels])
     notes = _mean_notes(columns, common)
     for column in columns:
-        if lacking := [label for label in labels if _value(found, label, column, metric) is None]:
+        if lacking := [label for label in labels if grid.value(label, column, metric) is None]:
             notes.append(f"not measured on {column}: {', '.join(lacking)}")
-    own = list(zip(labels, (tuple(row) for row in marked), strict=True))
-    elsewhere = _reference_rows(references, columns, common if with_mean else [], metric)
-    if elsewhere and references is not None:
+    elsewhere = [] if references is None else _reference_rows(references, columns, averaged, metric)
+    titles = (*columns, *(["mean"] if averaged else []))
+    rows: list[Row] = list(zip(labels, own, strict=True))
+    if elsewhere:
         notes.append("rows with a source are figures from elsewhere; that they are on the same data was not checked")
-    sourced = [(label, (*cells, Cell(""))) if elsewhere else (label, cells) for label, cells in own]
-    titles = (*columns, *(["mean"] if with_mean else []), *(["source"] if elsewhere else []))
-    return Table(
-        "quality", metric_title(metric), "system", titles, (*sourced, *elsewhere), len(elsewhere), tuple(notes)
-    )  # fmt: skip
+        titles = (*titles, "source")
+        rows = [(label, (*cells, Cell(""))) for label, cells in rows] + elsewhere
+    return Table("quality", metric_title(metric), "system", titles, tuple(rows), len(elsewhere), tuple(notes))
 
 
-def gains_table(found: Named, metric: str, among: Sequence[Measured]) -> Table | None:
-    """Gains over the anchor, relative, with marks of the paired test; None where there is no anchor.
-
-    Args:
-        found: What was measured.
-        metric: The metric.
-        among: Where anchors are looked for.
-    """
-    return differences_table(
-        found, metric, lambda one: anchor_of(one, among), "gains", f"Gain in {metric_title(metric)} over the anchor"
-    )
+def gains_table(grid: Grid, metric: str) -> Table | None:
+    """Gains over the anchor, relative, with marks of the paired test; None where there is no anchor."""
+    among = list(grid.cells.values())
+    title = f"Gain in {metric_title(metric)} over the anchor"
+    return differences_table(grid, metric, lambda one: anchor_of(one, among), "gains", title)
 
 
-def differences_table(
-    found: Named, metric: str, baseline_of: Callable[[Measured], Measured | None], name: str, title: str
-) -> Table | None:
-    """Differences of systems from whatever each is to be compared with.
-
-    Args:
-        found: What was measured.
-        metric: The metric.
-        baseline_of: What a system is compared with; None for nothing.
-        name: Of the table.
-        title: Of the table.
-
-    Returns:
-        None where nothing is to be compared.
-    """
-    columns = _columns_with(found, metric)
-    rows: list[tuple[str, tuple[Cell, ...]]] = []
+def differences_table(grid: Grid, metric: str, baseline_of: Baseline, name: str, title: str) -> Table | None:
+    """Differences of systems from whatever each is to be compared with; None where nothing is."""
+    columns = _columns_with(grid, metric)
+    rows: list[Row] = []
     gains: list[Gain] = []
-    for label in found.rows.values():
-        cells = []
-        for column in columns:
-            one = found.cells.get((label, column))
-            baseline = None if one is None else baseline_of(one)
-            compared = one is not None and baseline is not None and baseline is not one
-            gain = gain_over(one, baseline, metric) if compared and one and baseline else None
-            cells.append(Cell(MISSING) if gain is None else gain_cell(gain))
-            gains += [] if gain is None else [gain]
-        if any(cell.value is not None for cell in cells):
-            rows.append((label, tuple(cells)))
+    for label in grid.rows:
+        found = [gain_of(grid.cells.get((label, column)), baseline_of, metric) for column in columns]
+        if any(found):
+            rows.append((label, tuple(Cell(MISSING) if gain is None else gain_cell(gain) for gain in found)))
+            gains += filter(None, found)
     return Table(name, title, "system", tuple(columns), tuple(rows), 0, gain_notes(gains)) if rows else None
+
+
+def gain_of(one: Measurement | None, baseline_of: Baseline, metric: str | None, **options: int) -> Gain | None:
+    """The gain of a measurement over its baseline, where there are both."""
+    baseline = None if one is None else baseline_of(one)
+    if one is None or baseline is None or baseline is one or metric is None:
+        return None
+    return gain_over(one, baseline, metric, **options)
 
 
 def gain_cell(gain: Gain, scale: float = 1.0, digits: int = 4) -> Cell:
@@ -181,9 +167,8 @@ def gain_cell(gain: Gain, scale: float = 1.0, digits: int = 4) -> Cell:
         '+0.0338 (+7.9 %)'
     """
     relative = "" if gain.relative is None else f" ({100 * gain.relative:+.1f} %)"
-    more = gain.to_dict()
-    text = f"{scale * gain.difference:+.{digits}f}{relative}"
-    return Cell(text, gain.difference, False, gain.mark, {key: more[key] for key in more if key != "difference"})
+    more = {name: value for name, value in asdict(gain).items() if name != "difference"}
+    return Cell(f"{scale * gain.difference:+.{digits}f}{relative}", gain.difference, False, gain.mark, more)
 
 
 def gain_notes(gains: Sequence[Gain]) -> tuple[str, ...]:
@@ -202,58 +187,54 @@ def gain_notes(gains: Sequence[Gain]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def cost_table(found: Named) -> Table | None:
+def cost_table(grid: Grid) -> Table | None:
     """Bytes a document and milliseconds a query, where they are known."""
-    columns: list[str] = []
-    readers: list[tuple[str, str]] = []
-    for column in found.columns.values():
-        for field, unit in (("bytes_per_document", "bytes/document"), ("milliseconds", "ms/query")):
-            if any(getattr(one, field) is not None for (_, name), one in found.cells.items() if name == column):
-                columns.append(f"{column}, {unit}")
-                readers.append((column, field))
+    shown = [
+        (column, field, unit, form)
+        for column in grid.columns
+        for field, unit, form in (
+            ("bytes_per_document", "bytes/document", ",.0f"),
+            ("milliseconds", "ms/query", ",.2f"),
+        )
+        if any(getattr(one, field) is not None for one in grid.in_column(column))
+    ]
     rows = []
-    for label in found.rows.values():
-        cells = []
-        for column, field in readers:
-            one = found.cells.get((label, column))
-            value = None if one is None else getattr(one, field)
-            digits = 0 if field == "bytes_per_document" else 2
-            cells.append(Cell(MISSING) if value is None else Cell(f"{value:,.{digits}f}", float(value)))
+    for label in grid.rows:
+        cells = [
+            Cell.number(getattr(grid.cells.get((label, column)), field, None), form) for column, field, _, form in shown
+        ]
         if any(cell.value is not None for cell in cells):
             rows.append((label, tuple(cells)))
     notes = (
         "bytes are those of the vectors or codes, without ids and offsets; milliseconds are to score all documents",
     )
-    return Table("cost", "Cost", "system", tuple(columns), tuple(rows), 0, notes) if rows else None
+    titles = tuple(f"{column}, {unit}" for column, _, unit, _ in shown)
+    return Table("cost", "Cost", "system", titles, tuple(rows), 0, notes) if rows else None
 
 
-# -- within ----------------------------------------------------------------------------------------------------
+def _columns_with(grid: Grid, metric: str) -> list[str]:
+    return [column for column in grid.columns if any(metric in one.values for one in grid.in_column(column))]
 
 
-def _columns_with(found: Named, metric: str) -> list[str]:
-    return [
-        column
-        for column in found.columns.values()
-        if any(metric in one.values for (_, name), one in found.cells.items() if name == column)
-    ]
+def _quality_row(
+    grid: Grid, label: str, columns: Sequence[str], averaged: Sequence[str], metric: str
+) -> tuple[Cell, ...]:
+    """A value for each column, and the mean over some of them if there are any."""
+    cells = [Cell.number(grid.value(label, column, metric)) for column in columns]
+    if averaged:
+        values = [value for column in averaged if (value := grid.value(label, column, metric)) is not None]
+        cells.append(Cell.number(math.fsum(values) / len(averaged) if len(values) == len(averaged) else None))
+    return tuple(cells)
 
 
-def _value(found: Named, label: str, column: str, metric: str) -> float | None:
-    one = found.cells.get((label, column))
-    return None if one is None else one.values.get(metric)
-
-
-def _row(found: Named, label: str, columns: Sequence[str], common: Sequence[str], metric: str) -> list[Cell]:
-    values = {column: _value(found, label, column, metric) for column in columns}
-    cells = [_cell(values[column]) for column in columns]
-    shared = [value for column in common if (value := values[column]) is not None]
-    if common:
-        cells.append(_cell(math.fsum(shared) / len(common) if len(shared) == len(common) else None))
-    return cells
-
-
-def _cell(value: float | None) -> Cell:
-    return Cell(MISSING) if value is None else Cell(f"{value:.4f}", value)
+def _reference_rows(grid: Grid, columns: Sequence[str], averaged: Sequence[str], metric: str) -> list[Row]:
+    rows: list[Row] = []
+    for label in grid.rows:
+        cells = _quality_row(grid, label, columns, averaged, metric)
+        if any(cell.value is not None for cell in cells):
+            sources = {one.reference for (row, _), one in grid.cells.items() if row == label and one.reference}
+            rows.append((label, (*cells, Cell("; ".join(sorted(sources))))))
+    return rows
 
 
 def _mean_notes(columns: Sequence[str], common: Sequence[str]) -> list[str]:
@@ -267,17 +248,3 @@ def _mean_notes(columns: Sequence[str], common: Sequence[str]) -> list[str]:
     return [
         f"mean over the {len(common)} data sets that all systems have ({', '.join(common)}), without {', '.join(left)}"
     ]
-
-
-def _reference_rows(
-    references: Named | None, columns: Sequence[str], common: Sequence[str], metric: str
-) -> list[tuple[str, tuple[Cell, ...]]]:
-    if references is None:
-        return []
-    rows = []
-    for label in references.rows.values():
-        cells = _row(references, label, columns, common, metric)
-        if any(cell.value is not None for cell in cells):
-            sources = {one.reference for (row, _), one in references.cells.items() if row == label and one.reference}
-            rows.append((label, (*cells, Cell("; ".join(sorted(sources))))))
-    return rows

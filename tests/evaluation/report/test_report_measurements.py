@@ -3,10 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from smart_retrieval.evaluation.report.measured import Data, Measured, named
+from smart_retrieval.evaluation.report.measurements import Data, Measurement, arrange
 
 TINY = Data("tiny", "test", "a" * 64, "j" * 64, 5)
-HYBRID = Measured(
+HYBRID = Measurement(
     "hybrid", TINY, {"map": 0.5}, {"model": "m", "preset": "default", "prompts": "none"}, Path("a.json")
 )  # fmt: skip
 
@@ -21,8 +21,8 @@ def on(one, **data):
 
 def test_the_same_figure_twice_is_one_row():
     again = replace(changed(HYBRID), values={"map": 0.5 + 1e-9, "ndcg@10": 0.7}, bytes_per_document=7.0)
-    found = named([HYBRID, again])
-    assert list(found.rows.values()) == ["hybrid (default)"]
+    found = arrange([HYBRID, again])
+    assert list(found.rows) == ["hybrid (default)"]
     assert found.cells["hybrid (default)", "tiny"].values == {"map": 0.5, "ndcg@10": 0.7}
     assert found.cells["hybrid (default)", "tiny"].bytes_per_document == 7
     assert found.notes == ()
@@ -31,16 +31,16 @@ def test_the_same_figure_twice_is_one_row():
 def test_figures_that_differ_stand_apart_on_every_data_set():
     other = replace(changed(HYBRID), values={"map": 0.6})
     alike = [on(one, name="other") for one in (HYBRID, replace(other, values={"map": 0.5}))]
-    found = named([HYBRID, other, *alike])
-    assert list(found.rows.values()) == ["hybrid (default) [file a.json]", "hybrid (default) [file b.json]"]
+    found = arrange([HYBRID, other, *alike])
+    assert list(found.rows) == ["hybrid (default) [file a.json]", "hybrid (default) [file b.json]"]
     assert len(found.cells) == 4
     assert any("different figures in different files" in note for note in found.notes)
 
 
 def test_files_that_agree_share_a_row():
     third = replace(changed(on(HYBRID, name="other"), file="c.json"), values={"map": 0.1})
-    found = named([HYBRID, replace(changed(HYBRID), values={"map": 0.6}), changed(HYBRID, file="d.json"), third])
-    assert list(found.rows.values()) == ["hybrid (default) [file a.json]", "hybrid (default) [file b.json]"]
+    found = arrange([HYBRID, replace(changed(HYBRID), values={"map": 0.6}), changed(HYBRID, file="d.json"), third])
+    assert list(found.rows) == ["hybrid (default) [file a.json]", "hybrid (default) [file b.json]"]
     assert ("hybrid (default) [file a.json]", "other") in found.cells
     assert found.notes == (
         "hybrid (default) has different figures in different files, each in a row of its own: a.json, d.json, c.json; "
@@ -49,14 +49,14 @@ def test_files_that_agree_share_a_row():
 
 
 def test_even_in_one_file():
-    found = named([HYBRID, replace(HYBRID, values={"map": 0.6})])
+    found = arrange([HYBRID, replace(HYBRID, values={"map": 0.6})])
     assert len(found.rows) == len(found.cells) == 2
 
 
 def test_prompts_limits_and_weights_make_another_system():
     for setting, value in (("prompts", "query 'find: '"), ("max_length", "512"), ("weights", "ff"), ("mode", "x")):
-        found = named([HYBRID, changed(HYBRID, **{setting: value})])
-        assert list(found.rows.values()) == [
+        found = arrange([HYBRID, changed(HYBRID, **{setting: value})])
+        assert list(found.rows) == [
             f"hybrid (default) [{setting} {HYBRID.settings.get(setting, 'unknown')}]",
             f"hybrid (default) [{setting} {value}]",
         ]
@@ -65,14 +65,14 @@ def test_prompts_limits_and_weights_make_another_system():
 
 def test_an_anchor_owes_nothing_to_the_readout_and_bm25_nothing_to_the_model():
     anchor, bm25 = replace(HYBRID, system="anchor"), replace(HYBRID, system="BM25")
-    found = named([anchor, changed(anchor, preset="paper"), bm25, changed(bm25, model="other", prompts="x")])
-    assert list(found.rows.values()) == ["BM25", "anchor"]
-    assert len(named([anchor, changed(anchor, prompts="x")]).rows) == 2
+    found = arrange([anchor, changed(anchor, preset="paper"), bm25, changed(bm25, model="other", prompts="x")])
+    assert list(found.rows) == ["BM25", "anchor"]
+    assert len(arrange([anchor, changed(anchor, prompts="x")]).rows) == 2
 
 
 def test_models_are_named_where_there_are_several():
-    found = named([HYBRID, changed(HYBRID, model="n"), replace(HYBRID, system="BM25")])
-    assert list(found.rows.values()) == ["BM25", "m: hybrid (default)", "n: hybrid (default)"]
+    found = arrange([HYBRID, changed(HYBRID, model="n"), replace(HYBRID, system="BM25")])
+    assert list(found.rows) == ["BM25", "m: hybrid (default)", "n: hybrid (default)"]
 
 
 def test_data_that_differ_are_columns_of_their_own():
@@ -85,29 +85,29 @@ def test_data_that_differ_are_columns_of_their_own():
             [f"tiny (test, aaaaaaaa, 5 queries, judgments {letter * 8})" for letter in "jk"],
         ),
     ):
-        found = named([HYBRID, replace(on(HYBRID, **data), values={"map": 0.9})])
-        assert list(found.columns.values()) == labels
-        assert list(found.rows.values()) == ["hybrid (default)"]
+        found = arrange([HYBRID, replace(on(HYBRID, **data), values={"map": 0.9})])
+        assert list(found.columns) == labels
+        assert list(found.rows) == ["hybrid (default)"]
         assert found.cells["hybrid (default)", labels[1]].values["map"] == 0.9
         assert "data that differ" in found.notes[0]
 
 
 def test_known_item_queries_are_never_taken_for_judged_ones():
-    assert list(named([on(HYBRID, split="known-item")]).columns.values()) == ["tiny (known-item)"]
+    assert list(arrange([on(HYBRID, split="known-item")]).columns) == ["tiny (known-item)"]
 
 
 def test_results_from_before_judgments_had_fingerprints_join_the_others():
     old = on(replace(HYBRID, system="anchor"), judgments=None)
-    assert list(named([HYBRID, old]).columns.values()) == ["tiny"]
+    assert list(arrange([HYBRID, old]).columns) == ["tiny"]
     # Which of two it was on cannot be known.
     two = [HYBRID, on(HYBRID, judgments="k" * 64), old]
-    assert len(named(two).columns) == 3
+    assert len(arrange(two).columns) == 3
 
 
 def test_the_order_does_not_move_figures():
     many = [HYBRID, replace(HYBRID, system="late"), replace(changed(HYBRID), values={"map": 0.6}),
             changed(HYBRID, prompts="x"), on(HYBRID, split="dev")]  # fmt: skip
-    forward, backward = named(many), named(many[::-1])
+    forward, backward = arrange(many), arrange(many[::-1])
     assert {(row, column, one.values["map"]) for (row, column), one in forward.cells.items()} == {
         (row, column, one.values["map"]) for (row, column), one in backward.cells.items()
     }

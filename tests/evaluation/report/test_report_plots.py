@@ -30,13 +30,13 @@ def test_files(report, tmp_path):
     assert "script" not in svg
     assert not re.search(r"""(href|src)=["'](?!#)""", svg)
     table = next(table for table in report.tables if table.name == "gains")
-    looks = styles(report.retrieval.rows.values())
-    again = save_figure(plots._forest(table, looks), tmp_path / "again/gains.svg")
+    looks = styles(report.retrieval.rows)
+    again = save_figure(plots.gains_with_intervals(table, looks), tmp_path / "again/gains.svg")
     assert again.read_bytes() == files[-2].read_bytes()
 
 
 def test_every_point_is_drawn(report):
-    figure = plots._trade(report.retrieval, "ndcg@10", "bytes_per_document", "bytes")
+    figure = plots.quality_against(report.retrieval, "ndcg@10", "bytes_per_document", "bytes")
     (axes,) = figure.axes
     drawn = {(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.get_lines()}
     assert drawn == {(10, 0.4), (200, 0.45), (210, 0.5), (21, 0.49)}
@@ -49,7 +49,7 @@ def test_every_point_is_drawn(report):
 
 def test_intervals_and_tests_are_drawn(report):
     table = next(table for table in report.tables if table.name == "gains")
-    figure = plots._forest(table)
+    figure = plots.gains_with_intervals(table)
     (axes,) = figure.axes
     spans = {tuple(line.get_xdata()) for line in axes.get_lines() if len(line.get_xdata()) == 2} - {(0, 0)}
     tested = [cell for _, cells in table.rows for cell in cells if cell.more["ci_low"] is not None]

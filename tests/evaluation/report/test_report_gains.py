@@ -9,19 +9,19 @@ import pytest
 from smart_retrieval.errors import ScoringError
 from smart_retrieval.evaluation.report.files import read_files
 from smart_retrieval.evaluation.report.gains import Gain, anchor_of, gain_over
-from smart_retrieval.evaluation.report.measured import PerQuery
 from smart_retrieval.evaluation.significance import paired_comparison
 
 
 @pytest.fixture
 def pair(results):
-    found = {one.system: one for one in read_files([results.write("a.json", results.beir())]).measured}
+    found = {one.system: one for one in read_files([results.write("a.json", results.beir())]).measurements}
     return found["hybrid"], found["anchor"]
 
 
 def test_per_query_values_are_compared(pair):
     hybrid, anchor = pair
-    expected = paired_comparison(anchor.per_query.values["map"], hybrid.per_query.values["map"]).to_dict()
+    before, after = (list(one.per_query["map"].values()) for one in (anchor, hybrid))
+    expected = paired_comparison(before, after).to_dict()
     gain = gain_over(hybrid, anchor, "map")
     assert gain.basis == "per query"
     for name in ("difference", "relative", "p_value", "ci_low", "ci_high", "wins", "ties", "losses"):
@@ -30,9 +30,7 @@ def test_per_query_values_are_compared(pair):
 
 def test_the_order_of_the_queries_does_not_matter(pair):
     hybrid, anchor = pair
-    turned = PerQuery(
-        anchor.per_query.ids[::-1], {name: own[::-1] for name, own in anchor.per_query.values.items()}
-    )  # fmt: skip
+    turned = {name: dict(reversed(own.items())) for name, own in anchor.per_query.items()}
     moved = gain_over(hybrid, replace(anchor, per_query=turned), "map", permutations=500)
     kept = gain_over(hybrid, anchor, "map", permutations=500)
     assert (moved.wins, moved.losses, moved.difference) == (kept.wins, kept.losses, pytest.approx(kept.difference))
@@ -40,7 +38,7 @@ def test_the_order_of_the_queries_does_not_matter(pair):
 
 def test_values_of_other_queries_or_another_run_are_not_taken(pair):
     hybrid, anchor = pair
-    renamed = replace(anchor.per_query, ids=tuple(f"x{n}" for n in range(24)))
+    renamed = {name: {f"x{query}": value for query, value in own.items()} for name, own in anchor.per_query.items()}
     assert gain_over(hybrid, replace(anchor, per_query=renamed), "map").basis == "means"
     shifted = replace(anchor, values={**anchor.values, "map": 0.1})
     assert gain_over(hybrid, shifted, "map").basis == "means"
@@ -109,7 +107,7 @@ def test_predictions_of_mmeb(results):
         target = results.folder / name / "MSVD_pred.jsonl"
         target.parent.mkdir()
         target.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    anchor, hybrid = read_files([file]).measured
+    anchor, hybrid = read_files([file]).measurements
     gain = gain_over(hybrid, anchor, "hit@1")
     assert (gain.basis, gain.wins, gain.ties, gain.losses, gain.difference) == ("per query", 3, 1, 0, 0.75)
     assert gain.p_value == 0.25  # of the 8 patterns of 3 queries two are as far out

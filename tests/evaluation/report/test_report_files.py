@@ -7,14 +7,14 @@ import pytest
 from smart_retrieval.core.presets import get_preset
 from smart_retrieval.errors import ReportError, SmartWarning
 from smart_retrieval.evaluation.report.files import read_files
-from smart_retrieval.evaluation.report.kinds import kind_of
-from smart_retrieval.evaluation.report.measured import named
+from smart_retrieval.evaluation.report.measurements import arrange
+from smart_retrieval.evaluation.report.readers import kind_of
 
 MMEB = {"anchor": {"MSVD": {"hit@1": 0.5, "num_pred": 2}}, "hybrid-2": {"MSVD": {"hit@1": 1.0, "num_pred": 2}}}
 
 
 def by_system(found):
-    return {(one.system, one.settings.get("codec")): one for one in found.measured}
+    return {(one.system, one.settings.get("codec")): one for one in found.measurements}
 
 
 def test_beir(results):
@@ -27,7 +27,7 @@ def test_beir(results):
     assert hybrid.settings["max_length"] == "256"
     assert hybrid.settings["weights"] == "feed"
     assert hybrid.data.judgments == "tiny-grades"
-    assert len(hybrid.per_query.ids) == 24
+    assert len(hybrid.per_query["ndcg@10"]) == 24
     assert found["anchor", None].gain is None
     assert found["late", None].gain["mean_treatment"] == pytest.approx(0.45)
 
@@ -67,8 +67,8 @@ def test_probe(results):
     # It joins what smart eval measured with the same preset.
     paper = get_preset("paper")
     same = results.beir(preset="paper", scoring=paper.scoring.to_dict(), readout=paper.readout.to_dict())
-    both = named(read_files([results.folder, results.write("b.json", same)]).measured)
-    assert list(both.rows.values()) == ["anchor", "late (paper)", "hybrid (paper)"]
+    both = arrange(read_files([results.folder, results.write("b.json", same)]).measurements)
+    assert list(both.rows) == ["anchor", "late (paper)", "hybrid (paper)"]
 
 
 def test_tune(results):
@@ -79,7 +79,7 @@ def test_tune(results):
     result = {"verdict": {}, "metric": "ndcg@10", "rows": [row], "chosen": {"name": "x"}, "gain": over}
     found = read_files([results.write("a.json", {**result, "collections": [results.shared()]})])
     assert [file.kind for file in found.files] == ["tune"]
-    rows = {label: one.values["ndcg@10"] for (label, _), one in named(found.measured).cells.items()}
+    rows = {label: one.values["ndcg@10"] for (label, _), one in arrange(found.measurements).cells.items()}
     # What was chosen on the very queries is no measurement.
     assert rows == {
         "anchor": 0.4,
@@ -102,7 +102,7 @@ def test_mteb(results):
     results.write("out/results/sentence-transformers__minilm/r1/NFCorpus.json", native)
     results.write("out/results/sentence-transformers__minilm/r1/model_meta.json", {"name": "x"})
     found = read_files([results.folder])
-    (one,) = found.measured
+    (one,) = found.measurements
     assert one.values == pytest.approx({"main_score": 0.3, "ndcg@10": 0.3, "map": 0.2})
     assert (one.system, one.settings["candidates"], one.data.name, one.data.fingerprint) == (
         *("hybrid", "100", "NFCorpus", "r"),
@@ -111,9 +111,9 @@ def test_mteb(results):
     # What mteb wrote for another model counts.
     lower = json.loads(json.dumps(native).replace("0.4", "0.3"))
     results.write("out/results/other__model/r2/experiments/depth_5/NFCorpus.json", lower)
-    other = next(one for one in read_files([results.folder]).measured if one.system == "")
+    other = next(one for one in read_files([results.folder]).measurements if one.system == "")
     assert other.settings == {"model": "other/model", "revision": "r2", "preset": "depth_5"}
-    assert list(named([one, other]).rows.values()) == ["minilm: hybrid (default)", "other/model: depth_5"]
+    assert list(arrange([one, other]).rows) == ["minilm: hybrid (default)", "other/model: depth_5"]
 
 
 def test_mmeb_once_however_many_files_tell_it(results):
@@ -127,17 +127,17 @@ def test_mmeb_once_however_many_files_tell_it(results):
     results.write("run/result.json", whole)
     found = read_files([results.folder])
     assert [file.kind for file in found.files] == ["mmeb"]
-    assert {(one.system, one.values["hit@1"], one.group) for one in found.measured} == {
+    assert {(one.system, one.values["hit@1"], one.group) for one in found.measurements} == {
         ("anchor", 0.5, "video/RET"),
         ("hybrid-2", 1.0, "video/RET"),
     }
-    assert found.measured[0].settings["max_visual_tokens"] == "768"
+    assert found.measurements[0].settings["max_visual_tokens"] == "768"
     (results.folder / "run/result.json").unlink()
     found = read_files([results.folder])
-    assert [(file.kind, len(found.measured)) for file in found.files] == [("leaderboard", 1)]
-    assert (found.measured[0].system, found.measured[0].settings["model"]) == ("anchor", "vlm")
+    assert [(file.kind, len(found.measurements)) for file in found.files] == [("leaderboard", 1)]
+    assert (found.measurements[0].system, found.measurements[0].settings["model"]) == ("anchor", "vlm")
     (results.folder / "run/anchor/leaderboard.json").unlink()
-    assert read_files([results.folder]).measured[0].settings["model"] == "unknown"
+    assert read_files([results.folder]).measurements[0].settings["model"] == "unknown"
 
 
 def test_another_models_leaderboard(results):
@@ -145,7 +145,7 @@ def test_another_models_leaderboard(results):
         "metadata": {"model_name": "Other (7B)"},
         "metrics": {"visdoc": {"MMLongBench-page-fixed": {"ndcg_linear@5": 0.5}}},
     }
-    (one,) = read_files([results.write("board.json", board)]).measured
+    (one,) = read_files([results.write("board.json", board)]).measurements
     assert (one.settings["model"], one.system) == ("Other (7B)", "")
     assert one.data.name == "MMLongBench-page"
 
@@ -155,13 +155,13 @@ def test_lists_of_results_as_the_benchmarks_write_them(results):
     del bare["run"]
     file = results.write("all.json", {"date": "x", "commit": "y", "results": [results.beir(), bare, {"no": 1}]})
     found = read_files([file])
-    assert {one.data.name for one in found.measured} == {"tiny", "other"}
+    assert {one.data.name for one in found.measurements} == {"tiny", "other"}
     assert [one.about["run"]["commit"] for one in found.files] == ["abc1234", "y"]
 
 
 def test_a_file_that_is_named_twice_counts_once(results):
     file = results.write("a.json", results.beir())
-    assert len(read_files([file, results.folder, file]).measured) == 3
+    assert len(read_files([file, results.folder, file]).measurements) == 3
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_a_folder_is_searched_and_what_is_no_result_is_counted(results):
     with pytest.warns(SmartWarning, match=r"1 JSON file is no result and left out: .*tokenizer\.json"):
         found = read_files([results.folder])
     assert len(found.notes) == 1
-    assert {one.data.name for one in found.measured} == {"tiny"}
+    assert {one.data.name for one in found.measurements} == {"tiny"}
 
 
 def test_nothing_is_an_error(results):
