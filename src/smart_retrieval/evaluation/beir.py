@@ -1,4 +1,4 @@
-"""A smaller collection out of a large one, with everything in it that is relevant."""
+"""A folder in the BEIR layout as a test collection: read strictly, and made smaller where wanted."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from ..errors import DatasetError
@@ -15,7 +16,7 @@ from ..errors import DatasetError
 #: Grades beyond this are surely not grades, and trec_eval allots memory in proportion to the highest.
 _HIGHEST_GRADE = 1000
 
-#: First and last columns by which the optional header line of a qrels file is told from a judgment.
+#: First and last columns by which the optional header line of a qrels file is recognised.
 _HEADER_FIRST = {"query-id", "query_id", "queryid", "qid", "query"}
 _HEADER_LAST = {"score", "relevance", "rel", "grade", "label"}
 
@@ -34,7 +35,6 @@ class BeirDataset:
         queries: Their texts.
         qrels: Grades by query id (exactly `query_ids`, in their order) and document id; 0 and below is not relevant.
         warnings: What was left out or looks odd, one counted sentence each.
-        fingerprint: SHA-256 of the ids and texts above in their order (see `content_fingerprint`).
     """
 
     name: str
@@ -46,7 +46,11 @@ class BeirDataset:
     queries: list[str]
     qrels: dict[str, dict[str, int]]
     warnings: list[str]
-    fingerprint: str
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all ids and texts in their order, see `content_fingerprint`."""
+        return content_fingerprint([*self.document_ids, *self.query_ids], [*self.texts, *self.queries])
 
 
 def load_beir(folder: str | Path, split: str = "test") -> BeirDataset:
@@ -86,44 +90,27 @@ def load_beir(folder: str | Path, split: str = "test") -> BeirDataset:
         raise DatasetError(f"found no queries in {queries_file}, expected one JSON object a line")
     judged = _read_qrels(qrels_file, warnings)
     qrels = _keep_known(judged, corpus, all_queries, qrels_file, warnings)
-    query_ids = list(qrels)
-    queries = [all_queries[query] for query in query_ids]
-    empty = [document for document, text in corpus.items() if not text]
-    if empty:
-        warnings.append(f"{_count(len(empty), 'document')} without any text kept: {_name_some(empty)}")
-    empty = [query for query, text in zip(query_ids, queries, strict=True) if not text]
-    if empty:
-        warnings.append(f"{_count(len(empty), 'query', 'queries')} without any text kept: {_name_some(empty)}")
-    document_ids, texts = list(corpus), list(corpus.values())
+    queries = {query: all_queries[query] for query in qrels}
+    for texts, one, many in ((corpus, "document", "documents"), (queries, "query", "queries")):
+        if empty := [name for name, text in texts.items() if not text]:
+            warnings.append(f"{_count(len(empty), one, many)} without any text kept: {_name_some(empty)}")
     return BeirDataset(
         name=folder.resolve().name,
         folder=folder,
         split=split,
-        document_ids=document_ids,
-        texts=texts,
-        query_ids=query_ids,
-        queries=queries,
+        document_ids=list(corpus),
+        texts=list(corpus.values()),
+        query_ids=list(queries),
+        queries=list(queries.values()),
         qrels=qrels,
         warnings=warnings,
-        fingerprint=content_fingerprint([*document_ids, *query_ids], [*texts, *queries]),
     )
 
 
 def content_fingerprint(ids: Sequence[str], texts: Sequence[str]) -> str:
-    """Hash ids and texts in the order they are given.
+    """SHA-256 of ids and their texts in the order they are given, in hexadecimal.
 
     The order counts on purpose: encodings are stored row by row, so a reordered file needs encodings of its own.
-
-    Args:
-        ids: One id a text.
-        texts: The texts.
-
-    Returns:
-        64 hexadecimal digits (SHA-256).
-
-    Example:
-        >>> content_fingerprint(["a"], ["b"]) == content_fingerprint(["ab"], [""])
-        False
     """
     digest = hashlib.sha256()
     for pair in zip(ids, texts, strict=True):
@@ -142,8 +129,7 @@ def _find_files(folder: Path, split: str) -> tuple[Path, Path, Path]:
             f"found no folder {folder}, expected one with corpus.jsonl, queries.jsonl and qrels/{split}.tsv"
         )
     files = (folder / "corpus.jsonl", folder / "queries.jsonl", folder / "qrels" / f"{split}.tsv")
-    missing = [path for path in files if not path.is_file()]
-    if missing:
+    if missing := [path for path in files if not path.is_file()]:
         there = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
         shown = ", ".join(there[:10]) + (f" and {len(there) - 10} more" if len(there) > 10 else "")
         message = f"found no {' and no '.join(str(path) for path in missing)}; {folder} holds {shown or 'nothing'}"
@@ -267,8 +253,7 @@ def _keep_known(
     """Drop judgments of unknown ids and queries with nothing to find, each with a counted warning."""
     if not judged:
         raise DatasetError(f"found no judgments in {path}, expected lines of query id, document id and score")
-    strangers = [query for query in judged if query not in queries]
-    if strangers:
+    if strangers := [query for query in judged if query not in queries]:
         lost = sum(len(judged[query]) for query in strangers)
         named = _count(len(strangers), "unknown query", "unknown queries")
         warnings.append(f"{_count(lost, 'judgment')} of {named} left out: {_name_some(strangers)}")
@@ -319,7 +304,7 @@ def _kind(value: object) -> str:
     return names.get(type(value), "null")
 
 
-#: A collection's size unless told otherwise: every layer of so many abstracts takes some 7 GB with MiniLM.
+#: The default size of a collection: every layer of so many abstracts takes some 7 GB with MiniLM.
 DOCUMENTS, QUERIES = 4_000, 400
 
 
@@ -328,15 +313,6 @@ def sample(data: BeirDataset, documents: int = DOCUMENTS, queries: int = QUERIES
 
     Queries are drawn first; then every document that is relevant to one of them is kept, and others at random until
     there are enough. Such a collection is easier than the whole: its figures compare settings, not collections.
-
-    Args:
-        data: The collection.
-        documents: Most documents; more only where more are relevant.
-        queries: Most queries.
-        seed: Of both choices.
-
-    Returns:
-        The collection, in the order of the files; its `warnings` say what was drawn.
 
     Raises:
         DatasetError: A number is below 1.
@@ -347,26 +323,25 @@ def sample(data: BeirDataset, documents: int = DOCUMENTS, queries: int = QUERIES
         return data
     rng = random.Random(seed)
     chosen = sorted(rng.sample(range(len(data.queries)), min(queries, len(data.queries))))
-    query_ids = [data.query_ids[place] for place in chosen]
+    query_ids, asked = [data.query_ids[place] for place in chosen], [data.queries[place] for place in chosen]
     relevant = {name for query in query_ids for name, grade in data.qrels[query].items() if grade > 0}
     others = [place for place, name in enumerate(data.document_ids) if name not in relevant]
     drawn = set(rng.sample(others, min(len(others), max(0, documents - len(relevant)))))
     places = [place for place, name in enumerate(data.document_ids) if name in relevant or place in drawn]
-    document_ids, texts = [data.document_ids[place] for place in places], [data.texts[place] for place in places]
-    known, asked = set(document_ids), [data.queries[place] for place in chosen]
-    told = [
+    document_ids = [data.document_ids[place] for place in places]
+    known = set(document_ids)
+    note = (
         f"{len(places):,} of {len(data.texts):,} documents and {len(chosen):,} of {len(data.queries):,} queries drawn "
         f"(seed {seed}), every relevant document among them: easier than the whole collection"
-    ]
+    )
     return replace(
         data,
         document_ids=document_ids,
-        texts=texts,
+        texts=[data.texts[place] for place in places],
         query_ids=query_ids,
         queries=asked,
         qrels={
             query: {name: grade for name, grade in data.qrels[query].items() if name in known} for query in query_ids
         },
-        warnings=[*data.warnings, *told],
-        fingerprint=content_fingerprint([*document_ids, *query_ids], [*texts, *asked]),
+        warnings=[*data.warnings, note],
     )

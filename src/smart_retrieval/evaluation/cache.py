@@ -105,24 +105,18 @@ class EncodingCache:
     def size(self) -> int:
         """Return the bytes that entries take on disk, unfinished ones included."""
         total = 0
-        for entry in self._ours():
-            for path in entry.rglob("*"):
-                # Another process may rename or remove files while we count.
-                with contextlib.suppress(OSError):
-                    total += path.stat().st_size if path.is_file() else 0
+        for path in (path for entry in self._ours() for path in entry.rglob("*")):
+            # Another process may rename or remove files while we count.
+            with contextlib.suppress(OSError):
+                total += path.stat().st_size if path.is_file() else 0
         return total
 
     def clear(self) -> int:
-        """Remove every entry, unfinished ones included, and leave anything else in the folder alone.
-
-        Returns:
-            How many entries were removed.
-        """
-        removed = 0
-        for entry in self._ours():
+        """Remove every entry, unfinished ones included, but nothing else in the folder; returns how many there were."""
+        entries = self._ours()
+        for entry in entries:
             self._discard(entry)
-            removed += 1
-        return removed
+        return len(entries)
 
     def _ours(self) -> list[Path]:
         """List what this class wrote: the folder may be one that the user picked."""
@@ -192,7 +186,7 @@ def encode_dataset(
     batch_size: int | None = None,
     progress: bool | None = False,
 ) -> tuple[Encoding, Encoding]:
-    """Encode a dataset's documents and queries, or find them in the cache.
+    """Encode a dataset's documents and queries, or find both in the cache.
 
     The two have entries of their own, so that another split of the same corpus encodes its queries alone. Scoring
     settings are no part of the key: another lambda or weighting encodes nothing.
@@ -210,9 +204,10 @@ def encode_dataset(
     Raises:
         SmartError: The model cannot be run; the cache cannot be written.
     """
+    options = {"batch_size": batch_size, "show_progress": progress}
     return (
-        _encode(smart, "document", data.document_ids, data.texts, cache, batch_size, progress),
-        _encode(smart, "query", data.query_ids, data.queries, cache, batch_size, progress),
+        _encode(smart, "document", data.document_ids, data.texts, cache, options),
+        _encode(smart, "query", data.query_ids, data.queries, cache, options),
     )
 
 
@@ -222,8 +217,7 @@ def _encode(
     ids: Sequence[str],
     texts: Sequence[str],
     cache: EncodingCache | None,
-    batch_size: int | None,
-    progress: bool | None,
+    options: Mapping[str, Any],
 ) -> Encoding:
     encoder = smart.encode_query if task == "query" else smart.encode_document
     seconds: list[float] = []
@@ -233,7 +227,7 @@ def _encode(
         with warnings.catch_warnings():
             # The counts behind these warnings are part of the result, where a cached encoding has them too.
             warnings.simplefilter("ignore", SmartWarning)
-            embeddings = encoder(texts, batch_size=batch_size, show_progress=progress, out=out)
+            embeddings = encoder(texts, out=out, **options)
         seconds.append(time.perf_counter() - start)
         return embeddings
 

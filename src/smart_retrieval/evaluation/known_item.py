@@ -26,64 +26,7 @@ from ..documents.spans import Span, paragraph_spans, sentence_spans
 from ..documents.walk import scan
 from ..errors import DatasetError
 from ..files import SkipLog
-from .beir import DOCUMENTS, QUERIES, BeirDataset, content_fingerprint
-
-#: Words of a run; longer runs let small edits through, shorter ones take common phrases for copies.
-RUN = 5
-
-#: Two texts are alike if this share of the shorter one's runs is in the other.
-SHARE = 0.5
-
-# Texts that are compared to those just before them with the same run; a longer chain is followed link by link.
-_LAGS = 8
-
-
-def near_duplicates(texts: Sequence[Sequence[str]]) -> set[int]:
-    """Positions of texts that are like an earlier one.
-
-    Two texts are alike if half of the five-word runs of the shorter one are in the other, too; texts of fewer words
-    are one run. What is like a text that is like an earlier one is left out as well.
-
-    Args:
-        texts: The words of each text.
-
-    Returns:
-        Positions to leave out; of each family the first is not among them. Texts without words are never alike.
-
-    Example:
-        >>> near_duplicates(["the otter swims in cold rivers".split(), "a heron".split()] * 2)
-        {2, 3}
-
-    Source:
-        Word runs ("shingles") and their containment: Broder, "On the resemblance and containment of documents", 1997.
-    """
-    runs = [_runs(words) for words in texts]
-    sizes = np.array([len(own) for own in runs], np.int64)
-    if len(sizes) < 2 or not sizes.any():
-        return set()
-    hashes = np.concatenate(runs)
-    owners = np.repeat(np.arange(len(runs)), sizes)
-    order = np.lexsort((owners, hashes))
-    hashes, owners = hashes[order], owners[order]
-    pairs = []
-    for lag in range(1, _LAGS + 1):
-        same = hashes[lag:] == hashes[:-lag]
-        pairs.append(owners[:-lag][same] * len(runs) + owners[lag:][same])
-    found, shared = np.unique(np.concatenate(pairs), return_counts=True)
-    earlier, later = found // len(runs), found % len(runs)
-    alike = shared >= SHARE * np.minimum(sizes[earlier], sizes[later])
-    return {int(position) for position in later[alike]}
-
-
-def _runs(words: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
-    """The distinct runs of a text, hashed (by a function that is the same in every process)."""
-    if not words:
-        return np.zeros(0, np.uint32)
-    count = max(1, len(words) - RUN + 1)
-    return np.array(
-        sorted({zlib.crc32("\0".join(words[start : start + RUN]).encode()) for start in range(count)}), np.uint32
-    )
-
+from .beir import DOCUMENTS, QUERIES, BeirDataset
 
 #: What every output says that rests on such queries.
 KNOWN_ITEM_NOTE = (
@@ -112,19 +55,22 @@ _PASSAGE_WORDS = 150
 #: Sentences of a document that are tried.
 _TRIES = 5
 
+#: Words of a run; longer runs let small edits through, shorter ones take common phrases for copies.
+RUN = 5
+
+#: Two texts are alike if this share of the shorter one's runs is in the other.
+SHARE = 0.5
+
+# Texts that are compared to those just before them with the same run; a longer chain is followed link by link.
+_LAGS = 8
+
 # Scripts without spaces count by the character.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A document before queries are made.
-
-    Attributes:
-        id: Its id.
-        text: Its text, the title left out.
-        title: Its title or heading; empty if there is none.
-    """
+    """A document before queries are made; its title or heading, which may be empty, is not in its text."""
 
     id: str
     text: str
@@ -161,13 +107,13 @@ def load_known_item(
         raise DatasetError(f"found no folder {folder}, expected one with corpus.jsonl or with text files")
     if documents < 2 or queries < 1:
         raise DatasetError(f"found {documents} documents and {queries} queries to take, expected at least 2 and 1")
-    told: list[str] = []
+    notes: list[str] = []
     corpus = folder / "corpus.jsonl"
-    stream = _records(corpus, told) if corpus.is_file() else _passages(folder, told)
+    stream = _records(corpus, notes) if corpus.is_file() else _passages(folder, notes)
     kept, total = _choose(stream, documents, random.Random(seed))
     if len(kept) < total:
-        told.append(f"{len(kept):,} of {total:,} documents taken at random (seed {seed})")
-    return known_item_dataset(kept, folder=folder, queries=queries, seed=seed, warnings=told)
+        notes.append(f"{len(kept):,} of {total:,} documents taken at random (seed {seed})")
+    return known_item_dataset(kept, folder=folder, queries=queries, seed=seed, warnings=notes)
 
 
 def known_item_dataset(
@@ -178,23 +124,13 @@ def known_item_dataset(
     seed: int = 0,
     warnings: Sequence[str] = (),
 ) -> BeirDataset:
-    """Make queries of documents, and take them out of these.
+    """Make queries of documents, and take them out of these: at most so many, of documents chosen at random.
 
     A title of three words or more that stands nowhere else leaves its document, whether it becomes a query or not,
     so that documents with a query do not differ from the others. Of a document without such a title the most
     characteristic sentence is taken: the one whose words are rarest among the documents, words of this document alone
-    not counted, for nothing could be found by them. Of near-duplicates the first is kept.
-
-    Args:
-        sources: The documents.
-        folder: What the collection is named after.
-        queries: Most queries; their documents are chosen at random.
-        seed: Of that choice.
-        warnings: What else is to be told.
-
-    Returns:
-        The collection: one relevant document a query, and no document that holds a query's text, ends of sentences
-        and case aside.
+    not counted, for nothing could be found by them. Of near-duplicates the first is kept. In the collection, named after
+    the folder, no document holds a query's text, ends of sentences and case aside.
 
     Raises:
         DatasetError: An id occurs twice, fewer than two documents are left, or no query can be made.
@@ -211,9 +147,9 @@ def known_item_dataset(
     documents = [cleaned for source in sources if (cleaned := _cleaned(source)).text]
     alike = near_duplicates([_words(f"{each.title} {each.text}") for each in documents])
     documents = [each for place, each in enumerate(documents) if place not in alike]
-    told = [KNOWN_ITEM_NOTE, *warnings]
+    notes = [KNOWN_ITEM_NOTE, *warnings]
     if alike:
-        told.append(f"{len(alike):,} documents left out that are much like another")
+        notes.append(f"{len(alike):,} documents left out that are much like another")
     if len(documents) < 2:
         raise DatasetError(
             f"{folder}: found {len(documents)} documents with text after leaving out near-duplicates, expected at "
@@ -236,8 +172,8 @@ def known_item_dataset(
     ids, texts = [each.id for each in documents], maker.texts
     chosen = sorted(made)
     query_ids, query_texts = [f"q:{ids[place]}" for place in chosen], [made[place] for place in chosen]
-    from_titles = sum(place in maker.titled for place in chosen)
-    told.append(f"{from_titles:,} queries are titles, {len(chosen) - from_titles:,} are sentences; seed {seed}")
+    from_titles = sum(map(maker.has_title, chosen))
+    notes.append(f"{from_titles:,} queries are titles, {len(chosen) - from_titles:,} are sentences; seed {seed}")
     return BeirDataset(
         name=Path(folder).resolve().name,
         folder=Path(folder),
@@ -247,21 +183,12 @@ def known_item_dataset(
         query_ids=query_ids,
         queries=query_texts,
         qrels={query: {ids[place]: 1} for query, place in zip(query_ids, chosen, strict=True)},
-        warnings=told,
-        fingerprint=content_fingerprint([*ids, *query_ids], [*texts, *query_texts]),
+        warnings=notes,
     )
 
 
 class _Maker:
-    """Documents from which queries are taken out.
-
-    Args:
-        documents: The documents.
-
-    Attributes:
-        texts: What is left of each.
-        titled: Places of those whose title was taken out.
-    """
+    """Documents from which queries are taken out; ``texts`` is what is left of each."""
 
     def __init__(self, documents: Sequence[Source]) -> None:
         self._made: list[str] = []
@@ -273,9 +200,8 @@ class _Maker:
         self._titles = {
             place: each.title
             for place, each in enumerate(documents)
-            if self._title_serves(place, each.title, each.text)
+            if self._is_query_title(place, each.title, each.text)
         }
-        self.titled = set(self._titles)
         self.texts = [
             each.text if place in self._titles or not each.title else f"{each.title} {each.text}"
             for place, each in enumerate(documents)
@@ -301,11 +227,15 @@ class _Maker:
                 return self._keep(query)
         return ""
 
+    def has_title(self, place: int) -> bool:
+        """Whether a document's title was taken out of it."""
+        return place in self._titles
+
     def _keep(self, query: str) -> str:
         self._made.append(_normal(query))
         return query
 
-    def _title_serves(self, place: int, title: str, text: str) -> bool:
+    def _is_query_title(self, place: int, title: str, text: str) -> bool:
         return (
             _LEAST_TITLE <= len(_words(title)) <= _MOST_WORDS
             and len(_words(text)) >= _LEAST_REST
@@ -348,6 +278,45 @@ class _Maker:
         return sum(math.log(len(self._whole) / count) for count in counts if count > 1) / len(counts)
 
 
+def near_duplicates(texts: Sequence[Sequence[str]]) -> set[int]:
+    """Positions of texts, given as words, that are like an earlier one.
+
+    Two texts are alike if half of the five-word runs of the shorter one are in the other, too (Broder, "On the
+    resemblance and containment of documents", 1997); texts of fewer words are one run. What is like a text that is like
+    an earlier one is found as well, and the first of each family is not. Texts without words are never alike.
+
+    Example:
+        >>> near_duplicates(["the otter swims in cold rivers".split(), "a heron".split()] * 2)
+        {2, 3}
+    """
+    runs = [_runs(words) for words in texts]
+    sizes = np.array([len(own) for own in runs], np.int64)
+    if len(sizes) < 2 or not sizes.any():
+        return set()
+    hashes = np.concatenate(runs)
+    owners = np.repeat(np.arange(len(runs)), sizes)
+    order = np.lexsort((owners, hashes))
+    hashes, owners = hashes[order], owners[order]
+    pairs = []
+    for lag in range(1, _LAGS + 1):
+        same = hashes[lag:] == hashes[:-lag]
+        pairs.append(owners[:-lag][same] * len(runs) + owners[lag:][same])
+    found, shared = np.unique(np.concatenate(pairs), return_counts=True)
+    earlier, later = found // len(runs), found % len(runs)
+    alike = shared >= SHARE * np.minimum(sizes[earlier], sizes[later])
+    return {int(position) for position in later[alike]}
+
+
+def _runs(words: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
+    """The distinct runs of a text, hashed (by a function that is the same in every process)."""
+    if not words:
+        return np.zeros(0, np.uint32)
+    count = max(1, len(words) - RUN + 1)
+    return np.array(
+        sorted({zlib.crc32("\0".join(words[start : start + RUN]).encode()) for start in range(count)}), np.uint32
+    )
+
+
 def _words(text: str) -> list[str]:
     """Words in small letters; characters of scripts without spaces one by one."""
     return _WORD.findall(text.casefold())
@@ -367,17 +336,17 @@ def _cleaned(source: Source) -> Source:
     return Source(source.id, text, title) if text else Source(source.id, title)
 
 
-def _records(corpus: Path, told: list[str]) -> Iterator[Source]:
+def _records(corpus: Path, notes: list[str]) -> Iterator[Source]:
     """The documents of a corpus file."""
     # The title is among the texts as well, or a document of nothing but a title would count as a bad line.
     fields = JsonlFields(text=("title", "text"), title="title", id="_id", metadata=())
-    notes: list[str] = []
-    for section in iter_jsonl(corpus, fields, notes):
+    passed_over: list[str] = []
+    for section in iter_jsonl(corpus, fields, passed_over):
         yield Source(section.key, section.text, section.heading[0] if section.heading else "")
-    told += [f"{corpus.name}: {note}" for note in notes[-1:]]
+    notes += [f"{corpus.name}: {note}" for note in passed_over[-1:]]
 
 
-def _passages(folder: Path, told: list[str]) -> Iterator[Source]:
+def _passages(folder: Path, notes: list[str]) -> Iterator[Source]:
     """The passages of a folder of files, each with its innermost heading as the title."""
     log = SkipLog()
     for file, document in read_files(scan(folder, skipped=log), log):
@@ -390,7 +359,7 @@ def _passages(folder: Path, told: list[str]) -> Iterator[Source]:
         for passage in cut:
             yield Source(passage.id, passage.text, passage.heading[-1] if passage.heading else "")
     if log.failed:
-        told.append(f"{log.failed:,} files that could not be read left out")
+        notes.append(f"{log.failed:,} files that could not be read left out")
 
 
 def _choose(stream: Iterable[Source], most: int, rng: random.Random) -> tuple[list[Source], int]:
