@@ -130,7 +130,7 @@ class EncodingCache:
 
     @contextlib.contextmanager
     def _aside(self) -> Iterator[Path]:
-        """Give an empty folder beside the entries (so that a rename stays on one file system), and remove it after."""
+        """An empty folder beside the entries, so that a rename stays on one file system; removed afterwards."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self.folder))

@@ -25,7 +25,7 @@ from ..types import Array
 from .charts import new_figure, save_figure
 from .evaluate import GAIN_METRIC, Collection, EvalOptions, load_collection
 from .metrics import DEPTH, mean_metrics, per_query_metrics, rank
-from .results import CodecRow, CodecSizes, CodecsResult, UncompressedRow
+from .results import CodecRow, CodecsResult, VectorsRow
 
 #: What ``all`` stands for: every suggested codec, and half as many token vectors in float32 and in the default codec.
 ALL = (*SUGGESTED, "float32/pool2", f"{DEFAULT_CODEC}/pool2")
@@ -120,11 +120,7 @@ def evaluate_codecs(
     vocabulary = vocabulary_of(collection.smart) if needs_vocabulary else None
     pooled: dict[float, SmartEmbeddings] = {1.0: documents}
     judged = {"uncompressed": _judge(collection, list(_blocks(documents)))}
-    uncompressed: UncompressedRow = {
-        "name": "uncompressed",
-        **_sizes(documents, documents, 4 * documents.token_dim),
-        **mean_metrics(judged["uncompressed"]),
-    }
+    uncompressed = _row("uncompressed", documents, 4 * documents.token_dim, judged["uncompressed"])
     rows: list[CodecRow] = []
     for setting in settings:
         if setting.pooling not in pooled:
@@ -137,17 +133,9 @@ def evaluate_codecs(
         blocks = [_Coded(codec, block, codec.encode_documents(block)) for block in _blocks(kept)]
         encoded = time.perf_counter()
         own = judged[setting.name] = _judge(collection, blocks)
-        means, whole = mean_metrics(own), uncompressed[GAIN_METRIC]
-        rows.append(
-            {
-                "name": setting.name,
-                **_sizes(documents, kept, codec.bytes_per_token),
-                **means,
-                "fit_seconds": fitted - start,
-                "encode_seconds": encoded - fitted,
-                "share": means[GAIN_METRIC] / whole if whole else None,
-            }
-        )
+        row, whole = _row(setting.name, kept, codec.bytes_per_token, own), uncompressed[GAIN_METRIC]
+        share = row[GAIN_METRIC] / whole if whole else None
+        rows.append({**row, "fit_seconds": fitted - start, "encode_seconds": encoded - fitted, "share": share})
     return {
         "codecs": rows,
         "uncompressed": uncompressed,
@@ -202,13 +190,15 @@ def _judge(collection: Collection, blocks: Sequence[SmartEmbeddings | _Coded]) -
     return per_query_metrics(data.qrels, ranking)
 
 
-def _sizes(documents: SmartEmbeddings, kept: SmartEmbeddings, bytes_per_token: int) -> CodecSizes:
-    tokens = len(kept.token_vectors) / len(documents)
+def _row(name: str, documents: SmartEmbeddings, bytes_per_token: int, judged: dict[str, Array]) -> VectorsRow:
+    tokens = len(documents.token_vectors) / len(documents)
     return {
+        "name": name,
         "bytes_per_token": bytes_per_token,
         "tokens_per_document": tokens,
         "token_bytes_per_document": tokens * bytes_per_token,
         "bytes_per_document": tokens * bytes_per_token + 4 * documents.anchor_dim,
+        **mean_metrics(judged),
     }
 
 

@@ -97,12 +97,7 @@ def compare_beir(
 
 
 class Bm25:
-    """BM25 of texts held in memory, through the index's own code.
-
-    Example:
-        >>> (Bm25(["an oak", "a pine", "a fir"]).scores(["oak"]) > 0).tolist()
-        [[True, False, False]]
-    """
+    """BM25 of texts held in memory, through the index's own code."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._count = len(texts)

@@ -129,17 +129,11 @@ def known_item_dataset(
     A title of three words or more that stands nowhere else leaves its document, whether it becomes a query or not,
     so that documents with a query do not differ from the others. Of a document without such a title the most
     characteristic sentence is taken: the one whose words are rarest among the documents, words of this document alone
-    not counted, for nothing could be found by them. Of near-duplicates the first is kept. In the collection, named after
-    the folder, no document holds a query's text, ends of sentences and case aside.
+    not counted, for nothing could be found by them. Of near-duplicates the first is kept. In the collection, named
+    after the folder, no document holds a query's text, ends of sentences and case aside.
 
     Raises:
         DatasetError: An id occurs twice, fewer than two documents are left, or no query can be made.
-
-    Example:
-        >>> texts = ["It sleeps afloat, wrapped in kelp, and eats urchins all day.", "Rivers rise in spring " * 3]
-        >>> data = known_item_dataset([Source("a", texts[0], "The sea otter"), Source("b", texts[1])], folder="x")
-        >>> data.queries, data.qrels
-        (['The sea otter'], {'q:a': {'a': 1}})
     """
     repeated = [name for name, count in Counter(source.id for source in sources).items() if count > 1]
     if repeated:
@@ -284,10 +278,6 @@ def near_duplicates(texts: Sequence[Sequence[str]]) -> set[int]:
     Two texts are alike if half of the five-word runs of the shorter one are in the other, too (Broder, "On the
     resemblance and containment of documents", 1997); texts of fewer words are one run. What is like a text that is like
     an earlier one is found as well, and the first of each family is not. Texts without words are never alike.
-
-    Example:
-        >>> near_duplicates(["the otter swims in cold rivers".split(), "a heron".split()] * 2)
-        {2, 3}
     """
     runs = [_runs(words) for words in texts]
     sizes = np.array([len(own) for own in runs], np.int64)

@@ -402,10 +402,6 @@ def strictly_falling(ranked: Iterable[tuple[str, float]]) -> dict[str, float]:
     """Scores of documents ranked best first, without those from the first minus infinity on.
 
     trec_eval keeps scores as float32 and would order equal ones by its own rule.
-
-    Example:
-        >>> strictly_falling([("a", 0.5), ("b", 0.5), ("c", float("-inf"))])
-        {'a': 0.5, 'b': 0.4999999701976776}
     """
     found: dict[str, float] = {}
     last = np.float32(np.inf)

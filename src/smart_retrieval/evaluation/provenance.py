@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
-from .results import MachineFacts, RunFacts
+from .results import RunFacts
 
 if TYPE_CHECKING:
     from ..model.smart_model import SmartModel
@@ -169,7 +169,7 @@ def _without_secrets(word: str) -> str:
 # -- the machine and the checkout ------------------------------------------------------------------------------
 
 
-def machine() -> MachineFacts:
+def machine() -> dict[str, Any]:
     """The machine, in words."""
     return {
         "cpu": _cpu(),

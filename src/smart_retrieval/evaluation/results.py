@@ -12,8 +12,6 @@ from typing import Any, NotRequired, TypedDict, final
 
 from ..files import write_text
 
-# -- what every result says of where it comes from -------------------------------------------------------------
-
 
 class DatasetFacts(TypedDict):
     """The collection: its size, SHA-256 of its texts and of its judgments, and what was left out of it."""
@@ -29,7 +27,7 @@ class DatasetFacts(TypedDict):
 
 
 class EncodeFacts(TypedDict):
-    """What encoding took (nothing where it came from the cache), how many texts were cut, and the model's state."""
+    """What encoding took (no seconds where it came from the cache), how many texts were cut, and the model's state."""
 
     seconds: float | None
     cached: bool
@@ -42,23 +40,12 @@ class EncodeFacts(TypedDict):
     device: str
 
 
-class MachineFacts(TypedDict):
-    """The machine; ``gpu`` has names once torch is loaded."""
-
-    cpu: str
-    cores: int | None
-    memory_gib: int | None
-    gpu: list[str]
-    system: str
-    python: str
-
-
 class RunFacts(TypedDict):
     """When, where and by which command: all that differs between two runs of the same thing."""
 
     date: str
     commit: str | None
-    machine: MachineFacts
+    machine: dict[str, Any]
     command: str
 
 
@@ -70,7 +57,7 @@ class QueryMetrics(TypedDict):
 
 
 class About(TypedDict):
-    """What was measured with what; every result of a BEIR folder has these keys, and each query's metrics if wanted."""
+    """What was measured with what: in every result of a BEIR folder; and the metrics of every query, where wanted."""
 
     dataset: DatasetFacts
     model: str
@@ -84,8 +71,6 @@ class About(TypedDict):
     run: RunFacts
     per_query: NotRequired[QueryMetrics]
 
-
-# -- figures ---------------------------------------------------------------------------------------------------
 
 MetricMeans = TypedDict("MetricMeans", {"ndcg@10": float, "recall@100": float, "mrr@10": float, "map": float})
 
@@ -106,26 +91,23 @@ class ComparisonFacts(TypedDict):
 
 
 class GainFacts(ComparisonFacts):
-    """The gain over the anchor in one metric."""
+    """A gain over the anchor in one metric."""
 
     metric: str
 
 
-# -- results of a BEIR folder ----------------------------------------------------------------------------------
+class HybridGain(GainFacts):
+    """The hybrid's gain, and beside it that of late interaction alone."""
+
+    late: ComparisonFacts
 
 
 class SystemRow(MetricMeans):
-    """One of anchor, late and hybrid: metrics, bytes of its uncompressed vectors, and time to score all documents."""
+    """One of anchor, late and hybrid: metrics, bytes of its uncompressed vectors, time to score all documents."""
 
     name: str
     bytes_per_document: float
     score_ms_per_query: float
-
-
-class HybridGain(GainFacts):
-    """The hybrid's gain over the anchor, and the late row's."""
-
-    late: ComparisonFacts
 
 
 @final
@@ -143,101 +125,39 @@ class ComparedRow(MetricMeans):
     gain: GainFacts | None
 
 
-class FusionFacts(TypedDict):
-    """Constants of BM25 and of the fusions."""
-
-    lexical_weight: float
-    lexical_half: float
-    rrf_k: int
-    depth: int
-    bm25: str
-
-
 @final
 class CompareResult(About):
-    """What `compare_beir` returns."""
+    """What `compare_beir` returns; ``fusion`` has the constants of BM25 and of the fusions."""
 
     systems: list[ComparedRow]
-    fusion: FusionFacts
+    fusion: dict[str, Any]
 
 
-class CodecSizes(TypedDict):
-    """Bytes of what is kept of a document; ``bytes_per_document`` counts the float32 anchor too."""
+class VectorsRow(MetricMeans):
+    """The hybrid with token vectors kept in some way; ``bytes_per_document`` counts the float32 anchor too."""
 
+    name: str
     bytes_per_token: float
     tokens_per_document: float
     token_bytes_per_document: float
     bytes_per_document: float
 
 
-class UncompressedRow(CodecSizes, MetricMeans):
-    """The hybrid with the vectors as they are."""
-
-    name: str
-
-
-class CodecRow(UncompressedRow):
-    """The hybrid with a codec; ``share`` is of the uncompressed nDCG@10, None where that is 0."""
+class CodecRow(VectorsRow):
+    """The same with a codec; ``share`` is of the uncompressed nDCG@10, None where that is 0."""
 
     fit_seconds: float
     encode_seconds: float
     share: float | None
 
 
-class FitFacts(TypedDict):
-    """What the codecs were fitted on."""
-
-    documents: int
-    seed: int
-    vocabulary: bool
-
-
 @final
 class CodecsResult(About):
-    """What `evaluate_codecs` returns."""
+    """What `evaluate_codecs` returns; ``fit`` has the number of documents the codecs were fitted on, and the seed."""
 
     codecs: list[CodecRow]
-    uncompressed: UncompressedRow
-    fit: FitFacts
-
-
-# -- results of other commands, as far as the report reads them ------------------------------------------------
-
-
-class ProbedSystem(TypedDict):
-    """A system of a probe, named ``"hybrid, paper"``."""
-
-    name: str
-    value: float
-    gain: ComparisonFacts | None
-
-
-class ProbeResult(About):
-    """What `probe` returns."""
-
-    metric: str
-    systems: list[ProbedSystem]
-
-
-class TunedRow(TypedDict):
-    """A collection of a tuning: means under each setting."""
-
-    name: str
-    anchor: float
-    paper: float
-    default: float
-    out_of_fold: float
-    in_sample: float
-    over_anchor: ComparisonFacts
-
-
-class TuneResult(TypedDict):
-    """What `tune` returns."""
-
-    metric: str
-    rows: list[TunedRow]
-    chosen: dict[str, Any]
-    collections: list[About]
+    uncompressed: VectorsRow
+    fit: dict[str, Any]
 
 
 class MtebTask(TypedDict):
@@ -268,57 +188,43 @@ class MtebResult(TypedDict):
     run: RunFacts
 
 
-class MtebTaskFile(TypedDict):
-    """A task's scores as mteb itself writes them."""
-
-    task_name: str
-    dataset_revision: str
-    scores: dict[str, list[dict[str, Any]]]
+# Of the results below, the keys that the report reads.
 
 
-class MmebScores(TypedDict):
-    """Metrics of each task under one setting."""
+class ProbeResult(About):
+    """What `probe` returns; systems are named ``"hybrid, paper"``."""
 
-    scores: dict[str, dict[str, Any]]
+    metric: str
+    systems: list[dict[str, Any]]
 
 
-class MmebTask(TypedDict):
-    """What is known of a task."""
+class TuneResult(TypedDict):
+    """What `tune` returns: a row for each collection, with its means under each setting."""
 
-    revision: str | None
-    queries: int
+    metric: str
+    rows: list[dict[str, Any]]
+    chosen: dict[str, Any]
+    collections: list[About]
 
 
 class MmebResult(TypedDict):
-    """What `evaluate_mmeb` returns."""
+    """What `evaluate_mmeb` returns: ``settings[system]["scores"][task]`` has the metrics."""
 
-    benchmark: str
     model: str
-    preset: str
-    readout: dict[str, Any]
-    scoring: dict[str, Any]
-    prompts: str
-    mode: str
-    ties: str
     identity: dict[str, Any]
     max_length: int | None
     limits: dict[str, int]
-    settings: dict[str, MmebScores]
-    tasks: dict[str, MmebTask]
-
-
-class Leaderboard(TypedDict):
-    """The leaderboard's form: metrics by modality and task."""
-
-    metadata: dict[str, Any]
-    metrics: dict[str, dict[str, dict[str, Any]]]
+    mode: str
+    ties: str
+    settings: dict[str, dict[str, Any]]
+    tasks: dict[str, dict[str, Any]]
 
 
 def write_json(result: Mapping[str, Any], file: Path | None = None) -> None:
-    """Write the result as one indented JSON object.
+    """Write a result as one indented JSON object.
 
     Args:
-        result: What `evaluate_beir` returned.
+        result: What `evaluate_beir` or another evaluation returned.
         file: Where to; its folder is made if need be. None writes to stdout.
 
     Raises:

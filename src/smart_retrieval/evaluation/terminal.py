@@ -52,17 +52,7 @@ def render_table(result: BeirResult) -> RenderableType:
 
 
 def render_comparison(result: CompareResult) -> RenderableType:
-    """Draw systems side by side, each with its gain over the anchor and how likely chance alone gives as much.
-
-    Args:
-        result: What `compare_beir` returned, or its JSON read back.
-
-    Returns:
-        Something rich can print. It fits 80 columns.
-
-    Example:
-        >>> print_table(compare_beir("cranfield"))  # doctest: +SKIP
-    """
+    """Draw systems side by side, each with its gain over the anchor and how likely chance alone gives as much."""
     table, fusion = new_table("", *_TITLES.values(), "gain", "p", gap=1), result["fusion"]
     for row, values in zip(result["systems"], _metric_cells(result["systems"]), strict=True):
         gain = row["gain"]
@@ -77,17 +67,7 @@ def render_comparison(result: CompareResult) -> RenderableType:
 
 
 def render_codecs(result: CodecsResult) -> RenderableType:
-    """Draw codecs: bytes, and what is left of the uncompressed hybrid's quality.
-
-    Args:
-        result: What `evaluate_codecs` returned, or its JSON read back.
-
-    Returns:
-        Something rich can print. It fits 80 columns.
-
-    Example:
-        >>> print_table(evaluate_codecs("cranfield"))  # doctest: +SKIP
-    """
+    """Draw codecs: bytes, and what is left of the uncompressed hybrid's quality."""
     table = new_table("", "bytes/token", "token bytes/doc", "nDCG@10", "kept", gap=1)
     fit, whole = result["fit"], result["uncompressed"]
     shares = [None, *(row["share"] for row in result["codecs"])]
@@ -103,18 +83,7 @@ def render_codecs(result: CodecsResult) -> RenderableType:
 
 
 def notes(result: Mapping[str, Any]) -> list[str]:
-    """List what a reader of the figures should know: what the data lacked, what the model cut off.
-
-    Args:
-        result: What `evaluate_beir` returned, or its JSON read back.
-
-    Returns:
-        One sentence each, without a full stop; an empty list if there is nothing to note.
-
-    Example:
-        >>> notes({"dataset": {"warnings": [], "n_documents": 1400}, "encode": {"truncated_documents": 311}})
-        ["311 of 1,400 documents cut at the model's maximum length"]
-    """
+    """What a reader of the figures should know, one sentence each: what the data lacked, what the model cut off."""
     data, encode = result["dataset"], result["encode"]
     cut = []
     if truncated := encode.get("truncated_documents"):
@@ -125,7 +94,7 @@ def notes(result: Mapping[str, Any]) -> list[str]:
 
 
 def print_table(result: BeirResult | CompareResult | CodecsResult) -> None:
-    """Print a result to stdout, drawn by whichever of the functions above fits it; in colour on a terminal only.
+    """Print a result to stdout as a table; in colour on a terminal only.
 
     Args:
         result: What `evaluate_beir`, `compare_beir` or `evaluate_codecs` returned, or its JSON read back.

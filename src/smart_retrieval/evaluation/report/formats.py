@@ -44,16 +44,7 @@ CSV_COLUMNS = ("table", "row", "column", "value", "text", "best", "mark", "p_val
 
 
 def to_markdown(table: Table) -> str:
-    r"""One table, as GitHub and others show it.
-
-    Example:
-        >>> print(to_markdown(Table("quality", "MAP", "system", ("a_b",), (("x|y", (Cell("0.5", 0.5, True),)),))))
-        **MAP**
-        <BLANKLINE>
-        | system | a\_b |
-        |:--|--:|
-        | x\|y | **0.5** |
-    """
+    """One table, as GitHub and others show it."""
     head = _markdown_row([table.corner, *table.columns])
     body = [_markdown_row([label, *cells]) for label, cells in table.rows]
     rule = "|:--|" + "".join("--:|" if numeric else ":--|" for numeric in _numeric_columns(table))
@@ -80,22 +71,7 @@ def _markdown(text: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    r"""One table, for the package booktabs.
-
-    Example:
-        >>> print(to_latex(Table("quality", "MAP", "system", ("a_b",), (("50 %", (Cell("0.5", 0.5, True),)),))))
-        \begin{table}
-        \centering
-        \caption{MAP}
-        \begin{tabular}{lr}
-        \toprule
-        system & a\_b \\
-        \midrule
-        50 \% & \textbf{0.5} \\
-        \bottomrule
-        \end{tabular}
-        \end{table}
-    """
+    """One table, for the package booktabs."""
     kinds = "".join("r" if numeric else "l" for numeric in _numeric_columns(table))
     lines = [r"\begin{table}", r"\centering", rf"\caption{{{_latex(table.title)}}}", rf"\begin{{tabular}}{{l{kinds}}}"]
     lines += [r"\toprule", _latex_row([_latex(table.corner), *map(_latex, table.columns)])]
@@ -132,11 +108,6 @@ def to_csv(tables: Sequence[Table]) -> str:
     """All tables in one long table with a line a value (RFC 4180), for spreadsheets and data frames.
 
     Text that a spreadsheet would take for a formula gets an apostrophe before it.
-
-    Example:
-        >>> table = Table("quality", "MAP", "system", ("tiny",), (("=1+1", (Cell("0.5", 0.5),)),))
-        >>> print(to_csv([table]).splitlines()[1])
-        quality: MAP,'=1+1,tiny,0.5,0.5,,,,,,measured
     """
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\r\n")

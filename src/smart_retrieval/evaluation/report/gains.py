@@ -23,22 +23,11 @@ PERMUTATIONS = 100_000
 
 @dataclass(frozen=True)
 class Gain:
-    """A difference of means, with a paired test where there is one.
-
-    Args:
-        difference: Treatment minus baseline.
-        relative: As a share of the baseline; None where that is 0.
-        basis: ``"per query"`` (tested here), ``"stored"`` (tested when it was measured) or ``"means"`` (not tested).
-        p_value: Of the paired randomisation test.
-        ci_low: Lower end of the 95 % interval.
-        ci_high: Upper end.
-        wins: Queries on which the treatment is better.
-        ties: Queries on which both are equal.
-        losses: Queries on which it is worse.
-    """
+    """A difference of means, and a paired test where there is one (see `significance.Comparison`)."""
 
     difference: float
     relative: float | None
+    #: ``"per query"`` (tested here), ``"stored"`` (tested when it was measured) or ``"means"`` (not tested).
     basis: str
     p_value: float | None = None
     ci_low: float | None = None

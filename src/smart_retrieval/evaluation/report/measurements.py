@@ -51,36 +51,27 @@ class Data:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One system on one data set.
+    """One system on one data set: metrics between 0 and 1, and what is known of how they came about."""
 
-    Args:
-        system: What ranked: ``"anchor"``, ``"late"``, ``"hybrid"``, ``"BM25"``, …; empty for another's model.
-        data: What was judged.
-        values: Metrics between 0 and 1, by name.
-        settings: What it was measured with, by name (`SETTINGS`).
-        file: The result file.
-        main: The metric that the benchmark reports; None where any will do.
-        group: For benchmarks of many tasks: where in it the task belongs.
-        bytes_per_document: Size of what the index must hold of a document.
-        milliseconds: Time to score all documents for a query.
-        gain: The comparison with the anchor that the file holds.
-        per_query: The metrics of each query, by metric and query id, where the file holds them.
-        predictions: A file of ranked lists, from which they can be had.
-        reference: Where the figure was published, for those that were not measured here.
-    """
-
+    #: ``"anchor"``, ``"late"``, ``"hybrid"``, ``"BM25"``, …; empty for another's model.
     system: str
     data: Data
     values: Mapping[str, float]
     settings: Mapping[str, str]
     file: Path
+    #: The metric that the benchmark reports; None where any will do.
     main: str | None = None
+    #: For benchmarks of many tasks: where in it the task belongs.
     group: str = ""
     bytes_per_document: float | None = None
     milliseconds: float | None = None
+    #: The comparison with the anchor that the file holds.
     gain: GainFacts | None = None
+    #: By metric and query id.
     per_query: Mapping[str, Mapping[str, float]] | None = None
+    #: A file of ranked lists, which give the metrics of each query too.
     predictions: Path | None = None
+    #: Where the figure was published, for those that were not measured here.
     reference: str | None = None
 
     @property
@@ -108,14 +99,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Grid:
-    """Measurements as rows and columns of a report.
-
-    Args:
-        rows: Labels of the systems, in order.
-        columns: What was judged, by its label, in order.
-        cells: The measurement at row and column, by their labels.
-        notes: What was kept apart, and why.
-    """
+    """Measurements by the labels of their systems and data sets, and notes on what was kept apart."""
 
     rows: tuple[str, ...]
     columns: Mapping[str, Data]

@@ -13,15 +13,14 @@ from ...errors import ReportError
 from ..metrics import METRICS
 from ..mmeb.tasks import Task, all_tasks
 from ..results import (
+    About,
     BeirResult,
     CodecsResult,
     CompareResult,
     ComparisonFacts,
     GainFacts,
-    Leaderboard,
     MmebResult,
     MtebResult,
-    MtebTaskFile,
     ProbeResult,
     QueryMetrics,
     TuneResult,
@@ -34,12 +33,7 @@ _SYSTEMS = {"SMART": "hybrid", "SMART + BM25": "hybrid + BM25"}
 
 
 def kind_of(result: Any) -> str | None:
-    """Which kind of result an object is; None if it is none.
-
-    Example:
-        >>> kind_of({"systems": [], "fusion": {}, "dataset": {}})
-        'compare'
-    """
+    """Which kind of result an object is; None if it is none."""
     if not isinstance(result, dict):
         return None
     kind = next((kind for kind, (keys, _) in _KINDS.items() if all(key in result for key in keys)), None)
@@ -66,61 +60,50 @@ def read_result(result: Mapping[str, Any], file: Path) -> list[Measurement]:
 
 
 def _beir(result: BeirResult, file: Path) -> Iterator[Measurement]:
-    data, settings, metric = _data(result), settings_of(result), result["gain"]["metric"]
+    settings, metric = settings_of(result), result["gain"]["metric"]
     gains: dict[str, Any] = {"hybrid": result["gain"], "late": result["gain"].get("late", {})}
     for row in result["rows"]:
         gain = gains.get(row["name"], {})
-        yield Measurement(
-            str(row["name"]),
-            data,
-            _numbers(row, METRICS),
-            settings,
-            file,
-            bytes_per_document=_number(row.get("bytes_per_document")),
-            milliseconds=_number(row.get("score_ms_per_query")),
-            gain=_gain(gain, metric) if "p_value" in gain else None,
-            per_query=_per_query(result.get("per_query"), row["name"]),
-        )
+        yield _row(result, row, str(row["name"]), settings, file, _gain(gain, metric) if "p_value" in gain else None)
 
 
 def _compare(result: CompareResult, file: Path) -> Iterator[Measurement]:
-    data, settings = _data(result), settings_of(result)
+    settings = settings_of(result)
     with_bm25 = {**settings, "lexical_weight": f"{float(result['fusion']['lexical_weight']):g}"}
     for row in result["systems"]:
         system = _SYSTEMS.get(row["name"], str(row["name"]))
-        yield Measurement(
-            system,
-            data,
-            _numbers(row, METRICS),
-            with_bm25 if system == "hybrid + BM25" else settings,
-            file,
-            gain=row["gain"],
-            per_query=_per_query(result.get("per_query"), row["name"]),
-        )
+        yield _row(result, row, system, with_bm25 if system == "hybrid + BM25" else settings, file, row["gain"])
 
 
 def _codecs(result: CodecsResult, file: Path) -> Iterator[Measurement]:
-    data, settings = _data(result), settings_of(result)
-    for row in [result["uncompressed"], *result["codecs"]]:
-        yield Measurement(
-            "hybrid",
-            data,
-            _numbers(row, METRICS),
-            settings if row["name"] == "uncompressed" else {**settings, "codec": str(row["name"])},
-            file,
-            bytes_per_document=_number(row.get("bytes_per_document")),
-            per_query=_per_query(result.get("per_query"), row["name"]),
-        )
+    settings = settings_of(result)
+    yield _row(result, result["uncompressed"], "hybrid", settings, file)
+    for row in result["codecs"]:
+        yield _row(result, row, "hybrid", {**settings, "codec": str(row["name"])}, file)
+
+
+def _row(
+    result: About, row: Mapping[str, Any], system: str, settings: Settings, file: Path, gain: GainFacts | None = None
+) -> Measurement:
+    return Measurement(
+        system,
+        _data(result),
+        _numbers(row, METRICS),
+        settings,
+        file,
+        bytes_per_document=_number(row.get("bytes_per_document")),
+        milliseconds=_number(row.get("score_ms_per_query")),
+        gain=gain,
+        per_query=_per_query(result.get("per_query"), row["name"]),
+    )
 
 
 def _probe(result: ProbeResult, file: Path) -> Iterator[Measurement]:
     data, settings, metric = _data(result), settings_of(result), str(result["metric"])
     for row in result["systems"]:
         system, _, preset = str(row["name"]).partition(", ")
-        own = _of_preset(settings, preset) if preset else settings
-        yield Measurement(
-            system, data, {metric: _finite(row["value"])}, own, file, gain=_gain(row.get("gain"), metric)
-        )  # fmt: skip
+        own, values = _of_preset(settings, preset) if preset else settings, {metric: _finite(row["value"])}
+        yield Measurement(system, data, values, own, file, gain=_gain(row.get("gain"), metric))
 
 
 def _tune(result: TuneResult, file: Path) -> Iterator[Measurement]:
@@ -179,7 +162,7 @@ def settings_of(result: Mapping[str, Any]) -> Settings:
     }
     if isinstance(readout, dict):
         known |= {"token_filter": readout.get("token_filter"), "layers": readout.get("layers")}
-    return _texts(known)
+    return _picked(known, *known)
 
 
 def _per_query(kept: QueryMetrics | None, system: str) -> dict[str, dict[str, float]] | None:
@@ -197,7 +180,7 @@ def _per_query(kept: QueryMetrics | None, system: str) -> dict[str, dict[str, fl
 
 def _mteb(result: MtebResult, file: Path) -> Iterator[Measurement]:
     own, scoring = result.get("settings") or {}, result.get("scoring")
-    settings = settings_of(result) | _texts({name: own.get(name) for name in ("candidates", "codec")})
+    settings = settings_of(result) | _picked(own, "candidates", "codec")
     system = "anchor"
     if scoring and scoring.get("lambda_late"):
         system = "hybrid" if scoring.get("lambda_anchor") else "late"
@@ -205,7 +188,7 @@ def _mteb(result: MtebResult, file: Path) -> Iterator[Measurement]:
         yield _mteb_scores(system, str(name), task.get("revision"), task["scores"], settings, file)
 
 
-def _mteb_task(result: MtebTaskFile, file: Path) -> Iterator[Measurement]:
+def _mteb_task(result: Mapping[str, Any], file: Path) -> Iterator[Measurement]:
     """A file of mteb's own; the folders it lies in name its model: ``<model>/<revision>/<task>.json``."""
     folder, experiment = file.resolve().parent, ""
     if folder.parent.name == "experiments":
@@ -254,7 +237,7 @@ def _mmeb(result: MmebResult, file: Path) -> Iterator[Measurement]:
             },
         }
     )
-    settings |= _texts({name: result.get(name) for name in ("mode", "ties")})
+    settings |= _picked(result, "mode", "ties")
     for system, setting in result["settings"].items():
         for task, scores in setting["scores"].items():
             about: Mapping[str, Any] = result["tasks"].get(task, {})
@@ -263,13 +246,13 @@ def _mmeb(result: MmebResult, file: Path) -> Iterator[Measurement]:
             yield _mmeb_task(str(system), str(task), scores, settings, file, *known)
 
 
-def _leaderboard(result: Leaderboard, file: Path) -> Iterator[Measurement]:
+def _leaderboard(result: Mapping[str, Any], file: Path) -> Iterator[Measurement]:
     about = result["metadata"]
     model, system = str(about.get("model_name") or file.stem), ""
     if model.endswith(")") and " (" in model and "prompts" in about:  # as this package writes it
         model, _, system = model[:-1].rpartition(" (")
     settings = settings_of({**(about.get("provenance") or {}), "model": model, "preset": about.get("preset")})
-    settings |= _texts({name: about.get(name) for name in ("prompts", "mode", "ties")})
+    settings |= _picked(about, "prompts", "mode", "ties")
     revisions = about.get("data_revisions") or {}
     for own in result["metrics"].values():
         for name, scores in own.items():
@@ -281,12 +264,10 @@ def _score(result: Mapping[str, Any], file: Path) -> Iterator[Measurement]:
     """One task's score file."""
     config, provenance = result["scoring_config"], result.get("provenance") or {}
     settings = settings_of({**provenance, "model": provenance.get("model") or "unknown"})
-    settings |= _texts({name: config.get(name) for name in ("prompts", "mode", "ties")})
-    task = file.name.removesuffix("_score.json")
-    predictions = file.with_name(f"{task}_pred.jsonl")
-    yield _mmeb_task(
-        str(config["setting"]), task, result, settings, file, None, result.get("num_pred"), predictions
-    )  # fmt: skip
+    settings |= _picked(config, "prompts", "mode", "ties")
+    task, system = file.name.removesuffix("_score.json"), str(config["setting"])
+    known = (None, result.get("num_pred"), file.with_name(f"{task}_pred.jsonl"))
+    yield _mmeb_task(system, task, result, settings, file, *known)
 
 
 def _mmeb_task(
@@ -343,9 +324,9 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _texts(values: Mapping[str, Any]) -> Settings:
-    """What is known, as text."""
-    return {name: str(value) for name, value in values.items() if value is not None}
+def _picked(values: Mapping[str, Any], *names: str) -> Settings:
+    """Of these, what is known, as text."""
+    return {name: str(value) for name in names if (value := values.get(name)) is not None}
 
 
 #: Each kind of result: the keys by which it is recognised, the first kind whose keys are all there; and its reader.

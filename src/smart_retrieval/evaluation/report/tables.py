@@ -22,14 +22,9 @@ Baseline = Callable[[Measurement], Measurement | None]
 
 @dataclass(frozen=True)
 class Cell:
-    """A value as it is shown.
+    """A value as it is shown, with the mark of a test; `value` is None for words and for what is missing.
 
-    Args:
-        text: What is shown.
-        value: What it is; None for words and for what is missing.
-        best: Whether it is the best of its column, as it is shown.
-        mark: The mark of a test.
-        more: Further numbers behind it, for JSON and CSV.
+    `best` is of what is shown, not of the value behind it; `more` are further numbers for JSON and CSV.
     """
 
     text: str
@@ -49,16 +44,9 @@ Row = tuple[str, tuple[Cell, ...]]
 
 @dataclass(frozen=True)
 class Table:
-    """One table.
+    """One table: a label and cells for each row; `corner` says what the rows are.
 
-    Args:
-        name: What it is, in one word: ``"quality"``, ``"gains"``, ``"cost"``, ``"mmeb"``, ….
-        title: Its caption.
-        corner: What the rows are.
-        columns: Titles of the columns, without that of the labels.
-        rows: Label and cells of each row.
-        references: So many of the last rows come from elsewhere.
-        notes: What a reader must know, one sentence each without a full stop.
+    So many of the last rows as `references` come from elsewhere. Notes are one sentence each, without a full stop.
     """
 
     name: str
@@ -76,12 +64,7 @@ class Table:
 
 
 def metric_title(metric: str) -> str:
-    """How people write a metric.
-
-    Example:
-        >>> metric_title("ndcg@10"), metric_title("map"), metric_title("ndcg_linear@5")
-        ('nDCG@10', 'MAP', 'nDCG_linear@5')
-    """
+    """How people write a metric: ``nDCG@10``, ``MAP``, ``nDCG_linear@5``."""
     stem, at, cut = metric.partition("@")
     first, under, rest = stem.partition("_")
     return f"{TITLES.get(first, first)}{under}{rest}{at}{cut}"
@@ -91,10 +74,6 @@ def marked_best(rows: Sequence[Sequence[Cell]]) -> list[tuple[Cell, ...]]:
     """Mark the highest of each column, and all that look the same as it; cells without a value take no part.
 
     A column with one value alone has no best: there is nothing it is better than.
-
-    Example:
-        >>> [row[0].best for row in marked_best([[Cell("0.5", 0.5)], [Cell("0.5", 0.4999)], [Cell("0.4", 0.4)]])]
-        [True, True, False]
     """
 
     def marked(column: tuple[Cell, ...]) -> list[Cell]:
@@ -160,12 +139,7 @@ def gain_of(one: Measurement | None, baseline_of: Baseline, metric: str | None, 
 
 
 def gain_cell(gain: Gain, scale: float = 1.0, digits: int = 4) -> Cell:
-    """A difference, its share of the baseline, and its mark.
-
-    Example:
-        >>> gain_cell(Gain(0.0338, 0.0791, "stored", p_value=0.0005)).text
-        '+0.0338 (+7.9 %)'
-    """
+    """A difference and its share of the baseline, ``+0.0338 (+7.9 %)``, and its mark."""
     relative = "" if gain.relative is None else f" ({100 * gain.relative:+.1f} %)"
     more = {name: value for name, value in asdict(gain).items() if name != "difference"}
     return Cell(f"{scale * gain.difference:+.{digits}f}{relative}", gain.difference, False, gain.mark, more)
