@@ -1,4 +1,4 @@
-"""A good folder is read as it is; every bad one is refused by file and line."""
+"""BEIR folders: good ones are read exactly; errors in bad ones name file and line."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_good_folder(write):
     assert list(data.qrels) == data.query_ids
 
 
-def test_tolerated_forms_read_alike(write):
+def test_tolerated_variants_are_read_the_same(write):
     plain = load_beir(write())
     corpus = "\ufeff\n" + jsonl(CORPUS).replace("\n", "\r\n\r\n")
     queries = b"\xef\xbb\xbf" + jsonl(QUERIES).encode().rstrip(b"\n")
@@ -103,7 +103,7 @@ BAD_LINES = {
 
 @pytest.mark.parametrize(("line", "message"), BAD_LINES.values(), ids=BAD_LINES)
 @pytest.mark.parametrize("name", ["corpus", "queries"])
-def test_bad_lines_are_named(write, name, line, message):
+def test_errors_name_file_and_line_of_bad_texts(write, name, line, message):
     # A blank line before it: the number is that of the file, not of the record.
     folder = write(**{name: [*(CORPUS if name == "corpus" else QUERIES)[:2], "\n", line]})
     with pytest.raises(DatasetError, match=rf"{name}\.jsonl, line 4: .*{message}"):
@@ -123,7 +123,7 @@ def test_an_integer_and_a_string_id_can_clash(write):
 
 
 @pytest.mark.parametrize("name", ["corpus", "queries", "qrels"])
-def test_bytes_that_are_not_utf8_are_named(write, name):
+def test_errors_name_bytes_that_are_not_utf8(write, name):
     good = {"corpus": jsonl(CORPUS), "queries": jsonl(QUERIES), "qrels": QRELS}[name].encode()
     lines = good.count(b"\n")
     with pytest.raises(DatasetError, match=rf"line {lines + 1}: found bytes that are not UTF-8 at column 3"):
@@ -147,12 +147,12 @@ BAD_QRELS = {
 
 
 @pytest.mark.parametrize(("line", "message"), BAD_QRELS.values(), ids=BAD_QRELS)
-def test_bad_qrels_lines_are_named(write, line, message):
+def test_errors_name_file_and_line_of_bad_judgments(write, line, message):
     with pytest.raises(DatasetError, match=rf"qrels/test\.tsv, line 5: .*{message}"):
         load_beir(write(qrels=QRELS + line))
 
 
-def test_a_bad_first_line_is_not_taken_for_a_header(write):
+def test_a_malformed_first_line_is_no_header(write):
     with pytest.raises(DatasetError, match="line 1: found score 'high'"):
         load_beir(write(qrels="q1\td1\thigh\n"))
 
@@ -205,7 +205,7 @@ def test_unknown_ids_are_counted_and_named(write):
     ]
 
 
-def test_queries_with_nothing_to_find_are_left_out_and_counted(write):
+def test_queries_without_relevant_documents_are_left_out_and_counted(write):
     queries = [*QUERIES, {"_id": "q3", "text": "none"}, {"_id": "q4", "text": "zero"}, {"_id": "q5", "text": "gone"}]
     data = load_beir(write(queries=queries, qrels=QRELS + "q4\td1\t0\nq5\tx\t1\n"))
     assert data.query_ids == ["q2", "q1"]
@@ -236,7 +236,7 @@ def test_empty_texts_are_kept_and_counted(write):
     ]
 
 
-def test_fingerprint_follows_what_is_used(write):
+def test_the_fingerprint_changes_with_the_texts_in_use(write):
     folder = write()
     original = load_beir(folder).fingerprint
     assert load_beir(folder).fingerprint == original

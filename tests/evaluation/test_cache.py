@@ -1,4 +1,4 @@
-"""The cache gives back what was written, or writes it again; never half of it."""
+"""The cache returns complete entries only, and encodes damaged ones again."""
 
 import json
 import multiprocessing
@@ -41,7 +41,7 @@ def names(cache) -> list[str]:
     return [path.name for path in cache.folder.iterdir()]
 
 
-def test_second_time_nothing_is_encoded(cache, tmp_path):
+def test_a_second_call_encodes_nothing(cache, tmp_path):
     recorder = Recorder()
     assert cache.get_or_encode(KEY, recorder.encode, load) == ("vectors", False)
     assert cache.get_or_encode(KEY, recorder.encode, load) == ("vectors", True)
@@ -59,14 +59,14 @@ def test_any_change_of_the_key_encodes_again(cache, changed):
     assert cache.get_or_encode(KEY, Recorder("v3").encode, load) == ("v1", True)
 
 
-def test_the_manifest_says_what_the_key_stands_for(cache):
+def test_key_json_lists_the_parts_of_the_key(cache):
     cache.get_or_encode(KEY, Recorder().encode, load)
     (entry,) = cache.folder.iterdir()
     manifest = json.loads((entry / "key.json").read_text())
     assert manifest == {"cache_format": 1, **KEY}
 
 
-def test_a_failing_encoder_leaves_nothing(cache):
+def test_a_failed_encoding_leaves_no_entry(cache):
     def fail(folder) -> None:
         (folder / "value").write_text("half")
         raise KeyboardInterrupt
@@ -77,7 +77,7 @@ def test_a_failing_encoder_leaves_nothing(cache):
     assert cache.get_or_encode(KEY, Recorder().encode, load) == ("vectors", False)
 
 
-def test_nothing_is_visible_under_its_name_before_it_is_whole(cache):
+def test_an_entry_appears_only_when_complete(cache):
     seen = []
 
     def encode(folder) -> None:
@@ -92,7 +92,7 @@ def test_nothing_is_visible_under_its_name_before_it_is_whole(cache):
 
 
 @pytest.mark.parametrize("damage", ["value", "file", "data"])
-def test_a_damaged_entry_is_told_removed_and_encoded_again(cache, damage):
+def test_a_damaged_entry_is_reported_removed_and_encoded_again(cache, damage):
     cache.get_or_encode(KEY, Recorder().encode, load)
     (entry,) = cache.folder.iterdir()
     if damage == "value":
@@ -114,7 +114,7 @@ def test_an_encoder_whose_output_cannot_be_loaded_raises(cache):
         cache.get_or_encode(KEY, Recorder("garbage").encode, load)
 
 
-def test_a_bug_in_load_is_not_taken_for_damage(cache):
+def test_other_errors_of_load_are_raised(cache):
     cache.get_or_encode(KEY, Recorder().encode, load)
 
     def buggy(folder) -> str:
@@ -125,7 +125,7 @@ def test_a_bug_in_load_is_not_taken_for_damage(cache):
     assert cache.get_or_encode(KEY, Recorder().encode, load)[1]
 
 
-def test_whoever_finishes_first_wins(cache):
+def test_the_first_of_two_writers_wins(cache):
     def slow(folder) -> None:
         # While this one encodes, another finishes the same key.
         assert cache.get_or_encode(KEY, Recorder("v first").encode, load) == ("v first", False)
@@ -139,7 +139,7 @@ def _encode_in_process(root, number, queue) -> None:
     queue.put(EncodingCache(root).get_or_encode(KEY, Recorder(f"v{number}").encode, load)[0])
 
 
-def test_processes_agree(tmp_path):
+def test_concurrent_processes_share_one_entry(tmp_path):
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     processes = [context.Process(target=_encode_in_process, args=(tmp_path, number, queue)) for number in range(4)]

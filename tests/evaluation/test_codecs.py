@@ -1,4 +1,4 @@
-"""What compression costs, measured with a model small enough to know what must come out."""
+"""The evaluation of codecs, with a model small enough to compute the expected figures."""
 
 import json
 from types import SimpleNamespace
@@ -82,7 +82,7 @@ def test_codecs_that_need_fitting_see_half_of_the_documents(folder, monkeypatch)
     assert seen == [6, 6]
 
 
-def test_seed_decides(folder):  # noqa: F811
+def test_the_seed_determines_the_result(folder):  # noqa: F811
     def figures(seed):
         result = evaluate_codecs(folder, codecs="codebook", model="fake", seed=seed)
         return [{**row, "fit_seconds": 0, "encode_seconds": 0} for row in result["codecs"]]

@@ -1,4 +1,4 @@
-"""Fusions against figures computed by hand, and the whole way from folder to table."""
+"""Fusions against figures computed by hand, and a comparison from folder to table."""
 
 import json
 
@@ -20,7 +20,7 @@ def named(monkeypatch):
     monkeypatch.setattr(FakeModel, "calls", [])
 
 
-def test_bm25_is_the_indexs_own():
+def test_bm25_scores_of_shared_words():
     bm25 = Bm25(["wing lift", "heat slab", "", "wing wing drag"])
     scores = bm25.scores(["wings", "slab of heat", "", '" OR NEAR('])
     assert scores.shape == (4, 4)
@@ -85,12 +85,12 @@ def test_result(folder, cache, capsys):  # noqa: F811
     assert max(len(line.rstrip()) for line in printed.splitlines() if not line.startswith("note")) <= 80
 
 
-def test_weight_of_nothing_changes_nothing(folder):  # noqa: F811
+def test_a_lexical_weight_of_zero_changes_nothing(folder):  # noqa: F811
     rows = {row["name"]: row for row in compare_beir(folder, model="fake", lexical_weight=0.0)["systems"]}
     assert {**rows["SMART"], "name": ""} == {**rows["SMART + BM25"], "name": ""}
 
 
-def test_scoring_options_are_heeded(folder):  # noqa: F811
+def test_scoring_options_are_used(folder):  # noqa: F811
     rows = {row["name"]: row for row in compare_beir(folder, model="fake", lambda_late=0.0)["systems"]}
     assert rows["SMART"]["gain"]["difference"] == 0
 

@@ -1,4 +1,4 @@
-"""The whole way from folder to figures, with a model small enough to compute by hand."""
+"""An evaluation from folder to figures, with a model small enough to compute by hand."""
 
 import copy
 import json
@@ -13,6 +13,7 @@ import smart_retrieval.model.smart_model
 from smart_retrieval import Readout, SmartEmbeddings, SmartModel
 from smart_retrieval.core.hybrid import hybrid_scores
 from smart_retrieval.core.late import late_scores
+from smart_retrieval.core.scoring import Scoring
 from smart_retrieval.core.weights import IdfWeights
 from smart_retrieval.errors import DatasetError, EmbeddingsError, ReadoutError, ScoringError, SmartWarning
 from smart_retrieval.evaluation import evaluate
@@ -173,7 +174,7 @@ def test_bytes_are_those_of_the_vectors(folder):
     assert rows["hybrid"] == pytest.approx(rows["anchor"] + rows["late"])
 
 
-def test_cut_texts_are_counted_and_not_warned_of_twice(folder, cache):
+def test_truncated_texts_are_counted_without_warnings(folder, cache):
     with warnings.catch_warnings():
         warnings.simplefilter("error", SmartWarning)
         first = evaluate_beir(folder, model="fake", cache=cache)
@@ -214,14 +215,14 @@ def test_another_split_encodes_its_queries_alone(folder, cache):
         {"model": FakeModel("fake", weights="1")},
     ],
 )
-def test_what_shapes_the_vectors_encodes_again(folder, cache, change):
+def test_what_changes_the_vectors_encodes_again(folder, cache, change):
     evaluate_beir(folder, model="fake", cache=cache)
     FakeModel.calls.clear()
     evaluate_beir(folder, cache=cache, **{"model": "fake", **change})
     assert FakeModel.calls == ["document", "query"]
 
 
-def test_a_prompt_encodes_again_what_it_stands_before(folder, cache):
+def test_a_query_prompt_encodes_only_the_queries_again(folder, cache):
     evaluate_beir(folder, model="fake", cache=cache)
     FakeModel.calls.clear()
     result = evaluate_beir(folder, model=FakeModel(prompt="query: "), cache=cache)
@@ -246,7 +247,7 @@ def test_an_entry_of_another_length_is_damaged(folder, cache, tmp_path):
         evaluate_beir(folder, model="fake", cache=cache)
 
 
-def test_the_label_tells_what_differs_from_the_preset(folder):
+def test_the_label_names_what_differs_from_the_preset(folder):
     def label(**options):
         return evaluate_beir(folder, **{"model": "fake", **options})["preset"]
 
@@ -258,14 +259,14 @@ def test_the_label_tells_what_differs_from_the_preset(folder):
     assert label(model=FakeModel(readout=Readout(layers=(-3,)))) == "default with layers=[-3]"
 
 
-def test_result_names_what_was_used(folder):
+def test_the_result_names_the_settings_used(folder):
     result = evaluate_beir(folder, model="fake", preset="paper", layers=(-1, -2), mix="concat", lambda_anchor=0.5)
     assert result["readout"]["layers"] == [-1, -2]
     assert result["readout"]["mix"] == "concat"
     assert result["scoring"] == {"weights": "uniform", "lambda_anchor": 0.5, "lambda_late": 1.0, "floor": None}
 
 
-def test_no_late_part_is_the_anchor_even_with_documents_without_tokens(folder, monkeypatch):
+def test_lambda_late_zero_gives_the_anchors_ranking(folder, monkeypatch):
     corpus = folder / "corpus.jsonl"
     corpus.write_text(corpus.read_text() + '{"_id": "empty", "text": ""}\n')
     rows = evaluate_beir(folder, model="fake", lambda_late=0.0)["rows"]
@@ -291,9 +292,20 @@ def test_bad_settings_fail_before_anything_is_encoded(folder, options, error):
     assert FakeModel.calls == []
 
 
-def test_a_model_that_gives_too_few_vectors_is_not_trusted(folder, cache, monkeypatch):
+def test_too_few_vectors_are_an_error(folder, cache, monkeypatch):
     monkeypatch.setattr(
         FakeModel, "encode_document", lambda self, texts, **options: self._fake("document", texts[1:], **options)
     )
     with pytest.raises(EmbeddingsError, match="found 11 items"):
         evaluate_beir(folder, model="fake", cache=cache)
+
+
+def test_a_whole_scoring_and_single_fields(folder):
+    result = evaluate_beir(folder, model="fake", scoring=Scoring(lambda_anchor=0.5), lambda_late=2.0)
+    assert result["scoring"] == {"weights": "uniform", "lambda_anchor": 0.5, "lambda_late": 2.0, "floor": None}
+
+
+@pytest.mark.parametrize("option", ["lambda_lat", "layer", "querys"])
+def test_unknown_options_are_type_errors(folder, option):
+    with pytest.raises(TypeError, match=option):
+        evaluate_beir(folder, **{"model": "fake", option: 1})

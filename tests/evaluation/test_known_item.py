@@ -1,4 +1,4 @@
-"""Queries made from documents: nothing of a query is left in any document, and one document answers it."""
+"""Known-item queries: no document contains a query, and one is relevant to it."""
 
 import json
 import re
@@ -85,7 +85,7 @@ anything = st.text(st.characters(exclude_categories=("Cs",)) | st.sampled_from("
 
 @settings(max_examples=40)
 @given(st.lists(st.tuples(anything, st.lists(anything | sentences, max_size=4).map(". ".join)), min_size=2, max_size=5))
-def test_no_script_or_sign_leaves_a_query_in_a_document(pairs):
+def test_no_document_contains_a_query_in_any_script(pairs):
     try:
         data = made(pairs)
     except DatasetError:
@@ -96,7 +96,7 @@ def test_no_script_or_sign_leaves_a_query_in_a_document(pairs):
 
 
 @given(documents)
-def test_no_word_is_lost_but_that_of_left_out_documents(pairs):
+def test_query_and_rest_together_keep_all_words(pairs):
     try:
         data = made(pairs, queries=100)
     except DatasetError:
@@ -113,7 +113,7 @@ def test_no_word_is_lost_but_that_of_left_out_documents(pairs):
             assert sorted(plain(f"{queries.get(name, '')} {text}").split()) == before
 
 
-def test_a_title_leaves_its_document_whether_drawn_or_not():
+def test_titles_are_taken_out_of_all_documents():
     body = "It sleeps afloat, wrapped in kelp, and eats urchins all day."
     other = "Every spring the river carries stones and trees down to the sea."
     data = made([("The sea otter", body), ("How rivers rise", other)], queries=1)
@@ -121,7 +121,7 @@ def test_a_title_leaves_its_document_whether_drawn_or_not():
     assert data.queries[0] in ("The sea otter", "How rivers rise")
 
 
-def test_a_repeated_title_is_taken_off_the_text_and_a_common_one_is_no_query():
+def test_repeated_titles_are_removed_and_shared_titles_are_no_queries():
     body = "It sleeps afloat, wrapped in kelp, and eats urchins all day."
     other = "Every spring the river carries stones and trees down to the sea."
     data = made([("The sea otter", f"the sea otter. {body}"), ("Notes on rivers", other), ("Notes on rivers", "x")])
@@ -151,7 +151,7 @@ def test_near_duplicates_are_left_out():
 
 
 @given(st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=14), max_size=9))
-def test_near_duplicates_are_those_of_a_naive_loop(texts):
+def test_near_duplicates_equal_those_of_a_naive_loop(texts):
     def runs(words):
         return {tuple(words[start : start + 5]) for start in range(max(1, len(words) - 4))} if words else set()
 
@@ -173,7 +173,7 @@ def test_near_duplicates_are_those_of_a_naive_loop(texts):
         ([("", "too short"), ("", "also short")], "no document to make a query of"),
     ],
 )
-def test_degenerate_collections_are_named_errors(pairs, message):
+def test_degenerate_collections_raise_dataset_errors(pairs, message):
     with pytest.raises(DatasetError, match=message):
         made(pairs)
 
@@ -209,7 +209,7 @@ def test_a_corpus_file(tmp_path):
     assert few.document_ids != load_known_item(folder, documents=10, queries=50, seed=1).document_ids
 
 
-def test_it_is_a_collection_like_any_other(tmp_path):
+def test_written_as_beir_it_reads_back_the_same(tmp_path):
     """Written out in the BEIR layout and read back, it is the same."""
     data = load_known_item(corpus(tmp_path / "reports"), queries=7)
     out = tmp_path / "out"
@@ -245,7 +245,7 @@ def test_a_folder_of_files(tmp_path):
     assert "1 files that could not be read left out" in data.warnings
 
 
-def test_folders_without_anything_are_named_errors(tmp_path):
+def test_empty_folders_raise_dataset_errors(tmp_path):
     with pytest.raises(DatasetError, match="found no folder"):
         load_known_item(tmp_path / "nowhere")
     with pytest.raises(DatasetError, match="0 documents"):

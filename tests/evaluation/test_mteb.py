@@ -45,7 +45,7 @@ def test_the_same_scores_as_smart_eval_beir(beir, smart, tmp_path, settings):
     assert theirs["mrr_at_10"] == pytest.approx(ours["mrr@10"], abs=1e-5)
 
 
-def test_the_ranking_itself_is_the_same_to_the_last_place(beir, smart):
+def test_the_whole_ranking_equals_the_evaluations(beir, smart):
     """What mteb rounds away is checked on what it is given: judged unrounded, it equals the report to 1e-6."""
     import pytrec_eval
 
@@ -68,7 +68,7 @@ def test_the_ranking_itself_is_the_same_to_the_last_place(beir, smart):
     assert twins["d1"] - twins["d10"] < 1e-6
 
 
-def test_two_stages_with_enough_candidates_lose_nothing(smart, tmp_path):
+def test_two_stages_with_enough_candidates_give_the_same(smart, tmp_path):
     model = smart("prompts")
     whole = run(SmartSearch(model), text_task(), tmp_path / "a")
     staged = run(SmartSearch(model, candidates=11), text_task(), tmp_path / "b")
@@ -82,7 +82,7 @@ def test_two_stages_with_enough_candidates_lose_nothing(smart, tmp_path):
     assert {len(own) for own in few.search(split["queries"], top_k=10, **common).values()} == {3}
 
 
-def test_reranking_ranks_what_it_is_given(smart):
+def test_reranking_ranks_only_the_given_documents(smart):
     search = SmartSearch(smart("prompts"))
     task = text_task()
     task.load_data()

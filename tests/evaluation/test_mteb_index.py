@@ -34,7 +34,7 @@ def found_by(search, task=None, **options):
     ],
 )
 @pytest.mark.parametrize("candidates", [None, len(TEXTS)])
-def test_uncompressed_and_whole_it_scores_as_without_an_index(smart, settings, candidates):
+def test_uncompressed_exhaustive_scores_equal_those_without_an_index(smart, settings, candidates):
     model = smart("prompts")
     exhaustive = found_by(SmartSearch(model, **settings))
     indexed = found_by(IndexSearch(model, codec="float32", candidates=candidates, **settings))
@@ -64,7 +64,7 @@ def test_a_codec_is_fitted_however_small_the_corpus(smart):
     assert any(own[name] != exact[query][name] for query, own in coded.items() for name in own)
 
 
-def test_a_temporary_index_goes_when_the_next_comes(smart):
+def test_a_temporary_index_is_removed_for_the_next_corpus(smart):
     search = IndexSearch(smart("prompts"), codec="float32")
     found_by(search)
     first = search._index.path
@@ -76,7 +76,7 @@ def test_a_temporary_index_goes_when_the_next_comes(smart):
     assert not last.exists()
 
 
-def test_what_is_kept_and_has_not_changed_is_not_encoded_again(smart, tmp_path, monkeypatch):
+def test_unchanged_documents_in_a_kept_index_are_not_encoded_again(smart, tmp_path, monkeypatch):
     model = smart("prompts")
     before = found_by(IndexSearch(model, codec="float32", folder=tmp_path))
     seen = []
@@ -105,7 +105,7 @@ def test_what_is_kept_and_has_not_changed_is_not_encoded_again(smart, tmp_path, 
         found_by(IndexSearch(model, codec="int8", folder=tmp_path))
 
 
-def test_reranking_ranks_what_it_is_given(smart):
+def test_reranking_ranks_only_the_given_documents(smart):
     given = {name: ["d3", "d5", "it's gone"] for name in QUERIES} | {"q5": []}
     found = found_by(IndexSearch(smart("prompts"), codec="float32"), top_ranked=given)
     assert {name: set(own) for name, own in found.items()} == {
@@ -114,7 +114,7 @@ def test_reranking_ranks_what_it_is_given(smart):
     }
 
 
-def test_an_index_of_ones_own(smart, tmp_path):
+def test_a_given_index(smart, tmp_path):
     model = smart("prompts")
     with SmartIndex.create(tmp_path / "own", model, codec="float32") as index:
         task = text_task()

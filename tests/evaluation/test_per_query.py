@@ -1,4 +1,4 @@
-"""Results say where they come from, keep every query's metrics when asked, and come back in a report."""
+"""Provenance of results, the metrics of every query, and both in a report."""
 
 import json
 
@@ -29,7 +29,7 @@ def test_every_query(folder, measure):  # noqa: F811
             assert np.mean(values["values"][row["name"]][metric]) == pytest.approx(row[metric])
 
 
-def test_where_it_comes_from(folder):  # noqa: F811
+def test_provenance_of_a_result(folder):  # noqa: F811
     result = evaluate_beir(folder, model="fake")
     assert result["limits"] == {"max_length": 4}
     assert set(result["run"]) == {"date", "commit", "machine", "command"}
@@ -41,7 +41,7 @@ def test_where_it_comes_from(folder):  # noqa: F811
     assert again["dataset"]["judgments_fingerprint"] != result["dataset"]["judgments_fingerprint"]
 
 
-def test_the_report_says_what_the_evaluation_said(folder, tmp_path):  # noqa: F811
+def test_the_report_gives_the_gains_of_the_evaluation(folder, tmp_path):  # noqa: F811
     """Tested again from the per-query values, a gain is what was stored; BM25 and codecs stand beside it."""
     result = evaluate_beir(folder, model="fake", per_query=True)
     write_json(result, tmp_path / "results/a.json")

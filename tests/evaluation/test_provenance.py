@@ -1,4 +1,4 @@
-"""Where figures come from: what is said, and what must never be."""
+"""Provenance: what is recorded, and the secrets that must not be."""
 
 import json
 import shlex
@@ -46,7 +46,7 @@ def test_secrets_by_name(arguments):
      "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc", SECRET],
 )  # fmt: skip
 @pytest.mark.parametrize("around", ["{}", "--x={}", "x={}", "the word {} in a text"])
-def test_secrets_by_their_looks(secret, around):
+def test_secrets_by_form(secret, around):
     assert masked([around.format(secret)]) == [around.format(MASK)]
 
 
@@ -60,7 +60,7 @@ def test_secrets_by_their_looks(secret, around):
         ["-t", "ViDoRe(v2)", "--keyword", "x", "--monkey", "y", "a=b"],
     ],
 )
-def test_what_is_no_secret_stays(arguments):
+def test_ordinary_arguments_stay(arguments):
     assert masked(arguments) == arguments
 
 
@@ -130,6 +130,6 @@ def test_limits(smart, tiny_vlm):
     assert limits(model) == {"max_length": model.max_length, "max_visual_tokens": 16, "max_frames": 2}
 
 
-def test_stable_leaves_what_two_runs_share():
+def test_stable_drops_what_differs_between_runs():
     value = {"rows": [{"map": 0.5, "score_ms_per_query": 3.0}], "encode": {"seconds": 1, "revision": "x"}, "run": {}}
     assert stable(value) == {"rows": [{"map": 0.5}], "encode": {"revision": "x"}}

@@ -1,4 +1,4 @@
-"""The paired test against brute force, and the interval against what it must cover."""
+"""The paired test against brute force, and the coverage of the interval."""
 
 import itertools
 import json
@@ -84,7 +84,7 @@ def test_exchanging_the_systems_mirrors_the_comparison():
     assert (there.wins, there.losses) == (back.losses, back.wins)
 
 
-def test_under_the_null_p_values_are_uniform():
+def test_p_values_are_uniform_under_the_null():
     rng = np.random.default_rng(11)
     p_values = np.array(
         [paired_comparison(rng.random(20), rng.random(20), permutations=500, bootstraps=1).p_value for _ in range(400)]
@@ -93,7 +93,7 @@ def test_under_the_null_p_values_are_uniform():
     assert (p_values <= 0.05).mean() == pytest.approx(0.05, abs=0.04)
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says():
+def test_the_interval_has_its_nominal_coverage():
     rng = np.random.default_rng(12)
     covered = []
     for _ in range(200):
@@ -104,7 +104,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
     assert 0.88 <= np.mean(covered) <= 0.99
 
 
-def test_the_interval_is_the_textbook_one():
+def test_the_interval_equals_a_plain_bootstrap():
     differences = np.random.default_rng(2).normal(0.1, 0.5, 400)
     found = paired_comparison(np.zeros(400), differences, permutations=10)
     half = 1.96 * differences.std() / 20

@@ -1,4 +1,4 @@
-"""Every figure of the result object reaches the reader."""
+"""Tables for the terminal show every figure of a result."""
 
 import copy
 import io
@@ -94,7 +94,7 @@ def test_gains(result):
     assert "7 wins" in late
 
 
-def test_warnings_and_truncation_are_told(result):
+def test_notes_list_warnings_and_truncation(result):
     result["encode"]["truncated_queries"] = 1
     assert notes(result) == [
         "2 documents without any text kept: '471', '995'",
@@ -103,14 +103,14 @@ def test_warnings_and_truncation_are_told(result):
     ]
 
 
-def test_cached_encodings_claim_no_time(result):
+def test_cached_encodings_show_no_time(result):
     result["encode"] = {"seconds": None, "cached": True, "documents_per_second": None, "truncated_documents": 0}
     text = printed(result)
     assert line_of(text, "anchor").split()[-3:] == ["cached", "0.25", "ms"]
     assert notes(result) == ["2 documents without any text kept: '471', '995'"]
 
 
-def test_the_best_of_each_column_stands_out(result):
+def test_the_best_of_each_column_is_bold(result):
     table = render_table(result).renderables[2]
     bold = {column.header: [cell.style for cell in column.cells] for column in table.columns[1:5]}
     assert bold["nDCG@10"] == ["", "", "bold"]
@@ -118,7 +118,7 @@ def test_the_best_of_each_column_stands_out(result):
     assert bold["MAP"] == ["bold", "bold", "bold"]
 
 
-def test_nothing_in_the_data_is_taken_for_markup(result):
+def test_markup_in_names_is_shown_as_text(result):
     result["dataset"]["name"] = "[bold]x[/nonsense]"
     assert "[bold]x[/nonsense] (test)" in printed(result)
 
@@ -148,6 +148,6 @@ def test_json_to_stdout_and_file(result, capsys, tmp_path):
     assert capsys.readouterr().out == ""
 
 
-def test_a_file_that_cannot_be_written_is_named(result, tmp_path):
+def test_an_unwritable_file_is_named(result, tmp_path):
     with pytest.raises(SmartError, match="cannot write"):
         write_json(result, tmp_path)

@@ -123,7 +123,7 @@ def content_fingerprint(ids: Sequence[str], texts: Sequence[str]) -> str:
 
 
 def _find_files(folder: Path, split: str) -> tuple[Path, Path, Path]:
-    """Locate the three files, or say which are missing, which are there and which splits could be asked for."""
+    """The three files; or an error that lists the missing ones, what is there, and the splits available."""
     if not folder.is_dir():
         raise DatasetError(
             f"found no folder {folder}, expected one with corpus.jsonl, queries.jsonl and qrels/{split}.tsv"

@@ -92,7 +92,7 @@ def evaluate_codecs(
 
     Args:
         folder: A BEIR-layout folder, see `load_beir`.
-        codecs: ``"all"`` (`ALL`), or names joined by commas, each a codec's name with ``/poolN`` behind it at will.
+        codecs: ``"all"`` (`ALL`), or names joined by commas, each a codec's name, optionally with ``/poolN`` behind it.
         seed: Draws the half, and fits the codecs.
         per_query: Keep every query's metrics, for paired tests between results later.
         **options: As for `evaluate_beir`.

@@ -295,7 +295,7 @@ def setting_label(chosen: Preset, loaded: Preset) -> str:
 
 
 def prompts_of(smart: SmartModel) -> dict[str, str]:
-    """What the model puts before queries and documents when it is not told otherwise."""
+    """The prompts that the model puts before queries and documents by default."""
     return {task: smart.backbone.prompt_for(task, None, None) or "" for task in ("query", "document")}
 
 

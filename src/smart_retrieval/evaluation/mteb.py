@@ -100,8 +100,8 @@ class SmartSearch:
     ) -> None:
         """Encode a corpus to disk, or put it into an index; memory does not grow with it.
 
-        Of ``encode_kwargs``, ``batch_size`` and ``show_progress_bar`` are heeded. The names of task, subset and split
-        make the name of an index's folder.
+        Of ``encode_kwargs``, ``batch_size`` and ``show_progress_bar`` are used. The names of task, subset and split
+        make up the name of an index's folder.
 
         Raises:
             DatasetError: A document is of a kind that is not read, or a given index holds other documents.

@@ -36,7 +36,7 @@ VOLATILE = frozenset(
     }
 )
 
-#: What stands in a command for what must not be written down.
+#: What replaces a secret in a command.
 MASK = "***"
 
 # Names of options, variables, headers and parameters whose value is a secret; --max-tokens and the like count tokens.

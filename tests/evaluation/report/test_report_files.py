@@ -32,7 +32,7 @@ def test_beir(results):
     assert found["late", None].gain["mean_treatment"] == pytest.approx(0.45)
 
 
-def test_results_from_before_they_said_where_they_come_from(results):
+def test_older_results_without_provenance(results):
     old = results.beir(per_query=False)
     for key in ("limits", "run", "versions", "prompts"):
         del old[key]
@@ -116,7 +116,7 @@ def test_mteb(results):
     assert list(arrange([one, other]).rows) == ["minilm: hybrid (default)", "other/model: depth_5"]
 
 
-def test_mmeb_once_however_many_files_tell_it(results):
+def test_mmeb_results_in_several_files_count_once(results):
     whole = results.mmeb(MMEB)
     board = {"metadata": {"model_name": "vlm (anchor)", "prompts": "qwen", "mode": "correct", "ties": "official"},
              "metrics": {"image": {}, "video": {"MSVD": MMEB["anchor"]["MSVD"]}, "visdoc": {}}}  # fmt: skip
@@ -159,7 +159,7 @@ def test_lists_of_results_as_the_benchmarks_write_them(results):
     assert [one.about["run"]["commit"] for one in found.files] == ["abc1234", "y"]
 
 
-def test_a_file_that_is_named_twice_counts_once(results):
+def test_a_file_given_twice_counts_once(results):
     file = results.write("a.json", results.beir())
     assert len(read_files([file, results.folder, file]).measurements) == 3
 
@@ -202,7 +202,7 @@ def test_per_query_values_must_fit_their_ids(results):
         read_files([results.write("a.json", broken)])
 
 
-def test_a_folder_is_searched_and_what_is_no_result_is_counted(results):
+def test_other_json_files_in_a_folder_are_counted(results):
     results.write("deep/er/a.json", results.beir())
     results.write("tokenizer.json", {"x": 1})
     results.write(".hidden/b.json", results.beir("hidden"))
@@ -213,7 +213,7 @@ def test_a_folder_is_searched_and_what_is_no_result_is_counted(results):
     assert {one.data.name for one in found.measurements} == {"tiny"}
 
 
-def test_nothing_is_an_error(results):
+def test_no_results_are_an_error(results):
     with pytest.raises(ReportError, match="found no result files"):
         read_files([])
     with pytest.raises(ReportError, match="found no file or folder"):

@@ -1,4 +1,4 @@
-"""Text stays text in Markdown, LaTeX and CSV, whatever it is."""
+"""Any text is escaped in Markdown, LaTeX and CSV."""
 
 import csv
 import io
@@ -33,7 +33,7 @@ def tables(draw):
 
 
 @given(tables())
-def test_markdown_keeps_its_shape(table):
+def test_markdown_escapes_keep_the_table_intact(table):
     lines = to_markdown(table).split("\n")
     body = [line for line in lines if line.startswith("|")]
     assert len(body) == 2 + len(table.rows)
@@ -63,7 +63,7 @@ def test_latex_is_balanced(table):
 
 
 @given(tables())
-def test_csv_comes_back_and_holds_no_formula(table):
+def test_csv_round_trip_without_formulas(table):
     text = to_csv([table])
     rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     assert tuple(rows[0]) == CSV_COLUMNS
@@ -115,7 +115,7 @@ def test_json():
     }
 
 
-def test_files_are_written_as_they_are(tmp_path):
+def test_files_keep_line_ends(tmp_path):
     write_text("a\r\nλ\ud800", tmp_path / "new/a.csv", ReportError)
     assert (tmp_path / "new/a.csv").read_bytes() == b"a\r\n\xce\xbb\\ud800"
     with pytest.raises(ReportError, match="cannot write"):

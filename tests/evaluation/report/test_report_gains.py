@@ -1,4 +1,4 @@
-"""Gains are tested on the queries of both, or as their file says, or not at all; never on what does not fit."""
+"""Gains: tested on per-query values of both, or as stored, or not at all."""
 
 import json
 from dataclasses import replace
@@ -36,7 +36,7 @@ def test_the_order_of_the_queries_does_not_matter(pair):
     assert (moved.wins, moved.losses, moved.difference) == (kept.wins, kept.losses, pytest.approx(kept.difference))
 
 
-def test_values_of_other_queries_or_another_run_are_not_taken(pair):
+def test_per_query_values_must_match_queries_and_mean(pair):
     hybrid, anchor = pair
     renamed = {name: {f"x{query}": value for query, value in own.items()} for name, own in anchor.per_query.items()}
     assert gain_over(hybrid, replace(anchor, per_query=renamed), "map").basis == "means"
@@ -57,17 +57,17 @@ def test_the_stored_comparison(pair):
     assert gain_over(hybrid, replace(anchor, system="late"), "ndcg@10").basis == "means"
 
 
-def test_no_metric_no_gain(pair):
+def test_no_gain_without_the_metric(pair):
     assert gain_over(*pair, "recall@7") is None
 
 
-def test_never_across_data(pair):
+def test_gains_across_data_sets_are_refused(pair):
     hybrid, anchor = pair
     with pytest.raises(ScoringError, match="the same data"):
         gain_over(hybrid, replace(anchor, data=replace(anchor.data, split="dev")), "map")
 
 
-def test_a_baseline_of_nothing_has_no_relative_gain(pair):
+def test_a_baseline_of_zero_has_no_relative_gain(pair):
     hybrid, anchor = (replace(one, per_query=None, gain=None) for one in pair)
     assert gain_over(hybrid, replace(anchor, values={"map": 0.0}), "map").relative is None
 
@@ -79,7 +79,7 @@ def test_marks(p_value, mark):
     assert Gain(0.1, 0.1, "stored", p_value=p_value).mark == mark
 
 
-def test_which_anchor(pair):
+def test_choice_of_the_anchor(pair):
     hybrid, anchor = pair
     elsewhere = replace(anchor, file=Path("b.json"))
     assert anchor_of(hybrid, [elsewhere, anchor]) is anchor

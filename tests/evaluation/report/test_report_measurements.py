@@ -1,4 +1,4 @@
-"""What may stand in one row and one column, and what must not."""
+"""Which measurements share a row and a column, and which are kept apart."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_the_same_figure_twice_is_one_row():
     assert found.notes == ()
 
 
-def test_figures_that_differ_stand_apart_on_every_data_set():
+def test_files_with_different_figures_have_rows_of_their_own():
     other = replace(changed(HYBRID), values={"map": 0.6})
     alike = [on(one, name="other") for one in (HYBRID, replace(other, values={"map": 0.5}))]
     found = arrange([HYBRID, other, *alike])
@@ -48,7 +48,7 @@ def test_files_that_agree_share_a_row():
     )
 
 
-def test_even_in_one_file():
+def test_different_figures_in_one_file():
     found = arrange([HYBRID, replace(HYBRID, values={"map": 0.6})])
     assert len(found.rows) == len(found.cells) == 2
 
@@ -63,7 +63,7 @@ def test_prompts_limits_and_weights_make_another_system():
         assert "settings that differ" in found.notes[0]
 
 
-def test_an_anchor_owes_nothing_to_the_readout_and_bm25_nothing_to_the_model():
+def test_the_anchor_ignores_the_readout_and_bm25_the_model():
     anchor, bm25 = replace(HYBRID, system="anchor"), replace(HYBRID, system="BM25")
     found = arrange([anchor, changed(anchor, preset="paper"), bm25, changed(bm25, model="other", prompts="x")])
     assert list(found.rows) == ["BM25", "anchor"]
@@ -92,11 +92,11 @@ def test_data_that_differ_are_columns_of_their_own():
         assert "data that differ" in found.notes[0]
 
 
-def test_known_item_queries_are_never_taken_for_judged_ones():
+def test_known_item_columns_are_labelled():
     assert list(arrange([on(HYBRID, split="known-item")]).columns) == ["tiny (known-item)"]
 
 
-def test_results_from_before_judgments_had_fingerprints_join_the_others():
+def test_older_results_without_a_judgments_fingerprint_join_the_others():
     old = on(replace(HYBRID, system="anchor"), judgments=None)
     assert list(arrange([HYBRID, old]).columns) == ["tiny"]
     # Which of two it was on cannot be known.
@@ -104,7 +104,7 @@ def test_results_from_before_judgments_had_fingerprints_join_the_others():
     assert len(arrange(two).columns) == 3
 
 
-def test_the_order_does_not_move_figures():
+def test_the_order_of_files_does_not_change_cells():
     many = [HYBRID, replace(HYBRID, system="late"), replace(changed(HYBRID), values={"map": 0.6}),
             changed(HYBRID, prompts="x"), on(HYBRID, split="dev")]  # fmt: skip
     forward, backward = arrange(many), arrange(many[::-1])

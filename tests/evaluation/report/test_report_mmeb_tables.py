@@ -57,7 +57,7 @@ def test_every_task(results):
     assert any("page tasks' repair" in note for note in means.notes)
 
 
-def test_modes_and_prompts_never_mix(results):
+def test_modes_and_prompts_are_kept_apart(results):
     results.write("a/result.json", results.mmeb({"anchor": scores([0.5] * 4)}))
     results.write("b/result.json", results.mmeb({"anchor": scores([0.6] * 4)}, mode="official-compatible"))
     results.write("c/result.json", results.mmeb({"anchor": scores([0.7] * 4)}, prompts="v2v"))

@@ -1,4 +1,4 @@
-"""Plots hold what the tables hold, are the same every time, and take any text."""
+"""Plots show the figures of the tables, byte-identical each time, with any text in labels."""
 
 import re
 
@@ -61,7 +61,7 @@ def test_intervals_and_tests_are_drawn(report):
         assert (points[cell.value].get_marker() == "x") == (cell.more["p_value"] is None)
 
 
-def test_what_there_is_not(results, tmp_path, monkeypatch):
+def test_errors_of_draw_plots(results, tmp_path, monkeypatch):
     bare = results.compare(systems={"anchor": 0.4})
     report = build_report([results.write("a.json", bare)])
     with pytest.raises(ReportError, match="nothing to draw"):

@@ -95,7 +95,7 @@ def test_no_mean_without_two_common_data_sets(results):
     assert table.notes[0] == "no mean: no of the 2 data sets has results of all systems"
 
 
-def test_what_cannot_be_compared_stands_apart(results):
+def test_incomparable_results_are_kept_apart(results):
     results.write("a.json", results.beir(hybrid=0.5))
     results.write("b.json", results.beir(hybrid=0.6, prompts={"query": "find: ", "document": ""}))
     results.write("c.json", results.beir(hybrid=0.7, data={"fingerprint": "other"}))
@@ -112,7 +112,7 @@ def test_what_cannot_be_compared_stands_apart(results):
     assert gains["hybrid (default) [prompts query 'find: ']"][0].startswith("+0.2000")
 
 
-def test_old_versions_are_told(results):
+def test_differing_versions_are_noted(results):
     results.write("a.json", results.beir("a"))
     results.write("b.json", results.beir("b", versions={"torch": "2.12.0"}))
     assert "measured with different versions: torch 2.12.0 and 2.13.0" in build_report([results.folder]).notes
@@ -154,7 +154,7 @@ def reference(*rows):
     return {"format": "smart-reference/1", "rows": [dict(zip(keys, row, strict=True)) for row in rows]}
 
 
-def test_reference_figures_have_their_source_in_the_table(two):
+def test_reference_figures_show_their_source(two):
     file = two.write(
         "../reference.json",
         reference(("BM25", "Table 2", "a_b", "ndcg@10", 0.9), ("BM25", "Table 2", "c|d", "ndcg@10", 0.1),
@@ -202,7 +202,7 @@ def test_against_other_results(results):
     assert any("no system in common" in note for note in nothing.notes)
 
 
-def test_published_says_where_it_knows_none(two):
+def test_published_without_published_figures_is_noted(two):
     assert "no published figures are known here for a_b, c|d" in build_report([two.folder], against="published").notes
 
 
@@ -216,3 +216,10 @@ def test_hostile_names_stay_text(results):
     body = "\n".join(line for line in latex.splitlines() if not line.startswith("%"))
     assert body.count("{") == body.count("}")
     assert "\\_b \\& 50\\%" in body
+
+
+def test_a_system_with_a_source_for_each_data_set_is_one_row(two):
+    rows = (("BM25", "Table 2", "a_b", "ndcg@10", 0.9), ("BM25", "Table 3", "c|d", "ndcg@10", 0.1))
+    table = table_of(build_report([two.folder], against=two.write("../reference.json", reference(*rows))))
+    assert table.references == 1
+    assert shown(table)["BM25"] == ["0.9000", "0.1000", "0.5000", "Table 2; Table 3"]

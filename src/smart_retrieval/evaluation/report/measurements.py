@@ -258,7 +258,7 @@ def _short(one: Measurement) -> str:
 
 
 def _labels(kept: Sequence[Measurement]) -> tuple[dict[Hashable, str], list[str]]:
-    """A label for each system, by its key: as short as they can be told apart."""
+    """A label for each system, by its key: as short as is unambiguous."""
     models = list(dict.fromkeys(one.settings["model"] for one in kept if "model" in one.own_settings))
 
     def place(one: Measurement) -> tuple[int, int, bool]:
