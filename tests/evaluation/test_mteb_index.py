@@ -56,7 +56,7 @@ def test_mteb_gives_the_same_figures(smart, tmp_path):
 def test_a_codec_is_fitted_however_small_the_corpus(smart):
     search = IndexSearch(smart("prompts"), codec="int8", candidates=5)
     coded = found_by(search)
-    assert search._index.info()["codec"] == "int8"
+    assert search._kept.info()["codec"] == "int8"
     assert {len(own) for own in coded.values()} == {5}  # no more than there are candidates
     exact = found_by(SmartSearch(smart("prompts")))
     for query, own in coded.items():
@@ -67,11 +67,11 @@ def test_a_codec_is_fitted_however_small_the_corpus(smart):
 def test_a_temporary_index_is_removed_for_the_next_corpus(smart):
     search = IndexSearch(smart("prompts"), codec="float32")
     found_by(search)
-    first = search._index.path
+    first = search._kept.path
     assert first.is_dir()
     found_by(search)
     assert not first.exists()
-    last = search._index.path
+    last = search._kept.path
     search._clean_up()
     assert not last.exists()
 

@@ -10,10 +10,11 @@ import shutil
 import tempfile
 import warnings
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, Unpack
 
 import numpy as np
 
@@ -38,6 +39,8 @@ from .results import MtebResult, MtebTask, write_json
 if TYPE_CHECKING:
     from ..model.smart_model import SmartModel
 
+Kept = TypeVar("Kept")
+
 #: For reranking: the documents of each query, which alone are ranked.
 TopRanked: TypeAlias = Mapping[str, Sequence[str]]
 
@@ -49,25 +52,8 @@ _PICTURE = 16
 _CONTENT = "content"
 
 
-class SmartSearch:
-    """What mteb calls a ``SearchProtocol``: ``mteb.evaluate(SmartSearch(model), tasks)``.
-
-    Scoring is exhaustive, over encodings kept on disk.
-
-    Args:
-        smart: The model.
-        candidates: Documents that the anchor picks for late interaction; None scores all of them.
-        scoring: How documents are scored; the preset's when None.
-        **fields: Single fields of the scoring: ``weights``, ``lambda_anchor``, ``lambda_late``, ``floor``.
-
-    Raises:
-        ScoringError: The weights are unknown, or there are fewer than one candidate.
-
-    Example:
-        >>> import mteb  # doctest: +SKIP
-        >>> tasks = mteb.get_tasks(["VidoreDocVQARetrieval"])  # doctest: +SKIP
-        >>> mteb.evaluate(SmartSearch(SmartModel("Qwen/Qwen3-VL-Embedding-2B")), tasks)  # doctest: +SKIP
-    """
+class Search(ABC, Generic[Kept]):
+    """What mteb calls a ``SearchProtocol``; how a corpus is kept and ranked is up to the subclasses."""
 
     def __init__(
         self,
@@ -82,7 +68,7 @@ class SmartSearch:
             raise ScoringError(f"candidates: found {candidates}, expected 1 or more, or None for all documents")
         self.smart, self.candidates = smart, candidates
         self._ids: list[str] = []
-        self._documents: SmartEmbeddings | None = None
+        self._kept: Kept | None = None
         self._clean_up: weakref.finalize[Any, Any] | None = None
 
     # -- mteb's interface --------------------------------------------------------------------------------------
@@ -107,10 +93,14 @@ class SmartSearch:
             DatasetError: A document is of a kind that is not read, or a given index holds other documents.
             IndexMismatchError: The index in the folder has another codec, or is another model's.
         """
-        self._release()
+        self._kept = None
+        if self._clean_up is not None:
+            self._clean_up()
+            self._clean_up = None
         self._ids = [str(one) for one in corpus["id"]]
         name = str(task_metadata.name)
-        self._keep(corpus, name, re.sub(r"[^\w.-]+", "_", f"{name}-{hf_subset}-{hf_split}"), encode_kwargs)
+        folder_name = re.sub(r"[^\w.-]+", "_", f"{name}-{hf_subset}-{hf_split}")
+        self._kept = self._keep(items_of(corpus, name), name, folder_name, encode_kwargs)
 
     def search(
         self,
@@ -137,12 +127,12 @@ class SmartSearch:
             DatasetError: Nothing was indexed, or a query is of a kind that is not read.
         """
         name = str(task_metadata.name)
-        if not self._has_corpus():
+        if self._kept is None:
             raise DatasetError(f"{name}: found no indexed corpus, expected index() before search()")
         ids = [str(one) for one in queries["id"]]
         encoded = self._encode("query", items_of(queries, name), encode_kwargs)
         only = None if top_ranked is None else {one: [str(own) for own in top_ranked.get(one, ())] for one in ids}
-        return {query: strictly_falling(ranked) for query, ranked in self._rank(ids, encoded, top_k, only)}
+        return {query: strictly_falling(ranked) for query, ranked in self._rank(self._kept, ids, encoded, top_k, only)}
 
     @property
     def mteb_model_meta(self) -> Any:
@@ -175,8 +165,6 @@ class SmartSearch:
             experiment_kwargs=self._experiment(),
         )
 
-    # -- what an index does otherwise --------------------------------------------------------------------------
-
     def _experiment(self) -> dict[str, Any]:
         """Every setting that differs from run to run."""
         return {
@@ -186,28 +174,61 @@ class SmartSearch:
             "candidates": self.candidates,
         }
 
-    def _has_corpus(self) -> bool:
-        return self._documents is not None
+    @abstractmethod
+    def _keep(self, items: Iterable[Item], task: str, folder_name: str, encode_kwargs: Mapping[str, Any]) -> Kept:
+        """Encode a corpus, and keep it; `_clean_up` is set to what removes it."""
 
-    def _release(self) -> None:
-        """Let go of the last corpus, and remove what was kept of it for the time being."""
-        self._documents = None
-        if self._clean_up is not None:
-            self._clean_up()
-            self._clean_up = None
-
-    def _keep(self, corpus: Any, task: str, folder_name: str, encode_kwargs: Mapping[str, Any]) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="smart-mteb-"))
-        self._clean_up = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self._documents = self._encode("document", items_of(corpus, task), encode_kwargs, folder / "documents")
-
+    @abstractmethod
     def _rank(
-        self, ids: Sequence[str], queries: SmartEmbeddings, top_k: int, only: TopRanked | None
+        self, kept: Kept, ids: Sequence[str], queries: SmartEmbeddings, top_k: int, only: TopRanked | None
     ) -> Iterator[tuple[str, Iterable[tuple[str, float]]]]:
         """The documents of each query with their scores, best first."""
-        documents = self._documents
-        assert documents is not None
-        scoring = self.chosen.scoring.fitted(lambda: IdfWeights.fit(documents))
+
+    def _encode(
+        self, side: str, items: Iterable[Item], encode_kwargs: Mapping[str, Any], out: Path | None = None
+    ) -> SmartEmbeddings:
+        encode = self.smart.encode_query if side == "query" else self.smart.encode_document
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SmartWarning)
+            return encode(
+                items,
+                batch_size=encode_kwargs.get("batch_size"),
+                show_progress=bool(encode_kwargs.get("show_progress_bar", False)),
+                out=out,
+            )
+
+
+class SmartSearch(Search[SmartEmbeddings]):
+    """A model as mteb searches with it: ``mteb.evaluate(SmartSearch(model), tasks)``.
+
+    Scoring is exhaustive, over encodings kept on disk.
+
+    Args:
+        smart: The model.
+        candidates: Documents that the anchor picks for late interaction; None scores all of them.
+        scoring: How documents are scored; the preset's when None.
+        **fields: Single fields of the scoring: ``weights``, ``lambda_anchor``, ``lambda_late``, ``floor``.
+
+    Raises:
+        ScoringError: The weights are unknown, or there are fewer than one candidate.
+
+    Example:
+        >>> import mteb  # doctest: +SKIP
+        >>> tasks = mteb.get_tasks(["VidoreDocVQARetrieval"])  # doctest: +SKIP
+        >>> mteb.evaluate(SmartSearch(SmartModel("Qwen/Qwen3-VL-Embedding-2B")), tasks)  # doctest: +SKIP
+    """
+
+    def _keep(
+        self, items: Iterable[Item], task: str, folder_name: str, encode_kwargs: Mapping[str, Any]
+    ) -> SmartEmbeddings:
+        folder = Path(tempfile.mkdtemp(prefix="smart-mteb-"))
+        self._clean_up = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return self._encode("document", items, encode_kwargs, folder / "documents")
+
+    def _rank(
+        self, kept: SmartEmbeddings, ids: Sequence[str], queries: SmartEmbeddings, top_k: int, only: TopRanked | None
+    ) -> Iterator[tuple[str, Iterable[tuple[str, float]]]]:
+        scoring = self.chosen.scoring.fitted(lambda: IdfWeights.fit(kept))
         place_of = {one: place for place, one in enumerate(self._ids)}
         step = max(1, SCORES_AT_ONCE // max(1, len(self._ids)))
         for start in range(0, len(ids), step):
@@ -217,7 +238,7 @@ class SmartSearch:
                 allowed = [
                     np.array(sorted({place_of[one] for one in only[name] if one in place_of}), int) for name in names
                 ]
-            scores = self._scores(queries[start : start + step], documents, scoring, allowed)
+            scores = self._scores(queries[start : start + step], kept, scoring, allowed)
             for name, row, ranked in zip(names, scores, rank(scores, self._ids, top_k), strict=True):
                 yield name, [(one, row[place_of[one]]) for one in ranked]
 
@@ -241,22 +262,9 @@ class SmartSearch:
                 scores[row, places] = scoring.combine(anchor[row : row + 1, places], late)[0]
         return scores
 
-    def _encode(
-        self, side: str, items: Iterable[Item], encode_kwargs: Mapping[str, Any], out: Path | None = None
-    ) -> SmartEmbeddings:
-        encode = self.smart.encode_query if side == "query" else self.smart.encode_document
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SmartWarning)
-            return encode(
-                items,
-                batch_size=encode_kwargs.get("batch_size"),
-                show_progress=bool(encode_kwargs.get("show_progress_bar", False)),
-                out=out,
-            )
 
-
-class IndexSearch(SmartSearch):
-    """The same over a `SmartIndex`: ``mteb.evaluate(IndexSearch(model), tasks)``.
+class IndexSearch(Search[SmartIndex]):
+    """A `SmartIndex` as mteb searches with it: ``mteb.evaluate(IndexSearch(model), tasks)``.
 
     Each task's corpus gets an index of its own, as a user would make it, and is searched in two stages.
 
@@ -294,33 +302,24 @@ class IndexSearch(SmartSearch):
         super().__init__(smart, candidates=candidates, scoring=scoring, **fields)
         self.codec = codec if self._given is None else str(self._given.info()["codec_wanted"])
         self._folder = None if folder is None else Path(folder).expanduser()
-        self._index: SmartIndex | None = None
 
     def _experiment(self) -> dict[str, Any]:
         return {**super()._experiment(), "index": True, "codec": self.codec}
 
-    def _has_corpus(self) -> bool:
-        return self._index is not None
-
-    def _release(self) -> None:
-        self._index = None
-        super()._release()
-
-    def _keep(self, corpus: Any, task: str, folder_name: str, encode_kwargs: Mapping[str, Any]) -> None:
+    def _keep(self, items: Iterable[Item], task: str, folder_name: str, encode_kwargs: Mapping[str, Any]) -> SmartIndex:
         if self._given is not None:
-            self._index = _holding(self._given, set(self._ids), task)
-            return
+            return _holding(self._given, set(self._ids), task)
         root = Path(tempfile.mkdtemp(prefix="smart-mteb-")) if self._folder is None else self._folder
         index = self._open(root / folder_name)
         self._clean_up = weakref.finalize(self, _close, index, root if self._folder is None else None)
-        for batch in _batches(self._ids, items_of(corpus, task)):
+        for batch in _batches(self._ids, items):
             self._add(index, batch, encode_kwargs)
         if gone := set(index.store.ids()) - set(self._ids):
             index.delete(sorted(gone))
         about = index.info()
         if about["codec"] != about["codec_wanted"]:
             index.optimize()  # a small index would stay uncompressed, and its results would say nothing of the codec
-        self._index = index
+        return index
 
     def _open(self, place: Path) -> SmartIndex:
         if not place.is_dir():
@@ -347,10 +346,9 @@ class IndexSearch(SmartSearch):
             index.add_encoded(documents, encoded, on_duplicate="replace")
 
     def _rank(
-        self, ids: Sequence[str], queries: SmartEmbeddings, top_k: int, only: TopRanked | None
+        self, kept: SmartIndex, ids: Sequence[str], queries: SmartEmbeddings, top_k: int, only: TopRanked | None
     ) -> Iterator[tuple[str, Iterable[tuple[str, float]]]]:
-        index, limit = self._index, self.candidates
-        assert index is not None
+        limit = self.candidates
         options: dict[str, Any] = {"scoring": self.chosen.scoring, "exact": limit is None}
         if limit is not None:
             # The index scores as many as it is to list, if these are more than the candidates.
@@ -362,7 +360,7 @@ class IndexSearch(SmartSearch):
                     yield query, ()
                     continue
                 where = In(Field(("id",), built_in=True), tuple(only[query]))
-            hits = index.search_many(queries[number], top_k, where=where, **options)[0]
+            hits = kept.search_many(queries[number], top_k, where=where, **options)[0]
             yield query, ((hit.id, hit.score) for hit in hits)
 
 
@@ -438,7 +436,7 @@ def _text(value: Any) -> str:
 
 def evaluate_mteb(
     names: Sequence[str],
-    search: SmartSearch,
+    search: SmartSearch | IndexSearch,
     out: str | Path,
     *,
     batch_size: int | None = None,
