@@ -13,6 +13,9 @@ from pathlib import Path
 
 from ..errors import DatasetError
 
+#: The default size of a collection: every layer of so many abstracts takes some 7 GB with MiniLM.
+DOCUMENTS, QUERIES = 4_000, 400
+
 #: Grades beyond this are surely not grades, and trec_eval allots memory in proportion to the highest.
 _HIGHEST_GRADE = 1000
 
@@ -253,10 +256,10 @@ def _keep_known(
     """Drop judgments of unknown ids and queries with nothing to find, each with a counted warning."""
     if not judged:
         raise DatasetError(f"found no judgments in {path}, expected lines of query id, document id and score")
-    if strangers := [query for query in judged if query not in queries]:
-        lost = sum(len(judged[query]) for query in strangers)
-        named = _count(len(strangers), "unknown query", "unknown queries")
-        warnings.append(f"{_count(lost, 'judgment')} of {named} left out: {_name_some(strangers)}")
+    if unknown_queries := [query for query in judged if query not in queries]:
+        lost = sum(len(judged[query]) for query in unknown_queries)
+        named = _count(len(unknown_queries), "unknown query", "unknown queries")
+        warnings.append(f"{_count(lost, 'judgment')} of {named} left out: {_name_some(unknown_queries)}")
     # A dictionary keeps the order of first sight, so that the first three named are the first three in the file.
     missing: dict[str, None] = {}
     lost = 0
@@ -302,10 +305,6 @@ def _kind(value: object) -> str:
     """Name a JSON value's type as JSON calls it."""
     names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
     return names.get(type(value), "null")
-
-
-#: The default size of a collection: every layer of so many abstracts takes some 7 GB with MiniLM.
-DOCUMENTS, QUERIES = 4_000, 400
 
 
 def sample(data: BeirDataset, documents: int = DOCUMENTS, queries: int = QUERIES, seed: int = 0) -> BeirDataset:

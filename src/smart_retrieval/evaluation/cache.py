@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Raised when the layout above changes, so that entries of an older layout are not mistaken for ours.
+#: Incremented when the layout of entries changes, so that older ones are not read as new ones.
 _CACHE_FORMAT = 1
 
 _ENTRY = re.compile(r"[0-9a-f]{64}")
@@ -119,7 +119,7 @@ class EncodingCache:
         return len(entries)
 
     def _ours(self) -> list[Path]:
-        """List what this class wrote: the folder may be one that the user picked."""
+        """The entries alone: the folder may be one that the user chose."""
         if not self.folder.is_dir():
             return []
         return sorted(
@@ -146,12 +146,12 @@ class EncodingCache:
             shutil.rmtree(unfinished, ignore_errors=True)
 
     def _discard(self, entry: Path) -> None:
-        """Remove an entry, renaming it first so that nobody loads one that is half gone."""
-        grave = self.folder / f"{_UNFINISHED}{entry.name[:16]}-{os.getpid()}"
-        # Another process may have discarded it already, which is just as well.
+        """Remove an entry, renaming it first so that nobody loads one that is incomplete."""
+        discarded = self.folder / f"{_UNFINISHED}{entry.name[:16]}-{os.getpid()}"
+        # Another process may have done so already.
         with contextlib.suppress(OSError):
-            entry.rename(grave)
-        shutil.rmtree(grave, ignore_errors=True)
+            entry.rename(discarded)
+        shutil.rmtree(discarded, ignore_errors=True)
 
 
 def _default_root() -> Path:
@@ -163,7 +163,7 @@ def _default_root() -> Path:
 
 
 def _sync(folder: Path) -> None:
-    """Flush every file to disk: a rename that outlives its data in a power cut would leave a whole-looking ruin."""
+    """Flush every file to disk, so that no renamed entry can lack its data after a power failure."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb+") as file:
