@@ -1,5 +1,7 @@
 """Measuring retrieval: on BEIR folders, mteb's tasks and MMEB-V2, with tests, tables and reports.
 
+``probe`` and ``tune`` are packages of their own: ``from smart_retrieval.evaluation.probe import probe``.
+
 Example:
     >>> from smart_retrieval.evaluation import evaluate_beir, print_table
     >>> print_table(evaluate_beir("cranfield", model="minilm"))  # doctest: +SKIP
