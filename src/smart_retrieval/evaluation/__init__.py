@@ -47,40 +47,24 @@ if TYPE_CHECKING:
     from .terminal import print_table as print_table
     from .terminal import render_table as render_table
 
-_HOMES = {
-    "METRICS": "metrics",
-    "BeirDataset": "beir",
-    "BeirResult": "results",
-    "CodecsResult": "results",
-    "Collection": "evaluate",
-    "CompareResult": "results",
-    "Comparison": "significance",
-    "EncodingCache": "cache",
-    "EvalOptions": "evaluate",
-    "IndexSearch": "mteb",
-    "MtebResult": "results",
-    "Report": "report.report",
-    "SmartSearch": "mteb",
-    "build_report": "report.report",
-    "compare_beir": "compare",
-    "draw_plots": "report.plots",
-    "encode_dataset": "cache",
-    "evaluate_beir": "evaluate",
-    "evaluate_codecs": "codecs",
-    "evaluate_mmeb": "mmeb.runner",
-    "evaluate_mteb": "mteb",
-    "load_beir": "beir",
-    "load_collection": "evaluate",
-    "load_known_item": "known_item",
-    "paired_comparison": "significance",
-    "per_query_metrics": "metrics",
-    "plot_codecs": "codecs",
-    "print_table": "terminal",
-    "rank": "metrics",
-    "render_table": "terminal",
-    "stable": "provenance",
-    "write_json": "results",
+_NAMES = {
+    "beir": ("BeirDataset", "load_beir"),
+    "cache": ("EncodingCache", "encode_dataset"),
+    "codecs": ("evaluate_codecs", "plot_codecs"),
+    "compare": ("compare_beir",),
+    "evaluate": ("Collection", "EvalOptions", "evaluate_beir", "load_collection"),
+    "known_item": ("load_known_item",),
+    "metrics": ("METRICS", "per_query_metrics", "rank"),
+    "mmeb.runner": ("evaluate_mmeb",),
+    "mteb": ("IndexSearch", "SmartSearch", "evaluate_mteb"),
+    "provenance": ("stable",),
+    "report.plots": ("draw_plots",),
+    "report.report": ("Report", "build_report"),
+    "results": ("BeirResult", "CodecsResult", "CompareResult", "MtebResult", "write_json"),
+    "significance": ("Comparison", "paired_comparison"),
+    "terminal": ("print_table", "render_table"),
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [*_HOMES]
 
