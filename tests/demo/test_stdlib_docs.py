@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from smart_retrieval.demo import stdlib_docs
-from smart_retrieval.demo.docstrings import MIN_TEXT_CHARS
+from smart_retrieval.demo.collect_docstrings import MIN_TEXT_CHARS
 from smart_retrieval.demo.stdlib_docs import (
     Question,
     StdlibCollection,
@@ -126,7 +126,7 @@ def test_building_prints_nothing_and_loads_no_gui_or_numeric_package() -> None:
         "import sys\n"
         "import smart_retrieval\n"
         "before = set(sys.modules)\n"
-        "from smart_retrieval.demo.docstrings import collect\n"
+        "from smart_retrieval.demo.collect_docstrings import collect\n"
         "collect()\n"
         "new = set(sys.modules) - before\n"
         "print(sorted(new & {'torch', 'numpy', 'tkinter', 'turtle', 'antigravity', 'this'}))"

@@ -27,10 +27,10 @@ def demo(
 ) -> None:
     """Search the documentation of this Python's standard library, or drawn pages, with and without token vectors."""
     if visual:
-        from ..demo.show_visual import run_visual_demo
+        from ..demo.visual_demo import run_visual_demo
 
         run_visual_demo(model=model or "glyph", cache=cache, out=out, as_json=as_json)
         return
-    from ..demo.show import run_demo
+    from ..demo.text_demo import run_demo
 
     run_demo(model=model or "minilm", preset=preset, cache=cache, as_json=as_json)

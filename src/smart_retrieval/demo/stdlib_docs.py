@@ -88,7 +88,7 @@ def build_stdlib_docs() -> list[StdlibDoc]:
 
 @cache
 def _documents() -> tuple[StdlibDoc, ...]:
-    collector = Path(__file__).with_name("docstrings.py")
+    collector = Path(__file__).with_name("collect_docstrings.py")
     try:
         # -I and -S: no variables, no user's folders and no site-packages.
         done = subprocess.run([sys.executable, "-I", "-S", str(collector)], check=True, capture_output=True, text=True)

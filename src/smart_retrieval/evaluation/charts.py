@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -58,12 +59,44 @@ def plain_label(text: str) -> str:
     return re.sub(r"^_+", "", shown) or shown
 
 
-def svg_element(figure: Figure) -> str:
-    """The figure as one ``<svg>`` element to put into an HTML page."""
+def svg_element(figure: Figure, title: str, colours: Mapping[str, str]) -> str:
+    """The figure as one ``<svg>`` element for an HTML page: paths and texts alone, which refer to nothing.
+
+    Args:
+        figure: The figure; it is changed.
+        title: For those who cannot see it.
+        colours: Colours of the figure (``"#2f6fde"``), and what they are in the page (``"var(--accent)"``).
+    """
+    from matplotlib.patheffects import Normal
+    from matplotlib.text import Text
+
+    for artist in figure.findobj():
+        artist.set_clip_on(False)
+        if not isinstance(artist, Text):
+            # With a path effect a marker is a path of its own, not a reference to a shared definition.
+            artist.set_path_effects([Normal()])
+    figure.patch.set_visible(False)
+    for axes in figure.axes:
+        axes.patch.set_visible(False)
     out = io.StringIO()
-    _save(figure, out, "svg")
-    text = out.getvalue()
-    return text[text.index("<svg") :]
+    # Text stays text, in the page's font.
+    _save(figure, out, "svg", fonttype="none")
+    drawn = ElementTree.fromstring(out.getvalue().encode())
+    svg = ElementTree.Element("svg", {"viewBox": drawn.get("viewBox", ""), "role": "img", "aria-label": title})
+    ElementTree.SubElement(svg, "title").text = title
+    for element in drawn.iter():
+        name = element.tag.rpartition("}")[2]
+        if name in ("path", "text"):
+            style = re.sub(r"font: (\S+) [^;]*", r"font-size: \1", element.get("style", ""))
+            style = re.sub(r"#[0-9a-f]{6}", lambda match: colours.get(match[0], match[0]), style)
+            places = {key: _short(value) for key, value in element.items() if key in ("d", "x", "y", "transform")}
+            ElementTree.SubElement(svg, name, {**places, "style": style}).text = element.text
+    return ElementTree.tostring(svg, encoding="unicode")
+
+
+def _short(numbers: str) -> str:
+    """Numbers with two decimals, which are enough for pixels, on one line."""
+    return re.sub(r"\d+\.\d+", lambda match: f"{float(match[0]):.2f}", " ".join(numbers.split()))
 
 
 def save_figure(figure: Figure, file: Path, error: type[SmartError] = SmartError) -> Path:
@@ -80,8 +113,8 @@ def save_figure(figure: Figure, file: Path, error: type[SmartError] = SmartError
     return file
 
 
-def _save(figure: Figure, target: Path | io.StringIO, form: str | None) -> None:
+def _save(figure: Figure, target: Path | io.StringIO, form: str | None, *, fonttype: str = "path") -> None:
     import matplotlib
 
-    with matplotlib.rc_context({"svg.hashsalt": "smart"}):
+    with matplotlib.rc_context({"svg.hashsalt": "smart", "svg.fonttype": fonttype}):
         figure.savefig(target, format=form, dpi=150, metadata=_NO_METADATA if form == "svg" else None)

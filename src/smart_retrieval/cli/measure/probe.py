@@ -45,9 +45,8 @@ def probe(
     """
     encodings = cache_of(cache, no_cache)
     # Imported here, so that --help needs neither NumPy nor a model.
-    from ...evaluation.probe.page import write_page
-    from ...evaluation.probe.probe import probe as run
-    from ...evaluation.probe.table import print_probe
+    from ...evaluation.probe import print_probe
+    from ...evaluation.probe import probe as run
 
     result = run(
         data,
@@ -57,10 +56,9 @@ def probe(
         known_item=known_item,
         split=split,
         seed=seed,
+        html=html,
         cache=encodings,
         batch_size=batch_size,
         progress=None,
     )
-    if html is not None:
-        write_page(result, html)
     deliver(result, print_probe, as_json=as_json, out=out)

@@ -50,8 +50,8 @@ def tune(
     """
     encodings = cache_of(cache, no_cache)
     # Imported here, so that --help needs neither NumPy nor a model.
-    from ...evaluation.tune.table import print_tune
-    from ...evaluation.tune.tune import tune as run
+    from ...evaluation.tune import print_tune
+    from ...evaluation.tune import tune as run
 
     result = run(
         data,

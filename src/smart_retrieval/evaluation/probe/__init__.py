@@ -1,5 +1,8 @@
-"""Does SMART help a model on these data, and why.
+"""Whether SMART helps a model on given data, and why: figures, a verdict in words, and a web page."""
 
-``probe.probe`` is the way in: `statistics` has intervals and bins, `tokens` counts which tokens match, `verdict`
-puts the figures into words; `table`, `plots` and `page` draw them.
-"""
+from .page import probe_page, write_page
+from .run import probe
+from .sweep import Sweep
+from .verdict import print_probe
+
+__all__ = ["Sweep", "print_probe", "probe", "probe_page", "write_page"]

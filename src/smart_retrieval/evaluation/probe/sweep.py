@@ -1,21 +1,21 @@
-"""Every hidden state of a judged collection, encoded once; any readout and scoring is then measured from there."""
+"""Every hidden state of a judged collection, encoded once; any readout and scoring is then measured from that."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ...core.hybrid import anchor_scores
+from ...core.hybrid import anchor_scores, unit_rows
 from ...core.late import DEFAULT_MEMORY, best_similarities, document_blocks, token_shares, weighted_parts
 from ...core.presets import Preset
 from ...core.readout import Readout
 from ...core.roles import TOKEN_FILTERS, TokenRole, kept_roles
-from ...core.scoring import TOKEN_WEIGHTS
+from ...core.scoring import Scoring, TokenWeights
 from ...core.weights import IdfWeights
 from ...embeddings import SmartEmbeddings
 from ...errors import ReadoutError, ScoringError, SmartWarning, UnsupportedModelError, one_of
@@ -30,75 +30,15 @@ if TYPE_CHECKING:
     from ...model.smart_model import SmartModel
     from ..cache import EncodingCache
 
-
-#: Layers that are kept of a model with more.
-MOST_LAYERS = 8
-
-
-@dataclass(frozen=True)
-class KeptRows:
-    """The rows of wide embeddings that a token filter keeps.
-
-    Attributes:
-        rows: Their numbers, ascending.
-        offsets: ``[N + 1]``; an item of which nothing is kept has its first row here.
-        bare: Numbers of those items.
-    """
-
-    rows: Array
-    offsets: Array
-    bare: Array
-
-    @classmethod
-    def of(cls, wide: SmartEmbeddings, token_filter: str) -> KeptRows:
-        """Choose rows by their roles. Special tokens are there only where they stand in for an empty item."""
-        kept = np.isin(wide.roles, [int(role) for role in kept_roles(token_filter) if role != TokenRole.SPECIAL])
-        filled = np.diff(np.concatenate([[0], np.cumsum(kept)])[wide.offsets]) > 0
-        bare = np.flatnonzero(~filled & (wide.lengths > 0))
-        kept[wide.offsets[bare]] = True
-        return cls(np.flatnonzero(kept), np.concatenate([[0], np.cumsum(kept)])[wide.offsets], bare)
-
-
-def spread(states: int, own: Sequence[int]) -> tuple[int, ...]:
-    """All layers, or as many as are kept of them: evenly spread, with the last three and a readout's own."""
-    if states <= MOST_LAYERS:
-        return tuple(range(states))
-    spread = np.linspace(0, states - 4, MOST_LAYERS - 3).round().astype(int).tolist()
-    return tuple(sorted({*spread, *range(states - 3, states), *own}))
-
-
-def mixed(states: Array, slices: Sequence[int] | None, layers: int, mix: str) -> Array:
-    """Token vectors of some layers out of rows that hold all of them side by side."""
-    if slices is None:
-        return states
-    width = states.shape[1] // layers
-    parts = [_unit(states[:, place * width : (place + 1) * width]) for place in slices]
-    if len(parts) == 1:
-        return parts[0]
-    if mix == "concat":
-        return np.concatenate(parts, axis=1) / np.float32(np.sqrt(len(parts)))
-    total = parts[0]
-    for other in parts[1:]:
-        total += other
-    return _unit(total)
-
-
-def _unit(rows: Array) -> Array:
-    values = np.array(rows, np.float32)
-    norms = np.sqrt(np.einsum("ij,ij->i", values, values))[:, None]
-    values /= np.where(norms > 0, norms, 1)
-    return values
-
-
 Task = Literal["query", "document"]
 
-#: Bytes of the best similarities kept of the readout that was asked for last.
-KEPT_SIMILARITIES = 256 * 2**20
+#: Layers encoded of a model that has more.
+MOST_LAYERS = 8
 
 #: How deep a ranking must be for each metric.
 _DEPTHS = {"ndcg@10": 10, "recall@100": 100, "mrr@10": 10, "map": 1000}
 
-#: Query tokens that meet the documents at once.
+#: Query tokens compared with the documents in one matrix product.
 _QUERY_ROWS = 1024
 
 
@@ -107,19 +47,17 @@ class Sweep:
 
     The token vectors of all layers lie side by side, as ``Readout(mix="concat")`` lays them; a slice of them, brought
     back to unit length, is one layer's vector. On disk that takes 4 bytes x layers x width a token (with a cache; in
-    memory without one). In memory there is at any time one block of documents of `late.DEFAULT_MEMORY` bytes, at most
-    `KEPT_SIMILARITIES` of best similarities, and ``[Nq, Nd]`` scores: `sample` bounds those of a large collection.
+    memory without one). In memory there is at any time one block of documents of `late.DEFAULT_MEMORY` bytes, and
+    ``[Nq, Nd]`` scores for each weighting and floor of one readout: `sample` bounds those of a large collection.
 
-    Args:
+    Made by `encode`.
+
+    Attributes:
         smart: The model.
         data: The collection.
         layers: Absolute, ascending: the layers encoded.
         encodings: Documents and queries, all layers side by side; with an adapter, its token vectors.
-        cache: Where encodings are kept.
-        batch_size: Most texts in one forward pass.
-
-    Attributes:
-        documents: The documents' wide embeddings.
+        documents: The documents' embeddings, all layers side by side.
         queries: The queries'.
         settled: Whether the model has an adapter: then layers and mix are those it was trained on, and only filter
             and scoring can be chosen.
@@ -141,16 +79,13 @@ class Sweep:
         cache: EncodingCache | None = None,
         batch_size: int | None = None,
     ) -> None:
-        self.smart, self.data, self.layers = smart, data, layers
+        self.smart, self.data, self.layers, self.encodings = smart, data, layers, encodings
         self.documents, self.queries = (encoding.embeddings for encoding in encodings)
-        self.encodings = encodings
         self.settled = smart.adapter is not None
         self._cache, self._batch_size = cache, batch_size
-        self._parts: dict[tuple[Task, str], KeptRows] = {}
-        self._projected: tuple[SmartEmbeddings, SmartEmbeddings] | None = None
-        self._bare: dict[Task, tuple[Readout, SmartEmbeddings]] = {}
-        self._idfs: dict[str, IdfWeights] = {}
-        self._best: tuple[Readout, Array] | None = None
+        self._kept_rows: dict[tuple[Task, str], KeptRows] = {}
+        self._stand_ins: dict[tuple[Task, Readout], SmartEmbeddings] = {}
+        self._idf_weights: dict[str, IdfWeights] = {}
 
     @classmethod
     def encode(
@@ -179,114 +114,90 @@ class Sweep:
             ReadoutError: A layer is out of range.
             SmartError: The model cannot be run; the cache cannot be written.
         """
-        states = smart.backbone.n_states
+        states, own = smart.backbone.n_states, smart.readout
         if smart.adapter is not None:
-            own = smart.readout
             if layers is not None:
                 check_layers(replace(own, layers=tuple(layers)), own)
-            chosen, wide = own.resolve_layers(states), replace(own, token_filter="paper")
+            chosen, readout = own.resolve_layers(states), replace(own, token_filter="paper")
         else:
-            named = spread(states, smart.readout.resolve_layers(states)) if layers is None else tuple(layers)
-            wide = Readout(named, "concat")
-            chosen = wide.resolve_layers(states)
-            if chosen == (states - 1,):
-                wide = Readout((-1,), "concat")
+            named = spread(states, own.resolve_layers(states)) if layers is None else tuple(layers)
+            chosen = Readout(named).resolve_layers(states)
+            readout = Readout((-1,) if chosen == (states - 1,) else chosen, "concat")
         options: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
         try:
-            encodings = encode_dataset(smart.with_readout(wide), data, cache, **options)
+            encodings = encode_dataset(smart.with_readout(readout), data, cache, **options)
         except UnsupportedModelError:
-            if layers is not None or wide.reads_last_state_only:
+            if layers is not None or readout.reads_last_state_only:
                 raise
-            # A backbone that hands out its last state alone.
-            chosen, wide = (states - 1,), Readout((-1,), "concat")
-            encodings = encode_dataset(smart.with_readout(wide), data, cache, **options)
+            # A backbone that gives its last state alone.
+            chosen = (states - 1,)
+            encodings = encode_dataset(smart.with_readout(Readout((-1,), "concat")), data, cache, **options)
         return cls(smart, data, chosen, encodings, cache=cache, batch_size=batch_size)
-
-    # -- what it can be read as --------------------------------------------------------------------------------
 
     @cached_property
     def token_filters(self) -> tuple[str, ...]:
         """The token filters that differ on these data: ``"paper"`` alone where there is no prompt and no template."""
-        kept = [int(role) for role in kept_roles("content")]
-        roles = (self.documents.roles, self.queries.roles)
-        # What else the wide encoding holds of special tokens only stands in for empty texts.
-        same = all(np.isin(own, [*kept, int(TokenRole.SPECIAL)]).all() for own in roles)
-        return ("paper",) if same else TOKEN_FILTERS
+        # Special tokens are encoded only where they stand in for empty texts, under either filter.
+        same = [int(role) for role in kept_roles("content") | {TokenRole.SPECIAL}]
+        differ = any(not np.isin(own.roles, same).all() for own in (self.documents, self.queries))
+        return TOKEN_FILTERS if differ else ("paper",)
 
     def embeddings(self, task: Task, readout: Readout) -> SmartEmbeddings:
-        """What the model would have given with this readout, in memory.
+        """What the model itself would give with this readout, in memory.
 
         Args:
             task: ``"query"`` or ``"document"``.
-            readout: It.
+            readout: Layers, mix and token filter.
 
         Raises:
             ReadoutError: A layer was not encoded.
             AdapterMismatchError: The model has an adapter, and the layers are not its own.
         """
-        return self._read(task, readout, slice(0, len(self._wide(task, readout))))
-
-    # -- scores ------------------------------------------------------------------------------------------------
-
-    def anchor(self) -> Array:
-        """Anchor scores, ``[Nq, Nd]`` float32, computed once. Not to be written to."""
-        return self._anchor
+        return self._read(task, readout, slice(0, len(self._encoded(task))))
 
     @cached_property
-    def _anchor(self) -> Array:
+    def anchor(self) -> Array:
+        """Anchor scores, ``[Nq, Nd]`` float32, read-only."""
         scores = anchor_scores(self.queries, self.documents)
         scores.flags.writeable = False
         return scores
 
-    def late(self, readout: Readout, weights: str = "uniform", floor: float | None = None) -> Array:
+    def late(self, readout: Readout, weights: TokenWeights = "uniform", floor: float | None = None) -> Array:
         """Late scores, ``[Nq, Nd]`` float32.
 
         Args:
             readout: Layers, mix and token filter.
-            weights: ``"uniform"`` or ``"idf"``, the latter from these documents.
-            floor: Token similarities that count as none.
+            weights: Query-token weights; ``"idf"`` is fitted on these documents.
+            floor: Token similarities up to here count as none.
 
         Raises:
             ReadoutError: A layer was not encoded.
             ScoringError: The weights are unknown, or the floor is not below 1.
         """
-        return self.lates(readout, [(weights, floor)])[0]
+        return self.lates(readout, [Scoring(weights, floor=floor)])[0]
 
-    def lates(self, readout: Readout, settings: Sequence[tuple[str, float | None]]) -> list[Array]:
-        """`late` for several pairs of weights and floor, which share the costly part."""
-        for weights, _ in settings:
-            if weights not in TOKEN_WEIGHTS:
-                raise ScoringError(f"token weights: {one_of(weights, TOKEN_WEIGHTS)}")
+    def lates(self, readout: Readout, scorings: Sequence[Scoring]) -> list[Array]:
+        """`late` under the weights and floors of several scorings, which share the costly part."""
         queries = self.embeddings("query", readout)
-        count = len(self.documents)
-        shares = {
-            weights: token_shares(queries, self._idf(readout) if weights == "idf" else None)
-            for weights in dict.fromkeys(weights for weights, _ in settings)
-        }
-        scores = [np.zeros((len(queries), count), np.float32) for _ in settings]
-        keep = 4 * len(queries.token_vectors) * count <= KEPT_SIMILARITIES
-        best = self._best[1] if keep and self._best is not None and self._best[0] == readout else None
-        fresh = np.empty((len(queries.token_vectors), count), np.float32) if keep and best is None else None
-        for documents in self._document_blocks(readout):
-            block = self._read("document", readout, documents) if best is None else None
+        shares = [
+            token_shares(queries, scoring.fitted(lambda: self._idf(readout)).query_weights) for scoring in scorings
+        ]
+        scores = [np.zeros((len(queries), len(self.documents)), np.float32) for _ in scorings]
+        # The rows of all layers, the readout's own and the similarities are in memory at once.
+        block_rows = DEFAULT_MEMORY // (4 * (2 * self.documents.token_dim + _QUERY_ROWS))
+        for documents in document_blocks(self.documents.offsets, max(1, block_rows)):
+            block = self._read("document", readout, documents)
             for part in document_blocks(queries.offsets, _QUERY_ROWS):
-                rows = slice(int(queries.offsets[part.start]), int(queries.offsets[part.stop]))
-                if best is not None:
-                    similar = best[rows, documents]
-                elif block is not None:
-                    similar = best_similarities(np.asarray(queries.token_vectors[rows], np.float32), block)
-                if fresh is not None:
-                    fresh[rows, documents] = similar
                 filled = queries.lengths[part] > 0
                 if not filled.any():
                     continue
+                rows = slice(int(queries.offsets[part.start]), int(queries.offsets[part.stop]))
+                similar = best_similarities(np.asarray(queries.token_vectors[rows], np.float32), block)
                 starts = (queries.offsets[part] - rows.start)[filled]
                 items = np.arange(part.start, part.stop)[filled]
-                for own, (weights, floor) in zip(scores, settings, strict=True):
-                    weighted = weighted_parts(similar, shares[weights][rows], floor)
+                for own, share, scoring in zip(scores, shares, scorings, strict=True):
+                    weighted = weighted_parts(similar, share[rows], scoring.floor)
                     own[items, documents] = np.add.reduceat(weighted, starts, axis=0)
-        if fresh is not None:
-            self._best = (readout, fresh)
         return scores
 
     def judge(self, scores: Array, metric: str = GAIN_METRIC) -> Array:
@@ -303,114 +214,182 @@ class Sweep:
     def per_query(
         self, setting: Preset, metric: str = GAIN_METRIC, system: Literal["anchor", "late", "hybrid"] = "hybrid"
     ) -> Array:
-        """A metric of every query under a setting, ``[Nq]``."""
-        if system == "anchor":
-            return self.judge(self.anchor(), metric)
-        if system == "hybrid" and not setting.scoring.lambda_late:
-            # Nothing of the late score is needed, nor may its layers have been encoded.
-            return self.judge(setting.scoring.combine(self.anchor(), self.anchor()), metric)
-        late = self.late(setting.readout, str(setting.scoring.weights), setting.scoring.floor)
-        return self.judge(late if system == "late" else setting.scoring.combine(self.anchor(), late), metric)
+        """A metric of every query under a setting, ``[Nq]``.
 
-    # -- inside ------------------------------------------------------------------------------------------------
+        Args:
+            setting: Readout and scoring; its weights must be a name.
+            metric: One of `metrics.METRICS`.
+            system: The setting's own sum, or one of its two parts.
 
-    def _wide(self, task: Task, readout: Readout) -> SmartEmbeddings:
-        """Where a readout's vectors come from."""
-        if self._projects(readout):
-            if self._projected is None:
-                own = self.smart.with_readout(Readout((-1,)))
-                documents, queries = encode_dataset(own, self.data, self._cache, batch_size=self._batch_size)
-                self._projected = (documents.embeddings, queries.embeddings)
-            return self._projected[0] if task == "document" else self._projected[1]
+        Raises:
+            ReadoutError: A layer was not encoded.
+            ScoringError: There is no such metric.
+        """
+        setting = replace(setting, scoring=system_scoring(setting.scoring, system))
+        return self.measure([setting], metric)[setting]
+
+    def measure(
+        self,
+        settings: Iterable[Preset],
+        metric: str = GAIN_METRIC,
+        advance: Callable[[int], None] = lambda settings: None,
+    ) -> dict[Preset, Array]:
+        """A metric of every query under each setting, ``[Nq]`` each; settings with one readout are scored together."""
+        by_readout: dict[Readout, list[Preset]] = {}
+        values: dict[Preset, Array] = {}
+        for setting in dict.fromkeys(settings):
+            if setting.scoring.lambda_late:
+                by_readout.setdefault(self._normalised(setting.readout), []).append(setting)
+            else:
+                # Its layers may not have been encoded, and need not be.
+                values[setting] = self.judge(setting.scoring.combine(self.anchor, self.anchor), metric)
+                advance(1)
+        for readout, own in by_readout.items():
+            parts = list(dict.fromkeys(_late_part(setting.scoring) for setting in own))
+            late = dict(zip(parts, self.lates(readout, parts), strict=True))
+            for setting in own:
+                scores = setting.scoring.combine(self.anchor, late[_late_part(setting.scoring)])
+                values[setting] = self.judge(scores, metric)
+                advance(1)
+        return values
+
+    def _normalised(self, readout: Readout) -> Readout:
+        """One spelling for readouts of the same layers, counted from the end, -1 for the last."""
+        states = self.smart.backbone.n_states
+        if self.settled or self._has_projection:
+            return readout
+        return replace(readout, layers=tuple(layer - states for layer in readout.resolve_layers(states)))
+
+    @property
+    def _has_projection(self) -> bool:
+        """Whether -1 is no hidden state but comes from a projection behind the last layer."""
+        return self.smart.backbone.output_size != self.smart.backbone.hidden_size
+
+    def _encoded(self, task: Task) -> SmartEmbeddings:
         return self.documents if task == "document" else self.queries
 
-    def _projects(self, readout: Readout) -> bool:
-        """Whether the last state comes from a projection behind the last layer, and is no hidden state."""
-        smart = self.smart
-        return (
-            not self.settled
-            and readout.reads_last_state_only
-            and len(self.layers) > 1
-            and smart.backbone.output_size != smart.backbone.hidden_size
-        )
+    @cached_property
+    def _projected(self) -> dict[Task, Array]:
+        """Token vectors of the projection, for the same rows as the layers'."""
+        own = self.smart.with_readout(Readout((-1,)))
+        documents, queries = encode_dataset(own, self.data, self._cache, batch_size=self._batch_size)
+        return {"document": documents.embeddings.token_vectors, "query": queries.embeddings.token_vectors}
 
-    def _slices(self, readout: Readout) -> list[int] | None:
-        """Places of a readout's layers among those encoded; None to take the vectors as they are."""
+    def _vectors(self, task: Task, readout: Readout, rows: Array) -> Array:
+        """Token vectors of some rows under a readout."""
+        states = self._encoded(task).token_vectors
         if self.settled:
             check_layers(readout, self.smart.readout)
-            return None
-        if self._projects(readout):
-            return None
-        resolved = readout.resolve_layers(self.smart.backbone.n_states)
-        if missing := [layer for layer in resolved if layer not in self.layers]:
+            return states[rows]
+        if readout.reads_last_state_only and self._has_projection and len(self.layers) > 1:
+            return self._projected[task][rows]
+        chosen = readout.resolve_layers(self.smart.backbone.n_states)
+        if missing := [layer for layer in chosen if layer not in self.layers]:
             raise ReadoutError(
                 f"sweep: found layers {missing} in {readout}, expected some of {list(self.layers)}, which were "
                 "encoded: name them under layers when encoding"
             )
-        return None if self.layers == resolved and len(resolved) == 1 else [self.layers.index(n) for n in resolved]
-
-    def _document_blocks(self, readout: Readout) -> list[slice]:
-        width = self.documents.token_dim
-        # The wide rows, the readout's own and the similarities are there at once.
-        rows = DEFAULT_MEMORY // (4 * (2 * width + _QUERY_ROWS))
-        return list(document_blocks(self._wide("document", readout).offsets, max(1, rows)))
-
-    def _part(self, task: Task, readout: Readout) -> KeptRows:
-        """Which rows a token filter keeps."""
-        key: tuple[Task, str] = (task, f"{readout.token_filter} {self._projects(readout)}")
-        if key not in self._parts:
-            self._parts[key] = KeptRows.of(self._wide(task, readout), readout.token_filter)
-        return self._parts[key]
-
-    def _idf(self, readout: Readout) -> IdfWeights:
-        """IDF weights of these documents' tokens, which depend on the filter alone."""
-        if readout.token_filter not in self._idfs:
-            documents, part = self._wide("document", readout), self._part("document", readout)
-            ids = np.array(documents.token_ids[part.rows])
-            if len(part.bare):
-                ids[part.offsets[part.bare]] = self._stand_ins("document", readout, part.bare).token_ids
-            # Vectors are not looked at when documents are counted.
-            counted = SmartEmbeddings(documents.anchors, np.zeros((len(ids), 0), np.float32), part.offsets, ids)
-            self._idfs[readout.token_filter] = IdfWeights.fit(counted)
-        return self._idfs[readout.token_filter]
+        if self.layers == chosen and len(chosen) == 1:
+            return states[rows]
+        width = states.shape[1] // len(self.layers)
+        starts = [self.layers.index(layer) * width for layer in chosen]
+        layers = [unit_rows(states[rows, start : start + width]) for start in starts]
+        return mix_layers(layers, readout.mix).astype(states.dtype, copy=False)
 
     def _read(self, task: Task, readout: Readout, items: slice) -> SmartEmbeddings:
         """Some items' embeddings under a readout."""
-        wide, slices, part = self._wide(task, readout), self._slices(readout), self._part(task, readout)
-        first, last = int(part.offsets[items.start]), int(part.offsets[items.stop])
-        rows = part.rows[first:last]
-        states = np.asarray(wide.token_vectors[rows[0] : rows[-1] + 1] if len(rows) else wide.token_vectors[:0])
-        if len(rows) != len(states):
-            states = states[rows - rows[0]]
-        vectors = mixed(states, slices, len(self.layers), readout.mix).astype(wide.token_vectors.dtype, copy=False)
-        read = SmartEmbeddings(
-            wide.anchors[items],
-            vectors,
-            part.offsets[items.start : items.stop + 1] - first,
-            wide.token_ids[rows],
-            wide.roles[rows],
-            tokenizer=self.smart.tokenizer,
-        )
-        inside = (part.bare >= items.start) & (part.bare < items.stop)
+        encoded, kept = self._encoded(task), self._kept(task, readout.token_filter)
+        first, last = int(kept.offsets[items.start]), int(kept.offsets[items.stop])
+        rows = kept.rows[first:last]
+        vectors, ids, roles = self._vectors(task, readout, rows), encoded.token_ids[rows], encoded.roles[rows]
+        offsets = kept.offsets[items.start : items.stop + 1] - first
+        inside = (kept.bare >= items.start) & (kept.bare < items.stop)
         if inside.any():
-            own = self._stand_ins(task, readout, part.bare)
-            places = read.offsets[part.bare[inside] - items.start]
-            for name in ("token_vectors", "token_ids", "roles"):
-                values = np.array(getattr(read, name))
-                values[places] = getattr(own, name)[inside]
-                setattr(read, name, values)
-        return read
+            places, own = offsets[kept.bare[inside] - items.start], self._encode_bare(task, readout)
+            vectors[places], ids[places], roles[places] = (
+                values[inside] for values in (own.token_vectors, own.token_ids, own.roles)
+            )
+        return SmartEmbeddings(encoded.anchors[items], vectors, offsets, ids, roles, tokenizer=self.smart.tokenizer)
 
-    def _stand_ins(self, task: Task, readout: Readout, bare: Array) -> SmartEmbeddings:
-        """Items of which nothing is kept have one vector in place of their tokens; the model itself gives it."""
-        if task not in self._bare or self._bare[task][0] != readout:
+    def _kept(self, task: Task, token_filter: str) -> KeptRows:
+        if (task, token_filter) not in self._kept_rows:
+            self._kept_rows[task, token_filter] = KeptRows.of(self._encoded(task), token_filter)
+        return self._kept_rows[task, token_filter]
+
+    def _encode_bare(self, task: Task, readout: Readout) -> SmartEmbeddings:
+        """Items of which nothing is kept: one vector stands in for their tokens, which the model itself gives."""
+        if (task, readout) not in self._stand_ins:
             texts = self.data.texts if task == "document" else self.data.queries
             own = self.smart.with_readout(readout)
             encode = own.encode_document if task == "document" else own.encode_query
+            bare = [texts[item] for item in self._kept(task, readout.token_filter).bare.tolist()]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", SmartWarning)
-                found = encode(
-                    [texts[item] for item in bare.tolist()], batch_size=self._batch_size, show_progress=False
-                )
-            self._bare[task] = (readout, found)
-        return self._bare[task][1]
+                self._stand_ins[task, readout] = encode(bare, batch_size=self._batch_size, show_progress=False)
+        return self._stand_ins[task, readout]
+
+    def _idf(self, readout: Readout) -> IdfWeights:
+        """IDF weights of these documents' tokens, which depend on the token filter alone."""
+        if readout.token_filter not in self._idf_weights:
+            kept = self._kept("document", readout.token_filter)
+            ids = self.documents.token_ids[kept.rows]
+            if len(kept.bare):
+                ids[kept.offsets[kept.bare]] = self._encode_bare("document", readout).token_ids
+            # Counting documents reads no vectors.
+            no_vectors = np.zeros((len(ids), 0), np.float32)
+            counted = SmartEmbeddings(self.documents.anchors, no_vectors, kept.offsets, ids)
+            self._idf_weights[readout.token_filter] = IdfWeights.fit(counted)
+        return self._idf_weights[readout.token_filter]
+
+
+@dataclass(frozen=True)
+class KeptRows:
+    """The token rows that a filter keeps.
+
+    Attributes:
+        rows: Their numbers, ascending.
+        offsets: ``[N + 1]``; an item of which nothing is kept has its first row here.
+        bare: Numbers of those items.
+    """
+
+    rows: Array
+    offsets: Array
+    bare: Array
+
+    @classmethod
+    def of(cls, encoded: SmartEmbeddings, token_filter: str) -> KeptRows:
+        """Choose rows by their roles. Special tokens are there only where they stand in for an empty item."""
+        kept = np.isin(encoded.roles, [int(role) for role in kept_roles(token_filter) if role != TokenRole.SPECIAL])
+        filled = np.diff(np.concatenate([[0], np.cumsum(kept)])[encoded.offsets]) > 0
+        bare = np.flatnonzero(~filled & (encoded.lengths > 0))
+        kept[encoded.offsets[bare]] = True
+        return cls(np.flatnonzero(kept), np.concatenate([[0], np.cumsum(kept)])[encoded.offsets], bare)
+
+
+def system_scoring(scoring: Scoring, system: Literal["anchor", "late", "hybrid"]) -> Scoring:
+    """The scoring that ranks by one system alone: by the anchor, by the late score, or by their weighted sum."""
+    if system == "anchor":
+        return Scoring(lambda_late=0.0)
+    return scoring if system == "hybrid" else scoring.override(lambda_anchor=0.0, lambda_late=1.0)
+
+
+def spread(states: int, own: Sequence[int]) -> tuple[int, ...]:
+    """All layers, or as many as are kept of them: evenly spread, with the last three and a readout's own."""
+    if states <= MOST_LAYERS:
+        return tuple(range(states))
+    even = np.linspace(0, states - 4, MOST_LAYERS - 3).round().astype(int).tolist()
+    return tuple(sorted({*even, *range(states - 3, states), *own}))
+
+
+def mix_layers(layers: Sequence[Array], mix: str) -> Array:
+    """Token vectors out of one ``[rows, H]`` of unit length for each layer, as the token head mixes them."""
+    if len(layers) == 1:
+        return layers[0]
+    if mix == "concat":
+        return np.concatenate(layers, axis=1) / np.float32(np.sqrt(len(layers)))
+    return unit_rows(reduce(np.add, layers))
+
+
+def _late_part(scoring: Scoring) -> Scoring:
+    """What the late score depends on: weights and floor."""
+    return Scoring(scoring.weights, floor=scoring.floor)

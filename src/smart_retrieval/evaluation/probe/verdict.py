@@ -1,11 +1,12 @@
-"""A probe's figures in plain words; the paired test decides what may be said."""
+"""A probe in words, for the page and for a terminal; the paired test decides what may be said."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..significance import format_p_value
+from ..significance import format_p_value, p_value_text
+from ..terminal import new_table, notes, print_rendered, stacked
 
 #: Below this a difference counts as shown.
 ALPHA = 0.05
@@ -17,14 +18,7 @@ EFFECTS = {"helps": "SMART helps", "unclear": "No clear effect", "hurts": "SMART
 
 
 def effect_of(gain: Mapping[str, Any]) -> str:
-    """Judge a comparison.
-
-    Args:
-        gain: A `Comparison` as a dictionary.
-
-    Returns:
-        ``"helps"`` or ``"hurts"`` if the test gives p < 0.05 and the interval keeps to one side of 0, else
-        ``"unclear"``.
+    """``"helps"`` or ``"hurts"`` if p < 0.05 and the interval is on one side of 0, else ``"unclear"``.
 
     Example:
         >>> effect_of({"difference": 0.1, "p_value": 0.2, "ci_low": -0.1, "ci_high": 0.3})
@@ -38,32 +32,38 @@ def effect_of(gain: Mapping[str, Any]) -> str:
 
 
 def verdict(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Say what a probe found: whether SMART helps, and where that comes from.
+    """Whether SMART helps, and where that comes from: ``effect``, ``headline`` and ``sentences``.
 
     One test decides, chosen before the data were seen: the model's own setting against its anchor. All else describes.
-
-    Args:
-        result: What `probe.probe` has measured.
-
-    Returns:
-        ``effect`` (``"helps"``, ``"unclear"`` or ``"hurts"``), ``headline``, ``sentences``.
     """
-    rows = {row["name"]: row for row in result["systems"]}
-    main = rows["hybrid, default"]["gain"]
-    effect = effect_of(main)
+    gains = {row["name"]: row["gain"] for row in result["systems"]}
+    gain = gains["hybrid, default"]
+    effect = effect_of(gain)
+    relative = "" if gain["relative"] is None else f", {gain['relative']:+.1%}"
+    helped, same, hurt = (result["queries"][name]["share"] for name in ("helped", "unchanged", "hurt"))
+    n_queries = result["dataset"]["n_queries"]
     sentences = [
-        _told("The hybrid", main),
-        *_few(result["dataset"]["n_queries"]),
-        _queries(result["queries"]),
-        _parts(effect, effect_of(rows["late, default"]["gain"])),
-        _against_paper(result["default_against_paper"]),
+        f"The hybrid has an nDCG@10 of {gain['mean_treatment']:.4f}, the anchor alone {gain['mean_baseline']:.4f}: "
+        f"{gain['difference']:+.4f}{relative} (95 % interval {gain['ci_low']:+.4f} to {gain['ci_high']:+.4f}, "
+        f"{format_p_value(gain['p_value'])})."
+    ]
+    if n_queries < _FEW:
+        sentences.append(f"With {n_queries} {'query' if n_queries == 1 else 'queries'} only a large effect could show.")
+    sentences += [
+        f"{helped:.0%} of the queries are better, {same:.0%} the same and {hurt:.0%} worse than by the anchor.",
+        _late_alone(effect, effect_of(gains["late, default"])),
+        # Of two settings, one clearly better than the other; of "helps" the treatment is the default.
+        {
+            "helps": "The default setting is better than the paper's.",
+            "unclear": "The default setting and the paper's do not clearly differ.",
+            "hurts": "The default setting is worse than the paper's; smart tune can choose between them.",
+        }[effect_of(result["default_against_paper"])],
         *_variants(result["variants"]),
-        *_lengths("query", result["query_length"]),
-        *_lengths("document", result["document_length"]),
+        *_lengths("queries", result["query_length"]),
+        *_lengths("relevant documents", result["document_length"]),
         *_tokens(result["tokens"]),
     ]
-    where = f"{result['model']} on {result['dataset']['name']}"
-    headline = f"{EFFECTS[effect]}: {where}"
+    headline = f"{EFFECTS[effect]}: {result['model']} on {result['dataset']['name']}"
     if result["known_item"]:
         headline += ", as far as known-item queries can tell"
         sentences.append(
@@ -73,64 +73,33 @@ def verdict(result: Mapping[str, Any]) -> dict[str, Any]:
     return {"effect": effect, "headline": headline, "sentences": sentences}
 
 
-def _told(name: str, gain: Mapping[str, Any]) -> str:
-    relative = "" if gain["relative"] is None else f", {gain['relative']:+.1%}"
-    return (
-        f"{name} has an nDCG@10 of {gain['mean_treatment']:.4f}, the anchor alone {gain['mean_baseline']:.4f}: "
-        f"{gain['difference']:+.4f}{relative} (95 % interval {gain['ci_low']:+.4f} to {gain['ci_high']:+.4f}, "
-        f"{format_p_value(gain['p_value'])})."
-    )
-
-
-def _few(queries: int) -> list[str]:
-    if queries >= _FEW:
-        return []
-    return [f"With {queries} {'query' if queries == 1 else 'queries'} only a large effect could show."]
-
-
-def _queries(counted: Mapping[str, Any]) -> str:
-    helped, same, hurt = (counted[name]["share"] for name in ("helped", "unchanged", "hurt"))
-    return f"{helped:.0%} of the queries are better, {same:.0%} the same and {hurt:.0%} worse than by the anchor."
-
-
-def _parts(hybrid: str, late: str) -> str:
+def _late_alone(hybrid: str, late: str) -> str:
     alone = {
         "helps": "The token vectors alone are better than the anchor",
         "unclear": "The token vectors alone do not clearly differ from the anchor",
         "hurts": "The token vectors alone are worse than the anchor",
     }[late]
-    if hybrid == "helps" and late != "helps":
-        return f"{alone}: the gain comes from scoring with both."
-    return f"{alone}."
+    return f"{alone}: the gain comes from scoring with both." if hybrid == "helps" != late else f"{alone}."
 
 
-def _against_paper(gain: Mapping[str, Any]) -> str:
-    # Of two settings, one plainly better than the other; of "helps" the treatment is the default.
-    return {
-        "helps": "The default setting is better than the paper's.",
-        "unclear": "The default setting and the paper's do not clearly differ.",
-        "hurts": "The default setting is worse than the paper's; smart tune can choose between them.",
-    }[effect_of(gain)]
-
-
-def _variants(variants: list[dict[str, Any]]) -> list[str]:
-    better = [row["name"] for row in variants if effect_of(row["gain"]) == "helps"]
-    worse = [row["name"] for row in variants if effect_of(row["gain"]) == "hurts"]
-    told = []
+def _variants(variants: Sequence[Mapping[str, Any]]) -> list[str]:
+    worse, better = (
+        "; ".join(row["name"] for row in variants if effect_of(row["gain"]) == effect) for effect in ("hurts", "helps")
+    )
+    if not worse and not better:
+        return ["No other filter, weighting or floor makes a clear difference."]
+    sentences = []
     if worse:
-        told.append(f"Clearly worse than the default with one thing changed: {'; '.join(worse)}.")
+        sentences.append(f"Clearly worse than the default with one thing changed: {worse}.")
     if better:
-        told.append(
-            f"Clearly better than the default with one thing changed: {'; '.join(better)}. These are many looks at the "
-            "same queries, so smart tune should confirm it."
+        sentences.append(
+            f"Clearly better than the default with one thing changed: {better}. These are many looks at the same "
+            "queries, so smart tune should confirm it."
         )
-    if not told:
-        told.append("No other filter, weighting or floor makes a clear difference.")
-    return told
+    return sentences
 
 
-def _lengths(kind: str, bins: list[dict[str, Any]]) -> list[str]:
-    noun = "queries" if kind == "query" else "relevant documents"
+def _lengths(noun: str, bins: Sequence[Mapping[str, Any]]) -> list[str]:
     if len(bins) < 2:
         return [f"All {noun} are about equally long, so nothing can be said about length."]
     first, last = bins[0], bins[-1]
@@ -144,19 +113,44 @@ def _lengths(kind: str, bins: list[dict[str, Any]]) -> list[str]:
 
 
 def _tokens(tokens: Mapping[str, Any]) -> list[str]:
-    every = tokens["all_kept"]
-    extra = [role for role in ("special", "template", "prompt") if role in every["document_tokens"]]
-    told = []
-    if extra and None not in every["wins"].values():
-        owned, won = (sum(every[name][role] for role in extra) for name in ("document_tokens", "wins"))
-        told.append(
-            f"If they were kept, {' and '.join(extra)} tokens would be {owned:.0%} of the document tokens and take "
-            f"{won:.0%} of the best matches."
+    shares, wins = tokens["all_kept"]["document_tokens"], tokens["all_kept"]["wins"]
+    extra = [role for role in ("special", "template", "prompt") if role in shares]
+    sentences = []
+    if extra and None not in wins.values():
+        sentences.append(
+            f"If they were kept, {' and '.join(extra)} tokens would be {sum(shares[role] for role in extra):.0%} of "
+            f"the document tokens and take {sum(wins[role] for role in extra):.0%} of the best matches."
         )
     if (ever := tokens["as_used"]["ever_win"]["all"]) is not None:
-        sample = tokens["sample"]
-        told.append(
-            f"{ever:.0%} of the document tokens are the best match of a token of at least one of {sample['queries']:,} "
-            "queries."
+        sentences.append(
+            f"{ever:.0%} of the document tokens are the best match of a token of at least one of "
+            f"{tokens['sample']['queries']:,} queries."
         )
-    return told
+    return sentences
+
+
+def all_notes(result: Mapping[str, Any]) -> list[str]:
+    """The probe's own notes and those on data and encoding, each once."""
+    return list(dict.fromkeys([*result["notes"], *notes(result)]))
+
+
+def print_probe(result: Mapping[str, Any]) -> None:
+    """Print the verdict, the systems and the notes; a table of 80 columns, in colour on a terminal only."""
+    from rich.text import Text
+
+    table = new_table("", "nDCG@10", "over the anchor", "95 % interval", "p")
+    for row in result["systems"]:
+        gain, figures = row["gain"], [f"{row['value']:.4f}"]
+        if gain is not None:
+            interval = f"{gain['ci_low']:+.4f} to {gain['ci_high']:+.4f}"
+            figures += [f"{gain['difference']:+.4f}", interval, p_value_text(gain["p_value"])]
+        table.add_row(row["name"], *figures)
+    said = result["verdict"]
+    print_rendered(
+        stacked(
+            Text(said["headline"], style="bold"),
+            table,
+            [f"- {sentence}" for sentence in said["sentences"]],
+            [f"note: {note}" for note in all_notes(result)],
+        )
+    )

@@ -1,5 +1,6 @@
-"""The best readout and scoring for some data, by cross-validation.
+"""The best readout and scoring for given data, chosen by cross-validation over the queries."""
 
-``tune.tune`` is the way in: `grid` lists what is tried, `write` keeps the choice in a model's folder,
-`table` draws the result.
-"""
+from .run import tune
+from .verdict import print_tune
+
+__all__ = ["print_tune", "tune"]

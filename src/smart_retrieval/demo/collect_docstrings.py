@@ -1,6 +1,6 @@
 """Collect the docstrings of the running Python's standard library.
 
-Run as a program of its own (``python -I -S docstrings.py``), and only with the standard library: other packages patch
+Run as a program of its own (``python -I -S collect_docstrings.py``), and only with the standard library: other packages patch
 it when they are imported (torch replaces ``inspect.getfile``, transformers adds methods to ``logging.Logger``), and
 what they leave behind is no part of the collection. Writes one JSON list of ``[name, title, text]``, ordered by name.
 """

@@ -2,7 +2,8 @@
 
 import json
 import re
-from html import escape
+import sys
+import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 
 import numpy as np
@@ -11,15 +12,16 @@ import torch
 from fixtures.commands import loaded, run
 from fixtures.tiny_models import HIDDEN
 from fixtures.tiny_models import WORDS as VOCABULARY
+from markupsafe import escape
 
 from smart_retrieval import Readout
 from smart_retrieval.core.adapter import Adapter, AdapterConfig
-from smart_retrieval.errors import DatasetError, SmartError
+from smart_retrieval.errors import DatasetError, MissingExtraError, ModelNotFoundError, SmartError
 from smart_retrieval.evaluation.evaluate import evaluate_beir
 from smart_retrieval.evaluation.known_item import KNOWN_ITEM_NOTE
-from smart_retrieval.evaluation.probe.page import probe_page, write_page
-from smart_retrieval.evaluation.probe.plots import Series, bars, curves, dots, standalone
-from smart_retrieval.evaluation.probe.probe import INTERVALS_NOTE, probe
+from smart_retrieval.evaluation.probe import probe, probe_page, write_page
+from smart_retrieval.evaluation.probe.charts import Series, columns, curves, dots
+from smart_retrieval.evaluation.probe.run import INTERVALS_NOTE
 from smart_retrieval.evaluation.probe.tokens import encode_every_position, token_report
 from smart_retrieval.evaluation.probe.verdict import effect_of, verdict
 from smart_retrieval.evaluation.provenance import stable
@@ -305,24 +307,63 @@ def test_a_page_that_cannot_be_written_is_a_named_error(result, tmp_path):
         write_page(result, tmp_path / "file" / "page.html")
 
 
-def test_plots_put_higher_values_higher_and_survive_equal_ones():
+def markers(svg):
+    """Centre and width of each round marker."""
+    found = []
+    for path in ElementTree.fromstring(svg).iter("path"):
+        if "C" in path.get("d"):
+            numbers = [float(number) for number in re.findall(r"-?[\d.]+", path.get("d"))]
+            xs, ys = numbers[::2], numbers[1::2]
+            found.append(((min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2, max(xs) - min(xs)))
+    return found
+
+
+def test_charts_put_higher_values_higher_and_survive_equal_ones():
     def at(value):
         return {"value": value, "ci_low": value - 0.1, "ci_high": value + 0.1}
 
-    svg = curves("t", [Series("s", [(0, at(0.2)), (1, at(0.6))], 1)], x_label="x", ticks=[(0, "0"), (1, "1")])
-    heights = [float(found) for found in re.findall(r'<circle cx="[\d.]+" cy="([\d.]+)"', svg)]
-    assert heights[0] > heights[1], "SVG counts downwards"
+    svg = curves("t", [Series("s", [(0, at(0.2)), (1, at(0.6))], 1)], x_label="x", ticks=[(0, "0")], anchor=0.3).svg
+    first, second, marked = markers(svg)
+    assert first[0] < second[0]
+    assert first[1] > second[1], "SVG counts downwards"
+    assert marked[:2] == pytest.approx(second[:2], abs=0.1)
+    assert marked[2] > second[2], "the marked point is larger"
     alone = {"value": 0.5, "ci_low": None, "ci_high": None}
     for drawn in (
-        curves("t", [Series("s", [(3, alone)])], x_label="x", ticks=[(3, "3")]),
-        bars("t", [("a", "b", {**alone, "value": 0.0})], x_label="x"),
-        dots("t", [("a", alone), ("b", alone)], zero=0.5, x_label="x"),
+        curves("t", [Series("s", [(3, alone)])], x_label="x", ticks=[(3, "3")], anchor=0.5),
+        columns("t", [("a\nb", {**alone, "value": 0.0})], x_label="x", y_label="y"),
+        dots("t", [("a", alone), ("b", alone)], x_label="x", baseline=0.5),
     ):
-        assert "nan" not in drawn
-        assert "inf" not in drawn
-    import xml.etree.ElementTree as ElementTree
+        assert "nan" not in drawn.svg
+        assert "inf" not in drawn.svg
+        assert ElementTree.fromstring(drawn.svg).tag == "svg", "well-formed"
 
-    assert ElementTree.fromstring(standalone(svg)).tag == "{http://www.w3.org/2000/svg}svg"
+
+def test_charts_are_inert_labelled_and_the_same_every_time():
+    point = {"value": 0.5, "ci_low": 0.4, "ci_high": 0.6}
+
+    def drawn(name):
+        return dots(name, [(name, point), ("_$x$", point)], x_label="nDCG@10", baseline=0.5)
+
+    svg = ElementTree.fromstring(drawn(HOSTILE).svg)
+    assert {element.tag for element in svg.iter()} == {"svg", "title", "path", "text"}
+    assert {name for element in svg.iter() for name in element.attrib} <= {
+        *("viewBox", "role", "aria-label", "d", "x", "y", "transform", "style")
+    }
+    texts = [element.text for element in svg.iter("text")]
+    assert {f"{HOSTILE[:27]}…", "$x$", "nDCG@10"} <= set(texts)
+    assert svg.find("title").text == svg.get("aria-label") == HOSTILE
+    assert "var(--a)" in drawn("a").svg
+    assert not re.search("#[0-9a-f]{6}", drawn("a").svg), "only the page's colours"
+    assert drawn("a") == drawn("a")
+
+
+def test_a_page_without_matplotlib_is_refused_before_anything_is_encoded(folder, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtraError, match=r"smart-retrieval\[plot\]"):
+        probe(folder, model="no-such-model", html=tmp_path / "page.html")
+    with pytest.raises(ModelNotFoundError):
+        probe(folder, model="no-such-model")
 
 
 # -- the command -----------------------------------------------------------------------------------------------

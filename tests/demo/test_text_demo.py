@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from smart_retrieval.cli.main import app
-from smart_retrieval.demo import show
+from smart_retrieval.demo import text_demo
 from smart_retrieval.demo.stdlib_docs import StdlibCollection, stdlib_collection
 
 
@@ -22,7 +22,7 @@ def few():
 
 @pytest.fixture
 def demo(few, minilm, monkeypatch, tmp_path):
-    monkeypatch.setattr(show, "stdlib_collection", lambda: few)
+    monkeypatch.setattr(text_demo, "stdlib_collection", lambda: few)
     return lambda *arguments: CliRunner().invoke(app, ["demo", "--cache", str(tmp_path), *arguments])
 
 

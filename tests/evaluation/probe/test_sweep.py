@@ -98,21 +98,19 @@ def test_a_projection_behind_the_last_layer_is_read_as_the_model_reads_it(data, 
         close(sweep.embeddings("query", readout), own.encode_query(data.queries))
 
 
-def test_scores_do_not_depend_on_blocks_nor_on_what_is_kept(tiny, data, monkeypatch):
+def test_scores_do_not_depend_on_blocks(tiny, data, monkeypatch):
     model = SmartModel(tiny("prompts"), device="cpu")
-    settings = [("uniform", None), ("idf", 0.2), ("uniform", 0.4)]
+    settings = [Scoring("uniform"), Scoring("idf", floor=0.2), Scoring("uniform", floor=0.4)]
     readout = Readout((-2, -1))
     whole = Sweep.encode(model, data).lates(readout, settings)
-    monkeypatch.setattr(sweep_module, "KEPT_SIMILARITIES", 0)
     monkeypatch.setattr(sweep_module, "DEFAULT_MEMORY", 1)
     monkeypatch.setattr(sweep_module, "_QUERY_ROWS", 2)
     blocks = Sweep.encode(model, data)
-    assert blocks._best is None
     for one, other in zip(whole, blocks.lates(readout, settings), strict=True):
         assert np.abs(one - other).max() <= 1e-6
 
 
-def test_similarities_kept_of_one_readout_are_not_taken_for_anothers(tiny, data):
+def test_late_scores_belong_to_their_readout(tiny, data):
     sweep = Sweep.encode(SmartModel(tiny("mean"), device="cpu"), data)
     first = sweep.late(Readout((-1,)))
     other = sweep.late(Readout((-2,)))
@@ -135,7 +133,7 @@ def test_without_the_late_part_the_hybrid_is_the_anchor(tiny, data):
     sweep = Sweep.encode(SmartModel(tiny("mean"), device="cpu"), data)
     setting = Preset("", Readout(), Scoring(lambda_late=0.0))
     assert np.array_equal(sweep.per_query(setting), sweep.per_query(setting, system="anchor"))
-    assert np.array_equal(sweep.anchor(), hybrid_scores(sweep.queries, sweep.documents, lambda_late=0))
+    assert np.array_equal(sweep.anchor, hybrid_scores(sweep.queries, sweep.documents, lambda_late=0))
 
 
 def test_a_second_sweep_encodes_nothing(tiny, data, tmp_path, monkeypatch):
@@ -184,7 +182,7 @@ def test_wrong_names(tiny, data):
     with pytest.raises(ScoringError, match="below 1"):
         sweep.late(Readout(), floor=1.0)
     with pytest.raises(ScoringError, match="metric"):
-        sweep.judge(sweep.anchor(), "accuracy")
+        sweep.judge(sweep.anchor, "accuracy")
 
 
 @pytest.mark.parametrize("states", [2, 7, 8, 13, 25, 37])

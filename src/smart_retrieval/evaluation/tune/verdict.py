@@ -1,0 +1,99 @@
+"""A tuning in words, for the result and for a terminal; significance decides what may be said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..significance import format_p_value
+from ..terminal import new_table, print_rendered, stacked
+
+#: What counts as significant.
+LEVEL = 0.05
+
+_COLUMNS = {
+    "anchor": "anchor",
+    "paper": "paper",
+    "default": "default",
+    "out_of_fold": "out of fold",
+    "in_sample": "(in sample)",
+}
+
+
+def is_gain(comparison: Mapping[str, Any]) -> bool:
+    """Whether the treatment is significantly better."""
+    return bool(comparison["p_value"] < LEVEL and comparison["difference"] > 0)
+
+
+def verdict(result: Mapping[str, Any], *, is_default: bool, target: str | None) -> dict[str, Any]:
+    """What follows from the figures.
+
+    ``better`` is whether the tuned setting is significantly better than the default, ``smart_helps`` whether it is than
+    the anchor; ``headline`` and ``sentences`` say the rest. The setting was to be written to ``target``, if anywhere.
+    """
+    gain, over_anchor = result["gain"], result["over_anchor"]
+    better, helps = is_gain(gain) and not is_default, is_gain(over_anchor)
+    if better:
+        headline = "Better than the default on queries it was not chosen on"
+    elif is_default:
+        headline = "The default is the best of all settings tried here"
+    else:
+        headline = "No setting is shown to be better than the default"
+    in_sample = result["in_sample"]["difference"]
+    sentences = [
+        f"Chosen: {result['chosen']['name']}; {result['agreement']['whole']} of {len(result['folds'])} folds chose the "
+        "same.",
+        f"Out of fold against the default: {_difference(gain)}.",
+        f"On the queries it was chosen on it would have seemed {in_sample:+.4f}; the rest of that is luck of the "
+        "choice."
+        if in_sample > max(0, gain["difference"])
+        else f"On the queries it was chosen on: {in_sample:+.4f}.",
+        f"Out of fold against the anchor: {_difference(over_anchor)}.",
+    ]
+    if not result["chosen"]["lambda_late"]:
+        sentences.append("SMART does not help here: of all settings the anchor alone was chosen.")
+    elif not helps:
+        sentences.append("That SMART helps on these data is not shown.")
+    if result["written"] is not None:
+        sentences.append(f"Written to {result['written']}; a model loaded from there starts from this setting.")
+    elif target is not None:
+        why = "it is the model's own" if is_default else "it is not significantly better than the default"
+        sentences.append(f"Nothing was written to {target}: {why}.")
+    return {"better": better, "smart_helps": helps, "headline": headline, "sentences": sentences}
+
+
+def _difference(comparison: Mapping[str, Any]) -> str:
+    return (
+        f"{comparison['difference']:+.4f} ({format_p_value(comparison['p_value'])}, 95 % interval "
+        f"{comparison['ci_low']:+.4f} to {comparison['ci_high']:+.4f})"
+    )
+
+
+def print_tune(result: Mapping[str, Any]) -> None:
+    """Print the verdict, nDCG@10 of each collection, what each fold chose, and the notes; in colour on a terminal only."""
+    from rich.text import Text
+
+    table = new_table("nDCG@10", "queries", *_COLUMNS.values())
+    for row in result["rows"]:
+        table.add_row(row["name"], f"{row['queries']:,}", *(f"{row[name]:.4f}" for name in _COLUMNS))
+    agreeing = ", ".join(
+        f"{name.replace('_', ' ')} {count}" for name, count in result["agreement"].items() if name != "whole"
+    )
+    units = "multiples of the anchor's nDCG@10, each collection equally" if len(result["rows"]) > 1 else "nDCG@10"
+    notes = [
+        f"{result['settings']:,} settings tried; differences in {units}; paired randomisation test",
+        *result["notes"],
+    ]
+    said, folds = result["verdict"], result["folds"]
+    print_rendered(
+        stacked(
+            Text(said["headline"], style="bold"),
+            table,
+            [f"- {sentence}" for sentence in said["sentences"]],
+            [
+                *(f"fold {row['fold'] + 1}: {row['chosen']['name']}" for row in folds),
+                f"of {len(folds)} folds agree with the choice on all queries: {agreeing}",
+            ],
+            [f"note: {note}" for note in notes],
+        )
+    )
