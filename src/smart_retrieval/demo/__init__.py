@@ -1,1 +1,1 @@
-"""Demo data: test collections built from what every machine already has."""
+"""Demos on test collections that every machine can build: Python's own documentation, and drawn pages."""

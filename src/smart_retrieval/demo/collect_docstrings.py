@@ -1,8 +1,8 @@
 """Collect the docstrings of the running Python's standard library.
 
-Run as a program of its own (``python -I -S collect_docstrings.py``), and only with the standard library: other packages patch
-it when they are imported (torch replaces ``inspect.getfile``, transformers adds methods to ``logging.Logger``), and
-what they leave behind is no part of the collection. Writes one JSON list of ``[name, title, text]``, ordered by name.
+Run in a process of its own (``python -I -S collect_docstrings.py``), and only with the standard library: other packages
+patch it when they are imported (torch replaces ``inspect.getfile``, transformers adds methods to ``logging.Logger``).
+Writes one JSON list of ``[name, title, text]``, ordered by name.
 """
 
 from __future__ import annotations
@@ -20,24 +20,26 @@ import re
 import sys
 import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 
+#: Docstrings shorter than this say too little to be a document.
 MIN_TEXT_CHARS = 20
-"""Docstrings shorter than this say too little to be a document."""
-MAX_NESTING = 3  # how deep classes inside classes are followed
+
+#: How deep classes inside classes are followed.
+MAX_NESTING = 3
 
 # Importing these prints, opens a browser, touches the terminal or needs a display; or they are installers.
 _AVOIDED = "antigravity ensurepip idlelib readline rlcompleter this tkinter turtle turtledemo"
 # Other names for what `os`, `os.path`, `xml.parsers.expat` and `re` offer, pure data, Windows only.
 _ALIASES = """genericpath nt ntpath nturl2path posix posixpath pyexpat sre_compile sre_constants sre_parse
     pydoc_data msvcrt winreg winsound"""
-# Gone by Python 3.13: leaving them out keeps the collection alike from one version to the next.
+# Removed by Python 3.13: without them the collection is alike from one version to the next.
 _REMOVED = """aifc asynchat asyncore audioop cgi cgitb chunk crypt distutils imghdr imp lib2to3 mailcap msilib
     nis nntplib ossaudiodev pipes smtpd sndhdr spwd sunau telnetlib uu xdrlib"""
 _EXCLUDED = frozenset(f"{_AVOIDED} {_ALIASES} {_REMOVED}".split())
-# `_socket.socket`: its methods are known as those of its subclass `socket.socket`.
+# `_socket.socket`, whose methods are listed as those of its subclass `socket.socket`.
 _MASKED = frozenset({"socket.SocketType"})
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -66,13 +68,6 @@ class _Candidate:
     is_member: bool
 
 
-def _import_quietly(name: str) -> types.ModuleType | None:
-    try:
-        return importlib.import_module(name)
-    except (Exception, SystemExit):  # a module may refuse this platform in any way it likes
-        return None
-
-
 def _iter_modules() -> Iterator[tuple[str, types.ModuleType]]:
     """Import the public modules, packages before their submodules, in sorted order."""
     names = (name for name in sys.stdlib_module_names if not name.startswith("_"))
@@ -80,8 +75,9 @@ def _iter_modules() -> Iterator[tuple[str, types.ModuleType]]:
     pending.append("os.path")  # not found by walking: `os` is no package
     while pending:
         name = pending.pop()
-        module = _import_quietly(name)
-        if module is None:
+        try:
+            module = importlib.import_module(name)
+        except (Exception, SystemExit):  # a module may refuse this platform in any way
             continue
         yield name, module
         if name == "encodings":  # a hundred generated character maps with one and the same sentence
@@ -99,9 +95,9 @@ def _clean(doc: object) -> str | None:
 
 
 def _own_doc(target: object) -> str | None:
-    """Return the docstring written for this very object, not one taken over from its type or base."""
+    """The docstring written for this very object, not one inherited from its type or base."""
     if isinstance(target, types.GenericAlias) or str(getattr(target, "__name__", "")).startswith("__"):
-        return None  # `dict[str, str]` answers with dict's text, `keyword.iskeyword` with `__contains__`'s
+        return None  # `dict[str, str]` has dict's text, `keyword.iskeyword` that of `__contains__`
     if isinstance(target, type):
         return _class_doc(target)
     doc = getattr(target, "__doc__", None)
@@ -109,9 +105,9 @@ def _own_doc(target: object) -> str | None:
 
 
 def _class_doc(cls: type) -> str | None:
-    """Join the class's own text with its constructor's: many classes explain themselves only there."""
+    """The class's own text and its constructor's: many classes are documented only there."""
     text = _clean(vars(cls).get("__doc__"))
-    # Dataclasses and named tuples write "Name(field, ...)" for themselves: a signature, not a text.
+    # Dataclasses and named tuples generate "Name(field, ...)": a signature, not a text.
     if text and _CALL_ONLY.fullmatch(text) and (dataclasses.is_dataclass(cls) or hasattr(cls, "_fields")):
         text = None
     init = vars(cls).get("__init__")
@@ -120,9 +116,9 @@ def _class_doc(cls: type) -> str | None:
 
 
 def _exports(module: types.ModuleType, name: str) -> Iterator[tuple[str, object, bool]]:
-    """Yield (attribute, object, certain) for what a module offers to its users.
+    """The public names of a module: attribute, object, and whether it is certainly an export.
 
-    ``certain`` tells a declared export from an undeclared helper or a name that leaks through an import.
+    Otherwise it is an undeclared helper, or a name that leaks through an import.
     """
     declared = set(getattr(module, "__all__", ()))
     for attribute in sorted(declared.union(vars(module))):
@@ -130,9 +126,9 @@ def _exports(module: types.ModuleType, name: str) -> Iterator[tuple[str, object,
             continue
         try:
             target = getattr(module, attribute)
-        except Exception:  # a lazy or deprecated attribute may fail in its own way
+        except Exception:  # a lazy or deprecated attribute may fail in any way
             continue
-        if attribute.endswith("hook"):  # test runners replace `sys.excepthook` and its like; Python keeps them
+        if attribute.endswith("hook"):  # test runners replace `sys.excepthook` and the like; Python keeps them
             target = getattr(module, f"__{attribute}__", target)
         home = getattr(target, "__module__", None)
         home = home if isinstance(home, str) else ""
@@ -141,8 +137,8 @@ def _exports(module: types.ModuleType, name: str) -> Iterator[tuple[str, object,
             continue
         at_home = home == name or name == "os.path"
         certain = attribute in declared or home.startswith(f"{name}.") or (at_home and not declared)
-        certain = certain or (name == "builtins" and home in {"io", "_io"})  # where `open` says it lives
-        # C accelerators name a private module or none (`hashlib.scrypt` says `_hashlib`).
+        certain = certain or (name == "builtins" and home in {"io", "_io"})  # the home of `open`
+        # C accelerators name a private module or none (`_hashlib` for `hashlib.scrypt`).
         hidden = not home or home.startswith("_") or "._" in home
         accelerated = home == f"_{name}" or (hidden and not declared)
         if certain or at_home or accelerated:
@@ -156,14 +152,14 @@ def _rank(module: str, attribute: str, target: object, certain: bool) -> _Rank:
 
 
 def _identity(target: object) -> int:
-    """Return a key shared by all the ways to reach one function."""
+    """A key shared by all the ways to reach one function."""
     if isinstance(target, staticmethod | classmethod | types.MethodType):
         return id(target.__func__)
     return id(target)
 
 
 def _members(cls: type, name: str, rank: _Rank, public: frozenset[int], depth: int = 1) -> Iterator[_Candidate]:
-    """Yield the documented members of a class, and of the private bases it speaks for."""
+    """The documented members of a class and of its private bases."""
     taken: set[str] = set()
     for distance, base in enumerate(cls.__mro__):
         own = {key: raw for key, raw in vars(base).items() if key not in taken}
@@ -211,14 +207,14 @@ def _candidates() -> Iterator[_Candidate]:
 
 
 def _title(candidate: _Candidate) -> str:
-    """Return the name and, where Python knows it, a signature without annotations."""
+    """The name and, where Python knows it, a signature without annotations."""
     target = candidate.target
     function = target.__func__ if isinstance(target, staticmethod | classmethod) else target
     if not callable(function):
         return candidate.name
     try:
         signature = inspect.signature(function)
-    except Exception:  # many C functions tell no signature, and a few classes compute a broken one
+    except Exception:  # many C functions have no signature, and a few classes compute a broken one
         return candidate.name
     parameters = list(signature.parameters.values())
     if candidate.is_member and parameters and parameters[0].name in {"self", "cls", "type"}:
@@ -235,19 +231,22 @@ def _title(candidate: _Candidate) -> str:
 
 def collect() -> list[tuple[str, str, str]]:
     """Name, title and text of every documented public object, ordered by name, each object once."""
+    by_object: dict[int, _Candidate] = {}
     muted = io.StringIO()
     with warnings.catch_warnings(action="ignore"), redirect_stdout(muted), redirect_stderr(muted):
-        return _collect()
+        for candidate in _candidates():
+            key = _identity(candidate.target)
+            if key not in by_object or candidate.rank < by_object[key].rank:
+                by_object[key] = candidate
+        entries = _without_repeats(by_object.values())
+        # Computing a signature may run code of the module, too.
+        return [(candidate.name, _title(candidate), candidate.text) for candidate in entries]
 
 
-def _collect() -> list[tuple[str, str, str]]:
-    by_object: dict[int, _Candidate] = {}
-    for candidate in _candidates():
-        key = _identity(candidate.target)
-        if key not in by_object or candidate.rank < by_object[key].rank:
-            by_object[key] = candidate
+def _without_repeats(candidates: Iterable[_Candidate]) -> list[_Candidate]:
+    """One candidate for each text and name, ordered by name."""
     by_text: dict[tuple[str, str, str], _Candidate] = {}
-    for candidate in sorted(by_object.values(), key=_plainness):
+    for candidate in sorted(candidates, key=_plainness):
         # `random.random` and `random.Random.random`, or `bytes.find` and `bytearray.find`: two objects, one
         # document. The same sentence in another module (`bz2`, `lzma`) documents something else.
         top = candidate.name.partition(".")[0]
@@ -256,7 +255,7 @@ def _collect() -> list[tuple[str, str, str]]:
     by_name: dict[str, _Candidate] = {}
     for candidate in sorted(by_text.values(), key=_plainness):
         by_name.setdefault(candidate.name, candidate)
-    return [(name, _title(c), c.text) for name, c in sorted(by_name.items())]
+    return [candidate for _, candidate in sorted(by_name.items())]
 
 
 def _plainness(candidate: _Candidate) -> tuple[bool, int, int, str]:

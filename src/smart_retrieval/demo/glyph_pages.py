@@ -1,8 +1,8 @@
 """A test collection of small synthetic pages: coloured shapes in a jittered grid, and queries that name some of them.
 
-Nothing is downloaded and nothing is drawn by hand: a page is a function of its split and its number, so
-:func:`glyph_collection` gives the same pages on every machine, and pages of different splits never share a
-random stream. The judgments are complete: a page is relevant when it holds every object a query names.
+Nothing is downloaded: a page is a function of its split and its number, so :func:`glyph_collection` gives the same
+pages on every machine, and pages of different splits never share a random stream. The judgments are complete: a page
+is relevant when it holds every object a query names.
 
 Two styles. ``"shapes"`` has 20 objects a page from 144 kinds, 12 shapes in 12 colours. ``"words"`` is the harder one:
 coloured words, rendered in Pillow's built-in font, which a model has to read.
@@ -25,7 +25,7 @@ from ..extras import require
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
 
-#: Numbers of the random streams. What a model was trained on can therefore never be what it is judged on.
+#: Numbers of the random streams, so that no page a model was trained on is one that it is judged on.
 SPLITS = {"train": 1, "validation": 2, "test": 3}
 
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -43,37 +43,12 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "lime": (160, 225, 70),
 }
 SHAPES = (
-    "circle",
-    "square",
-    "triangle",
-    "diamond",
-    "star",
-    "cross",
-    "ring",
-    "moon",
-    "arrow",
-    "bar",
-    "heart",
-    "hourglass",
-)
+    "circle", "square", "triangle", "diamond", "star", "cross", "ring", "moon", "arrow", "bar", "heart", "hourglass",
+)  # fmt: skip
 WORDS = (
-    "apple",
-    "bread",
-    "cloud",
-    "dance",
-    "eagle",
-    "flame",
-    "grape",
-    "house",
-    "ivory",
-    "juice",
-    "knife",
-    "lemon",
-    "mouse",
-    "night",
-    "ocean",
-    "piano",
-)
+    "apple", "bread", "cloud", "dance", "eagle", "flame", "grape", "house", "ivory", "juice", "knife", "lemon", "mouse",
+    "night", "ocean", "piano",
+)  # fmt: skip
 
 #: Shapes are drawn this many times larger and then averaged down, for smooth edges.
 _OVERSAMPLING = 3
@@ -81,13 +56,9 @@ _OVERSAMPLING = 3
 
 @dataclass(frozen=True, slots=True)
 class GlyphStyle:
-    """How pages look. A cell is a whole number of 32 x 32 squares, the area of one visual token of Qwen3-VL.
+    """How pages look: which kinds of objects (``"red circle"``) stand in how many rows and columns of cells.
 
-    Attributes:
-        kinds: What an object can be, in words: ``"red circle"``.
-        rows: Rows of cells on a page.
-        columns: Columns of cells.
-        cell: Height and width of a cell in pixels.
+    A cell's height and width in pixels are multiples of 32: a square of 32 x 32 is one visual token of Qwen3-VL.
     """
 
     kinds: tuple[str, ...]
@@ -109,13 +80,9 @@ STYLES = {
 
 @dataclass(frozen=True, slots=True)
 class GlyphPage:
-    """One page before it is drawn.
+    """One page before it is drawn: the kind in each cell, row by row, all different.
 
-    Attributes:
-        id: Split and number, such as ``"test-00017"``.
-        objects: The kind in each cell, row by row; all different.
-        stream: Seed of the page's own random stream.
-        style: Name of the style.
+    ``id`` is split and number, such as ``"test-00017"``; ``stream`` seeds the page's own random stream.
     """
 
     id: str
@@ -124,31 +91,18 @@ class GlyphPage:
     style: str = "shapes"
 
     def pixels(self) -> NDArray[np.uint8]:
-        """Draw the page.
-
-        Returns:
-            ``[height, width, 3]`` uint8, the same on every call.
-
-        Raises:
-            MissingExtraError: Pillow is not installed.
-        """
+        """The page, ``[height, width, 3]``, the same on every call; needs Pillow."""
         return _draw(self)
 
     def image(self) -> Image.Image:
-        """Draw the page as a Pillow image."""
+        """The page as a Pillow image."""
         made: Image.Image = require("PIL.Image", "image").fromarray(self.pixels())
         return made
 
 
 @dataclass(frozen=True, slots=True)
 class GlyphQuery:
-    """A query that names objects of one page.
-
-    Attributes:
-        id: Such as ``"q-test-00017"``.
-        text: ``"red circle, blue star"``.
-        objects: The kinds named.
-    """
+    """A query that names objects of one page: ``"red circle, blue star"``."""
 
     id: str
     text: str
@@ -157,13 +111,7 @@ class GlyphQuery:
 
 @dataclass(frozen=True, slots=True)
 class GlyphCollection:
-    """Pages, queries and complete judgments.
-
-    Attributes:
-        pages: The pages, ordered by id.
-        queries: One query a page, ordered alike.
-        qrels: For each query id the ids of all pages that hold every object it names, each of grade 1.
-    """
+    """Pages, one query for each, and by query the ids of all pages that hold every object it names, with grade 1."""
 
     pages: list[GlyphPage]
     queries: list[GlyphQuery]
@@ -173,15 +121,8 @@ class GlyphCollection:
 def glyph_collection(split: str, pages: int, *, seed: int = 0, style: str = "shapes") -> GlyphCollection:
     """Build pages, one query for each, and the judgments.
 
-    Args:
-        split: ``"train"``, ``"validation"`` or ``"test"``.
-        pages: How many pages. The first pages of a longer collection are those of a shorter one.
-        seed: Another seed, another world of pages.
-        style: ``"shapes"`` or ``"words"``.
-
-    Returns:
-        The collection. Ranking 1,000 pages of shapes at random reaches an nDCG@10 of about .05, because short
-        queries match many pages; scores that count the objects found reach 1.
+    The first pages of a longer collection are those of a shorter one. Ranking 1,000 pages of shapes at random reaches
+    an nDCG@10 of about .05, because short queries match many pages; scores that count the objects found reach 1.
 
     Raises:
         SmartError: The split or the style is unknown.
@@ -192,24 +133,12 @@ def glyph_collection(split: str, pages: int, *, seed: int = 0, style: str = "sha
         ('test-00000', 20, {'test-00000': 1})
     """
     made = [glyph_page(split, number, seed=seed, style=style) for number in range(pages)]
-    queries = []
-    for page in made:
-        rng = np.random.default_rng((*page.stream, 1))
-        queries.append(make_query(f"q-{page.id}", page, rng))
+    queries = [_query(page) for page in made]
     return GlyphCollection(made, queries, judgments(queries, made))
 
 
 def glyph_page(split: str, number: int, *, seed: int = 0, style: str = "shapes") -> GlyphPage:
-    """Decide what stands on a page.
-
-    Args:
-        split: ``"train"``, ``"validation"`` or ``"test"``.
-        number: Which page of the split.
-        seed: Another seed, another world of pages.
-        style: ``"shapes"`` or ``"words"``.
-
-    Returns:
-        The page, not drawn yet.
+    """Choose the objects of one page.
 
     Raises:
         SmartError: The split or the style is unknown.
@@ -224,32 +153,16 @@ def glyph_page(split: str, number: int, *, seed: int = 0, style: str = "shapes")
     return GlyphPage(f"{split}-{number:05d}", tuple(look.kinds[kind] for kind in chosen), stream, style)
 
 
-def make_query(name: str, page: GlyphPage, rng: np.random.Generator) -> GlyphQuery:
-    """Name one to four objects of a page, in random order.
-
-    Args:
-        name: Id of the query.
-        page: The page.
-        rng: Where the choice comes from.
-
-    Returns:
-        The query.
-    """
+def _query(page: GlyphPage) -> GlyphQuery:
+    """Name one to four objects of a page, in random order."""
+    rng = np.random.default_rng((*page.stream, 1))
     count = int(rng.integers(1, 5))
     objects = tuple(page.objects[cell] for cell in rng.permutation(len(page.objects))[:count])
-    return GlyphQuery(name, ", ".join(objects), objects)
+    return GlyphQuery(f"q-{page.id}", ", ".join(objects), objects)
 
 
 def judgments(queries: Sequence[GlyphQuery], pages: Sequence[GlyphPage]) -> dict[str, dict[str, int]]:
-    """Find every page that holds all objects of a query.
-
-    Args:
-        queries: The queries.
-        pages: The pages.
-
-    Returns:
-        Grade 1 for each relevant page id, by query id. A query without any relevant page has an empty dictionary.
-    """
+    """By query id, grade 1 for every page that holds all objects of the query; there may be none."""
     holders: dict[str, set[int]] = {}
     for place, page in enumerate(pages):
         for kind in page.objects:
@@ -264,14 +177,9 @@ def judgments(queries: Sequence[GlyphQuery], pages: Sequence[GlyphPage]) -> dict
 
 
 def held(objects: Iterable[Sequence[str]], style: str = "shapes") -> NDArray[np.bool_]:
-    """Mark which kinds each list of objects holds.
+    """Which kinds each page or query holds, ``[items, kinds]``.
 
-    Args:
-        objects: The objects of each page or query.
-        style: ``"shapes"`` or ``"words"``.
-
-    Returns:
-        ``[items, kinds]`` bool. For queries Q and pages P, ``(Q @ ~P.T) == 0`` with integers tells relevance.
+    For queries Q and pages P as integers, ``(Q @ (1 - P).T) == 0`` gives the relevant pages.
     """
     place = {kind: number for number, kind in enumerate(STYLES[style].kinds)}
     rows = [[place[kind] for kind in item] for item in objects]
@@ -282,7 +190,7 @@ def held(objects: Iterable[Sequence[str]], style: str = "shapes") -> NDArray[np.
 
 
 def _draw(page: GlyphPage) -> NDArray[np.uint8]:
-    """Draw with jitter in place, size, colour and paper, all from the page's own stream."""
+    """Draw with jitter in place, size, colour and background, all from the page's own stream."""
     image_module, draw_module = require("PIL.Image", "image"), require("PIL.ImageDraw", "image")
     look, rng = STYLES[page.style], np.random.default_rng((*page.stream, 2))
     height, width = look.size

@@ -1,8 +1,8 @@
 """A test collection made of the running Python's own documentation strings.
 
-Every machine with Python carries several thousand real, hand-written documents: the docstrings of the
-standard library. :func:`build_stdlib_docs` collects them in a fixed order, :func:`load_questions` reads
-the hand-judged questions packaged beside this file, and :func:`stdlib_collection` joins the two.
+Every machine with Python has several thousand real, hand-written documents: the docstrings of the standard library.
+:func:`build_stdlib_docs` collects them in a fixed order, :func:`load_questions` reads the hand-judged questions
+packaged beside this file, and :func:`stdlib_collection` joins the two.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class StdlibDoc:
 
     Attributes:
         id: The public dotted name, such as ``"shutil.rmtree"``; builtins carry no prefix (``"str.split"``).
-        title: The same name followed by the call signature where Python can tell it.
+        title: The same name followed by the call signature where Python knows it.
         text: The docstring, indentation removed.
     """
 
@@ -59,7 +59,7 @@ class StdlibCollection:
         docs: Every document, ordered by id.
         questions: The questions, their relevant ids limited to those in ``docs``.
         dropped_ids: How many judgments name a document this Python does not have.
-        dropped_questions: Ids of the questions left without any relevant document.
+        dropped_questions: Ids of the questions that have no relevant document left.
     """
 
     docs: list[StdlibDoc]
@@ -69,12 +69,9 @@ class StdlibCollection:
 
 
 def build_stdlib_docs() -> list[StdlibDoc]:
-    """Collect the docstrings of the public standard library of the running Python.
+    """The docstrings of the running Python's public standard library, each object once under its most public name.
 
-    A Python of its own does the collecting, so that what this one has imported makes no difference.
-
-    Returns:
-        The documents ordered by id, each object once under its most public name.
+    Another Python process collects them, so that what this one has imported makes no difference.
 
     Raises:
         SmartError: This Python cannot be started a second time.
@@ -101,25 +98,21 @@ def _documents() -> tuple[StdlibDoc, ...]:
 
 
 def load_questions() -> list[Question]:
-    """Read the packaged questions in file order, whether or not this Python has every judged id.
-
-    Returns:
-        The questions as judged.
+    """The packaged questions in file order, whether or not this Python has every judged id.
 
     Example:
         >>> load_questions()[0].text
         'remove a directory and everything in it'
     """
     packaged = importlib.resources.files("smart_retrieval.demo") / "questions.jsonl"
-    lines = packaged.read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines if line.strip()]
+    rows = (json.loads(line) for line in packaged.read_text(encoding="utf-8").splitlines() if line.strip())
     return [Question(row["id"], row["text"], dict(row["relevant"])) for row in rows]
 
 
 def stdlib_collection() -> StdlibCollection:
     """Join the documents of the running Python with the questions they can answer.
 
-    Judged ids which this Python lacks are dropped and counted; a question left with none is dropped too.
+    Judged ids which this Python lacks are dropped and counted; a question without any left is dropped too.
 
     Returns:
         The documents, the fitting questions and what was dropped.

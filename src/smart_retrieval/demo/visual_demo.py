@@ -1,18 +1,19 @@
-"""The visual demo: pages as pictures, indexed, searched with and without their token vectors, and a heat map."""
+"""The visual demo: pages as pictures, searched with and without their token vectors, and one hit explained."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..evaluation.cache import EncodingCache
 from ..evaluation.metrics import per_query_metrics
+from ..evaluation.results import write_json
 from ..evaluation.significance import paired_comparison
+from ..files import atomic_file
+from ..types import Array
 from .glyph_pages import GlyphCollection, glyph_collection
 
 if TYPE_CHECKING:
@@ -21,24 +22,14 @@ if TYPE_CHECKING:
 PAGES = 300
 _DEPTH = 10
 _SHOWN = 3
-_SYSTEMS: dict[str, dict[str, Any]] = {
-    "anchor": {"lambda_late": 0.0},
-    "late": {"lambda_anchor": 0.0},
-    "hybrid": {},
-}
+_LAMBDAS = {"anchor": (1.0, 0.0), "late": (0.0, None), "hybrid": (None, None)}
 
 
-@dataclass(frozen=True)
-class VisualComparison:
-    """Pages searched by anchor, by tokens and by both.
+class Ranking(NamedTuple):
+    """Pages ranked by one system: for each query its nDCG@10, and the ids found."""
 
-    Args:
-        ndcg: nDCG@10 of each query by system, ``[Q]`` each.
-        ids: The pages found, by system and query.
-    """
-
-    ndcg: dict[str, NDArray[Any]]
-    ids: dict[str, list[list[str]]]
+    ndcg: Array
+    ids: list[list[str]]
 
 
 def run_visual_demo(
@@ -51,18 +42,11 @@ def run_visual_demo(
 ) -> None:
     """Draw pages, index them as pictures, and search them with queries that name what stands on them.
 
-    Args:
-        model: A packaged name, a folder, or a hub name of a model that takes pictures.
-        pages: How many pages.
-        cache: Where pages and index are kept; the user's cache when None.
-        out: Where the page that explains one hit is written; beside the index when None.
-        as_json: Print one JSON object instead of tables.
+    Pages and index are kept in the user's cache unless another folder is given; the page that explains one hit is
+    written to ``out``, or beside the index.
 
     Raises:
         SmartError: The model cannot be loaded, takes no pictures, or the cache cannot be written.
-
-    Example:
-        >>> run_visual_demo(pages=50)  # doctest: +SKIP
     """
     from ..index.smart_index import SmartIndex
     from ..model.smart_model import SmartModel
@@ -74,59 +58,54 @@ def run_visual_demo(
     place = home / f"glyph-pages-{pages}-{smart.identity()['fingerprint']}.smart"
     with SmartIndex.open_or_create(place, smart, files_as="pages") as index:
         report = index.index_folder(folder)
-        compared = compare(index, collection)
-        gain = paired_comparison(compared.ndcg["anchor"], compared.ndcg["hybrid"])
+        rankings = search_pages(index, collection)
+        anchor, hybrid = rankings["anchor"], rankings["hybrid"]
         # A stable choice: of queries with equal gains the first is shown, on every machine.
-        chosen = int(np.argmax(compared.ndcg["hybrid"] - compared.ndcg["anchor"]))
+        chosen = int(np.argmax(hybrid.ndcg - anchor.ndcg))
+        query = collection.queries[chosen].text
         page = out or index.path.with_suffix(".html")
-        explanation = index.explain(collection.queries[chosen].text, compared.ids["hybrid"][chosen][0])
-        page.write_text(explanation.to_html(folder), encoding="utf-8")
+        page.write_text(index.explain(query, hybrid.ids[chosen][0]).to_html(folder), encoding="utf-8")
         figures: dict[str, Any] = {
             "pages": pages,
             "queries": len(collection.queries),
             "indexed": report.added,
-            "ndcg@10": {name: float(values.mean()) for name, values in compared.ndcg.items()},
-            "gain": gain.to_dict(),
-            "query": collection.queries[chosen].text,
+            "ndcg@10": {name: float(ranking.ndcg.mean()) for name, ranking in rankings.items()},
+            "gain": paired_comparison(anchor.ndcg, hybrid.ndcg).to_dict(),
+            "query": query,
             "index": str(index.path),
             "explanation": str(page),
         }
-        if as_json:
-            from ..evaluation.results import write_json
-
-            write_json(figures)
-        else:
-            _print(figures, collection, compared, chosen)
+    if as_json:
+        write_json(figures)
+    else:
+        _print(figures, collection, rankings, chosen)
 
 
-def compare(index: SmartIndex, collection: GlyphCollection) -> VisualComparison:
+def search_pages(index: SmartIndex, collection: GlyphCollection) -> dict[str, Ranking]:
     """Every query against every page, by anchor, by tokens and by both."""
     queries = index.model.encode_query([query.text for query in collection.queries], show_progress=False)
     names = [query.id for query in collection.queries]
-    ndcg: dict[str, NDArray[Any]] = {}
-    ids: dict[str, list[list[str]]] = {}
-    for system, lambdas in _SYSTEMS.items():
-        hits = index.search_many(queries, _DEPTH, exact=True, **lambdas)
+    rankings = {}
+    for system, (lambda_anchor, lambda_late) in _LAMBDAS.items():
+        hits = index.search_many(queries, _DEPTH, exact=True, lambda_anchor=lambda_anchor, lambda_late=lambda_late)
         # A page's id in the index is its file's name and place in it.
-        ids[system] = [[hit.id for hit in found] for found in hits]
         ranked = {name: [Path(hit.source or "").stem for hit in found] for name, found in zip(names, hits, strict=True)}
-        ndcg[system] = per_query_metrics(collection.qrels, ranked)["ndcg@10"]
-    return VisualComparison(ndcg, ids)
+        ndcg = per_query_metrics(collection.qrels, ranked)["ndcg@10"]
+        rankings[system] = Ranking(ndcg, [[hit.id for hit in found] for found in hits])
+    return rankings
 
 
 def _draw(folder: Path, collection: GlyphCollection) -> Path:
     """Write the pages as PNG files, those that are not there yet."""
-    folder.mkdir(parents=True, exist_ok=True)
     for page in collection.pages:
         target = folder / f"{page.id}.png"
         if not target.exists():
-            partial = target.with_suffix(".part")
-            page.image().save(partial, format="PNG")
-            partial.replace(target)
+            with atomic_file(target) as partial:
+                page.image().save(partial, format="PNG")
     return folder
 
 
-def _print(figures: dict[str, Any], collection: GlyphCollection, compared: VisualComparison, chosen: int) -> None:
+def _print(figures: dict[str, Any], collection: GlyphCollection, rankings: dict[str, Ranking], chosen: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -141,16 +120,15 @@ def _print(figures: dict[str, Any], collection: GlyphCollection, compared: Visua
     for name, value in figures["ndcg@10"].items():
         table.add_row(name, f"{value:.4f}")
     console.print(table)
-    gain = figures["gain"]
-    console.print(f"\nhybrid over anchor: {100 * gain['relative']:+.1f} %, p {_p(gain['p_value'])}")
-    by_id = {page.id: page for page in collection.pages}
+    relative, p_value = figures["gain"]["relative"], figures["gain"]["p_value"]
+    p_text = "< .0001" if p_value < 1e-4 else f"= {p_value:.4f}"
+    console.print(f"\nhybrid over anchor: {100 * relative:+.1f} %, p {p_text}")
+    objects = {page.id: page.objects for page in collection.pages}
+    wanted = collection.queries[chosen].objects
     console.print(f'\n[bold]"{figures["query"]}"[/bold]  (helped most)')
     for system in ("anchor", "hybrid"):
-        found = []
-        for id in compared.ids[system][chosen][:_SHOWN]:
-            page = by_id[Path(id.split("#")[0]).stem]
-            wanted = collection.queries[chosen].objects
-            found.append(f"{page.id} ({sum(kind in page.objects for kind in wanted)} of {len(wanted)})")
+        pages = [Path(id.split("#")[0]).stem for id in rankings[system].ids[chosen][:_SHOWN]]
+        found = [f"{page} ({sum(kind in objects[page] for kind in wanted)} of {len(wanted)})" for page in pages]
         console.print(f"   {system:7} {', '.join(found)}")
     console.print(
         f"\nWhere each word was found on the page: {figures['explanation']}\n"
@@ -158,7 +136,3 @@ def _print(figures: dict[str, Any], collection: GlyphCollection, compared: Visua
         soft_wrap=True,
         markup=False,
     )
-
-
-def _p(value: float) -> str:
-    return "< .0001" if value < 1e-4 else f"= {value:.4f}"
