@@ -20,13 +20,7 @@ MERGE = 2
 
 
 class PageModel(nn.Module):
-    """States of pages and of queries, without those of the template's opening.
-
-    Args:
-        model: The model; its weights are used as they are.
-        tokenizer: Its tokenizer.
-        grid: Rows and columns of 16-pixel patches on a page.
-    """
+    """States of pages (``grid``: rows and columns of 16-pixel patches) and queries, without the template's opening."""
 
     def __init__(self, model: Qwen3VLModel, tokenizer: Qwen2Tokenizer, grid: tuple[int, int]) -> None:
         super().__init__()
@@ -65,39 +59,21 @@ class PageModel(nn.Module):
         return cos[:, None], sin[:, None]
 
     def pages(self, pixels: Tensor, *, pooled: bool = False) -> Tensor:
-        """Final states of pages.
+        """Final states ``[B, T, d]`` of pages from `to_patches`: vision start, image tokens, vision end, closing.
 
-        Args:
-            pixels: ``[B, patches, 768]`` uint8, from `to_patches`.
-            pooled: Compute the last state alone, all that training needs.
-
-        Returns:
-            ``[B, T, d]``: vision start, image tokens, vision end, closing; ``[B, d]`` if pooled.
+        If pooled the last state alone, ``[B, d]``, which is all that training with the pooled vector needs.
         """
         return self._read_pages(pixels, None, pooled)
 
     def descriptions(self, pixels: Tensor, ids: Tensor) -> Tensor:
-        """Final states of texts that follow pages, as an assistant's answer does.
-
-        Args:
-            pixels: ``[B, patches, 768]`` uint8, from `to_patches`.
-            ids: ``[B, T]`` texts without padding.
-
-        Returns:
-            ``[B, T, d]``: for each token of the text the state before it, from which it is to be predicted.
-        """
+        """For unpadded texts ``[B, T]`` that follow pages, as an assistant's turn does, the state before each token."""
         first = len(self.page_ids) - 1
         return self._read_pages(pixels, ids[:, :-1], False)[:, first:]
 
     def queries(self, ids: Tensor, *, pooled: bool = False) -> Tensor:
-        """Final states of texts.
+        """Final states ``[B, T, d]`` of text, closing, then padding, which causal attention hides from both.
 
-        Args:
-            ids: ``[B, T]`` text, closing, then padding, which causal attention hides from what stands before it.
-            pooled: Compute the last state alone; there must be no padding then.
-
-        Returns:
-            ``[B, T, d]``; ``[B, d]`` if pooled.
+        If pooled the last state alone, ``[B, d]``; there must be no padding then.
         """
         return self._read(self.model.language_model.embed_tokens(ids), self._text_rope, None, pooled)
 
@@ -120,7 +96,7 @@ class PageModel(nn.Module):
         visual = self.model.visual
         batch, patches, _ = pixels.shape
         projection = visual.patch_embed.proj
-        # A still image fills both frames of a temporal patch, so its two kernels may be added up first.
+        # A still image fills both frames of a temporal patch, so its two kernels are added first.
         kernel = projection.weight.sum(2).flatten(1)
         x = F.linear(pixels.float() / 127.5 - 1, kernel, projection.bias)
         x = x + (visual.pos_embed(self._indices) * self._weights).sum(1)
@@ -173,13 +149,9 @@ class PageModel(nn.Module):
 
 
 def to_patches(pixels: Tensor) -> Tensor:
-    """Cut pages into patches as Qwen3-VL's image processor does, still in uint8 and with one frame instead of two.
+    """Cut pages ``[B, height, width, 3]`` into patches ``[B, patches, 3 * 16 * 16]`` as Qwen3-VL's processor does.
 
-    Args:
-        pixels: ``[B, height, width, 3]`` uint8.
-
-    Returns:
-        ``[B, patches, 3 * 16 * 16]`` uint8; the four patches of a visual token follow one another.
+    Still in uint8 and with one frame instead of two; the four patches of a visual token follow one another.
     """
     batch, height, width, _ = pixels.shape
     cut = pixels.view(batch, height // 32, MERGE, 16, width // 32, MERGE, 16, 3)
@@ -199,15 +171,15 @@ def check(fast: PageModel, patches: Tensor, ids: Tensor) -> float:
             pixel_values=frames.reshape(-1, 1536),
             image_grid_thw=torch.tensor([[1, *fast.grid]] * count),
         ).last_hidden_state
-        model.rope_deltas = None  # or the next call would count on from here
+        model.rope_deltas = None  # or the next call would continue from here
         return states
 
     with torch.no_grad():
         slow_pages = of_pages(whole)
         texts = torch.cat([torch.tensor([fast.opening]).expand(len(ids), -1), ids], 1)
         slow_texts = model(input_ids=texts).last_hidden_state
-        told = ids[:1].expand(count, -1)
-        slow_descriptions = of_pages(torch.cat([whole, told], 1))
+        text = ids[:1].expand(count, -1)
+        slow_descriptions = of_pages(torch.cat([whole, text], 1))
         before = len(fast.opening)
         differences = [
             (slow_pages[:, before:] - fast.pages(patches)).abs().max(),
@@ -215,7 +187,7 @@ def check(fast: PageModel, patches: Tensor, ids: Tensor) -> float:
             (slow_texts[0, :before] - fast.opening_states()).abs().max(),
             (slow_pages[:, -1] - fast.pages(patches, pooled=True)).abs().max(),
             (slow_texts[:, -1] - fast.queries(ids, pooled=True)).abs().max(),
-            (slow_descriptions[:, -told.shape[1] - 1 : -1] - fast.descriptions(patches, told)).abs().max(),
+            (slow_descriptions[:, -text.shape[1] - 1 : -1] - fast.descriptions(patches, text)).abs().max(),
         ]
     return float(max(differences))
 

@@ -32,12 +32,7 @@ class Held:
 
 
 class TokenFilter:
-    """Which tokens count in late interaction: ``paper`` drops special tokens, ``content`` keeps text and image alone.
-
-    Args:
-        fast: The model's forward pass, whose opening and closing are known.
-        name: ``"paper"`` or ``"content"``.
-    """
+    """Which tokens late interaction uses: ``paper`` drops special tokens, ``content`` keeps text and image alone."""
 
     def __init__(self, fast: PageModel, name: str) -> None:
         config = fast.model.config

@@ -1,4 +1,4 @@
-"""What a batch of pages and queries is trained to minimise: one objective a function."""
+"""The losses of a batch of pages and queries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transformers import Qwen2Tokenizer
 from smart_retrieval.demo.glyph_pages import STYLES
 from smart_retrieval.training.objectives import late_matrix, max_similarities, objective_weights
 
-#: The last two are no retrieval objectives but controls: the same pages, without a contrastive loss.
+#: The last two are controls: the same pages without a contrastive loss.
 OBJECTIVES = ("anchor", "late", "hybrid", "language", "language_queries")
 
 
@@ -84,7 +84,7 @@ def pool_queries(fast: PageModel, texts: Texts, chosen: list[np.ndarray]) -> Ten
 
 
 def symmetric_loss(scores: Tensor, spurious: Tensor, temperature: float) -> Tensor:
-    """InfoNCE in both directions; pages that hold what another query names are no negatives of it."""
+    """InfoNCE in both directions; pages that also answer a query are no negatives of it."""
     logits = (scores / temperature).masked_fill(spurious, -torch.inf)
     own = torch.arange(len(scores))
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
@@ -115,7 +115,7 @@ def hybrid_matrix(
 def language_loss(fast: PageModel, texts: Texts, batch: Batch) -> Tensor:
     """Next-token prediction of a page's objects in reading order, as the assistant's turn; the head is tied."""
     # All pages hold the same number of objects and each is as many tokens, so that nothing is padded. The turn's end
-    # is predicted, too; what the template puts behind it is not.
+    # is predicted, too; what the template puts after it is not.
     ids = texts.rows(batch.objects)[0][:, : 1 - len(texts.closing)]
     states = fast.descriptions(batch.patches, ids)
     logits = states @ fast.model.language_model.embed_tokens.weight.T
@@ -127,5 +127,5 @@ def query_language_loss(fast: PageModel, texts: Texts, batch: Batch) -> Tensor:
     ids, last = texts.rows(batch.chosen)
     states = fast.queries(ids[:, :-1])
     logits = states @ fast.model.language_model.embed_tokens.weight.T
-    told = torch.arange(1, ids.shape[1]) <= (last - len(texts.closing) + 1)[:, None]
-    return F.cross_entropy(logits[told], ids[:, 1:][told])
+    targets = torch.arange(1, ids.shape[1]) <= (last - len(texts.closing) + 1)[:, None]
+    return F.cross_entropy(logits[targets], ids[:, 1:][targets])

@@ -1,7 +1,7 @@
 """Train a small Qwen3-VL embedding model on glyph pages, with the plain contrastive loss on the pooled vector alone.
 
-Late interaction plays no part in it; it is only measured on the way. `--objective` takes other losses for comparison.
-Run with `--out FOLDER`; the same command goes on where it was stopped.
+Late interaction is not trained, only measured along the way. `--objective` takes other losses for comparison.
+Run with `--out FOLDER`; the same command resumes a training that was stopped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fast_forward import PageModel, check, to_patches
 from measure import Held, judge
 from objectives import OBJECTIVES, Batch, Texts, batch_loss
 from torch import Tensor
-from transformers import Qwen3VLModel
+from transformers import Qwen2Tokenizer, Qwen3VLModel
 
 from smart_retrieval.demo.glyph_pages import STYLES, glyph_page, held
 
@@ -41,8 +41,8 @@ def main() -> None:
     parser.add_argument("--max-steps", type=int, default=3000, help="the decay begins here at the latest")
     parser.add_argument("--decay", type=int, default=600, help="steps of linear decay to 0 at the end")
     parser.add_argument("--every", type=int, default=250, help="steps between measurements")
-    parser.add_argument("--patience", type=int, default=4, help="measurements without a better anchor that end it")
-    parser.add_argument("--plain-init", action="store_true", help="transformers' random initialisation, as it is")
+    parser.add_argument("--patience", type=int, default=4, help="measurements without a better anchor before the decay")
+    parser.add_argument("--plain-init", action="store_true", help="keep transformers' random initialisation")
     parser.add_argument("--snapshots", action="store_true", help="keep the weights of every measurement")
     parser.add_argument("--config", type=json.loads, default={}, help="changes to the model's shape, as JSON")
     arguments = parser.parse_args()
@@ -74,26 +74,8 @@ def train(arguments: argparse.Namespace) -> None:
         flush=True,
     )
     validation, test = (Held(split, arguments.held_out, arguments.style, texts) for split in ("validation", "test"))
-
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}],
-        lr=arguments.lr,
-        betas=(0.9, 0.98),
-        fused=True,
-    )
-    rng = np.random.default_rng(arguments.seed)
-    state: dict[str, Any] = {"step": 0, "curve": [], "decay_from": None, "seconds": 0.0}
-    resume = out / "resume.pt"
-    if resume.exists():
-        kept = torch.load(resume, weights_only=True)
-        model.load_state_dict(kept["model"])
-        optimizer.load_state_dict(kept["optimizer"])
-        state = json.loads((out / "state.json").read_text())
-        if state["decay_from"] == state["step"] < arguments.max_steps and state["reason"] == "budget":
-            state["decay_from"] = None  # stopped before the decay began, and given more steps now
-        rng = np.random.default_rng((arguments.seed, state["step"]))
+    optimizer = build_optimizer(model, arguments.lr)
+    state, rng = resume(out, model, optimizer, arguments)
 
     started = time.perf_counter() - state["seconds"]
     order: list[int] = []
@@ -102,8 +84,6 @@ def train(arguments: argparse.Namespace) -> None:
         step, start_of_decay = state["step"], state["decay_from"]
         done = start_of_decay is not None and step >= start_of_decay + arguments.decay
         measured = bool(state["curve"]) and state["curve"][-1]["step"] == step
-        if done and measured:
-            return
         if (step % arguments.every == 0 or done) and not measured:
             point = {"step": step, "loss": float(np.mean(losses)) if losses else None}
             point["validation"] = judge(fast, validation, anchor_only=True)
@@ -111,30 +91,15 @@ def train(arguments: argparse.Namespace) -> None:
             losses.clear()
             state["seconds"] = time.perf_counter() - started
             state["curve"].append(point)
-            best = [entry["validation"]["anchor"] for entry in state["curve"]]
-            recent, earlier = best[-arguments.patience :], best[: -arguments.patience]
-            settled = bool(earlier) and max(recent) < 1.01 * max(earlier)
-            if start_of_decay is None and (settled or step >= arguments.max_steps):
-                state["decay_from"] = step
-                state["reason"] = "settled" if settled else "budget"
-            print(
-                json.dumps({**point, "seconds": round(state["seconds"]), "decay_from": state["decay_from"]}), flush=True
-            )
-            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, resume)
-            shown = {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()}
-            (out / "state.json").write_text(json.dumps({**state, "arguments": shown}, indent=1))
-            save_checkpoint(out / "model", model, tokenizer)
-            if arguments.snapshots:
-                (out / "snapshots").mkdir(exist_ok=True)
-                torch.save(model.state_dict(), out / "snapshots" / f"{step:05d}.pt")
-            if done:
-                return
-        start_of_decay = state["decay_from"]
-        rate = min(1.0, (step + 1) / arguments.warmup)
-        if start_of_decay is not None:
-            rate *= max(0.0, 1 - (step - start_of_decay) / arguments.decay)
+            if start_of_decay is None and (reason := reason_to_decay(state["curve"], arguments)):
+                state["decay_from"], state["reason"] = step, reason
+            shown = {**point, "seconds": round(state["seconds"]), "decay_from": state["decay_from"]}
+            print(json.dumps(shown), flush=True)
+            save(out, model, tokenizer, optimizer, state, arguments)
+        if done:
+            return
         for group in optimizer.param_groups:
-            group["lr"] = arguments.lr * rate
+            group["lr"] = learning_rate(step, state["decay_from"], arguments)
         if len(order) < arguments.batch:
             order = rng.permutation(len(pages)).tolist()
         chosen, order = order[: arguments.batch], order[arguments.batch :]
@@ -153,17 +118,69 @@ def train(arguments: argparse.Namespace) -> None:
         state["step"] += 1
 
 
+def build_optimizer(model: Qwen3VLModel, lr: float) -> torch.optim.Optimizer:
+    """AdamW, with weight decay on matrices alone."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
+
+
+def reason_to_decay(curve: list[dict[str, Any]], arguments: argparse.Namespace) -> str | None:
+    """Why the learning rate's decay begins after these measurements, or None."""
+    anchors = [point["validation"]["anchor"] for point in curve]
+    recent, earlier = anchors[-arguments.patience :], anchors[: -arguments.patience]
+    if earlier and max(recent) < 1.01 * max(earlier):
+        return "settled"
+    return "budget" if curve[-1]["step"] >= arguments.max_steps else None
+
+
+def learning_rate(step: int, start_of_decay: int | None, arguments: argparse.Namespace) -> float:
+    """Linear warm-up, then constant, then linear decay to 0."""
+    rate = min(1.0, (step + 1) / arguments.warmup)
+    if start_of_decay is not None:
+        rate *= max(0.0, 1 - (step - start_of_decay) / arguments.decay)
+    return arguments.lr * rate
+
+
+def resume(
+    out: Path, model: Qwen3VLModel, optimizer: torch.optim.Optimizer, arguments: argparse.Namespace
+) -> tuple[dict[str, Any], np.random.Generator]:
+    """The state to go on from, and the generator of its batches; model and optimizer are loaded."""
+    if not (out / "resume.pt").exists():
+        state = {"step": 0, "curve": [], "decay_from": None, "seconds": 0.0}
+        return state, np.random.default_rng(arguments.seed)
+    kept = torch.load(out / "resume.pt", weights_only=True)
+    model.load_state_dict(kept["model"])
+    optimizer.load_state_dict(kept["optimizer"])
+    state = json.loads((out / "state.json").read_text())
+    if state["decay_from"] == state["step"] < arguments.max_steps and state["reason"] == "budget":
+        state["decay_from"] = None  # stopped before the decay began, and given more steps now
+    return state, np.random.default_rng((arguments.seed, state["step"]))
+
+
+def save(
+    out: Path,
+    model: Qwen3VLModel,
+    tokenizer: Qwen2Tokenizer,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    arguments: argparse.Namespace,
+) -> None:
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, out / "resume.pt")
+    shown = {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()}
+    (out / "state.json").write_text(json.dumps({**state, "arguments": shown}, indent=1))
+    save_checkpoint(out / "model", model, tokenizer)
+    if arguments.snapshots:
+        (out / "snapshots").mkdir(exist_ok=True)
+        torch.save(model.state_dict(), out / "snapshots" / f"{state['step']:05d}.pt")
+
+
 def draw_queries(marks: Tensor, draws: int, rng: np.random.Generator) -> tuple[list[np.ndarray], list[Tensor]]:
-    """Draw queries of one to four objects for pages, several for each: seeing a page costs far more than reading one.
+    """Draw queries of one to four objects for pages that hold ``marks`` (``[B, kinds]`` bool), several for each.
 
-    Args:
-        marks: ``[B, kinds]`` bool, what each page holds.
-        draws: How many for each page.
-        rng: Where they come from.
-
-    Returns:
-        The kinds named, one query for each page and then the next for each, and for each draw ``[B, B]`` bool, which
-        pages answer another one's query, too.
+    Several, because encoding a page costs far more than encoding a query. Returns the kinds named, one query for each
+    page and then the next for each, and for each draw ``[B, B]`` bool: which pages also answer another page's query.
     """
     absent = (~marks).float().T
     chosen, spurious = [], []
