@@ -70,7 +70,7 @@ def _difference(comparison: Mapping[str, Any]) -> str:
 
 
 def print_tune(result: Mapping[str, Any]) -> None:
-    """Print the verdict, nDCG@10 of each collection, what each fold chose, and the notes; in colour on a terminal only."""
+    """Print the verdict, nDCG@10 of each collection, what each fold chose, and the notes."""
     from rich.text import Text
 
     table = new_table("nDCG@10", "queries", *_COLUMNS.values())
