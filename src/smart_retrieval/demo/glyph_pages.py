@@ -14,13 +14,14 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SmartError, one_of
 from ..extras import require
+from ..types import Array
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
@@ -49,6 +50,8 @@ WORDS = (
     "apple", "bread", "cloud", "dance", "eagle", "flame", "grape", "house", "ivory", "juice", "knife", "lemon", "mouse",
     "night", "ocean", "piano",
 )  # fmt: skip
+
+Colour: TypeAlias = tuple[int, ...]
 
 #: Shapes are drawn this many times larger and then averaged down, for smooth edges.
 _OVERSAMPLING = 3
@@ -194,36 +197,34 @@ def _draw(page: GlyphPage) -> NDArray[np.uint8]:
     image_module, draw_module = require("PIL.Image", "image"), require("PIL.ImageDraw", "image")
     look, rng = STYLES[page.style], np.random.default_rng((*page.stream, 2))
     height, width = look.size
-    paper = rng.integers(225, 256, size=3)
-    canvas = image_module.new("RGB", (width * _OVERSAMPLING, height * _OVERSAMPLING), tuple(int(v) for v in paper))
+    paper: Colour = tuple(int(v) for v in rng.integers(225, 256, size=3))
+    canvas = image_module.new("RGB", (width * _OVERSAMPLING, height * _OVERSAMPLING), paper)
     draw = draw_module.Draw(canvas)
     for cell, kind in enumerate(page.objects):
         colour, name = kind.split(" ")
         row, column = divmod(cell, look.columns)
-        ink = np.clip(np.array(COLOURS[colour]) + rng.integers(-14, 15, size=3), 0, 255)
-        centre = np.array([column + 0.5, row + 0.5]) * look.cell[::-1] + rng.uniform(-4, 4, size=2)
-        paint = _word if page.style == "words" else _shape
-        paint(draw, name, centre * _OVERSAMPLING, rng, tuple(int(v) for v in ink), tuple(int(v) for v in paper))
+        ink: Colour = tuple(int(v) for v in np.clip(np.array(COLOURS[colour]) + rng.integers(-14, 15, size=3), 0, 255))
+        centre = (np.array([column + 0.5, row + 0.5]) * look.cell[::-1] + rng.uniform(-4, 4, size=2)) * _OVERSAMPLING
+        if page.style == "words":
+            font = _font(int(rng.integers(13, 18)) * _OVERSAMPLING)
+            draw.text((float(centre[0]), float(centre[1])), name, fill=ink, font=font, anchor="mm")
+        else:
+            _draw_shape(draw, name, centre, rng, ink, paper)
     noise = rng.normal(0, 4, size=(height, width, 3))
     pixels = np.asarray(canvas.reduce(_OVERSAMPLING), np.float64) + noise
     drawn: NDArray[np.uint8] = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
     return drawn
 
 
-def _shape(
-    draw: ImageDraw.ImageDraw,
-    name: str,
-    centre: NDArray[np.float64],
-    rng: np.random.Generator,
-    ink: tuple[int, ...],
-    paper: tuple[int, ...],
+def _draw_shape(
+    draw: ImageDraw.ImageDraw, name: str, centre: Array, rng: np.random.Generator, ink: Colour, paper: Colour
 ) -> None:
     """Draw one shape: its outline in the unit circle, scaled, slightly turned, moved."""
     radius = rng.uniform(9.0, 12.5) * _OVERSAMPLING
     turn = rng.uniform(-0.15, 0.15)
     rotation = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
 
-    def disc(x: float, y: float, share: float, fill: tuple[int, ...]) -> None:
+    def disc(x: float, y: float, share: float, fill: Colour) -> None:
         middle = centre + np.array([x, y]) * radius
         draw.ellipse([*(middle - share * radius), *(middle + share * radius)], fill=fill)
 
@@ -238,21 +239,9 @@ def _shape(
     draw.polygon([(float(x), float(y)) for x, y in outline], fill=ink)
 
 
-def _word(
-    draw: ImageDraw.ImageDraw,
-    name: str,
-    centre: NDArray[np.float64],
-    rng: np.random.Generator,
-    ink: tuple[int, ...],
-    paper: tuple[int, ...],
-) -> None:
-    """Draw one word in Pillow's built-in font."""
-    font = _font(int(rng.integers(13, 18)) * _OVERSAMPLING)
-    draw.text((float(centre[0]), float(centre[1])), name, fill=ink, font=font, anchor="mm")
-
-
 @cache
 def _font(size: int) -> Any:
+    """Pillow's built-in font."""
     return require("PIL.ImageFont", "image").load_default(size)
 
 

@@ -44,11 +44,11 @@ def probe_page(result: Result) -> str:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        loader=PackageLoader("smart_retrieval.evaluation.probe"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -56,18 +56,8 @@ def probe_page(result: Result) -> str:
     )
     environment.filters["p_value"] = p_value_text
     charts = {name: chart._replace(svg=Markup(chart.svg)) for name, chart in _charts(result).items()}
-    facts = {
-        "preset": result["preset"],
-        "readout": result["readout"],
-        "scoring": result["scoring"],
-        "prompts": result["prompts"],
-        "maximum length": result["encode"]["max_length"],
-        "weights": result["encode"]["weights_fingerprint"],
-        "data": result["dataset"]["fingerprint"],
-        "versions": result["versions"],
-    }
-    template = environment.get_template("probe.html")
-    return template.render(result=result, charts=charts, facts=facts, notes=all_notes(result))
+    template = environment.get_template("probe.html.j2")
+    return template.render(result=result, charts=charts, notes=all_notes(result))
 
 
 def _charts(result: Result) -> dict[str, Chart]:
