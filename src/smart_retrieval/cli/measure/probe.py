@@ -33,7 +33,8 @@ def probe(
     cache: CacheFolder = None,
     no_cache: NoCache = False,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write one page of HTML with every plot and table.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write one page of HTML with every plot and table (extra plot)."),
     ] = None,
     as_json: AsJson = False,
     out: Out = None,
