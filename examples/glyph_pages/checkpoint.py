@@ -128,8 +128,8 @@ def build_config(tokenizer: Qwen2Tokenizer, **changes: Any) -> Qwen3VLConfig:
 def initialise(model: Qwen3VLModel) -> None:
     """Start with attention that keeps directions: what it moves from one token to another stays what it was.
 
-    A language model brings such a shared space from its pretraining. From random projections a model this small finds
-    it late, as nothing in a pooled loss asks for it, and leaves the first flat stretch of the loss later too.
+    A language model gets such a shared space from its pretraining. From random projections a model this small finds it
+    late, because a pooled loss does not require it, and passes the first plateau of the loss later, too.
     """
     with torch.no_grad():
         for layer in model.language_model.layers:

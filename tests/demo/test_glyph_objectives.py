@@ -53,7 +53,7 @@ def glyph(example: Any) -> Any:
     return SimpleNamespace(fast=fast, texts=texts, batch=batch, marks=marks, tokenizer=tokenizer)
 
 
-def test_fast_forward_is_transformers(example: Any, glyph: Any) -> None:
+def test_fast_forward_equals_transformers(example: Any, glyph: Any) -> None:
     ids, _ = glyph.texts.rows([np.array([3, 77]), np.array([140, 0])])
     assert example.fast_forward.check(glyph.fast, glyph.batch.patches[:2], ids) < 1e-4
 
@@ -123,8 +123,8 @@ def test_language_loss_is_next_token_prediction_of_the_page(example: Any, glyph:
     embedding = fast.model.language_model.embed_tokens.weight
     terms = []
     for patches, objects in zip(batch.patches[:2], batch.objects[:2], strict=True):
-        told = glyph.tokenizer(", ".join(kinds[n] for n in objects) + "<|im_end|>").input_ids
-        ids = torch.tensor([[*fast.opening, *fast.page_ids, *told]])
+        target = glyph.tokenizer(", ".join(kinds[n] for n in objects) + "<|im_end|>").input_ids
+        ids = torch.tensor([[*fast.opening, *fast.page_ids, *target]])
         frames = (patches.float() / 127.5 - 1).view(-1, 3, 1, 256).expand(-1, -1, 2, -1).reshape(-1, 1536)
         states = fast.model(
             input_ids=ids,
@@ -134,7 +134,7 @@ def test_language_loss_is_next_token_prediction_of_the_page(example: Any, glyph:
         ).last_hidden_state[0]
         fast.model.rope_deltas = None
         chances = (states @ embedding.T).log_softmax(-1)
-        terms += [-chances[ids.shape[1] - len(told) + i - 1, token] for i, token in enumerate(told)]
+        terms += [-chances[ids.shape[1] - len(target) + i - 1, token] for i, token in enumerate(target)]
     two = example.objectives.Batch(batch.patches[:2], [], [], batch.objects[:2])
     found = example.objectives.batch_loss("language", fast, glyph.texts, two, 0.05)
     assert found.item() == pytest.approx(torch.stack(terms).mean().item(), abs=1e-4)
@@ -153,7 +153,7 @@ def test_query_language_loss_is_next_token_prediction_of_the_queries(example: An
     assert found.item() == pytest.approx(torch.stack(terms).mean().item(), abs=1e-4)
 
 
-def test_a_page_that_answers_is_no_negative(example: Any) -> None:
+def test_a_page_that_answers_a_query_is_no_negative(example: Any) -> None:
     scores = torch.eye(3) * 0.5
     spurious = torch.zeros(3, 3, dtype=torch.bool)
     spurious[0, 2] = True

@@ -92,7 +92,7 @@ def test_all_kinds_appear_equally_often_and_no_page_holds_one_twice() -> None:
     assert np.abs(counts - expected).max() < 5 * math.sqrt(expected)
 
 
-def test_chance_and_oracle_are_where_the_docstring_puts_them() -> None:
+def test_random_and_perfect_scores_reach_the_ndcg_of_the_docstring() -> None:
     collection = glyph_collection("test", 1000)
     ids = [page.id for page in collection.pages]
     named = held([query.objects for query in collection.queries]).astype(float)
@@ -107,7 +107,7 @@ def test_chance_and_oracle_are_where_the_docstring_puts_them() -> None:
     assert 0.03 < ndcg(chance) < 0.07
 
 
-def test_every_kind_can_be_told_apart_by_its_pixels() -> None:
+def test_kinds_are_distinguishable_by_their_pixels() -> None:
     """The mean drawing of a kind is nearer to its own drawings than to those of any other kind of its colour."""
     look = STYLES["shapes"]
     kinds = [kind for kind in look.kinds if kind.startswith("blue ")]

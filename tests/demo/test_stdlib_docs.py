@@ -190,11 +190,11 @@ def test_beir_round_trip(tmp_path: Path, collection: StdlibCollection) -> None:
     root = tmp_path / "new" / "beir"
     rows = [json.loads(line) for line in (root / "corpus.jsonl").read_text("utf-8").split("\n")[:-1]]
     assert [StdlibDoc(row["_id"], row["title"], row["text"]) for row in rows] == collection.docs
-    asked = [json.loads(line) for line in (root / "queries.jsonl").read_text("utf-8").split("\n")[:-1]]
+    rows = [json.loads(line) for line in (root / "queries.jsonl").read_text("utf-8").split("\n")[:-1]]
     header, *lines = (root / "qrels" / "test.tsv").read_text("utf-8").splitlines()
     assert header == "query-id\tcorpus-id\tscore"
     qrels: dict[str, dict[str, int]] = {}
     for line in lines:
         query, doc_id, score = line.split("\t")
         qrels.setdefault(query, {})[doc_id] = int(score)
-    assert [Question(row["_id"], row["text"], qrels[row["_id"]]) for row in asked] == collection.questions
+    assert [Question(row["_id"], row["text"], qrels[row["_id"]]) for row in rows] == collection.questions

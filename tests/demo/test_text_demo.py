@@ -26,7 +26,7 @@ def demo(few, minilm, monkeypatch, tmp_path):
     return lambda *arguments: CliRunner().invoke(app, ["demo", "--cache", str(tmp_path), *arguments])
 
 
-def test_tables_and_questions(demo):
+def test_demo_prints_tables_and_three_questions(demo):
     result = demo()
     assert result.exit_code == 0, result.output
     for row in ("anchor", "late", "hybrid", "hybrid over anchor", "helped most", "hurt most"):
@@ -34,7 +34,7 @@ def test_tables_and_questions(demo):
     assert result.stdout.count("nDCG@10 ") >= 6, "three questions, two columns each"
 
 
-def test_json(demo, few):
+def test_json_holds_the_evaluation_and_the_questions(demo, few):
     result = json.loads(demo("--json", "--preset", "paper").stdout)
     assert [row["name"] for row in result["rows"]] == ["anchor", "late", "hybrid"]
     assert result["preset"] == "paper"

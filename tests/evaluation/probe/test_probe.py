@@ -37,8 +37,8 @@ def write_collection(folder, *, documents=DOCUMENTS, queries=QUERIES, words=None
     (folder / "qrels").mkdir(parents=True)
     sizes = rng.integers(5, 15, size=documents) if words is None else [words] * documents
     texts = [" ".join(rng.choice(WORDS, size=int(size), replace=False)) for size in sizes]
-    asked = [" ".join(texts[place].split()[: 2 + place % 3 if words is None else 3]) for place in range(queries)]
-    for name, own in (("corpus", texts), ("queries", asked)):
+    questions = [" ".join(texts[place].split()[: 2 + place % 3 if words is None else 3]) for place in range(queries)]
+    for name, own in (("corpus", texts), ("queries", questions)):
         rows = [json.dumps({"_id": f"{name[0]}{place}", "text": text}) + "\n" for place, text in enumerate(own)]
         (folder / f"{name}.jsonl").write_text("".join(rows), encoding="utf-8")
     (folder / "qrels" / "test.tsv").write_text("".join(f"q{place}\tc{place}\t1\n" for place in range(queries)))
@@ -59,7 +59,7 @@ def rows(result, key):
     return {row["name"]: row for row in result[key]}
 
 
-def test_everything_is_there_and_json(result):
+def test_result_has_every_key_and_is_json(result):
     assert list(result)[:10] == [
         *("verdict", "metric", "known_item", "systems", "default_against_paper", "layers", "lambda_late", "variants"),
         *("query_length", "document_length"),
@@ -126,13 +126,13 @@ def test_the_same_input_gives_the_same_result(result, folder, smart):
     assert stable(probe(folder, model=smart("mean", preset="default"))) == stable(result)
 
 
-def test_a_sample_says_so(folder, smart):
+def test_a_sample_is_noted_in_the_warnings(folder, smart):
     result = probe(folder, model=smart("mean", preset="default"), documents=20, queries=5)
     assert (result["dataset"]["n_documents"], result["dataset"]["n_queries"]) == (20, 5)
     assert any("20 of 30 documents and 5 of 12 queries drawn" in note for note in result["dataset"]["warnings"])
 
 
-def test_equal_lengths_make_one_bin_and_are_said_to(tmp_path, smart):
+def test_equal_lengths_make_one_bin_and_a_sentence(tmp_path, smart):
     result = probe(write_collection(tmp_path / "equal", words=8), model=smart("mean", preset="default"))
     assert len(result["document_length"]) == 1
     assert any("about equally long" in sentence for sentence in result["verdict"]["sentences"])
@@ -229,7 +229,7 @@ def gain(difference, p_value, low, high):
         (gain(0.0, 1.0, 0.0, 0.0), "unclear"),
     ],
 )
-def test_the_test_decides(result, comparison, effect):
+def test_significance_decides_the_verdict(result, comparison, effect):
     assert effect_of(comparison) == effect
     changed = [{**row, "gain": comparison} if row["name"] == "hybrid, default" else row for row in result["systems"]]
     said = verdict({**result, "systems": changed})
@@ -369,7 +369,7 @@ def test_a_page_without_matplotlib_is_refused_before_anything_is_encoded(folder,
 # -- the command -----------------------------------------------------------------------------------------------
 
 
-def test_the_command(folder, tiny, tmp_path):
+def test_command_writes_json_and_page(folder, tiny, tmp_path):
     arguments = ("probe", "--data", folder, "--model", tiny("mean"), "--no-cache")
     page, out = tmp_path / "page.html", tmp_path / "result.json"
     result = loaded(run(*arguments, "--json", "--html", page, "--out", out))
@@ -377,7 +377,7 @@ def test_the_command(folder, tiny, tmp_path):
     assert result["verdict"]["headline"].split(":")[0] in page.read_text(encoding="utf-8")
 
 
-def test_the_command_without_judgments_says_so_everywhere(tiny, tmp_path):
+def test_known_item_queries_are_noted_in_every_output(tiny, tmp_path):
     notes = tmp_path / "notes"
     notes.mkdir()
     rng = np.random.default_rng(0)
@@ -397,7 +397,7 @@ def test_the_command_without_judgments_says_so_everywhere(tiny, tmp_path):
     assert kept["dataset"]["split"] == "known-item"
 
 
-def test_known_item_queries_can_be_asked_for(tmp_path, smart):
+def test_known_item_queries_replace_existing_judgments(tmp_path, smart):
     folder = write_collection(tmp_path / "titled")
     lines = [json.loads(line) for line in (folder / "corpus.jsonl").read_text().splitlines()]
     for place, line in enumerate(lines):
@@ -410,7 +410,7 @@ def test_known_item_queries_can_be_asked_for(tmp_path, smart):
     assert "known-item" in result["verdict"]["headline"]
 
 
-def test_wrong_usage(tmp_path):
+def test_invalid_options_exit_with_2(tmp_path):
     assert run("probe").exit_code == 2
     assert run("probe", "--data", tmp_path, "--cache", "x", "--no-cache").exit_code == 2
     assert run("probe", "--data", tmp_path, "--documents", "1").exit_code == 2

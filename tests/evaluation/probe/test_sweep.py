@@ -147,7 +147,7 @@ def test_a_second_sweep_encodes_nothing(tiny, data, tmp_path, monkeypatch):
     assert np.array_equal(first.late(readout), again.late(readout))
 
 
-def test_an_adapter_settles_the_layers(tiny, data):
+def test_an_adapter_fixes_the_layers(tiny, data):
     model = SmartModel(tiny("prompts"), device="cpu", readout=Readout((-1, -2)))
     model = model.with_adapter(Adapter(AdapterConfig(HIDDEN, 6, 2)))
     sweep = Sweep.encode(model, data)
@@ -164,7 +164,7 @@ def test_an_adapter_settles_the_layers(tiny, data):
         Sweep.encode(model, data, layers=[-1])
 
 
-def test_layers_that_are_named_and_no_others(tiny, data):
+def test_only_named_layers_are_encoded(tiny, data):
     model = SmartModel(tiny("mean"), device="cpu")
     sweep = Sweep.encode(model, data, layers=[-1, 1])
     assert sweep.layers == (1, LAYERS)
@@ -175,7 +175,7 @@ def test_layers_that_are_named_and_no_others(tiny, data):
     close(last.embeddings("query", Readout()), model.with_readout(Readout()).encode_query(data.queries))
 
 
-def test_wrong_names(tiny, data):
+def test_unknown_weights_floors_and_metrics_are_errors(tiny, data):
     sweep = Sweep.encode(SmartModel(tiny("mean"), device="cpu"), data)
     with pytest.raises(ScoringError, match="tfidf"):
         sweep.late(Readout(), "tfidf")
@@ -183,6 +183,14 @@ def test_wrong_names(tiny, data):
         sweep.late(Readout(), floor=1.0)
     with pytest.raises(ScoringError, match="metric"):
         sweep.judge(sweep.anchor, "accuracy")
+
+
+def test_settings_are_measured_by_named_weights_alone(tiny, data):
+    sweep = Sweep.encode(SmartModel(tiny("mean"), device="cpu"), data, layers=[-1])
+    custom = np.ones(len(sweep.queries.token_vectors))
+    with pytest.raises(ScoringError, match="found custom ones"):
+        sweep.per_query(Preset("", Readout(), Scoring(custom)))
+    assert np.array_equal(sweep.late(Readout(), custom), sweep.late(Readout()))
 
 
 @pytest.mark.parametrize("states", [2, 7, 8, 13, 25, 37])
@@ -210,7 +218,7 @@ def test_a_sample_keeps_what_is_relevant(data):
     assert "5 of 14 documents and 2 of 4 queries drawn" in some.warnings[-1]
     assert some.fingerprint != data.fingerprint
     assert sample(data, documents=5, queries=2, seed=3) == some
-    # What is relevant stays even where that is more than asked for.
+    # What is relevant is kept even where that is more than the limit.
     assert len(sample(data, documents=1, queries=4).texts) == 5
     with pytest.raises(DatasetError, match="0 documents"):
         sample(data, documents=0)

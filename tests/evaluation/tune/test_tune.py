@@ -168,7 +168,7 @@ def test_noise_is_not_taken_for_a_gain(prompted, tmp_path, coarse):
     assert "Nothing was written" in result["verdict"]["sentences"][-1]
 
 
-def test_where_the_anchor_is_best_it_says_so(prompted, tmp_path, coarse):
+def test_anchor_alone_is_chosen_where_it_is_best(prompted, tmp_path, coarse):
     alone = replace(DEFAULT, scoring=DEFAULT.scoring.override(lambda_late=0.0))
     folder = planted_collection(prompted, tmp_path, alone)
     result = tune([folder], model=prompted)
@@ -185,7 +185,7 @@ def test_where_the_anchor_is_best_it_says_so(prompted, tmp_path, coarse):
     st.integers(0, 5),
     st.data(),
 )
-def test_folds_go_by_the_text_alone(queries, seed, data):
+def test_folds_depend_on_the_texts_alone(queries, seed, data):
     count = data.draw(st.integers(2, len(set(queries))))
     folds = split_folds(queries, count, seed)
     assert sorted(set(folds.tolist())) == list(range(count))
@@ -197,7 +197,7 @@ def test_folds_go_by_the_text_alone(queries, seed, data):
         assert np.ptp(np.bincount(folds)) <= 1
 
 
-def test_another_seed_is_another_split():
+def test_the_seed_changes_the_folds():
     queries = [f"query {number}" for number in range(30)]
     assert split_folds(queries, 5, 0).tolist() != split_folds(queries, 5, 1).tolist()
     with pytest.raises(DatasetError, match="found 2 different queries for 3 folds"):
@@ -212,7 +212,7 @@ def test_of_equally_good_settings_the_first_is_kept():
     assert found.out_of_fold[0].tolist() == [0.2, 0.2]
 
 
-def test_an_anchor_that_finds_nothing_leaves_absolute_gains():
+def test_gains_are_absolute_where_the_anchor_finds_nothing():
     own = CollectionScores(np.array([[0.0, 0.0], [0.5, 0.1]]), np.zeros(2), np.array([0, 1]))
     assert own.gains(np.ones(2, bool)).tolist() == pytest.approx([0.0, 0.3])
     both = compared([own, own], [own.values[0]] * 2, [own.values[1]] * 2)
@@ -261,13 +261,13 @@ def test_a_models_own_folder_is_written_in_place(tiny, tmp_path, coarse):
     }
     saved = SmartModel(tmp_path / "m", device="cpu").preset
     assert saved.readout.layers == (-4,)
-    # Search and evaluation follow without a word.
+    # Search and evaluation use it without being given it.
     SmartIndex.create(tmp_path / "index", str(tmp_path / "m")).close()
     with SmartIndex.open(tmp_path / "index") as index:
         assert index.preset == saved
-    told = loaded(run("eval", "beir", folder, "--model", tmp_path / "m", "--no-cache", "--json"))
-    assert told["scoring"] == saved.scoring.to_dict()
-    assert told["rows"][2]["ndcg@10"] == pytest.approx(1.0)
+    output = loaded(run("eval", "beir", folder, "--model", tmp_path / "m", "--no-cache", "--json"))
+    assert output["scoring"] == saved.scoring.to_dict()
+    assert output["rows"][2]["ndcg@10"] == pytest.approx(1.0)
 
 
 def test_an_adapter_keeps_its_layers(tiny, tmp_path, coarse):
@@ -286,7 +286,7 @@ def test_an_adapter_keeps_its_layers(tiny, tmp_path, coarse):
         assert SmartModel(tmp_path / "b", device="cpu").preset.scoring.lambda_late == result["chosen"]["lambda_late"]
 
 
-def test_what_cannot_be_tuned_is_refused_first(prompted, tmp_path):
+def test_invalid_input_is_refused_before_a_model_is_loaded(prompted, tmp_path):
     folder = collection(tmp_path / "a", queries=4)
     with pytest.raises(DatasetError, match="4 different queries for 5 folds"):
         tune([folder], model="no-such-model")
@@ -311,23 +311,23 @@ def test_the_command_prints_a_table(tiny, tmp_path, small_grid):
     arguments = ("tune", "--data", folder, "--model", tiny("mean"), "--folds", 2, "--no-cache")
     result = run(*arguments, "--out", tmp_path / "out.json")
     assert result.exit_code == 0
-    told = json.loads((tmp_path / "out.json").read_text())
-    assert told["verdict"]["headline"] in result.stdout
-    assert f"{told['rows'][0]['out_of_fold']:.4f}" in result.stdout
+    output = json.loads((tmp_path / "out.json").read_text())
+    assert output["verdict"]["headline"] in result.stdout
+    assert f"{output['rows'][0]['out_of_fold']:.4f}" in result.stdout
     assert "fold 2:" in result.stdout
     assert run(*arguments, "--cache", tmp_path).exit_code == 2
 
 
-def test_known_items_are_said_to_be_no_measurement(tiny, tmp_path, small_grid):
+def test_known_item_queries_are_noted_as_no_measurement(tiny, tmp_path, small_grid):
     rng = np.random.default_rng(0)
     lines = [
         {"_id": str(n), "title": " ".join(words[:4]), "text": " ".join(words[4:24])}
         for n, words in enumerate(rng.permutation(WORDS) for _ in range(12))
     ]
     (tmp_path / "corpus.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    told = loaded(
+    output = loaded(
         run("tune", "--data", tmp_path, "--model", tiny("mean"), "--known-item", "--folds", 2, "--no-cache", "--json")
     )
-    assert told["known_item"]
-    assert "an indication, not a measurement" in told["notes"][0]
-    assert told["collections"][0]["dataset"]["split"] == "known-item"
+    assert output["known_item"]
+    assert "an indication, not a measurement" in output["notes"][0]
+    assert output["collections"][0]["dataset"]["split"] == "known-item"

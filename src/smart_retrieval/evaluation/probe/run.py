@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...core.presets import Preset, get_preset
 from ...core.readout import Readout
 from ...core.scoring import TOKEN_WEIGHTS, Scoring
-from ...errors import DatasetError, ScoringError
+from ...errors import DatasetError
 from ...extras import require
 from ...types import Array
 from ..beir import DOCUMENTS, QUERIES, BeirDataset, load_beir, sample
@@ -21,7 +21,7 @@ from ..results import ComparisonFacts
 from ..significance import paired_comparison
 from .page import write_page
 from .statistics import helped_and_hurt, length_bins, point, relevant_lengths
-from .sweep import Sweep, system_scoring
+from .sweep import Sweep, system_scoring, with_named_weights
 from .tokens import token_report
 from .verdict import verdict
 
@@ -93,8 +93,8 @@ def probe(
         require("matplotlib", "plot")
     data = load_data(folder, documents=documents, queries=queries, known_item=known_item, split=split, seed=seed)
     smart, _ = prepare(model)
-    sweep = Sweep.encode(smart, data, cache=cache, batch_size=batch_size, progress=progress)
     default, paper = settings_of(smart)
+    sweep = Sweep.encode(smart, data, cache=cache, batch_size=batch_size, progress=progress)
     by_preset = {"paper": paper, "default": default}
     systems = {
         f"{system}, {name}": replace(setting, scoring=system_scoring(setting.scoring, system))
@@ -180,14 +180,8 @@ def load_data(
 
 
 def settings_of(smart: SmartModel) -> tuple[Preset, Preset]:
-    """The model's own setting, and the paper's; an adapter's readout is settled, so the paper's scoring reads it.
-
-    Raises:
-        ScoringError: The model's weights have no name, so that they cannot be compared with others.
-    """
-    default = replace(smart.preset, readout=smart.readout)
-    if not isinstance(default.scoring.weights, str):
-        raise ScoringError("token weights: found custom ones in the model's preset, expected 'uniform' or 'idf'")
+    """The model's own setting, and the paper's; an adapter's readout is settled, so the paper's scoring reads it."""
+    default = with_named_weights(replace(smart.preset, readout=smart.readout))
     paper = get_preset("paper")
     return default, paper if smart.adapter is None else replace(paper, readout=smart.readout)
 

@@ -15,7 +15,7 @@ from ...core.late import DEFAULT_MEMORY, best_similarities, document_blocks, tok
 from ...core.presets import Preset
 from ...core.readout import Readout
 from ...core.roles import TOKEN_FILTERS, TokenRole, kept_roles
-from ...core.scoring import Scoring, TokenWeights
+from ...core.scoring import TOKEN_WEIGHTS, Scoring, TokenWeights
 from ...core.weights import IdfWeights
 from ...embeddings import SmartEmbeddings
 from ...errors import ReadoutError, ScoringError, SmartWarning, UnsupportedModelError, one_of
@@ -223,7 +223,7 @@ class Sweep:
 
         Raises:
             ReadoutError: A layer was not encoded.
-            ScoringError: There is no such metric.
+            ScoringError: There is no such metric, or the weights have no name.
         """
         setting = replace(setting, scoring=system_scoring(setting.scoring, system))
         return self.measure([setting], metric)[setting]
@@ -237,7 +237,7 @@ class Sweep:
         """A metric of every query under each setting, ``[Nq]`` each; settings with one readout are scored together."""
         by_readout: dict[Readout, list[Preset]] = {}
         values: dict[Preset, Array] = {}
-        for setting in dict.fromkeys(settings):
+        for setting in dict.fromkeys(map(with_named_weights, settings)):
             if setting.scoring.lambda_late:
                 by_readout.setdefault(self._normalised(setting.readout), []).append(setting)
             else:
@@ -388,6 +388,17 @@ def mix_layers(layers: Sequence[Array], mix: str) -> Array:
     if mix == "concat":
         return np.concatenate(layers, axis=1) / np.float32(np.sqrt(len(layers)))
     return unit_rows(reduce(np.add, layers))
+
+
+def with_named_weights(setting: Preset) -> Preset:
+    """The setting, refused where its weights have no name: numbers would fit the tokens of one readout alone.
+
+    Raises:
+        ScoringError: They have none.
+    """
+    if not isinstance(setting.scoring.weights, str):
+        raise ScoringError(f"token weights: found custom ones in a setting, expected one of {', '.join(TOKEN_WEIGHTS)}")
+    return setting
 
 
 def _late_part(scoring: Scoring) -> Scoring:

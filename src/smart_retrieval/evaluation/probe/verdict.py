@@ -93,8 +93,8 @@ def _variants(variants: Sequence[Mapping[str, Any]]) -> list[str]:
         sentences.append(f"Clearly worse than the default with one thing changed: {worse}.")
     if better:
         sentences.append(
-            f"Clearly better than the default with one thing changed: {better}. These are many looks at the same "
-            "queries, so smart tune should confirm it."
+            f"Clearly better than the default with one thing changed: {better}. These are many comparisons on the "
+            "same queries, so smart tune should confirm it."
         )
     return sentences
 

@@ -125,8 +125,8 @@ def tune(
     target = None if write is None else Path(write).expanduser()
     if target is not None:
         _check_target(smart, target)
-    sweeps = [Sweep.encode(smart, data, cache=cache, batch_size=batch_size, progress=progress) for data in loaded]
     default, paper = settings_of(smart)
+    sweeps = [Sweep.encode(smart, data, cache=cache, batch_size=batch_size, progress=progress) for data in loaded]
     settled = sweeps[0].settled
     filters = sorted({name for sweep in sweeps for name in sweep.token_filters}, reverse=True)
     settings = grid(sweeps[0].layers, smart.backbone.n_states, filters, default, paper, settled=settled)

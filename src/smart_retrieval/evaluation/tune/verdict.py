@@ -44,8 +44,7 @@ def verdict(result: Mapping[str, Any], *, is_default: bool, target: str | None) 
         f"Chosen: {result['chosen']['name']}; {result['agreement']['whole']} of {len(result['folds'])} folds chose the "
         "same.",
         f"Out of fold against the default: {_difference(gain)}.",
-        f"On the queries it was chosen on it would have seemed {in_sample:+.4f}; the rest of that is luck of the "
-        "choice."
+        f"On the queries it was chosen on the difference is {in_sample:+.4f}; the excess comes from choosing the best."
         if in_sample > max(0, gain["difference"])
         else f"On the queries it was chosen on: {in_sample:+.4f}.",
         f"Out of fold against the anchor: {_difference(over_anchor)}.",
