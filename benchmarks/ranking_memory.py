@@ -115,8 +115,7 @@ class Size:
 
     def data(self) -> Any:
         """The task; labels are drawn at random."""
-        from smart_retrieval.evaluation.mmeb.cases import TaskData
-        from smart_retrieval.evaluation.mmeb.layout import Missing
+        from smart_retrieval.evaluation.mmeb.task_data import Missing, TaskData
         from smart_retrieval.evaluation.mmeb.tasks import choose
         from smart_retrieval.inputs import Item
 
@@ -133,15 +132,14 @@ class Size:
 
 def measure(size: Size, root: Path, out: Path) -> dict[str, Any]:
     """Rank, judge and write; says "ready" on stderr when everything is there but the ranking."""
-    from smart_retrieval import Readout
-    from smart_retrieval.core.presets import Preset
-    from smart_retrieval.evaluation.mmeb.judging import judge
+    from smart_retrieval import Scoring
     from smart_retrieval.evaluation.mmeb.ranking import rank_task, settings_for
+    from smart_retrieval.evaluation.mmeb.report import judge
 
     store, data, settings = size.store(root), size.data(), settings_for(1.0, [1.0])
     print("ready", file=sys.stderr, flush=True)
     start = time.perf_counter()
-    ranked = rank_task(data, store, size.query_keys, size.keys, settings, Preset("paper", Readout()))
+    ranked = rank_task(data, store, size.query_keys, size.keys, settings, Scoring())
     means = judge(data.cases, ranked, {setting.name: out / f"{setting.name}.jsonl" for setting in settings})
     seconds = time.perf_counter() - start
     lines = sum(1 for _ in (out / "late.jsonl").open())

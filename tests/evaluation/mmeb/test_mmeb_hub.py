@@ -8,9 +8,9 @@ from fixtures.mmeb_layouts import Layout
 
 from smart_retrieval.errors import DatasetError
 from smart_retrieval.evaluation.mmeb import hub
-from smart_retrieval.evaluation.mmeb.parsers import parse
+from smart_retrieval.evaluation.mmeb.hub import recorded_commit
+from smart_retrieval.evaluation.mmeb.parsers import parse, shortened_page_file
 from smart_retrieval.evaluation.mmeb.prompts import PROMPTS
-from smart_retrieval.evaluation.mmeb.revisions import recorded
 from smart_retrieval.evaluation.mmeb.tasks import choose
 
 datasets = pytest.importorskip("datasets")
@@ -72,7 +72,7 @@ def test_pages_that_are_there_are_left_alone(tmp_path, played_hub):
     ).cast_column("image", datasets.Image(decode=False))
     for config in ("queries", "qrels"):
         played_hub.tables[task.data_set, config] = datasets.Dataset.from_dict({"query-id": ["q"]})
-    page = tmp_path / task.folders[1] / hub.short_file("a.jpg")
+    page = tmp_path / task.folders[1] / shortened_page_file("a.jpg")
     page.parent.mkdir(parents=True)
     page.write_bytes(b"mine")
     assert any("corpus train: 1 rows" in line and "pages" not in line for line in hub.fetch([task], tmp_path))
@@ -115,11 +115,11 @@ def beir_like(played_hub):
     return task, played_hub
 
 
-def test_a_pinned_commit_is_the_one_that_is_fetched_and_recorded(tmp_path, beir_like):
+def test_a_pinned_commit_is_the_one_that_is_fetched_and_recorded_commit(tmp_path, beir_like):
     task, hub_ = beir_like
     list(hub.fetch([task], tmp_path, pins={task.data_set: OLD}))
     assert {revision for *_, revision in hub_.asked} == {OLD}
-    assert recorded(tmp_path, task.data_set) == OLD
+    assert recorded_commit(tmp_path, task.data_set) == OLD
 
 
 def test_without_a_pin_the_newest_is_and_the_rest_of_it_later_too(tmp_path, beir_like):
@@ -127,14 +127,14 @@ def test_without_a_pin_the_newest_is_and_the_rest_of_it_later_too(tmp_path, beir
     qrels = hub_.tables.pop((task.data_set, "qrels"))
     with pytest.raises(DatasetError, match="qrels test: cannot be loaded"):
         list(hub.fetch([task], tmp_path))
-    assert recorded(tmp_path, task.data_set) == NEWEST
+    assert recorded_commit(tmp_path, task.data_set) == NEWEST
     # Meanwhile there is a newer one; what is there already came from the old.
     hub_.tables[task.data_set, "qrels"] = qrels
     hub_.newest.append("bad" + "0" * 37)
     hub_.asked.clear()
     list(hub.fetch([task], tmp_path))
     assert hub_.asked == [(task.data_set, "qrels", "test", NEWEST)]
-    assert recorded(tmp_path, task.data_set) == NEWEST
+    assert recorded_commit(tmp_path, task.data_set) == NEWEST
 
 
 def test_what_is_there_of_another_commit_is_never_mixed_with(tmp_path, beir_like):
@@ -158,7 +158,7 @@ def test_a_hub_that_gives_another_commit_than_asked_for(tmp_path, beir_like, mon
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", other)
     with pytest.raises(DatasetError, match=rf"found commit {NEWEST} on the Hub, expected {OLD}"):
         list(hub.fetch([task], tmp_path, pins={task.data_set: OLD}))
-    assert recorded(tmp_path, task.data_set) is None
+    assert recorded_commit(tmp_path, task.data_set) is None
 
 
 def test_commands_for_elsewhere_name_the_commit(tmp_path):

@@ -8,7 +8,7 @@ from fixtures.mmeb_layouts import Layout
 
 from smart_retrieval.errors import DatasetError, MediaError
 from smart_retrieval.evaluation.mmeb.keys import MediaDigests
-from smart_retrieval.evaluation.mmeb.layout import FrameClip
+from smart_retrieval.evaluation.mmeb.task_data import FrameClip
 from smart_retrieval.inputs import Frames, Item
 from smart_retrieval.pictures.images import ImageFile
 

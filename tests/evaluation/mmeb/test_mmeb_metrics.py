@@ -7,9 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_retrieval.errors import ScoringError
-from smart_retrieval.evaluation.mmeb.metrics import NAMES, mean_scores, score_ranking
+from smart_retrieval.evaluation.mmeb.metrics import NAMES, mean_of_columns, score_ranking
 
 LOG3, LOG4, LOG5 = math.log2(3), math.log2(4), math.log2(5)
+
+
+def mean_scores(scores):
+    return mean_of_columns({name: [one[name] for one in scores] for name in NAMES})
 
 
 def at(values, cut):

@@ -7,8 +7,8 @@ import pytest
 from fixtures.mmeb_layouts import Layout
 
 from smart_retrieval.errors import DatasetError, MediaError
-from smart_retrieval.evaluation.mmeb.parsers import parse
-from smart_retrieval.evaluation.mmeb.prompts import PROMPTS, get_prompts, without_letter
+from smart_retrieval.evaluation.mmeb.parsers import parse, without_letter
+from smart_retrieval.evaluation.mmeb.prompts import PROMPTS, get_prompts
 from smart_retrieval.evaluation.mmeb.tasks import all_tasks, choose
 from smart_retrieval.pictures.images import ImageFile
 

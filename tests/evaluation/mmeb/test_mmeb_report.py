@@ -1,15 +1,27 @@
-"""Means that hide nothing, the leaderboard's form, and the table."""
+"""Predictions judged and written as they come, means of complete groups only, the leaderboard's form, the table."""
 
 import json
+import tracemalloc
 from io import StringIO
 
 import pytest
 from rich.console import Console
 
-from smart_retrieval.errors import SmartError
-from smart_retrieval.evaluation.mmeb.report import leaderboard, notes, render_table, write_json
-from smart_retrieval.evaluation.mmeb.summary import means
+from smart_retrieval.errors import ScoringError, SmartError
+from smart_retrieval.evaluation.mmeb.metrics import NAMES, Ranked, mean_of_columns, score_ranking
+from smart_retrieval.evaluation.mmeb.report import (
+    judge,
+    leaderboard,
+    means,
+    notes,
+    remove_partial_files,
+    render_table,
+    write_json,
+    written_whole,
+)
+from smart_retrieval.evaluation.mmeb.task_data import Case
 from smart_retrieval.evaluation.mmeb.tasks import all_tasks, choose
+from smart_retrieval.inputs import Item
 
 
 def scores_of(tasks, value=0.5):
@@ -102,3 +114,78 @@ def test_files_are_whole_or_not_there(tmp_path):
     with pytest.raises(SmartError, match="cannot write"):
         write_json({}, tmp_path / "file/x.json")
     assert [path.name for path in tmp_path.rglob("*.part")] == []
+
+
+def test_partial_files_of_a_killed_run_are_removed_and_no_others(tmp_path):
+    names = [".result.json.0a1b2c3d.part", "late/.MSVD_pred.jsonl.0a1b2c3d.part", "late/.MSVD_score.json.01234567.part"]
+    kept = [".other.json.0a1b2c3d.part", "late/notes.part", "deep/er/.result.json.0a1b2c3d.part"]
+    for name in names + kept:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    remove_partial_files(tmp_path)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == set(kept)
+
+
+# -- predictions ------------------------------------------------------------------------------------------------------
+
+CASES = [
+    Case(Item("a"), ("x",)),
+    Case(Item("b"), ("y", "z"), (2.0, 1.0)),
+    Case(Item("c"), ("w",)),
+]
+RANKED = [
+    {"anchor": Ranked(("x", "y"), (1.0, 0.5)), "late": Ranked(("y", "x"), (0.25, 0.1))},
+    {"anchor": Ranked(("z", "y"), (1.0, 0.5)), "late": Ranked(("y", "z"), (0.25, 0.1))},
+    {"anchor": Ranked(("\ud800", "w"), (1.0, 0.5)), "late": Ranked(("w",), (0.25,))},
+]
+
+
+def targets(folder):
+    return {name: folder / name / "T_pred.jsonl" for name in ("anchor", "late")}
+
+
+def test_means_and_files_are_those_of_all_rankings(tmp_path):
+    found = judge(CASES, iter(RANKED), targets(tmp_path))
+    for name in ("anchor", "late"):
+        own = [one[name] for one in RANKED]
+        scores = [score_ranking(best.names, case.labels, case.grades) for case, best in zip(CASES, own, strict=True)]
+        assert found[name] == mean_of_columns({key: [one[key] for one in scores] for key in NAMES})
+        lines = [json.loads(line) for line in (tmp_path / name / "T_pred.jsonl").read_text().splitlines()]
+        assert [line["scores"] for line in lines] == [list(best.scores) for best in own]
+        assert [line["rel_scores"] for line in lines] == [None, [2.0, 1.0], None]
+        assert lines[0]["prediction"] == list(own[0].names)
+
+
+def test_nothing_is_left_by_a_ranking_that_fails(tmp_path):
+    def failing():
+        yield RANKED[0]
+        raise ScoringError("no more")
+
+    with pytest.raises(ScoringError, match="no more"):
+        judge(CASES, failing(), targets(tmp_path))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    with pytest.raises(ScoringError, match="no query"):
+        judge([], [], targets(tmp_path))
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SmartError, match=r"cannot write .*x\.jsonl"), written_whole(tmp_path / "file/x.jsonl"):
+        pass
+
+
+def test_memory_does_not_grow_with_the_number_of_queries(tmp_path):
+    names = tuple(f"candidate {number}" for number in range(50))
+    best = {"late": Ranked(names, tuple(float(-number) for number in range(50)))}
+
+    def peak(count):
+        tracemalloc.start()
+        try:
+            judge([CASES[0]] * count, (best for _ in range(count)), {"late": tmp_path / "p.jsonl"})
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    # 24 metrics of eight bytes each are kept of a query, and nothing else; its predictions alone are 1,300 letters.
+    peak(10)
+    assert peak(900) - peak(100) < 800 * 24 * 8 * 1.5

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from smart_retrieval.cli.main import eval_app as app
 from smart_retrieval.errors import DatasetError
-from smart_retrieval.evaluation.mmeb.revisions import MEDIA, check_revisions, read_pins, record, recorded
-from smart_retrieval.evaluation.mmeb.runner import evaluate_mmeb
+from smart_retrieval.evaluation.mmeb.hub import MEDIA, check_revisions, read_pins, record_commit, recorded_commit
+from smart_retrieval.evaluation.mmeb.run import evaluate_mmeb
 from smart_retrieval.evaluation.mmeb.tasks import choose
 
 ONE, TWO = "1" * 40, "2" * 40
@@ -51,16 +51,16 @@ def test_the_hubs_own_notes_are_read(tmp_path, place):
 
     folder = tmp_path / place / MSVD
     folder.mkdir(parents=True)
-    assert recorded(tmp_path, MSVD) is None
+    assert recorded_commit(tmp_path, MSVD) is None
     write_download_metadata(folder, "data/test-00000-of-00001.parquet", ONE, "etag")
     write_download_metadata(folder, "README.md", TWO, "etag")  # no annotations
-    assert recorded(tmp_path, MSVD) == ONE
+    assert recorded_commit(tmp_path, MSVD) == ONE
     write_download_metadata(folder, "data/train.parquet", TWO, "etag")
-    assert recorded(tmp_path, MSVD) == f"{ONE}+{TWO}"
+    assert recorded_commit(tmp_path, MSVD) == f"{ONE}+{TWO}"
     (folder / "revision.json").write_text("[]")  # malformed: says nothing
-    assert recorded(tmp_path, MSVD) == f"{ONE}+{TWO}"
+    assert recorded_commit(tmp_path, MSVD) == f"{ONE}+{TWO}"
     (folder / "revision.json").write_text(json.dumps({"revision": TWO}))
-    assert recorded(tmp_path, MSVD) == TWO
+    assert recorded_commit(tmp_path, MSVD) == TWO
 
 
 def test_another_commit_is_refused_before_a_model_is_loaded(tmp_path):
@@ -69,7 +69,7 @@ def test_another_commit_is_refused_before_a_model_is_loaded(tmp_path):
     common = {"tasks": ["MSVD"], "model": "/no/such/model"}
     with pytest.raises(DatasetError, match=f"of an unknown commit in .*, expected {ONE}"):
         evaluate_mmeb(layout.root, tmp_path / "out", revisions={MSVD: ONE}, **common)
-    record(layout.root, MSVD, TWO)
+    record_commit(layout.root, MSVD, TWO)
     with pytest.raises(DatasetError, match=f"of commit {TWO} in .*, expected {ONE}"):
         evaluate_mmeb(layout.root, tmp_path / "out", revisions={MSVD: ONE}, **common)
     check_revisions(choose(["MSVD", "VATEX"]), layout.root, {MSVD: TWO, "VLM2Vec/VATEX": ONE})  # what is not there
@@ -82,7 +82,7 @@ def test_a_pin_of_the_table_counts_unless_the_user_names_another(tmp_path):
     from dataclasses import replace
 
     (task,) = (replace(task, revision=ONE) for task in choose(["MSVD"]))
-    record(tmp_path, MSVD, TWO)
+    record_commit(tmp_path, MSVD, TWO)
     with pytest.raises(DatasetError, match=f"expected {ONE}"):
         check_revisions([task], tmp_path, {})
     check_revisions([task], tmp_path, {MSVD: TWO})

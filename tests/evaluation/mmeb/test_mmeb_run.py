@@ -13,8 +13,7 @@ from smart_retrieval.cli.main import eval_app as app
 from smart_retrieval.errors import DatasetError, ScoringError
 from smart_retrieval.evaluation.mmeb.metrics import NAMES
 from smart_retrieval.evaluation.mmeb.report import NOT_METRICS
-from smart_retrieval.evaluation.mmeb.run import Options
-from smart_retrieval.evaluation.mmeb.runner import evaluate_mmeb
+from smart_retrieval.evaluation.mmeb.run import Options, evaluate_mmeb
 from smart_retrieval.evaluation.mmeb.store import EncodingStore
 from smart_retrieval.evaluation.mmeb.tasks import all_tasks, choose
 from smart_retrieval.evaluation.report.report import build_report

@@ -11,9 +11,8 @@ from fixtures.ragged import same
 from smart_retrieval import SmartModel
 from smart_retrieval.errors import SmartWarning
 from smart_retrieval.evaluation.mmeb import store as store_module
-from smart_retrieval.evaluation.mmeb.filtering import filtered
 from smart_retrieval.evaluation.mmeb.processes import Processes
-from smart_retrieval.evaluation.mmeb.store import EncodingStore
+from smart_retrieval.evaluation.mmeb.store import EncodingStore, filtered
 from smart_retrieval.inputs import Item
 
 TEXTS = [f"#find word{number} and {'more ' * (number % 3)}words" for number in range(11)]

@@ -5,8 +5,7 @@ from collections import Counter
 import pytest
 
 from smart_retrieval.errors import DatasetError
-from smart_retrieval.evaluation.mmeb.parsers import PARSERS
-from smart_retrieval.evaluation.mmeb.parsers.video_classes import class_names
+from smart_retrieval.evaluation.mmeb.parsers import PARSERS, class_names
 from smart_retrieval.evaluation.mmeb.tasks import GROUPS, all_tasks, choose, read_tasks
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from smart_retrieval.evaluation.mmeb.published import PUBLISHED
+from smart_retrieval.evaluation.mmeb.report import PUBLISHED
 from smart_retrieval.evaluation.mmeb.tasks import all_tasks, choose
 from smart_retrieval.evaluation.report.report import build_report
 

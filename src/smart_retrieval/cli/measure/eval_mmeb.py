@@ -77,7 +77,6 @@ def mmeb(
 
     Every input is encoded once and kept; another lambda, weighting or token filter encodes nothing again.
     """
-    from ...evaluation.mmeb.revisions import read_pins
     from ...evaluation.mmeb.tasks import choose
 
     chosen = choose(parts_of(tasks), parts_of(modality))
@@ -86,18 +85,17 @@ def mmeb(
         return
     if data_root is None:
         raise typer.BadParameter("found no --data-root, expected the folder MMEB-V2 was downloaded into")
+    from ...evaluation.mmeb.hub import fetch, read_pins
+
     pins = read_pins(revision or [])
     if from_hub:
-        from ...evaluation.mmeb.hub import fetch
-
         for line in fetch(chosen, data_root, offline=offline, pins=pins):
             typer.echo(line)
         return
     if check:
         _check(chosen, data_root, prompts, pins, as_json)
         return
-    from ...evaluation.mmeb.run import Options
-    from ...evaluation.mmeb.runner import evaluate_mmeb
+    from ...evaluation.mmeb.run import Options, evaluate_mmeb
     from ...evaluation.results import write_json
 
     model_options: dict[str, Any] = {
@@ -161,10 +159,10 @@ def _print_tasks(chosen: tuple[Any, ...], as_json: bool) -> None:
 
 
 def _check(chosen: tuple[Any, ...], data_root: Path, prompts: str | None, pins: dict[str, str], as_json: bool) -> None:
-    from ...evaluation.mmeb.layout import check_root
+    from ...evaluation.mmeb.hub import check_revisions
     from ...evaluation.mmeb.prompts import get_prompts
-    from ...evaluation.mmeb.revisions import check_revisions
-    from ...evaluation.mmeb.runner import preflight
+    from ...evaluation.mmeb.run import preflight
+    from ...evaluation.mmeb.task_data import check_root
     from ..output import echo_json
 
     root = check_root(data_root)

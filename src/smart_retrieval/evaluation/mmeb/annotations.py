@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,13 @@ SUFFIXES = (".parquet", ".jsonl", ".json")
 
 @dataclass(frozen=True)
 class Row:
-    """One annotation, and where it stands, for messages.
-
-    Args:
-        values: By column.
-        where: The file and the row's number.
-    """
+    """One annotation, and the file and row it comes from, for messages."""
 
     values: Mapping[str, Any]
     where: str
 
     def text(self, column: str) -> str:
-        """A text; numbers are taken as their digits, nothing as ``""``."""
+        """A text; numbers are taken as their digits, None as ``""``."""
         value = self._get(column)
         if value is None:
             return ""
@@ -74,31 +69,30 @@ class Row:
         return self.error(f"found {type(value).__name__} ({str(value)[:40]!r}) as {column}, expected {expected}")
 
 
+def annotation_folders(root: Path, data_set: str) -> tuple[Path, Path]:
+    """Where a data set may lie below the data root; the first is where this package writes."""
+    return root / data_set, root / "annotations" / data_set
+
+
+def expected_annotations(root: Path, data_set: str, config: str, split: str) -> Path:
+    """The file of a split when this package writes it."""
+    return root / data_set / (config or ".") / f"{split}.parquet"
+
+
 def find_annotations(root: Path, data_set: str, config: str, split: str) -> list[Path]:
     """The files of one split, in order; empty where there are none.
 
     What the data set's own ``README.md`` says about its files comes first; else the Hub's usual names are tried:
     ``<config>/<split>.parquet``, ``<config>/<split>-00000-of-00001.parquet``, ``data/<split>-…``, and so on, also as
-    ``.jsonl`` and ``.json``.
-
-    Args:
-        root: The data root. A data set lies in ``<root>/<data set>`` or ``<root>/annotations/<data set>``.
-        data_set: Its name on the Hub.
-        config: Its configuration, ``""`` for the only one.
-        split: The split.
+    ``.jsonl`` and ``.json``. ``config`` is ``""`` for a data set of only one.
     """
-    for folder in (root / data_set, root / "annotations" / data_set):
+    for folder in annotation_folders(root, data_set):
         if folder.is_dir():
             for pattern in (*_declared(folder, config, split), *_usual(config, split)):
                 found = sorted(path for path in folder.glob(pattern) if path.suffix in SUFFIXES and path.is_file())
                 if found:
                     return found
     return []
-
-
-def expected_annotations(root: Path, data_set: str, config: str, split: str) -> Path:
-    """Where the files of a split go when this package writes them."""
-    return root / data_set / (config or ".") / f"{split}.parquet"
 
 
 def _declared(folder: Path, config: str, split: str) -> list[str]:
@@ -117,61 +111,48 @@ def _declared(folder: Path, config: str, split: str) -> list[str]:
         entries = matter.get("configs") or []
         chosen = [one for one in entries if one.get("config_name") == config or (not config and len(entries) == 1)]
         chosen = chosen or [one for one in entries if not config and one.get("config_name") in (None, "default")]
-        files = [file for one in chosen for file in _listed(one.get("data_files"))]
-        paths = [_paths(file) for file in files if not isinstance(file, Mapping) or file.get("split") == split]
+        files = [file for one in chosen for file in _as_list(one.get("data_files"))]
+        paths = [
+            str(path)
+            for file in files
+            if not isinstance(file, Mapping) or file.get("split") == split
+            for path in _as_list(file.get("path") if isinstance(file, Mapping) else file)
+        ]
     except (yaml.YAMLError, AttributeError, TypeError):
         return []
     # A pattern from a file must not lead out of its folder.
-    return [path for own in paths for path in own if not path.startswith("/") and ".." not in Path(path).parts]
+    return [path for path in paths if not path.startswith("/") and ".." not in Path(path).parts]
 
 
-def _listed(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
-
-
-def _paths(file: Any) -> list[str]:
-    return [str(path) for path in _listed(file.get("path") if isinstance(file, Mapping) else file)]
 
 
 def _usual(config: str, split: str) -> list[str]:
     names = [f"{split}{middle}{suffix}" for suffix in SUFFIXES for middle in ("", "-[0-9]*")]
-    if config:
-        starts = [
-            f"{config}/",
-            f"data/{config}/",
-            f"{config}/data/",
-            f"{config}-",
-            f"data/{config}-",
-            f"{config}/{split}/",
-        ]
-    else:
+    if not config:
         starts = ["", "data/", "default/", f"{split}/", f"data/{split}/"]
-    patterns = [start + name for start in starts for name in names]
-    single = [f"{config}{suffix}" for suffix in SUFFIXES] if config else []
-    return [*patterns, *single, *(f"data/{name}" for name in single)]
+        return [start + name for start in starts for name in names]
+    starts = [f"{config}/", f"data/{config}/", f"{config}/data/", f"{config}-", f"data/{config}-", f"{config}/{split}/"]
+    single = [f"{start}{config}{suffix}" for start in ("", "data/") for suffix in SUFFIXES]
+    return [*(start + name for start in starts for name in names), *single]
 
 
 def read_rows(files: Iterable[Path], columns: Sequence[str], optional: Sequence[str] = ()) -> Iterator[Row]:
-    """Read annotation files one row at a time; other columns (pictures among them) are not touched.
-
-    Args:
-        files: Parquet, JSON Lines or JSON files.
-        columns: Columns that must be there.
-        optional: Columns that are read where they are there.
-
-    Raises:
-        DatasetError: A file cannot be read or lacks a column.
-        MissingExtraError: A Parquet file, and pyarrow is not installed.
-    """
+    """Read Parquet, JSON Lines or JSON one row at a time; other columns (pictures among them) are not touched."""
     for file in files:
-        reader = _parquet if file.suffix == ".parquet" else _json
-        for number, values in enumerate(reader(file, columns, optional), start=1):
-            if missing := [column for column in columns if column not in values]:
-                raise DatasetError(
-                    f"{file}, row {number}: found columns {sorted(values)}, expected {', '.join(columns)} "
-                    f"({', '.join(missing)} missing): another data set, or another version of it"
-                )
+        reader = _parquet(file, columns, optional) if file.suffix == ".parquet" else _json(file)
+        for number, values in enumerate(reader, start=1):
+            _check_columns(f"{file}, row {number}", values, columns)
             yield Row(values, f"{file}, row {number}")
+
+
+def _check_columns(where: str, found: Collection[str], columns: Sequence[str]) -> None:
+    if missing := [column for column in columns if column not in found]:
+        raise DatasetError(
+            f"{where}: found columns {sorted(found)}, expected {', '.join(columns)} ({', '.join(missing)} missing): "
+            "another data set, or another version of it"
+        )
 
 
 def _parquet(file: Path, columns: Sequence[str], optional: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -180,11 +161,7 @@ def _parquet(file: Path, columns: Sequence[str], optional: Sequence[str]) -> Ite
     try:
         with parquet.ParquetFile(file) as opened:
             names = set(opened.schema_arrow.names)
-            if missing := [column for column in columns if column not in names]:
-                raise DatasetError(
-                    f"{file}: found columns {sorted(names)}, expected {', '.join(columns)} ({', '.join(missing)} "
-                    "missing): another data set, or another version of it"
-                )
+            _check_columns(str(file), names, columns)
             wanted = [*columns, *(column for column in optional if column in names)]
             for batch in opened.iter_batches(batch_size=512, columns=wanted):
                 yield from batch.to_pylist()
@@ -192,7 +169,7 @@ def _parquet(file: Path, columns: Sequence[str], optional: Sequence[str]) -> Ite
         raise DatasetError(f"{file}: cannot be read as Parquet ({' '.join(str(error).split())[:200]})") from error
 
 
-def _json(file: Path, columns: Sequence[str], optional: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _json(file: Path) -> Iterator[dict[str, Any]]:
     try:
         text = file.read_text(encoding="utf-8")
         rows = json.loads(text) if file.suffix == ".json" else [json.loads(line) for line in text.splitlines() if line]

@@ -1,4 +1,4 @@
-"""What an input is, in a few letters: its words and the bytes of its pictures and frames, wherever they lie."""
+"""The key of an input: a digest of its words and of the bytes of its pictures and frames, wherever they lie."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ...errors import DatasetError, MediaError
-from ...files import content_hash
+from ...errors import DatasetError
+from ...files import content_hash, os_error
 from ...inputs import Item
 from ...pictures.images import ImageFile
-from .layout import FRAME_SUFFIXES, FrameClip
+from .task_data import FRAME_SUFFIXES, FrameClip
 
 
 class MediaDigests:
     """Digests of pictures and of folders of frames; what was read once and has not changed is not read again.
 
-    Args:
-        memo: A JSON Lines file that remembers them, or None.
+    ``memo`` is a JSON Lines file that remembers them between runs, or None.
     """
 
     def __init__(self, memo: Path | None = None) -> None:
@@ -35,13 +34,12 @@ class MediaDigests:
                     continue
 
     def key(self, item: Item) -> str:
-        """The key of an input: equal for equal inputs, whatever task they belong to.
-
-        Raises:
-            MediaError: A file is missing.
-            DatasetError: The item holds something that is no file.
-        """
-        media: list[Any] = [self._picture(image) for image in item.images]
+        """The key of an input: equal for equal inputs, whatever task they belong to."""
+        media: list[Any] = []
+        for image in item.images:
+            if not isinstance(image, ImageFile):
+                raise DatasetError(f"found a {type(image).__name__} as image, expected a file")
+            media.append(self._digest(image.path, [image.path]))
         if item.video is not None:
             if not isinstance(item.video, FrameClip):
                 raise DatasetError(f"found a {type(item.video).__name__} as video, expected a folder of frames")
@@ -50,36 +48,28 @@ class MediaDigests:
         return hashlib.sha256(json.dumps(parts, ensure_ascii=True).encode()).hexdigest()[:32]
 
     def save(self) -> None:
-        """Write down what was new since the last time."""
+        """Append to the memo what was new since the last time."""
         if self.memo is not None and self._fresh:
             self.memo.parent.mkdir(parents=True, exist_ok=True)
             with self.memo.open("a", encoding="utf-8") as file:
                 file.writelines(self._fresh)
             self._fresh.clear()
 
-    def _picture(self, image: Any) -> str:
-        if not isinstance(image, ImageFile):
-            raise DatasetError(f"found a {type(image).__name__} as image, expected a file")
-        return self._digest(image.path, [image.path])
-
     def _frames(self, folder: Path) -> str:
         try:
             files = sorted(path for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES)
         except OSError as error:
-            raise MediaError(f"cannot read {folder}: {(error.strerror or str(error)).lower()}") from error
+            raise os_error(folder, error) from error
         return self._digest(folder, files)
 
     def _digest(self, path: Path, files: list[Path]) -> str:
-        stamp: list[int] = []
-        for file in files:
-            try:
-                status = os.stat(file)
-            except OSError as error:
-                raise MediaError(f"cannot read {file}: {(error.strerror or str(error)).lower()}") from error
-            stamp += [status.st_size, status.st_mtime_ns]
-        if len(files) != 1:
-            # One line a folder, however many frames it holds.
-            stamp = [len(files), sum(stamp[::2]), max(stamp[1::2], default=0)]
+        try:
+            status = [os.stat(file) for file in files]
+        except OSError as error:
+            raise os_error(error.filename, error) from error
+        sizes, times = [one.st_size for one in status], [one.st_mtime_ns for one in status]
+        # One line a folder, however many frames it holds.
+        stamp = [*sizes, *times] if len(files) == 1 else [len(files), sum(sizes), max(times, default=0)]
         place = str(path.absolute())
         known = self._known.get(place)
         if known is not None and known[0] == stamp:

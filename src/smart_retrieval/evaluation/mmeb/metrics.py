@@ -1,9 +1,10 @@
-"""What a ranking is worth: eight metrics at 1, 5 and 10, in a correct form and in the benchmark's own."""
+"""The metrics of a ranking: eight of them at 1, 5 and 10, in a correct form and in the benchmark's own."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from ...errors import ScoringError, one_of
 
@@ -13,6 +14,14 @@ NAMES = tuple(f"{metric}@{cut}" for metric in METRICS for cut in CUTS)
 MODES = ("correct", "official-compatible")
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """The best candidates of one query by one setting, best first, and their scores."""
+
+    names: tuple[str, ...]
+    scores: tuple[float, ...]
+
+
 def score_ranking(
     prediction: Sequence[str],
     labels: Sequence[str],
@@ -20,10 +29,10 @@ def score_ranking(
     *,
     mode: str = "correct",
 ) -> dict[str, float]:
-    """Judge one ranking.
+    """The metrics of one ranking, each between 0 and 1.
 
     ``correct`` counts a candidate that is ranked twice once, at its better place, takes the higher of two grades of one
-    label, and leaves grades of 0 or below out. ``official-compatible`` follows the benchmark's code where it differs:
+    label, and leaves out grades of 0 or below. ``official-compatible`` follows the benchmark's code where it differs:
     candidates and labels are counted as they come, a query without a right answer has a recall of 1, and grades are
     paired with labels in the order of a Python set, which is another in every process; what is given is the mean over
     all these orders, so a perfect ranking of grades 2 and 1 scores 0.93, not 1.
@@ -31,15 +40,8 @@ def score_ranking(
     Args:
         prediction: Names of candidates, best first; fewer than ten are fine.
         labels: Names of the right ones.
-        grades: How right each is; all equally when None.
+        grades: How right each label is; all equally when None.
         mode: One of :data:`MODES`.
-
-    Returns:
-        A value between 0 and 1 for each of :data:`NAMES`.
-
-    Raises:
-        ScoringError: Grades and labels differ in number, there is no right answer in the mode ``correct``, or the mode
-            is unknown.
 
     Example:
         >>> values = score_ranking(["b", "a", "c"], ["a"])
@@ -54,7 +56,7 @@ def score_ranking(
     if grades is not None and len(grades) != len(labels):
         raise ScoringError(f"found {len(grades)} grades for {len(labels)} labels, expected one for each")
     correct = mode == "correct"
-    graded = _graded(labels, grades) if correct else _as_they_come(labels, grades)
+    graded = _graded(labels, grades, correct)
     if correct and not graded:
         raise ScoringError("found a query without a right answer, expected at least one with a grade above 0")
     ranked = list(dict.fromkeys(prediction)) if correct else list(prediction)
@@ -64,29 +66,23 @@ def score_ranking(
     return {name: values[name] for name in NAMES}
 
 
-def _graded(labels: Sequence[str], grades: Sequence[float] | None) -> dict[str, tuple[float, float]]:
-    """Linear and exponential gain of each label, by the higher of its grades."""
-    best: dict[str, float] = {}
-    for label, grade in zip(labels, [1.0] * len(labels) if grades is None else grades, strict=True):
-        best[label] = max(grade, best.get(label, 0.0))
-    return {label: _gains(grade) for label, grade in best.items() if grade > 0}
-
-
-def _as_they_come(labels: Sequence[str], grades: Sequence[float] | None) -> dict[str, tuple[float, float]]:
-    """Linear and exponential gain of each label, whatever its grade."""
-    distinct = list(dict.fromkeys(labels))
+def _graded(labels: Sequence[str], grades: Sequence[float] | None, correct: bool) -> dict[str, float]:
+    """The grade of each label; ``correct`` takes the higher of two and leaves out those that are not above 0."""
     if grades is None:
-        return dict.fromkeys(distinct, (1.0, 1.0))
-    if len(distinct) != len(labels):
-        raise ScoringError(f"found a label twice among {len(labels)} with grades; the benchmark's code fails there too")
-    return {label: _gains(grade) for label, grade in zip(distinct, grades, strict=True)}
+        return dict.fromkeys(labels, 1.0)
+    if not correct:
+        if len(set(labels)) != len(labels):
+            raise ScoringError(
+                f"found a label twice among {len(labels)} with grades; the benchmark's code fails there too"
+            )
+        return dict(zip(labels, map(float, grades), strict=True))
+    best: dict[str, float] = {}
+    for label, grade in zip(labels, grades, strict=True):
+        best[label] = max(float(grade), best.get(label, 0.0))
+    return {label: grade for label, grade in best.items() if grade > 0}
 
 
-def _gains(grade: float) -> tuple[float, float]:
-    return float(grade), 2.0**grade - 1.0
-
-
-def _at(cut: int, top: Sequence[str], graded: Mapping[str, tuple[float, float]], *, shuffled: bool) -> dict[str, float]:
+def _at(cut: int, top: Sequence[str], graded: Mapping[str, float], *, shuffled: bool) -> dict[str, float]:
     """All metrics at one cut; with ``shuffled`` each label gains what it does on average over all pairings."""
     places = [place for place, name in enumerate(top) if name in graded]
     found = len({top[place] for place in places})
@@ -101,8 +97,8 @@ def _at(cut: int, top: Sequence[str], graded: Mapping[str, tuple[float, float]],
         / max(1, min(len(graded), cut)),
         f"mrr@{cut}": 1.0 / (places[0] + 1) if places else 0.0,
     }
-    for kind, name in enumerate(("ndcg_linear", "ndcg_exponential")):
-        gains = {label: gain[kind] for label, gain in graded.items()}
+    for name in ("ndcg_linear", "ndcg_exponential"):
+        gains = {label: grade if name == "ndcg_linear" else 2.0**grade - 1.0 for label, grade in graded.items()}
         ideal = sum(gain * _discount(place) for place, gain in enumerate(sorted(gains.values(), reverse=True)[:cut]))
         if shuffled and gains:
             gains = dict.fromkeys(gains, math.fsum(gains.values()) / len(gains))
@@ -115,21 +111,8 @@ def _discount(place: int) -> float:
     return 1.0 / math.log2(place + 2)
 
 
-def mean_scores(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each metric over queries.
-
-    Raises:
-        ScoringError: There is no query.
-    """
-    return mean_of_columns({name: [one[name] for one in scores] for name in NAMES})
-
-
 def mean_of_columns(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """The mean of each metric, from its values of all queries.
-
-    Raises:
-        ScoringError: There is no query.
-    """
+    """The mean of each metric, from its values for all queries."""
     if not all(values.values()):
         raise ScoringError("found no query to take the mean over, expected at least one")
     return {name: math.fsum(column) / len(column) for name, column in values.items()}

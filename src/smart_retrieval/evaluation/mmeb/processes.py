@@ -10,18 +10,12 @@ from ...errors import SmartError
 
 
 def _alone() -> None:
-    """A single process waits for nobody."""
+    """A single process waits for no other."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those of a run.
-
-    Args:
-        rank: Its number.
-        world: How many there are.
-        wait: Returns when all have come here.
-    """
+    """This process (``rank``) among those of a run (``world``); ``wait`` returns when all have called it."""
 
     rank: int = 0
     world: int = 1
@@ -36,10 +30,7 @@ class Processes:
 def find_processes() -> Processes:
     """The processes that ``accelerate launch`` or ``torchrun`` started; one otherwise.
 
-    They meet through files and a CPU barrier, so the number of GPUs changes speed and nothing else.
-
-    Raises:
-        SmartError: The launcher's variables are malformed, or the processes cannot reach each other.
+    They meet through files and a CPU barrier, so the number of GPUs changes the speed and nothing else.
     """
     try:
         rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -56,7 +47,7 @@ def find_processes() -> Processes:
 
     if not distributed.is_initialized():
         try:
-            # A shard of long videos takes hours on a slow card: nobody gives up on the others before that.
+            # A shard of long videos takes hours on a slow card: no process must give up on the others before that.
             distributed.init_process_group("gloo", timeout=timedelta(hours=24))
         except (ValueError, RuntimeError) as error:
             raise SmartError(f"found {world} processes that cannot reach each other ({error})") from error
@@ -65,7 +56,7 @@ def find_processes() -> Processes:
 
 
 def own_device() -> str | None:
-    """The card of this process, by ``LOCAL_RANK``; None leaves the choice to the model."""
+    """The GPU of this process, by ``LOCAL_RANK``; None leaves the choice to the model."""
     import torch
 
     local = os.environ.get("LOCAL_RANK")

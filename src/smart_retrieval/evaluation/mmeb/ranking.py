@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...core.hybrid import unit_rows
 from ...core.late import late_scores
-from ...core.presets import Preset
 from ...core.scoring import Scoring
 from ...core.weights import IdfWeights
 from ...embeddings import SmartEmbeddings
+from ...errors import NonFiniteError, ScoringError, one_of
 from ...types import Array
-from .cases import TaskData
-from .ordering import best_places, tie_order
+from .metrics import Ranked
 from .store import EncodingStore
+from .task_data import TaskData
 
+TIES = ("official", "name")
 #: Scores of one kind held at once: 32 MiB.
 SCORES_AT_ONCE = 1 << 23
 #: Bytes of token vectors in float32 held at once, of queries and of candidates each.
@@ -49,68 +53,38 @@ def settings_for(lambda_anchor: float, lambdas_late: Sequence[float]) -> tuple[S
     return tuple(Setting(name, Scoring("uniform", *pair)) for name, pair in pairs.items())
 
 
-@dataclass(frozen=True)
-class Ranked:
-    """The best candidates of one query, by one setting.
-
-    Args:
-        names: Best first.
-        scores: Of each.
-    """
-
-    names: tuple[str, ...]
-    scores: tuple[float, ...]
-
-
 def rank_task(
     data: TaskData,
     store: EncodingStore,
     query_keys: Sequence[str],
     candidate_keys: Sequence[str],
     settings: Sequence[Setting],
-    chosen: Preset,
+    scoring: Scoring,
     *,
     depth: int = 100,
     ties: str = "official",
     scores_at_once: int = SCORES_AT_ONCE,
     vectors_at_once: int = VECTORS_AT_ONCE,
 ) -> Iterator[dict[str, Ranked]]:
-    """Rank the candidates of every query, all of them or its own alone.
+    """Rank the candidates of every query, all of them or only its own, by each setting.
 
-    Args:
-        data: The task.
-        store: Where its inputs are encoded.
-        query_keys: A key for each query.
-        candidate_keys: A key for each candidate.
-        settings: How the parts are weighed.
-        chosen: Query-token weights and floor.
-        depth: How many candidates are listed.
-        ties: Order of equal candidates, see :func:`~smart_retrieval.evaluation.mmeb.ordering.tie_order`.
-        scores_at_once: Scores of one kind held at once; bounds memory, changes no result.
-        vectors_at_once: Bytes of token vectors held at once, of queries and of candidates each.
-
-    Yields:
-        For each query its ranking by each setting.
-
-    Raises:
-        NonFiniteError: A score is NaN.
-        ScoringError: Weights or widths do not fit.
+    Query-token weights and the floor come from ``scoring``; ``"idf"`` is fitted to the task's candidates. What is held
+    at once bounds memory and changes no result.
     """
     anchors = unit_rows(store.anchors("document", candidate_keys))
     blocks = list(_blocks(store.lengths("document", candidate_keys), store.smart.token_dim, vectors_at_once))
-    weights = _idf(store, candidate_keys, blocks) if chosen.scoring.weights == "idf" else None
+    scoring = scoring.fitted(lambda: _idf(store, candidate_keys, blocks))
     for rows in _query_blocks(store, query_keys, len(candidate_keys), scores_at_once, vectors_at_once):
         queries = store.gather("query", query_keys[rows])
         own = [case.candidates for case in data.cases[rows]]
         anchor = unit_rows(queries.anchors) @ anchors.T
         late = np.full(anchor.shape, -np.inf, np.float32)
         for columns in blocks:
-            _fill(late, queries, store, candidate_keys, columns, own, weights, chosen.scoring.floor)
+            _fill(late, queries, store, candidate_keys, columns, own, scoring)
         for number, places in enumerate(own):
-            row = rows.start + number
             names = data.names if places is None else [data.names[place] for place in places]
             pick = slice(None) if places is None else places
-            order = tie_order(ties, data.task.name, row)
+            order = tie_order(ties, data.task.name, rows.start + number)
             ranked = {}
             for setting in settings:
                 scores = setting.scoring.combine(anchor[number, pick], late[number, pick])
@@ -119,7 +93,7 @@ def rank_task(
                     tuple(names[place] for place in best), tuple(float(scores[place]) for place in best)
                 )
             yield ranked
-        # Or they would stay until those of the next block are there.
+        # Otherwise they would be held until those of the next block exist.
         del queries, anchor, late
 
 
@@ -130,41 +104,37 @@ def _fill(
     keys: Sequence[str],
     columns: slice,
     own: Sequence[NDArray[np.int32] | None],
-    weights: IdfWeights | None,
-    floor: float | None,
+    scoring: Scoring,
 ) -> None:
     """Late scores of a block of queries and a block of candidates, the wanted pairs at least."""
-    wanted = [_within(places, columns) for places in own]
+    # Each query's own candidates that lie in the block; None for all of it.
+    wanted = [None if places is None else places[(places >= columns.start) & (places < columns.stop)] for places in own]
     rows = [number for number, places in enumerate(wanted) if places is None or len(places)]
     if not rows:
         return
-    asked = [places for row in rows if (places := wanted[row]) is not None]
-    if len(asked) < len(rows):
+    listed = [places for row in rows if (places := wanted[row]) is not None]
+    if len(listed) < len(rows):
         used = np.arange(columns.start, columns.stop)
     else:
-        used = np.unique(np.concatenate(asked))
+        used = np.unique(np.concatenate(listed))
     # In float32 at once: scoring goes over them for every few queries.
     documents = store.gather("document", [keys[place] for place in used.tolist()], dtype="float32")
-    pairs = sum(len(places) for places in asked) + len(used) * (len(rows) - len(asked))
+
+    def score(some: SmartEmbeddings, part: SmartEmbeddings) -> Array:
+        return late_scores(some, part, weights=scoring.query_weights, floor=scoring.floor, memory=_SIMILARITIES)
+
+    pairs = sum(len(places) for places in listed) + len(used) * (len(rows) - len(listed))
     if pairs >= _DENSE * len(rows) * len(used):
-        chosen = queries if len(rows) == len(queries) else queries[rows]
-        scores = late_scores(chosen, documents, weights=weights, floor=floor, memory=_SIMILARITIES)
-        late[np.array(rows)[:, None], used] = scores
+        late[np.array(rows)[:, None], used] = score(queries if len(rows) == len(queries) else queries[rows], documents)
         return
     for row in rows:
         places = wanted[row]
         part = documents if places is None else documents[np.searchsorted(used, places)]
-        target = used if places is None else places
-        late[row, target] = late_scores(queries[row], part, weights=weights, floor=floor, memory=_SIMILARITIES)[0]
-
-
-def _within(places: NDArray[np.int32] | None, columns: slice) -> NDArray[np.int32] | None:
-    """The query's own candidates that lie in a block; None for all of it."""
-    return None if places is None else places[(places >= columns.start) & (places < columns.stop)]
+        late[row, used if places is None else places] = score(queries[row], part)[0]
 
 
 def _blocks(lengths: NDArray[np.int64], width: int, budget: int) -> Iterator[slice]:
-    """Consecutive items whose token vectors fit the budget in float32; a larger one stands alone."""
+    """Consecutive items whose token vectors fit the budget in float32; a larger one is a block of its own."""
     most = max(1, budget // (4 * max(1, width)))
     start = total = 0
     for place, length in enumerate(lengths.tolist()):
@@ -186,8 +156,54 @@ def _query_blocks(
 
 
 def _idf(store: EncodingStore, keys: Sequence[str], blocks: Sequence[slice]) -> IdfWeights:
-    """Weights from the task's candidates: what most of them hold says little."""
     weights = IdfWeights()
     for block in blocks:
         weights.add(store.gather("document", keys[block], vectors=False))
     return weights
+
+
+# -- the best candidates, and the order of those that score the same --------------------------------------------------
+
+
+def tie_key(task: str, row: int, name: str) -> int:
+    """A candidate's rank among equals in SMART's evaluation: another order for every query, the same in every run.
+
+    Example:
+        >>> tie_key("MSVD", 0, "a") == tie_key("MSVD", 0, "a") != tie_key("MSVD", 1, "a")
+        True
+    """
+    text = f"{task}:{row}\0{name}\0"
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+
+
+def tie_order(kind: str, task: str, row: int) -> Callable[[str], Any]:
+    """The key by which equal candidates of a query (by its number) are sorted: :func:`tie_key`, or the name."""
+    if kind not in TIES:
+        raise ScoringError(f"ties: {one_of(kind, TIES)}")
+    return (lambda name: tie_key(task, row, name)) if kind == "official" else (lambda name: name)
+
+
+def best_places(
+    scores: NDArray[Any], names: Sequence[str], depth: int, order: Callable[[str], Any]
+) -> NDArray[np.int64]:
+    """Positions of the best candidates: score falling, equal ones in the given order, at the last place too.
+
+    Example:
+        >>> best_places(np.float32([0.5, 0.9, 0.5]), ["c", "b", "a"], 2, str).tolist()
+        [1, 2]
+    """
+    if np.isnan(scores).any():
+        name = names[int(np.isnan(scores).argmax())]
+        raise NonFiniteError(f"found NaN as the score of candidate {name[:80]!r}, expected a number")
+    if depth < len(scores):
+        # A partition alone would keep an arbitrary few of those that share the last score let in.
+        boundary = scores[np.argpartition(scores, len(scores) - depth)[len(scores) - depth]]
+        kept = np.flatnonzero(scores >= boundary)
+    else:
+        kept = np.arange(len(scores))
+    kept = kept[np.argsort(-scores[kept], kind="stable")]
+    ordered: list[int] = []
+    for _, equals in groupby(kept.tolist(), key=lambda place: float(scores[place])):
+        run = list(equals)
+        ordered += run if len(run) == 1 else sorted(run, key=lambda place: order(names[place]))
+    return np.array(ordered[:depth], np.int64)

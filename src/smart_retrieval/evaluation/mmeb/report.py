@@ -1,90 +1,193 @@
-"""What a run leaves behind: files of each task, the leaderboard's JSON, and a table."""
+"""The files of a run: predictions, scores and the leaderboard's JSON; and its table, beside published results."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+import math
+import re
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import SmartError
-from .published import PUBLISHED
-from .summary import TITLES
-from .tasks import MODALITIES, all_tasks
-
-#: What a task's score file holds beside metrics and counts.
-NOT_METRICS = frozenset({"scoring_config", "provenance"})
+from ...files import atomic_file
+from .metrics import NAMES, Ranked, mean_of_columns, score_ranking
+from .task_data import Case
+from .tasks import GROUPS, MODALITIES, Task, all_tasks
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
+
+#: Names of the modalities in the report.
+TITLES = {"image": "Image", "video": "Video", "visdoc": "VisDoc"}
+#: What a task's score file holds beside metrics and counts.
+NOT_METRICS = frozenset({"scoring_config", "provenance"})
+_PARTIAL = re.compile(r"\.(result|leaderboard|.+_(score|pred))\.jsonl?\.[0-9a-f]+\.part")
+
+
+class PublishedRow(NamedTuple):
+    """Published means over the 36 image, 18 video, 24 visual-document and all 78 tasks, in percent."""
+
+    model: str
+    image: float
+    video: float
+    visdoc: float
+    all: float
+    source: str
+
+
+_REPORT = "Qwen3-VL-Embedding technical report, Table 2"
+# Before the page tasks were repaired (2025-11-03): not to be compared in visdoc and all.
+_PAPER = "arXiv 2507.04590, page tasks before their repair"
+
+PUBLISHED = (
+    PublishedRow("Qwen3-VL-Embedding-2B", 75.0, 61.9, 79.2, 73.2, _REPORT),
+    PublishedRow("Qwen3-VL-Embedding-8B", 80.1, 67.1, 82.4, 77.8, _REPORT),
+    PublishedRow("GME-2B", 51.9, 33.6, 76.8, 55.3, _REPORT),
+    PublishedRow("GME-7B", 56.0, 38.4, 79.3, 59.1, _REPORT),
+    PublishedRow("VLM2Vec-V2 2B", 64.9, 34.6, 69.2, 59.2, _REPORT),
+    PublishedRow("LamRA Qwen2 7B", 54.1, 35.2, 23.9, 40.4, _PAPER),
+    PublishedRow("LamRA Qwen2.5 7B", 52.4, 33.7, 50.2, 47.4, _PAPER),
+)
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[IO[str]]:
+    """A text file that appears under its name when it is complete."""
+    try:
+        with atomic_file(path) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            yield file
+    except OSError as error:
+        raise SmartError(f"cannot write {path} ({error.strerror or error})") from error
 
 
 def write_json(value: Any, path: Path) -> None:
-    """Write a JSON file whole or not at all.
+    """Write a JSON file whole or not at all."""
+    with written_whole(path) as file:
+        file.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
-    Raises:
-        SmartError: It cannot be written.
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what a run that was killed left half written in its folder of results."""
+    for path in (*folder.glob(".*.part"), *folder.glob("*/.*.part")):
+        if _PARTIAL.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def judge(
+    cases: Sequence[Case], ranked: Iterable[Mapping[str, Ranked]], targets: Mapping[str, Path], *, mode: str = "correct"
+) -> dict[str, dict[str, float]]:
+    """Judge a task's rankings as they come, and write each into its setting's file of predictions.
+
+    Memory does not grow with the number of queries.
+
+    Args:
+        cases: The queries.
+        ranked: For each of them its ranking by each setting.
+        targets: The file of predictions of each setting.
+        mode: See :func:`~smart_retrieval.evaluation.mmeb.metrics.score_ranking`.
+
+    Returns:
+        The mean of each metric, by setting.
     """
-    _write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-        os.replace(partial, path)
-    except OSError as error:
-        raise SmartError(f"cannot write {path} ({error.strerror or error})") from error
+    values: dict[str, dict[str, array[float]]] = {name: {key: array("d") for key in NAMES} for name in targets}
+    with ExitStack() as stack:
+        files = {name: stack.enter_context(written_whole(path)) for name, path in targets.items()}
+        for case, by_setting in zip(cases, ranked, strict=True):
+            for name, best in by_setting.items():
+                judged = score_ranking(best.names, case.labels, case.grades, mode=mode)
+                for key, column in values[name].items():
+                    column.append(judged[key])
+                row = {
+                    "prediction": best.names, "label": case.labels, "rel_scores": case.grades, "scores": best.scores,
+                }  # fmt: skip
+                files[name].write(json.dumps(row, ensure_ascii=False) + "\n")
+        return {name: mean_of_columns(own) for name, own in values.items()}
 
 
 def leaderboard(model: str, scores: Mapping[str, Mapping[str, Any]], about: Mapping[str, Any]) -> dict[str, Any]:
     """The leaderboard's form: metrics by modality and task, the repaired page tasks under their new names.
 
-    Args:
-        model: The model's name there.
-        scores: Metrics by task, as in ``<task>_score.json``.
-        about: What else to say of the run, under ``metadata``.
-
     Example:
-        >>> sorted(leaderboard("mine", {}, {})["metrics"])
+        >>> sorted(leaderboard("mine", {}, {"prompts": "qwen"})["metrics"])
         ['image', 'video', 'visdoc']
     """
     metrics: dict[str, dict[str, Any]] = {modality: {} for modality in MODALITIES}
     for task in all_tasks():
         if task.name in scores:
-            own = {name: value for name, value in scores[task.name].items() if name not in NOT_METRICS}
-            metrics[task.modality][task.reported_as] = own
-    return {
-        "metadata": {
-            "model_name": model,
-            "report_generated_date": datetime.now(UTC).isoformat(timespec="seconds"),
-            **about,
-        },
-        "metrics": metrics,
-    }
+            metrics[task.modality][task.reported_as] = metrics_of(scores[task.name])
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"metadata": {"model_name": model, "report_generated_date": date, **about}, "metrics": metrics}
+
+
+def metrics_of(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics and counts of a task's score file."""
+    return {name: value for name, value in scores.items() if name not in NOT_METRICS}
+
+
+# -- means ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of a group of tasks (``"image/CLS"``, ``"image"``, ``"all"``), in percent; None where one is missing."""
+
+    name: str
+    value: float | None
+    done: int
+    tasks: int
+    missing: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {**vars(self), "missing": list(self.missing)}
+
+
+def means(scores: Mapping[str, Mapping[str, Any]]) -> list[Mean]:
+    """The means of meta-tasks, modalities and everything: plain means over the tasks' metrics, times 100.
+
+    Example:
+        >>> [mean.name for mean in means({})][:6]
+        ['image/CLS', 'image/QA', 'image/RET', 'image/GD', 'image', 'video/CLS']
+    """
+    tasks = all_tasks()
+    found = []
+    for modality in MODALITIES:
+        own = [task for task in tasks if task.modality == modality]
+        for group in GROUPS[modality]:
+            found.append(_mean(f"{modality}/{group}", [task for task in own if task.meta_task == group], scores))
+        found.append(_mean(modality, own, scores))
+    return [*found, _mean("all", tasks, scores)]
+
+
+def _mean(name: str, tasks: Sequence[Task], scores: Mapping[str, Mapping[str, Any]]) -> Mean:
+    values = [100 * float(scores[task.name][task.metric]) for task in tasks if task.name in scores]
+    missing = tuple(task.name for task in tasks if task.name not in scores)
+    value = None if missing else math.fsum(values) / len(values)
+    return Mean(name, value, len(values), len(tasks), missing)
+
+
+# -- the table --------------------------------------------------------------------------------------------------------
 
 
 def render_table(result: Mapping[str, Any]) -> RenderableType:
-    """Draw a run: a row for each group of tasks, a column for each setting, published rows below.
+    """Draw a run (what ``evaluate_mmeb`` returned): a row for each group of tasks, a column for each setting.
 
     A group that lacks tasks shows how many it has in place of a mean, and below the table they are named.
-
-    Args:
-        result: What :func:`~smart_retrieval.evaluation.mmeb.runner.evaluate_mmeb` returned, or its JSON read back.
     """
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     settings = list(result["settings"])
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("mean of tasks, %", no_wrap=True)
-    table.add_column("tasks", justify="right", no_wrap=True)
-    for name in settings:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = _table("mean of tasks, %", "tasks", *settings)
     for number, mean in enumerate(result["settings"][settings[0]]["means"]):
         own = [result["settings"][name]["means"][number] for name in settings]
         if not any(one["done"] for one in own):
@@ -94,23 +197,20 @@ def render_table(result: Mapping[str, Any]) -> RenderableType:
         counted = f"{mean['done']}/{mean['tasks']}" if mean["missing"] else str(mean["tasks"])
         cells = ["incomplete" if one["value"] is None else f"{one['value']:.1f}" for one in own]
         table.add_row(f"  {title}" if group else title, counted, *cells, style="" if group else "bold")
-    lines: list[RenderableType] = [Text(f"{result['model']}, prompts {result['prompts']}, {result['preset']}"), table]
-    lines += [Text(""), _published(), Text("")]
-    lines += [Text(f"note: {note}") for note in notes(result)]
-    return Group(*lines)
+    published = _table("published", *TITLES.values(), "All")
+    for row in PUBLISHED:
+        mark = "*" if "before" in row.source else ""
+        published.add_row(row.model + mark, *(f"{value:.1f}" for value in row[1:5]))
+    head = Text(f"{result['model']}, prompts {result['prompts']}, {result['preset']}")
+    return Group(head, table, Text(""), published, Text(""), *(Text(f"note: {note}") for note in notes(result)))
 
 
-def _published() -> RenderableType:
+def _table(*titles: str) -> Table:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("published", no_wrap=True)
-    for title in (*TITLES.values(), "All"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for row in PUBLISHED:
-        mark = "*" if "before" in row.source else ""
-        values = (row.image, row.video, row.visdoc, row.all)
-        table.add_row(row.model + mark, *(f"{value:.1f}" for value in values))
+    for number, title in enumerate(titles):
+        table.add_column(title, justify="right" if number else "left", no_wrap=True)
     return table
 
 
@@ -121,8 +221,8 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     if missing:
         found.append(f"{len(missing)} of 78 tasks not measured; means of their groups are left open")
         found += [f"{reason}: {', '.join(names)}" for reason, names in _by_value(missing.items())]
-    said = [(name, note) for name, task in result["tasks"].items() for note in task["notes"]]
-    found += [f"{note}: {_few(names)}" for note, names in _by_value(said)]
+    own = [(name, note) for name, task in result["tasks"].items() for note in task["notes"]]
+    found += [f"{note}: {_few(names)}" for note, names in _by_value(own)]
     other = [
         name
         for name, task in result["tasks"].items()
@@ -136,7 +236,6 @@ def notes(result: Mapping[str, Any]) -> list[str]:
 
 
 def _by_value(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
-    """Names by what is said of them."""
     by_value: dict[str, list[str]] = {}
     for name, value in pairs:
         by_value.setdefault(value, []).append(name)

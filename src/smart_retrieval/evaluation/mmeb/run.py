@@ -1,33 +1,51 @@
-"""One run of MMEB-V2: each task encoded, ranked, judged and written; and the result of all of them."""
+"""MMEB-V2 from a data root and a model to result files: read, check, encode once, rank, judge, write."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from ..._version import __version__
 from ...core.presets import Preset
-from ...errors import ScoringError, one_of
+from ...core.scoring import Scoring
+from ...errors import DatasetError, ScoringError, one_of
+from ..cache import EncodingCache
 from ..evaluate import setting_label
 from ..provenance import limits, run_facts, versions
-from .cases import TaskData
-from .judging import judge
+from .hub import check_revisions, recorded_commit
 from .keys import MediaDigests
 from .metrics import MODES
-from .ordering import TIES
 from .parsers import parse
+from .processes import find_processes, own_device
 from .prompts import Prompts, get_prompts
-from .ranking import Setting, rank_task, settings_for
-from .report import NOT_METRICS, leaderboard, write_json
-from .revisions import recorded
+from .ranking import TIES, Setting, rank_task, settings_for
+from .report import judge, leaderboard, means, metrics_of, remove_partial_files, write_json, written_whole
 from .store import EncodingStore
-from .summary import means
-from .tasks import Task
+from .task_data import Missing, TaskData, check_root
+from .tasks import Task, choose
+
+if TYPE_CHECKING:
+    from ...model.smart_model import SmartModel
+
+
+class ModelOptions(TypedDict, total=False):
+    """What :class:`~smart_retrieval.SmartModel` takes beside a model's name."""
+
+    device: str | None
+    revision: str | None
+    max_length: int | None
+    dtype: str
+    family: str | None
+    pooling: str | None
+    max_visual_tokens: int | None
+    max_frames: int | None
+    backbone: str | Path | None
+    local_files_only: bool
 
 
 @dataclass(frozen=True)
@@ -35,13 +53,13 @@ class Options:
     """How a run ranks and judges, apart from the model.
 
     Args:
-        prompts: Wording of inputs, see :mod:`~smart_retrieval.evaluation.mmeb.prompts`; None takes ``"v2v"`` for
-            VLM2Vec's models and ``"qwen"`` for all others.
+        prompts: Wording of inputs, ``"qwen"`` or ``"v2v"``; None takes ``"v2v"`` for VLM2Vec's models and ``"qwen"``
+            for all others.
         lambdas_late: Weights of late interaction to report.
-        mode: Form of the metrics, see :func:`~smart_retrieval.evaluation.mmeb.metrics.score_ranking`.
+        mode: Form of the metrics, ``"correct"`` or ``"official-compatible"``.
         ties: Order of equal candidates, ``"official"`` or ``"name"``.
         depth: Candidates listed in the predictions.
-        skip_incomplete: Measure the tasks that are complete and name the others, where it would else be an error.
+        skip_incomplete: Measure the tasks that are complete and name the others, instead of raising an error.
         discard: Remove a task's encodings once it is scored, for disks that do not hold all of them.
 
     Raises:
@@ -68,19 +86,129 @@ class Options:
             raise ScoringError(f"depth: found {self.depth}, expected 10 or more, as deep as the metrics look")
 
 
-@dataclass
-class Run:
-    """What is the same for all tasks of a run.
+def evaluate_mmeb(
+    data_root: str | Path,
+    out: str | Path,
+    *,
+    tasks: Sequence[str] = (),
+    modalities: Sequence[str] = (),
+    model: str | Path | SmartModel = "glyph",
+    preset: str | None = None,
+    weights: str | None = "preset",
+    floor: float | Literal["preset"] | None = "preset",
+    token_filter: str | None = None,
+    lambda_anchor: float | None = None,
+    options: Options | None = None,
+    revisions: Mapping[str, str] | None = None,
+    cache: str | Path | None = None,
+    batch_size: int | None = None,
+    progress: bool | None = False,
+    **model_options: Unpack[ModelOptions],
+) -> dict[str, Any]:
+    """Measure a model on tasks of MMEB-V2.
 
     Args:
-        root: The data root.
-        folder: Where results go.
-        store: Where encodings lie.
-        chosen: Readout, query-token weights, floor and the anchor's weight.
-        prompts: How inputs are worded.
-        options: How to rank and judge.
-        digests: What pictures and frames are known by.
+        data_root: Where the data lie, see ``docs/guide_mmeb.md``.
+        out: Folder of the results: ``result.json``, and for each setting ``<setting>/leaderboard.json``,
+            ``<setting>/<task>_score.json`` and ``<setting>/<task>_pred.jsonl``.
+        tasks: Names of tasks; all of them when neither these nor modalities are given.
+        modalities: ``"image"``, ``"video"``, ``"visdoc"``.
+        model: Name or path of a model, or a loaded one.
+        preset: Where readout and scoring start from; the model's own when None.
+        weights: ``"uniform"`` (None) or ``"idf"`` query-token weights, over the preset's.
+        floor: Token similarities that count as none, None for no floor; the preset's when left out.
+        token_filter: ``"paper"`` or ``"content"``, over the preset's.
+        lambda_anchor: Weight of the anchors' cosine, over the preset's.
+        options: Everything else about ranking.
+        revisions: Commits by data set that the annotations must be of; for other data sets the result names theirs.
+        cache: Where encodings are kept; the user's cache when None.
+        batch_size: Most items in one forward pass.
+        progress: Draw bars on stderr; None draws them on a terminal only.
+        **model_options: As :class:`~smart_retrieval.SmartModel` takes them.
+
+    Returns:
+        JSON-able: ``model``, ``preset``, ``prompts``, ``settings`` (means of each), ``tasks`` (notes and counts of
+        each), ``missing`` (task -> reason) and what is needed to run it again.
+
+    Raises:
+        DatasetError: Files are missing (``missing.txt`` in ``out`` lists all), malformed, or of another commit.
+        SmartError: The model cannot be loaded or run; a folder cannot be written.
     """
+    options = options or Options()
+    chosen_tasks = choose(tasks, modalities)
+    root, folder = check_root(Path(data_root)), Path(out).expanduser()
+    check_revisions(chosen_tasks, root, revisions or {})
+    lacking = preflight(chosen_tasks, root, get_prompts(options.prompts or "qwen"))
+    missing = _skip_or_refuse(lacking, len(chosen_tasks), folder, options)
+    smart = _load(model, preset, token_filter, model_options)
+    scoring = smart.preset.scoring.override(weights=weights, lambda_anchor=lambda_anchor, floor=floor)
+    prompts = get_prompts(options.prompts or ("v2v" if "vlm2vec" in smart.backbone.family else "qwen"))
+    cache_folder = (EncodingCache().folder.parent if cache is None else Path(cache).expanduser()) / "mmeb"
+    processes = find_processes()
+    store = EncodingStore(cache_folder, smart, batch_size=batch_size, progress=progress, processes=processes)
+    if processes.first:
+        remove_partial_files(folder)
+    chosen = replace(smart.preset, scoring=scoring)
+    run = _Run(root, folder, store, chosen, prompts, options, MediaDigests(cache_folder / "media.jsonl"))
+    measured: dict[str, dict[str, Any]] = {}
+    for task in chosen_tasks:
+        needed = "video" if task.modality == "video" else "image"
+        if task.name in lacking:
+            continue
+        if needed not in smart.modalities:
+            missing[task.name] = f"the model takes no {needed}"
+        else:
+            measured[task.name] = run.task(task)
+    missing |= {task.name: "not asked for" for task in choose() if task not in chosen_tasks}
+    return run.finish(measured, missing)
+
+
+def preflight(tasks: Iterable[Task], root: Path, prompts: Prompts) -> dict[str, Missing]:
+    """What each task lacks; tasks that are complete are left out."""
+    found = {task.name: parse(task, root, prompts).missing for task in tasks}
+    return {name: missing for name, missing in found.items() if missing}
+
+
+def _skip_or_refuse(lacking: Mapping[str, Missing], tasks: int, folder: Path, options: Options) -> dict[str, str]:
+    """Reasons by task of those that lack files, or an error."""
+    if not lacking:
+        return {}
+    listing = folder / "missing.txt"
+    lines = [f"{name}\t{path}\n" for name, missing in lacking.items() for path in missing.all()]
+    with written_whole(listing) as file:
+        file.writelines(lines)
+    if options.skip_incomplete and len(lacking) < tasks:
+        return dict.fromkeys(lacking, f"files missing, listed in {listing}")
+    first_name, first = next(iter(lacking.items()))
+    annotations = any(missing.annotations for missing in lacking.values())
+    advice = "fetch annotations with  smart eval mmeb --from-hub" if annotations else "extract the archives"
+    raise DatasetError(
+        f"{len(lacking)} of {tasks} tasks lack {len(lines)} files or folders, first {first.all()[0]} "
+        f"({first_name}); all are listed in {listing}: {advice} (docs/guide_mmeb.md), or measure the others with "
+        "--skip-incomplete"
+    )
+
+
+def _load(
+    model: str | Path | SmartModel, preset: str | None, token_filter: str | None, options: ModelOptions
+) -> SmartModel:
+    from ...model.smart_model import SmartModel
+
+    if isinstance(model, SmartModel):
+        if preset is not None or options:
+            raise ScoringError("found a preset or model options beside a loaded model, expected the model's name")
+        smart = model
+    else:
+        options = {**options, "device": options.get("device") or own_device()}
+        smart = SmartModel(model, preset=preset or "default", **options)
+    if token_filter is not None:
+        smart = smart.with_readout(replace(smart.readout, token_filter=token_filter))
+    return smart
+
+
+@dataclass
+class _Run:
+    """What all tasks of a run share; each is encoded, ranked, judged and written."""
 
     root: Path
     folder: Path
@@ -92,12 +220,11 @@ class Run:
 
     @property
     def settings(self) -> tuple[Setting, ...]:
-        """The ways of weighing that are reported."""
         return settings_for(self.chosen.scoring.lambda_anchor, self.options.lambdas_late)
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
-        """What every file of this run says of where it comes from; how it was scored is in ``scoring_config``."""
+        """What every file of this run says of its origin; how it was scored is in ``scoring_config``."""
         identity = self.store.smart.identity()
         return {
             "model": str(identity["name"]),
@@ -124,7 +251,7 @@ class Run:
             "queries": len(data.cases),
             "candidates": len(data.names),
             "published_queries": task.queries,
-            "revision": recorded(self.root, task.data_set),
+            "revision": recorded_commit(self.root, task.data_set),
         }
         if all(scores is not None for scores in done.values()):
             return {**result, "encoded": 0, "reused": True, "scores": done}
@@ -136,7 +263,7 @@ class Run:
             result["notes"].append(f"{truncated} inputs cut off at the model's {self.store.smart.max_length} tokens")
         scores = self._rank(data, queries, candidates, configs) if self.store.processes.first else {}
         self.store.processes.wait()
-        if self.options.discard:  # in every process: each keeps its own list of what is there
+        if self.options.discard:  # in every process: each keeps its own list of what is stored
             self.store.discard("query", queries)
             self.store.discard("document", candidates)
         return {**result, "encoded": sum(count.encoded for count in counts), "reused": False, "scores": scores}
@@ -145,25 +272,25 @@ class Run:
         self, data: TaskData, queries: Sequence[str], candidates: Sequence[str], configs: Mapping[str, dict[str, Any]]
     ) -> dict[str, dict[str, Any]]:
         ranked = rank_task(
-            data, self.store, queries, candidates, self.settings, self.chosen,
+            data, self.store, queries, candidates, self.settings, self.chosen.scoring,
             depth=self.options.depth, ties=self.options.ties,
         )  # fmt: skip
         targets = {name: self.folder / name / f"{data.task.name}_pred.jsonl" for name in configs}
-        # An earlier run's score goes first and the new one comes last: a score that is there has its predictions.
-        for path in targets.values():
-            path.with_name(f"{data.task.name}_score.json").unlink(missing_ok=True)
+        # An earlier run's score is removed first and the new one written last: a score that exists has its predictions.
+        for name in configs:
+            self._score_file(data.task, name).unlink(missing_ok=True)
         judged = judge(data.cases, ranked, targets, mode=self.options.mode)
         found = {}
         for name, config in configs.items():
             count = {"num_pred": len(data.cases), "num_data": len(data.cases) + data.left_out}
             found[name] = {**judged[name], **count, "scoring_config": config, "provenance": self.provenance}
-            write_json(found[name], self.folder / name / f"{data.task.name}_score.json")
+            write_json(found[name], self._score_file(data.task, name))
         return found
 
     def _config(
         self, data: TaskData, setting: Setting, queries: Sequence[str], candidates: Sequence[str]
     ) -> dict[str, Any]:
-        """Everything that decides a score; a score with another one is not taken for this."""
+        """Everything that decides a score; a score with another one is not reused."""
         digest = hashlib.sha256()
         for case, key in zip(data.cases, queries, strict=True):
             own = None if case.candidates is None else case.candidates.tolist()
@@ -171,8 +298,7 @@ class Run:
         digest.update(json.dumps([data.names, list(candidates)]).encode())
         return {
             "setting": setting.name,
-            "lambda_anchor": setting.scoring.lambda_anchor,
-            "lambda_late": setting.scoring.lambda_late,
+            **_lambdas(setting.scoring),
             "weights": self.chosen.scoring.weights,
             "floor": self.chosen.scoring.floor,
             "readout": self.chosen.readout.to_dict(),
@@ -189,34 +315,28 @@ class Run:
 
     def _earlier(self, task: Task, setting: str, config: Mapping[str, Any]) -> dict[str, Any] | None:
         try:
-            found = json.loads((self.folder / setting / f"{task.name}_score.json").read_text(encoding="utf-8"))
+            found = json.loads(self._score_file(task, setting).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         return found if isinstance(found, dict) and found.get("scoring_config") == config else None
 
+    def _score_file(self, task: Task, setting: str) -> Path:
+        return self.folder / setting / f"{task.name}_score.json"
+
     def finish(self, measured: dict[str, dict[str, Any]], missing: dict[str, str]) -> dict[str, Any]:
         """Put the result together, and write it."""
-        smart = self.store.smart
-        scores = {
-            setting.name: {name: task["scores"].get(setting.name, {}) for name, task in measured.items()}
-            for setting in self.settings
-        }
-        identity = smart.identity()
+        smart, facts = self.store.smart, self.provenance
         result: dict[str, Any] = {
             "benchmark": "MMEB-V2",
-            "model": str(identity["name"]),
+            "model": facts["model"],
             "preset": setting_label(self.chosen, smart.with_readout(self.chosen.readout).preset),
-            "readout": self.chosen.readout.to_dict(),
-            "scoring": {"weights": self.chosen.scoring.weights, "floor": self.chosen.scoring.floor},
-            "prompts": self.prompts.name,
+            **{key: facts[key] for key in ("readout", "scoring", "prompts")},
             "mode": self.options.mode,
             "ties": self.options.ties,
-            "identity": identity,
+            "identity": smart.identity(),
             "device": smart.device,
             "max_length": smart.max_length,
-            "limits": limits(smart),
-            "versions": versions(["pillow"]),
-            "run": run_facts(),
+            **{key: facts[key] for key in ("limits", "versions", "run")},
             "missing": missing,
             "settings": {},
             "tasks": {
@@ -227,21 +347,22 @@ class Run:
             return result
         about = {
             **{key: result[key] for key in ("preset", "prompts", "mode", "ties", "versions")},
-            "provenance": self.provenance,
+            "provenance": facts,
             "data_revisions": {name: task["revision"] for name, task in measured.items() if task["revision"]},
+            "missing": sorted(missing),
         }
         for setting in self.settings:
-            own = scores[setting.name]
+            scores = {name: task["scores"][setting.name] for name, task in measured.items()}
             result["settings"][setting.name] = {
-                "lambda_anchor": setting.scoring.lambda_anchor,
-                "lambda_late": setting.scoring.lambda_late,
-                "means": [mean.to_dict() for mean in means(own)],
-                "scores": {
-                    name: {key: value for key, value in one.items() if key not in NOT_METRICS}
-                    for name, one in own.items()
-                },
+                **_lambdas(setting.scoring),
+                "means": [mean.to_dict() for mean in means(scores)],
+                "scores": {name: metrics_of(own) for name, own in scores.items()},
             }
-            board = leaderboard(f"{result['model']} ({setting.name})", own, {**about, "missing": sorted(missing)})
+            board = leaderboard(f"{result['model']} ({setting.name})", scores, about)
             write_json(board, self.folder / setting.name / "leaderboard.json")
         write_json(result, self.folder / "result.json")
         return result
+
+
+def _lambdas(scoring: Scoring) -> dict[str, float]:
+    return {"lambda_anchor": scoring.lambda_anchor, "lambda_late": scoring.lambda_late}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import warnings
 from collections import OrderedDict
@@ -12,23 +11,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..._version import __version__
+from ...core.hybrid import unit_rows
+from ...core.roles import kept_roles
 from ...embeddings import FORMAT, SmartEmbeddings
 from ...errors import SmartError, SmartWarning
+from ...files import atomic_file
 from ...inputs import Item
-from .filtering import filtered, kept_in_full
+from ...types import Array
 from .processes import Processes
 
 if TYPE_CHECKING:
     from ...model.smart_model import SmartModel
 
-SIDES = ("query", "document")
 #: Items of a shard: what a kill can cost, at most; most tasks have 1,000 queries, enough shards for eight processes.
 SHARD_ITEMS = 128
 #: Estimated tokens of a shard, which bounds the same where items are large.
@@ -39,13 +39,7 @@ OPEN_SHARDS = 64
 
 @dataclass(frozen=True)
 class Encoded:
-    """What :meth:`EncodingStore.ensure` did.
-
-    Args:
-        encoded: Inputs that were encoded now.
-        found: Inputs that were there already.
-        truncated: Inputs whose text was cut off, in the shards these inputs lie in.
-    """
+    """What :meth:`EncodingStore.ensure` did: inputs encoded now, and found; truncated ones, of all in their shards."""
 
     encoded: int
     found: int
@@ -53,18 +47,11 @@ class Encoded:
 
 
 class EncodingStore:
-    """The encodings of one model.
+    """The encodings of one model: queries and documents ("sides"), found by the key of their input.
 
-    Lambda, query-token weights and the floor are no part of what is stored, nor is the token filter (except for
-    models that leave the pictures of queries out): all tokens are kept, and a filter picks from them as they are read.
-
-    Args:
-        root: The folder that stores lie in, one for each model and readout.
-        smart: The model; its readout's filter is the one applied when reading.
-        batch_size: Most items in one forward pass.
-        progress: Draw bars on stderr; None draws them on a terminal only.
-        shard_items: Items of a shard.
-        processes: Those that share the work.
+    Lambda, query-token weights and the floor are not part of what is stored, nor is the token filter (except for
+    models that leave out the pictures of queries): all tokens are kept, and the filter of the model's readout picks
+    from them as they are read.
 
     Example:
         >>> store = EncodingStore(Path("cache"), model)  # doctest: +SKIP
@@ -81,10 +68,10 @@ class EncodingStore:
         shard_items: int = SHARD_ITEMS,
         processes: Processes | None = None,
     ) -> None:
-        self.token_filter = smart.readout.token_filter
-        full = kept_in_full(smart)
-        self.smart = smart.with_readout(replace(smart.readout, token_filter="paper")) if full else smart
-        self._filter = self.token_filter if full else None
+        # Where the filter "paper" keeps every token that another would keep, all filters share one store.
+        shared = not smart.backbone.drops_visual_of_queries
+        self.smart = smart.with_readout(replace(smart.readout, token_filter="paper")) if shared else smart
+        self._filter = smart.readout.token_filter if shared else None
         self.identity = {
             "model": self.smart.identity(),
             "dtype": smart.dtype,
@@ -96,6 +83,7 @@ class EncodingStore:
         self.batch_size, self.progress, self.shard_items = batch_size, progress, shard_items
         self.processes = processes or Processes()
         self._shards = 0
+        # By side: the shard and row of each key. By side and shard: truncated inputs, and token vectors of each input.
         self._places: dict[str, dict[str, tuple[str, int]]] = {}
         self._truncated: dict[tuple[str, str], int] = {}
         self._lengths: dict[tuple[str, str], NDArray[np.int64]] = {}
@@ -104,16 +92,7 @@ class EncodingStore:
     # -- writing -----------------------------------------------------------------------------------------------
 
     def ensure(self, side: str, keys: Sequence[str], items: Sequence[Item]) -> Encoded:
-        """Encode what is not there yet.
-
-        Args:
-            side: ``"query"`` or ``"document"``.
-            keys: One for each item; items of one key are one input.
-            items: What to encode.
-
-        Raises:
-            SmartError: The model cannot be run, a picture cannot be read, or the folder cannot be written to.
-        """
+        """Encode the inputs that are not stored yet; items of one key are one input."""
         wanted = dict(zip(keys, items, strict=True))
         self._drop_damaged(side, wanted)
         missing = [key for key in wanted if key not in self._known(side)]
@@ -132,7 +111,7 @@ class EncodingStore:
         return Encoded(len(missing), len(wanted) - len(missing), sum(self._truncated[side, shard] for shard in shards))
 
     def discard(self, side: str, keys: Sequence[str]) -> None:
-        """Remove the shards in which these inputs lie, with whatever else lies there."""
+        """Remove the shards that hold these inputs, with whatever else they hold."""
         known = self._known(side)
         for shard in {known[key][0] for key in keys if key in known}:
             self._remove(side, shard)
@@ -146,7 +125,7 @@ class EncodingStore:
         (folder / f"{name}.json").write_text(json.dumps(keys), encoding="utf-8")
         encode = self.smart.encode_query if side == "query" else self.smart.encode_document
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SmartWarning)  # counted, and said once for the whole task
+            warnings.simplefilter("ignore", SmartWarning)  # counted, and reported once for the whole task
             shard = encode(items, batch_size=self.batch_size, show_progress=self.progress, out=folder / name)
         self._register(side, name, keys, shard)
 
@@ -172,17 +151,15 @@ class EncodingStore:
         if chunk:
             yield chunk
 
-    # -- what is there -----------------------------------------------------------------------------------------
+    # -- what is stored ----------------------------------------------------------------------------------------
 
     def _side(self, side: str) -> Path:
         folder = self.folder / side
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            about = self.folder / "model.json"
-            if not about.is_file():
-                partial = self.folder / f".model.{uuid4().hex}.part"
-                partial.write_text(json.dumps(self.identity, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-                os.replace(partial, about)
+            if not (self.folder / "model.json").is_file():
+                with atomic_file(self.folder / "model.json") as partial:
+                    partial.write_text(json.dumps(self.identity, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         except OSError as error:
             raise SmartError(
                 f"cannot write to the cache folder {folder} ({error.strerror or error}): name another one with --cache"
@@ -190,14 +167,13 @@ class EncodingStore:
         return folder
 
     def _known(self, side: str) -> dict[str, tuple[str, int]]:
-        """Shard and row of every input of a side."""
         if side not in self._places:
             self._places[side] = {}
             self._scan(side)
         return self._places[side]
 
     def _scan(self, side: str) -> None:
-        """Take in the shards that are complete on disk and not known yet."""
+        """Register the shards that are complete on disk and not known yet."""
         folder = self._side(side)
         for file in sorted(folder.glob("*.json")):
             if (side, file.stem) not in self._lengths and (folder / file.stem).is_dir():
@@ -210,8 +186,7 @@ class EncodingStore:
     def _register(self, side: str, shard: str, keys: Sequence[str], embeddings: SmartEmbeddings) -> None:
         if len(keys) != len(embeddings):
             raise SmartError(f"found {len(embeddings)} encodings for {len(keys)} inputs")
-        for row, key in enumerate(keys):
-            self._places[side][key] = (shard, row)
+        self._places[side] |= {key: (shard, row) for row, key in enumerate(keys)}
         self._lengths[side, shard] = np.array(embeddings.lengths)
         self._truncated[side, shard] = embeddings.report.truncated
 
@@ -228,8 +203,7 @@ class EncodingStore:
         known = self._known(side)
         for shard in {known[key][0] for key in wanted if key in known}:
             try:
-                found = self._read(side, shard)
-                if not np.isfinite(found.anchors).all():
+                if not np.isfinite(self._read(side, shard).anchors).all():
                     raise SmartError("found NaN or infinity")
             except (SmartError, OSError) as error:
                 self._damaged(side, shard, error)
@@ -254,7 +228,7 @@ class EncodingStore:
         places = [known[key] for key in keys]
         return np.array([self._lengths[side, shard][row] for shard, row in places], np.int64)
 
-    def anchors(self, side: str, keys: Sequence[str]) -> NDArray[Any]:
+    def anchors(self, side: str, keys: Sequence[str]) -> Array:
         """Anchors of inputs, ``[N, Da]`` float32."""
         found = np.empty((len(keys), self.smart.anchor_dim), np.float32)
         for start, part in self._parts(side, keys):
@@ -264,13 +238,9 @@ class EncodingStore:
     def gather(
         self, side: str, keys: Sequence[str], *, vectors: bool = True, dtype: str | None = None
     ) -> SmartEmbeddings:
-        """Encodings of inputs, in the order asked for, the token filter applied.
+        """Encodings of inputs in the order of the keys, which may repeat, with the token filter applied.
 
-        Args:
-            side: ``"query"`` or ``"document"``.
-            keys: Which inputs; one may be asked for several times.
-            vectors: Whether token vectors are needed; without them only ids, roles and anchors are read.
-            dtype: Of the token vectors; as they are stored when None.
+        Without ``vectors`` only ids, roles and anchors are read. ``dtype`` is the token vectors', as stored when None.
         """
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.lengths(side, keys))])
         rows, width = int(offsets[-1]), self.smart.token_dim if vectors else 0
@@ -294,3 +264,40 @@ class EncodingStore:
         for start, stop in sorted(pairwise([*starts, len(places)]), key=lambda run: places[run[0]]):
             shard, row = places[start]
             yield start, self._read(side, shard)[row : row + stop - start]
+
+
+def filtered(embeddings: SmartEmbeddings, token_filter: str) -> SmartEmbeddings:
+    """The tokens that a filter keeps, of embeddings encoded with the filter ``paper``.
+
+    An item of which it keeps none has its anchor as its one token, as the token head does it.
+    """
+    if token_filter == "paper":
+        return embeddings
+    kept = np.isin(embeddings.roles, [int(role) for role in kept_roles(token_filter)])
+    items = np.repeat(np.arange(len(embeddings)), embeddings.lengths)
+    bare = (np.bincount(items[kept], minlength=len(embeddings)) == 0) & (embeddings.lengths > 0)
+    vectors, ids = embeddings.token_vectors, embeddings.token_ids
+    if bare.any():
+        first = embeddings.offsets[:-1][bare]
+        kept[first] = True
+        vectors, ids = np.array(vectors), np.array(ids)
+        if embeddings.token_dim:
+            for item, row in zip(np.flatnonzero(bare).tolist(), first.tolist(), strict=True):
+                vectors[row] = _stand_in(embeddings, item)
+        ids[first] = -1
+    counts = np.bincount(items[kept], minlength=len(embeddings))
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    roles = embeddings.roles[kept]
+    return SmartEmbeddings(embeddings.anchors, vectors[kept], offsets, ids[kept], roles, report=embeddings.report)
+
+
+def _stand_in(embeddings: SmartEmbeddings, item: int) -> Array:
+    """The anchor where it lies in the space of the tokens, else the mean of the tokens."""
+    copies, rest = divmod(embeddings.token_dim, embeddings.anchor_dim)
+    if rest == 0:
+        vector = np.tile(unit_rows(embeddings.anchors[item : item + 1]), copies)
+    else:
+        own = embeddings.token_vectors[embeddings.offsets[item] : embeddings.offsets[item + 1]]
+        vector = np.asarray(own, np.float32).mean(axis=0, keepdims=True)
+    row: Array = unit_rows(vector)[0]
+    return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -21,55 +22,38 @@ GROUPS = {
     "visdoc": {"ViDoRe-V1": 10, "ViDoRe-V2": 4, "VisRAG": 6, "OOD": 4},
 }
 SCOPES = ("global", "local")
+#: Formats of annotations; :mod:`~smart_retrieval.evaluation.mmeb.parsers` has a parser for each.
+PARSER_NAMES = (
+    "image_cls", "image_qa", "image_i2t", "image_t2i", "image_i2i_vg", "video_classification", "ssv2", "mvbench",
+    "videomme", "nextqa", "egoschema", "activitynetqa", "msrvtt", "msvd", "didemo", "youcook2", "vatex",
+    "moment_retrieval", "momentseeker", "vidore", "visrag",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task.
-
-    Args:
-        name: As the benchmark's own configuration calls it.
-        modality: ``"image"``, ``"video"`` or ``"visdoc"``.
-        meta_task: Its group within the modality.
-        parser: Which of :data:`~smart_retrieval.evaluation.mmeb.parsers.PARSERS` reads it.
-        data_set: The Hub data set that holds its annotations.
-        config: The configuration of that data set, ``""`` for its only one.
-        split: The split.
-        folders: Where its pictures or frames may lie below the data root; the first that exists is taken.
-        scope: ``"global"`` ranks all candidates for each query, ``"local"`` only the query's own.
-        metric: The metric it is reported in.
-        revision: Commit of the data set on the Hub, ``""`` where none is pinned.
-        instruction: Of queries; ``""`` where the annotations bring their own.
-        instruction_v2v: The same in the convention ``v2v``, where it differs by more than its last character.
-        instruction_image: Of queries with a picture beside the text, where that differs.
-        instruction_video: Of queries with a video beside the text, where that differs.
-        target_v2v: Instruction of candidates in the convention ``v2v``.
-        reported_as: Its name in leaderboard files.
-        queries: Published number of queries, 0 where unknown.
-        candidates: Published number of candidates (of each query where the scope is local), 0 where unknown.
-        limit: Only so many of the first queries, 0 for all.
-    """
+    """One task, as the benchmark's own configuration describes it."""
 
     name: str
     modality: str
     meta_task: str
     parser: str
-    data_set: str
-    config: str
+    data_set: str  # on the Hub: holds the annotations
+    config: str  # of that data set, "" for its only one
     split: str
-    folders: tuple[str, ...]
-    scope: str
+    folders: tuple[str, ...]  # where pictures or frames may lie below the data root; the first that exists is taken
+    scope: str  # "global" ranks all candidates for each query, "local" only the query's own
     metric: str
-    revision: str = ""
-    instruction: str = ""
-    instruction_v2v: str = ""
-    instruction_image: str = ""
-    instruction_video: str = ""
-    target_v2v: str = ""
-    reported_as: str = ""
-    queries: int = 0
-    candidates: int = 0
-    limit: int = 0
+    revision: str = ""  # commit of the data set, "" where none is pinned
+    instruction: str = ""  # of queries; "" where the annotations bring their own
+    instruction_v2v: str = ""  # in the convention v2v, where it differs by more than its last character
+    instruction_image: str = ""  # of queries with a picture beside the text, where that differs
+    instruction_video: str = ""  # of queries with a video beside the text, where that differs
+    target_v2v: str = ""  # of candidates in the convention v2v
+    reported_as: str = ""  # its name in leaderboard files
+    queries: int = 0  # published number, 0 where unknown
+    candidates: int = 0  # published number (of each query where the scope is local), 0 where unknown
+    limit: int = 0  # only so many of the first queries, 0 for all
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, defaults left out."""
@@ -81,9 +65,6 @@ class Task:
 def all_tasks() -> tuple[Task, ...]:
     """The 78 tasks, image, video and visual documents in this order.
 
-    Raises:
-        DatasetError: The table is not what it should be.
-
     Example:
         >>> len(all_tasks()), all_tasks()[0].name
         (78, 'ImageNet-1K')
@@ -92,14 +73,7 @@ def all_tasks() -> tuple[Task, ...]:
 
 
 def read_tasks(text: str) -> tuple[Task, ...]:
-    """Read a table of tasks.
-
-    Args:
-        text: TOML, as in ``tasks.toml``.
-
-    Raises:
-        DatasetError: A key is unknown or missing, a name is there twice, or the groups have other sizes than published.
-    """
+    """Read a table of tasks, and refuse unknown or missing keys, names given twice, and groups of another size."""
     table = tomllib.loads(text)
     if table.get("format") != FORMAT:
         raise DatasetError(f"table of tasks: found format {table.get('format')!r}, expected {FORMAT!r}")
@@ -126,13 +100,11 @@ def _task(group: dict[str, Any], own: dict[str, Any]) -> Task:
 
 
 def _check(tasks: Sequence[Task]) -> None:
-    from .parsers import PARSERS
-
     names = Counter(task.name for task in tasks)
     if twice := sorted(name for name, count in names.items() if count > 1):
         raise DatasetError(f"table of tasks: found {twice} more than once, expected each name once")
     for task in tasks:
-        for field, allowed in (("parser", PARSERS), ("scope", SCOPES), ("modality", MODALITIES)):
+        for field, allowed in (("parser", PARSER_NAMES), ("scope", SCOPES), ("modality", MODALITIES)):
             if getattr(task, field) not in allowed:
                 raise DatasetError(f"table of tasks, {task.name}, {field}: {one_of(getattr(task, field), allowed)}")
     found = Counter((task.modality, task.meta_task) for task in tasks)
@@ -142,14 +114,7 @@ def _check(tasks: Sequence[Task]) -> None:
 
 
 def choose(names: Iterable[str] = (), modalities: Iterable[str] = ()) -> tuple[Task, ...]:
-    """Tasks by name and by modality; all of them when nothing is named. In the table's order, each once.
-
-    Args:
-        names: Names of tasks (their leaderboard names too), or ``"all"``.
-        modalities: ``"image"``, ``"video"``, ``"visdoc"``.
-
-    Raises:
-        DatasetError: A name is unknown; the message suggests near ones.
+    """Tasks by name (their leaderboard names too) and by modality; all of them for ``"all"`` or when none is named.
 
     Example:
         >>> [task.name for task in choose(["MSVD", "WebQA"])], len(choose(modalities=["visdoc"]))
@@ -163,15 +128,11 @@ def choose(names: Iterable[str] = (), modalities: Iterable[str] = ()) -> tuple[T
     if "all" in names or not (names or modalities):
         return tasks
     by_name = {name.lower(): task.name for task in tasks for name in (task.name, task.reported_as)}
-    wanted = {_known(name, by_name) for name in names}
+    wanted = set()
+    for name in names:
+        if name.lower() not in by_name:
+            near = [by_name[match] for match in difflib.get_close_matches(name.lower(), by_name, n=3, cutoff=0.5)]
+            hint = f", did you mean {' or '.join(repr(match) for match in near)}" if near else ""
+            raise DatasetError(f"task: found no {name!r}{hint}; smart eval mmeb --list names all of them")
+        wanted.add(by_name[name.lower()])
     return tuple(task for task in tasks if task.name in wanted or task.modality in modalities)
-
-
-def _known(name: str, by_name: dict[str, str]) -> str:
-    import difflib
-
-    if name.lower() in by_name:
-        return by_name[name.lower()]
-    near = [by_name[match] for match in difflib.get_close_matches(name.lower(), by_name, n=3, cutoff=0.5)]
-    hint = f", did you mean {' or '.join(repr(match) for match in near)}" if near else ""
-    raise DatasetError(f"task: found no {name!r}{hint}; smart eval mmeb --list names all of them")
