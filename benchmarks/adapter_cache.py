@@ -21,9 +21,9 @@ from record import record
 
 from smart_retrieval import SmartModel
 from smart_retrieval.inputs import Item
-from smart_retrieval.training.adapter.recipe import AdapterRecipe
-from smart_retrieval.training.adapter.train import _Run
-from smart_retrieval.training.data.examples import Collector, TrainingSet
+from smart_retrieval.training import AdapterRecipe, TrainingSet
+from smart_retrieval.training.adapter.train import AdapterTraining
+from smart_retrieval.training.data.examples import Collector
 
 
 def made_pairs(count: int, words: int, seed: int = 0) -> TrainingSet:
@@ -38,13 +38,13 @@ def made_pairs(count: int, words: int, seed: int = 0) -> TrainingSet:
     return collector.finish()
 
 
-def measure(run: _Run, steps: int) -> dict[str, Any]:
+def measure(run: AdapterTraining, steps: int) -> dict[str, Any]:
     """Seconds a step, the first left out, and the memory at three times."""
-    run._step(0)
+    run.step(0)
     memory = []
     clock, own = time.perf_counter(), time.process_time()
     for step in range(1, steps + 1):
-        run._step(step)
+        run.step(step)
         if step in (1, steps // 2, steps):
             memory.append(resident())
     return {
@@ -77,7 +77,7 @@ def main() -> None:
     found: dict[str, Any] = {"threads": torch.get_num_threads(), **vars(options)}
     with tempfile.TemporaryDirectory() as folder:
         for name, budget, steps in (("cached", 10**11, options.steps), ("live", 0, options.live_steps)):
-            run = _Run(model, data, held, Path(folder) / name, recipe)
+            run = AdapterTraining(model, data, held, Path(folder) / name, recipe)
             clock = time.perf_counter()
             run.open_states(Path(folder) / f"{name}_states", budget, False, lambda _: None)
             found[name] = {"open_seconds": time.perf_counter() - clock, "states": run.states, **measure(run, steps)}

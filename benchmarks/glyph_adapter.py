@@ -22,9 +22,8 @@ from smart_retrieval.demo.glyph_pages import GlyphCollection, glyph_collection
 from smart_retrieval.evaluation.metrics import per_query_metrics, rank
 from smart_retrieval.evaluation.significance import paired_comparison
 from smart_retrieval.inputs import Item
-from smart_retrieval.training.adapter.recipe import AdapterRecipe
-from smart_retrieval.training.adapter.train import train_adapter
-from smart_retrieval.training.data.examples import Collector, TrainingSet
+from smart_retrieval.training import AdapterRecipe, TrainingSet, train_adapter
+from smart_retrieval.training.data.examples import Collector
 
 
 def training_set(collection: GlyphCollection) -> TrainingSet:

@@ -24,7 +24,7 @@ def official(
     from ..core.scoring import Scoring
     from ..errors import AdapterMismatchError
     from ..model.smart_model import SmartModel
-    from ..training.adapter.official import read_official
+    from ..training import read_official
 
     found = read_official(adapter)
     chosen = layers_of(layers)
@@ -57,7 +57,7 @@ def st(
     """Write a stock late-only MultiVectorEncoder where that is exact; refuse and say why where it is not."""
     from ..core.readout import Readout
     from ..model.smart_model import SmartModel
-    from ..training.finetune.export_st import export_multi_vector_encoder
+    from ..training import export_multi_vector_encoder
 
     chosen = layers_of(layers)
     readout = Readout(chosen) if chosen else None

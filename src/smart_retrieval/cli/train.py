@@ -11,7 +11,7 @@ from .options import AsJson, Device, Layers, Model, TokenFilter, layers_of
 
 if TYPE_CHECKING:
     from ..model.smart_model import SmartModel
-    from ..training.data.examples import TrainingSet
+    from ..training import TrainingSet
 
 _Data = Annotated[
     Path, typer.Option(metavar="PAIRS", help="A .jsonl of pairs, a BEIR folder, ColPali parquet, or a LamRA folder.")
@@ -63,8 +63,7 @@ def adapter(
     The backbone's states are computed once and kept on disk. What is written is a folder of a few MB that names its
     model; SmartModel, `smart index --model` and `smart eval` take it like any other.
     """
-    from ..training.adapter.recipe import AdapterRecipe
-    from ..training.adapter.train import train_adapter
+    from ..training import AdapterRecipe, train_adapter
 
     recipe = AdapterRecipe(
         objective=objective, width=width, fusion=fusion, start=start, epochs=epochs, batch_size=batch_size,
@@ -121,8 +120,8 @@ def finetune(
     as_json: AsJson = False,
 ) -> None:
     """Train the model itself, with LoRA or whole, and write a model that SmartModel and SentenceTransformer open."""
-    from ..training.finetune.finetune import FinetuneRecipe
-    from ..training.finetune.finetune import finetune as run
+    from ..training import FinetuneRecipe
+    from ..training import finetune as run
 
     recipe = FinetuneRecipe(
         objective=objective, lora_rank=0 if full else lora_rank, width=width, epochs=epochs, max_steps=max_steps,
@@ -159,8 +158,8 @@ def _open(
 
 
 def _sets(data: Path, split: str, validation: str, seed: int) -> tuple[TrainingSet, TrainingSet]:
+    from ..training import load_pairs
     from ..training.data.examples import split as divide
-    from ..training.data.pairs import load_pairs
 
     training = load_pairs(data, split)
     try:
@@ -171,7 +170,7 @@ def _sets(data: Path, split: str, validation: str, seed: int) -> tuple[TrainingS
 
 
 def _mined(model: SmartModel, training: TrainingSet, count: int, teach: bool) -> TrainingSet:
-    from ..training.data.mining import mine_negatives
+    from ..training import mine_negatives
 
     return mine_negatives(model, training, count, teach=teach)
 
@@ -200,7 +199,7 @@ def _show_plan(
     as_json: bool,
     more: dict[str, Any],
 ) -> None:
-    from ..training.plan import plan_training
+    from ..training import plan_training
     from .output import echo_json, printable, size
 
     plan = plan_training(model, training, held, batch_size=batch_size, epochs=epochs)

@@ -1,29 +1,31 @@
-"""A frozen backbone's states, computed once and kept on disk, or computed each time they are asked for."""
+"""A frozen backbone's states, computed once and kept on disk, or computed each time they are needed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..core.head import TokenHead
+from ..embeddings import SmartEmbeddings
 from ..errors import NonFiniteError, TrainingError
+from ..files import atomic_file
 from ..inputs import Item
 from ..model.batching import BatchLimits
 from ..model.encoding import Encoder
+from ..types import Array
 from .data.examples import content_key
 
 if TYPE_CHECKING:
-    from ..embeddings import SmartEmbeddings
     from ..model.smart_model import SmartModel
 
 FORMAT = 1
@@ -34,35 +36,19 @@ _PROGRESS = "progress.json"
 
 @dataclass(frozen=True)
 class StateBatch:
-    """Hidden states of some items.
+    """Hidden states of some items, of kept positions only."""
 
-    Args:
-        states: One ``[sum T, H]`` float32 for each layer, ascending, kept positions only.
-        lengths: ``[N]`` int64 kept positions of each item.
-        anchors: ``[N, Da]`` float32, of unit length.
-    """
-
-    states: list[Tensor]
-    lengths: Tensor
-    anchors: Tensor
+    states: list[Tensor]  # one [sum T, H] float32 for each layer, ascending
+    lengths: Tensor  # [N] int64
+    anchors: Tensor  # [N, Da] float32, of unit length
 
     def to(self, device: str | torch.device) -> StateBatch:
         """The same on a device."""
         return StateBatch([s.to(device) for s in self.states], self.lengths.to(device), self.anchors.to(device))
 
 
-class StateSource(Protocol):
-    """Anything that gives items' states."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, items: Sequence[int]) -> StateBatch:
-        """The states of these items, in this order."""
-        ...
-
-
 class _StatesHead(TokenHead):
-    """Hands out the states themselves where token vectors are asked for, layers side by side."""
+    """Gives the states themselves as token vectors, layers side by side."""
 
     def flat(self, features: dict[str, Any]) -> tuple[Tensor, Tensor]:
         states, kept = self.flat_states(features)
@@ -73,13 +59,7 @@ class _StatesHead(TokenHead):
 
 
 class LiveStates:
-    """States that the backbone computes each time.
-
-    Args:
-        model: Backbone and readout; an adapter of its is not applied.
-        items: Queries or documents.
-        task: ``"query"`` or ``"document"``, which sets the prompt as at inference.
-    """
+    """States of queries or documents that the backbone computes each time; a model's adapter is not applied."""
 
     def __init__(self, model: SmartModel, items: Sequence[Item], task: str) -> None:
         self._items, self._task = items, task
@@ -92,11 +72,14 @@ class LiveStates:
 
     def batch(self, items: Sequence[int]) -> StateBatch:
         """The states of these items, in this order."""
-        from ..embeddings import SmartEmbeddings
+        found = SmartEmbeddings.concatenate(list(self.windows(items)))
+        vectors = torch.from_numpy(np.ascontiguousarray(found.token_vectors, np.float32))
+        lengths = torch.from_numpy(found.lengths.astype(np.int64))
+        return StateBatch(list(vectors.chunk(self._layers, dim=1)), lengths, _unit_anchors(found.anchors))
 
-        return _as_batch(SmartEmbeddings.concatenate(list(self.windows(items))), self._layers)
-
-    def windows(self, items: Sequence[int], advance: Callable[[int], None] = lambda _: None) -> Any:
+    def windows(
+        self, items: Sequence[int], advance: Callable[[int], None] = lambda _: None
+    ) -> Iterator[SmartEmbeddings]:
         """The states of these items as embeddings, window by window."""
         return self._encoder.stream(
             (self._items[int(i)] for i in items),
@@ -108,20 +91,13 @@ class LiveStates:
 
 
 class CachedStates:
-    """States on disk, memory-mapped: float16, each of unit mean square, beside their lengths in float32.
-
-    Args:
-        folder: What :func:`cache_states` wrote.
-
-    Raises:
-        TrainingError: It is not complete.
-    """
+    """States on disk, memory-mapped: float16, each of unit mean square, and its scale in float32."""
 
     def __init__(self, folder: Path) -> None:
         about = _read_progress(folder)
         if not about.get("complete"):
             raise TrainingError(f"states {str(folder)!r}: found an unfinished cache, expected one that is complete")
-        self.folder, self._layers = folder, int(about["layers"])
+        self._layers = int(about["layers"])
         tokens, width = int(about["tokens"]), int(about["width"])
         self._states = np.memmap(folder / "states.f16", np.float16, "r", shape=(tokens, width))
         self._scales = np.memmap(folder / "scales.f32", np.float32, "r", shape=(tokens, self._layers))
@@ -150,8 +126,14 @@ class CachedStates:
             rows *= self._scales[start:stop, :, None]
             done += stop - start
         layers = [torch.from_numpy(np.ascontiguousarray(states[:, layer])) for layer in range(self._layers)]
-        anchors = torch.from_numpy(self._anchors[chosen])
-        return StateBatch(layers, torch.from_numpy(lengths), torch.nn.functional.normalize(anchors, dim=-1))
+        return StateBatch(layers, torch.from_numpy(lengths), _unit_anchors(self._anchors[chosen]))
+
+
+StateSource: TypeAlias = LiveStates | CachedStates
+
+
+def _unit_anchors(anchors: Array) -> Tensor:
+    return torch.nn.functional.normalize(torch.from_numpy(np.asarray(anchors, np.float32)), dim=-1)
 
 
 def cache_states(
@@ -163,42 +145,27 @@ def cache_states(
     budget: int,
     advance: Callable[[int], None] = lambda _: None,
 ) -> CachedStates | None:
-    """Compute the states of all items once, going on where an earlier call was cut off.
+    """Compute the states of all items once, resuming where an earlier call was interrupted.
 
-    Memory holds one window of items whatever their number.
-
-    Args:
-        model: Backbone and readout.
-        items: Queries or documents.
-        task: ``"query"`` or ``"document"``.
-        root: Folder of all caches; each has a subfolder named by a hash of model, readout, prompt and items.
-        budget: Most bytes the states may take.
-        advance: Called with the number of items each batch finished.
-
-    Returns:
-        The states; None, and nothing left on disk, where they would take more than the budget.
-
-    Raises:
-        NonFiniteError: The model gave NaN or infinity.
+    They lie in a subfolder of ``root`` that is named by :func:`states_key`. Where they would take more than ``budget``
+    bytes, None is returned and nothing left on disk. Memory holds one window of items whatever their number.
     """
     folder = root / "states" / states_key(model, items, task)
     folder.mkdir(parents=True, exist_ok=True)
     about = _read_progress(folder)
-    layers = len(model.readout.layers)
-    if not about.get("complete"):
-        done, tokens = int(about.get("items", 0)), int(about.get("tokens", 0))
-        width = layers * model.state_dim
-        advance(done)
-        with _Writer(folder, done, tokens, width, layers, model.anchor_dim) as writer:
-            live = LiveStates(model, items, task)
-            for window in live.windows(range(done, len(items)), advance):
-                if (writer.tokens + len(window.token_vectors)) * (2 * width + 4 * layers) > budget:
-                    writer.abandon()
-                    return None
-                writer.append(window)
-            writer.progress(complete=True)
-    else:
+    if about.get("complete"):
         advance(len(items))
+        return CachedStates(folder)
+    layers = len(model.readout.layers)
+    done, width = int(about.get("items", 0)), layers * model.state_dim
+    advance(done)
+    with _Writer(folder, done, int(about.get("tokens", 0)), width, layers, model.anchor_dim) as writer:
+        for window in LiveStates(model, items, task).windows(range(done, len(items)), advance):
+            if (writer.tokens + len(window.token_vectors)) * (2 * width + 4 * layers) > budget:
+                writer.abandon()
+                return None
+            writer.append(window)
+        writer.progress(complete=True)
     return CachedStates(folder)
 
 
@@ -246,9 +213,8 @@ class _Writer:
             raise NonFiniteError(
                 "found hidden states too large for float32, expected finite ones: load the model in float32"
             )
-        scaled = (states / scales[:, :, None]).astype(np.float16)
-        arrays: dict[str, NDArray[Any]] = {
-            "states.f16": scaled,
+        arrays: dict[str, Array] = {
+            "states.f16": (states / scales[:, :, None]).astype(np.float16),
             "scales.f32": scales,
             "anchors.f32": np.asarray(window.anchors, np.float32),
             "lengths.i64": window.lengths.astype(np.int64),
@@ -267,16 +233,12 @@ class _Writer:
             "format": FORMAT, "items": self.items, "tokens": self.tokens, "width": self.width, "layers": self.layers,
             "complete": complete,
         }  # fmt: skip
-        partial = self.folder / f".{_PROGRESS}.part"
-        partial.write_text(json.dumps(about) + "\n", encoding="utf-8")
-        os.replace(partial, self.folder / _PROGRESS)
+        with atomic_file(self.folder / _PROGRESS) as partial:
+            partial.write_text(json.dumps(about) + "\n", encoding="utf-8")
 
     def abandon(self) -> None:
-        (self.folder / _PROGRESS).unlink(missing_ok=True)
-        for name, file in self.files.items():
-            file.close()
-            (self.folder / name).unlink(missing_ok=True)
-        self.folder.rmdir()
+        self.__exit__()
+        shutil.rmtree(self.folder)
 
     def __enter__(self) -> _Writer:
         return self
@@ -292,13 +254,3 @@ def _read_progress(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return about if isinstance(about, dict) and about.get("format") == FORMAT else {}
-
-
-def _as_batch(embeddings: SmartEmbeddings, layers: int) -> StateBatch:
-    vectors = torch.from_numpy(np.ascontiguousarray(embeddings.token_vectors, np.float32))
-    anchors = torch.from_numpy(np.asarray(embeddings.anchors, np.float32))
-    return StateBatch(
-        list(vectors.chunk(layers, dim=1)),
-        torch.from_numpy(embeddings.lengths.astype(np.int64)),
-        torch.nn.functional.normalize(anchors, dim=-1),
-    )

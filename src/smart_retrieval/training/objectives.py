@@ -1,4 +1,4 @@
-"""What is minimised: InfoNCE and distillation over anchor, late or hybrid scores, on ragged batches."""
+"""Training objectives: InfoNCE and distillation over anchor, late or hybrid scores, on ragged batches."""
 
 from __future__ import annotations
 
@@ -98,16 +98,41 @@ def late_matrix(best: Tensor, lengths: Tensor, weights: Tensor | None = None) ->
     return scores.index_add(0, items, best * shares[:, None])
 
 
-def padded(vectors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Ragged vectors as one block.
+def hybrid_matrix(
+    lambdas: tuple[float, float],
+    query_anchors: Tensor,
+    document_anchors: Tensor,
+    query_tokens: Tensor,
+    query_lengths: Tensor,
+    documents: Tensor,
+    mask: Tensor,
+) -> Tensor:
+    """``lambda_anchor * cosine + lambda_late * late``, differentiable; a part of weight 0 is not computed.
 
     Args:
-        vectors: ``[sum T, D]``, items one after another.
-        lengths: ``[N]``.
+        lambdas: Weights of anchor and late score.
+        query_anchors: ``[Nq, Da]`` of unit length.
+        document_anchors: ``[Nd, Da]`` of unit length.
+        query_tokens: ``[sum Tq, Dt]``.
+        query_lengths: ``[Nq]``, at least one.
+        documents: ``[Nd, Td, Dt]``, padded.
+        mask: ``[Nd, Td]`` bool.
 
     Returns:
-        ``[N, max T, D]`` with zeros behind each item, and the mask ``[N, max T]``.
+        ``[Nq, Nd]`` float32.
     """
+    lambda_anchor, lambda_late = lambdas
+    scores = torch.zeros(len(query_anchors), len(documents), device=documents.device)
+    if lambda_anchor:
+        scores = scores + lambda_anchor * (query_anchors.float() @ document_anchors.float().T)
+    if lambda_late:
+        best = max_similarities(query_tokens, documents, mask)
+        scores = scores + lambda_late * late_matrix(best, query_lengths)
+    return scores
+
+
+def padded(vectors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Ragged vectors ``[sum T, D]`` as one block ``[N, max T, D]`` with zeros behind each item, and its mask."""
     longest = int(lengths.max())
     mask = torch.arange(longest, device=vectors.device) < lengths.to(vectors.device)[:, None]
     block = vectors.new_zeros(len(lengths), longest, vectors.shape[1])
@@ -117,16 +142,13 @@ def padded(vectors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 def contrastive_loss(
     scores: Tensor, targets: Tensor, ignored: Tensor | None = None, temperature: float = 0.03
 ) -> Tensor:
-    """InfoNCE: each query's document against all others of the batch.
+    """InfoNCE: each query's document against all others of the batch, the mean over the queries.
 
     Args:
         scores: ``[Nq, Nd]``.
         targets: ``[Nq]`` the column of each query's document.
         ignored: ``[Nq, Nd]`` bool: documents that answer the query, too, and are no negatives. Never the target.
         temperature: What scores are divided by.
-
-    Returns:
-        The mean over the queries.
     """
     logits = scores / temperature
     if ignored is not None:
@@ -137,19 +159,16 @@ def contrastive_loss(
 def distillation_loss(
     scores: Tensor, teacher: Tensor, temperature: float = 0.03, teacher_temperature: float = 1.0
 ) -> Tensor:
-    """Kullback-Leibler divergence of the scores' distribution from a teacher's.
+    """Kullback-Leibler divergence of the scores' distribution from a teacher's, the mean over the queries.
 
-    Not multiplied by the squared temperature: its gradient is then of the size of :func:`contrastive_loss`'s, beside
-    which it stands.
+    Not multiplied by the squared temperature, so that its gradient is of the size of :func:`contrastive_loss`'s, with
+    which it is mixed.
 
     Args:
         scores: ``[Nq, Nd]``.
         teacher: ``[Nq, Nd]``, ``-inf`` where the teacher has not scored; every query has a score.
         temperature: What scores are divided by.
         teacher_temperature: What the teacher's are divided by; of the order of their spread.
-
-    Returns:
-        The mean over the queries.
     """
     known = teacher > -torch.inf
     logits = (scores / temperature).masked_fill(~known, -torch.inf)

@@ -1,14 +1,14 @@
-"""What a training would do, before it does it."""
+"""A training's data, size and time, before it is started."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .adapter.train import describe
 from .data.batches import steps_in_epoch
 from .data.examples import TrainingSet
 
@@ -31,7 +31,7 @@ class Plan:
         tokens: Mean and longest of a sample: of queries and documents, all tokens and kept ones.
         steps: Steps in all.
         state_bytes: Estimated size of all states.
-        seconds: Estimated seconds: of computing all states, measured on a sample.
+        seconds: Estimated seconds of computing all states, measured on a sample.
     """
 
     training: dict[str, Any]
@@ -44,11 +44,11 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        return dict(self.__dict__)
+        return dict(vars(self))
 
 
 def plan_training(model: SmartModel, training: TrainingSet, held: TrainingSet, *, batch_size: int, epochs: int) -> Plan:
-    """Resolve a training without starting it; some inputs are rendered and passed through the model.
+    """Describe a training without starting it; some inputs are rendered and passed through the model.
 
     Args:
         model: The model.
@@ -57,8 +57,15 @@ def plan_training(model: SmartModel, training: TrainingSet, held: TrainingSet, *
         batch_size: Queries in a step.
         epochs: Passes over the examples.
 
+    Returns:
+        The plan.
+
     Raises:
         MediaError: A picture of the sample cannot be read.
+
+    Example:
+        >>> plan_training(model, training, held, batch_size=64, epochs=2).steps  # doctest: +SKIP
+        120
     """
     tokens: dict[str, dict[str, float]] = {}
     seconds = kept = 0.0
@@ -71,22 +78,17 @@ def plan_training(model: SmartModel, training: TrainingSet, held: TrainingSet, *
         clock = time.perf_counter()
         embeddings = getattr(model, f"encode_{task}")(sample, show_progress=False)
         each = (time.perf_counter() - clock) / len(sample)
-        count = len(items) + len(more)
-        seconds += each * count
-        kept += float(embeddings.lengths.mean()) * count
-        tokens[task] = {
-            "mean": float(np.mean(lengths)),
-            "longest": float(max(lengths)),
-            "kept_mean": float(embeddings.lengths.mean()),
-        }
-    layers = len(model.readout.layers)
+        kept_mean = float(embeddings.lengths.mean())
+        seconds += each * (len(items) + len(more))
+        kept += kept_mean * (len(items) + len(more))
+        tokens[task] = {"mean": float(np.mean(lengths)), "longest": float(max(lengths)), "kept_mean": kept_mean}
     return Plan(
-        describe(training),
-        describe(held),
+        training.describe(),
+        held.describe(),
         [_shown(model, training, index) for index in range(min(_SHOWN, len(training)))],
         tokens,
         epochs * steps_in_epoch(len(training), batch_size),
-        int(kept * layers * (2 * model.state_dim + 4)),
+        int(kept * len(model.readout.layers) * (2 * model.state_dim + 4)),
         seconds,
     )
 
@@ -107,16 +109,9 @@ def _shown(model: SmartModel, data: TrainingSet, index: int) -> dict[str, str]:
 
 
 def _line(tokens: list[tuple[str, Any]]) -> str:
-    """Tokens in a row, placeholders of one picture counted."""
+    """Tokens in a row, the placeholders of one picture counted."""
     words: list[str] = []
-    run = 0
-    for place, (token, role) in enumerate(tokens):
-        if role.name in ("IMAGE", "VIDEO"):
-            run += 1
-            following = tokens[place + 1] if place + 1 < len(tokens) else None
-            if following is None or following[1] is not role:
-                words.append(f"<{role.name.lower()} x {run}>")
-                run = 0
-        else:
-            words.append(token)
+    for role, run in groupby(tokens, key=lambda token: token[1]):
+        own = [token for token, _ in run]
+        words += [f"<{role.name.lower()} x {len(own)}>"] if role.name in ("IMAGE", "VIDEO") else own
     return " ".join(words)

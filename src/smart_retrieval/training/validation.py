@@ -1,43 +1,66 @@
-"""Rank held-out queries by anchor, late and hybrid score."""
+"""Held-out queries: set apart, and ranked by anchor, late and hybrid score."""
 
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ..core.hybrid import anchor_scores
 from ..core.late import late_scores
+from ..core.scoring import Scoring
 from ..embeddings import SmartEmbeddings
+from ..errors import SmartWarning, TrainingError
+from ..types import Array
 from .data.batches import blocks
-from .data.examples import TrainingSet
+from .data.examples import TrainingSet, split
 from .hidden_states import StateSource
 
 if TYPE_CHECKING:
     from ..core.head import TokenHead
+    from ..model.smart_model import SmartModel
 
 DEPTH = 10
 SYSTEMS = ("anchor", "late", "hybrid")
-#: Weights of the mean MaxSim that are tried where one is to be chosen; a factor of 2 is as fine as nDCG can tell.
+#: Weights of the mean MaxSim that are tried where one is to be chosen; a factor of 2 is as fine as nDCG can resolve.
 LAMBDAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 _BLOCK = 256
+
+
+def hold_out(
+    model: SmartModel, data: TrainingSet, validation: TrainingSet | float, *, distractors: int, seed: int
+) -> tuple[TrainingSet, TrainingSet]:
+    """The training side and the validation side (a set of its own, or a share of the data), with distractors.
+
+    Warns of instructions that a text model does not read, at the line that called the training.
+    """
+    training, held = split(data, validation, seed) if isinstance(validation, float) else (data, validation)
+    if len(training) < 2:
+        raise TrainingError(
+            f"found {len(training)} examples to train on, expected at least 2: there is nothing to contrast"
+        )
+    instructions = sum(item.instruction is not None for item in training.queries)
+    if instructions and model.backbone.family == "sentence-transformers":
+        warnings.warn(
+            f"{instructions} queries bring an instruction, which model {model.name!r} does not read; put it into their "
+            "text",
+            SmartWarning,
+            stacklevel=3,
+        )
+    return training, held.with_distractors(training, distractors)
 
 
 @dataclass(frozen=True)
 class Validation:
     """Held-out queries, and everything they are ranked against.
 
-    Args:
-        data: Their examples; documents are numbered as in ``documents``.
-        queries: States of the queries.
-        documents: States of the documents, then of distractors.
-        lambda_anchor: Weight of the anchors in the hybrid.
-        lambda_late: Weight of the mean MaxSim in it.
-        choose_lambda: Take the best of this weight and :data:`LAMBDAS` instead; of equals the one next to this weight.
+    With ``choose_lambda`` the hybrid's weight of the mean MaxSim is the best of ``lambda_late`` and :data:`LAMBDAS`; of
+    equals the one next to ``lambda_late``.
     """
 
     data: TrainingSet
@@ -48,11 +71,7 @@ class Validation:
     choose_lambda: bool = False
 
     def measure(self, head: TokenHead) -> dict[str, float]:
-        """nDCG@10 of each of :data:`SYSTEMS` with a head's token vectors, and the hybrid's ``lambda_late``.
-
-        Args:
-            head: It, adapter or not.
-        """
+        """nDCG@10 of each of :data:`SYSTEMS` with a head's token vectors, and the hybrid's ``lambda_late``."""
         queries = self._read(head, self.queries, range(len(self.data.queries)))
         anchor = np.empty((len(queries), len(self.documents)), np.float32)
         late = np.empty_like(anchor)
@@ -62,7 +81,9 @@ class Validation:
             anchor[:, columns] = anchor_scores(queries, documents)
             late[:, columns] = late_scores(queries, documents)
         weights = sorted({self.lambda_late, *(LAMBDAS if self.choose_lambda else ())}, key=self._distance)
-        hybrids = [self._ndcg(self.lambda_anchor * anchor + weight * late) for weight in weights]
+        hybrids = [
+            self._ndcg(Scoring("uniform", self.lambda_anchor, weight).combine(anchor, late)) for weight in weights
+        ]
         best = int(np.argmax(hybrids))
         found = (self._ndcg(anchor), self._ndcg(late), hybrids[best])
         return {**dict(zip(SYSTEMS, found, strict=True)), "lambda_late": weights[best]}
@@ -77,17 +98,15 @@ class Validation:
         for block in blocks(len(chosen), _BLOCK):
             batch = source.batch([chosen[i] for i in block]).to(device)
             vectors = head.vectors(batch.states).float().cpu().numpy()
-            lengths = batch.lengths.cpu().numpy()
-            parts.append(
-                SmartEmbeddings(batch.anchors.cpu().numpy(), vectors, np.concatenate([[0], np.cumsum(lengths)]))
-            )
+            offsets = np.concatenate([[0], np.cumsum(batch.lengths.cpu().numpy())])
+            parts.append(SmartEmbeddings(batch.anchors.cpu().numpy(), vectors, offsets))
         return SmartEmbeddings.concatenate(parts)
 
-    def _ndcg(self, scores: NDArray[Any]) -> float:
+    def _ndcg(self, scores: Array) -> float:
         return float(np.mean([ndcg(scores[e.query], set(e.positives), DEPTH) for e in self.data.examples]))
 
 
-def ndcg(scores: NDArray[Any], relevant: set[int], depth: int) -> float:
+def ndcg(scores: Array, relevant: set[int], depth: int) -> float:
     """The nDCG of one query with equal grades; equal scores in the order of the documents.
 
     Example:
@@ -99,3 +118,8 @@ def ndcg(scores: NDArray[Any], relevant: set[int], depth: int) -> float:
     discounts = 1 / np.log2(np.arange(2, depth + 2))
     best = discounts[: min(len(relevant), depth)].sum()
     return float((gains * discounts[: len(gains)]).sum() / best)
+
+
+def figures(values: Mapping[str, float]) -> str:
+    """What :meth:`Validation.measure` found, in words."""
+    return ", ".join(f"{name} {values[name]:.4f}" for name in SYSTEMS) + f" (lambda {values['lambda_late']:g})"

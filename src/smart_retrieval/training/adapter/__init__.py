@@ -1,1 +1,1 @@
-"""Training an adapter over a frozen backbone."""
+"""Training an adapter over a frozen backbone, and reading the paper's own."""

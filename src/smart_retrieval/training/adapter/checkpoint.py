@@ -23,15 +23,7 @@ def save_checkpoint(
     best: Mapping[str, Tensor],
     about: Mapping[str, Any],
 ) -> None:
-    """Write weights, optimizer, best weights so far, and what is JSON-able.
-
-    Args:
-        file: Where to.
-        module: What is trained.
-        optimizer: Its optimizer.
-        best: The best weights so far, by name.
-        about: Position, curve, and what run this is.
-    """
+    """Write weights, optimizer, the best weights so far, and what is JSON-able: position, curve, and the run's id."""
     tensors = {f"weights.{name}": tensor for name, tensor in module.state_dict().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
     for index, state in optimizer.state_dict()["state"].items():
@@ -43,20 +35,7 @@ def save_checkpoint(
 def load_checkpoint(
     file: Path, module: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Put a run's state back.
-
-    Args:
-        file: What :func:`save_checkpoint` wrote.
-        module: Of the same shape.
-        optimizer: Over the same parameters.
-
-    Returns:
-        The best weights so far, and ``about``.
-
-    Raises:
-        TrainingError: The file is damaged or of another format.
-        ReadoutError: Its weights are not those of the module.
-    """
+    """Restore module and optimizer; the best weights so far, and ``about``."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -68,19 +47,18 @@ def load_checkpoint(
         raise TrainingError(f"checkpoint {str(file)!r}: cannot be read ({error}); delete it to start anew") from error
     if metadata.get("format") != FORMAT or not isinstance(about, dict):
         raise TrainingError(f"checkpoint {str(file)!r}: found format {metadata.get('format')!r}, expected {FORMAT!r}")
-    weights = _part(tensors, "weights.")
-    best = _part(tensors, "best.")
+    parts: dict[str, dict[str, Tensor]] = {"weights": {}, "best": {}, "optimizer": {}}
+    for name, tensor in tensors.items():
+        kind, _, own = name.partition(".")
+        parts[kind][own] = tensor
+    weights, best = parts["weights"], parts["best"]
     wanted = set(module.state_dict())
     if set(weights) != wanted or set(best) != wanted:
         raise ReadoutError(f"checkpoint {str(file)!r}: found weights {sorted(weights)}, expected {sorted(wanted)}")
     module.load_state_dict(weights)
     state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _part(tensors, "optimizer.").items():
-        index, key = name.split(".", 1)
+    for name, tensor in parts["optimizer"].items():
+        index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return best, about
-
-
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

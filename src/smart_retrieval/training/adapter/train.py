@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import time
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,55 +15,24 @@ from torch import Tensor
 from ...core.adapter import Adapter, AdapterConfig
 from ...core.head import TokenHead
 from ...core.scoring import Scoring
-from ...errors import SmartWarning, TrainingError
+from ...errors import TrainingError
 from ...progress import progress
-from ..card import write_card
 from ..data.batches import Batch, batch_of_step, steps_in_epoch
-from ..data.examples import TrainingSet, content_key, split
+from ..data.examples import TrainingSet, content_key
 from ..hidden_states import LiveStates, StateSource, cache_states
-from ..objectives import contrastive_loss, distillation_loss, late_matrix, max_similarities, padded
-from ..validation import SYSTEMS, Validation
+from ..objectives import contrastive_loss, distillation_loss, hybrid_matrix, padded
+from ..recipes import AdapterRecipe
+from ..record import TrainingResult, refuse_finished, write_record
+from ..validation import Validation, figures, hold_out
 from .checkpoint import load_checkpoint, save_checkpoint
-from .recipe import AdapterRecipe
 
 if TYPE_CHECKING:
     from ...model.smart_model import SmartModel
 
 CHECKPOINT = "checkpoint.safetensors"
-RECORD = "training.json"
 # States that an ordinary disk has room for; what is larger is computed anew each step.
 DEFAULT_BUDGET = 20 * 2**30
 _SAMPLE = 256  # items whose states the start is fitted on
-
-
-@dataclass
-class TrainingResult:
-    """What a training came to, JSON-able by :meth:`to_dict`.
-
-    Args:
-        folder: Holds the adapter.
-        before: nDCG@10 of anchor, late and hybrid on the held-out queries, with the frozen readout; under
-            ``lambda_late`` the late score's weight in the hybrid.
-        after: The same with the adapter that was kept.
-        best_step: When that was.
-        steps: Steps in all.
-        curve: One entry for each validation: step, mean loss since the last one, and what ``before`` holds.
-        seconds: Of training, validations included, encoding not.
-        states: Where the states came from, in words.
-    """
-
-    folder: Path
-    before: dict[str, float]
-    after: dict[str, float]
-    best_step: int
-    steps: int
-    curve: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
-    states: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {**self.__dict__, "folder": str(self.folder)}
 
 
 def train_adapter(
@@ -83,12 +49,12 @@ def train_adapter(
 ) -> TrainingResult:
     """Train an adapter and keep the one with the best validation hybrid.
 
-    The backbone stays in evaluation mode and is not touched. A run that was cut off goes on where it was when it is
-    called again with the same arguments; it then ends with the same weights as one that was not.
+    The backbone stays in evaluation mode and is not changed. An interrupted run resumes when it is called again with
+    the same arguments; it then ends with the same weights as one that was not interrupted.
 
     Args:
         model: The backbone, and the readout (layers, token filter) the adapter reads.
-        data: What it learns from.
+        data: The examples, as :func:`~smart_retrieval.training.load_pairs` reads them.
         out: The folder to write; ``SmartModel(out)`` loads it.
         recipe: Every setting; the paper's when None.
         validation: A set of its own, or the share of the examples to hold out.
@@ -110,62 +76,52 @@ def train_adapter(
         >>> result.after["hybrid"] > result.before["hybrid"]  # doctest: +SKIP
         True
     """
-    recipe = recipe or AdapterRecipe()
-    training, held = split(data, validation, recipe.seed) if isinstance(validation, float) else (data, validation)
+    recipe, folder = recipe or AdapterRecipe(), Path(out)
+    training, held = hold_out(model, data, validation, distractors=recipe.distractors, seed=recipe.seed)
     if recipe.distill and not training.has_scores:
         raise TrainingError("distill: found examples without a teacher's scores, expected scores in every row")
-    if steps_in_epoch(len(training), recipe.batch_size) < 1:
-        raise TrainingError(
-            f"found {len(training)} examples to train on, expected at least 2: there is nothing to contrast"
-        )
-    warn_of_instructions(model, training)
-    run = _Run(model.with_adapter(None), training, held, Path(out), recipe)
-    run.open_states(cache or Path(out) / "cache", budget, show_progress, say)
+    run = AdapterTraining(model.with_adapter(None), training, held, folder, recipe)
+    run.open_states(cache or folder / "cache", budget, show_progress, say)
     result = run.train(show_progress, say)
     if cache is None:
         # What is left is a folder of a few MB.
         run.close_states()
-        shutil.rmtree(Path(out) / "cache", ignore_errors=True)
+        shutil.rmtree(folder / "cache", ignore_errors=True)
     return result
 
 
-def warn_of_instructions(model: SmartModel, data: TrainingSet) -> None:
-    """Say that a text model does not read the instructions its queries bring; it does not at inference, either."""
-    count = sum(item.instruction is not None for item in data.queries)
-    if count and model.backbone.family == "sentence-transformers":
-        warnings.warn(
-            f"{count} queries bring an instruction, which model {model.name!r} does not read; put it into their text",
-            SmartWarning,
-            stacklevel=3,
-        )
+class AdapterTraining:
+    """One run: its adapter and optimizer, its states, and the best weights so far."""
 
+    queries: StateSource
+    documents: StateSource
+    validation: Validation
 
-class _Run:
     def __init__(
         self, model: SmartModel, training: TrainingSet, held: TrainingSet, out: Path, recipe: AdapterRecipe
     ) -> None:
-        self.model, self.training, self.recipe, self.out = model, training, recipe, out
+        self.model, self.training, self.held, self.recipe, self.out = model, training, held, recipe, out
         self.steps = recipe.epochs * steps_in_epoch(len(training), recipe.batch_size)
         self.every = max(1, self.steps // (recipe.epochs * recipe.validate))
         self.device = torch.device(model.device)
-        self.held = _with_distractors(held, training, recipe.distractors)
-        self.states = ""
-        # Whatever the caller left it in: dropout would blur the states, and nothing may learn here.
+        # Whatever mode the caller left it in: dropout would blur the states, and nothing may learn here.
         model.backbone.model.eval()
         torch.manual_seed(recipe.seed)
         config = AdapterConfig(
             model.state_dim, recipe.width or model.state_dim, len(model.readout.layers), recipe.fusion
         )
         self.adapter = Adapter(config).to(self.device)
-        self.optimizer = torch.optim.AdamW(_parameter_groups(self.adapter, recipe), lr=recipe.learning_rate)
+        layer_vector = [] if self.adapter.layer_vector is None else [self.adapter.layer_vector]
+        groups = [
+            {"params": [self.adapter.projection.weight], "weight_decay": recipe.weight_decay},
+            {"params": [*self.adapter.norm.parameters(), *layer_vector], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate)
         self.head = TokenHead(model.readout, model.backbone.roles_without_prompt, self.adapter)
-        self.curve: list[dict[str, float]] = []
+        self.states = ""
         self.losses: list[float] = []
-        self.before: dict[str, float] = {}
-        self.after: dict[str, float] = {}
         self.best: dict[str, Tensor] = {}
-        self.best_step = 0
-        self.seconds = 0.0
+        self.result = TrainingResult(out, {}, {}, 0, self.steps)
 
     def open_states(self, cache: Path, budget: int, show_progress: bool | None, say: Callable[[str], None]) -> None:
         """Cache the states of all four sets of items, or run the backbone each time where they do not fit."""
@@ -179,11 +135,8 @@ class _Run:
         with progress("Computing states", total, show_progress) as advance:
             for items, task in wanted:
                 found = cache_states(self.model, items, task, cache, budget=budget - spent, advance=advance)
-                if found is None:
-                    sources.append(LiveStates(self.model, items, task))
-                    continue
-                spent += found.nbytes
-                sources.append(found)
+                spent += 0 if found is None else found.nbytes
+                sources.append(LiveStates(self.model, items, task) if found is None else found)
         live = sum(isinstance(source, LiveStates) for source in sources)
         self.states = f"{spent / 1e6:,.0f} MB of states cached in {cache}"
         if live:
@@ -191,45 +144,51 @@ class _Run:
                 f"; {live} of 4 sets are over the budget of {budget / 1e6:,.0f} MB and are computed each step"
             )
         say(self.states)
-        self.queries, self.documents = sources[0], sources[1]
+        self.queries, self.documents, *held = sources
+        recipe = self.recipe
         self.validation = Validation(
-            self.held, sources[2], sources[3], self.recipe.lambda_anchor, self.recipe.lambda_late,
-            self.recipe.choose_lambda,
-        )  # fmt: skip
+            self.held, held[0], held[1], recipe.lambda_anchor, recipe.lambda_late, recipe.choose_lambda
+        )
 
     def close_states(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         del self.queries, self.documents, self.validation
 
     def train(self, show_progress: bool | None, say: Callable[[str], None]) -> TrainingResult:
-        file = self.out / CHECKPOINT
+        """All steps, from the start or from the last checkpoint."""
+        result, file = self.result, self.out / CHECKPOINT
         if file.exists():
             start = self._resume(file)
             say(f"going on at step {start} of {self.steps}")
-        elif (self.out / RECORD).exists():
-            raise TrainingError(f"{str(self.out)!r}: found a finished training, expected a new folder")
         else:
+            refuse_finished(self.out)
             start = 0
             self._begin()
-            say(f"before: {_figures(self.before)}; at the start: {_figures(self.after)}")
+            say(f"before: {figures(result.before)}; at the start: {figures(result.after)}")
         clock = time.perf_counter()
         with progress("Training", self.steps, show_progress) as advance:
             advance(start)
             for step in range(start, self.steps):
-                self._step(step)
+                self.step(step)
                 advance(1)
                 if (step + 1) % self.every == 0 or step + 1 == self.steps:
                     self._validate(step + 1)
-                    self.seconds += time.perf_counter() - clock
+                    result.seconds += time.perf_counter() - clock
                     clock = time.perf_counter()
                     self._save(step + 1)
-                    last = self.curve[-1]
-                    say(f"step {step + 1} of {self.steps}: loss {last['loss']:.4f}, {_figures(last)}")
-        return self._finish()
+                    last = result.curve[-1]
+                    say(f"step {step + 1} of {self.steps}: loss {last['loss']:.4f}, {figures(last)}")
+        self._keep_best()
+        result.states = self.states
+        write_record(result, self.recipe, self.model.readout, self.model.backbone.identity(), self.training, self.held)
+        for left in (file, *self.out.glob(f".{CHECKPOINT}.*.part")):  # partial ones are of runs that were killed
+            left.unlink(missing_ok=True)
+        return result
 
     # -- steps -------------------------------------------------------------------------------------------------
 
-    def _step(self, step: int) -> None:
+    def step(self, step: int) -> None:
+        """One step of the optimizer."""
         recipe = self.recipe
         batch = batch_of_step(
             self.training, step, batch_size=recipe.batch_size, negatives=recipe.negatives, seed=recipe.seed
@@ -237,29 +196,30 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.rate(step, self.steps)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(batch)
+        loss = self.loss(batch)
         value = loss.item()
         if value != value or abs(value) == float("inf"):
             self._keep_best()
             raise TrainingError(
                 f"found a loss of {value} at step {step + 1}, expected a number: the best adapter until then (step "
-                f"{self.best_step}) is kept in {str(self.out)!r}; lower the learning rate, or look at the examples"
+                f"{self.result.best_step}) is kept in {str(self.out)!r}; lower the learning rate, or look at the "
+                "examples"
             )
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.adapter.parameters(), recipe.clip)
         self.optimizer.step()
         self.losses.append(value)
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: Batch) -> Tensor:
+        """The recipe's loss of a batch."""
         recipe = self.recipe
         queries = self.queries.batch(batch.queries).to(self.device)
         documents = self.documents.batch(batch.documents).to(self.device)
-        anchor_weight, late_weight = recipe.lambdas
         block, mask = padded(self.head.vectors(documents.states), documents.lengths)
-        best = max_similarities(self.head.vectors(queries.states), block, mask)
-        scores = late_weight * late_matrix(best, queries.lengths)
-        if anchor_weight:
-            scores = scores + anchor_weight * (queries.anchors @ documents.anchors.T)
+        scores = hybrid_matrix(
+            recipe.lambdas, queries.anchors, documents.anchors,
+            self.head.vectors(queries.states), queries.lengths, block, mask,
+        )  # fmt: skip
         targets = torch.from_numpy(batch.targets).to(self.device)
         ignored = torch.from_numpy(batch.ignored).to(self.device)
         loss = contrastive_loss(scores, targets, ignored, recipe.temperature)
@@ -272,36 +232,38 @@ class _Run:
     # -- what is kept ------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        frozen = TokenHead(self.model.readout, self.model.backbone.roles_without_prompt)
-        self.before = self.validation.measure(frozen)
+        self.result.before = self.validation.measure(
+            TokenHead(self.model.readout, self.model.backbone.roles_without_prompt)
+        )
         if self.recipe.start == "frozen":
             sample = self.documents.batch(range(min(_SAMPLE, len(self.documents)))).to(self.device)
             self.adapter.start_frozen(sample.states)
-        self.after = self.validation.measure(self.head)
-        self.best = {name: tensor.clone() for name, tensor in self.adapter.state_dict().items()}
-        self._keep_best()
+        self._take_as_best(self.validation.measure(self.head), 0)
 
     def _validate(self, step: int) -> None:
         found = self.validation.measure(self.head)
-        self.curve.append({"step": step, "loss": sum(self.losses) / len(self.losses), **found})
+        self.result.curve.append({"step": step, "loss": sum(self.losses) / len(self.losses), **found})
         self.losses = []
-        if found["hybrid"] > self.after["hybrid"]:
-            self.after, self.best_step = found, step
-            self.best = {name: tensor.clone() for name, tensor in self.adapter.state_dict().items()}
-            self._keep_best()
+        if found["hybrid"] > self.result.after["hybrid"]:
+            self._take_as_best(found, step)
+
+    def _take_as_best(self, found: dict[str, float], step: int) -> None:
+        self.result.after, self.result.best_step = found, step
+        self.best = {name: tensor.clone() for name, tensor in self.adapter.state_dict().items()}
+        self._keep_best()
 
     def _keep_best(self) -> None:
         kept = Adapter(self.adapter.config)
         kept.load_state_dict({name: tensor.cpu() for name, tensor in self.best.items()})
         # As it is validated: equal token weights, and its lambdas.
-        self.model.with_adapter(
-            kept, scoring=Scoring("uniform", self.recipe.lambda_anchor, self.after["lambda_late"])
-        ).save_adapter(self.out)
+        scoring = Scoring("uniform", self.recipe.lambda_anchor, self.result.after["lambda_late"])
+        self.model.with_adapter(kept, scoring=scoring).save_adapter(self.out)
 
     def _save(self, step: int) -> None:
+        result = self.result
         about = {
-            "run": self._run_id(), "step": step, "losses": self.losses, "curve": self.curve, "before": self.before,
-            "after": self.after, "best_step": self.best_step, "seconds": self.seconds,
+            "run": self._run_id(), "step": step, "losses": self.losses, "curve": result.curve,
+            "before": result.before, "after": result.after, "best_step": result.best_step, "seconds": result.seconds,
         }  # fmt: skip
         save_checkpoint(self.out / CHECKPOINT, self.adapter, self.optimizer, self.best, about)
 
@@ -312,8 +274,9 @@ class _Run:
                 f"{str(self.out)!r}: found the checkpoint of another run (other model, examples or recipe), expected "
                 "this run's; take another folder, or delete it"
             )
-        for name in ("losses", "curve", "before", "after", "best_step", "seconds"):
-            setattr(self, name, about[name])
+        self.losses = about["losses"]
+        for name in ("curve", "before", "after", "best_step", "seconds"):
+            setattr(self.result, name, about[name])
         return int(about["step"])
 
     def _run_id(self) -> str:
@@ -325,55 +288,3 @@ class _Run:
             for item in (*data.queries, *data.documents):
                 digest.update(repr(content_key(item)).encode())
         return digest.hexdigest()[:16]
-
-    def _finish(self) -> TrainingResult:
-        self._keep_best()
-        result = TrainingResult(
-            self.out, self.before, self.after, self.best_step, self.steps, self.curve, self.seconds, self.states
-        )
-        record = {
-            "result": result.to_dict(),
-            "recipe": self.recipe.to_dict(),
-            "readout": self.model.readout.to_dict(),
-            "backbone": self.model.backbone.identity(),
-            "data": describe(self.training),
-            "validation": describe(self.held),
-        }
-        (self.out / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        write_card(self.out / "README.md", record)
-        (self.out / CHECKPOINT).unlink(missing_ok=True)
-        return result
-
-
-def describe(data: TrainingSet) -> dict[str, Any]:
-    """Name and counts of a set, JSON-able."""
-    return {
-        "name": data.name,
-        "examples": len(data),
-        "documents": len(data.documents),
-        "positives": sum(len(e.positives) for e in data.examples),
-        "negatives": sum(len(e.negatives) for e in data.examples),
-        "teacher": data.has_scores,
-        "warnings": data.warnings,
-    }
-
-
-def _with_distractors(held: TrainingSet, training: TrainingSet, most: int) -> TrainingSet:
-    """Rank against some training documents, too, none of them the same as one held out."""
-    known = {content_key(item) for item in held.documents}
-    step = max(1, len(training.documents) // max(1, most))
-    extra = [item for item in training.documents[::step][:most] if content_key(item) not in known]
-    groups = [*held.groups, *("" for _ in extra)]
-    return replace(held, documents=[*held.documents, *extra], groups=groups)
-
-
-def _parameter_groups(adapter: Adapter, recipe: AdapterRecipe) -> list[dict[str, Any]]:
-    plain = [*adapter.norm.parameters(), *([adapter.layer_vector] if adapter.layer_vector is not None else [])]
-    return [
-        {"params": [adapter.projection.weight], "weight_decay": recipe.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-
-
-def _figures(values: dict[str, float]) -> str:
-    return ", ".join(f"{name} {values[name]:.4f}" for name in SYSTEMS) + f" (lambda {values['lambda_late']:g})"

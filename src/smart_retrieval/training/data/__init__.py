@@ -1,1 +1,1 @@
-"""Training pairs: read, checked, batched, mined for hard negatives."""
+"""Training examples: read, checked, split, batched, mined for hard negatives."""

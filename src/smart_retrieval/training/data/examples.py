@@ -1,4 +1,4 @@
-"""What training learns from: queries, documents, and which of them belong together."""
+"""Training examples: queries, documents, and which of them belong together."""
 
 from __future__ import annotations
 
@@ -70,30 +70,47 @@ class TrainingSet:
         queries = {example.query: number for number, example in enumerate(examples)}
         wanted = dict.fromkeys(d for example in examples for d in (*example.positives, *example.negatives))
         documents = {old: number for number, old in enumerate(wanted)}
+        renumbered = [
+            replace(
+                example,
+                query=queries[example.query],
+                positives=tuple(documents[d] for d in example.positives),
+                negatives=tuple(documents[d] for d in example.negatives),
+            )
+            for example in examples
+        ]
         return TrainingSet(
             name,
             [self.queries[old] for old in queries],
             [self.documents[old] for old in documents],
-            [
-                replace(
-                    example,
-                    query=queries[example.query],
-                    positives=tuple(documents[d] for d in example.positives),
-                    negatives=tuple(documents[d] for d in example.negatives),
-                )
-                for example in examples
-            ],
+            renumbered,
             [self.groups[old] for old in documents],
             self.warnings,
         )
 
+    def with_distractors(self, training: TrainingSet, most: int) -> TrainingSet:
+        """The set with some training documents to rank against, none of them the same as one of its own."""
+        known = {content_key(item) for item in self.documents}
+        step = max(1, len(training.documents) // max(1, most))
+        extra = [item for item in training.documents[::step][:most] if content_key(item) not in known]
+        groups = [*self.groups, *("" for _ in extra)]
+        return replace(self, documents=[*self.documents, *extra], groups=groups)
+
+    def describe(self) -> dict[str, Any]:
+        """Name and counts, JSON-able."""
+        return {
+            "name": self.name,
+            "examples": len(self),
+            "documents": len(self.documents),
+            "positives": sum(len(example.positives) for example in self.examples),
+            "negatives": sum(len(example.negatives) for example in self.examples),
+            "teacher": self.has_scores,
+            "warnings": self.warnings,
+        }
+
 
 class Collector:
-    """Builds a :class:`TrainingSet`, every query and document once whatever the source repeats.
-
-    Args:
-        name: Where they come from.
-    """
+    """Builds a :class:`TrainingSet`, every query and document once whatever the source repeats."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -123,14 +140,7 @@ class Collector:
         negatives: Sequence[int] = (),
         scores: Sequence[float] | None = None,
     ) -> None:
-        """One row; rows of the same query are put together.
-
-        Args:
-            query: The query.
-            positives: Numbers of its documents.
-            negatives: Numbers of documents that do not answer it.
-            scores: A teacher's, of both in that order.
-        """
+        """Add a row; rows of the same query are put together. ``scores`` are of positives, then of negatives."""
         number = self._queries.setdefault(content_key(query), len(self._query_items))
         if number == len(self._query_items):
             self._query_items.append(query)
@@ -141,11 +151,7 @@ class Collector:
         self._negatives.setdefault(number, {}).update(zip(negatives, given[len(positives) :], strict=True))
 
     def finish(self) -> TrainingSet:
-        """The set.
-
-        Raises:
-            DatasetError: There is no example in it.
-        """
+        """The set; refused without an example."""
         examples, contradictions = [], 0
         for number, positives in self._positives.items():
             negatives = {d: s for d, s in self._negatives.get(number, {}).items() if d not in positives}
@@ -167,7 +173,7 @@ class Collector:
 
 
 def content_key(item: Item) -> tuple[Any, ...]:
-    """What makes two items the same: their text, instruction and what they show."""
+    """Equal for items of equal text, instruction and pictures."""
     return (item.text, item.instruction, *(_source_key(image) for image in item.images), _source_key(item.video))
 
 
@@ -187,22 +193,11 @@ def _source_key(source: Any) -> Any:
 
 
 def split(data: TrainingSet, fraction: float, seed: int = 0, most: int = 2_000) -> tuple[TrainingSet, TrainingSet]:
-    """Hold out examples for validation, so that no document, and no page of one file, is on both sides.
+    """The training and the validation set: no document, and no page of one file, is on both sides.
 
     Queries that share a positive, or whose positives are parts of one file, go together. Negatives of the training side
-    that are documents of the validation side are left out.
-
-    Args:
-        data: All examples.
-        fraction: Share of the examples to hold out.
-        seed: Decides which.
-        most: Most examples to hold out.
-
-    Returns:
-        The training and the validation set.
-
-    Raises:
-        DatasetError: The fraction is not between 0 and 1, or no split leaves both sides an example.
+    that are documents of the validation side are left out. At most ``most`` examples are held out; the seed decides
+    which.
     """
     if not 0 < fraction < 1:
         raise DatasetError(f"validation share: found {fraction}, expected a number between 0 and 1")
@@ -241,7 +236,7 @@ def split(data: TrainingSet, fraction: float, seed: int = 0, most: int = 2_000) 
 
 def _bundles(data: TrainingSet) -> list[list[int]]:
     """Examples that share a positive or the file of one."""
-    parent = list(range(len(data.examples)))
+    parent = list(range(len(data)))
 
     def root(index: int) -> int:
         while parent[index] != index:
@@ -255,6 +250,6 @@ def _bundles(data: TrainingSet) -> list[list[int]]:
             other = first.setdefault(data.groups[document], index)
             parent[root(index)] = root(other)
     bundles: dict[int, list[int]] = {}
-    for index in range(len(data.examples)):
+    for index in range(len(data)):
         bundles.setdefault(root(index), []).append(index)
     return list(bundles.values())

@@ -27,14 +27,14 @@ def mine_negatives(
     teach: bool = False,
     show_progress: bool | None = None,
 ) -> TrainingSet:
-    """Add to each query the documents that the hybrid takes for answers and that are not known to be.
+    """Add to each query the documents that the hybrid ranks highest and that are not known to answer it.
 
     Args:
-        model: Ranks the documents, with uniform token weights.
+        model: Ranks the documents, scored as its preset says; IDF weights are those of the documents given.
         data: The examples.
         count: Negatives to add to each.
-        below: A document that scores more than this share of the best positive may be an answer nobody wrote down; it
-            is passed over.
+        below: A document that scores more than this share of the best positive may be an unlabelled answer, and is
+            passed over.
         teach: Also give every example the hybrid's scores as a teacher's, for distillation.
         show_progress: Draw bars on stderr; None draws them on a terminal.
 

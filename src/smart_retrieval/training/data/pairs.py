@@ -1,10 +1,10 @@
-"""Read training pairs: one JSONL schema, and whatever else :func:`load_pairs` knows by its files."""
+"""Read training pairs: JSONL, BEIR, LamRA's folders, and ColPali's parquet files."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,24 @@ _LONGEST_LINE = 16 * 2**20
 def load_pairs(path: str | Path, split: str = "train") -> TrainingSet:
     """Read training pairs of any known form.
 
+    A ``.jsonl`` file has one JSON object a line: ``{query, positive | positives, negatives?, query_image?,
+    instruction?, scores?}``. A document is a string, which is always text, or an object with ``text``, ``image`` or
+    both. An image is the path of a picture file or a page, ``"report.pdf#page=3"``; paths are relative to the file's
+    folder. ``scores`` are a teacher's, one for each positive and then each negative. Rows of one query are merged.
+
     Args:
-        path: A ``.jsonl`` file (see :func:`read_jsonl`), a BEIR folder (its ``qrels/<split>.tsv``), a ``.parquet``
-            file or folder of them as ColPali's training set has, or a folder with ``query.jsonl`` and
-            ``cand_pool.jsonl`` as LamRA's has.
+        path: A ``.jsonl`` file, a BEIR folder (in its ``qrels/<split>.tsv`` grades above 0 are positives, others
+            negatives), a ``.parquet`` file or folder of them as ColPali's training set has, or a folder with
+            ``query.jsonl`` and ``cand_pool.jsonl`` as LamRA's has.
         split: Which judgments of a BEIR folder.
 
+    Returns:
+        The examples, every query and every document once.
+
     Raises:
-        DatasetError: Nothing is there, or a line is malformed; the message names file and line.
-        MissingExtraError: Parquet is asked for and pyarrow is not installed.
+        DatasetError: Nothing is there, a line is malformed, or it names a file that is not there; the message names
+            file and line.
+        MissingExtraError: Parquet needs pyarrow, which is not installed.
 
     Example:
         >>> load_pairs("no/such/file.jsonl")
@@ -39,23 +48,16 @@ def load_pairs(path: str | Path, split: str = "train") -> TrainingSet:
         smart_retrieval.errors.DatasetError: found no no/such/file.jsonl, expected ...
     """
     path = Path(path)
-    if path.is_dir():
-        if (path / "corpus.jsonl").is_file():
-            return read_beir(path, split)
-        if (path / "cand_pool.jsonl").is_file():
-            from .lamra import read_lamra
+    if (path / "corpus.jsonl").is_file():
+        return _read_beir(path, split)
+    if (path / "cand_pool.jsonl").is_file():
+        return _read_lamra(path)
+    if path.is_file() and path.suffix != ".parquet":
+        return _read_jsonl(path)
+    if path.is_file() or any(path.glob("*.parquet")):
+        from .colpali import read_colpali
 
-            return read_lamra(path)
-        if any(path.glob("*.parquet")):
-            from .colpali import read_colpali
-
-            return read_colpali(path)
-    elif path.is_file():
-        if path.suffix == ".parquet":
-            from .colpali import read_colpali
-
-            return read_colpali(path)
-        return read_jsonl(path)
+        return read_colpali(path)
     found = "nothing to learn from in " if path.exists() else "no "
     raise DatasetError(
         f"found {found}{path}, expected a .jsonl file of pairs, a .parquet file, or a folder with corpus.jsonl (BEIR), "
@@ -63,45 +65,28 @@ def load_pairs(path: str | Path, split: str = "train") -> TrainingSet:
     )
 
 
-def read_jsonl(path: str | Path) -> TrainingSet:
-    """Read one JSON object a line: ``{query, positive | positives, negatives?, query_image?, instruction?, scores?}``.
-
-    A document is a string, which is always text, or an object with ``text``, ``image`` or both. An image is the path of
-    a picture file or a page, ``"report.pdf#page=3"``; paths are relative to the file's folder. ``scores`` are a
-    teacher's, one for each positive and then each negative. Rows of one query are put together.
-
-    Args:
-        path: The file.
-
-    Raises:
-        DatasetError: A line is malformed, or names a file that is not there; the message names file and line.
-    """
-    path = Path(path)
+def _read_jsonl(path: Path) -> TrainingSet:
     collector = Collector(path.name)
-    for where, record in json_lines(path):
+    folder = path.parent
+    for where, record in _json_lines(path):
         if unknown := sorted(set(record) - _KEYS):
             raise DatasetError(f"{where}: found keys {unknown}, expected some of {', '.join(sorted(_KEYS))}")
         if ("positive" in record) == ("positives" in record):
             raise DatasetError(f"{where}: expected one of positive and positives")
-        query = _query(record, path.parent, where)
+        instruction = record.get("instruction")
+        if not isinstance(instruction, str | None):
+            raise DatasetError(f"{where}: found {type(instruction).__name__} as instruction, expected a string")
+        query, _ = _item(record, "query", "query_image", folder, where, instruction=instruction)
         given = record["positives"] if "positives" in record else [record["positive"]]
-        positives = [_document(collector, value, path.parent, f"{where}, positive") for value in _listed(given, where)]
-        negatives = [
-            _document(collector, value, path.parent, f"{where}, negative")
-            for value in _listed(record.get("negatives", []), where)
-        ]
+        positives = _documents(collector, given, folder, where, "positive")
+        negatives = _documents(collector, record.get("negatives", []), folder, where, "negative")
         if not positives:
             raise DatasetError(f"{where}: found no positive, expected at least one document that answers the query")
         collector.add(query, positives, negatives, _scores(record, len(positives) + len(negatives), where))
     return collector.finish()
 
 
-def read_beir(folder: str | Path, split: str = "train") -> TrainingSet:
-    """Read a BEIR folder's judgments as pairs: grades above 0 are positives, 0 and below negatives.
-
-    Raises:
-        DatasetError: As :func:`~smart_retrieval.evaluation.beir.load_beir`.
-    """
+def _read_beir(folder: Path, split: str) -> TrainingSet:
     data = load_beir(folder, split)
     collector = Collector(f"{data.name} ({split})")
     texts = dict(zip(data.document_ids, data.texts, strict=True))
@@ -113,12 +98,39 @@ def read_beir(folder: str | Path, split: str = "train") -> TrainingSet:
     return collector.finish()
 
 
-def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield where a line stands and the object on it; blank lines are passed over.
+def _read_lamra(folder: Path) -> TrainingSet:
+    """The M-BEIR form.
 
-    Raises:
-        DatasetError: The file cannot be read, or a line is no JSON object.
+    Queries have ``qid``, ``query_txt``, ``query_img_path``, ``pos_cand_list``, ``neg_cand_list``; candidates ``did``,
+    ``txt``, ``img_path``. Paths are relative to the folder.
     """
+    pool: dict[str, tuple[Item, str]] = {}
+    for where, record in _json_lines(folder / "cand_pool.jsonl"):
+        did = record.get("did")
+        if not isinstance(did, str) or not did or did in pool:
+            raise DatasetError(f"{where}: found did {did!r}, expected a string, each once")
+        pool[did] = _item(_without_empty(record), "txt", "img_path", folder, where)
+    collector = Collector(folder.name)
+    for where, record in _json_lines(folder / "query.jsonl"):
+        query, _ = _item(_without_empty(record), "query_txt", "query_img_path", folder, where)
+        sides = []
+        for name in ("pos_cand_list", "neg_cand_list"):
+            known = record.get(name) or []
+            if not isinstance(known, list) or (missing := [did for did in known if did not in pool]):
+                raise DatasetError(f"{where}: found {name} with unknown candidates {missing[:3]!r}")
+            sides.append([collector.document(*pool[did]) for did in known])
+        if not sides[0]:
+            raise DatasetError(f"{where}: found no pos_cand_list, expected at least one candidate")
+        collector.add(query, *sides)
+    return collector.finish()
+
+
+def _without_empty(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if value != ""}
+
+
+def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The file and line of each JSON object, and the object; blank lines are passed over."""
     try:
         with path.open("rb") as file:
             for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), start=1):
@@ -138,17 +150,26 @@ def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise DatasetError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def image_source(name: Any, folder: Path, where: str) -> tuple[Any, str]:
-    """A picture file or a page of a PDF, not opened yet, and the file it is a part of.
+def _item(
+    record: Mapping[str, Any], text_key: str, image_key: str, folder: Path, where: str, instruction: str | None = None
+) -> tuple[Item, str]:
+    """A query or document, and the file its picture is a part of."""
+    text, image = record.get(text_key), record.get(image_key)
+    if not isinstance(text, str | None):
+        raise DatasetError(f"{where}: found {type(text).__name__} as {text_key}, expected a string")
+    images: tuple[Any, ...] = ()
+    group = ""
+    if image is not None:
+        source, group = _image_source(image, folder, where)
+        images = (source,)
+    if not (text or "").strip() and not images:
+        noun = "query" if text_key.startswith("query") else "document"
+        raise DatasetError(f"{where}: found an empty {noun}, expected {text_key} or {image_key}")
+    return Item(text or "", images, instruction=instruction), group
 
-    Args:
-        name: ``"scan.png"`` or ``"report.pdf#page=3"``.
-        folder: What a relative path is relative to.
-        where: For the message.
 
-    Raises:
-        DatasetError: It is no string, a URL, or no such file.
-    """
+def _image_source(name: Any, folder: Path, where: str) -> tuple[Any, str]:
+    """A picture file or a page of a PDF, not opened yet, and the file it is a part of."""
     if not isinstance(name, str) or not name or "\0" in name:
         raise DatasetError(f"{where}: found {name!r} as image, expected a path such as 'scan.png' or 'a.pdf#page=3'")
     if "://" in name or name.startswith("data:"):
@@ -166,43 +187,21 @@ def image_source(name: Any, folder: Path, where: str) -> tuple[Any, str]:
     return PdfPageImage(file, int(match["page"])), str(file)
 
 
-def _query(record: dict[str, Any], folder: Path, where: str) -> Item:
-    text, instruction = record.get("query", ""), record.get("instruction")
-    if not isinstance(text, str) or not isinstance(instruction, str | None):
-        raise DatasetError(f"{where}: found a query or an instruction that is no string")
-    images: tuple[Any, ...] = ()
-    if record.get("query_image") is not None:
-        images = (image_source(record["query_image"], folder, f"{where}, query_image")[0],)
-    if not text.strip() and not images:
-        raise DatasetError(f"{where}: found an empty query, expected a text or a query_image")
-    return Item(text, images, instruction=instruction)
+def _documents(collector: Collector, values: Any, folder: Path, where: str, kind: str) -> list[int]:
+    if not isinstance(values, list):
+        raise DatasetError(f"{where}: found {type(values).__name__}, expected a list of documents")
+    numbers = []
+    for given in values:
+        value = {"text": given} if isinstance(given, str) else given
+        if not isinstance(value, dict) or not value or set(value) - _DOCUMENT_KEYS:
+            raise DatasetError(
+                f"{where}, {kind}: found {str(value)[:60]!r}, expected a text or an object with text, image or both"
+            )
+        numbers.append(collector.document(*_item(value, "text", "image", folder, f"{where}, {kind}")))
+    return numbers
 
 
-def _document(collector: Collector, value: Any, folder: Path, where: str) -> int:
-    if isinstance(value, str):
-        value = {"text": value}
-    if not isinstance(value, dict) or not value or set(value) - _DOCUMENT_KEYS:
-        raise DatasetError(f"{where}: found {str(value)[:60]!r}, expected a text or an object with text, image or both")
-    text = value.get("text", "")
-    if not isinstance(text, str):
-        raise DatasetError(f"{where}: found {type(text).__name__} as text, expected a string")
-    images: tuple[Any, ...] = ()
-    group = ""
-    if value.get("image") is not None:
-        image, group = image_source(value["image"], folder, where)
-        images = (image,)
-    if not text.strip() and not images:
-        raise DatasetError(f"{where}: found an empty document, expected a text or an image")
-    return collector.document(Item(text, images), group)
-
-
-def _listed(value: Any, where: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise DatasetError(f"{where}: found {type(value).__name__}, expected a list of documents")
-    return value
-
-
-def _scores(record: dict[str, Any], count: int, where: str) -> list[float] | None:
+def _scores(record: Mapping[str, Any], count: int, where: str) -> list[float] | None:
     scores = record.get("scores")
     if scores is None:
         return None

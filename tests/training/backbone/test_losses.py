@@ -7,7 +7,7 @@ from fixtures.tiny_models import TEXTS
 from smart_retrieval import SmartModel
 from smart_retrieval.core.packing import pack
 from smart_retrieval.errors import SmartError
-from smart_retrieval.training.finetune.losses import CachedHybridLoss, HybridLoss, HybridScores, HybridTeacherScores
+from smart_retrieval.training.backbone.losses import CachedHybridLoss, HybridLoss, HybridScores, HybridTeacherScores
 from smart_retrieval.training.objectives import contrastive_loss
 
 WEIGHTS = {"anchor": (1.0, 0.0), "late": (0.0, 1.0), "hybrid": (1.0, 1.0)}

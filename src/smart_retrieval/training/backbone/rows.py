@@ -1,4 +1,4 @@
-"""Training examples as the rows of numbers that a trainer moves, and their inputs when a batch is made."""
+"""Training examples as rows of numbers, which a trainer moves, and their features when a batch is made."""
 
 from __future__ import annotations
 
@@ -15,23 +15,12 @@ from ..data.examples import TrainingSet
 
 
 def training_rows(data: TrainingSet, negatives: int, seed: int, *, scored: bool = False) -> dict[str, list[Any]]:
-    """Columns of numbers: query, positive, negatives, and a label.
+    """Columns of numbers by name: query, positive, negatives, and a label.
 
-    One row for each positive of each query. Where an example has fewer negatives than asked for, documents drawn at
-    random that do not answer it fill up; with a teacher, who has not scored those, the example is left out.
-
-    Args:
-        data: The examples.
-        negatives: Columns of negatives.
-        seed: Of the draws.
-        scored: The label is a teacher's scores of the candidates; without, the numbers of query and candidates, from
-            which the loss knows what is relevant.
-
-    Returns:
-        Columns by name.
-
-    Raises:
-        TrainingError: Scores are asked for and not there, or there are too few documents.
+    One row for each positive of each query. Where an example has fewer negatives than columns, documents drawn at
+    random that do not answer it fill up; with a teacher, who has not scored those, the example is left out. With
+    ``scored`` the label is a teacher's scores of the candidates; without, the numbers of query and candidates, from
+    which the loss knows what is relevant.
     """
     if scored and not (data.has_scores and negatives):
         raise TrainingError("distill: expected a teacher's scores in every row, and at least one negative")
@@ -68,12 +57,7 @@ def training_rows(data: TrainingSet, negatives: int, seed: int, *, scored: bool 
 
 
 class RowCollator:
-    """Turns rows of numbers into the backbone's features, rendered as at inference.
-
-    Args:
-        backbone: Prompts and rendering are its.
-        data: What the numbers stand for.
-    """
+    """Turns rows of numbers into the backbone's features, rendered as at inference."""
 
     valid_label_columns = ("label",)
 

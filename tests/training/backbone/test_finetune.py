@@ -11,14 +11,14 @@ from fixtures.training import training_set
 from smart_retrieval import Readout, SmartModel
 from smart_retrieval.errors import TrainingError
 from smart_retrieval.inputs import Item
+from smart_retrieval.training.backbone.rows import RowCollator, training_rows
 from smart_retrieval.training.data.examples import Collector
-from smart_retrieval.training.finetune.rows import RowCollator, training_rows
 
 for module in ("accelerate", "datasets", "peft"):
     pytest.importorskip(module)
 
-from smart_retrieval.training.finetune import trainer as trainer_module  # noqa: E402 (needs the extra)
-from smart_retrieval.training.finetune.finetune import FinetuneRecipe, finetune, lora_targets  # noqa: E402
+from smart_retrieval.training.backbone import trainer as trainer_module  # noqa: E402 (needs the extra)
+from smart_retrieval.training.backbone.finetune import FinetuneRecipe, finetune, lora_targets  # noqa: E402
 
 QUICK = FinetuneRecipe(lora_rank=4, epochs=4, batch_size=8, validate=1, learning_rate=1e-2, distractors=4)
 

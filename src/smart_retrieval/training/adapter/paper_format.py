@@ -1,4 +1,4 @@
-"""Read the adapter format that the paper's authors publish (``adapter.pt``)."""
+"""Read the adapter format of the paper's authors (``adapter.pt``)."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _WEIGHTS = {
 
 @dataclass(frozen=True)
 class OfficialAdapter:
-    """An adapter of the authors' with what is said beside it.
+    """An adapter of the paper's authors, and what its file says about it.
 
     Args:
-        adapter: It.
+        adapter: The adapter.
         readout: Which layers it reads; the token filter is the paper's.
         anchor_dim: Width of the anchor it was trained beside, where the file says so.
         instruction: The instruction it was trained with, where the file says so.
@@ -46,7 +46,7 @@ class OfficialAdapter:
 
 
 def read_official(path: str | Path) -> OfficialAdapter:
-    """Read an ``adapter.pt`` without running anything that is in it.
+    """Read an ``adapter.pt`` of the paper's authors without running anything that is in it.
 
     ``selected_layers`` count transformer blocks from 0, as the authors' training does; the state behind block k is our
     layer k + 1. (Their evaluation reads the state before it.)
@@ -54,8 +54,15 @@ def read_official(path: str | Path) -> OfficialAdapter:
     Args:
         path: The file, or a folder of theirs that holds it.
 
+    Returns:
+        The adapter, with the readout it was trained on.
+
     Raises:
         ReadoutError: It is missing, not of this format, or holds a key that is not accounted for.
+
+    Example:
+        >>> found = read_official("last_1/best_adapter/adapter.pt")  # doctest: +SKIP
+        >>> model = SmartModel("org/model", readout=found.readout).with_adapter(found.adapter)  # doctest: +SKIP
     """
     import torch
 
@@ -63,34 +70,33 @@ def read_official(path: str | Path) -> OfficialAdapter:
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a file of another kind provokes in the reader
-        reason = " ".join(str(error).split())[:200]
-        raise ReadoutError(f"adapter {str(file)!r}: cannot be read as weights alone ({reason})") from error
+        raise _error(file, f"cannot be read as weights alone ({' '.join(str(error).split())[:200]})") from error
     if not isinstance(found, dict) or "token_projection_module" not in found:
-        raise ReadoutError(f"adapter {str(file)!r}: found no token_projection_module, expected the paper's adapter.pt")
+        raise _error(file, "found no token_projection_module, expected the paper's adapter.pt")
     if unknown := sorted(str(key) for key in set(found) - _KEYS):
-        raise ReadoutError(f"adapter {str(file)!r}: found unknown keys {unknown}, expected some of {sorted(_KEYS)}")
+        raise _error(file, f"found unknown keys {unknown}, expected some of {sorted(_KEYS)}")
     if found.get("adapter_type", "token_projection") != "token_projection":
-        raise ReadoutError(f"adapter {str(file)!r}: found type {found['adapter_type']!r}, expected 'token_projection'")
-    weights = _weights(found["token_projection_module"], str(file))
-    layers = _layers(found, str(file))
+        raise _error(file, f"found type {found['adapter_type']!r}, expected 'token_projection'")
+    weights = _weights(found["token_projection_module"], file)
+    layers = _layers(found, file)
     width, hidden = weights["projection.weight"].shape
     if found.get("hidden_size", hidden) != hidden:
-        raise ReadoutError(
-            f"adapter {str(file)!r}: found hidden_size {found['hidden_size']!r} beside weights for {hidden}"
-        )
+        raise _error(file, f"found hidden_size {found['hidden_size']!r} beside weights for {hidden}")
     adapter = Adapter(AdapterConfig(int(hidden), int(width), len(layers)))
     if "layer_vector" in weights and adapter.layer_vector is None:
-        raise ReadoutError(
-            f"adapter {str(file)!r}: found layer_weight_vectors beside one layer, expected several layers"
-        )
+        raise _error(file, "found layer_weight_vectors beside one layer, expected several layers")
     load_weights(adapter, weights, str(file))
     instruction = found.get("default_instruction")
     return OfficialAdapter(
         adapter.eval(),
         Readout(layers),
-        _whole(found.get("anchor_dim"), "anchor_dim", str(file)),
+        _whole(found.get("anchor_dim"), "anchor_dim", file),
         instruction if isinstance(instruction, str) and instruction else None,
     )
+
+
+def _error(file: Path, problem: str) -> ReadoutError:
+    return ReadoutError(f"adapter {str(file)!r}: {problem}")
 
 
 def _find(path: Path) -> Path:
@@ -99,35 +105,35 @@ def _find(path: Path) -> Path:
     for place in _PLACES:
         if (path / place / "adapter.pt").is_file():
             return path / place / "adapter.pt"
-    raise ReadoutError(f"adapter {str(path)!r}: found no adapter.pt there, nor in {', '.join(_PLACES[1:])}")
+    raise _error(path, f"found no adapter.pt there, nor in {', '.join(_PLACES[1:])}")
 
 
-def _weights(module: Any, where: str) -> dict[str, Tensor]:
+def _weights(module: Any, file: Path) -> dict[str, Tensor]:
     import torch
 
     if not isinstance(module, dict) or not all(isinstance(value, torch.Tensor) for value in module.values()):
-        raise ReadoutError(f"adapter {where!r}: found no state dict under token_projection_module")
+        raise _error(file, "found no state dict under token_projection_module")
     if unknown := sorted(set(module) - set(_WEIGHTS)):
-        raise ReadoutError(f"adapter {where!r}: found unknown weights {unknown}, expected {sorted(_WEIGHTS)}")
+        raise _error(file, f"found unknown weights {unknown}, expected {sorted(_WEIGHTS)}")
     weights = {_WEIGHTS[name]: tensor for name, tensor in module.items()}
     if "projection.weight" not in weights or weights["projection.weight"].ndim != 2:
-        raise ReadoutError(f"adapter {where!r}: found no matrix proj.1.weight")
+        raise _error(file, "found no matrix proj.1.weight")
     if "layer_vector" in weights:
         # [1, H]: one vector for all layers.
         weights["layer_vector"] = weights["layer_vector"].reshape(-1)
     return weights
 
 
-def _layers(found: dict[str, Any], where: str) -> tuple[int, ...]:
+def _layers(found: dict[str, Any], file: Path) -> tuple[int, ...]:
     selected = found.get("selected_layers")
     if selected:
-        chosen = [_whole(layer, "selected_layers", where) for layer in selected]
+        chosen = [_whole(layer, "selected_layers", file) for layer in selected]
         return tuple(layer + 1 if layer >= 0 else layer for layer in chosen if layer is not None)
-    last = _whole(found.get("use_last_n_layers"), "use_last_n_layers", where) or 1
+    last = _whole(found.get("use_last_n_layers"), "use_last_n_layers", file) or 1
     return tuple(range(-last, 0))
 
 
-def _whole(value: Any, name: str, where: str) -> int | None:
+def _whole(value: Any, name: str, file: Path) -> int | None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-        raise ReadoutError(f"adapter {where!r}: found {value!r} as {name}, expected a whole number")
+        raise _error(file, f"found {value!r} as {name}, expected a whole number")
     return value

@@ -1,4 +1,4 @@
-"""Sentence Transformers' trainer over the packed encoder; the one file here that leans on its less public corners."""
+"""Sentence Transformers' trainer over the packed encoder; the one file here that depends on its less public parts."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from transformers import PrinterCallback
 from ...errors import TrainingError
 from ...model.saving import read_tensors, write_tensors
 from ...progress import wants_progress
-from ..validation import SYSTEMS
+from ..data.examples import TrainingSet
+from ..recipes import FinetuneRecipe
+from ..validation import SYSTEMS, figures
 from .losses import CachedHybridLoss, HybridLoss, HybridScores, HybridTeacherScores
 from .rows import RowCollator
 
 if TYPE_CHECKING:
     from ...model.smart_model import SmartModel
-    from .finetune import FinetuneRecipe
 
 _WEIGHTS = "trained.safetensors"
 
@@ -44,8 +45,7 @@ class _Measure(BaseEvaluator):
         mean = sum(self.losses) / len(self.losses) if self.losses else float("nan")
         self.losses.clear()
         self.curve.append({"step": steps, "loss": mean, **found})
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
-        self.say(f"step {steps}: loss {mean:.4f}, {shown}")
+        self.say(f"step {steps}: loss {mean:.4f}, {figures(found)}")
         return found
 
 
@@ -53,8 +53,6 @@ class HybridTrainer(MultiVectorEncoderTrainer):
     """Keeps only what is trained in its checkpoints, as safetensors, and stops at a loss that is no number."""
 
     measured: _Measure
-    curve: list[dict[str, float]]
-    steps: int
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
         """The loss, checked."""
@@ -90,42 +88,27 @@ class HybridTrainer(MultiVectorEncoderTrainer):
             self._load_from_checkpoint(self.state.best_model_checkpoint)
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-        """None: the card is written at the end, from what was measured."""
+        """Adds none: the card is written at the end, from what was measured."""
 
 
 def train(
     model: SmartModel,
+    data: TrainingSet,
     rows: Mapping[str, list[Any]],
-    collator: RowCollator,
-    relevant: Mapping[int, frozenset[int]],
     recipe: FinetuneRecipe,
     folder: Path,
     *,
     measure: Callable[[], dict[str, float]],
-    weights: tuple[float, float],
     show_progress: bool | None,
     say: Callable[[str], None],
-) -> HybridTrainer:
-    """Train the packed encoder and leave it with its best weights.
+) -> tuple[list[dict[str, float]], int]:
+    """Train what requires gradients of backbone and adapter, and leave the model with its best weights.
 
-    Args:
-        model: Its backbone, and its adapter if it has one, are trained where they require gradients.
-        rows: Columns of numbers, see :func:`~smart_retrieval.training.finetune.rows.training_rows`.
-        collator: Turns them into features.
-        relevant: What answers each query.
-        recipe: The settings.
-        folder: For checkpoints.
-        measure: Validation.
-        weights: Of anchor and late score in the loss.
-        show_progress: Draw a bar.
-        say: Called with a sentence at each validation.
-
-    Returns:
-        The trainer, with ``curve`` and ``steps``.
+    ``rows`` are the numbers of queries and documents that a step moves, ``folder`` is for checkpoints, and ``measure``
+    validates. Returns the curve, and the number of steps.
     """
     from datasets import Dataset
 
-    encoder = model.encoder
     steps = max(1, -(-len(rows["query"]) // recipe.batch_size))
     every = max(1, steps // recipe.validate)
     if recipe.max_steps > 0:
@@ -160,15 +143,15 @@ def train(
     )
     measured = _Measure(measure, say)
     trainer = HybridTrainer(
-        model=encoder,
+        model=model.encoder,
         args=args,
         train_dataset=Dataset.from_dict(dict(rows)),
-        loss=_loss(model, recipe, weights, relevant),
+        loss=_loss(model, recipe, data.relevant()),
         evaluator=measured,
-        data_collator=collator,  # type: ignore[arg-type]
+        data_collator=RowCollator(model.backbone, data),  # type: ignore[arg-type]
     )
     trainer.measured = measured
-    # It would print dictionaries on stdout; what there is to say is said by `say`.
+    # It would print dictionaries on stdout; `say` is called instead.
     trainer.remove_callback(PrinterCallback)
     last = _last_checkpoint(folder)
     if last is not None:
@@ -185,27 +168,21 @@ def train(
         for entry in trainer.state.log_history
         if "eval_hybrid" in entry and entry["step"] not in {point["step"] for point in measured.curve}
     ]
-    trainer.curve = [*logged, *measured.curve]
-    trainer.steps = int(trainer.state.global_step)
-    return trainer
+    return [*logged, *measured.curve], int(trainer.state.global_step)
 
 
-def _loss(
-    model: SmartModel, recipe: FinetuneRecipe, weights: tuple[float, float], relevant: Mapping[int, frozenset[int]]
-) -> torch.nn.Module:
+def _loss(model: SmartModel, recipe: FinetuneRecipe, relevant: Mapping[int, frozenset[int]]) -> torch.nn.Module:
     if recipe.distill:
         return MultiVectorDistillKLDivLoss(
             model.encoder,
-            similarity_fct=HybridTeacherScores(model.anchor_dim, *weights),
+            similarity_fct=HybridTeacherScores(model.anchor_dim, *recipe.lambdas),
             student_temperature=recipe.temperature,
             teacher_temperature=recipe.teacher_temperature,
         )
-    scorer = HybridScores(model.anchor_dim, *weights)
-    gather = torch.distributed.is_available() and torch.distributed.is_initialized()
     common: dict[str, Any] = {
         "scale": 1 / recipe.temperature,
-        "similarity_fct": scorer,
-        "gather_across_devices": gather,
+        "similarity_fct": HybridScores(model.anchor_dim, *recipe.lambdas),
+        "gather_across_devices": torch.distributed.is_available() and torch.distributed.is_initialized(),
     }
     loss: HybridLoss | CachedHybridLoss
     if recipe.mini_batch is None:
@@ -221,6 +198,6 @@ def _trained(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that is whole; the trainer writes its own state last."""
+    """The newest complete checkpoint; the trainer writes its own state last."""
     found = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
     return max(found, key=lambda path: int(path.name.rsplit("-", 1)[-1]), default=None)

@@ -16,23 +16,18 @@ from sentence_transformers.multi_vector_encoder.losses import (
 from torch import Tensor
 
 from ...core.packing import anchor_rows
-from ..objectives import late_matrix, max_similarities
+from ..objectives import hybrid_matrix
 
 
 class HybridScores:
     """Scores packed matrices: ``lambda_anchor * cosine + lambda_late * late``.
 
-    Args:
-        anchor_dim: Da, needed to tell the anchor's rows from the tokens'.
-        lambda_anchor: Weight of the anchors' cosine.
-        lambda_late: Weight of the mean MaxSim.
-
-    Attributes:
-        ignored: ``[Nq, Nd]`` bool, pairs that must not count as negatives in the loss that runs; set by it.
+    ``anchor_dim`` separates the anchor's rows from the tokens'. ``ignored``, ``[Nq, Nd]`` bool, holds the pairs that
+    must not count as negatives in the loss that runs, which sets it.
     """
 
     def __init__(self, anchor_dim: int, lambda_anchor: float = 1.0, lambda_late: float = 1.0) -> None:
-        self.anchor_dim, self.lambda_anchor, self.lambda_late = anchor_dim, lambda_anchor, lambda_late
+        self.anchor_dim, self.lambdas = anchor_dim, (lambda_anchor, lambda_late)
         self.ignored: Tensor | None = None
         self._scored = 0
 
@@ -62,16 +57,13 @@ class HybridScores:
         documents = documents_embeddings.flatten(0, 1)
         mask = documents_mask.flatten(0, 1).bool()
         rows = anchor_rows(self.anchor_dim, documents.shape[-1])
-        scores = documents.new_zeros(len(queries_embeddings), len(documents), dtype=torch.float32)
-        if self.lambda_anchor:
-            anchors = (part[:, :rows].flatten(1).float() for part in (queries_embeddings, documents))
-            scores = scores + self.lambda_anchor * (next(anchors) @ next(anchors).T)
-        if self.lambda_late:
-            kept = queries_mask[:, rows:].bool()
-            tokens = queries_embeddings[:, rows:][kept]
-            best = max_similarities(tokens, documents[:, rows:], mask[:, rows:])
-            scores = scores + self.lambda_late * late_matrix(best, kept.sum(dim=1))
-        else:
+        kept = queries_mask[:, rows:].bool()
+        anchors, document_anchors = (part[:, :rows].flatten(1) for part in (queries_embeddings, documents))
+        scores = hybrid_matrix(
+            self.lambdas, anchors, document_anchors,
+            queries_embeddings[:, rows:][kept], kept.sum(dim=1), documents[:, rows:], mask[:, rows:],
+        )  # fmt: skip
+        if not self.lambdas[1]:
             # Every column must have a gradient where they are cached, of zero if need be.
             scores = scores + 0.0 * (queries_embeddings.float().sum() + documents.float().sum())
         if self.ignored is not None:
@@ -93,16 +85,9 @@ class HybridTeacherScores(HybridScores):
         **_: Any,
     ) -> Tensor:
         """Score ``[Nq, R + Tq, Dt]`` queries against ``[Nq, N, R + Td, Dt]`` documents: ``[Nq, N]``."""
-        found = [
-            HybridScores(self.anchor_dim, self.lambda_anchor, self.lambda_late)(
-                queries_embeddings[i : i + 1],
-                documents_embeddings[i : i + 1],
-                queries_mask[i : i + 1],
-                documents_mask[i : i + 1],
-            )
-            for i in range(len(queries_embeddings))
-        ]
-        return torch.cat(found)
+        scorer = HybridScores(self.anchor_dim, *self.lambdas)
+        packed = (queries_embeddings, documents_embeddings, queries_mask, documents_mask)
+        return torch.cat([scorer(*(part[i : i + 1] for part in packed)) for i in range(len(queries_embeddings))])
 
 
 class _RelevanceMasked:

@@ -13,9 +13,9 @@ from fixtures.training import training_set
 from smart_retrieval import Readout, SmartModel, hybrid_scores
 from smart_retrieval.errors import ReadoutError, TrainingError
 from smart_retrieval.training.adapter import train as training
-from smart_retrieval.training.adapter.recipe import AdapterRecipe
 from smart_retrieval.training.adapter.train import train_adapter
 from smart_retrieval.training.data.examples import split
+from smart_retrieval.training.recipes import AdapterRecipe
 from smart_retrieval.training.validation import LAMBDAS, ndcg
 
 QUICK = AdapterRecipe(epochs=4, batch_size=8, validate=1, learning_rate=5e-3, distractors=4)
@@ -41,7 +41,7 @@ def test_it_learns_and_what_is_kept_is_what_was_measured(objective, tiny, tmp_pa
     assert model.preset.scoring.weights == "uniform"
     # Measured again from scratch, on the same held-out queries and documents.
     data, held = split(training_set(), 0.1, recipe.seed)
-    held = training._with_distractors(held, data, recipe.distractors)
+    held = held.with_distractors(data, recipe.distractors)
     scores = hybrid_scores(model.encode_query(held.queries), model.encode_document(held.documents))
     found = np.mean([ndcg(scores[e.query], set(e.positives), 10) for e in held.examples])
     assert found == pytest.approx(result.after["hybrid"], abs=1e-6)
@@ -54,7 +54,7 @@ def test_the_weight_of_the_late_score_is_chosen_on_validation_and_kept(tiny, tmp
     assert SmartModel(tmp_path / "a", device="cpu").preset.scoring.lambda_late == chosen
     # The naive way: every weight measured from scratch, for what was kept and for the frozen readout.
     data, held = split(training_set(), 0.1, recipe.seed)
-    held = training._with_distractors(held, data, recipe.distractors)
+    held = held.with_distractors(data, recipe.distractors)
     for model, found in (
         (SmartModel(tmp_path / "a", device="cpu"), result.after),
         (model_of(tiny("prompts")), result.before),
@@ -94,20 +94,20 @@ def test_a_killed_run_ends_as_one_that_was_not(fusion, tiny, tmp_path, monkeypat
     recipe = AdapterRecipe(**{**QUICK.to_dict(), "fusion": fusion, "width": 6, "negatives": 1})
     data = training_set(negatives=2)
     whole = trained(tiny, tmp_path / "whole", recipe, data, (-1, -2))
-    original = training._Run._step
+    original = training.AdapterTraining.step
 
     def dying(self, step):
         if step == 11:
             raise _KilledError
         original(self, step)
 
-    monkeypatch.setattr(training._Run, "_step", dying)
+    monkeypatch.setattr(training.AdapterTraining, "step", dying)
     with pytest.raises(_KilledError):
         trained(tiny, tmp_path / "cut", recipe, data, (-1, -2))
     # What was the best until then is there already.
     assert SmartModel(tmp_path / "cut", device="cpu").token_dim == 6
     steps = []
-    monkeypatch.setattr(training._Run, "_step", lambda self, step: (steps.append(step), original(self, step)))
+    monkeypatch.setattr(training.AdapterTraining, "step", lambda self, step: (steps.append(step), original(self, step)))
     resumed = trained(tiny, tmp_path / "cut", recipe, data, (-1, -2))
     assert steps[0] == 10
     assert (resumed.curve, resumed.after, resumed.best_step) == (whole.curve, whole.after, whole.best_step)
@@ -116,17 +116,17 @@ def test_a_killed_run_ends_as_one_that_was_not(fusion, tiny, tmp_path, monkeypat
 
 
 def test_another_runs_checkpoint_and_a_finished_folder_are_refused(tiny, tmp_path, monkeypatch):
-    original = training._Run._step
+    original = training.AdapterTraining.step
 
     def dying(self, step):
         if step == 6:
             raise _KilledError
         original(self, step)
 
-    monkeypatch.setattr(training._Run, "_step", dying)
+    monkeypatch.setattr(training.AdapterTraining, "step", dying)
     with pytest.raises(_KilledError):
         trained(tiny, tmp_path / "a")
-    monkeypatch.setattr(training._Run, "_step", original)
+    monkeypatch.setattr(training.AdapterTraining, "step", original)
     other = AdapterRecipe(**{**QUICK.to_dict(), "learning_rate": 1e-4})
     with pytest.raises(TrainingError, match="another run"):
         trained(tiny, tmp_path / "a", other)
@@ -143,14 +143,14 @@ def test_another_runs_checkpoint_and_a_finished_folder_are_refused(tiny, tmp_pat
 
 
 def test_a_loss_that_is_no_number_stops_with_the_best_kept(tiny, tmp_path, monkeypatch):
-    original = training._Run._loss
+    original = training.AdapterTraining.loss
     calls = []
 
     def breaking(self, batch):
         calls.append(batch)
         return original(self, batch) * (float("nan") if len(calls) == 8 else 1.0)
 
-    monkeypatch.setattr(training._Run, "_loss", breaking)
+    monkeypatch.setattr(training.AdapterTraining, "loss", breaking)
     with pytest.raises(TrainingError, match=r"loss of nan at step 8.*kept"):
         trained(tiny, tmp_path / "a")
     embeddings = SmartModel(tmp_path / "a", device="cpu").encode_query(["the otter"])
@@ -169,10 +169,10 @@ def test_a_step_is_that_of_the_naive_formula(tiny, tmp_path):
     data = training_set(12, negatives=1)
     recipe = AdapterRecipe(**{**QUICK.to_dict(), "objective": "hybrid", "lambda_late": 2.0, "width": 8, "negatives": 1})
     model = model_of(tiny("prompts"))
-    run = training._Run(model, data, data, tmp_path, recipe)
+    run = training.AdapterTraining(model, data, data, tmp_path, recipe)
     run.open_states(tmp_path / "cache", 10**9, False, lambda _: None)
     batch = training.batch_of_step(data, 0, batch_size=8, negatives=1, seed=0)
-    run._loss(batch).backward()
+    run.loss(batch).backward()
     adapted = model.with_adapter(run.adapter)
     queries = adapted.encode_query([data.queries[q] for q in batch.queries])
     documents = adapted.encode_document([data.documents[d] for d in batch.documents])
@@ -184,7 +184,7 @@ def test_a_step_is_that_of_the_naive_formula(tiny, tmp_path):
             for row, t in zip(logits, batch.targets, strict=True)
         ]
     )
-    assert run._loss(batch).item() == pytest.approx(expected, rel=5e-3)
+    assert run.loss(batch).item() == pytest.approx(expected, rel=5e-3)
     # The gradient against finite differences of the loss.
     weight = run.adapter.projection.weight
     gradient = weight.grad[2, 5].item()
@@ -192,7 +192,7 @@ def test_a_step_is_that_of_the_naive_formula(tiny, tmp_path):
         sides = []
         for shift in (1e-2, -1e-2):
             weight[2, 5] += shift
-            sides.append(run._loss(batch).item())
+            sides.append(run.loss(batch).item())
             weight[2, 5] -= shift
     assert gradient == pytest.approx((sides[0] - sides[1]) / 2e-2, rel=0.05, abs=1e-3)
 
@@ -250,7 +250,7 @@ def test_one_example_is_nothing_to_contrast(tiny, tmp_path):
 
 
 def test_frozen_weights_have_no_decay(tiny, tmp_path):
-    run = training._Run(model_of(tiny("mean"), (-1, -2)), training_set(), training_set(), tmp_path, QUICK)
+    run = training.AdapterTraining(model_of(tiny("mean"), (-1, -2)), training_set(), training_set(), tmp_path, QUICK)
     decayed = {id(p) for group in run.optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {id(run.adapter.projection.weight)}
     assert sum(len(group["params"]) for group in run.optimizer.param_groups) == len(list(run.adapter.parameters())) == 4

@@ -1,14 +1,14 @@
-"""Write a stock late-interaction model, where one can say exactly what SMART's late half does."""
+"""Export a stock late-interaction model, where one gives exactly this model's token vectors."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import UnsupportedModelError
+from ..errors import UnsupportedModelError
 
 if TYPE_CHECKING:
-    from ...model.smart_model import SmartModel
+    from ..model.smart_model import SmartModel
 
 _SAMPLES = ["one", "how do I rotate the logs", "A longer sentence, with punctuation; and a number: 42."]
 _TOLERANCE = 1e-4
@@ -27,13 +27,16 @@ def export_multi_vector_encoder(model: SmartModel, out: str | Path) -> Path:
         The folder.
 
     Raises:
-        UnsupportedModelError: Stock modules cannot say it exactly; the message says why.
+        UnsupportedModelError: Stock modules cannot give the same token vectors; the message says why.
+
+    Example:
+        >>> export_multi_vector_encoder(SmartModel("minilm", preset="paper"), "stock")  # doctest: +SKIP
     """
     from sentence_transformers import MultiVectorEncoder
     from sentence_transformers.base.modules import Normalize
     from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 
-    if reason := why_not_exact(model):
+    if reason := _why_not_exact(model):
         raise UnsupportedModelError(f"model {model.name!r} cannot become a stock MultiVectorEncoder: {reason}")
     backbone = model.backbone
     words = backbone.tokenizer.convert_ids_to_tokens(sorted(backbone.special_ids))
@@ -48,11 +51,11 @@ def export_multi_vector_encoder(model: SmartModel, out: str | Path) -> Path:
     return folder
 
 
-def why_not_exact(model: SmartModel) -> str | None:
-    """What stock modules cannot say of this model; None where they can say all of it."""
-    from ...backbones.sentence_transformer import SentenceTransformerBackbone
+def _why_not_exact(model: SmartModel) -> str | None:
+    """What of this model stock modules cannot do; None where they can do all of it."""
+    from ..backbones.sentence_transformer import SentenceTransformerBackbone
 
-    backbone, readout = model.backbone, model.readout
+    backbone, readout, adapter = model.backbone, model.readout, model.adapter
     if not isinstance(backbone, SentenceTransformerBackbone) or len(backbone.modalities) > 1:
         return (
             f"family {backbone.family!r} renders its inputs in a way of its own, which the stock loader does not know"
@@ -62,30 +65,19 @@ def why_not_exact(model: SmartModel) -> str | None:
     kinds = [type(module).__name__ for module in backbone.model]
     if len(kinds) < 2 or "Pooling" not in kinds[1]:
         return f"its modules are {' > '.join(kinds)}, expected a transformer and its pooling first"
+    prompts = {task: backbone.prompt_for(task, None, None) for task in ("query", "document")}
     if readout.token_filter == "content":
-        around = [
-            backbone.template_lengths(backbone.prompt_for(task, None, None), task) for task in ("query", "document")
-        ]
-        special = any(role.name in ("PROMPT", "TEMPLATE") for role in _roles(model))
-        if special and any(lengths != (0, 0, 0) for lengths in around):
+        around = any(backbone.template_lengths(prompt, task) != (0, 0, 0) for task, prompt in prompts.items())
+        rendered = (backbone.rendered("word", prompt=prompt, task=task) for task, prompt in prompts.items())
+        if around and any(role.name in ("PROMPT", "TEMPLATE") for tokens in rendered for _, role in tokens):
             return "its token filter drops prompt or template tokens, the stock mask only listed words"
-    adapter = model.adapter
     if adapter is not None and bool((adapter.norm.bias != 0).any()):
         return "its adapter's layer norm has a bias, which no stock projection before the normalisation can hold"
     return None
 
 
-def _roles(model: SmartModel) -> set[Any]:
-    backbone = model.backbone
-    return {
-        role
-        for task in ("query", "document")
-        for _, role in backbone.rendered("word", prompt=backbone.prompt_for(task, None, None), task=task)
-    }
-
-
 def _dense(model: SmartModel) -> list[Any]:
-    """Norm and projection as one matrix: centring is linear, and the norm's scale goes with the unit length."""
+    """Norm and projection as one matrix: centring is linear, and the unit length cancels the norm's scale."""
     import torch
     from sentence_transformers.base.modules import Dense
 
