@@ -16,15 +16,7 @@ _BLOCK = 2**25
 
 
 def objective_weights(objective: str, lambda_anchor: float = 1.0, lambda_late: float = 1.0) -> tuple[float, float]:
-    """The weights of anchor and late score that make an objective.
-
-    Raises:
-        TrainingError: The objective is unknown.
-
-    Example:
-        >>> objective_weights("late")
-        (0.0, 1.0)
-    """
+    """The weights of anchor and late score that make an objective."""
     if objective not in OBJECTIVES:
         raise TrainingError(f"objective: {one_of(objective, OBJECTIVES)}")
     return {"anchor": (1.0, 0.0), "late": (0.0, 1.0), "hybrid": (lambda_anchor, lambda_late)}[objective]
@@ -65,30 +57,19 @@ class _MaxSim(torch.autograd.Function):
 
 
 def max_similarities(queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
-    """For each query token and document the best dot product, differentiable.
+    """The best dot product of each query token in each document, differentiable: ``[sum Tq, Nd]`` float32.
 
-    Args:
-        queries: ``[sum Tq, Dt]``.
-        documents: ``[Nd, Td, Dt]``, padded.
-        mask: ``[Nd, Td]`` bool, which positions count; every document has one.
-
-    Returns:
-        ``[sum Tq, Nd]`` float32.
+    Of queries ``[sum Tq, Dt]`` and padded documents ``[Nd, Td, Dt]``; the mask ``[Nd, Td]`` says which positions count,
+    at least one of each document.
     """
     best: Tensor = _MaxSim.apply(queries.float(), documents.float(), mask)  # type: ignore[no-untyped-call]
     return best
 
 
 def late_matrix(best: Tensor, lengths: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean over each query's tokens, weighted if there are weights.
+    """Late scores ``[Nq, Nd]``: the mean of :func:`max_similarities` over each query's tokens, of which it has some.
 
-    Args:
-        best: ``[sum Tq, Nd]``, see :func:`max_similarities`.
-        lengths: ``[Nq]`` tokens of each query, at least one.
-        weights: ``[sum Tq]`` non-negative, or None for equal ones.
-
-    Returns:
-        ``[Nq, Nd]`` late scores.
+    ``lengths`` ``[Nq]`` are tokens of each query; ``weights`` ``[sum Tq]`` are non-negative, or None for equal ones.
     """
     items = torch.repeat_interleave(torch.arange(len(lengths), device=best.device), lengths.to(best.device))
     shares = torch.ones(len(best), device=best.device) if weights is None else weights.to(best.device).float()
@@ -107,19 +88,9 @@ def hybrid_matrix(
     documents: Tensor,
     mask: Tensor,
 ) -> Tensor:
-    """``lambda_anchor * cosine + lambda_late * late``, differentiable; a part of weight 0 is not computed.
+    """``lambda_anchor * cosine + lambda_late * late``, ``[Nq, Nd]`` float32, differentiable.
 
-    Args:
-        lambdas: Weights of anchor and late score.
-        query_anchors: ``[Nq, Da]`` of unit length.
-        document_anchors: ``[Nd, Da]`` of unit length.
-        query_tokens: ``[sum Tq, Dt]``.
-        query_lengths: ``[Nq]``, at least one.
-        documents: ``[Nd, Td, Dt]``, padded.
-        mask: ``[Nd, Td]`` bool.
-
-    Returns:
-        ``[Nq, Nd]`` float32.
+    Anchors are of unit length; the rest is as for :func:`max_similarities`. A part of weight 0 is not computed.
     """
     lambda_anchor, lambda_late = lambdas
     scores = torch.zeros(len(query_anchors), len(documents), device=documents.device)
@@ -142,13 +113,9 @@ def padded(vectors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 def contrastive_loss(
     scores: Tensor, targets: Tensor, ignored: Tensor | None = None, temperature: float = 0.03
 ) -> Tensor:
-    """InfoNCE: each query's document against all others of the batch, the mean over the queries.
+    """InfoNCE: each query's document (its column in ``targets``) against all others, the mean over the queries.
 
-    Args:
-        scores: ``[Nq, Nd]``.
-        targets: ``[Nq]`` the column of each query's document.
-        ignored: ``[Nq, Nd]`` bool: documents that answer the query, too, and are no negatives. Never the target.
-        temperature: What scores are divided by.
+    ``ignored`` ``[Nq, Nd]`` are documents that answer the query, too, and are no negatives; never the target.
     """
     logits = scores / temperature
     if ignored is not None:
@@ -161,14 +128,9 @@ def distillation_loss(
 ) -> Tensor:
     """Kullback-Leibler divergence of the scores' distribution from a teacher's, the mean over the queries.
 
-    Not multiplied by the squared temperature, so that its gradient is of the size of :func:`contrastive_loss`'s, with
-    which it is mixed.
-
-    Args:
-        scores: ``[Nq, Nd]``.
-        teacher: ``[Nq, Nd]``, ``-inf`` where the teacher has not scored; every query has a score.
-        temperature: What scores are divided by.
-        teacher_temperature: What the teacher's are divided by; of the order of their spread.
+    Both are ``[Nq, Nd]``; the teacher's are ``-inf`` where it has not scored, and every query has a score. Not
+    multiplied by the squared temperature, so that its gradient is of the size of :func:`contrastive_loss`'s, with which
+    it is mixed.
     """
     known = teacher > -torch.inf
     logits = (scores / temperature).masked_fill(~known, -torch.inf)

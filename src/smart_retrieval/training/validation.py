@@ -107,12 +107,7 @@ class Validation:
 
 
 def ndcg(scores: Array, relevant: set[int], depth: int) -> float:
-    """The nDCG of one query with equal grades; equal scores in the order of the documents.
-
-    Example:
-        >>> round(ndcg(np.array([0.2, 0.9, 0.5]), {2}, 10), 3)
-        0.631
-    """
+    """The nDCG of one query with equal grades; equal scores in the order of the documents."""
     order = np.argsort(-scores, kind="stable")[:depth]
     gains = np.array([document in relevant for document in order.tolist()], float)
     discounts = 1 / np.log2(np.arange(2, depth + 2))

@@ -167,3 +167,10 @@ def test_commands_for_elsewhere_name_the_commit(tmp_path):
         list(hub.fetch(choose(["MSVD"]), tmp_path, offline=True, pins=pins))
     assert f"--revision {NEWEST} --local-dir" in hub.media_commands(tmp_path, NEWEST)[0]
     assert "--revision" not in hub.media_commands(tmp_path)[0]
+
+
+def test_every_configuration_that_a_task_reads_is_fetched():
+    configs = {task.name: hub.annotation_configs(task) for task in choose(["MSR-VTT", "ViDoSeek-doc", "MVBench"])}
+    assert configs["MSR-VTT"] == ("test_1k",)
+    assert configs["ViDoSeek-doc"] == ("queries", "corpus", "qrels")
+    assert len(configs["MVBench"]) == 20

@@ -7,7 +7,7 @@ import pytest
 from fixtures.mmeb_layouts import Layout
 
 from smart_retrieval.errors import DatasetError, MediaError
-from smart_retrieval.evaluation.mmeb.parsers import parse, without_letter
+from smart_retrieval.evaluation.mmeb.parsers import parse, shortened_page_file, without_letter
 from smart_retrieval.evaluation.mmeb.prompts import PROMPTS, get_prompts
 from smart_retrieval.evaluation.mmeb.tasks import all_tasks, choose
 from smart_retrieval.pictures.images import ImageFile
@@ -326,3 +326,7 @@ def test_a_damaged_frame_fails_when_it_is_opened(tmp_path):
     assert not data.missing
     with pytest.raises(MediaError, match="frame_0001"):
         data.items[0].video.frames(4)
+
+
+def test_the_file_of_a_visrag_page():
+    assert shortened_page_file("a" * 60 + ".jpg") == "a" * 50 + "_83885e80.jpg"  # md5 of the whole name

@@ -6,7 +6,7 @@ import pytest
 
 from smart_retrieval.errors import DatasetError
 from smart_retrieval.evaluation.mmeb.parsers import PARSERS, class_names
-from smart_retrieval.evaluation.mmeb.tasks import GROUPS, all_tasks, choose, read_tasks
+from smart_retrieval.evaluation.mmeb.tasks import GROUPS, PARSER_NAMES, all_tasks, choose, read_tasks
 
 
 def test_seventy_eight_tasks_in_the_published_groups():
@@ -29,7 +29,7 @@ def test_scopes_and_metrics():
 
 
 def test_every_parser_is_used():
-    assert {task.parser for task in all_tasks()} == set(PARSERS)
+    assert {task.parser for task in all_tasks()} == set(PARSERS) == set(PARSER_NAMES)
 
 
 @pytest.mark.parametrize(

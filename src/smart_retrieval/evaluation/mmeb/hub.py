@@ -27,12 +27,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def read_pins(values: Sequence[str]) -> dict[str, str]:
-    """Commits by data set from ``"DATA_SET=COMMIT"``, or from TOML files with a table ``revisions`` of such lines.
-
-    Example:
-        >>> read_pins(["VLM2Vec/MSVD=" + "0123456789" * 4])
-        {'VLM2Vec/MSVD': '0123456789012345678901234567890123456789'}
-    """
+    """Commits by data set from ``"DATA_SET=COMMIT"``, or from TOML files with a table ``revisions`` of such lines."""
     pins: dict[str, str] = {}
     known = sorted({MEDIA, *(task.data_set for task in all_tasks())})
     for value in values:
@@ -114,13 +109,7 @@ def _pinned(task: Task, pins: Mapping[str, str]) -> str:
 
 
 def annotation_configs(task: Task) -> tuple[str, ...]:
-    """The configurations of its data set that a task reads.
-
-    Example:
-        >>> from smart_retrieval.evaluation.mmeb.tasks import choose
-        >>> [annotation_configs(task) for task in choose(["MSR-VTT", "ViDoSeek-doc"])]
-        [('test_1k',), ('queries', 'corpus', 'qrels')]
-    """
+    """The configurations of its data set that a task reads."""
     if task.parser in PAGE_FILES:
         return ("queries", "corpus", "qrels")
     return MVBENCH_CONFIGS if task.parser == "mvbench" else (task.config,)

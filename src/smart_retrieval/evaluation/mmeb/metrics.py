@@ -29,24 +29,13 @@ def score_ranking(
     *,
     mode: str = "correct",
 ) -> dict[str, float]:
-    """The metrics of one ranking, each between 0 and 1.
+    """The metrics of one ranking of candidates' names, best first; fewer than ten are fine.
 
     ``correct`` counts a candidate that is ranked twice once, at its better place, takes the higher of two grades of one
     label, and leaves out grades of 0 or below. ``official-compatible`` follows the benchmark's code where it differs:
     candidates and labels are counted as they come, a query without a right answer has a recall of 1, and grades are
     paired with labels in the order of a Python set, which is another in every process; what is given is the mean over
-    all these orders, so a perfect ranking of grades 2 and 1 scores 0.93, not 1.
-
-    Args:
-        prediction: Names of candidates, best first; fewer than ten are fine.
-        labels: Names of the right ones.
-        grades: How right each label is; all equally when None.
-        mode: One of :data:`MODES`.
-
-    Example:
-        >>> values = score_ranking(["b", "a", "c"], ["a"])
-        >>> values["hit@1"], values["hit@5"], values["mrr@5"], round(values["ndcg_linear@5"], 4)
-        (0.0, 1.0, 0.5, 0.6309)
+    all these orders, so a perfect ranking of grades 2 and 1 scores 0.93, not 1. Labels without grades count equally.
 
     Source:
         TIGER-AI-Lab/VLM2Vec, src/eval_utils/metrics.py, for the definitions and for what the compatible mode copies.

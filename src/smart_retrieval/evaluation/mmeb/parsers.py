@@ -137,12 +137,7 @@ def _at_least_one(row: Row, column: str, expected: str) -> list[str]:
 
 @cache
 def class_names(task: str) -> tuple[str, ...]:
-    """All classes of a video classification task.
-
-    Example:
-        >>> len(class_names("K700")), class_names("Breakfast")[:2]
-        (700, ('pancake', 'cereal'))
-    """
+    """All classes of a video classification task."""
     text = files(__package__).joinpath("video_labels.toml").read_text(encoding="utf-8")
     return tuple(tomllib.loads(text)[task].split())
 
@@ -234,23 +229,13 @@ def _activitynetqa(reader: _Reader) -> None:
 
 
 def _with_options(question: str, options: list[str]) -> tuple[str, list[str]]:
-    r"""A question with its lettered options below it, and those options.
-
-    Example:
-        >>> _with_options("Which?", ["left", "right"])
-        ('Which?\nOptions:\n(A) left\n(B) right', ['(A) left', '(B) right'])
-    """
+    """A question with its lettered options below it, and those options."""
     lettered = [f"({chr(ord('A') + place)}) {option}" for place, option in enumerate(options)]
     return "\n".join([question, "Options:", *lettered]).rstrip(), lettered
 
 
 def without_letter(option: str) -> str:
-    """An option without the letter in front of it.
-
-    Example:
-        >>> without_letter("B. A red car."), without_letter("none")
-        ('A red car', 'none')
-    """
+    """An option without the letter in front of it."""
     found = option.find(". ")
     return option[found:].strip(". ") if found >= 0 else option
 
@@ -306,12 +291,7 @@ def _momentseeker(reader: _Reader) -> None:
 
 
 def _frames_folder(path: str) -> str:
-    """Where the frames of a clip lie.
-
-    Example:
-        >>> _frames_folder("movie/77/3.mp4")
-        'video_frames/movie_77_3'
-    """
+    """Where the frames of a clip lie: ``video_frames/movie_77_3`` for ``movie/77/3.mp4``."""
     return "video_frames/" + path.split(".mp4")[0].replace("/", "_")
 
 
@@ -324,12 +304,7 @@ def page_file(name: str) -> str:
 
 
 def shortened_page_file(name: str) -> str:
-    """The file of a VisRAG page: fifty characters of its name, and a digest of the whole.
-
-    Example:
-        >>> shortened_page_file("a" * 60 + ".jpg")
-        'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa_91cc2af0.jpg'
-    """
+    """The file of a VisRAG page: fifty characters of its name, and a digest of the whole."""
     path = PurePosixPath(name)
     base = name.removesuffix(path.suffix)
     digest = hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()[:8]

@@ -42,12 +42,7 @@ class Setting:
 
 
 def settings_for(lambda_anchor: float, lambdas_late: Sequence[float]) -> tuple[Setting, ...]:
-    """The anchor alone, late interaction alone, and the hybrid for each lambda but 0.
-
-    Example:
-        >>> [setting.name for setting in settings_for(1.0, [0, 0.5, 2])]
-        ['anchor', 'late', 'hybrid-0.5', 'hybrid-2']
-    """
+    """The anchor alone, late interaction alone, and the hybrid for each lambda but 0."""
     hybrids = {f"hybrid-{late:g}": (lambda_anchor, late) for late in dict.fromkeys(lambdas_late) if late}
     pairs = {"anchor": (1.0, 0.0), "late": (0.0, 1.0), **hybrids}
     return tuple(Setting(name, Scoring("uniform", *pair)) for name, pair in pairs.items())
@@ -166,12 +161,7 @@ def _idf(store: EncodingStore, keys: Sequence[str], blocks: Sequence[slice]) -> 
 
 
 def tie_key(task: str, row: int, name: str) -> int:
-    """A candidate's rank among equals in SMART's evaluation: another order for every query, the same in every run.
-
-    Example:
-        >>> tie_key("MSVD", 0, "a") == tie_key("MSVD", 0, "a") != tie_key("MSVD", 1, "a")
-        True
-    """
+    """A candidate's rank among equals in SMART's evaluation: another order for every query, the same in every run."""
     text = f"{task}:{row}\0{name}\0"
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
@@ -186,12 +176,7 @@ def tie_order(kind: str, task: str, row: int) -> Callable[[str], Any]:
 def best_places(
     scores: NDArray[Any], names: Sequence[str], depth: int, order: Callable[[str], Any]
 ) -> NDArray[np.int64]:
-    """Positions of the best candidates: score falling, equal ones in the given order, at the last place too.
-
-    Example:
-        >>> best_places(np.float32([0.5, 0.9, 0.5]), ["c", "b", "a"], 2, str).tolist()
-        [1, 2]
-    """
+    """Positions of the best candidates: score falling, equal ones in the given order, at the last place too."""
     if np.isnan(scores).any():
         name = names[int(np.isnan(scores).argmax())]
         raise NonFiniteError(f"found NaN as the score of candidate {name[:80]!r}, expected a number")

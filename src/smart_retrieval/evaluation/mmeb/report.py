@@ -85,18 +85,10 @@ def remove_partial_files(folder: Path) -> None:
 def judge(
     cases: Sequence[Case], ranked: Iterable[Mapping[str, Ranked]], targets: Mapping[str, Path], *, mode: str = "correct"
 ) -> dict[str, dict[str, float]]:
-    """Judge a task's rankings as they come, and write each into its setting's file of predictions.
+    """The mean of each metric by setting, of rankings that are judged as they come, one mapping a query.
 
-    Memory does not grow with the number of queries.
-
-    Args:
-        cases: The queries.
-        ranked: For each of them its ranking by each setting.
-        targets: The file of predictions of each setting.
-        mode: See :func:`~smart_retrieval.evaluation.mmeb.metrics.score_ranking`.
-
-    Returns:
-        The mean of each metric, by setting.
+    Each ranking is written into its setting's file of predictions (``targets``), so that memory does not grow with the
+    number of queries.
     """
     values: dict[str, dict[str, array[float]]] = {name: {key: array("d") for key in NAMES} for name in targets}
     with ExitStack() as stack:
@@ -114,12 +106,7 @@ def judge(
 
 
 def leaderboard(model: str, scores: Mapping[str, Mapping[str, Any]], about: Mapping[str, Any]) -> dict[str, Any]:
-    """The leaderboard's form: metrics by modality and task, the repaired page tasks under their new names.
-
-    Example:
-        >>> sorted(leaderboard("mine", {}, {"prompts": "qwen"})["metrics"])
-        ['image', 'video', 'visdoc']
-    """
+    """The leaderboard's form: metrics by modality and task, the repaired page tasks under their new names."""
     metrics: dict[str, dict[str, Any]] = {modality: {} for modality in MODALITIES}
     for task in all_tasks():
         if task.name in scores:
@@ -152,12 +139,7 @@ class Mean:
 
 
 def means(scores: Mapping[str, Mapping[str, Any]]) -> list[Mean]:
-    """The means of meta-tasks, modalities and everything: plain means over the tasks' metrics, times 100.
-
-    Example:
-        >>> [mean.name for mean in means({})][:6]
-        ['image/CLS', 'image/QA', 'image/RET', 'image/GD', 'image', 'video/CLS']
-    """
+    """The means of meta-tasks, modalities and everything: plain means over the tasks' metrics, times 100."""
     tasks = all_tasks()
     found = []
     for modality in MODALITIES:

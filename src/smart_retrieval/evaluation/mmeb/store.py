@@ -52,10 +52,6 @@ class EncodingStore:
     Lambda, query-token weights and the floor are not part of what is stored, nor is the token filter (except for
     models that leave out the pictures of queries): all tokens are kept, and the filter of the model's readout picks
     from them as they are read.
-
-    Example:
-        >>> store = EncodingStore(Path("cache"), model)  # doctest: +SKIP
-        >>> store.ensure("document", ["key of the first"], [Item("a text")])  # doctest: +SKIP
     """
 
     def __init__(

@@ -63,12 +63,7 @@ class Task:
 
 @cache
 def all_tasks() -> tuple[Task, ...]:
-    """The 78 tasks, image, video and visual documents in this order.
-
-    Example:
-        >>> len(all_tasks()), all_tasks()[0].name
-        (78, 'ImageNet-1K')
-    """
+    """The 78 tasks, image, video and visual documents in this order."""
     return read_tasks(files(__package__).joinpath("tasks.toml").read_text(encoding="utf-8"))
 
 
@@ -114,12 +109,7 @@ def _check(tasks: Sequence[Task]) -> None:
 
 
 def choose(names: Iterable[str] = (), modalities: Iterable[str] = ()) -> tuple[Task, ...]:
-    """Tasks by name (their leaderboard names too) and by modality; all of them for ``"all"`` or when none is named.
-
-    Example:
-        >>> [task.name for task in choose(["MSVD", "WebQA"])], len(choose(modalities=["visdoc"]))
-        (['WebQA', 'MSVD'], 24)
-    """
+    """Tasks by name (their leaderboard names too) and by modality; all of them for ``"all"`` or when none is named."""
     names, modalities = list(names), list(modalities)
     for modality in modalities:
         if modality not in MODALITIES:

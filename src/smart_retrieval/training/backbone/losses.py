@@ -43,16 +43,9 @@ class HybridScores:
         documents_mask: Tensor,
         **_: Any,
     ) -> Tensor:
-        """Score every query against every document of the batch.
+        """Score every query ``[Nq, R + Tq, Dt]`` against every document ``[B, N, R + Td, Dt]`` of the batch.
 
-        Args:
-            queries_embeddings: ``[Nq, R + Tq, Dt]`` packed.
-            documents_embeddings: ``[B, N, R + Td, Dt]`` packed.
-            queries_mask: ``[Nq, R + Tq]``.
-            documents_mask: ``[B, N, R + Td]``.
-
-        Returns:
-            ``[Nq, B * N]``, each query's own documents first, then the next one's.
+        The scores are ``[Nq, B * N]``, each query's own documents first, then the next one's.
         """
         documents = documents_embeddings.flatten(0, 1)
         mask = documents_mask.flatten(0, 1).bool()
