@@ -42,7 +42,7 @@ def test_a_stock_model_gives_the_same_token_vectors_and_scores(name, width, tiny
     assert np.abs(np.asarray(stock.similarity(vectors["query"], vectors["document"])) - wanted).max() < 1e-5
 
 
-def test_what_stock_modules_cannot_say_is_refused(tiny, tiny_vlm, tmp_path):
+def test_models_that_stock_modules_cannot_express_are_refused(tiny, tiny_vlm, tmp_path):
     biased = exportable(tiny("mean"), 5)
     with torch.no_grad():
         biased.adapter.norm.bias += 0.1

@@ -1,4 +1,4 @@
-"""States on disk: the backbone's own, once, whatever happens on the way."""
+"""States on disk: equal to the backbone's, computed once, resumed after an interruption."""
 
 import json
 
@@ -67,7 +67,7 @@ def test_a_second_call_computes_nothing(tiny, tmp_path, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(first.states, second.states, strict=True))
 
 
-def test_it_goes_on_where_it_was_cut_off(tiny, tmp_path, monkeypatch):
+def test_an_interrupted_computation_resumes(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(hidden_states, "_LIMITS", hidden_states.BatchLimits(2, 200, 60, 3))
     model = model_of(tiny("mean"))
     whole = cache_states(model, ITEMS, "query", tmp_path / "whole", budget=BIG)
@@ -105,7 +105,7 @@ def test_it_goes_on_where_it_was_cut_off(tiny, tmp_path, monkeypatch):
         torch.testing.assert_close(a, b, atol=2e-3, rtol=2e-3)
 
 
-def test_what_would_be_too_large_is_not_begun_to_be_kept(tiny, tmp_path):
+def test_states_over_the_budget_are_not_kept(tiny, tmp_path):
     assert cache_states(model_of(tiny("mean")), ITEMS, "query", tmp_path, budget=500) is None
     assert not list((tmp_path / "states").iterdir())
 

@@ -1,4 +1,4 @@
-"""Scores, losses and gradients against loops that say the formula."""
+"""Scores, losses and gradients against naive loops."""
 
 import math
 
@@ -49,7 +49,7 @@ LENGTHS = st.lists(st.integers(1, 5), min_size=1, max_size=4)
 
 
 @given(q=LENGTHS, d=LENGTHS, seed=st.integers(0, 99), weighted=st.booleans())
-def test_late_scores_and_their_gradients_are_those_of_the_loop(q, d, seed, weighted):
+def test_late_scores_and_gradients_equal_a_loop(q, d, seed, weighted):
     weights = torch.rand(sum(q), generator=torch.Generator().manual_seed(seed)) + 0.1 if weighted else None
     found, expected = [], []
     for late, out in ((fast_late, found), (naive_late, expected)):
@@ -70,7 +70,7 @@ def test_blocks_of_queries_change_nothing(monkeypatch):
     torch.testing.assert_close(fast_late(ragged(q), q, ragged(d, seed=1), d), whole)
 
 
-def test_it_is_the_score_of_inference():
+def test_training_scores_equal_inference_scores():
     import numpy as np
 
     from smart_retrieval import SmartEmbeddings, late_scores
@@ -105,7 +105,7 @@ def test_the_loss_of_each_objective_has_the_gradient_of_the_formula(objective):
         torch.testing.assert_close(x, y, atol=1e-6, rtol=1e-5)
 
 
-def test_an_ignored_document_has_no_say():
+def test_ignored_documents_do_not_change_the_loss():
     scores = torch.tensor([[1.0, 5.0, 0.5]])
     masked = contrastive_loss(scores, torch.tensor([0]), torch.tensor([[False, True, False]]), 1.0)
     torch.testing.assert_close(masked, contrastive_loss(scores[:, [0, 2]], torch.tensor([0]), None, 1.0))
@@ -128,7 +128,7 @@ def test_distillation_is_the_divergence_over_scored_candidates():
     assert gradient[0, 1] == 0
 
 
-def test_a_teacher_that_agrees_teaches_nothing():
+def test_distillation_from_equal_scores_is_zero():
     scores = torch.tensor([[0.1, 0.4, 0.9]], requires_grad=True)
     loss = distillation_loss(scores, scores.detach() / 0.03, temperature=0.03)
     loss.backward()

@@ -7,7 +7,7 @@ from smart_retrieval import SmartModel
 from smart_retrieval.training.plan import plan_training
 
 
-def test_a_plan_counts_and_shows(tiny):
+def test_a_plan_has_counts_renderings_and_estimates(tiny):
     model = SmartModel(tiny("prompts"), device="cpu", preset="paper")
     data, held = training_set(20, negatives=1), training_set(4)
     plan = plan_training(model, data, held, batch_size=8, epochs=3)

@@ -49,7 +49,7 @@ def test_shards_come_in_order(tmp_path):
     assert find_annotations(tmp_path, "org/set", "", "test") == sorted(paths)
 
 
-def test_the_readme_decides(tmp_path):
+def test_the_readme_overrides_the_usual_names(tmp_path):
     folder = tmp_path / "org/set"
     right = touch(folder / "files/mine.jsonl")
     touch(folder / "test.parquet")
@@ -64,7 +64,7 @@ def test_the_readme_decides(tmp_path):
     "matter",
     ["configs: 3", "configs:\n- 7", "]: {", "configs:\n- config_name: default\n  data_files: ../../secret.json"],
 )
-def test_a_strange_readme_does_no_harm(tmp_path, matter):
+def test_a_malformed_readme_is_ignored(tmp_path, matter):
     touch(tmp_path / "secret.json")
     path = touch(tmp_path / "org/set/test.jsonl")
     (tmp_path / "org/set/README.md").write_text(f"---\n{matter}\n---\n")
@@ -86,13 +86,13 @@ def test_rows_of_parquet_and_json(tmp_path):
     ("name", "content"),
     [("r.parquet", b"PAR1 no"), ("r.jsonl", b"{"), ("r.json", b"{}"), ("r.jsonl", b"3\n"), ("r.json", b"\xff")],
 )
-def test_damaged_files_are_named(tmp_path, name, content):
+def test_errors_name_damaged_files(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DatasetError, match=name):
         list(read_rows([tmp_path / name], ["a"]))
 
 
-def test_a_missing_column_is_named(tmp_path):
+def test_errors_name_missing_columns(tmp_path):
     parquet.write_table(pyarrow.table({"b": [1]}), tmp_path / "r.parquet")
     (tmp_path / "r.jsonl").write_text('{"b": 1}\n')
     for name in ("r.parquet", "r.jsonl"):
@@ -111,7 +111,7 @@ def test_a_missing_column_is_named(tmp_path):
         (lambda row: row.text("truth"), "found bool"),
     ],
 )
-def test_wrong_values_are_named(read, message):
+def test_errors_name_wrong_values(read, message):
     row = Row({"list": [1], "number": 3, "text": "x", "truth": True}, "file, row 1")
     with pytest.raises(DatasetError, match=f"file, row 1: .*{message}"):
         read(row)

@@ -1,4 +1,4 @@
-"""Fetching: real data sets of the datasets library, a hub that is played, and messages that say what to do."""
+"""Fetching: real data sets of the datasets library, a fake hub, and errors that say what to do."""
 
 import json
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ NEWEST, OLD = "c0ffee" + "0" * 34, "01d" + "0" * 37
 
 
 @pytest.fixture
-def played_hub(monkeypatch):
+def fake_hub(monkeypatch):
     """``load_dataset`` gives what is in the dictionary; lists what was asked for."""
     import huggingface_hub
 
@@ -40,38 +40,38 @@ def played_hub(monkeypatch):
     return SimpleNamespace(tables=tables, asked=asked, newest=newest)
 
 
-def test_annotations_and_pages_are_fetched_and_can_be_read(tmp_path, played_hub):
+def test_annotations_and_pages_are_fetched_and_can_be_read(tmp_path, fake_hub):
     (task,) = choose(["ViDoRe_docvqa"])
     layout = Layout(tmp_path / "source")
     pictures = [{"bytes": layout._bytes(number), "path": None} for number in range(2)]
     corpus = datasets.Dataset.from_dict({"corpus-id": [0, 1], "image": pictures}).cast_column("image", datasets.Image())
     name = task.data_set
-    played_hub.tables[name, "corpus"] = corpus
-    played_hub.tables[name, "queries"] = datasets.Dataset.from_dict({"query-id": [5], "query": ["what"]})
-    played_hub.tables[name, "qrels"] = datasets.Dataset.from_dict({"query-id": [5], "corpus-id": [1], "score": [1]})
+    fake_hub.tables[name, "corpus"] = corpus
+    fake_hub.tables[name, "queries"] = datasets.Dataset.from_dict({"query-id": [5], "query": ["what"]})
+    fake_hub.tables[name, "qrels"] = datasets.Dataset.from_dict({"query-id": [5], "corpus-id": [1], "score": [1]})
     root = tmp_path / "root"
     lines = list(hub.fetch([task], root))
     assert "vidore/docvqa_test_subsampled_beir corpus test: 2 rows, 2 pages" in lines
-    assert played_hub.asked[0] == (name, "queries", "test", NEWEST)
+    assert fake_hub.asked[0] == (name, "queries", "test", NEWEST)
     data = parse(task, root, PROMPTS["qwen"])
     assert not data.missing
     assert (data.names, data.cases[0].labels) == (["1", "0"], ("1",))
     assert data.items[0].images[0].load().size == (64, 64)
     assert json.loads((root / name / "revision.json").read_text()) == {"revision": NEWEST}
     # A second time there is nothing to do.
-    played_hub.asked.clear()
+    fake_hub.asked.clear()
     assert "the annotations of 1 tasks are there" in list(hub.fetch([task], root))
-    assert played_hub.asked == []
+    assert fake_hub.asked == []
 
 
-def test_pages_that_are_there_are_left_alone(tmp_path, played_hub):
+def test_existing_pages_are_not_overwritten(tmp_path, fake_hub):
     (task,) = choose(["VisRAG_ChartQA"])
     pictures = [{"bytes": b"not a picture", "path": None}]
-    played_hub.tables[task.data_set, "corpus"] = datasets.Dataset.from_dict(
+    fake_hub.tables[task.data_set, "corpus"] = datasets.Dataset.from_dict(
         {"corpus-id": ["a.jpg"], "image": pictures}
     ).cast_column("image", datasets.Image(decode=False))
     for config in ("queries", "qrels"):
-        played_hub.tables[task.data_set, config] = datasets.Dataset.from_dict({"query-id": ["q"]})
+        fake_hub.tables[task.data_set, config] = datasets.Dataset.from_dict({"query-id": ["q"]})
     page = tmp_path / task.folders[1] / shortened_page_file("a.jpg")
     page.parent.mkdir(parents=True)
     page.write_bytes(b"mine")
@@ -79,13 +79,13 @@ def test_pages_that_are_there_are_left_alone(tmp_path, played_hub):
     assert page.read_bytes() == b"mine"
 
 
-def test_a_data_set_that_cannot_be_loaded(tmp_path, played_hub):
+def test_a_data_set_that_cannot_be_loaded_is_an_error(tmp_path, fake_hub):
     with pytest.raises(DatasetError, match="VLM2Vec/MSVD test: cannot be loaded"):
         list(hub.fetch(choose(["MSVD"]), tmp_path))
     assert not (tmp_path / "VLM2Vec/MSVD/test.parquet").exists()
 
 
-def test_offline_says_what_to_run_elsewhere(tmp_path, monkeypatch, no_network):
+def test_offline_errors_name_the_download_commands(tmp_path, monkeypatch, no_network):
     tasks = choose(["MSVD", "VATEX", "DiDeMo", "K700", "WebQA"])
     with pytest.raises(DatasetError, match=r"offline, as asked.*hf download VLM2Vec/.*and 2 more like these"):
         list(hub.fetch(tasks, tmp_path, offline=True))
@@ -107,22 +107,22 @@ def test_every_archive_has_a_command(tmp_path):
 
 
 @pytest.fixture
-def beir_like(played_hub):
+def beir_like(fake_hub):
     """A task of three configurations, as the Hub has it; the task and the hub."""
     (task,) = choose(["ViDoRe_docvqa"])
     for config in ("corpus", "queries", "qrels"):
-        played_hub.tables[task.data_set, config] = datasets.Dataset.from_dict({"query-id": ["q"]})
-    return task, played_hub
+        fake_hub.tables[task.data_set, config] = datasets.Dataset.from_dict({"query-id": ["q"]})
+    return task, fake_hub
 
 
-def test_a_pinned_commit_is_the_one_that_is_fetched_and_recorded_commit(tmp_path, beir_like):
+def test_a_pinned_commit_is_fetched_and_recorded(tmp_path, beir_like):
     task, hub_ = beir_like
     list(hub.fetch([task], tmp_path, pins={task.data_set: OLD}))
     assert {revision for *_, revision in hub_.asked} == {OLD}
     assert recorded_commit(tmp_path, task.data_set) == OLD
 
 
-def test_without_a_pin_the_newest_is_and_the_rest_of_it_later_too(tmp_path, beir_like):
+def test_without_a_pin_the_newest_commit_is_fetched_and_kept_to(tmp_path, beir_like):
     task, hub_ = beir_like
     qrels = hub_.tables.pop((task.data_set, "qrels"))
     with pytest.raises(DatasetError, match="qrels test: cannot be loaded"):
@@ -137,7 +137,7 @@ def test_without_a_pin_the_newest_is_and_the_rest_of_it_later_too(tmp_path, beir
     assert recorded_commit(tmp_path, task.data_set) == NEWEST
 
 
-def test_what_is_there_of_another_commit_is_never_mixed_with(tmp_path, beir_like):
+def test_commits_are_never_mixed(tmp_path, beir_like):
     task, hub_ = beir_like
     list(hub.fetch([task], tmp_path))
     (tmp_path / task.data_set / "qrels/test.parquet").unlink()
@@ -150,7 +150,7 @@ def test_what_is_there_of_another_commit_is_never_mixed_with(tmp_path, beir_like
     assert hub_.asked == []
 
 
-def test_a_hub_that_gives_another_commit_than_asked_for(tmp_path, beir_like, monkeypatch):
+def test_a_commit_other_than_the_pinned_one_is_refused(tmp_path, beir_like, monkeypatch):
     import huggingface_hub
 
     task, _ = beir_like
@@ -161,7 +161,7 @@ def test_a_hub_that_gives_another_commit_than_asked_for(tmp_path, beir_like, mon
     assert recorded_commit(tmp_path, task.data_set) is None
 
 
-def test_commands_for_elsewhere_name_the_commit(tmp_path):
+def test_download_commands_name_the_commit(tmp_path):
     pins = {"VLM2Vec/MSVD": OLD, hub.MEDIA: NEWEST}
     with pytest.raises(DatasetError, match=rf"hf download VLM2Vec/MSVD --repo-type dataset --revision {OLD} "):
         list(hub.fetch(choose(["MSVD"]), tmp_path, offline=True, pins=pins))

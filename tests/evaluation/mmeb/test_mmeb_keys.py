@@ -1,4 +1,4 @@
-"""Inputs are known by their words and the bytes of their pictures."""
+"""Keys of inputs: their words and the bytes of their pictures."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ def media(tmp_path):
     return tmp_path
 
 
-def test_what_makes_inputs_equal(media):
+def test_equal_inputs_have_equal_keys(media):
     digests = MediaDigests()
 
     def key(*images, text="", instruction=None, video=None, most=8):
@@ -82,13 +82,13 @@ def test_nothing_is_read_twice(media, monkeypatch):
     assert read == ["a.png"]
 
 
-def test_a_memo_that_was_cut_off_is_no_harm(media):
+def test_a_truncated_memo_is_read_up_to_its_end(media):
     memo = media / "memo.jsonl"
     memo.write_text('["x", [1, 2], "d"]\n["y", [1')
     assert MediaDigests(memo).key(Item("a"))
 
 
-def test_missing_and_foreign_media(media):
+def test_missing_files_and_other_media_are_refused(media):
     digests = MediaDigests()
     with pytest.raises(MediaError, match=r"gone\.png: no such file"):
         digests.key(Item(images=(ImageFile(media / "gone.png"),)))

@@ -1,4 +1,4 @@
-"""Real processes, killed in the midst of encoding, ranking and writing: what is there in the end is the same."""
+"""Real processes, killed while encoding, ranking and writing: the final results are the same."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def test_a_run_killed_at_any_point_ends_the_same(runs):
         assert runs["left"][name] == [], name
 
 
-def test_a_run_killed_again_and_again_gets_there(runs):
+def test_a_run_killed_many_times_ends_the_same(runs):
     codes = runs["codes"]["killed again and again"]
     assert codes.count([-9]) >= 3
     assert codes[-1] == [0]
@@ -52,7 +52,7 @@ def test_two_processes_give_what_one_gives(runs):
     assert runs["snapshots"]["two processes"] == runs["snapshots"]["whole"]
 
 
-def test_a_process_of_two_that_is_killed_costs_nothing(runs):
+def test_a_run_of_two_processes_resumes_after_one_is_killed(runs):
     killed, resumed = runs["codes"]["one of two killed"]
     assert -9 in killed
     assert resumed == [0, 0]

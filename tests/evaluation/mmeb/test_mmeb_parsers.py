@@ -114,7 +114,7 @@ def test_video_classification_ranks_all_classes(mmeb_root):
     assert read(mmeb_root, "K700", V2V).cases[0].item.video.most == 8
 
 
-def test_a_class_that_is_none_is_said(tmp_path):
+def test_unknown_classes_are_noted(tmp_path):
     (task,) = choose(["Breakfast"])
     layout = Layout(tmp_path)
     layout.parquet(task, [{"video_id": "a", "pos_text": "soup"}])
@@ -223,7 +223,7 @@ def test_documents(mmeb_root):
 
 
 @pytest.mark.parametrize(("option", "text"), [("A. Red.", "Red"), ("B. 3.5 km", "3.5 km"), ("yes", "yes"), ("C. ", "")])
-def test_letters_are_taken_off(option, text):
+def test_option_letters_are_removed(option, text):
     assert without_letter(option) == text
 
 
@@ -261,13 +261,13 @@ def test_a_folder_of_frames_without_frames_is_missing(tmp_path):
     assert parse(task, tmp_path, QWEN).missing.all() == [str(folder)]
 
 
-def test_a_folder_that_is_not_there_is_named_once(tmp_path):
+def test_a_missing_folder_is_listed_once(tmp_path):
     task, layout = fresh(tmp_path, "ViDoRe_docvqa")
     shutil.rmtree(tmp_path / "visdoc-tasks")
     assert parse(task, tmp_path, QWEN).missing.all() == [str(layout.media(task))]
 
 
-def test_annotations_that_are_not_there(tmp_path):
+def test_missing_annotations_are_listed(tmp_path):
     (task,) = choose(["ViDoSeek-doc"])
     missing = parse(task, tmp_path, QWEN).missing
     assert len(missing.annotations) == 3
@@ -282,7 +282,7 @@ def test_a_moment_without_its_positive_clip(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a/../../b", ""])
-def test_a_path_that_leads_elsewhere_is_refused(tmp_path, name):
+def test_a_path_out_of_the_folder_is_refused(tmp_path, name):
     (task,) = choose(["MSVD"])
     layout = Layout(tmp_path)
     layout.parquet(task, [{"video_id": name, "caption": ["x"]}])
@@ -300,7 +300,7 @@ def test_a_path_that_leads_elsewhere_is_refused(tmp_path, name):
         ("MSVD", {"video_id": "a", "caption": []}, "found no caption"),
     ],
 )
-def test_answers_that_cannot_be_right(tmp_path, name, row, message):
+def test_answers_outside_the_options_are_refused(tmp_path, name, row, message):
     (task,) = choose([name])
     layout = Layout(tmp_path)
     layout.jsonl(task, [row])
@@ -309,7 +309,7 @@ def test_answers_that_cannot_be_right(tmp_path, name, row, message):
         parse(task, tmp_path, QWEN)
 
 
-def test_captions_and_paths_must_be_as_many(tmp_path):
+def test_captions_and_paths_must_be_equal_in_number(tmp_path):
     (task,) = choose(["EDIS"])
     layout = Layout(tmp_path)
     row = {"qry_inst": "", "qry_text": "", "tgt_text": ["a"], "tgt_img_path": ["a", "b"]}

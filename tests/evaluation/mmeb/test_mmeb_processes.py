@@ -6,7 +6,7 @@ from smart_retrieval.errors import SmartError
 from smart_retrieval.evaluation.mmeb.processes import Processes, find_processes, own_device
 
 
-def test_alone(monkeypatch):
+def test_one_process_without_a_launcher(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     assert find_processes() == Processes()
@@ -14,13 +14,13 @@ def test_alone(monkeypatch):
     assert own_device() is None
 
 
-def test_strange_variables(monkeypatch):
+def test_malformed_launcher_variables(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "two")
     with pytest.raises(SmartError, match="RANK or WORLD_SIZE"):
         find_processes()
 
 
-def test_a_card_each(monkeypatch):
+def test_each_process_has_its_own_gpu(monkeypatch):
     import torch
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)

@@ -156,7 +156,7 @@ def test_unknown_ties():
         tie_order("random", "MSVD", 0)
 
 
-def test_nan_names_its_candidate():
+def test_the_error_of_a_nan_names_the_candidate():
     with pytest.raises(NonFiniteError, match="candidate 'b'"):
         best_places(np.float32([1, np.nan]), ["a", "b"], 2, str)
 

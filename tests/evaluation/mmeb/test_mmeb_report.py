@@ -39,7 +39,7 @@ def test_means_are_plain_means_over_tasks():
     assert not any(mean.missing for mean in found.values())
 
 
-def test_a_group_that_lacks_a_task_has_no_mean():
+def test_a_group_without_all_tasks_has_no_mean():
     scores = scores_of(task for task in all_tasks() if task.name != "MSVD")
     found = {mean.name: mean for mean in means(scores)}
     for name in ("video/RET", "video", "all"):
@@ -84,7 +84,7 @@ def drawn(value):
     return out.getvalue()
 
 
-def test_the_table_leaves_incomplete_means_open_and_names_what_is_missing():
+def test_the_table_marks_incomplete_means_and_names_missing_tasks():
     tasks = [task for task in choose(modalities=["visdoc"]) if task.name != "ViDoRe_docvqa"]
     text = drawn(result(tasks, {"ViDoRe_docvqa": "files missing", "MSVD": "not asked for", "K700": "not asked for"}))
     lines = text.splitlines()
@@ -101,13 +101,13 @@ def test_the_table_leaves_incomplete_means_open_and_names_what_is_missing():
     assert "something (1): ViDoRe_arxivqa, ViDoRe_infovqa, ViDoRe_tabfquad and 20 more" in joined
 
 
-def test_notes_say_what_cannot_be_compared():
+def test_notes_name_what_cannot_be_compared():
     found = notes(result(choose(["MSVD"]), {}))
     assert any("another number of queries than published" in note and "MSVD" in note for note in found)
     assert found[-1] == "metrics are official-compatible"
 
 
-def test_files_are_whole_or_not_there(tmp_path):
+def test_files_are_written_whole_or_not_at_all(tmp_path):
     write_json({"a": "é"}, tmp_path / "deep/x.json")
     assert json.loads((tmp_path / "deep/x.json").read_text()) == {"a": "é"}
     (tmp_path / "file").write_text("")

@@ -1,4 +1,4 @@
-"""Commits: read from what downloads leave behind, asked for by users, insisted on before a model is loaded."""
+"""Commits: read from what downloads leave behind, pinned by users, checked before a model is loaded."""
 
 import json
 
@@ -16,7 +16,7 @@ ONE, TWO = "1" * 40, "2" * 40
 MSVD = "VLM2Vec/MSVD"
 
 
-def test_pins_on_the_line_and_in_a_file(tmp_path):
+def test_pins_from_the_command_line_and_from_a_file(tmp_path):
     file = tmp_path / "pins.toml"
     file.write_text(f'[revisions]\n"{MSVD}" = "{ONE}"\n"{MEDIA}" = "{ONE}"\n')
     assert read_pins([]) == {}
@@ -32,20 +32,20 @@ def test_pins_on_the_line_and_in_a_file(tmp_path):
         ("none.toml", "none.toml.*expected DATA_SET=COMMIT"),
     ],
 )
-def test_pins_that_are_none(value, message):
+def test_malformed_pins_are_refused(value, message):
     with pytest.raises(DatasetError, match=message):
         read_pins([value])
 
 
 @pytest.mark.parametrize("text", ["", "revisions = 3", '[revisions]\n"VLM2Vec/MSVD" = 3', "[revisions"])
-def test_files_that_hold_no_pins(tmp_path, text):
+def test_files_without_pins_are_refused(tmp_path, text):
     (tmp_path / "pins.toml").write_text(text)
     with pytest.raises(DatasetError, match="revision"):
         read_pins([str(tmp_path / "pins.toml")])
 
 
 @pytest.mark.parametrize("place", [".", "annotations"])
-def test_the_hubs_own_notes_are_read(tmp_path, place):
+def test_commits_recorded_by_hf_download_are_read(tmp_path, place):
     """Written by the Hub's own code, as ``hf download --local-dir`` has it."""
     from huggingface_hub._local_folder import write_download_metadata
 
@@ -78,7 +78,7 @@ def test_another_commit_is_refused_before_a_model_is_loaded(tmp_path):
     assert isinstance(CliRunner().invoke(app, [*line, "--revision", f"{MSVD}={ONE}"]).exception, DatasetError)
 
 
-def test_a_pin_of_the_table_counts_unless_the_user_names_another(tmp_path):
+def test_the_users_pin_overrides_the_tables(tmp_path):
     from dataclasses import replace
 
     (task,) = (replace(task, revision=ONE) for task in choose(["MSVD"]))

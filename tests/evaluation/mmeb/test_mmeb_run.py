@@ -207,7 +207,7 @@ def test_incomplete_tasks_are_named(model, tmp_path):
         run(layout.root, tmp_path, model, tasks=["VATEX"], skip_incomplete=True)
 
 
-def test_a_text_model_measures_nothing_and_says_so(mmeb_root, smart, tmp_path):
+def test_a_text_model_measures_nothing_and_the_result_says_why(mmeb_root, smart, tmp_path):
     result = run(mmeb_root, tmp_path, smart("prompts"), tasks=["MSVD", "WebQA"])
     assert result["missing"]["MSVD"] == "the model takes no video"
     assert result["missing"]["WebQA"] == "the model takes no image"

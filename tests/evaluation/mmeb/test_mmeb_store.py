@@ -67,7 +67,7 @@ def test_the_two_sides_and_other_models_do_not_mix(tmp_path):
 
 
 @pytest.mark.parametrize("calls", range(4))
-def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path, calls):
+def test_a_killed_run_resumes(tmp_path, calls):
     if calls < 3:
         with pytest.raises(KeyboardInterrupt):
             ensure(EncodingStore(tmp_path, FakeEncoder(fail_after=calls), shard_items=4), TEXTS)
@@ -80,7 +80,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path, calls):
     assert same(store.gather("document", TEXTS), words_as_vectors(TEXTS))
 
 
-def test_shards_after_a_kill_are_those_of_a_run_that_was_not(tmp_path, monkeypatch):
+def test_shards_after_a_kill_equal_those_of_an_uninterrupted_run(tmp_path, monkeypatch):
     """One of two processes was done, so gaps are left; shards are bounded by tokens, so neighbours could join."""
     monkeypatch.setattr(store_module, "SHARD_TOKENS", 16)
     whole, other, rest = FakeEncoder(), FakeEncoder(), FakeEncoder()
@@ -119,7 +119,7 @@ def test_vectors_in_another_precision(tmp_path):
     np.testing.assert_array_equal(halves, words_as_vectors(TEXTS[:3]).token_vectors.astype(np.float16))
 
 
-def test_leftovers_of_a_kill_are_swept(tmp_path):
+def test_partial_shards_of_a_killed_run_are_removed(tmp_path):
     store = EncodingStore(tmp_path, FakeEncoder(), shard_items=4)
     ensure(store, TEXTS[:4])
     (folder,) = [path for path in (store.folder / "document").iterdir() if path.is_dir()]
@@ -190,7 +190,7 @@ def test_a_model_that_drops_pictures_is_encoded_for_each_filter(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::smart_retrieval.errors.SmartWarning")
-def test_the_filter_is_the_models_own(smart):
+def test_filtering_stored_tokens_equals_encoding_with_the_filter(smart):
     """Filtering what the model gave equals what the model gives with that filter, items without content included."""
     paper = smart("prompts")
     texts = ["the otter swims", "", "a", "tax is due"]
@@ -202,7 +202,7 @@ def test_the_filter_is_the_models_own(smart):
 
 
 @pytest.mark.filterwarnings("ignore::smart_retrieval.errors.SmartWarning")
-def test_where_the_anchor_has_another_width(smart):
+def test_the_filter_where_the_anchor_has_another_width(smart):
     narrow = smart("dense-narrow")
     assert isinstance(narrow, SmartModel)
     encoded = narrow.encode_query(["#", ""])

@@ -55,14 +55,14 @@ def test_an_official_adapter_gives_the_official_vectors(layers, tiny, tmp_path):
     assert SmartModel(tmp_path / "ours", device="cpu").encode_query("the otter").token_dim == 5
 
 
-def test_blocks_are_counted_as_training_counted_them(tmp_path):
+def test_layers_are_counted_as_in_the_authors_training(tmp_path):
     torch.save(official(layers=2, selected_layers=[0, 2]), tmp_path / "adapter.pt")
     assert read_official(tmp_path / "adapter.pt").readout.layers == (1, 3)
     torch.save(official(layers=2, selected_layers=[-1, -2]), tmp_path / "adapter.pt")
     assert read_official(tmp_path / "adapter.pt").readout.layers == (-1, -2)
 
 
-def test_it_is_found_where_the_authors_look(tmp_path):
+def test_the_adapter_file_is_found_in_the_authors_folders(tmp_path):
     (tmp_path / "last_1" / "epoch_2").mkdir(parents=True)
     torch.save(official(), tmp_path / "last_1" / "epoch_2" / "adapter.pt")
     assert read_official(tmp_path).adapter.config.width == 5
@@ -92,7 +92,7 @@ class Trap:
     ],
     ids=lambda value: str(value)[:30],
 )  # fmt: skip
-def test_what_is_not_accounted_for_is_refused(change, message, tmp_path):
+def test_unknown_contents_are_refused(change, message, tmp_path):
     import os
 
     torch.save(official(**change), tmp_path / "adapter.pt")

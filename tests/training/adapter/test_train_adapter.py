@@ -1,4 +1,4 @@
-"""Training an adapter: what it must learn, what it must leave alone, and what a kill must not change."""
+"""Training an adapter: what it learns, what it must not change, and resuming a killed run."""
 
 import json
 from dataclasses import replace
@@ -30,7 +30,7 @@ def trained(tiny, out, recipe=QUICK, data=None, layers=(-1,), **kwargs):
 
 
 @pytest.mark.parametrize("objective", ["late", "hybrid"])
-def test_it_learns_and_what_is_kept_is_what_was_measured(objective, tiny, tmp_path):
+def test_training_lowers_the_loss_and_saves_the_measured_adapter(objective, tiny, tmp_path):
     recipe = AdapterRecipe(**{**QUICK.to_dict(), "objective": objective, "width": 8})
     result = trained(tiny, tmp_path / "a", recipe)
     assert result.curve[-1]["loss"] < result.curve[0]["loss"]
@@ -90,7 +90,7 @@ class _KilledError(BaseException):
 
 
 @pytest.mark.parametrize("fusion", ["learned", "concat"])
-def test_a_killed_run_ends_as_one_that_was_not(fusion, tiny, tmp_path, monkeypatch):
+def test_a_resumed_run_equals_an_uninterrupted_one(fusion, tiny, tmp_path, monkeypatch):
     recipe = AdapterRecipe(**{**QUICK.to_dict(), "fusion": fusion, "width": 6, "negatives": 1})
     data = training_set(negatives=2)
     whole = trained(tiny, tmp_path / "whole", recipe, data, (-1, -2))
@@ -157,7 +157,7 @@ def test_a_loss_that_is_no_number_stops_with_the_best_kept(tiny, tmp_path, monke
     assert np.isfinite(embeddings.token_vectors).all()
 
 
-def test_without_room_for_states_it_learns_the_same(tiny, tmp_path):
+def test_states_over_the_budget_give_the_same_losses(tiny, tmp_path):
     said = []
     cached = trained(tiny, tmp_path / "cached")
     live = trained(tiny, tmp_path / "live", budget=0, say=said.append)
@@ -165,7 +165,7 @@ def test_without_room_for_states_it_learns_the_same(tiny, tmp_path):
     assert [p["loss"] for p in live.curve] == pytest.approx([p["loss"] for p in cached.curve], rel=0.02)
 
 
-def test_a_step_is_that_of_the_naive_formula(tiny, tmp_path):
+def test_loss_and_gradient_equal_the_naive_formula(tiny, tmp_path):
     data = training_set(12, negatives=1)
     recipe = AdapterRecipe(**{**QUICK.to_dict(), "objective": "hybrid", "lambda_late": 2.0, "width": 8, "negatives": 1})
     model = model_of(tiny("prompts"))
@@ -206,7 +206,7 @@ def test_a_teacher_is_followed(tiny, tmp_path):
         trained(tiny, tmp_path / "b", recipe)
 
 
-def test_the_card_says_what_was_done(tiny, tmp_path):
+def test_the_card_holds_results_recipe_and_data(tiny, tmp_path):
     result = trained(tiny, tmp_path / "a")
     text = (tmp_path / "a" / "README.md").read_text()
     assert (
@@ -244,7 +244,7 @@ def test_the_rate_rises_and_falls():
     assert all(a > b for a, b in pairwise(rates[10:]))
 
 
-def test_one_example_is_nothing_to_contrast(tiny, tmp_path):
+def test_one_example_is_refused(tiny, tmp_path):
     with pytest.raises(TrainingError, match="at least 2"):
         trained(tiny, tmp_path / "a", data=training_set(1), validation=training_set(3))
 

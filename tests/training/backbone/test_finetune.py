@@ -108,7 +108,7 @@ def test_features_are_those_of_inference(tiny_vlm):
         assert np.abs(out["token_vectors"][kept].detach().numpy() - wanted.token_vectors).max() < 1e-5
 
 
-def test_rows_are_numbers_of_what_belongs_together():
+def test_rows_hold_queries_with_their_documents():
     data = training_set(10, negatives=2, scores=True)
     rows = training_rows(data, 4, seed=0)
     for i, label in enumerate(rows["label"]):
@@ -133,7 +133,7 @@ def test_a_teacher_is_followed(tiny, tmp_path):
     assert result.curve[-1]["loss"] < result.curve[0]["loss"]
 
 
-def test_a_run_that_was_cut_off_ends_as_one_that_was_not(tiny, tmp_path, monkeypatch, capsys):
+def test_a_resumed_finetuning_equals_an_uninterrupted_one(tiny, tmp_path, monkeypatch, capsys):
     data = training_set(32)
     whole = finetune(model_of(tiny("prompts")), data, tmp_path / "whole", QUICK)
     original = trainer_module.HybridTrainer.compute_loss

@@ -23,7 +23,7 @@ def packed(items, lengths, width, anchor_dim, seed):
 
 @pytest.mark.parametrize("anchor_dim", [3, 6, 15])
 @pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
-def test_packed_scores_are_the_hybrid(weights, anchor_dim):
+def test_packed_scores_equal_the_hybrid_formula(weights, anchor_dim):
     qa, qt, qk, queries, q_mask = packed(3, [2, 4, 1], 6, anchor_dim, 0)
     da, dt, dk, documents, d_mask = packed(6, [3, 1, 2, 5, 4, 2], 6, anchor_dim, 1)
     scorer = HybridScores(anchor_dim, *weights)
@@ -124,7 +124,7 @@ def test_equally_relevant_documents_are_no_negatives(tiny):
     assert mask.nonzero().tolist() == [[0, 3]]
 
 
-def test_errors_leave_no_mask_behind(tiny):
+def test_the_mask_is_removed_after_an_error(tiny):
     model = SmartModel(tiny("mean"), device="cpu", preset="paper")
     loss = loss_of(model, HybridLoss, (1.0, 1.0))
     with pytest.raises((SmartError, KeyError, IndexError, ValueError, TypeError)):

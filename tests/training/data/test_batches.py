@@ -33,7 +33,7 @@ def test_an_epoch_is_every_example_once_but_for_a_lone_last_one():
         assert len(seen) == len(set(seen)) == 12
 
 
-def test_scores_stand_where_their_documents_do():
+def test_teacher_scores_are_in_their_documents_columns():
     data = training_set(6, negatives=2, scores=True)
     batch = batch_of_step(data, 0, batch_size=6, negatives=2, seed=0)
     for row, query in enumerate(batch.queries):

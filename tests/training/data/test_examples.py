@@ -46,7 +46,7 @@ def test_the_split_is_of_the_size_asked_for_and_decided_by_the_seed():
             split(data, share)
 
 
-def test_what_hangs_together_whole_cannot_be_split():
+def test_one_connected_group_cannot_be_split():
     with pytest.raises(DatasetError, match="1 groups"):
         split(linked([(i, 0) for i in range(8)]), 0.2)
 

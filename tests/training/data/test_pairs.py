@@ -74,7 +74,7 @@ def test_an_error_names_file_and_line(row, message, folder):
     assert f"{file}, line 3" in str(error.value)
 
 
-def test_nothing_there(tmp_path):
+def test_missing_and_empty_sources_are_refused(tmp_path):
     for path in (tmp_path / "gone.jsonl", tmp_path):
         with pytest.raises(DatasetError, match="expected"):
             load_pairs(path)
