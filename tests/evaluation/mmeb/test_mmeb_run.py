@@ -13,7 +13,7 @@ from smart_retrieval.cli.main import eval_app as app
 from smart_retrieval.errors import DatasetError, ScoringError
 from smart_retrieval.evaluation.mmeb.metrics import NAMES
 from smart_retrieval.evaluation.mmeb.report import NOT_METRICS
-from smart_retrieval.evaluation.mmeb.run import Options, evaluate_mmeb
+from smart_retrieval.evaluation.mmeb.run import MmebOptions, evaluate_mmeb
 from smart_retrieval.evaluation.mmeb.store import EncodingStore
 from smart_retrieval.evaluation.mmeb.tasks import all_tasks, choose
 from smart_retrieval.evaluation.report.report import build_report
@@ -42,9 +42,9 @@ def whole(tmp_path_factory, mmeb_root, tiny_vlm):
 
 
 def run(root, folder, model, *, tasks=FEW, **options):
-    chosen = {key: options.pop(key) for key in list(options) if key in Options.__dataclass_fields__}
+    chosen = {key: options.pop(key) for key in list(options) if key in MmebOptions.__dataclass_fields__}
     return evaluate_mmeb(
-        root, folder / "out", tasks=tasks, model=model, cache=folder / "cache", options=Options(**chosen), **options
+        root, folder / "out", tasks=tasks, model=model, cache=folder / "cache", options=MmebOptions(**chosen), **options
     )
 
 
@@ -225,7 +225,7 @@ def test_a_text_model_measures_nothing_and_the_result_says_why(mmeb_root, smart,
 )
 def test_wrong_options(options, message):
     with pytest.raises(ScoringError, match=message):
-        Options(**options)
+        MmebOptions(**options)
 
 
 def test_a_preset_beside_a_loaded_model(mmeb_root, model, tmp_path):

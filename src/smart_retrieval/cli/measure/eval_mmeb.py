@@ -95,7 +95,7 @@ def mmeb(
     if check:
         _check(chosen, data_root, prompts, pins, as_json)
         return
-    from ...evaluation.mmeb.run import Options, evaluate_mmeb
+    from ...evaluation.mmeb.run import MmebOptions, evaluate_mmeb
     from ...evaluation.results import write_json
 
     model_options: dict[str, Any] = {
@@ -116,7 +116,7 @@ def mmeb(
         floor=floor_of(floor),
         token_filter=token_filter,
         lambda_anchor=lambda_anchor,
-        options=Options(prompts, _lambdas(lambda_late), mode, ties, 100, skip_incomplete, discard),
+        options=MmebOptions(prompts, _lambdas(lambda_late), mode, ties, 100, skip_incomplete, discard),
         revisions=pins,
         cache=cache,
         batch_size=batch_size,

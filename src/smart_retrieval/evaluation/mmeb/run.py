@@ -49,7 +49,7 @@ class ModelOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Options:
+class MmebOptions:
     """How a run ranks and judges, apart from the model.
 
     Args:
@@ -98,7 +98,7 @@ def evaluate_mmeb(
     floor: float | Literal["preset"] | None = "preset",
     token_filter: str | None = None,
     lambda_anchor: float | None = None,
-    options: Options | None = None,
+    options: MmebOptions | None = None,
     revisions: Mapping[str, str] | None = None,
     cache: str | Path | None = None,
     batch_size: int | None = None,
@@ -134,7 +134,7 @@ def evaluate_mmeb(
         DatasetError: Files are missing (``missing.txt`` in ``out`` lists all), malformed, or of another commit.
         SmartError: The model cannot be loaded or run; a folder cannot be written.
     """
-    options = options or Options()
+    options = options or MmebOptions()
     chosen_tasks = choose(tasks, modalities)
     root, folder = check_root(Path(data_root)), Path(out).expanduser()
     check_revisions(chosen_tasks, root, revisions or {})
@@ -169,7 +169,7 @@ def preflight(tasks: Iterable[Task], root: Path, prompts: Prompts) -> dict[str, 
     return {name: missing for name, missing in found.items() if missing}
 
 
-def _skip_or_refuse(lacking: Mapping[str, Missing], tasks: int, folder: Path, options: Options) -> dict[str, str]:
+def _skip_or_refuse(lacking: Mapping[str, Missing], tasks: int, folder: Path, options: MmebOptions) -> dict[str, str]:
     """Reasons by task of those that lack files, or an error."""
     if not lacking:
         return {}
@@ -215,7 +215,7 @@ class _Run:
     store: EncodingStore
     chosen: Preset
     prompts: Prompts
-    options: Options
+    options: MmebOptions
     digests: MediaDigests
 
     @property
