@@ -99,6 +99,7 @@ def mmeb(
     from ...evaluation.results import write_json
 
     model_options: dict[str, Any] = {
+        "preset": preset,
         "family": family,
         "max_visual_tokens": max_visual_tokens,
         "max_frames": max_frames,
@@ -111,7 +112,6 @@ def mmeb(
         out or Path("mmeb-results"),
         tasks=[task.name for task in chosen],
         model=model,
-        preset=preset,
         weights=weights or "preset",
         floor=floor_of(floor),
         token_filter=token_filter,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from ..._version import __version__
 from ...core.presets import Preset
@@ -30,22 +30,7 @@ from .task_data import Missing, TaskData, check_root
 from .tasks import Task, choose
 
 if TYPE_CHECKING:
-    from ...model.smart_model import SmartModel
-
-
-class ModelOptions(TypedDict, total=False):
-    """What :class:`~smart_retrieval.SmartModel` takes beside a model's name."""
-
-    device: str | None
-    revision: str | None
-    max_length: int | None
-    dtype: str
-    family: str | None
-    pooling: str | None
-    max_visual_tokens: int | None
-    max_frames: int | None
-    backbone: str | Path | None
-    local_files_only: bool
+    from ...model.smart_model import ModelOptions, SmartModel
 
 
 @dataclass(frozen=True)
@@ -93,7 +78,6 @@ def evaluate_mmeb(
     tasks: Sequence[str] = (),
     modalities: Sequence[str] = (),
     model: str | Path | SmartModel = "glyph",
-    preset: str | None = None,
     weights: str | None = "preset",
     floor: float | Literal["preset"] | None = "preset",
     token_filter: str | None = None,
@@ -114,7 +98,6 @@ def evaluate_mmeb(
         tasks: Names of tasks; all of them when neither these nor modalities are given.
         modalities: ``"image"``, ``"video"``, ``"visdoc"``.
         model: Name or path of a model, or a loaded one.
-        preset: Where readout and scoring start from; the model's own when None.
         weights: ``"uniform"`` (None) or ``"idf"`` query-token weights, over the preset's.
         floor: Token similarities that count as none, None for no floor; the preset's when left out.
         token_filter: ``"paper"`` or ``"content"``, over the preset's.
@@ -124,7 +107,8 @@ def evaluate_mmeb(
         cache: Where encodings are kept; the user's cache when None.
         batch_size: Most items in one forward pass.
         progress: Draw bars on stderr; None draws them on a terminal only.
-        **model_options: As :class:`~smart_retrieval.SmartModel` takes them.
+        **model_options: As :class:`~smart_retrieval.SmartModel` takes them, ``preset`` among them; none beside a loaded
+            model.
 
     Returns:
         JSON-able: ``model``, ``preset``, ``prompts``, ``settings`` (means of each), ``tasks`` (notes and counts of
@@ -140,7 +124,7 @@ def evaluate_mmeb(
     check_revisions(chosen_tasks, root, revisions or {})
     lacking = preflight(chosen_tasks, root, get_prompts(options.prompts or "qwen"))
     missing = _skip_or_refuse(lacking, len(chosen_tasks), folder, options)
-    smart = _load(model, preset, token_filter, model_options)
+    smart = _load(model, token_filter, model_options)
     scoring = smart.preset.scoring.override(weights=weights, lambda_anchor=lambda_anchor, floor=floor)
     prompts = get_prompts(options.prompts or ("v2v" if "vlm2vec" in smart.backbone.family else "qwen"))
     cache_folder = (EncodingCache().folder.parent if cache is None else Path(cache).expanduser()) / "mmeb"
@@ -189,18 +173,16 @@ def _skip_or_refuse(lacking: Mapping[str, Missing], tasks: int, folder: Path, op
     )
 
 
-def _load(
-    model: str | Path | SmartModel, preset: str | None, token_filter: str | None, options: ModelOptions
-) -> SmartModel:
+def _load(model: str | Path | SmartModel, token_filter: str | None, options: ModelOptions) -> SmartModel:
     from ...model.smart_model import SmartModel
 
     if isinstance(model, SmartModel):
-        if preset is not None or options:
+        if options:
             raise ScoringError("found a preset or model options beside a loaded model, expected the model's name")
         smart = model
     else:
         options = {**options, "device": options.get("device") or own_device()}
-        smart = SmartModel(model, preset=preset or "default", **options)
+        smart = SmartModel(model, **options)
     if token_filter is not None:
         smart = smart.with_readout(replace(smart.readout, token_filter=token_filter))
     return smart

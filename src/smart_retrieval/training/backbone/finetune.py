@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.adapter import Adapter, AdapterConfig
-from ...core.head import TokenHead
 from ...extras import require
 from ..data.examples import TrainingSet
 from ..hidden_states import LiveStates
@@ -77,7 +76,7 @@ def finetune(
     )
     identity = model.backbone.identity()
     clock = time.perf_counter()
-    head = TokenHead(model.readout, model.backbone.roles_without_prompt, model.adapter)
+    head = model.head
     # Measured once, also for a run that is resumed.
     marker = folder / "before.json"
     if marker.exists():
