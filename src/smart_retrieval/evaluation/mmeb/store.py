@@ -21,7 +21,6 @@ from ...core.hybrid import unit_rows
 from ...core.roles import kept_roles
 from ...embeddings import FORMAT, SmartEmbeddings
 from ...errors import SmartError, SmartWarning
-from ...files import atomic_file
 from ...inputs import Item
 from ...types import Array
 from .processes import Processes
@@ -153,9 +152,10 @@ class EncodingStore:
         folder = self.folder / side
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            # For people who wonder whose encodings these are; every process writes the same, and nothing reads it.
             if not (self.folder / "model.json").is_file():
-                with atomic_file(self.folder / "model.json") as partial:
-                    partial.write_text(json.dumps(self.identity, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+                about = json.dumps(self.identity, indent=1, sort_keys=True) + "\n"
+                (self.folder / "model.json").write_text(about, encoding="utf-8")
         except OSError as error:
             raise SmartError(
                 f"cannot write to the cache folder {folder} ({error.strerror or error}): name another one with --cache"
