@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from .metrics import METRICS as METRICS
     from .metrics import per_query_metrics as per_query_metrics
     from .metrics import rank as rank
-    from .mmeb.runner import evaluate_mmeb as evaluate_mmeb
+    from .mmeb.run import MmebOptions as MmebOptions
+    from .mmeb.run import evaluate_mmeb as evaluate_mmeb
     from .mteb import IndexSearch as IndexSearch
     from .mteb import SmartSearch as SmartSearch
     from .mteb import evaluate_mteb as evaluate_mteb
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .results import BeirResult as BeirResult
     from .results import CodecsResult as CodecsResult
     from .results import CompareResult as CompareResult
+    from .results import MmebResult as MmebResult
     from .results import MtebResult as MtebResult
     from .results import write_json as write_json
     from .significance import Comparison as Comparison
@@ -55,12 +57,12 @@ _NAMES = {
     "evaluate": ("Collection", "EvalOptions", "evaluate_beir", "load_collection"),
     "known_item": ("load_known_item",),
     "metrics": ("METRICS", "per_query_metrics", "rank"),
-    "mmeb.runner": ("evaluate_mmeb",),
+    "mmeb.run": ("MmebOptions", "evaluate_mmeb"),
     "mteb": ("IndexSearch", "SmartSearch", "evaluate_mteb"),
     "provenance": ("stable",),
     "report.plots": ("draw_plots",),
     "report.report": ("Report", "build_report"),
-    "results": ("BeirResult", "CodecsResult", "CompareResult", "MtebResult", "write_json"),
+    "results": ("BeirResult", "CodecsResult", "CompareResult", "MmebResult", "MtebResult", "write_json"),
     "significance": ("Comparison", "paired_comparison"),
     "terminal": ("print_table", "render_table"),
 }

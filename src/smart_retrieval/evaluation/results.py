@@ -207,17 +207,47 @@ class TuneResult(TypedDict):
     collections: list[About]
 
 
+class MmebSetting(TypedDict):
+    """One way of weighing anchor and late score: means of groups of tasks, and each task's metrics and counts."""
+
+    lambda_anchor: float
+    lambda_late: float
+    means: list[dict[str, Any]]
+    scores: dict[str, dict[str, Any]]
+
+
+class MmebTask(TypedDict):
+    """What was measured of a task: counts, the commit of its data, and what a reader must know."""
+
+    notes: list[str]
+    queries: int
+    candidates: int
+    published_queries: int
+    revision: str | None
+    encoded: int
+    reused: bool
+
+
 class MmebResult(TypedDict):
     """What `evaluate_mmeb` returns: ``settings[system]["scores"][task]`` has the metrics."""
 
+    benchmark: str
     model: str
-    identity: dict[str, Any]
-    max_length: int | None
-    limits: dict[str, int]
+    preset: str
+    readout: dict[str, Any]
+    scoring: dict[str, Any]
+    prompts: str
     mode: str
     ties: str
-    settings: dict[str, dict[str, Any]]
-    tasks: dict[str, dict[str, Any]]
+    identity: dict[str, Any]
+    device: str
+    max_length: int | None
+    limits: dict[str, int]
+    versions: dict[str, str]
+    run: RunFacts
+    missing: dict[str, str]
+    settings: dict[str, MmebSetting]
+    tasks: dict[str, MmebTask]
 
 
 def write_json(result: Mapping[str, Any], file: Path | None = None) -> None:

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import SmartError
 from ...files import atomic_file
+from ..results import MmebResult
 from .metrics import NAMES, Ranked, mean_of_columns, score_ranking
 from .task_data import Case
 from .tasks import GROUPS, MODALITIES, Task, all_tasks
@@ -160,7 +161,7 @@ def _mean(name: str, tasks: Sequence[Task], scores: Mapping[str, Mapping[str, An
 # -- the table --------------------------------------------------------------------------------------------------------
 
 
-def render_table(result: Mapping[str, Any]) -> RenderableType:
+def render_table(result: MmebResult) -> RenderableType:
     """Draw a run (what ``evaluate_mmeb`` returned): a row for each group of tasks, a column for each setting.
 
     A group that lacks tasks shows how many it has in place of a mean, and below the table they are named.
@@ -196,7 +197,7 @@ def _table(*titles: str) -> Table:
     return table
 
 
-def notes(result: Mapping[str, Any]) -> list[str]:
+def notes(result: MmebResult) -> list[str]:
     """What a reader of the table must know: missing tasks, what was cut off, what cannot be compared."""
     found = ["published rows marked * were measured before the page tasks were repaired"]
     missing = result["missing"]

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from ..._version import __version__
 from ...core.presets import Preset
-from ...core.scoring import Scoring
 from ...errors import DatasetError, ScoringError, one_of
 from ..cache import EncodingCache
 from ..evaluate import setting_label
 from ..provenance import limits, run_facts, versions
+from ..results import MmebResult, MmebTask
 from .hub import check_revisions, recorded_commit
 from .keys import MediaDigests
 from .metrics import MODES
@@ -88,7 +88,7 @@ def evaluate_mmeb(
     batch_size: int | None = None,
     progress: bool | None = False,
     **model_options: Unpack[ModelOptions],
-) -> dict[str, Any]:
+) -> MmebResult:
     """Measure a model on tasks of MMEB-V2.
 
     Args:
@@ -134,7 +134,7 @@ def evaluate_mmeb(
         remove_partial_files(folder)
     chosen = replace(smart.preset, scoring=scoring)
     run = _Run(root, folder, store, chosen, prompts, options, MediaDigests(cache_folder / "media.jsonl"))
-    measured: dict[str, dict[str, Any]] = {}
+    measured: dict[str, MmebTask] = {}
     for task in chosen_tasks:
         needed = "video" if task.modality == "video" else "image"
         if task.name in lacking:
@@ -200,9 +200,10 @@ class _Run:
     options: MmebOptions
     digests: MediaDigests
 
-    @property
-    def settings(self) -> tuple[Setting, ...]:
-        return settings_for(self.chosen.scoring.lambda_anchor, self.options.lambdas_late)
+    def __post_init__(self) -> None:
+        self.settings = settings_for(self.chosen.scoring.lambda_anchor, self.options.lambdas_late)
+        # What each task's score file holds, by setting; only in the process that ranks.
+        self.scores: dict[str, dict[str, dict[str, Any]]] = {setting.name: {} for setting in self.settings}
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
@@ -220,39 +221,41 @@ class _Run:
             "run": run_facts(),
         }
 
-    def task(self, task: Task) -> dict[str, Any]:
+    def task(self, task: Task) -> MmebTask:
         """Measure one task, or read what an identical run has left."""
         data = parse(task, self.root, self.prompts)
         queries = [self.digests.key(case.item) for case in data.cases]
         candidates = [self.digests.key(item) for item in data.items]
         self.digests.save()
         configs = {setting.name: self._config(data, setting, queries, candidates) for setting in self.settings}
-        done = {name: self._earlier(task, name, config) for name, config in configs.items()}
-        result: dict[str, Any] = {
+        result: MmebTask = {
             "notes": list(data.notes),
             "queries": len(data.cases),
             "candidates": len(data.names),
             "published_queries": task.queries,
             "revision": recorded_commit(self.root, task.data_set),
+            "encoded": 0,
+            "reused": True,
         }
-        if all(scores is not None for scores in done.values()):
-            return {**result, "encoded": 0, "reused": True, "scores": done}
+        if self._take_earlier(task, configs):
+            return result
         counts = [
             self.store.ensure("query", queries, [case.item for case in data.cases]),
             self.store.ensure("document", candidates, data.items),
         ]
         if truncated := sum(count.truncated for count in counts):
             result["notes"].append(f"{truncated} inputs cut off at the model's {self.store.smart.max_length} tokens")
-        scores = self._rank(data, queries, candidates, configs) if self.store.processes.first else {}
+        if self.store.processes.first:
+            self._rank(data, queries, candidates, configs)
         self.store.processes.wait()
         if self.options.discard:  # in every process: each keeps its own list of what is stored
             self.store.discard("query", queries)
             self.store.discard("document", candidates)
-        return {**result, "encoded": sum(count.encoded for count in counts), "reused": False, "scores": scores}
+        return {**result, "encoded": sum(count.encoded for count in counts), "reused": False}
 
     def _rank(
         self, data: TaskData, queries: Sequence[str], candidates: Sequence[str], configs: Mapping[str, dict[str, Any]]
-    ) -> dict[str, dict[str, Any]]:
+    ) -> None:
         ranked = rank_task(
             data, self.store, queries, candidates, self.settings, self.chosen.scoring,
             depth=self.options.depth, ties=self.options.ties,
@@ -262,12 +265,11 @@ class _Run:
         for name in configs:
             self._score_file(data.task, name).unlink(missing_ok=True)
         judged = judge(data.cases, ranked, targets, mode=self.options.mode)
-        found = {}
+        count = {"num_pred": len(data.cases), "num_data": len(data.cases) + data.left_out}
         for name, config in configs.items():
-            count = {"num_pred": len(data.cases), "num_data": len(data.cases) + data.left_out}
-            found[name] = {**judged[name], **count, "scoring_config": config, "provenance": self.provenance}
-            write_json(found[name], self._score_file(data.task, name))
-        return found
+            scores = {**judged[name], **count, "scoring_config": config, "provenance": self.provenance}
+            write_json(scores, self._score_file(data.task, name))
+            self.scores[name][data.task.name] = scores
 
     def _config(
         self, data: TaskData, setting: Setting, queries: Sequence[str], candidates: Sequence[str]
@@ -280,7 +282,8 @@ class _Run:
         digest.update(json.dumps([data.names, list(candidates)]).encode())
         return {
             "setting": setting.name,
-            **_lambdas(setting.scoring),
+            "lambda_anchor": setting.scoring.lambda_anchor,
+            "lambda_late": setting.scoring.lambda_late,
             "weights": self.chosen.scoring.weights,
             "floor": self.chosen.scoring.floor,
             "readout": self.chosen.readout.to_dict(),
@@ -295,48 +298,58 @@ class _Run:
             "smart_retrieval": __version__,
         }
 
-    def _earlier(self, task: Task, setting: str, config: Mapping[str, Any]) -> dict[str, Any] | None:
-        try:
-            found = json.loads(self._score_file(task, setting).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return found if isinstance(found, dict) and found.get("scoring_config") == config else None
+    def _take_earlier(self, task: Task, configs: Mapping[str, dict[str, Any]]) -> bool:
+        """Whether an identical run has scored the task by every setting."""
+        found: dict[str, Any] = {}
+        for name, config in configs.items():
+            try:
+                found[name] = json.loads(self._score_file(task, name).read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                return False
+            if not isinstance(found[name], dict) or found[name].get("scoring_config") != config:
+                return False
+        for name, scores in found.items():
+            self.scores[name][task.name] = scores
+        return True
 
     def _score_file(self, task: Task, setting: str) -> Path:
         return self.folder / setting / f"{task.name}_score.json"
 
-    def finish(self, measured: dict[str, dict[str, Any]], missing: dict[str, str]) -> dict[str, Any]:
+    def finish(self, measured: dict[str, MmebTask], missing: dict[str, str]) -> MmebResult:
         """Put the result together, and write it."""
         smart, facts = self.store.smart, self.provenance
-        result: dict[str, Any] = {
+        result: MmebResult = {
             "benchmark": "MMEB-V2",
             "model": facts["model"],
             "preset": setting_label(self.chosen, smart.with_readout(self.chosen.readout).preset),
-            **{key: facts[key] for key in ("readout", "scoring", "prompts")},
+            "readout": facts["readout"],
+            "scoring": facts["scoring"],
+            "prompts": facts["prompts"],
             "mode": self.options.mode,
             "ties": self.options.ties,
             "identity": smart.identity(),
             "device": smart.device,
             "max_length": smart.max_length,
-            **{key: facts[key] for key in ("limits", "versions", "run")},
+            "limits": facts["limits"],
+            "versions": facts["versions"],
+            "run": facts["run"],
             "missing": missing,
             "settings": {},
-            "tasks": {
-                name: {key: value for key, value in task.items() if key != "scores"} for name, task in measured.items()
-            },
+            "tasks": measured,
         }
         if not self.store.processes.first:
             return result
         about = {
-            **{key: result[key] for key in ("preset", "prompts", "mode", "ties", "versions")},
+            **{key: value for key, value in result.items() if key in ("preset", "prompts", "mode", "ties", "versions")},
             "provenance": facts,
             "data_revisions": {name: task["revision"] for name, task in measured.items() if task["revision"]},
             "missing": sorted(missing),
         }
         for setting in self.settings:
-            scores = {name: task["scores"][setting.name] for name, task in measured.items()}
+            scores, scoring = self.scores[setting.name], setting.scoring
             result["settings"][setting.name] = {
-                **_lambdas(setting.scoring),
+                "lambda_anchor": scoring.lambda_anchor,
+                "lambda_late": scoring.lambda_late,
                 "means": [mean.to_dict() for mean in means(scores)],
                 "scores": {name: metrics_of(own) for name, own in scores.items()},
             }
@@ -344,7 +357,3 @@ class _Run:
             write_json(board, self.folder / setting.name / "leaderboard.json")
         write_json(result, self.folder / "result.json")
         return result
-
-
-def _lambdas(scoring: Scoring) -> dict[str, float]:
-    return {"lambda_anchor": scoring.lambda_anchor, "lambda_late": scoring.lambda_late}

@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
-from ..mmeb.published import PUBLISHED
-from ..mmeb.summary import TITLES, Mean, means
+from ..mmeb.report import PUBLISHED, TITLES, Mean, means
 from ..mmeb.tasks import all_tasks
 from .gains import anchor_of
 from .measurements import Grid, Measurement, arrange
