@@ -53,6 +53,8 @@ class Codec(ABC):
     """
 
     families: ClassVar[tuple[str, ...]]
+    #: Whether documents scored in one call share products, whose last bits depend on the set of documents.
+    shares_products: ClassVar[bool] = False
 
     def __init__(self, spec: CodecSpec, token_dim: int, anchor_dim: int | None = None) -> None:
         if token_dim < 1:

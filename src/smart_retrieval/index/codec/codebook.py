@@ -18,7 +18,14 @@ import numpy as np
 from ...errors import CodecError
 from ...types import Array
 from .base import Codec, make_spec
-from .kernels import Lookup, best_from_tables, centroid_numbers, gathered_halves, used_centroids
+from .kernels import (
+    Lookup,
+    best_from_tables,
+    centroid_numbers,
+    exact_products,
+    gathered_halves,
+    used_centroids,
+)
 from .kmeans import nearest
 from .names import CodecSpec
 from .residual import Residual, residual_from_arrays
@@ -56,6 +63,7 @@ class CodebookCodec(Codec):
     """
 
     families = ("codebook", "anchored")
+    shares_products = True
 
     def __init__(
         self, spec: CodecSpec, centroids: Array, ids: Array, residual: Residual | None, context: Array | None
@@ -153,7 +161,7 @@ class CodebookCodec(Codec):
         slots[used] = np.arange(len(used))
         lookup = Lookup(
             tile.tables,
-            shift=None if tile.context is None or anchors is None else anchors @ tile.context,
+            shift=None if tile.context is None or anchors is None else exact_products(anchors, tile.context),
             centroids=self._products(used, tile.queries),
             slots=slots,
             scales=SCALES if self.spec.norm else None,

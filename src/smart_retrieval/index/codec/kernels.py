@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -108,13 +109,39 @@ def best_from_vectors(decode: Any, queries: Array, codes: Array, starts: Array, 
     fast = compiled_kernels()
     transposed = np.ascontiguousarray(queries.T)
     for documents, rows, offsets in row_blocks(starts, stops, BLOCK_ROWS // 4):
-        values = decode(codes[rows]) @ transposed
+        vectors = decode(codes[rows])
+        values = np.empty((len(vectors), len(queries)), np.float32)
+        # One product a document: BLAS rounds a row by its place in the matrix, so in a product of the whole block a
+        # document's scores would depend on its neighbours, and change when the index is optimized.
+        for start, stop in pairwise([*offsets.tolist(), len(vectors)]):
+            np.matmul(vectors[start:stop], transposed, out=values[start:stop])
         if fast is not None:
             fast.segment_best(frozen(values), frozen(offsets), frozen(documents), best)
         else:
             count(values.size)
             best[documents] = np.maximum(best[documents], np.maximum.reduceat(values, offsets, axis=0))
     return best
+
+
+def exact_products(rows: Array, columns: Array) -> Array:
+    """Products ``[n, P]`` float32 that do not depend on where a row stands, as those of BLAS do in their last bits.
+
+    Rounded to grids of 2^-22 and 2^-27 (of the longest column), the products lie on a grid of 2^-49, where float64 adds
+    up to 2^53 steps without any error, in whatever order.
+
+    Args:
+        rows: ``[n, D]`` float32, of at most unit length.
+        columns: ``[D, P]`` float32.
+    """
+    longest = np.linalg.norm(columns.astype(np.float64), axis=0).max(initial=0.0)
+    grid = np.ldexp(1.0, int(np.frexp(longest)[1]) - 27)
+    exact = np.rint(columns / grid) * grid
+    products = np.empty((len(rows), columns.shape[1]), np.float32)
+    for start in range(0, len(rows), 512):  # blocks that stay in the cache
+        # Neighbouring float32 numbers from 2 to 4 are 2^-22 apart.
+        rounded = (rows[start : start + 512] + np.float32(3)) - np.float32(3)
+        products[start : start + 512] = rounded.astype(np.float64) @ exact
+    return products
 
 
 def gathered_halves(table: Array, rows: Array) -> Array:
