@@ -17,7 +17,7 @@ from ..embeddings import SmartEmbeddings
 from ..errors import CodecError, SmartError
 from ..extras import require
 from ..index.codec.base import Codec
-from ..index.codec.fitting import fit_codec
+from ..index.codec.factory import fit_codec
 from ..index.codec.names import SUGGESTED, parse_codec
 from ..index.codec.pooling import pool_tokens
 from ..index.smart_index import DEFAULT_CODEC
@@ -228,7 +228,7 @@ def _chosen(documents: SmartEmbeddings, chosen: Array) -> Iterator[SmartEmbeddin
 
 def _vocabulary(smart: SmartModel) -> Array | None:
     """Features of the vocabulary's ids, as the index fits its codebooks with."""
-    from ..index.ingest.codec_fit import vocabulary_of as features
+    from ..index.codec_fitting import vocabulary_of as features
 
     return features(smart)
 

@@ -11,9 +11,8 @@ from smart_retrieval.embeddings import SmartEmbeddings
 from smart_retrieval.errors import CodecError
 from smart_retrieval.index.codec import kernels
 from smart_retrieval.index.codec.base import Codec
-from smart_retrieval.index.codec.fitting import fit_codec
+from smart_retrieval.index.codec.factory import codec_from_arrays, codec_from_bytes, fit_codec
 from smart_retrieval.index.codec.names import SUGGESTED, parse_codec
-from smart_retrieval.index.codec.storing import codec_from_arrays, codec_from_bytes
 
 NAMES = (*SUGGESTED, "codebook+16x2", "codebook+8x4", "codebook+2vq", "anchored+norm", "anchored+16x4+norm")
 DIM = 72

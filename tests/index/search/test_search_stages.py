@@ -24,7 +24,7 @@ from smart_retrieval import IdfWeights, SmartEmbeddings
 from smart_retrieval.core.hybrid import anchor_scores, hybrid_scores
 from smart_retrieval.core.late import late_scores
 from smart_retrieval.errors import FilterError, ScoringError, SmartError
-from smart_retrieval.index.ingest import codec_fit as fitting
+from smart_retrieval.index import codec_fitting as fitting
 from smart_retrieval.index.search import stages as search
 
 QUERIES = documents([4, 1, 9, 0], seed=99)
