@@ -49,7 +49,8 @@ def _near(snapshot: Snapshot, anchor: Array, allowed: Allowed, wanted: int) -> A
     ann = snapshot.ann
     # Beyond a tenth of all, looking at everything is the shorter way.
     if ann is not None and wanted <= ann.rows // 10:
-        found = ann.nearest(anchor, wanted, allowed.ann_bits, allowed.ann_count) if allowed.ann_count else _NONE
+        bits, count = allowed.ann_mask
+        found = ann.nearest(anchor, wanted, bits, count) if count else np.zeros(0, np.int64)
         if found is not None:
             newer = allowed.behind(ann.rows)
             scores = anchor_stage(snapshot, anchor, ann.rows)[newer - ann.rows]
@@ -58,9 +59,6 @@ def _near(snapshot: Snapshot, anchor: Array, allowed: Allowed, wanted: int) -> A
     if allowed.count < len(snapshot):
         return allowed.positions[_best(scores[allowed.positions], wanted)]
     return _best(scores, wanted)
-
-
-_NONE = np.zeros(0, np.int64)
 
 
 def _best(scores: Array, wanted: int) -> Array:

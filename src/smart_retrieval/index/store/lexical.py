@@ -19,8 +19,8 @@ from .schema import json_list
 
 TOKENIZER = "porter unicode61 remove_diacritics 2"
 MAX_TERMS = 512
-# Punctuation, blanks, symbols and controls separate words. Everything else is left to FTS5, whose table of characters is
-# of another Unicode version than Python's: what it splits further becomes a phrase, what it does not stays whole.
+# Punctuation, blanks, symbols and controls separate words. Everything else is left to FTS5, whose table of characters
+# is of another Unicode version than Python's: what it splits further becomes a phrase, what it does not stays whole.
 _SEPARATORS = ("P", "Z", "S")
 
 
