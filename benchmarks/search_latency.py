@@ -40,8 +40,8 @@ import numpy as np  # noqa: E402
 from record import record  # noqa: E402
 
 from smart_retrieval.embeddings import SmartEmbeddings  # noqa: E402
-from smart_retrieval.index.codec.compiled import load_kernels  # noqa: E402
-from smart_retrieval.index.codec.fitting import fit_codec  # noqa: E402
+from smart_retrieval.index.codec.factory import fit_codec  # noqa: E402
+from smart_retrieval.index.codec.kernels import load_kernels  # noqa: E402
 from smart_retrieval.index.ingest.new_documents import NewDocument  # noqa: E402
 from smart_retrieval.index.smart_index import SmartIndex  # noqa: E402
 from smart_retrieval.index.store.manifest import Manifest  # noqa: E402

@@ -15,7 +15,7 @@ from smart_retrieval.errors import CodecError, MissingExtraError, SmartError
 from smart_retrieval.evaluation import codecs
 from smart_retrieval.evaluation.codecs import ALL, Setting, evaluate_codecs, parse_settings, plot_codecs
 from smart_retrieval.evaluation.terminal import print_table
-from smart_retrieval.index.codec.fitting import fit_codec
+from smart_retrieval.index.codec.factory import fit_codec
 from smart_retrieval.index.codec.names import SUGGESTED
 
 FEW = "float32,int8,codebook+4x2,anchored,float32/pool2"

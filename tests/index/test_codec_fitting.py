@@ -7,8 +7,8 @@ from fixtures.indexes import PLAIN, Indexes, assert_best, codes, documents, flat
 from smart_retrieval import IdfWeights, SmartEmbeddings
 from smart_retrieval.core.hybrid import hybrid_scores
 from smart_retrieval.errors import CodecError, SmartError
+from smart_retrieval.index import codec_fitting as fitting
 from smart_retrieval.index.codec.pooling import pool_tokens
-from smart_retrieval.index.ingest import codec_fit as fitting
 from smart_retrieval.index.store.lock import file_lock
 
 FITTED = ["int8", "bits4", "bits1", "codebook", "codebook+16x1", "anchored+3vq+norm"]

@@ -16,10 +16,10 @@ from ..core.late import QueryWeights, late_scores, token_shares, weighted_parts
 from ..embeddings import SmartEmbeddings
 from ..errors import CodecError
 from ..index.codec.base import Codec
-from ..index.codec.fitting import fit_codec
+from ..index.codec.factory import fit_codec
 from ..index.codec.names import SUGGESTED, parse_codec
 from ..index.codec.pooling import pool_tokens
-from ..index.ingest.codec_fit import vocabulary_of
+from ..index.codec_fitting import vocabulary_of
 from ..index.smart_index import DEFAULT_CODEC
 from ..types import Array
 from .charts import new_figure, save_figure

@@ -11,7 +11,7 @@ from .._version import __version__
 from ..errors import CodecError, IndexMismatchError
 from .codec.base import Codec
 from .codec.names import parse_codec
-from .ingest.codec_fit import FitPolicy
+from .codec_fitting import FitPolicy
 from .ingest.file_reader import settle_files_as
 from .model_and_codec import VISUAL_LIMITS
 from .store.manifest import Manifest

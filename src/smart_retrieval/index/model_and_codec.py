@@ -13,7 +13,7 @@ from ..embeddings import SmartEmbeddings
 from ..errors import EmptyInputError, IndexMismatchError, NonFiniteError
 from ..inputs import Frames, ImageSource, Item, VideoSource, item_of
 from .codec.base import Codec
-from .codec.storing import codec_from_bytes
+from .codec.factory import codec_from_bytes
 from .store.records import Vectors
 from .store.store import Store
 

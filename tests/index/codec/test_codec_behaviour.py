@@ -11,9 +11,8 @@ from smart_retrieval.embeddings import SmartEmbeddings
 from smart_retrieval.errors import CodecError
 from smart_retrieval.index.codec import kernels
 from smart_retrieval.index.codec.base import Codec
-from smart_retrieval.index.codec.fitting import fit_codec
+from smart_retrieval.index.codec.factory import codec_from_arrays, codec_from_bytes, fit_codec
 from smart_retrieval.index.codec.names import SUGGESTED, parse_codec
-from smart_retrieval.index.codec.storing import codec_from_arrays, codec_from_bytes
 
 NAMES = (*SUGGESTED, "codebook+16x2", "codebook+8x4", "codebook+2vq", "anchored+norm", "anchored+16x4+norm")
 DIM = 72
@@ -143,6 +142,27 @@ def test_dense_scores_without_numba(name: str, monkeypatch: pytest.MonkeyPatch) 
     fast = codec.best_similarities(tables, codes, documents.offsets)
     monkeypatch.setattr(kernels, "compiled_kernels", lambda: None)
     np.testing.assert_allclose(codec.best_similarities(tables, codes, documents.offsets), fast, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["float32", "float16", "int8", "bits4"])
+def test_dense_scores_of_a_document_do_not_depend_on_the_others(name: str) -> None:
+    codec, documents = fitted(name), corpus(1)
+    codes = codec.encode_documents(documents)
+    tables = codec.prepare(np.random.default_rng(5).normal(size=(13, DIM)))
+    together = codec.best_similarities(tables, codes, documents.offsets)
+    for number, (start, stop) in enumerate(zip(documents.offsets, documents.offsets[1:], strict=False)):
+        assert (codec.best_similarities(tables, codes, [start], [stop])[:, 0] == together[:, number]).all()
+
+
+@pytest.mark.parametrize("columns", [np.zeros((DIM, 3)), np.random.default_rng(5).normal(size=(DIM, 13)) * 30])
+def test_exact_products_do_not_depend_on_where_a_row_stands(columns: np.ndarray) -> None:
+    columns = columns.astype(np.float32)
+    rows = np.random.default_rng(6).normal(size=(1100, DIM)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    products = kernels.exact_products(rows, columns)
+    np.testing.assert_allclose(products, rows.astype(np.float64) @ columns, atol=1e-6 * np.abs(columns).max() * 10)
+    order = np.random.default_rng(7).permutation(len(rows))[:611]
+    assert (kernels.exact_products(rows[order], columns) == products[order]).all()
 
 
 @pytest.mark.parametrize("name", NAMES)

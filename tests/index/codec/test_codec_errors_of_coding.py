@@ -8,11 +8,10 @@ import pytest
 from smart_retrieval.embeddings import SmartEmbeddings
 from smart_retrieval.errors import CodecError
 from smart_retrieval.index.codec.codebook import SCALES, CodebookCodec
-from smart_retrieval.index.codec.fitting import fit_codec
+from smart_retrieval.index.codec.factory import fit_codec
 from smart_retrieval.index.codec.kernels import gathered_halves, row_blocks, widened
-from smart_retrieval.index.codec.kmeans import kmeans, nearest
 from smart_retrieval.index.codec.pooling import pool_tokens
-from smart_retrieval.index.codec.residual import ScalarBits, VectorStages, principal_axes
+from smart_retrieval.index.codec.quantize import ScalarBits, VectorStages, kmeans, nearest, principal_axes
 from smart_retrieval.index.codec.sample import gather_sample
 
 DIM = 48

@@ -9,7 +9,7 @@ from fixtures.tiny_models import TEXTS
 
 from smart_retrieval import IdfWeights
 from smart_retrieval.errors import EmptyInputError, IndexMismatchError, SmartError, UnknownIdError
-from smart_retrieval.index.ingest import codec_fit as fitting
+from smart_retrieval.index import codec_fitting as fitting
 
 PASSAGES = [text for text in TEXTS if text != "a"]
 

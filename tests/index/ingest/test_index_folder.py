@@ -216,8 +216,7 @@ def test_a_missing_extra_is_one_reason_for_all_its_files(index, docs, monkeypatc
 @pytest.mark.parametrize("stop_at", [1, 2, 3, 4])
 def test_an_interrupted_run_resumes_and_repairs(index, docs, monkeypatch, stop_at, tmp_path, smart):
     """Stopped in any commit, no file is marked whole that is not; the next run ends where an undisturbed one does."""
-    from smart_retrieval.index.store.file_registry import FileRegistry
-    from smart_retrieval.index.store.store import Store
+    from smart_retrieval.index.store.store import FileRegistry, Store
 
     add, calls = Store.add, []
 

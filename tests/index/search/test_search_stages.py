@@ -24,7 +24,7 @@ from smart_retrieval import IdfWeights, SmartEmbeddings
 from smart_retrieval.core.hybrid import anchor_scores, hybrid_scores
 from smart_retrieval.core.late import late_scores
 from smart_retrieval.errors import FilterError, ScoringError, SmartError
-from smart_retrieval.index.ingest import codec_fit as fitting
+from smart_retrieval.index import codec_fitting as fitting
 from smart_retrieval.index.search import stages as search
 
 QUERIES = documents([4, 1, 9, 0], seed=99)
@@ -299,8 +299,7 @@ def test_a_bad_filter_has_a_name(make, where):
 # -- the same, always --------------------------------------------------------------------------------------------------
 
 
-# Plain codecs score by matrix products, which may round equal rows differently in the last bit (docs/log.md).
-@pytest.mark.parametrize("codec", ["codebook", "codebook+16x1"])
+@pytest.mark.parametrize("codec", ["codebook", "codebook+16x1", "float16", "int8"])
 def test_equal_documents_come_in_the_order_of_their_ids(make, monkeypatch, codec):
     monkeypatch.setattr(fitting, "FIT_TOKENS", 20)
     for count in (7, 13, 37, 250):  # no more than one batch: float16 codes that wait for the codec are coarser
@@ -368,11 +367,11 @@ def test_a_batch_of_texts_gives_what_they_give_alone(make):
         assert flat(index.search(text, 10)) == flat(hits)
 
 
-@pytest.fixture
-def grown(make, monkeypatch):
+@pytest.fixture(params=["codebook+16x1", "anchored+3vq+norm", "float16", "int8", "bits2"])
+def grown(make, monkeypatch, request):
     """An index that grew and shrank in several commits, and was searched in between."""
     monkeypatch.setattr(fitting, "FIT_TOKENS", 300)
-    index = make(documents(101), codec="codebook+16x1")
+    index = make(documents(101), codec=request.param)
     index.search(QUERIES, **PLAIN)
     index.add(ids=names(23, "later"), embeddings=documents(23, seed=2))
     index.search(QUERIES, **PLAIN)
@@ -402,6 +401,15 @@ def test_the_same_after_optimizing(make, grown):
     grown.optimize()
     as_before(before, results(grown))
     as_before(before, results(make.again(grown)))
+
+
+def test_the_same_after_optimizing_with_few_candidates(grown, two_stages):
+    def few():
+        return [flat(hits) for hits in grown.search(QUERIES, 5, candidates=20, **PLAIN)]
+
+    before = few()
+    grown.optimize()
+    as_before(before, few())
 
 
 def test_the_same_from_another_process(grown):

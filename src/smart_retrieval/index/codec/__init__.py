@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from .base import Codec, QueryTables
-from .fitting import fit_codec
+from .factory import codec_from_arrays, codec_from_bytes, fit_codec
 from .names import SUGGESTED, CodecSpec, parse_codec
 from .pooling import pool_tokens
-from .storing import codec_from_arrays, codec_from_bytes, codec_to_bytes
-from .vocabulary import vocabulary_features
 
 __all__ = [
     "SUGGESTED",
@@ -16,9 +14,7 @@ __all__ = [
     "QueryTables",
     "codec_from_arrays",
     "codec_from_bytes",
-    "codec_to_bytes",
     "fit_codec",
     "parse_codec",
     "pool_tokens",
-    "vocabulary_features",
 ]

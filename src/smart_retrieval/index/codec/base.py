@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ...core.hybrid import unit_rows
 from ...embeddings import SmartEmbeddings
 from ...errors import CodecError
 from ...types import Array
-from .names import CodecSpec, parse_codec
+from .names import CodecSpec
+from .sample import checked_vectors
 
 #: Query tokens scored in one go: look-up tables of 8 bytes a token then take 512 kB and stay in a core's cache.
 QUERY_TILE = 64
+FORMAT = "smart-codec/1"
 
 
 @dataclass(frozen=True)
 class QueryTables:
-    """What a codec computes once for a query; opaque to callers, tied to the codec that made it.
-
-    Attributes:
-        queries: ``[Tq, D]`` float32, the query's token vectors.
-        tiles: One entry for every :data:`QUERY_TILE` query tokens, whatever the codec needs.
-    """
+    """What a codec computes once for a query ``[Tq, D]`` float32: an entry for every :data:`QUERY_TILE` tokens."""
 
     queries: Array
     tiles: list[Any] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Codec(ABC):
     documents added later change no code that is stored.
 
     Attributes:
-        spec: The name, taken apart.
+        spec: The parsed name.
         token_dim: D, dimensions of a token vector.
         anchor_dim: Da, dimensions of the anchors that encode, decode and scoring need; None when they need none.
 
@@ -53,6 +53,8 @@ class Codec(ABC):
     """
 
     families: ClassVar[tuple[str, ...]]
+    #: Whether documents scored in one call share products, whose last bits depend on the set of documents.
+    shares_products: ClassVar[bool] = False
 
     def __init__(self, spec: CodecSpec, token_dim: int, anchor_dim: int | None = None) -> None:
         if token_dim < 1:
@@ -61,7 +63,7 @@ class Codec(ABC):
 
     @property
     def name(self) -> str:
-        """The canonical name; :func:`~smart_retrieval.index.codec.names.parse_codec` reads it."""
+        """The canonical name."""
         return self.spec.name
 
     @property
@@ -99,15 +101,11 @@ class Codec(ABC):
         codes = np.empty((len(vectors), self.bytes_per_token), np.uint8)
         for start in range(0, len(vectors), 16384):
             part = slice(start, start + 16384)
-            codes[part] = self._encode(vectors[part], ids[part].astype(np.int64), _part(rows, part))
+            codes[part] = self._encode(vectors[part], ids[part].astype(np.int64), None if rows is None else rows[part])
         return codes
 
     def encode_documents(self, documents: SmartEmbeddings) -> Array:
-        """Code all token vectors of some documents with their ids and anchors: ``[sum T, B]`` uint8.
-
-        Raises:
-            CodecError: As for :meth:`encode`.
-        """
+        """Code all token vectors of some documents with their ids and anchors: ``[sum T, B]`` uint8."""
         if self.anchor_dim is None:
             return self.encode(documents.token_vectors, documents.token_ids)
         parts = [
@@ -117,30 +115,21 @@ class Codec(ABC):
         return np.concatenate(parts) if parts else np.empty((0, self.bytes_per_token), np.uint8)
 
     def decode(self, codes: ArrayLike, anchors: ArrayLike | None = None) -> Array:
-        """The vectors that the codes stand for; their products with query tokens are what scoring computes.
+        """The vectors ``[T, D]`` float32 that codes stand for; their products with query tokens are the scores.
 
         They are as near as the code comes, in general not of unit length; of unit length (to 0.5 %) with ``+norm``.
-
-        Args:
-            codes: ``[T, B]`` uint8.
-            anchors: As for :meth:`encode`.
-
-        Returns:
-            ``[T, D]`` float32.
+        ``anchors`` are those of :meth:`encode`.
 
         Raises:
             CodecError: The codes have another width or dtype, point outside the codebook, or anchors are missing.
         """
-        rows = self.checked_codes(codes)
+        rows = self._checked_codes(np.asarray(codes))
         return self._decode(rows, self._token_anchors(anchors, len(rows)))
 
     # -- scores ------------------------------------------------------------------------------------------------
 
     def prepare(self, query_tokens: ArrayLike) -> QueryTables:
-        """Compute what scoring needs to know of one query.
-
-        Args:
-            query_tokens: ``[Tq, D]`` float; queries are never compressed.
+        """Compute what scoring needs to know of one query ``[Tq, D]``; queries are never compressed.
 
         Raises:
             CodecError: The width differs, or a value is NaN or infinite.
@@ -178,15 +167,27 @@ class Codec(ABC):
         Raises:
             CodecError: Codes of another width, row ranges outside them, or anchors that are missing.
         """
-        rows = self._code_matrix(codes)
-        first, last = row_ranges(starts, stops, len(rows))
-        around = self._document_anchors(anchors, len(first))
+        rows = self._checked_codes(codes)
+        first, last = _row_ranges(starts, stops, len(rows))
+        around = None if self.anchor_dim is None else self._unit_anchors(anchors, len(first))
         best = np.empty((len(first), len(tables.queries)), np.float32)
         for number, tile in enumerate(tables.tiles):
             left = number * QUERY_TILE
             width = min(QUERY_TILE, best.shape[1] - left)
             best[:, left : left + width] = self._best(tile, rows, first, last, around)[:, :width]
         return best.T
+
+    # -- bytes -------------------------------------------------------------------------------------------------
+
+    def to_bytes(self) -> bytes:
+        """The codec as safetensors with a format tag and a checksum; equal codecs give equal bytes."""
+        from safetensors.numpy import save
+
+        arrays = {name: np.ascontiguousarray(array) for name, array in sorted(self.to_arrays().items())}
+        about = {"format": FORMAT, "name": self.name, "token_dim": str(self.token_dim)}
+        # safetensors writes metadata in no fixed order; one entry is always in order.
+        text = json.dumps({**about, "crc32": _checksum(about, arrays)}, sort_keys=True)
+        return save(arrays, {"codec": text})
 
     # -- for subclasses ----------------------------------------------------------------------------------------
 
@@ -207,15 +208,9 @@ class Codec(ABC):
     def to_arrays(self) -> dict[str, Array]:
         """Everything that was fitted, as arrays."""
 
-    def to_bytes(self) -> bytes:
-        """The codec as bytes; :func:`~smart_retrieval.index.codec.storing.codec_from_bytes` reads them."""
-        from .storing import codec_to_bytes
-
-        return codec_to_bytes(self)
-
     @classmethod
     @abstractmethod
-    def from_arrays(cls, name: str, token_dim: int, arrays: dict[str, Array]) -> Codec:
+    def from_arrays(cls, spec: CodecSpec, token_dim: int, arrays: dict[str, Array]) -> Self:
         """The inverse of :meth:`to_arrays`.
 
         Raises:
@@ -224,16 +219,7 @@ class Codec(ABC):
 
     # -- checks ------------------------------------------------------------------------------------------------
 
-    def checked_codes(self, codes: ArrayLike) -> Array:
-        """The codes as ``[T, B]`` uint8.
-
-        Raises:
-            CodecError: They are something else.
-        """
-        return self._code_matrix(np.asarray(codes))
-
-    def _code_matrix(self, codes: Array) -> Array:
-        rows = np.asarray(codes)
+    def _checked_codes(self, rows: Array) -> Array:
         if rows.ndim != 2 or rows.dtype != np.uint8 or rows.shape[1] != self.bytes_per_token:
             raise CodecError(
                 f"codec {self.name!r}: found codes of shape {rows.shape} {rows.dtype}, expected uint8 rows of "
@@ -244,20 +230,16 @@ class Codec(ABC):
     def _token_anchors(self, anchors: ArrayLike | None, count: int) -> Array | None:
         if self.anchor_dim is None:
             return None
-        given = np.asarray(self._required(anchors), np.float32)
-        return self._unit(np.broadcast_to(given, (count, len(given))) if given.ndim == 1 else given, count)
+        if anchors is not None and np.ndim(anchors) == 1:
+            anchors = np.broadcast_to(np.asarray(anchors), (count, np.size(anchors)))
+        return self._unit_anchors(anchors, count)
 
-    def _document_anchors(self, anchors: ArrayLike | None, count: int) -> Array | None:
-        return None if self.anchor_dim is None else self._unit(np.asarray(self._required(anchors), np.float32), count)
-
-    def _required(self, anchors: ArrayLike | None) -> ArrayLike:
+    def _unit_anchors(self, anchors: ArrayLike | None, count: int) -> Array:
         if anchors is None:
             raise CodecError(
                 f"codec {self.name!r}: found no anchors, expected the documents' anchors beside the tokens"
             )
-        return anchors
-
-    def _unit(self, rows: Array, count: int) -> Array:
+        rows = np.asarray(anchors, np.float32)
         if rows.shape != (count, self.anchor_dim) or not np.isfinite(rows).all():
             raise CodecError(
                 f"codec {self.name!r}: found anchors of shape {rows.shape} (or not finite), expected "
@@ -266,37 +248,38 @@ class Codec(ABC):
         return unit_rows(rows)
 
 
-def unit_rows(rows: Array) -> Array:
-    """Rows of unit length, float32; rows of zeros stay zeros."""
-    values = np.asarray(rows, np.float32)
-    norms = np.linalg.norm(values, axis=1, keepdims=True)
-    unit: Array = values / np.where(norms > 0, norms, 1)
-    return unit
-
-
-def checked_vectors(vectors: ArrayLike, width: int, what: str) -> Array:
-    """Vectors as ``[T, width]`` contiguous float32.
+def read_codec(data: bytes) -> tuple[str, int, dict[str, Array]]:
+    """Name, D and arrays of what :meth:`Codec.to_bytes` wrote.
 
     Raises:
-        CodecError: They have another shape, are no numbers, or are not finite.
+        CodecError: The bytes are cut off, damaged, or something else.
     """
+    from safetensors.numpy import load
+
     try:
-        rows = np.ascontiguousarray(vectors, np.float32)
-    except (TypeError, ValueError) as error:
-        raise CodecError(f"found {what} that are no numbers ({error})") from error
-    if np.ndim(vectors) != 2 or rows.shape[1] != width:
-        raise CodecError(f"found {what} of shape {np.shape(vectors)}, expected [tokens, {width}]")
-    if not np.isfinite(rows).all():
-        raise CodecError(f"found NaN or infinity in {what}, expected finite numbers")
-    return rows
+        size = int.from_bytes(data[:8], "little")
+        about = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["codec"])
+        arrays = {name: np.asarray(array) for name, array in load(bytes(data)).items()}
+        found, crc = about.get("format"), about.pop("crc32")
+        width = int(about["token_dim"])
+    except Exception as error:  # whatever damaged bytes provoke in the readers
+        raise CodecError(f"codec: cannot be read ({type(error).__name__}: {error}); its bytes are damaged") from error
+    if found != FORMAT:
+        raise CodecError(f"codec: found format {found!r}, expected {FORMAT!r}: written by another version")
+    if crc != _checksum(about, arrays):
+        raise CodecError("codec: found a checksum that does not match; its bytes are damaged")
+    return str(about["name"]), width, arrays
 
 
-def row_ranges(starts: ArrayLike, stops: ArrayLike | None, total: int) -> tuple[Array, Array]:
-    """Row ranges as two int64 arrays of N, checked against the number of rows.
+def _checksum(about: dict[str, Any], arrays: dict[str, Array]) -> int:
+    crc = zlib.crc32(json.dumps(about, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        crc = zlib.crc32(f"{name} {array.dtype.str} {array.shape}".encode(), crc)
+        crc = zlib.crc32(np.ascontiguousarray(array).data.cast("B") if array.size else b"", crc)
+    return crc
 
-    Raises:
-        CodecError: Ranges are malformed or lie outside.
-    """
+
+def _row_ranges(starts: ArrayLike, stops: ArrayLike | None, total: int) -> tuple[Array, Array]:
     first = np.asarray(starts, np.int64)
     if stops is None:
         first, last = first[:-1], first[1:]
@@ -307,19 +290,3 @@ def row_ranges(starts: ArrayLike, stops: ArrayLike | None, total: int) -> tuple[
     if len(first) and (first.min() < 0 or last.max() > total or (last < first).any()):
         raise CodecError(f"found row ranges outside 0 to {total}, or that end before they start")
     return np.ascontiguousarray(first), np.ascontiguousarray(last)
-
-
-def make_spec(name: str, families: tuple[str, ...]) -> CodecSpec:
-    """The parsed name of a codec of certain families.
-
-    Raises:
-        CodecError: The name is unknown or belongs to another class.
-    """
-    spec = parse_codec(name)
-    if spec.family not in families:
-        raise CodecError(f"codec {name!r}: found family {spec.family!r}, expected one of {families}")
-    return spec
-
-
-def _part(rows: Array | None, part: slice) -> Array | None:
-    return None if rows is None else rows[part]

@@ -1,12 +1,23 @@
-"""Codebook codes: a centroid per vocabulary id, what the anchor tells, and a few bytes of residual.
+"""Codebook codes: a centroid per vocabulary id, a part predicted from the anchor, and a few bytes of residual.
 
 A contextual token vector is mostly its vocabulary id: with MiniLM the id's mean vector holds 54-62 % of the energy. A
-further quarter of it is the document's topic, which the anchor tells, and the index holds the anchor anyway. So
+further quarter of it is the document's topic, which its anchor predicts, and the index holds the anchor anyway. So
 
     x ~ (centroid[number] + unit(anchor) @ context + residual) * scale
 
 with ``context`` only in the ``anchored`` family, and ``scale`` (the reconstruction brought to unit length) only with
 ``+norm``. In a product with a query token the anchor's term is one number a document, so it costs nothing a token.
+
+Fitting:
+
+1. ``context``: ridge regression of token vectors on their documents' unit anchors, within each vocabulary id (both
+   sides less the id's mean, as a fixed-effects model does); its strength is chosen on documents held out.
+2. Centroid of an id: the mean of its vectors less the context, shrunk towards a prior as empirical Bayes does: the
+   prior counts as much as k tokens, k = variance within ids / variance of ids' means about their priors.
+3. The prior: the mean of all; or, when a table of vocabulary features is given, a ridge regression from an id's
+   features to its mean, which also gives ids that the sample does not hold a centroid of their own.
+4. Residuals of the sample are taken about centroids without the token itself (leave-one-out), so that the quantiser
+   sees what it will see in documents added later.
 """
 
 from __future__ import annotations
@@ -14,16 +25,39 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...errors import CodecError
 from ...types import Array
-from .base import Codec, make_spec
-from .kernels import Lookup, best_from_tables, centroid_numbers, gathered_halves, used_centroids
-from .kmeans import nearest
+from .base import Codec
+from .kernels import (
+    Lookup,
+    best_from_tables,
+    centroid_numbers,
+    exact_products,
+    gathered_halves,
+    used_centroids,
+)
 from .names import CodecSpec
-from .residual import Residual, residual_from_arrays
+from .quantize import (
+    VQ_DIMS,
+    Residual,
+    ScalarBits,
+    VectorStages,
+    kmeans,
+    nearest,
+    principal_axes,
+    residual_from_arrays,
+)
+from .sample import TokenSample
 
 MOST_CENTROIDS = 65536
+
+#: Centroids for tokens without an id: one for so many of the sample, and never more than so many.
+TOKENS_PER_CLUSTER, MOST_CLUSTERS = 32, 1024
+
+#: Centroids for ids that are met after fitting.
+FALLBACK_CLUSTERS = 512
 
 #: The length byte: 256 factors from 1/2 to 4 in equal ratios, so that a factor is off by at most 0.41 %.
 SCALES: Array = (2.0 ** np.linspace(-1, 2, 256)).astype(np.float32)
@@ -31,17 +65,11 @@ SCALES: Array = (2.0 ** np.linspace(-1, 2, 256)).astype(np.float32)
 
 @dataclass(frozen=True)
 class CodebookTile:
-    """What is computed once for up to 64 query tokens.
+    """What is computed once for up to 64 query tokens, padded with zeros to a multiple of 8."""
 
-    Attributes:
-        queries: ``[P, D]`` float32, padded with zeros to a multiple of 8 query tokens.
-        tables: ``[G, 256, P]`` float32.
-        context: ``[Da, P]`` float32, or None.
-    """
-
-    queries: Array
-    tables: Array
-    context: Array | None
+    queries: Array  # [D, P] float32
+    tables: Array  # [G, 256, P] float32
+    context: Array | None  # [Da, P] float32
 
 
 class CodebookCodec(Codec):
@@ -50,12 +78,13 @@ class CodebookCodec(Codec):
     Args:
         spec: The parsed name.
         centroids: ``[K, D]`` float16, K <= 65,536: first those of k-means, then one for each of ``ids``.
-        ids: ``[I]`` int64 vocabulary ids, ascending, I < K or I = K when all tokens to come have one of these ids.
+        ids: ``[I]`` int64 vocabulary ids, ascending, I < K.
         residual: The residual's quantiser, or None.
         context: ``[Da, D]`` float32, or None.
     """
 
     families = ("codebook", "anchored")
+    shares_products = True
 
     def __init__(
         self, spec: CodecSpec, centroids: Array, ids: Array, residual: Residual | None, context: Array | None
@@ -68,6 +97,31 @@ class CodebookCodec(Codec):
         self._check()
         self._slots = np.full(int(self.ids.max(initial=-1)) + 1, -1, np.int64)
         self._slots[self.ids] = self.clusters + np.arange(len(self.ids))
+
+    @classmethod
+    def fit(cls, spec: CodecSpec, sample: TokenSample, vocabulary: ArrayLike | None, seed: int) -> CodebookCodec:
+        """A codec for a sample; see :func:`~smart_retrieval.index.codec.factory.fit_codec`."""
+        context = _fit_context(sample) if spec.family == "anchored" else None
+        around = np.zeros_like(sample.vectors) if context is None else sample.anchors @ context
+        vectors = sample.vectors - around
+        totals = sample.vector_sums if context is None else sample.vector_sums - sample.anchor_sums @ context
+        features = _checked_features(vocabulary) if len(sample.ids) else None
+        means = totals / np.maximum(sample.counts, 1)[:, None]
+        ids, priors = _priors(sample, means, features)
+        counts = np.zeros(len(ids), np.int64)
+        sums = np.zeros_like(priors)
+        places = np.searchsorted(ids, sample.ids[np.isin(sample.ids, ids)])
+        counts[places] = sample.counts[np.isin(sample.ids, ids)]
+        sums[places] = totals[np.isin(sample.ids, ids)]
+        strength = _prior_strength(sample, vectors, counts, sums, ids, priors)
+        centroids = (sums + strength * priors) / (counts + strength)[:, None]
+        clusters = _clusters(vectors, sample.token_ids, seed)
+        residual = None
+        if spec.residual_bytes:
+            left = _residuals(vectors, sample.token_ids, clusters, ids, centroids, counts + strength)
+            residual = _fit_residual(spec, left, seed)
+        table = np.concatenate([clusters, centroids]).astype(np.float16)
+        return cls(spec, table, ids, residual, context)
 
     def _check(self) -> None:
         groups = 0 if self.residual is None else self.residual.groups
@@ -85,7 +139,7 @@ class CodebookCodec(Codec):
 
     def _encode(self, vectors: Array, ids: Array, anchors: Array | None) -> Array:
         left = vectors if self.context is None or anchors is None else vectors - anchors @ self.context
-        numbers = self.centroid_of(left, ids)
+        numbers = self._centroid_numbers(left, ids)
         left = left - self.centroids[numbers].astype(np.float32)
         codes = np.empty((len(vectors), self.bytes_per_token), np.uint8)
         codes[:, 0], codes[:, 1] = numbers & 255, numbers >> 8
@@ -98,13 +152,8 @@ class CodebookCodec(Codec):
             codes[:, -1] = np.clip(steps, 0, 255).astype(np.uint8)
         return codes
 
-    def centroid_of(self, vectors: Array, ids: Array) -> Array:
-        """Number of the centroid of each token, ``[T]`` int64: its id's, else the nearest of those from k-means.
-
-        Args:
-            vectors: ``[T, D]`` float32, less what the anchor tells.
-            ids: ``[T]`` int64 vocabulary ids, -1 where there is none.
-        """
+    def _centroid_numbers(self, vectors: Array, ids: Array) -> Array:
+        """Number of the centroid of each token, ``[T]`` int64: its id's, else the nearest of those from k-means."""
         numbers = np.full(len(ids), -1, np.int64)
         known = (ids >= 0) & (ids < len(self._slots))
         numbers[known] = self._slots[ids[known]]
@@ -121,11 +170,7 @@ class CodebookCodec(Codec):
 
     def _unscaled(self, codes: Array, anchors: Array | None) -> Array:
         numbers = centroid_numbers(codes)
-        if len(numbers) and numbers.max() >= len(self.centroids):
-            raise CodecError(
-                f"codec {self.name!r}: found centroid {numbers.max()} in a code, expected below {len(self.centroids)}: "
-                "the codes are damaged or another codec's"
-            )
+        self._check_number(int(numbers.max(initial=0)))
         values = self.centroids[numbers].astype(np.float32)
         if self.residual is not None:
             values += self.residual.decode(codes[:, 2 : 2 + self.residual.groups]) @ self.residual.basis.T
@@ -133,27 +178,30 @@ class CodebookCodec(Codec):
             values += anchors @ self.context
         return values
 
+    def _check_number(self, largest: int) -> None:
+        if largest >= len(self.centroids):
+            raise CodecError(
+                f"codec {self.name!r}: found centroid {largest} in a code, expected below {len(self.centroids)}: "
+                "the codes are damaged or another codec's"
+            )
+
     def _prepare(self, queries: Array) -> CodebookTile:
         padded = np.zeros((-(-len(queries) // 8) * 8, self.token_dim), np.float32)
         padded[: len(queries)] = queries
-        if self.residual is None:
-            tables = np.zeros((0, 256, len(padded)), np.float32)
-        else:
-            tables = np.ascontiguousarray(self.residual.tables(padded @ self.residual.basis))
-        return CodebookTile(padded, tables, None if self.context is None else self.context @ padded.T)
+        tables = np.zeros((0, 256, len(padded)), np.float32)
+        if self.residual is not None:
+            tables = self.residual.tables(padded @ self.residual.basis)
+        context = None if self.context is None else self.context @ padded.T
+        return CodebookTile(np.ascontiguousarray(padded.T), tables, context)
 
     def _best(self, tile: CodebookTile, codes: Array, starts: Array, stops: Array, anchors: Array | None) -> Array:
-        used = used_centroids(codes, starts, stops).nonzero()[0]
-        if len(used) and used[-1] >= len(self.centroids):
-            raise CodecError(
-                f"codec {self.name!r}: found centroid {used[-1]} in a code, expected below {len(self.centroids)}: "
-                "the codes are damaged or another codec's"
-            )
+        used = used_centroids(codes, starts, stops)
+        self._check_number(int(used.max(initial=0)))
         slots = np.zeros(MOST_CENTROIDS, np.int32)
         slots[used] = np.arange(len(used))
         lookup = Lookup(
             tile.tables,
-            shift=None if tile.context is None or anchors is None else anchors @ tile.context,
+            shift=None if tile.context is None or anchors is None else exact_products(anchors, tile.context),
             centroids=self._products(used, tile.queries),
             slots=slots,
             scales=SCALES if self.spec.norm else None,
@@ -162,11 +210,10 @@ class CodebookCodec(Codec):
 
     def _products(self, used: Array, queries: Array) -> Array:
         """Products of the centroids in use with the query tokens, ``[len(used), P]``, in blocks that stay in cache."""
-        products = np.empty((len(used), len(queries)), np.float32)
-        transposed = np.ascontiguousarray(queries.T)
+        products = np.empty((len(used), queries.shape[1]), np.float32)
         for start in range(0, len(used), 512):
             part = slice(start, start + 512)
-            np.matmul(gathered_halves(self.centroids, used[part]), transposed, out=products[part])
+            np.matmul(gathered_halves(self.centroids, used[part]), queries, out=products[part])
         return products
 
     def to_arrays(self) -> dict[str, Array]:
@@ -179,10 +226,141 @@ class CodebookCodec(Codec):
         return arrays
 
     @classmethod
-    def from_arrays(cls, name: str, token_dim: int, arrays: dict[str, Array]) -> CodebookCodec:
+    def from_arrays(cls, spec: CodecSpec, token_dim: int, arrays: dict[str, Array]) -> CodebookCodec:
         """See :meth:`Codec.from_arrays`."""
-        spec = make_spec(name, cls.families)
-        missing = [part for part in ("centroids", "ids") if part not in arrays]
-        if missing or arrays["centroids"].ndim != 2 or arrays["centroids"].shape[1] != token_dim:
-            raise CodecError(f"codec {name!r}: found arrays {sorted(arrays)}, expected centroids of width {token_dim}")
+        shape = arrays["centroids"].shape if {"centroids", "ids"} <= arrays.keys() else ()
+        if len(shape) != 2 or shape[1] != token_dim:
+            raise CodecError(
+                f"codec {spec.name!r}: found arrays {sorted(arrays)}, expected centroids of width {token_dim}"
+            )
         return cls(spec, arrays["centroids"], arrays["ids"], residual_from_arrays(arrays), arrays.get("context"))
+
+
+def _fit_context(sample: TokenSample) -> Array:
+    """How token vectors follow their document's anchor within one vocabulary id: ``[Da, D]`` float32.
+
+    Zeros where held-out documents are not predicted better with it than without (few documents, for one).
+    """
+    targets, anchors, rows = _within_ids(sample)
+    if len(rows) < 2:
+        return np.zeros((sample.anchors.shape[1], sample.vectors.shape[1]), np.float32)
+    held_out = (sample.documents[rows] * 2654435761 % 2**32) < 2**30  # a quarter, by a hash of the document's number
+    scale = float((anchors**2).sum() / anchors.shape[1])
+    best, chosen = float((targets[held_out] ** 2).sum()), None
+    if held_out.any() and not held_out.all():
+        gram, cross = (anchors[~held_out].T @ part[~held_out] for part in (anchors, targets))
+        for strength in (0.003, 0.03, 0.3, 3.0):
+            guess = np.linalg.solve(gram + strength * scale * np.eye(len(gram)), cross)
+            error = float(((targets[held_out] - anchors[held_out] @ guess) ** 2).sum())
+            if error < best:
+                best, chosen = error, strength
+    if chosen is None:
+        return np.zeros((sample.anchors.shape[1], sample.vectors.shape[1]), np.float32)
+    gram, cross = anchors.T @ anchors, anchors.T @ targets
+    context: Array = np.linalg.solve(gram + chosen * scale * np.eye(len(gram)), cross).astype(np.float32)
+    return context
+
+
+def _within_ids(sample: TokenSample) -> tuple[Array, Array, Array]:
+    """Sampled vectors and anchors less the means of their id over the other tokens, float64, and their rows.
+
+    Tokens without an id are set off against the mean of all such tokens; ids seen once are left out.
+    """
+    bare = sample.token_ids < 0
+    owners = np.searchsorted(sample.ids, sample.token_ids)
+    owners[bare] = len(sample.ids)
+    both = np.concatenate([sample.vectors, sample.anchors], axis=1).astype(np.float64)
+    sums = np.concatenate([np.concatenate([sample.vector_sums, sample.anchor_sums], axis=1), both[bare].sum(0)[None]])
+    counts = np.append(sample.counts, bare.sum())
+    rows = (counts[owners] > 1).nonzero()[0]
+    owners, sizes = owners[rows], counts[owners[rows]].astype(np.float64)
+    centred = (both[rows] - sums[owners] / sizes[:, None]) * np.sqrt(sizes / np.maximum(sizes - 1, 1))[:, None]
+    width = sample.vectors.shape[1]
+    return centred[:, :width], centred[:, width:], rows
+
+
+def _priors(sample: TokenSample, means: Array, features: Array | None) -> tuple[Array, Array]:
+    """Ids that get a centroid, ascending, and the prior of each ``[I, D]``."""
+    room = MOST_CENTROIDS - FALLBACK_CLUSTERS - MOST_CLUSTERS
+    seen = sample.ids
+    if len(seen) > room:
+        seen = np.sort(seen[np.argsort(-sample.counts, kind="stable")[:room]])
+    usual = (means * sample.counts[:, None]).sum(0) / max(int(sample.counts.sum()), 1)
+    if features is None:
+        return seen, np.repeat(usual[None], len(seen), axis=0)
+    inside = sample.ids < len(features)
+    others = np.setdiff1d(np.arange(len(features)), seen)[: room - len(seen)]
+    ids = np.union1d(seen, others)
+    known = features[sample.ids[inside]]
+    # Every id counts alike: what is asked for is the mean of an id never seen, and frequent ids are no guide to those.
+    gram = known.T @ known + np.eye(known.shape[1])
+    weights = np.linalg.solve(gram, known.T @ means[inside])
+    priors = np.repeat(usual[None], len(ids), axis=0)
+    covered = ids < len(features)
+    priors[covered] = features[ids[covered]] @ weights
+    return ids, priors
+
+
+def _checked_features(vocabulary: ArrayLike | None) -> Array | None:
+    """Features centred and brought to mean squared length 1, with a constant; float64."""
+    if vocabulary is None:
+        return None
+    table = np.asarray(vocabulary, np.float32)
+    if table.ndim != 2 or not table.size or not np.isfinite(table).all():
+        raise CodecError(f"found vocabulary features of shape {table.shape} (or not finite), expected [V, E] numbers")
+    centred = table.astype(np.float64) - table.mean(axis=0, dtype=np.float64)
+    spread = np.sqrt((centred**2).sum(axis=1).mean())
+    return np.concatenate([centred / (spread or 1.0), np.ones((len(table), 1))], axis=1)
+
+
+def _prior_strength(
+    sample: TokenSample, vectors: Array, counts: Array, sums: Array, ids: Array, priors: Array
+) -> float:
+    """Variance within ids over variance of the ids' true means about their priors; between 1/4 and 16 tokens."""
+    often = counts > 1
+    if not often.any():
+        return 1.0
+    owners = np.searchsorted(ids, sample.token_ids)
+    rows = np.isin(sample.token_ids, ids[often])
+    owners = owners[rows]
+    centred = vectors[rows] - sums[owners] / counts[owners][:, None]
+    within = float(((centred**2).sum(axis=1) * (counts[owners] / (counts[owners] - 1))).mean()) if rows.any() else 0.0
+    off = ((sums[often] / counts[often][:, None] - priors[often]) ** 2).sum(axis=1)
+    between = float((off - within / counts[often]).mean())
+    return float(np.clip(within / max(between, 1e-9), 0.25, 16.0))
+
+
+def _clusters(vectors: Array, ids: Array, seed: int) -> Array:
+    """Centroids of tokens without an id, and of tokens with an id as if they had none; ``[C, D]`` float32, C >= 1."""
+    found = []
+    for rows, most in ((vectors[ids < 0], MOST_CLUSTERS), (vectors[ids >= 0], FALLBACK_CLUSTERS)):
+        if len(rows):
+            # Evenly spaced rows of a sample that is in the documents' order: a fair part of it.
+            part = rows[:: -(-len(rows) // (most * TOKENS_PER_CLUSTER))]
+            found.append(kmeans(part, min(most, -(-len(part) // TOKENS_PER_CLUSTER)), seed=seed))
+    return np.concatenate(found)
+
+
+def _residuals(
+    vectors: Array, token_ids: Array, clusters: Array, ids: Array, centroids: Array, weights: Array
+) -> Array:
+    """Sampled vectors less their centroid as it would be without them, ``[n, D]`` float32."""
+    left = np.empty_like(vectors)
+    known = np.isin(token_ids, ids)
+    left[~known] = vectors[~known] - clusters[nearest(vectors[~known], clusters)]
+    owners = np.searchsorted(ids, token_ids[known])
+    # c = (s + x) / w and c' = s / (w - 1), so x - c' = (x - c) * w / (w - 1)
+    share = weights[owners] / np.maximum(weights[owners] - 1, 1e-3)
+    left[known] = (vectors[known] - centroids[owners]) * np.minimum(share, 8.0)[:, None]
+    return left
+
+
+def _fit_residual(spec: CodecSpec, left: Array, seed: int) -> Residual:
+    if spec.stages:
+        axes = principal_axes(left, min(VQ_DIMS, left.shape[1]))
+        return VectorStages.fit(left, axes, spec.stages, seed)
+    if spec.dims > left.shape[1]:
+        raise CodecError(
+            f"codec {spec.name!r}: found {spec.dims} residual dimensions, expected at most {left.shape[1]}"
+        )
+    return ScalarBits.fit(left, principal_axes(left, spec.dims), spec.bits)

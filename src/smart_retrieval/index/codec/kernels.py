@@ -1,44 +1,48 @@
-"""Scores from look-up tables: the NumPy reference, and the choice between it and the compiled kernel.
+"""Best similarities from codes: the NumPy reference, and when the compiled kernels take over.
 
 A code is a centroid number (2 bytes, optional), G table bytes and a length byte (optional). The similarity of query
 token q with it is ``(centroid[number, q] + sum_g tables[g, byte_g, q] + shift[document, q]) * scale[byte]``, summed in
 this order in float32; the result is the maximum over the document's rows. (Look-up tables for products with quantised
 vectors: Jegou, Douze, Schmid, "Product quantization for nearest neighbor search", 2011; here with all query tokens side
 by side, so that one row of a table serves them all in a few vector instructions.)
+
+Loading Numba and its cached code takes longer (0.5 to 1 s; compiling them once, several) than a few searches with the
+NumPy reference, which gives the same bits. So a process that searches once never loads it, and one that goes on gets it
+from a thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib
+import importlib.util
+import threading
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from types import ModuleType
 
 import numpy as np
 
+from ...errors import SmartWarning
 from ...types import Array
-from .compiled import compiled_kernels, count, load_kernels
 
 #: Rows of an intermediate block; 8192 x 64 query tokens of float32 take 2 MiB.
 BLOCK_ROWS = 8192
 
+#: Products of query tokens with document tokens done in NumPy before Numba is loaded; about a quarter of a second.
+PATIENCE = 4_000_000
+
 
 @dataclass(frozen=True)
 class Lookup:
-    """The tables of one query tile of P query tokens.
+    """The tables of one query tile of P query tokens."""
 
-    Attributes:
-        tables: ``[G, 256, P]`` float32 partial products.
-        shift: ``[N, P]`` float32 added to every row of a document, or None.
-        centroids: ``[K, P]`` float32 products with centroids, or None when codes begin with the table bytes.
-        slots: ``[65536]`` int32, row of ``centroids`` of a centroid number.
-        scales: ``[256]`` float32 factors of the last byte, or None.
-    """
-
-    tables: Array
-    shift: Array | None = None
-    centroids: Array | None = None
-    slots: Array | None = None
-    scales: Array | None = None
+    tables: Array  # [G, 256, P] float32 partial products
+    shift: Array | None = None  # [N, P] float32 added to every row of a document
+    centroids: Array | None = None  # [K, P] float32 products with centroids; None: codes begin with the table bytes
+    slots: Array | None = None  # [65536] int32, row of ``centroids`` of a centroid number
+    scales: Array | None = None  # [256] float32 factors of the last byte
 
 
 def best_from_tables(
@@ -54,10 +58,10 @@ def best_from_tables(
         compiled: Use the Numba kernel; None: once it is loaded. Both give the same bits.
     """
     fast = compiled_kernels() if compiled is None else load_kernels() if compiled else None
-    if fast is None:
-        count(int((stops - starts).sum()) * lookup.tables.shape[2])
-        return reference_best(lookup, codes, starts, stops)
     width = lookup.tables.shape[2]
+    if fast is None:
+        _count(int((stops - starts).sum()) * width)
+        return _reference_best(lookup, codes, starts, stops)
     best = np.full((len(starts), width), -np.inf, np.float32)
     none = np.zeros((0, width), np.float32)
     fast.best_from_tables(
@@ -71,8 +75,7 @@ def best_from_tables(
     return best
 
 
-def reference_best(lookup: Lookup, codes: Array, starts: Array, stops: Array) -> Array:
-    """The same in plain NumPy; the definition that the compiled kernel is tested against."""
+def _reference_best(lookup: Lookup, codes: Array, starts: Array, stops: Array) -> Array:
     best = np.full((len(starts), lookup.tables.shape[2]), -np.inf, np.float32)
     for documents, rows, offsets in row_blocks(starts, stops):
         block = codes[rows]
@@ -91,30 +94,47 @@ def reference_best(lookup: Lookup, codes: Array, starts: Array, stops: Array) ->
     return best
 
 
-def best_from_vectors(decode: Any, queries: Array, codes: Array, starts: Array, stops: Array) -> Array:
-    """Best similarities by decoding bounded blocks to float32 and multiplying: for codes of many bytes a token.
-
-    Args:
-        decode: Turns ``[n, B]`` codes into ``[n, D]`` float32.
-        queries: ``[P, D]`` float32.
-        codes: ``[R, B]`` uint8.
-        starts: ``[N]`` int64 first rows.
-        stops: ``[N]`` int64 rows behind the last.
-
-    Returns:
-        ``[N, P]`` float32, ``-inf`` for empty documents.
-    """
+def best_from_vectors(
+    decode: Callable[[Array], Array], queries: Array, codes: Array, starts: Array, stops: Array
+) -> Array:
+    """The same by decoding blocks ``[n, B]`` to ``[n, D]`` float32 and multiplying: for codes of many bytes a token."""
     best = np.full((len(starts), len(queries)), -np.inf, np.float32)
     fast = compiled_kernels()
     transposed = np.ascontiguousarray(queries.T)
     for documents, rows, offsets in row_blocks(starts, stops, BLOCK_ROWS // 4):
-        values = decode(codes[rows]) @ transposed
+        vectors = decode(codes[rows])
+        values = np.empty((len(vectors), len(queries)), np.float32)
+        # One product a document: BLAS rounds a row by its place in the matrix, so in a product of the whole block a
+        # document's scores would depend on its neighbours, and change when the index is optimized.
+        for start, stop in pairwise([*offsets.tolist(), len(vectors)]):
+            np.matmul(vectors[start:stop], transposed, out=values[start:stop])
         if fast is not None:
             fast.segment_best(frozen(values), frozen(offsets), frozen(documents), best)
         else:
-            count(values.size)
+            _count(values.size)
             best[documents] = np.maximum(best[documents], np.maximum.reduceat(values, offsets, axis=0))
     return best
+
+
+def exact_products(rows: Array, columns: Array) -> Array:
+    """Products ``[n, P]`` float32 that do not depend on where a row stands, as those of BLAS do in their last bits.
+
+    Rounded to grids of 2^-22 and 2^-27 (of the longest column), the products lie on a grid of 2^-49, where float64 adds
+    up to 2^53 steps without any error, in whatever order.
+
+    Args:
+        rows: ``[n, D]`` float32, of at most unit length.
+        columns: ``[D, P]`` float32.
+    """
+    longest = np.linalg.norm(columns.astype(np.float64), axis=0).max(initial=0.0)
+    grid = np.ldexp(1.0, int(np.frexp(longest)[1]) - 27)
+    exact = np.rint(columns / grid) * grid
+    products = np.empty((len(rows), columns.shape[1]), np.float32)
+    for start in range(0, len(rows), 512):  # blocks that stay in the cache
+        # Neighbouring float32 numbers from 2 to 4 are 2^-22 apart.
+        rounded = (rows[start : start + 512] + np.float32(3)) - np.float32(3)
+        products[start : start + 512] = rounded.astype(np.float64) @ exact
+    return products
 
 
 def gathered_halves(table: Array, rows: Array) -> Array:
@@ -147,7 +167,7 @@ def centroid_numbers(codes: Array) -> Array:
 
 
 def used_centroids(codes: Array, starts: Array, stops: Array) -> Array:
-    """Which centroid numbers occur in the rows asked for, ``[65536]`` bool."""
+    """The centroid numbers that occur in the rows asked for, ascending."""
     used = np.zeros(65536, np.bool_)
     fast = compiled_kernels()
     if fast is not None:
@@ -155,7 +175,7 @@ def used_centroids(codes: Array, starts: Array, stops: Array) -> Array:
     else:
         for _, rows, _ in row_blocks(starts, stops):
             used[centroid_numbers(codes[rows])] = True
-    return used
+    return used.nonzero()[0]
 
 
 def row_blocks(starts: Array, stops: Array, rows: int = BLOCK_ROWS) -> Iterator[tuple[Array, Array | slice, Array]]:
@@ -190,3 +210,57 @@ def frozen(array: Array) -> Array:
     view = np.ascontiguousarray(array).view()
     view.flags.writeable = False
     return view
+
+
+# -- loading the compiled kernels ----------------------------------------------------------------------------------
+
+_lock = threading.Lock()
+_done = 0
+_thread: threading.Thread | None = None
+_kernels: ModuleType | None = None
+
+
+def compiled_kernels() -> ModuleType | None:
+    """The Numba kernels, or None where they are not loaded (yet)."""
+    return _kernels
+
+
+def load_kernels() -> ModuleType | None:
+    """Load them now; None where Numba is not installed."""
+    global _kernels
+    if _kernels is None and importlib.util.find_spec("numba") is not None:
+        kernels = importlib.import_module(".kernels_numba", __package__)
+        _compile(kernels)
+        _kernels = kernels
+    return _kernels
+
+
+def _count(products: int) -> None:
+    """Note work that was done in NumPy; beyond :data:`PATIENCE` the kernels are loaded in the background."""
+    global _done, _thread
+    if _kernels is not None or _thread is not None:
+        return
+    with _lock:
+        _done += products
+        if _done > PATIENCE and _thread is None:
+            _thread = threading.Thread(target=_load_in_background, name="smart-kernels")
+            _thread.start()
+
+
+def _load_in_background() -> None:
+    try:
+        load_kernels()
+    except Exception as error:  # a broken installation must not cost the searches, which go on without
+        warnings.warn(f"Numba cannot be used, searches go on in NumPy: {error}", SmartWarning, stacklevel=1)
+
+
+def _compile(kernels: ModuleType) -> None:
+    """Call every kernel with the types that it will be called with: each compiles, or loads, when first called."""
+    codes, numbers = np.zeros((1, 4), np.uint8), np.zeros(0, np.int64)
+    floats, best = np.zeros((1, 8), np.float32), np.zeros((0, 8), np.float32)
+    lookup = (np.zeros((1, 256, 8), np.float32), floats, np.zeros(1, np.int32), np.zeros(256, np.float32), floats)
+    kernels.best_from_tables(*(frozen(part) for part in (codes, numbers, numbers, *lookup)), best)
+    kernels.mark_used(frozen(codes), frozen(numbers), frozen(numbers), np.zeros(1, np.bool_))
+    kernels.gather_halves(frozen(np.zeros((1, 8), np.uint16)), frozen(numbers), np.zeros((0, 8), np.uint32))
+    kernels.segment_best(frozen(floats), frozen(numbers), frozen(numbers), best)
+    kernels.widen(frozen(np.zeros((0, 8), np.int8)), best)

@@ -1,4 +1,4 @@
-"""The compiled twins of ``kernels.py``. Imported only where Numba is installed (extra ``fast``).
+"""The compiled kernels of ``kernels.py``. Imported only where Numba is installed (extra ``fast``).
 
 Sums run over query tokens side by side, so that they compile to vector instructions without reordering any sum: results
 equal the reference bit for bit. Compiled code is cached beside this file (or in NUMBA_CACHE_DIR); no lock is held.

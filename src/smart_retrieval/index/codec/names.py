@@ -1,4 +1,4 @@
-"""The grammar of codec names: one string says everything that decides a code's width."""
+"""Codec names: one string says everything that decides a code's width."""
 
 from __future__ import annotations
 
@@ -19,23 +19,14 @@ _CODEBOOK = re.compile(
 
 @dataclass(frozen=True)
 class CodecSpec:
-    """A codec name, taken apart.
-
-    Args:
-        name: The canonical name.
-        family: ``"float32"``, ``"float16"``, ``"int8"``, ``"bits"``, ``"codebook"`` or ``"anchored"``.
-        bits: Bits a dimension (``bits*`` and ``RxB`` residuals), else 0.
-        dims: Dimensions R of an ``RxB`` residual, else 0.
-        stages: Stages (= bytes) N of an ``Nvq`` residual, else 0.
-        norm: Whether one byte holds the length of the reconstruction.
-    """
+    """A codec name, taken apart."""
 
     name: str
-    family: str
-    bits: int = 0
-    dims: int = 0
-    stages: int = 0
-    norm: bool = False
+    family: str  # float32, float16, int8, bits, codebook or anchored
+    bits: int = 0  # a dimension, of ``bits*`` and of an ``RxB`` residual
+    dims: int = 0  # R of an ``RxB`` residual
+    stages: int = 0  # (= bytes) N of an ``Nvq`` residual
+    norm: bool = False  # whether one byte holds the length of the reconstruction
 
     @property
     def residual_bytes(self) -> int:
@@ -43,12 +34,7 @@ class CodecSpec:
         return self.stages + self.dims * self.bits // 8
 
     def bytes_per_token(self, token_dim: int) -> int:
-        """Bytes of one coded token vector of ``token_dim`` dimensions.
-
-        Example:
-            >>> parse_codec("codebook+32x1").bytes_per_token(384), parse_codec("bits1").bytes_per_token(384)
-            (6, 48)
-        """
+        """Bytes of one coded token vector of ``token_dim`` dimensions."""
         if self.family in ("codebook", "anchored"):
             return 2 + self.residual_bytes + self.norm
         if self.family == "bits":

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ...errors import CodecError
 from ...types import Array
-from .base import Codec, make_spec
+from .base import Codec
 from .kernels import Lookup, best_from_tables, best_from_vectors, widened
 from .names import CodecSpec
-from .residual import ScalarBits, principal_axes
+from .quantize import ScalarBits, principal_axes
 from .sample import TokenSample
 
 #: Above this many bytes a token, decoding blocks and multiplying beats look-ups.
 _MOST_LOOKUPS = 64
 
 
-class DenseCodec(Codec):
-    """Codes that are scored by decoding bounded blocks of them."""
-
-    def _prepare(self, queries: Array) -> Array:
-        return queries
-
-    def _best(self, tile: Array, codes: Array, starts: Array, stops: Array, anchors: Array | None) -> Array:
-        decode: Callable[[Array], Array] = lambda rows: self._decode(rows, None)  # noqa: E731
-        return best_from_vectors(decode, tile, codes, starts, stops)
-
-
-class FloatCodec(DenseCodec):
+class FloatCodec(Codec):
     """``float32``: exact. ``float16``: half the bytes, relative error at most 2^-11 a value. Little-endian bytes."""
 
     families = ("float32", "float16")
@@ -44,29 +32,30 @@ class FloatCodec(DenseCodec):
             raise CodecError("found a value beyond 65504, which float16 cannot hold; use codec float32")
         return vectors.astype(self._dtype).view(np.uint8).reshape(len(vectors), self.bytes_per_token)
 
-    def _decode(self, codes: Array, anchors: Array | None) -> Array:
+    def _decode(self, codes: Array, anchors: Array | None = None) -> Array:
         return np.ascontiguousarray(codes).view(self._dtype).astype(np.float32)
+
+    def _prepare(self, queries: Array) -> Array:
+        return queries
+
+    def _best(self, tile: Array, codes: Array, starts: Array, stops: Array, anchors: Array | None) -> Array:
+        return best_from_vectors(self._decode, tile, codes, starts, stops)
 
     def to_arrays(self) -> dict[str, Array]:
         """Nothing is fitted."""
         return {}
 
     @classmethod
-    def from_arrays(cls, name: str, token_dim: int, arrays: dict[str, Array]) -> FloatCodec:
+    def from_arrays(cls, spec: CodecSpec, token_dim: int, arrays: dict[str, Array]) -> FloatCodec:
         """See :meth:`Codec.from_arrays`."""
-        return cls(make_spec(name, cls.families), token_dim)
+        return cls(spec, token_dim)
 
 
-class Int8Codec(DenseCodec):
+class Int8Codec(Codec):
     """``int8``: a byte a dimension, ``round(value / scale)`` with one scale for all.
 
     One scale suffices because all vectors have unit length. It is the sample's largest absolute value and a twentieth
     over 127; the error of a value is at most scale / 2 unless the value lies beyond, where it is clipped.
-
-    Args:
-        spec: ``int8``.
-        token_dim: D.
-        scale: Step between neighbouring values.
     """
 
     families = ("int8",)
@@ -87,9 +76,7 @@ class Int8Codec(DenseCodec):
         return np.clip(np.rint(vectors / self.scale), -127, 127).astype(np.int8).view(np.uint8)
 
     def _decode(self, codes: Array, anchors: Array | None) -> Array:
-        values = widened(codes)
-        values *= self.scale
-        return values
+        return widened(codes) * self.scale
 
     def _prepare(self, queries: Array) -> Array:
         return queries * self.scale
@@ -102,23 +89,18 @@ class Int8Codec(DenseCodec):
         return {"scale": np.array([self.scale], np.float32)}
 
     @classmethod
-    def from_arrays(cls, name: str, token_dim: int, arrays: dict[str, Array]) -> Int8Codec:
+    def from_arrays(cls, spec: CodecSpec, token_dim: int, arrays: dict[str, Array]) -> Int8Codec:
         """See :meth:`Codec.from_arrays`."""
         if arrays.keys() != {"scale"} or arrays["scale"].shape != (1,):
-            raise CodecError(f"codec {name!r}: found arrays {sorted(arrays)}, expected one scale")
-        return cls(make_spec(name, cls.families), token_dim, float(arrays["scale"][0]))
+            raise CodecError(f"codec {spec.name!r}: found arrays {sorted(arrays)}, expected one scale")
+        return cls(spec, token_dim, float(arrays["scale"][0]))
 
 
 class BitsCodec(Codec):
-    """``bits4``, ``bits2``, ``bits1``: all D dimensions after centring and a PCA, so many bits each.
+    """``bits4``, ``bits2``, ``bits1``: all D dimensions after subtracting the mean and a PCA, so many bits each.
 
     A PCA rather than a random rotation because its coordinates are uncorrelated and each gets levels of its own
     (Lloyd): the levels follow the spread of each direction, which a random rotation would make equal.
-
-    Args:
-        spec: One of the three.
-        mean: ``[D]`` float32, subtracted first.
-        quantiser: Basis and levels.
     """
 
     families = ("bits",)
@@ -145,28 +127,28 @@ class BitsCodec(Codec):
         values: Array = self.quantiser.decode(codes) @ self.quantiser.basis.T + self.mean
         return values
 
-    def _prepare(self, queries: Array) -> tuple[Array, Array]:
+    def _prepare(self, queries: Array) -> Any:
         rotated = queries @ self.quantiser.basis
         if self.bytes_per_token > _MOST_LOOKUPS:
             return rotated, queries @ self.mean
         tables = self.quantiser.tables(rotated)
         tables[0] += queries @ self.mean
-        return tables, queries[:0]
+        return Lookup(tables)
 
     def _best(self, tile: Any, codes: Array, starts: Array, stops: Array, anchors: Array | None) -> Array:
-        prepared, constant = tile
-        if self.bytes_per_token > _MOST_LOOKUPS:
-            best: Array = best_from_vectors(self.quantiser.decode, prepared, codes, starts, stops) + constant
-            return best
-        return best_from_tables(Lookup(prepared), codes, starts, stops)
+        if isinstance(tile, Lookup):
+            return best_from_tables(tile, codes, starts, stops)
+        rotated, constant = tile
+        best: Array = best_from_vectors(self.quantiser.decode, rotated, codes, starts, stops) + constant
+        return best
 
     def to_arrays(self) -> dict[str, Array]:
         """``mean``, ``basis`` and ``levels``."""
         return {"mean": self.mean, **self.quantiser.to_arrays()}
 
     @classmethod
-    def from_arrays(cls, name: str, token_dim: int, arrays: dict[str, Array]) -> BitsCodec:
+    def from_arrays(cls, spec: CodecSpec, token_dim: int, arrays: dict[str, Array]) -> BitsCodec:
         """See :meth:`Codec.from_arrays`."""
         if arrays.keys() != {"mean", "basis", "levels"} or arrays["mean"].shape != (token_dim,):
-            raise CodecError(f"codec {name!r}: found arrays {sorted(arrays)}, expected mean, basis and levels")
-        return cls(make_spec(name, cls.families), arrays["mean"], ScalarBits(arrays["basis"], arrays["levels"]))
+            raise CodecError(f"codec {spec.name!r}: found arrays {sorted(arrays)}, expected mean, basis and levels")
+        return cls(spec, arrays["mean"], ScalarBits(arrays["basis"], arrays["levels"]))

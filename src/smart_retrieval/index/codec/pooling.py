@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...core.hybrid import unit_rows
 from ...embeddings import SmartEmbeddings
 from ...errors import CodecError
-from .base import unit_rows
 
 
 def pool_tokens(embeddings: SmartEmbeddings, factor: float) -> SmartEmbeddings:
@@ -17,12 +17,7 @@ def pool_tokens(embeddings: SmartEmbeddings, factor: float) -> SmartEmbeddings:
     vocabulary id and the role of its member nearest to the mean (the first of equals), so that codebook codes still
     have a centroid to start from; keep the ids of the document as they were for an IDF table.
 
-    Args:
-        embeddings: Documents.
-        factor: 2 to 4 are useful; 1 changes nothing.
-
-    Returns:
-        The same documents with fewer token vectors (float32); anchors as they were.
+    Factors of 2 to 4 are useful; 1 changes nothing. Anchors stay as they were.
 
     Raises:
         CodecError: The factor is below 1 or not finite.

@@ -1,4 +1,4 @@
-"""One pass over documents of any number: sums per vocabulary id, and a fair sample of tokens, in bounded memory."""
+"""One pass over any number of documents: sums per vocabulary id and a uniform sample of tokens, in bounded memory."""
 
 from __future__ import annotations
 
@@ -6,15 +6,29 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ...core.hybrid import unit_rows
 from ...embeddings import SmartEmbeddings
 from ...errors import CodecError
 from ...types import Array
-from .base import checked_vectors, unit_rows
-from .kmeans import grouped_sums
+from .quantize import grouped_sums
 
 #: Tokens handled at a time, whatever the batches they come in: sums are then added in the same order.
 _BLOCK = 16384
+
+
+def checked_vectors(vectors: ArrayLike, width: int, what: str) -> Array:
+    """Vectors as ``[T, width]`` contiguous float32, all finite."""
+    try:
+        rows = np.ascontiguousarray(vectors, np.float32)
+    except (TypeError, ValueError) as error:
+        raise CodecError(f"found {what} that are no numbers ({error})") from error
+    if np.ndim(vectors) != 2 or rows.shape[1] != width:
+        raise CodecError(f"found {what} of shape {np.shape(vectors)}, expected [tokens, {width}]")
+    if not np.isfinite(rows).all():
+        raise CodecError(f"found NaN or infinity in {what}, expected finite numbers")
+    return rows
 
 
 @dataclass(frozen=True)
@@ -45,22 +59,16 @@ class TokenSample:
 def gather_sample(
     batches: Iterable[SmartEmbeddings] | SmartEmbeddings, *, limit: int | None = None, seed: int = 0
 ) -> TokenSample:
-    """Read all batches once.
+    """Read all batches once and keep ``limit`` tokens (50,000 by default, fewer where they would take over 256 MiB).
 
     Memory holds two times the sample, the sums and one batch. How the documents are cut into batches changes nothing.
-
-    Args:
-        batches: Documents.
-        limit: Tokens to keep; by default 50,000, fewer when they would take more than 256 MiB.
-        seed: Of the sample.
 
     Raises:
         CodecError: No token at all, widths that differ, or a value that is NaN or infinite.
     """
     sums = _IdSums()
     kept: list[Array] = []
-    for position, block in _blocks(_each(batches)):
-        vectors, ids, anchors, documents = block
+    for position, (vectors, ids, anchors, documents) in _blocks(batches):
         if limit is None:
             limit = max(2048, min(50_000, 2**28 // (4 * (vectors.shape[1] + anchors.shape[1]))))
         sums.add(ids, np.concatenate([vectors, anchors], axis=1))
@@ -79,6 +87,8 @@ def gather_sample(
 
 
 class _IdSums:
+    """Running sums of rows by vocabulary id."""
+
     def __init__(self) -> None:
         self.slots: dict[int, int] = {}
         self.counts = np.zeros(0, np.int64)
@@ -106,18 +116,13 @@ class _IdSums:
         return ids[order], self.counts[: len(ids)][order], self.totals[: len(ids)][order]
 
 
-def _each(batches: Iterable[SmartEmbeddings] | SmartEmbeddings) -> Iterator[SmartEmbeddings]:
-    for batch in [batches] if isinstance(batches, SmartEmbeddings) else batches:
-        for start in range(0, len(batch), 64):
-            yield batch[start : start + 64]
-
-
-def _blocks(batches: Iterator[SmartEmbeddings]) -> Iterator[tuple[int, list[Array]]]:
+def _blocks(batches: Iterable[SmartEmbeddings] | SmartEmbeddings) -> Iterator[tuple[int, list[Array]]]:
     """Blocks of :data:`_BLOCK` tokens: position of the first, and vectors, ids, unit anchors and document numbers."""
     waiting: list[list[Array]] = []
     held = position = document = 0
     widths: tuple[int, int] | None = None
-    for batch in batches:
+    each = [batches] if isinstance(batches, SmartEmbeddings) else batches
+    for batch in (one[start : start + 64] for one in each for start in range(0, len(one), 64)):
         widths = widths or (batch.token_dim, batch.anchor_dim)
         if (batch.token_dim, batch.anchor_dim) != widths:
             raise CodecError(

@@ -10,11 +10,11 @@ from ...embeddings import SmartEmbeddings
 from ...errors import EmbeddingsError, IndexMismatchError
 from ...types import Array
 from ..codec.pooling import pool_tokens
+from ..codec_fitting import FitPolicy
 from ..model_and_codec import IndexCodec, IndexModel
 from ..store.pictures import Media, place_grids
 from ..store.records import Record
 from ..store.store import Store
-from .codec_fit import FitPolicy
 from .new_documents import BATCH_WEIGHT, NewDocument, batches
 
 

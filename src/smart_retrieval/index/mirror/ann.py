@@ -1,8 +1,8 @@
-"""The anchor index as a derived file: written, found again, checked.
+"""An approximate index over the anchors of a large index (faiss IVF,SQ8), kept as a file beside the mapped arrays.
 
-The stamp of the derived files (:class:`~smart_retrieval.index.mirror.files.Stamp`) names it together with its size and
-checksums, so that it can belong to no other rows. What faiss reads when it opens the file (everything but codes and
-ids) is checked each time; codes and ids stay mapped, and a wrong one costs a candidate, no more.
+Their stamp (:class:`~smart_retrieval.index.mirror.files.Stamp`) names the file together with its size and checksums, so
+that it can belong to no other rows. What faiss reads when it opens the file (everything but codes and ids) is checked
+each time; codes and ids stay mapped, and a wrong one costs a candidate, no more.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import math
 import os
 import secrets
 import warnings
-import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,121 +23,30 @@ from ...errors import MissingExtraError, SmartWarning
 from ...extras import require
 from ...progress import progress
 from ...types import Array
-from .arrays import let_go
+from .arrays import file_checksum, let_go
 
-# Queries of the calibration want as many as a search does by default, and miss at most one in a hundred.
+# Rows from which on an index is worth its building; below, all anchors are read for every query.
+ANN_ROWS = 200_000
+# Queries of the calibration want as many as a search does by default, and miss at most one in two hundred.
 CALIBRATED_FOR = 400
 AIM = 0.995
+SUFFIX = ".faiss"
 _QUERIES = 96
 _SEED = 20260523
 _TRAIN_A_LIST = 64
 _TRAIN_AT_MOST = 262_144
 _AT_ONCE = 32_768
+_BAR_FROM = 100_000
+_warned = False
 
 Advance = Callable[[int], None]
 
 
-def lists_for(rows: int) -> int:
-    """Inverted lists for so many rows: the power of two next to their square root, 8 at least."""
-    return 1 << max(3, round(math.log2(max(1, rows)) / 2))
-
-
-def build(faiss: Any, anchors: Array, advance: Advance) -> Any:
-    """An IVF,SQ8 index over unit anchors, row number = id.
-
-    It is trained on a sample of bounded size with a fixed seed.
-
-    Args:
-        faiss: The module.
-        anchors: ``[n, Da]`` float32 of unit length.
-        advance: Called with the number of rows done.
-    """
-    lists = lists_for(len(anchors))
-    count = min(len(anchors), _TRAIN_A_LIST * lists, max(_TRAIN_AT_MOST, 40 * lists))
-    chosen = np.sort(np.random.default_rng(_SEED).choice(len(anchors), count, replace=False))
-    quantizer = faiss.IndexFlatIP(anchors.shape[1])
-    index = faiss.IndexIVFScalarQuantizer(
-        quantizer, anchors.shape[1], lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
-    )
-    index.cp.min_points_per_centroid = 1  # it would warn on stderr
-    index.train(np.concatenate([_taken(anchors, part) for part in np.array_split(chosen, 32)]))
-    extend(index, anchors, advance)
-    return index
-
-
-def _taken(anchors: Array, rows: Array) -> Array:
-    taken: Array = anchors[rows]
-    let_go(anchors)
-    return taken
-
-
-def extend(index: Any, anchors: Array, advance: Advance) -> None:
-    """Add the rows that the index does not hold yet; ``anchors`` begins with those it does."""
-    for start in range(int(index.ntotal), len(anchors), _AT_ONCE):
-        block = np.ascontiguousarray(anchors[start : start + _AT_ONCE])
-        index.add(block)
-        let_go(anchors)
-        advance(len(block))
-
-
-def calibrate(faiss: Any, index: Any, anchors: Array) -> int:
-    """The least number of probes that finds :data:`AIM` of the exact candidates.
-
-    The queries are made from the anchors, as no others are known: half of them lie near one document, and half between
-    two, where lists meet and more probes are needed.
-    """
-    rng = np.random.default_rng(_SEED + 1)
-    first, second = anchors[rng.integers(0, len(anchors), _QUERIES)], anchors[rng.integers(0, len(anchors), _QUERIES)]
-    share = np.where(np.arange(_QUERIES) % 2, 0.5, 0.75).astype(np.float32)[:, None]
-    queries = np.ascontiguousarray(first * share + second * (1 - share))
-    wanted = min(CALIBRATED_FOR, len(anchors))
-    exact = _nearest(faiss, queries, anchors, wanted)
-    let_go(anchors)
-    probes = 1
-    while probes < index.nlist:
-        parameters = faiss.SearchParametersIVF(nprobe=probes)
-        _, found = index.search(queries, fetched(wanted), params=parameters)
-        hits = [len(np.intersect1d(a, b)) for a, b in zip(exact, found, strict=True)]
-        if np.mean(hits) >= AIM * wanted:
-            return probes
-        probes = -(-probes * 3 // 2)
-    return int(index.nlist)
-
-
-def fetched(wanted: int) -> int:
-    """How many to ask an index for: a few more, since 8 bits blur the order and the cosines are taken again exactly."""
-    return wanted + max(16, wanted // 8)
-
-
-def _nearest(faiss: Any, queries: Array, anchors: Array, wanted: int) -> Array:
-    """The exact nearest rows of each query, ``[Q, wanted]``."""
-    scores, rows = np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
-    for start in range(0, len(anchors), _AT_ONCE):
-        block = np.ascontiguousarray(anchors[start : start + _AT_ONCE])
-        near, which = faiss.knn(queries, block, min(wanted, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
-        let_go(anchors)
-        scores, rows = np.hstack([scores, near]), np.hstack([rows, which + start])
-        if scores.shape[1] > wanted:
-            best = np.argpartition(-scores, wanted - 1, axis=1)[:, :wanted]
-            scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
-    return rows
-
-
-# Rows from which on an index is worth its building; below, all anchors are read for every query.
-ANN_ROWS = 200_000
-
-
 class AnchorIndex:
-    """A faiss IVF,SQ8 index over the first rows of the mapped base.
+    """A faiss index whose ids are the positions 0 to ``rows`` - 1 of the mapped base; safe to use from several threads.
 
     It only proposes: cosines are taken again from the anchors themselves, and whatever it says that cannot be is passed
-    over. Safe to use from several threads.
-
-    Args:
-        faiss: The module.
-        index: Its index; ids are positions.
-        rows: Positions it covers, from 0.
-        probes: Lists to look into for :data:`~smart_retrieval.index.mirror.ann.CALIBRATED_FOR` candidates.
+    over. ``probes`` is how many lists to look into for :data:`CALIBRATED_FOR` candidates.
     """
 
     def __init__(self, faiss: Any, index: Any, rows: int, probes: int) -> None:
@@ -158,7 +67,7 @@ class AnchorIndex:
         Returns:
             ``[n]`` int64; None where it finds fewer than there are, which an exact scan will not.
         """
-        fetch = min(fetched(wanted), available)
+        fetch = min(_fetched(wanted), available)
         # A filter thins the lists out: to see as many allowed rows, more of them are looked into.
         probes = self.probes * max(1.0, wanted / CALIBRATED_FOR) * self.rows / max(1, available)
         lists = int(self._index.nlist)
@@ -178,43 +87,119 @@ class AnchorIndex:
         return ids[(ids >= 0) & (ids < self.rows)]
 
 
-SUFFIX = ".faiss"
-_BYTES_AT_ONCE = 1 << 22
-_BAR_FROM = 100_000
-_warned = False
+def _fetched(wanted: int) -> int:
+    """How many to ask an index for: a few more, since 8 bits blur the order and the cosines are taken again exactly."""
+    return wanted + max(16, wanted // 8)
+
+
+# -- building ----------------------------------------------------------------------------------------------------------
+
+
+def lists_for(rows: int) -> int:
+    """Inverted lists for so many rows: the power of two next to their square root, 8 at least."""
+    return 1 << max(3, round(math.log2(max(1, rows)) / 2))
+
+
+def build(faiss: Any, anchors: Array, advance: Advance) -> Any:
+    """A faiss index over unit anchors ``[n, Da]``, trained on a sample of bounded size with a fixed seed."""
+    lists = lists_for(len(anchors))
+    count = min(len(anchors), _TRAIN_A_LIST * lists, max(_TRAIN_AT_MOST, 40 * lists))
+    chosen = np.sort(np.random.default_rng(_SEED).choice(len(anchors), count, replace=False))
+    quantizer = faiss.IndexFlatIP(anchors.shape[1])
+    index = faiss.IndexIVFScalarQuantizer(
+        quantizer, anchors.shape[1], lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
+    )
+    index.cp.min_points_per_centroid = 1  # it would warn on stderr
+    sample = []
+    for part in np.array_split(chosen, 32):
+        sample.append(anchors[part])
+        let_go(anchors)
+    index.train(np.concatenate(sample))
+    _add_rows(index, anchors, advance)
+    return index
+
+
+def _add_rows(index: Any, anchors: Array, advance: Advance) -> None:
+    """Add the rows that the index does not hold yet; ``anchors`` begins with those it does."""
+    for start in range(int(index.ntotal), len(anchors), _AT_ONCE):
+        block = np.ascontiguousarray(anchors[start : start + _AT_ONCE])
+        index.add(block)
+        let_go(anchors)
+        advance(len(block))
+
+
+def extend(faiss: Any, path: Path, anchors: Array) -> Any:
+    """The index of a file with the newer rows of ``anchors`` added."""
+    index = faiss.read_index(str(path))
+    _add_rows(index, anchors, lambda rows: None)
+    return index
+
+
+def calibrate(faiss: Any, index: Any, anchors: Array) -> int:
+    """The least number of probes that finds :data:`AIM` of the exact candidates.
+
+    The queries are made from the anchors, as no others are known: half of them lie near one document, and half between
+    two, where lists meet and more probes are needed.
+    """
+    rng = np.random.default_rng(_SEED + 1)
+    first, second = anchors[rng.integers(0, len(anchors), _QUERIES)], anchors[rng.integers(0, len(anchors), _QUERIES)]
+    share = np.where(np.arange(_QUERIES) % 2, 0.5, 0.75).astype(np.float32)[:, None]
+    queries = np.ascontiguousarray(first * share + second * (1 - share))
+    wanted = min(CALIBRATED_FOR, len(anchors))
+    exact = _nearest(faiss, queries, anchors, wanted)
+    let_go(anchors)
+    probes = 1
+    while probes < index.nlist:
+        parameters = faiss.SearchParametersIVF(nprobe=probes)
+        _, found = index.search(queries, _fetched(wanted), params=parameters)
+        hits = [len(np.intersect1d(a, b)) for a, b in zip(exact, found, strict=True)]
+        if np.mean(hits) >= AIM * wanted:
+            return probes
+        probes = -(-probes * 3 // 2)
+    return int(index.nlist)
+
+
+def _nearest(faiss: Any, queries: Array, anchors: Array, wanted: int) -> Array:
+    """The exact nearest rows of each query, ``[Q, wanted]``."""
+    scores, rows = np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
+    for start in range(0, len(anchors), _AT_ONCE):
+        block = np.ascontiguousarray(anchors[start : start + _AT_ONCE])
+        near, which = faiss.knn(queries, block, min(wanted, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
+        let_go(anchors)
+        scores, rows = np.hstack([scores, near]), np.hstack([rows, which + start])
+        if scores.shape[1] > wanted:
+            best = np.argpartition(-scores, wanted - 1, axis=1)[:, :wanted]
+            scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
+    return rows
+
+
+# -- the file ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class AnnStamp:
-    """What is known about the file.
+    """What is known about the file."""
 
-    Args:
-        file: Its name.
-        rows: Rows of the base that it covers.
-        trained: Rows there were when it was trained.
-        probes: Lists to look into.
-        size: Bytes.
-        head: Bytes that are not codes or ids.
-        head_checksum: CRC-32 of them.
-        checksum: CRC-32 of the file.
-    """
+    file: str  # its name
+    rows: int  # of the base that it covers
+    trained: int  # rows there were when it was trained
+    probes: int  # lists to look into
+    size: int  # bytes
+    head: int  # bytes that are not codes or ids
+    head_checksum: int  # CRC-32 of them
+    checksum: int  # CRC-32 of the file
 
-    file: str
-    rows: int
-    trained: int
-    probes: int
-    size: int
-    head: int
-    head_checksum: int
-    checksum: int
+    def verify(self, folder: Path) -> list[str]:
+        """Read the whole file; what is wrong with it, in words."""
+        path = folder / self.file
+        with suppress(OSError):
+            if path.stat().st_size == self.size and file_checksum(path) == self.checksum:
+                return []
+        return [f"derived file {path.name} does not match its checksum"]
 
 
 def faiss_module() -> Any | None:
-    """The faiss module, or None after a warning (once) where it is not installed.
-
-    Warns:
-        SmartWarning: It is not installed.
-    """
+    """The faiss module, or None after a warning (once) where it is not installed."""
     global _warned
     try:
         return require("faiss", "ann")
@@ -229,7 +214,7 @@ def load(faiss: Any, folder: Path, stamp: AnnStamp, anchor_dim: int) -> AnchorIn
     """Map the file; None if it is missing or not what was written."""
     path = folder / stamp.file
     try:
-        if path.stat().st_size != stamp.size or _checksum(path, stamp.head) != stamp.head_checksum:
+        if path.stat().st_size != stamp.size or file_checksum(path, stamp.head) != stamp.head_checksum:
             return None
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except (OSError, RuntimeError):
@@ -240,18 +225,12 @@ def load(faiss: Any, folder: Path, stamp: AnnStamp, anchor_dim: int) -> AnchorIn
 
 
 def write(faiss: Any, folder: Path, name: str, anchors: Array, before: AnnStamp | None) -> AnnStamp:
-    """Build a file over all anchors of the base, or write an earlier one with the newer rows added.
+    """Write a file over all anchors of the base of a name: an earlier file with the newer rows added, or a new one.
 
-    Args:
-        faiss: The module.
-        folder: Where.
-        name: The base's name.
-        anchors: The base's anchors, ``[n, Da]``.
-        before: A file to go on from. It is trained anew once its rows have doubled.
+    An index is trained anew once its rows have doubled.
     """
-    if before is not None and len(anchors) < 2 * before.trained and _checksum(folder / before.file) == before.checksum:
-        index, trained, probes = faiss.read_index(str(folder / before.file)), before.trained, before.probes
-        extend(index, anchors, lambda rows: None)
+    if before and len(anchors) < 2 * before.trained and file_checksum(folder / before.file) == before.checksum:
+        index, trained, probes = extend(faiss, folder / before.file, anchors), before.trained, before.probes
     else:
         with progress("Indexing anchors", len(anchors), None if len(anchors) >= _BAR_FROM else False) as advance:
             index, trained = build(faiss, anchors, advance), len(anchors)
@@ -266,23 +245,6 @@ def write(faiss: Any, folder: Path, name: str, anchors: Array, before: AnnStamp 
         os.fsync(file.fileno())
     size = path.stat().st_size
     head = size - len(anchors) * (int(index.code_size) + 8)
-    return AnnStamp(path.name, len(anchors), trained, probes, size, head, _checksum(path, head), _checksum(path))
-
-
-def verify(folder: Path, stamp: AnnStamp) -> list[str]:
-    """Read the whole file; what is wrong with it, in words."""
-    path = folder / stamp.file
-    try:
-        whole = path.stat().st_size == stamp.size and _checksum(path) == stamp.checksum
-    except OSError:
-        whole = False
-    return [] if whole else [f"derived file {path.name} does not match its checksum"]
-
-
-def _checksum(path: Path, size: int | None = None) -> int:
-    """CRC-32 of a file, or of its first bytes."""
-    checksum, left = 0, path.stat().st_size if size is None else size
-    with path.open("rb") as file:
-        while left > 0 and (block := file.read(min(left, _BYTES_AT_ONCE))):
-            checksum, left = zlib.crc32(block, checksum), left - len(block)
-    return checksum
+    return AnnStamp(
+        path.name, len(anchors), trained, probes, size, head, file_checksum(path, head), file_checksum(path)
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import weakref
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,14 +38,10 @@ def let_go(array: Array) -> None:
 
 
 class RowFile:
-    """A mapped array of rows, and its file to read single rows from.
+    """A mapped array of rows ``[n, D]``, and its file to read single rows from.
 
     Touching one row of a mapped file makes its neighbours resident, too, up to 2 MB of them on Linux: a few hundred
     scattered rows would be half a gigabyte.
-
-    Args:
-        path: The file.
-        array: What is mapped of it, ``[n, D]``, from its beginning.
     """
 
     def __init__(self, path: Path, array: Array) -> None:
@@ -67,3 +64,12 @@ class RowFile:
         if len(found) != size * len(rows):
             raise OSError("found the file of a mapped array cut short")
         return np.frombuffer(found, self.array.dtype).reshape(len(rows), *self.array.shape[1:])
+
+
+def file_checksum(path: Path, size: int | None = None) -> int:
+    """CRC-32 of a file, or of its first bytes."""
+    checksum, left = 0, path.stat().st_size if size is None else size
+    with path.open("rb") as file:
+        while left and (block := file.read(min(left, 1 << 22))):
+            checksum, left = zlib.crc32(block, checksum), left - len(block)
+    return checksum

@@ -1,4 +1,4 @@
-"""The derived files on disk: four flat arrays that only grow, and a stamp that says how far they count.
+"""The mapped files: four flat arrays that only grow, and a stamp that says how far they count.
 
 A stamp is replaced atomically after the arrays it describes are on the disk, so a run that dies in between leaves the
 old stamp and bytes beyond its sizes, which the next writer overwrites. Readers map no further than their stamp, so
@@ -15,59 +15,41 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from ...files import atomic_file
 from ...types import Array
-from ..store.folder import sync_folder
 from ..store.schema import State
 from ..store.store import Store
-from . import ann as ann_files
-from .ann import AnnStamp
-from .arrays import RowFile
+from . import ann
+from .arrays import RowFile, file_checksum
 from .snapshot import Segment
 
 FORMAT = "smart-derived/1"
 DTYPES = {"anchors": "<f4", "codes": "u1", "offsets": "<i8", "rowids": "<i8"}
+_ENDINGS = {"anchors": "f4", "codes": "u8", "offsets": "i8", "rowids": "i8"}
 BATCH = 2000
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """What the files mirror.
+    """What the files mirror."""
 
-    Args:
-        uuid: The index.
-        generation: Codec generation of the codes.
-        commit: The commit they show.
-        token: That commit's random token.
-        name: Beginning of the files' names.
-        rows: Rows in the files, deleted ones included.
-        tokens: Token codes in them.
-        last_rowid: No row up to here is missing.
-        anchor_dim: Da.
-        code_width: B.
-        checksums: CRC-32 of each array.
-        dead: Number of deleted rows; their positions are in ``<name>.dead-<commit>.i64``.
-        dead_checksum: CRC-32 of that file.
-        ann: The anchor index beside them, if there is one.
-    """
-
-    uuid: str
-    generation: int
-    commit: int
-    token: int
-    name: str
-    rows: int
-    tokens: int
-    last_rowid: int
+    uuid: str  # of the index
+    generation: int  # of the codec
+    commit: int  # the commit they show
+    token: int  # that commit's random token
+    name: str  # beginning of the files' names
+    rows: int  # in the files, deleted ones included
+    tokens: int  # token codes in them
+    last_rowid: int  # no row up to here is missing
     anchor_dim: int
     code_width: int
-    checksums: dict[str, int]
-    dead: int = 0
-    dead_checksum: int = 0
-    ann: AnnStamp | None = None
+    checksums: dict[str, int]  # CRC-32 of each array
+    dead: int = 0  # number of deleted rows; their positions are in ``<name>.dead-<commit>.i64``
+    dead_checksum: int = 0  # CRC-32 of that file
+    ann: ann.AnnStamp | None = None  # the anchor index beside them
 
     def shape(self, array: str) -> tuple[int, ...]:
         """Shape of one array."""
@@ -102,22 +84,18 @@ class Stamp:
             raise ValueError("the stamp does not match its checksum")
         if body.pop("format") != FORMAT:
             raise ValueError("the stamp is of another format")
-        ann = body.pop("ann", None)
-        return cls(**body, ann=None if ann is None else AnnStamp(**ann))
+        found = body.pop("ann", None)
+        return cls(**body, ann=None if found is None else ann.AnnStamp(**found))
 
 
-class DerivedFiles:
-    """The folder ``derived/`` of an index.
-
-    Args:
-        folder: The folder; made when something is written.
-    """
+class MirrorFiles:
+    """The folder ``derived/`` of an index; made when something is written."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def _path(self, stamp: Stamp, array: str) -> Path:
-        return self.folder / f"{stamp.name}.{array}.{DTYPES[array].strip('<').replace('u1', 'u8')}"
+        return self.folder / f"{stamp.name}.{array}.{_ENDINGS[array]}"
 
     def _dead_path(self, stamp: Stamp) -> Path:
         return self.folder / f"{stamp.name}.dead-{stamp.commit}.i64"
@@ -153,18 +131,15 @@ class DerivedFiles:
     def _map(self, stamp: Stamp) -> tuple[Segment, Array]:
         arrays: dict[str, Array] = {}
         for array, dtype in DTYPES.items():
-            path = self._path(stamp, array)
-            if path.stat().st_size < stamp.size(array):
+            path, shape, size = self._path(stamp, array), stamp.shape(array), stamp.size(array)
+            if path.stat().st_size < size:
                 raise ValueError(f"{path.name} is too short")
-            shape = stamp.shape(array)
-            empty = not stamp.size(array)  # an empty file cannot be mapped
-            # A plain view: np.memmap's own class would slow every small operation down.
-            mapped = np.empty(shape, dtype) if empty else np.memmap(path, dtype, "r", shape=shape).view(np.ndarray)
+            # A plain view: np.memmap's own class would slow every small operation down. An empty file cannot be mapped.
+            mapped = np.memmap(path, dtype, "r", shape=shape).view(np.ndarray) if size else np.empty(shape, dtype)
             arrays[array] = mapped
         dead = np.fromfile(self._dead_path(stamp), "<i8")
-        small = {"offsets": arrays["offsets"], "rowids": arrays["rowids"]}
         # Checked on every opening: a wrong number here would read beyond an array.
-        if any(zlib.crc32(found.data) != stamp.checksums[name] for name, found in small.items()):
+        if any(zlib.crc32(arrays[name].data) != stamp.checksums[name] for name in ("offsets", "rowids")):
             raise ValueError("offsets or rowids do not match their checksum")
         if zlib.crc32(dead.data) != stamp.dead_checksum:
             raise ValueError("the deleted rows do not match their checksum")
@@ -174,13 +149,12 @@ class DerivedFiles:
         """Read all arrays and compare them with the stamp's checksums; returns what is wrong, in words."""
         problems = []
         for array in DTYPES:
-            path, left, checksum = self._path(stamp, array), stamp.size(array), 0
-            with suppress(OSError), path.open("rb") as file:
-                while left and (block := file.read(min(left, 1 << 22))):
-                    checksum, left = zlib.crc32(block, checksum), left - len(block)
-            if left or checksum != stamp.checksums[array]:
-                problems.append(f"derived file {path.name} does not match its checksum")
-        return problems if stamp.ann is None else problems + ann_files.verify(self.folder, stamp.ann)
+            path = self._path(stamp, array)
+            with suppress(OSError):
+                if file_checksum(path, stamp.size(array)) == stamp.checksums[array]:
+                    continue
+            problems.append(f"derived file {path.name} does not match its checksum")
+        return problems if stamp.ann is None else problems + stamp.ann.verify(self.folder)
 
     # -- writing -----------------------------------------------------------------------------------------------
 
@@ -202,34 +176,47 @@ class DerivedFiles:
             base: The stamp to go on from.
             dead: Positions of deleted rows in ``base``, ``[n]`` int64.
             progress: Called with (rows written, rows in all).
-
-        Returns:
-            The new stamp.
         """
         self.folder.mkdir(exist_ok=True)
-        token = store.commit_token(state.number)
         manifest = store.manifest
         stamp = base or Stamp(
-            manifest.uuid, state.generation, 0, 0, f"g{secrets.token_hex(5)}", 0, 0, 0,
-            manifest.anchor_dim, manifest.code_width, dict.fromkeys(DTYPES, 0),
-        )  # fmt: skip
+            uuid=manifest.uuid,
+            generation=state.generation,
+            commit=0,
+            token=0,
+            name=f"g{secrets.token_hex(5)}",
+            rows=0,
+            tokens=0,
+            last_rowid=0,
+            anchor_dim=manifest.anchor_dim,
+            code_width=manifest.code_width,
+            checksums=dict.fromkeys(DTYPES, 0),
+        )
         stamp = self._append(store, stamp, new=base is None, progress=progress)
         positions = np.zeros(0, "<i8") if dead is None else np.asarray(dead, "<i8")
         stamp = replace(
-            stamp, commit=state.number, token=token or 0, last_rowid=state.last_rowid, dead=len(positions),
+            stamp,
+            commit=state.number,
+            token=store.commit_token(state.number) or 0,
+            last_rowid=state.last_rowid,
+            dead=len(positions),
             dead_checksum=zlib.crc32(positions.data),
-        )  # fmt: skip
-        _write_synced(self._dead_path(stamp), positions.tobytes())
+        )
+        with atomic_file(self._dead_path(stamp), durable=True) as partial:
+            partial.write_bytes(positions.tobytes())
         self.put(stamp)
         return stamp
 
     def put(self, stamp: Stamp) -> None:
         """Replace the stamp, once everything that it names is on the disk, and clear away what it does not name."""
-        partial = self.folder / "stamp.json.part"
-        _write_synced(partial, stamp.to_json().encode())
-        os.replace(partial, self.folder / "stamp.json")
-        sync_folder(self.folder)
-        self._clear(stamp)
+        with atomic_file(self.folder / "stamp.json", durable=True) as partial:
+            partial.write_text(stamp.to_json(), encoding="utf-8")
+        kept = {self._path(stamp, array).name for array in DTYPES} | {self._dead_path(stamp).name}
+        kept |= {stamp.ann.file} if stamp.ann is not None else set()
+        for path in [*self.folder.glob("g*.*"), *self.folder.glob(".*.part")]:
+            if path.suffix in (".f4", ".u8", ".i8", ".i64", ann.SUFFIX, ".part") and path.name not in kept:
+                with suppress(OSError):  # Windows keeps what somebody has mapped; the next writer tries again
+                    path.unlink()
 
     def _append(self, store: Store, stamp: Stamp, *, new: bool, progress: Callable[[int, int], None] | None) -> Stamp:
         checksums = dict(stamp.checksums)
@@ -243,15 +230,15 @@ class DerivedFiles:
                 files[array].write(block.data)
                 checksums[array] = zlib.crc32(block.data, checksums[array])
 
-            for array, file in files.items():
-                if not new:
-                    file.truncate(stamp.size(array))  # bytes of a run that died before its stamp
-                    file.seek(stamp.size(array))
             if new:
                 append("offsets", np.zeros(1, np.int64))
+            else:
+                for array, file in files.items():
+                    file.truncate(stamp.size(array))  # bytes of a run that died before its stamp
+                    file.seek(stamp.size(array))
             for vectors in store.iterate(BATCH, after=stamp.last_rowid):
                 append("rowids", vectors.rowids)
-                append("anchors", unit(vectors.anchors))
+                append("anchors", unit_anchors(vectors.anchors))
                 append("codes", vectors.codes)
                 append("offsets", vectors.offsets[1:] + tokens)
                 rows, tokens = rows + len(vectors.rowids), tokens + len(vectors.codes)
@@ -262,24 +249,12 @@ class DerivedFiles:
                 os.fsync(file.fileno())
         return replace(stamp, rows=rows, tokens=tokens, checksums=checksums)
 
-    def _clear(self, stamp: Stamp) -> None:
-        kept = {self._path(stamp, array).name for array in DTYPES} | {self._dead_path(stamp).name}
-        kept |= {stamp.ann.file} if stamp.ann is not None else set()
-        for path in self.folder.glob("g*.*"):
-            if path.suffix in (".f4", ".u8", ".i8", ".i64", ann_files.SUFFIX) and path.name not in kept:
-                with suppress(OSError):  # Windows keeps what somebody has mapped; the next writer tries again
-                    path.unlink()
 
+def unit_anchors(anchors: Array) -> Array:
+    """Rows of unit length, float32; rows of zeros stay zeros.
 
-def unit(anchors: Array) -> Array:
-    """Rows scaled to unit length, float32; rows of zeros stay zeros."""
+    Not :func:`~smart_retrieval.core.hybrid.unit_rows`, whose last bits differ: files that grow must not mix the two.
+    """
     lengths = np.linalg.norm(anchors.astype(np.float64), axis=1, keepdims=True)
     scaled: Array = (anchors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
     return scaled
-
-
-def _write_synced(path: Path, content: Any) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

@@ -25,8 +25,7 @@ from ..store.records import Vectors
 from ..store.schema import State
 from ..store.store import Store
 from . import ann
-from . import ann as ann_files
-from .files import BATCH, DerivedFiles, Stamp, unit
+from .files import BATCH, MirrorFiles, Stamp, unit_anchors
 from .snapshot import Segment, Snapshot
 
 FOLD_ROWS = 20_000
@@ -60,7 +59,7 @@ class Mirror:
         self.fold_rows = fold_rows
         self._progress = progress
         self._lock = threading.Lock()
-        self._files = DerivedFiles(store.path / "derived")
+        self._files = MirrorFiles(store.path / "derived")
         self._private: tempfile.TemporaryDirectory[str] | None = None
         self._token: int | None = None
         self._ann: ann.AnchorIndex | None = None
@@ -114,7 +113,7 @@ class Mirror:
             self._refresh(state)
 
     def verify(self) -> list[str]:
-        """Compare the mapped files with their checksums; says in words what is wrong. :meth:`rebuild` puts it right."""
+        """Compare the mapped files with their checksums; says in words what is wrong. :meth:`rebuild` repairs it."""
         return self._files.verify(self._stamp)
 
     # -- from files --------------------------------------------------------------------------------------------
@@ -145,12 +144,11 @@ class Mirror:
                 raise
             # No permission or no space beside the database: a private copy elsewhere serves as well.
             self._private = tempfile.TemporaryDirectory(prefix="smart-derived-", ignore_cleanup_errors=True)
-            self._files = DerivedFiles(Path(self._private.name))
+            self._files = MirrorFiles(Path(self._private.name))
             return self._build(state, reuse=False)
         if found is None:
             raise SmartError(f"{str(self._files.folder)!r}: cannot be read back; check the disk")
-        self._take(*found)
-        return None
+        return self._take(*found)
 
     def _write(self, state: State) -> None:
         """Write the files anew; a large index draws a bar."""
@@ -174,6 +172,8 @@ class Mirror:
         self._alive[dead] = False
         self._seen, self._token, self._last_rowid = stamp.commit, stamp.token, stamp.last_rowid
 
+    # -- the anchor index --------------------------------------------------------------------------------------
+
     def _use_ann(self) -> None:
         """Map the anchor index of a large base; build or extend it first if that is due.
 
@@ -181,7 +181,7 @@ class Mirror:
         """
         before = self._ann
         self._ann = None
-        if self._stamp.rows < ann.ANN_ROWS or (faiss := ann_files.faiss_module()) is None:
+        if self._stamp.rows < ann.ANN_ROWS or (faiss := ann.faiss_module()) is None:
             return
         self._ann = self._loaded_ann(faiss, before)
         if self._ann_gave_up or not self._ann_due():
@@ -195,7 +195,7 @@ class Mirror:
                     self._ann = self._loaded_ann(faiss, None)
                 if found is not None and self._ann_due():
                     usable = self._stamp.ann if self._ann is not None else None
-                    made = ann_files.write(faiss, self._files.folder, self._stamp.name, self._base.anchors, usable)
+                    made = ann.write(faiss, self._files.folder, self._stamp.name, self._base.anchors, usable)
                     self._stamp = replace(self._stamp, ann=made)
                     self._files.put(self._stamp)
                     self._ann = self._loaded_ann(faiss, None)
@@ -212,7 +212,7 @@ class Mirror:
         if before is not None and self._ann_file == stamp.file:
             return before
         self._ann_file = stamp.file
-        return ann_files.load(faiss, self._files.folder, stamp, self._stamp.anchor_dim)
+        return ann.load(faiss, self._files.folder, stamp, self._stamp.anchor_dim)
 
     def _ann_due(self) -> bool:
         rows = self._stamp.rows
@@ -226,7 +226,7 @@ class Mirror:
     def _refresh(self, state: State) -> None:
         """Catch up with the commit that the read transaction sees; costs what changed."""
         if self._seen < state.number:
-            self._bury(self.store.deleted_since(self._seen))
+            self._mark_deleted(self.store.deleted_since(self._seen))
             newer = state.last_rowid - self._stamp.last_rowid
             if newer > self.fold_rows:
                 self._fold(state, newer)
@@ -247,16 +247,12 @@ class Mirror:
             ann=self._ann,
         )
 
-    def _bury(self, rowids: Array) -> None:
-        """Mark rows as deleted, in a new mask: older snapshots keep theirs."""
-        if not len(rowids):
-            return
-        alive = self._alive.copy()
-        for segment, start in ((self._base, 0), (self._tail.segment(), len(self._base.rowids))):
-            if len(segment.rowids):
-                at = np.minimum(np.searchsorted(segment.rowids, rowids), len(segment.rowids) - 1)
-                alive[at[segment.rowids[at] == rowids] + start] = False
-        self._alive = alive
+    def _mark_deleted(self, rowids: Array) -> None:
+        """In a new mask: older snapshots keep theirs."""
+        if len(rowids):
+            self._alive = self._alive.copy()
+            self._alive[self._base.places(rowids)[1]] = False
+            self._alive[self._tail.segment().places(rowids)[1] + len(self._base.rowids)] = False
 
     def _fold(self, state: State, newer: int) -> None:
         """Append the newer rows to the files and map them; if that is not possible now, leave everything as it is."""
@@ -275,7 +271,7 @@ class Mirror:
         if found is not None:
             self._take(*found)  # perhaps another process's work, which may stop at an earlier commit than this one
             self._use_ann()
-            self._bury(self.store.deleted_since(self._seen))
+            self._mark_deleted(self.store.deleted_since(self._seen))
 
 
 class _Tail:
@@ -291,14 +287,10 @@ class _Tail:
     def extend(self, vectors: Vectors) -> None:
         """Take more rows. Written behind what snapshots see, or into larger arrays."""
         rows, tokens = self._rows + len(vectors.rowids), self._tokens + len(vectors.codes)
-        self._rowids = _room(self._rowids, self._rows, rows)
-        self._anchors = _room(self._anchors, self._rows, rows)
-        self._codes = _room(self._codes, self._tokens, tokens)
-        self._offsets = _room(self._offsets, self._rows + 1, rows + 1)
-        self._rowids[self._rows : rows] = vectors.rowids
-        self._anchors[self._rows : rows] = unit(vectors.anchors)
-        self._codes[self._tokens : tokens] = vectors.codes
-        self._offsets[self._rows + 1 : rows + 1] = vectors.offsets[1:] + self._tokens
+        self._rowids = _extended(self._rowids, self._rows, vectors.rowids)
+        self._anchors = _extended(self._anchors, self._rows, unit_anchors(vectors.anchors))
+        self._codes = _extended(self._codes, self._tokens, vectors.codes)
+        self._offsets = _extended(self._offsets, self._rows + 1, vectors.offsets[1:] + self._tokens)
         self._rows, self._tokens = rows, tokens
 
     def segment(self) -> Segment:
@@ -307,9 +299,11 @@ class _Tail:
         return Segment(self._rowids[:rows], self._anchors[:rows], self._codes[:tokens], self._offsets[: rows + 1])
 
 
-def _room(array: Array, used: int, needed: int) -> Array:
-    if needed <= len(array):
-        return array
-    larger = np.empty((max(needed, 2 * len(array)), *array.shape[1:]), array.dtype)
-    larger[:used] = array[:used]
-    return larger
+def _extended(array: Array, used: int, more: Array) -> Array:
+    needed = used + len(more)
+    if needed > len(array):
+        larger = np.empty((max(needed, 2 * len(array)), *array.shape[1:]), array.dtype)
+        larger[:used] = array[:used]
+        array = larger
+    array[used:needed] = more
+    return array

@@ -1,10 +1,10 @@
-"""Which positions of a snapshot a search may find, and the filters of late, kept."""
+"""The vectors of one commit, and which of its positions a search may find."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -15,27 +15,30 @@ from ...types import Array
 from .ann import AnchorIndex
 from .arrays import RowFile
 
+# Filters kept in memory: eight that let a million documents through, or thousands of small ones.
+KEPT_BYTES = 64 << 20
+
 
 class Segment(NamedTuple):
-    """Rows one after another, ascending by rowid.
+    """Rows one after another, ascending by rowid."""
 
-    Attributes:
-        rowids: ``[n]`` int64.
-        anchors: ``[n, Da]`` float32 of unit length (a zero anchor stays zero).
-        codes: ``[sum T, B]`` uint8.
-        offsets: ``[n + 1]`` int64 into ``codes``, from 0.
-        file: Reads single anchors, where they are mapped.
-    """
-
-    rowids: Array
-    anchors: Array
-    codes: Array
-    offsets: Array
-    file: RowFile | None = None
+    rowids: Array  # [n] int64
+    anchors: Array  # [n, Da] float32 of unit length (a zero anchor stays zero)
+    codes: Array  # [sum T, B] uint8
+    offsets: Array  # [n + 1] int64 into codes, from 0
+    file: RowFile | None = None  # reads single anchors, where they are mapped
 
     def anchors_of(self, rows: Array) -> Array:
         """Anchors of some rows, ``[k, Da]``."""
         return self.anchors[rows] if self.file is None else self.file.take(rows)
+
+    def places(self, rowids: Array) -> tuple[Array, Array]:
+        """Which of some rowids are in it ``[k]`` bool, and the places of these."""
+        if not len(self.rowids):
+            return np.zeros(len(rowids), bool), np.zeros(0, np.int64)
+        at = np.minimum(np.searchsorted(self.rowids, rowids), len(self.rowids) - 1)
+        here = self.rowids[at] == rowids
+        return here, at[here]
 
 
 @dataclass(frozen=True)
@@ -44,24 +47,15 @@ class Snapshot:
 
     Rows have *positions*, 0 to N - 1, base first; ascending positions are ascending rowids. Deleted rows keep their
     position and are not ``alive``. A snapshot never changes, whatever is written after it.
-
-    Args:
-        commit: The commit it shows.
-        generation: Codec generation of its codes.
-        base: Name of the mapped files.
-        segments: The base and, if there are newer rows, the tail.
-        alive: ``[N]`` bool.
-        documents: How many are alive.
-        ann: Proposes positions among the first rows of the base; None where all anchors are read.
     """
 
-    commit: int
-    generation: int
-    base: str
-    segments: tuple[Segment, ...]
-    alive: Array
-    documents: int
-    ann: AnchorIndex | None = None
+    commit: int  # the commit it shows
+    generation: int  # of the codec of its codes
+    base: str  # name of the mapped files
+    segments: tuple[Segment, ...]  # the base and, if there are newer rows, the tail
+    alive: Array  # [N] bool
+    documents: int  # how many are alive
+    ann: AnchorIndex | None = None  # proposes positions among the first of the base; None: all anchors are read
     starts: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -84,10 +78,8 @@ class Snapshot:
         wanted = np.asarray(rowids, np.int64)
         found = np.full(len(wanted), -1, np.int64)
         for segment, start in zip(self.segments, self.starts, strict=False):
-            if len(segment.rowids):
-                at = np.minimum(np.searchsorted(segment.rowids, wanted), len(segment.rowids) - 1)
-                here = segment.rowids[at] == wanted
-                found[here] = at[here] + start
+            here, places = segment.places(wanted)
+            found[here] = places + start
         found[found >= 0] = np.where(self.alive[found[found >= 0]], found[found >= 0], -1)
         return found
 
@@ -96,60 +88,53 @@ class Snapshot:
         """All rows that are alive."""
         return Allowed(self)
 
-    def anchors_at(self, positions: Array) -> Array:
-        """Unit anchors, ``[n, Da]`` float32, in the order asked for."""
-        positions = np.asarray(positions, np.int64)
-        taken = np.empty((len(positions), self.segments[0].anchors.shape[1]), np.float32)
+    def by_segment(self, positions: Array) -> Iterator[tuple[Segment, Array, Array]]:
+        """Segments that hold some of the positions, which these are ``[n]`` bool, and their rows there."""
         for segment, start, stop in zip(self.segments, self.starts, self.starts[1:], strict=False):
             here = (positions >= start) & (positions < stop)
-            if here.all():
-                return segment.anchors_of(positions - start)
-            taken[here] = segment.anchors_of(positions[here] - start)
+            if here.any():
+                yield segment, here, positions[here] - start
+
+    def anchors_at(self, positions: Array) -> Array:
+        """Unit anchors, ``[n, Da]`` float32, in the order asked for."""
+        taken = np.empty((len(positions), self.segments[0].anchors.shape[1]), np.float32)
+        for segment, here, rows in self.by_segment(np.asarray(positions, np.int64)):
+            if len(rows) == len(taken):
+                return segment.anchors_of(rows)
+            taken[here] = segment.anchors_of(rows)
         return taken
 
     def rowids_at(self, positions: Array) -> Array:
         """Rowids, ``[n]`` int64, in the order asked for."""
-        positions = np.asarray(positions, np.int64)
         taken = np.empty(len(positions), np.int64)
-        for segment, start, stop in zip(self.segments, self.starts, self.starts[1:], strict=False):
-            here = (positions >= start) & (positions < stop)
-            taken[here] = segment.rowids[positions[here] - start]
+        for segment, here, rows in self.by_segment(np.asarray(positions, np.int64)):
+            taken[here] = segment.rowids[rows]
         return taken
 
     def codes_at(self, positions: Array) -> tuple[Array, Array]:
         """Token codes ``[sum T, B]`` uint8 and offsets ``[n + 1]`` int64, in the order asked for."""
-        positions = np.asarray(positions, np.int64)
         begins, lengths = np.zeros(len(positions), np.int64), np.zeros(len(positions), np.int64)
-        parts = []
-        for segment, start, stop in zip(self.segments, self.starts, self.starts[1:], strict=False):
-            here = (positions >= start) & (positions < stop)
-            local = positions[here] - start
-            begins[here] = segment.offsets[local]
-            lengths[here] = segment.offsets[local + 1] - segment.offsets[local]
-            parts.append((segment, here))
+        parts = list(self.by_segment(np.asarray(positions, np.int64)))
+        for segment, here, rows in parts:
+            begins[here] = segment.offsets[rows]
+            lengths[here] = segment.offsets[rows + 1] - segment.offsets[rows]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         codes = np.empty((int(offsets[-1]), self.segments[0].codes.shape[1]), np.uint8)
         # Row r of the result is row (begin of its document) + (r - its offset in the result) of its segment.
-        rows = np.repeat(begins - offsets[:-1], lengths) + np.arange(offsets[-1])
-        for segment, here in parts:
-            if here.all():
-                np.take(segment.codes, rows, axis=0, out=codes)
-                break
-            chosen = np.repeat(here, lengths)
-            codes[chosen] = segment.codes[rows[chosen]]
+        sources = np.repeat(begins - offsets[:-1], lengths) + np.arange(offsets[-1])
+        for segment, here, _ in parts:
+            if len(parts) == 1:
+                np.take(segment.codes, sources, axis=0, out=codes)
+            else:
+                chosen = np.repeat(here, lengths)
+                codes[chosen] = segment.codes[sources[chosen]]
         return codes, offsets
 
 
-# Filters kept in memory: eight that let a million documents through, or thousands of small ones.
-KEPT_BYTES = 64 << 20
-
-
 class Allowed:
-    """Positions that may be found; nothing of it costs anything until it is asked for.
+    """Positions that may be found: of the rows a filter lets through, in any order, or of all that are alive.
 
-    Args:
-        snapshot: The snapshot.
-        rowids: Rows a filter lets through, in any order; None for every row that is alive.
+    Nothing of it costs anything until it is asked for.
     """
 
     def __init__(self, snapshot: Snapshot, rowids: Array | None = None) -> None:
@@ -184,40 +169,25 @@ class Allowed:
         return self.positions[np.searchsorted(self.positions, start) :]
 
     @cached_property
-    def _mask(self) -> tuple[Array | None, int]:
+    def ann_mask(self) -> tuple[Array | None, int]:
+        """Of the positions the anchor index covers: a bit each, little-endian (None: all), and how many of them."""
         rows = self._snapshot.ann.rows if self._snapshot.ann is not None else 0
-        if not self.filtered:
-            mask = self._snapshot.alive[:rows]
-            count = int(np.count_nonzero(mask))
-            return (None if count == rows else np.packbits(mask, bitorder="little")), count
-        inside = self.positions[: np.searchsorted(self.positions, rows)]
-        mask = np.zeros(rows, bool)
-        mask[inside] = True
-        return np.packbits(mask, bitorder="little"), len(inside)
+        mask = self._snapshot.alive[:rows]
+        if self.filtered:
+            mask = np.zeros(rows, bool)
+            mask[self.positions[: np.searchsorted(self.positions, rows)]] = True
+        count = int(np.count_nonzero(mask))
+        return (None if count == rows and not self.filtered else np.packbits(mask, bitorder="little")), count
 
     @property
     def nbytes(self) -> int:
         """Memory that it takes by now."""
-        parts = [*vars(self).values(), *vars(self).get("_mask", ())]
+        parts = [*vars(self).values(), *vars(self).get("ann_mask", ())]
         return 500 + sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
-
-    @property
-    def ann_bits(self) -> Array | None:
-        """One bit for each position the anchor index covers, little-endian; None if all of them may be found."""
-        return self._mask[0]
-
-    @property
-    def ann_count(self) -> int:
-        """How many of the positions the anchor index covers may be found."""
-        return self._mask[1]
 
 
 class Filters:
-    """What recent filters let through, kept until the next commit or until memory for them runs out.
-
-    Args:
-        kept_bytes: Memory for them.
-    """
+    """What recent filters let through, kept until the next commit or until memory for them runs out."""
 
     def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
         self._kept_bytes = kept_bytes
@@ -226,13 +196,7 @@ class Filters:
         self._kept: OrderedDict[str, Allowed] = OrderedDict()
 
     def get(self, snapshot: Snapshot, where: Any, select: Callable[[Any], Array]) -> Allowed:
-        """What a filter lets through.
-
-        Args:
-            snapshot: The snapshot to search.
-            where: The filter.
-            select: Gives its rowids in the snapshot's commit; called if they are not kept.
-        """
+        """What a filter lets through; ``select`` gives its rowids in the snapshot's commit where they are not kept."""
         if not isinstance(where, str):
             return Allowed(snapshot, select(where))  # an expression, or refused where it is read
         with self._lock:

@@ -16,6 +16,8 @@ FEW = 4000
 _ROWS_AT_ONCE = 8192
 # Anchors multiplied together where they lie: 100 MB at 384 dimensions.
 _ROWS_IN_PLACE = 65_536
+# Between two ways to sum up one cosine in float32. BLAS chooses the way by where an anchor stands in the index.
+_ROUNDING = np.float32(4e-6)
 
 
 def everything(snapshot: Snapshot, query: SmartEmbeddings, allowed: Allowed) -> tuple[Array, Array]:
@@ -47,7 +49,8 @@ def _near(snapshot: Snapshot, anchor: Array, allowed: Allowed, wanted: int) -> A
     ann = snapshot.ann
     # Beyond a tenth of all, looking at everything is the shorter way.
     if ann is not None and wanted <= ann.rows // 10:
-        found = ann.nearest(anchor, wanted, allowed.ann_bits, allowed.ann_count) if allowed.ann_count else _NONE
+        bits, count = allowed.ann_mask
+        found = ann.nearest(anchor, wanted, bits, count) if count else np.zeros(0, np.int64)
         if found is not None:
             newer = allowed.behind(ann.rows)
             scores = anchor_stage(snapshot, anchor, ann.rows)[newer - ann.rows]
@@ -58,14 +61,12 @@ def _near(snapshot: Snapshot, anchor: Array, allowed: Allowed, wanted: int) -> A
     return _best(scores, wanted)
 
 
-_NONE = np.zeros(0, np.int64)
-
-
 def _best(scores: Array, wanted: int) -> Array:
-    """Places of the best scores, ascending."""
+    """Places of the best scores, ascending, and of all that may be as good but for rounding."""
     if len(scores) <= wanted:
         return np.arange(len(scores))
-    return np.sort(np.argpartition(scores, len(scores) - wanted)[len(scores) - wanted :])
+    last = np.partition(scores, len(scores) - wanted)[len(scores) - wanted]
+    return np.flatnonzero(scores >= last - _ROUNDING)
 
 
 def _sorted(positions: Array, cosines: Array) -> tuple[Array, Array]:

@@ -130,17 +130,21 @@ def late_stage(
 def _best(snapshot: Snapshot, codec: Codec, tables: QueryTables, positions: Array) -> Array:
     """``[Tq, n]`` best similarities, read from the mapped codes of each segment."""
     best = np.empty((len(tables.queries), len(positions)), np.float32)
-    for segment, start, stop in zip(snapshot.segments, snapshot.starts, snapshot.starts[1:], strict=False):
-        here = np.flatnonzero((positions >= start) & (positions < stop))
-        if len(here):
-            rows = positions[here] - start
-            best[:, here] = codec.best_similarities(
-                tables,
-                segment.codes,
-                segment.offsets[rows],
-                segment.offsets[rows + 1],
-                anchors=segment.anchors_of(rows) if codec.anchor_dim is not None else None,
-            )
+    parts = list(snapshot.by_segment(positions))
+    if len(parts) > 1 and codec.shares_products:
+        # In one call, lest the scores change when the tail becomes part of the base.
+        codes, offsets = snapshot.codes_at(positions)
+        anchors = snapshot.anchors_at(positions) if codec.anchor_dim is not None else None
+        best[:] = codec.best_similarities(tables, codes, offsets, anchors=anchors)
+        return best
+    for segment, here, rows in parts:
+        best[:, here] = codec.best_similarities(
+            tables,
+            segment.codes,
+            segment.offsets[rows],
+            segment.offsets[rows + 1],
+            anchors=segment.anchors_of(rows) if codec.anchor_dim is not None else None,
+        )
     return best
 
 

@@ -28,12 +28,13 @@ CACHE_KIB = 32 << 10
 class Handle:
     """One thread's connection; closed with its thread or with the store, whichever ends first."""
 
-    def __init__(self, connection: sqlite3.Connection, stamp: object) -> None:
+    def __init__(self, connection: sqlite3.Connection, stamp: object = None) -> None:
         self.connection = connection
-        self.stamp = stamp
-        self.depth = 0
-        self.state: State | None = None  # set while a write transaction runs
-        self.dirty = False
+        self.stamp = stamp  # of the file, where it is read without locks
+        self.depth = 0  # of nested transactions
+        self.writing = False
+        self.state = State()  # of the write transaction that runs
+        self.dirty = False  # whether it changed anything
         self.pid = os.getpid()
 
     def close(self) -> None:
@@ -47,13 +48,7 @@ class Handle:
 
 
 class Connections:
-    """Transactions on ``index.sqlite`` from any number of threads.
-
-    Args:
-        file: The database.
-        writable: Open for writing.
-        timeout: Seconds that a writer waits for its turn.
-    """
+    """Transactions on ``index.sqlite`` from any number of threads; a writer waits ``timeout`` seconds for its turn."""
 
     def __init__(self, file: Path, *, writable: bool, timeout: float) -> None:
         self.file = file
@@ -90,12 +85,12 @@ class Connections:
     def _open(self) -> Handle:
         uri = self.file.absolute().as_uri()
         if self.writable:
-            handle = Handle(connect(f"{uri}?mode=rw", self.timeout), None)
+            handle = Handle(connect(f"{uri}?mode=rw", self.timeout))
             handle.connection.execute("PRAGMA wal_autocheckpoint = 0")
             handle.connection.execute("PRAGMA journal_size_limit = 0")
             return handle
         try:
-            return Handle(connect(f"{uri}?mode=ro", self.timeout), None)
+            return Handle(connect(f"{uri}?mode=ro", self.timeout))
         except sqlite3.OperationalError as error:
             # A folder that cannot be written to has no room for WAL's shared memory. Without a WAL the file holds
             # everything and is read without locks; its stamp is compared before every transaction instead.
@@ -146,19 +141,20 @@ class Connections:
             raise SmartError(f"index {str(self.file.parent)!r}: it is open for reading; open it with mode='w'")
         with translated(self.file):
             handle = self._handle()
-            if handle.state is not None:
+            if handle.writing:
                 with _nested(handle):
                     yield handle
                 return
             if handle.depth:
                 raise SmartError("found a write inside reading(); a snapshot cannot be written to")
-            with file_lock(self.file.with_name("write.lock"), self.timeout) as held:
-                if not held:
-                    raise IndexBusyError(self._busy())
+            with self._only_writer():
                 handle.connection.execute("BEGIN IMMEDIATE")
                 try:
-                    yield self._begun(handle)
-                    if handle.dirty and handle.state is not None:
+                    handle.state, handle.depth = State.read(handle.connection), 1
+                    handle.state.number += 1
+                    handle.writing, handle.dirty = True, False
+                    yield handle
+                    if handle.dirty:
                         handle.state.write(handle.connection)
                     handle.connection.execute("COMMIT")
                 except BaseException:
@@ -166,13 +162,28 @@ class Connections:
                         handle.connection.rollback()
                     raise
                 finally:
-                    handle.state, handle.depth = None, 0
+                    handle.writing, handle.depth = False, 0
                 self._checkpoint(handle.connection)
 
-    def _begun(self, handle: Handle) -> Handle:
-        handle.state, handle.depth, handle.dirty = State.read(handle.connection), 1, False
-        handle.state.number += 1
-        return handle
+    @contextmanager
+    def alone(self) -> Iterator[sqlite3.Connection]:
+        """A connection outside any transaction while no other writer runs: for VACUUM and checkpoints."""
+        with translated(self.file):
+            handle = self._handle()
+            if handle.depth:
+                raise SmartError("found a transaction of this thread under way; finish it first")
+            with self._only_writer():
+                yield handle.connection
+
+    @contextmanager
+    def _only_writer(self) -> Iterator[None]:
+        with file_lock(self.file.with_name("write.lock"), self.timeout) as held:
+            if not held:
+                raise IndexBusyError(
+                    f"index {str(self.file.parent)!r}: another process is writing and did not finish within "
+                    f"{self.timeout:g} s; try again, or open with a longer timeout"
+                )
+            yield
 
     def in_transaction(self) -> bool:
         """Whether this thread is inside :meth:`reading` or :meth:`writing`."""
@@ -184,29 +195,11 @@ class Connections:
             if os.stat(f"{self.file}-wal").st_size > CHECKPOINT_BYTES:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
-    @contextmanager
-    def alone(self) -> Iterator[sqlite3.Connection]:
-        """A connection outside any transaction while no other writer runs: for VACUUM and checkpoints."""
-        with translated(self.file):
-            handle = self._handle()
-            if handle.depth:
-                raise SmartError("found a transaction of this thread under way; finish it first")
-            with file_lock(self.file.with_name("write.lock"), self.timeout) as held:
-                if not held:
-                    raise IndexBusyError(self._busy())
-                yield handle.connection
-
-    def _busy(self) -> str:
-        return (
-            f"index {str(self.file.parent)!r}: another process is writing and did not finish within "
-            f"{self.timeout:g} s; try again, or open with a longer timeout"
-        )
-
 
 @contextmanager
 def _nested(handle: Handle) -> Iterator[None]:
     """A part of a write transaction that is undone alone when it fails, should the caller catch its error."""
-    state = replace(handle.state) if handle.state is not None else None
+    state = replace(handle.state)
     handle.connection.execute("SAVEPOINT part")
     try:
         yield
@@ -236,18 +229,9 @@ def connect(uri: str, timeout: float) -> sqlite3.Connection:
     return connection
 
 
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
 @contextmanager
 def translated(file: Path) -> Iterator[None]:
-    """Turn SQLite's and the system's errors into named ones.
-
-    Raises:
-        IndexFullError: The disk, or the quota, is full.
-        IndexBusyError: A lock was not let go in time.
-        IndexDamagedError: The file is not what SQLite wrote.
-    """
+    """Turn SQLite's and the system's errors into named ones."""
     where = f"index {str(file.parent)!r}"
     try:
         yield
@@ -260,7 +244,7 @@ def translated(file: Path) -> Iterator[None]:
             ) from error
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise IndexBusyError(f"{where}: another process holds it ({error}); try again") from error
-        if code in _DAMAGED or "decode to UTF-8" in str(error):
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode to UTF-8" in str(error):
             raise IndexDamagedError(
                 f"{where}: the database is damaged ({error}); run verify, then restore a copy or index again"
             ) from error

@@ -1,22 +1,17 @@
-"""The index's folder: how it comes to be, how it is recognised, how large it is."""
+"""The index's folder: how it comes to be, and how it is recognised."""
 
 from __future__ import annotations
 
 import os
-import shutil
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ...errors import IndexDamagedError, IndexFormatError
-from . import lexical, maintenance
-from . import pictures as media_rows
+from ...files import sync_folder
+from . import lexical
 from .connections import Connections, connect, translated
 from .manifest import Manifest
-from .schema import APPLICATION_ID, FORMAT_VERSION, PAGE_SIZE, TABLES, State, codes_table
-
-if TYPE_CHECKING:
-    from .store import Store
+from .schema import APPLICATION_ID, FORMAT_VERSION, PAGE_SIZE, TABLES, State, codes_table, write_codec
 
 FILE = "index.sqlite"
 
@@ -49,67 +44,6 @@ def create(folder: Path, manifest: Manifest, codec: bytes) -> None:
                 leftover.unlink(missing_ok=True)
 
 
-def connections(folder: Path, *, writable: bool, timeout: float) -> Connections:
-    """Connect to the index of a folder.
-
-    Raises:
-        IndexFormatError: There is no index, or one of another format.
-    """
-    file = folder / FILE
-    if not file.is_file():
-        raise IndexFormatError(f"found no index at {str(folder)!r} (no {FILE} there); check the path, or create one")
-    opened = Connections(file, writable=writable, timeout=timeout)
-    try:
-        _check_format(opened)
-    except BaseException:
-        opened.close()
-        raise
-    return opened
-
-
-def info(store: Store) -> dict[str, Any]:
-    """Counts, sizes in bytes and settings; see :meth:`Store.info`."""
-    with store.reading() as connection:
-        state = State.read(connection)
-        files = connection.execute("SELECT count(*) FROM files").fetchone()[0]
-        free = connection.execute("PRAGMA freelist_count").fetchone()[0]
-        page = connection.execute("PRAGMA page_size").fetchone()[0]
-        manifest = Manifest.read(connection)
-        pictures = media_rows.counts(connection)
-
-    def size(name: str) -> int:
-        with suppress(OSError):
-            return (store.path / name).stat().st_size
-        return 0
-
-    derived = store.path / "derived"
-    return {
-        "path": str(store.path),
-        "format": FORMAT_VERSION,
-        "uuid": manifest.uuid,
-        "documents": state.documents,
-        "pictures": pictures,
-        "tokens": state.tokens,
-        "files": files,
-        "commit": state.number,
-        "codec": manifest.codec,
-        "codec_generation": state.generation,
-        "code_width": manifest.code_width,
-        "anchor_dim": manifest.anchor_dim,
-        "model": dict(manifest.model),
-        "lexical": manifest.lexical,
-        "created": manifest.created,
-        "updated": state.updated,
-        "bytes": {
-            "database": size(FILE),
-            "wal": size(f"{FILE}-wal"),
-            "free": free * page,
-            "derived": sum(file.stat().st_size for file in derived.iterdir()) if derived.is_dir() else 0,
-            "disk_free": shutil.disk_usage(store.path).free,
-        },
-    }
-
-
 def _build(file: Path, manifest: Manifest, codec: bytes) -> None:
     with closing(connect(file.absolute().as_uri(), 5.0)) as connection:
         connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
@@ -124,9 +58,27 @@ def _build(file: Path, manifest: Manifest, codec: bytes) -> None:
             lexical.create(connection)
         manifest.write(connection)
         state = State()
-        maintenance.write_codec(connection, state.generation, codec)
+        write_codec(connection, state.generation, codec)
         state.write(connection)
         connection.execute("COMMIT")
+
+
+def connect_to(folder: Path, *, writable: bool, timeout: float) -> Connections:
+    """Connect to the index of a folder.
+
+    Raises:
+        IndexFormatError: There is no index, or one of another format.
+    """
+    file = folder / FILE
+    if not file.is_file():
+        raise IndexFormatError(f"found no index at {str(folder)!r} (no {FILE} there); check the path, or create one")
+    connections = Connections(file, writable=writable, timeout=timeout)
+    try:
+        _check_format(connections)
+    except BaseException:
+        connections.close()
+        raise
+    return connections
 
 
 def _check_format(connections: Connections) -> None:
@@ -142,13 +94,3 @@ def _check_format(connections: Connections) -> None:
     if version != FORMAT_VERSION:
         todo = "upgrade smart-retrieval" if version > FORMAT_VERSION else "index the documents again"
         raise IndexFormatError(f"{where}: found format {version}, this version reads format {FORMAT_VERSION}; {todo}")
-
-
-def sync_folder(folder: Path) -> None:
-    """Make new names in a folder survive a power cut; a no-op where folders cannot be opened (Windows)."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

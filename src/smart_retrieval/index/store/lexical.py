@@ -1,8 +1,8 @@
-"""The lexical leg: BM25 over the passages, in SQLite's FTS5, in the same transactions as everything else.
+"""BM25 over the passages, in SQLite's FTS5, in the same transactions as everything else.
 
 The full-text index holds no text of its own; it points at ``documents`` (external content). Its tokenizer is
 ``porter unicode61 remove_diacritics 2``: words of any script, case and accents folded, English endings stripped, which
-is what BM25 baselines usually do. Languages written without spaces become one token a run; the dense leg serves them.
+is what BM25 baselines usually do. Languages written without spaces become one token a run; the vectors serve them.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from __future__ import annotations
 import sqlite3
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...errors import SmartError
+from ...types import Array
+from .schema import json_list
 
 TOKENIZER = "porter unicode61 remove_diacritics 2"
 MAX_TERMS = 512
-# Punctuation, blanks, symbols and controls part words. Everything else is left to FTS5, whose table of characters is of
-# another Unicode version than Python's: what it parts further becomes a phrase, what it does not stays whole.
-_PARTING = ("P", "Z", "S")
+# Punctuation, blanks, symbols and controls separate words. Everything else is left to FTS5, whose table of characters
+# is of another Unicode version than Python's: what it splits further becomes a phrase, what it does not stays whole.
+_SEPARATORS = ("P", "Z", "S")
 
 
 def create(connection: sqlite3.Connection) -> None:
@@ -55,10 +55,7 @@ def match_query(text: str) -> str:
     """Turn any text into an FTS5 query that matches passages with at least one of its words.
 
     Every word is quoted, so nothing in the text is read as FTS5 syntax. Words that repeat count once, and only the
-    first 512 count.
-
-    Returns:
-        The query, ``""`` when the text holds no word.
+    first 512 count. Empty when the text holds no word.
 
     Example:
         >>> match_query('rotate the logs" OR NEAR(')
@@ -73,25 +70,19 @@ def match_query(text: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    return "".join(" " if _parts_words(character) else character for character in text).split()
+    return "".join(" " if _separates_words(character) else character for character in text).split()
 
 
-def _parts_words(character: str) -> bool:
+def _separates_words(character: str) -> bool:
     # In an old table and in today's: FTS5's lies between, and takes a symbol it does not know for a letter.
     categories = (unicodedata.ucd_3_2_0.category(character), unicodedata.category(character))
-    return all(category[0] in _PARTING or category in ("Cc", "Cs") for category in categories)
+    return all(category[0] in _SEPARATORS or category in ("Cc", "Cs") for category in categories)
 
 
 def bm25_scores(
-    connection: sqlite3.Connection, query_text: str, limit: int, rowids: Sequence[int] | NDArray[Any] | None = None
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The best passages by BM25 (k1 = 1.2, b = 0.75, statistics of the whole index, filtered or not).
-
-    Args:
-        connection: Within a read transaction.
-        query_text: The user's words.
-        limit: Rows wanted at most.
-        rowids: Only these rows, when given.
+    connection: sqlite3.Connection, query_text: str, limit: int, rowids: Sequence[int] | Array | None = None
+) -> tuple[Array, Array]:
+    """The best passages by BM25 (k1 = 1.2, b = 0.75, statistics of the whole index), of all rows or of those given.
 
     Returns:
         Rowids ``[n]`` int64 and scores ``[n]`` float64, above 0 and best first; ties by rowid.
@@ -103,7 +94,7 @@ def bm25_scores(
     if rowids is not None:
         # The unary plus keeps SQLite from running the full-text query once for every rowid.
         chosen = "AND +rowid IN (SELECT value FROM json_each(?))"
-        parameters.append("[" + ",".join(map(str, np.asarray(rowids, np.int64).tolist())) + "]")
+        parameters.append(json_list(rowids))
     found = connection.execute(
         f"SELECT rowid, -bm25(lexical) AS score FROM lexical WHERE lexical MATCH ? {chosen} "
         "ORDER BY score DESC, rowid LIMIT ?",

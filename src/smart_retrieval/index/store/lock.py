@@ -1,15 +1,18 @@
-"""An exclusive lock between processes and threads, held on a file; it ends with its holder, however that dies."""
+"""An exclusive lock between processes and threads, held on a file; it ends with its holder, however that dies.
+
+Not ``filelock``: it removes the file on Windows, and where ``flock`` is missing it falls back to a lock that outlives a
+killed holder; only its latest releases can be told otherwise.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_try: Callable[[int], None]
 if sys.platform == "win32":
     import msvcrt
 
@@ -24,14 +27,9 @@ else:
 
 @contextmanager
 def file_lock(path: Path, timeout: float) -> Iterator[bool]:
-    """Hold the lock of a file, waiting up to ``timeout`` seconds for it.
+    """Hold the lock of a file, waiting up to ``timeout`` seconds for it (0 tries once); yields whether it is held.
 
-    Args:
-        path: The lock file; created when missing, never removed (removing it would split waiters into two camps).
-        timeout: Seconds to wait; 0 tries once.
-
-    Yields:
-        Whether the lock is held.
+    The file is created when missing and never removed: a waiter would hold the removed file, and a newcomer a new one.
 
     Example:
         >>> import tempfile
@@ -43,7 +41,7 @@ def file_lock(path: Path, timeout: float) -> Iterator[bool]:
     try:
         yield _wait(descriptor, time.monotonic() + timeout)
     finally:
-        os.close(descriptor)  # which lets go of the lock
+        os.close(descriptor)  # which releases the lock
 
 
 def _wait(descriptor: int, deadline: float) -> bool:

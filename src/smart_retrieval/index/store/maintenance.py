@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from sqlite3 import Connection, OperationalError
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...errors import IndexBusyError, IndexMismatchError, SmartError
-from .checksums import blob_checksum, checksum
-from .connections import Handle
+from ...types import Array
+from .connections import Connections, Handle
 from .lock import file_lock
 from .manifest import Manifest
 from .records import Vectors
-from .schema import codes_table
+from .rows import ids_of, vectors_after
+from .schema import State, blob_checksum, codes_table, write_codec
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from .store import Store
-
-KEPT_COMMITS = 1000  # derived files of any of these can still be caught up instead of written anew
-Encode: TypeAlias = Callable[[Vectors], tuple[NDArray[Any], NDArray[Any]]]
+KEPT_COMMITS = 1000  # mapped files of any of these can still be caught up instead of written anew
+Encode: TypeAlias = Callable[[Vectors], tuple[Array, Array]]
 
 
 @contextmanager
-def _one_at_a_time(store: Store) -> Iterator[None]:
-    with file_lock(store.path / "optimize.lock", 0) as held:
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    with file_lock(folder / "optimize.lock", 0) as held:
         if not held:
-            raise IndexBusyError(f"index {str(store.path)!r}: another process is optimizing it; wait until it is done")
+            raise IndexBusyError(f"index {str(folder)!r}: another process is optimizing it; wait until it is done")
         yield
 
 
 def recode(
-    store: Store,
+    connections: Connections,
+    manifest: Manifest,
     codec: bytes,
     encode: Encode,
     *,
@@ -52,27 +49,36 @@ def recode(
     ones. The last transaction encodes what was added meanwhile and swaps: before it everything is old, after it
     everything is new, and a run that is killed leaves the old index and a table that the next run drops.
     """
-    with _one_at_a_time(store):
-        with store.transaction() as handle:
+
+    def batches(after: int) -> Iterator[Vectors]:
+        while True:
+            with connections.reading() as connection:
+                vectors = vectors_after(connection, manifest, after, batch)
+            if not len(vectors.rowids):
+                return
+            yield vectors
+            after = int(vectors.rowids[-1])
+
+    with _one_at_a_time(connections.file.parent):
+        with connections.writing() as handle:
             handle.connection.execute("DROP TABLE IF EXISTS codes_next")
             handle.connection.execute(codes_table("codes_next"))
-        last, done = 0, 0
-        while len((vectors := store.read_after(last, batch)).rowids):
-            rows = _encoded(store, vectors, encode, code_width)
-            with store.transaction() as handle:
+        last = done = 0
+        for vectors in batches(0):
+            rows = _encoded(connections, vectors, encode, code_width)
+            with connections.writing() as handle:
                 _insert(handle.connection, rows)
             last, done = int(vectors.rowids[-1]), done + len(vectors.rowids)
             if progress is not None:
-                progress(done, max(done, store.count()))
-        with store.transaction() as handle:
-            while len((vectors := store.read_after(last, batch)).rowids):
-                _insert(handle.connection, _encoded(store, vectors, encode, code_width))
-                last = int(vectors.rowids[-1])
-            _swap(store, handle, codec, codec_name, code_width)
-        store.reload()
+                with connections.reading() as connection:
+                    progress(done, max(done, State.read(connection).documents))
+        with connections.writing() as handle:
+            for vectors in batches(last):
+                _insert(handle.connection, _encoded(connections, vectors, encode, code_width))
+            _swap(handle, codec, codec_name, code_width)
 
 
-def _encoded(store: Store, vectors: Vectors, encode: Encode, code_width: int) -> list[tuple[Any, ...]]:
+def _encoded(connections: Connections, vectors: Vectors, encode: Encode, code_width: int) -> list[tuple[Any, ...]]:
     codes, offsets = encode(vectors)
     if codes.dtype != np.uint8 or codes.ndim != 2 or codes.shape[1] != code_width:
         raise IndexMismatchError(
@@ -80,7 +86,8 @@ def _encoded(store: Store, vectors: Vectors, encode: Encode, code_width: int) ->
         )
     if len(offsets) != len(vectors.rowids) + 1 or offsets[-1] != len(codes):
         raise IndexMismatchError(f"found offsets for {len(offsets) - 1} documents, expected {len(vectors.rowids)}")
-    ids = store.ids_of(vectors.rowids)
+    with connections.reading() as connection:
+        ids = ids_of(connection, vectors.rowids)
     rows = []
     for index, (rowid, id) in enumerate(zip(vectors.rowids.tolist(), ids, strict=True)):
         if id is None:
@@ -98,9 +105,8 @@ def _insert(connection: Connection, rows: Iterable[tuple[Any, ...]]) -> None:
     )
 
 
-def _swap(store: Store, handle: Handle, codec: bytes, codec_name: str, code_width: int) -> None:
+def _swap(handle: Handle, codec: bytes, codec_name: str, code_width: int) -> None:
     connection, state = handle.connection, handle.state
-    assert state is not None
     count, tokens = connection.execute("SELECT count(*), ifnull(sum(n_tokens), 0) FROM codes_next").fetchone()
     if count != state.documents:
         raise SmartError(f"found new codes for {count} of {state.documents} documents; the old ones stay")
@@ -113,32 +119,25 @@ def _swap(store: Store, handle: Handle, codec: bytes, codec_name: str, code_widt
     handle.dirty = True
 
 
-def write_codec(connection: Connection, generation: int, codec: bytes) -> None:
-    """Store the codec's bytes in place of any other."""
-    connection.execute("DELETE FROM codec")
-    connection.execute("INSERT INTO codec VALUES (?, ?, ?)", (generation, codec, checksum(generation, codec)))
-
-
-def compact(store: Store) -> None:
+def compact(connections: Connections, *, with_lexical: bool) -> None:
     """Give deleted rows' space back, forget the older part of the log of deletes, and merge the full-text index.
 
     Needs as much free disk as the index is large, for a moment.
     """
-    with _one_at_a_time(store):
-        with store.transaction() as handle:
+    with _one_at_a_time(connections.file.parent):
+        with connections.writing() as handle:
+            oldest = handle.state.number - KEPT_COMMITS
             handle.connection.execute("DROP TABLE IF EXISTS codes_next")
-            if handle.state is not None:
-                oldest = handle.state.number - KEPT_COMMITS
-                handle.connection.execute("DELETE FROM tombstones WHERE deleted <= ?", (oldest,))
-                handle.connection.execute("DELETE FROM commits WHERE number < ?", (oldest,))
-            handle.dirty = True
-            if store.manifest.lexical:
+            handle.connection.execute("DELETE FROM tombstones WHERE deleted <= ?", (oldest,))
+            handle.connection.execute("DELETE FROM commits WHERE number < ?", (oldest,))
+            if with_lexical:
                 handle.connection.execute("INSERT INTO lexical (lexical) VALUES ('optimize')")
-        with store.connections.alone() as connection:
+            handle.dirty = True
+        with connections.alone() as connection:
             connection.execute("PRAGMA optimize")
             connection.execute("VACUUM")
             connection.execute("PRAGMA busy_timeout = 1000")
             # Readers that hold on to an older commit keep the WAL from being emptied; the next checkpoint will.
             with suppress(OperationalError):
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            connection.execute(f"PRAGMA busy_timeout = {int(store.connections.timeout * 1000)}")
+            connection.execute(f"PRAGMA busy_timeout = {int(connections.timeout * 1000)}")

@@ -10,54 +10,34 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ...errors import IndexDamagedError, IndexMismatchError
-from .checksums import checksum
-from .schema import now
+from .schema import checksum, now
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Facts about an index that no document changes; kept as JSON values in the database.
 
-    Args:
-        model: Identity of the model: name, revision, fingerprint.
-        codec: Name of the codec, ``"codebook:32x1"`` for one.
-        anchor_dim: Da.
-        code_width: B, bytes of one token's code.
-        readout: The readout's configuration.
-        prompts: Query and document prompt.
-        pooling: Token pooling; ``None`` for none.
-        limits: Token and pixel limits that documents were encoded under.
-        lexical: Keep a full-text index beside the vectors.
-        package: Version of the package that made it; a note, never compared.
-        uuid: Of this index; drawn when left out.
-        created: Time of making; now when left out.
-        root: The folder whose files it holds; ``""`` until one is indexed.
-
     Example:
         >>> Manifest(model={"name": "minilm"}, codec="int8", anchor_dim=384, code_width=384).lexical
         True
     """
 
-    model: Mapping[str, Any]
-    codec: str
+    model: Mapping[str, Any]  # identity of the model: name, revision, fingerprint
+    codec: str  # its name
     anchor_dim: int
-    code_width: int
+    code_width: int  # bytes of one token's code
     readout: Mapping[str, Any] = field(default_factory=dict)
     prompts: Mapping[str, Any] = field(default_factory=dict)
-    pooling: Any = None
-    limits: Mapping[str, Any] = field(default_factory=dict)
-    lexical: bool = True
-    package: str = ""
+    pooling: Any = None  # factor of the token pooling
+    limits: Mapping[str, Any] = field(default_factory=dict)  # token and pixel limits of the encoding, and more
+    lexical: bool = True  # whether there is a full-text index beside the vectors
+    package: str = ""  # version of the package that made it; a note, never compared
     uuid: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: str = field(default_factory=now)
-    root: str = ""
+    root: str = ""  # the folder whose files it holds, once one is indexed
 
     def require(self, **expected: Any) -> None:
-        """Compare with what the caller is about to use the index with.
-
-        Args:
-            **expected: Fields of the manifest by name: ``model=``, ``readout=``, ``codec=``, ``pooling=``, ... Of a
-                mapping, only the keys given are compared.
+        """Compare fields with what the caller is about to use the index with; of a mapping, only the keys given.
 
         Raises:
             IndexMismatchError: Something differs; the message names every difference.

@@ -10,60 +10,39 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 
+from ...core.roles import TokenRole
+from ...embeddings import Grid
 from ...errors import IndexDamagedError
 from ...types import Array
-from .checksums import checksum
+from .schema import checksum
 
-# Of TokenRole, which is not imported, so that this file knows arrays only.
-SPECIAL = (0, 1, 2)  # special, template and prompt tokens
-VISUAL = (4, 5)  # image and video
-
-
-class GridLike(Protocol):
-    """What an encoding says of one picture: t frames of h x w visual tokens."""
-
-    @property
-    def kind(self) -> str: ...  # noqa: D102
-    @property
-    def t(self) -> int: ...  # noqa: D102
-    @property
-    def h(self) -> int: ...  # noqa: D102
-    @property
-    def w(self) -> int: ...  # noqa: D102
+SPECIAL = (TokenRole.SPECIAL, TokenRole.TEMPLATE, TokenRole.PROMPT)
+VISUAL = (TokenRole.IMAGE, TokenRole.VIDEO)
 
 
 @dataclass(frozen=True)
 class PlacedGrid:
-    """One picture's grid, and which token vectors of its document it is.
+    """One picture's grid of t frames (1 for an image) of h x w visual tokens, and which token vectors these are.
 
-    Args:
-        kind: ``"image"`` or ``"video"``.
-        t: Frames; 1 for an image.
-        h: Rows of visual tokens.
-        w: Columns.
-        runs: Token vectors that belong to it, frame by frame and row by row: (first, how many) of each stretch. There
-            are several where a template writes something between frames.
+    ``runs`` are the token vectors that belong to it, frame by frame and row by row: (first, how many) of each stretch.
+    There are several where a template writes something between frames.
 
     Example:
         >>> PlacedGrid("image", 1, 1, 3, ((5, 3),)).positions().tolist()
         [5, 6, 7]
     """
 
-    kind: str
+    kind: str  # "image" or "video"
     t: int
     h: int
     w: int
     runs: tuple[tuple[int, int], ...]
-
-    @property
-    def size(self) -> int:
-        """Visual tokens."""
-        return self.t * self.h * self.w
 
     def positions(self) -> Array:
         """Positions among the document's token vectors, ``[t * h * w]`` int64."""
@@ -83,38 +62,32 @@ class PlacedGrid:
         try:
             kind, t, h, w, runs = value
             grid = cls(str(kind), int(t), int(h), int(w), tuple((int(first), int(count)) for first, count in runs))
+            if min(grid.t, grid.h, grid.w) < 1 or sum(count for _, count in grid.runs) != grid.t * grid.h * grid.w:
+                raise ValueError("its runs do not add up")
         except (TypeError, ValueError) as error:
             raise IndexDamagedError(f"found {str(value)[:60]!r}, expected the grid of a picture") from error
-        if min(grid.t, grid.h, grid.w) < 1 or sum(count for _, count in grid.runs) != grid.size:
-            raise IndexDamagedError(f"found {str(value)[:60]!r}, expected the grid of a picture")
         return grid
 
 
-def place_grids(grids: Iterable[GridLike], roles: Sequence[int] | Array) -> tuple[PlacedGrid, ...]:
-    """Find an item's grids among its token vectors.
+def place_grids(grids: Iterable[Grid], roles: Sequence[int] | Array) -> tuple[PlacedGrid, ...]:
+    """Find an item's grids, in the order of its visual tokens, among its token vectors of certain roles ``[T]``.
 
-    Args:
-        grids: The item's grids, in the order of its visual tokens.
-        roles: ``[T]`` role of each of its token vectors.
-
-    Returns:
-        The grids that are there whole: what a model's length limit cut off is left out. None where there are more
-        visual tokens than the grids tell of, since nobody knows then which is which.
+    What a model's length limit cut off is left out. None are found where there are more visual tokens than the grids
+    account for, since then it is unknown which is which.
 
     Example:
-        >>> from types import SimpleNamespace
-        >>> place_grids([SimpleNamespace(kind="image", t=1, h=1, w=2)], [1, 4, 4, 3])[0].runs
+        >>> place_grids([Grid("image", 1, 1, 2)], [1, 4, 4, 3])[0].runs
         ((1, 2),)
     """
     visual = np.flatnonzero(np.isin(np.asarray(roles), VISUAL))
-    asked = list(grids)
-    if sum(grid.t * grid.h * grid.w for grid in asked) < len(visual):
+    given = list(grids)
+    if sum(grid.tokens for grid in given) < len(visual):
         return ()
     placed: list[PlacedGrid] = []
     done = 0
-    for grid in asked:
-        own = visual[done : done + grid.t * grid.h * grid.w]
-        if len(own) < grid.t * grid.h * grid.w:
+    for grid in given:
+        own = visual[done : done + grid.tokens]
+        if len(own) < grid.tokens:
             break
         done += len(own)
         placed.append(PlacedGrid(str(grid.kind), int(grid.t), int(grid.h), int(grid.w), _runs(own)))
@@ -124,9 +97,6 @@ def place_grids(grids: Iterable[GridLike], roles: Sequence[int] | Array) -> tupl
 def _runs(positions: Array) -> tuple[tuple[int, int], ...]:
     pieces = np.split(positions, np.flatnonzero(np.diff(positions) != 1) + 1)
     return tuple((int(piece[0]), len(piece)) for piece in pieces if len(piece))
-
-
-KINDS = ("image", "page", "video")
 
 
 @dataclass(frozen=True)
@@ -182,11 +152,8 @@ class Media:
             found["thumbnail"] = b64encode(self.thumbnail()).decode() or None
         return found
 
-    def values(self) -> tuple[Any, ...]:
-        """What is stored of it but the thumbnail."""
-        grids = json.dumps([grid.to_list() for grid in self.grids], separators=(",", ":"))
-        return (self.kind, self.width, self.height, json.dumps([float(time) for time in self.times]), grids)
 
+# -- rows of the media table -------------------------------------------------------------------------------------------
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS media (
@@ -214,27 +181,20 @@ def insert(connection: sqlite3.Connection, rows: Iterable[tuple[int, str, Media 
     """Store the pictures of documents: rowid, id, picture."""
     values = []
     for rowid, id, media in rows:
-        if media is None:
-            continue
-        facts = media.values()
-        thumbnail = media.thumbnail()
-        values.append(
-            (rowid, *facts, checksum(rowid, id, *facts), checksum(rowid, id, len(thumbnail), thumbnail), thumbnail)
-        )
+        if media is not None:
+            times = json.dumps([float(time) for time in media.times])
+            grids = json.dumps([grid.to_list() for grid in media.grids], separators=(",", ":"))
+            facts = (media.kind, media.width, media.height, times, grids)
+            thumbnail = media.thumbnail()
+            sums = (checksum(rowid, id, *facts), checksum(rowid, id, len(thumbnail), thumbnail))
+            values.append((rowid, *facts, *sums, thumbnail))
     if values:
         connection.execute(_TABLE)
         connection.executemany("INSERT INTO media VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
 
-def of_rows(
-    connection: sqlite3.Connection, rowids: str, load: Callable[[int], bytes] | None = None
-) -> dict[int, Media]:
-    """Pictures by rowid, without their thumbnails.
-
-    Args:
-        connection: Within a read transaction.
-        rowids: A JSON list of them.
-        load: Reads the thumbnail of a rowid.
+def of_rows(connection: sqlite3.Connection, rowids: str, load: Callable[[int], bytes]) -> dict[int, Media]:
+    """Pictures by rowid, of a JSON list of rowids; ``load`` reads the thumbnail of a rowid later.
 
     Raises:
         IndexDamagedError: A row does not match its checksum.
@@ -249,8 +209,15 @@ def of_rows(
     for rowid, id, *facts, stored in connection.execute(query, (rowids,)):
         if checksum(rowid, id, *facts) != stored:
             raise _damaged(rowid, id)
-        media = _unpacked(facts)
-        found[rowid] = media if load is None else replace(media, load=_loader(load, rowid))
+        kind, width, height, times, grids = facts
+        found[rowid] = Media(
+            kind,
+            width,
+            height,
+            tuple(float(time) for time in json.loads(times)),
+            tuple(PlacedGrid.from_list(grid) for grid in json.loads(grids)),
+            load=partial(load, rowid),
+        )
     return found
 
 
@@ -283,11 +250,7 @@ def counts(connection: sqlite3.Connection) -> dict[str, int]:
 
 
 def damaged_rows(connection: sqlite3.Connection) -> Iterator[tuple[int, Any]]:
-    """Rowid and id of every row that is not what was written; reads all of them.
-
-    Args:
-        connection: Gives TEXT as bytes, since damaged text may be no UTF-8.
-    """
+    """Rowid and id of every row that is not what was written; the connection gives TEXT as bytes."""
     if not exists(connection):
         return
     query = f"SELECT {_FACTS}, m.thumbnail_checksum, m.thumbnail FROM media AS m JOIN documents AS d USING (rowid)"
@@ -299,21 +262,6 @@ def damaged_rows(connection: sqlite3.Connection) -> Iterator[tuple[int, Any]]:
             sound = False
         if not sound:
             yield rowid, id
-
-
-def _unpacked(facts: Sequence[Any]) -> Media:
-    kind, width, height, times, grids = facts
-    return Media(
-        kind,
-        width,
-        height,
-        tuple(float(time) for time in json.loads(times)),
-        tuple(PlacedGrid.from_list(grid) for grid in json.loads(grids)),
-    )
-
-
-def _loader(load: Callable[[int], bytes], rowid: int) -> Callable[[], bytes]:
-    return lambda: load(rowid)
 
 
 def _damaged(rowid: int, id: object) -> IndexDamagedError:

@@ -1,9 +1,8 @@
-"""What goes into the store and what comes out of it, and how one row becomes bytes with a checksum."""
+"""What goes into the store and what comes out of it."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -12,7 +11,6 @@ import numpy as np
 
 from ...errors import IndexDamagedError, SmartError
 from ...types import Array
-from .checksums import blob_checksum, checksum
 from .pictures import Media
 
 
@@ -62,23 +60,14 @@ class Document:
 
 
 class Vectors(NamedTuple):
-    """Vectors of some rows, in the order asked for.
+    """Vectors of some rows, in the order asked for."""
 
-    Attributes:
-        rowids: ``[N]`` int64.
-        anchors: ``[N, Da]`` float32, as they were added.
-        codes: ``[sum T, B]`` uint8.
-        offsets: ``[N + 1]`` int64 into ``codes``.
-        token_ids: ``[sum I]`` int32.
-        id_offsets: ``[N + 1]`` int64 into ``token_ids``; equal to ``offsets`` unless tokens were pooled.
-    """
-
-    rowids: Array
-    anchors: Array
-    codes: Array
-    offsets: Array
-    token_ids: Array
-    id_offsets: Array
+    rowids: Array  # [N] int64
+    anchors: Array  # [N, Da] float32, as they were added
+    codes: Array  # [sum T, B] uint8
+    offsets: Array  # [N + 1] int64 into codes
+    token_ids: Array  # [sum I] int32
+    id_offsets: Array  # [N + 1] int64 into token_ids; equal to offsets unless tokens were pooled
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,76 +144,6 @@ def unpack_token_ids(blob: bytes, count: int) -> Array:
     width, rest = divmod(len(blob), count) if count else (0, len(blob))
     if rest or width > 4:
         raise IndexDamagedError(f"found {len(blob)} bytes for {count} token ids")
-    wide = np.zeros((count, 4), np.uint8)
-    wide[:, :width] = np.frombuffer(blob, np.uint8).reshape(count, width)
-    return wide.view("<u4").reshape(count).astype(np.int32) - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A record turned into the values of its three rows, before it has a rowid."""
-
-    id: str
-    document: tuple[Any, ...]  # source, page, heading, metadata, text
-    anchor: bytes
-    n_ids: int
-    ids: bytes
-    unique_ids: Array
-    n_tokens: int
-    codes: bytes
-    media: Media | None = None
-
-    def document_values(self, rowid: int, commit: int) -> tuple[Any, ...]:
-        """Values of the ``documents`` row."""
-        head = (rowid, self.id, commit, *self.document)
-        return (*head, checksum(*head))
-
-    def vector_values(self, rowid: int) -> tuple[Any, ...]:
-        """Values of the ``vectors`` row."""
-        return (
-            rowid,
-            self.n_ids,
-            self.anchor,
-            self.ids,
-            blob_checksum(rowid, self.id, self.n_ids, self.anchor, self.ids),
-        )
-
-    def code_values(self, rowid: int) -> tuple[Any, ...]:
-        """Values of the ``codes`` row."""
-        return rowid, self.n_tokens, self.codes, blob_checksum(rowid, self.id, self.n_tokens, self.codes)
-
-
-def pack(record: Record, anchor_dim: int, code_width: int) -> Row:
-    """Check a record against the index and turn it into bytes.
-
-    Raises:
-        SmartError: The id is empty, a field is of the wrong type, or a shape does not fit the index.
-    """
-    if not isinstance(record.id, str) or not record.id or "\0" in record.id:
-        raise SmartError(f"found document id {record.id!r}, expected a non-empty string without NUL")
-    anchor = np.ascontiguousarray(record.anchor, np.dtype("<f4"))
-    codes = np.ascontiguousarray(record.codes)
-    ids = np.asarray(record.token_ids)
-    if anchor.shape != (anchor_dim,) or codes.ndim != 2 or codes.shape[1] != code_width or codes.dtype != np.uint8:
-        raise SmartError(
-            f"document {record.id!r}: found an anchor of shape {anchor.shape} and {codes.dtype} codes of shape "
-            f"{codes.shape}, expected ({anchor_dim},) and uint8 (tokens, {code_width})"
-        )
-    if ids.ndim != 1 or (ids.size and (ids.dtype.kind not in "iu" or ids.min() < -1 or ids.max() >= 2**31 - 1)):
-        raise SmartError(f"document {record.id!r}: expected token ids as one row of integers from -1 up")
-    if not math.isfinite(float(np.abs(anchor).sum(dtype=np.float64))):
-        raise SmartError(f"document {record.id!r}: its anchor holds NaN or infinity")
-    page = None if record.page is None else int(record.page)
-    if page is not None and not -(2**63) <= page < 2**63:
-        raise SmartError(f"document {record.id!r}: found page {page}, expected a page number")
-    try:
-        for part in (record.id, record.text, record.source or "", record.heading or ""):
-            part.encode()
-    except (UnicodeEncodeError, AttributeError) as error:
-        raise SmartError(f"document {record.id!r}: expected Unicode text ({error})") from error
-    document = (record.source, page, record.heading, pack_metadata(record.metadata, record.id), record.text)
-    unique = np.unique(ids[ids >= 0]).astype(np.int64)
-    packed = pack_token_ids(ids)
-    return Row(
-        record.id, document, anchor.tobytes(), len(ids), packed, unique, len(codes), codes.tobytes(), record.media
-    )
+    padded = np.zeros((count, 4), np.uint8)
+    padded[:, :width] = np.frombuffer(blob, np.uint8).reshape(count, width)
+    return padded.view("<u4").reshape(count).astype(np.int32) - 1

@@ -1,30 +1,30 @@
-"""Rows of the store as arrays and documents, checked against their checksums, inside a read transaction."""
+"""Records to rows, and rows to documents and vectors, with their checksums; inside transactions."""
 
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ...errors import DuplicateIdError, IndexDamagedError
-from . import lexical
-from . import pictures as media_rows
-from .checksums import RawText, blob_checksum, checksum
+from ...errors import DuplicateIdError, IndexDamagedError, SmartError
+from ...types import Array
+from . import lexical, pictures
 from .connections import Handle
 from .manifest import Manifest
-from .records import Added, Document, Row, Vectors, unpack_token_ids
+from .records import Added, Document, Record, Vectors, pack_metadata, pack_token_ids, unpack_token_ids
+from .schema import RawText, blob_checksum, checksum, json_list
 
 CHUNK = 1000
-
-
-def json_list(values: Iterable[Any]) -> str:
-    """Rowids as a JSON text, to be bound as one parameter of ``json_each(?)``."""
-    return "[" + ",".join(map(str, map(int, values))) + "]"
+# Columns of a document and of its vectors; each group ends with its checksum.
+DOCUMENT = "d.rowid, d.id, d.added, d.source, d.page, d.heading, d.metadata, d.text, d.checksum"
+VECTORS = "v.n_ids, v.anchor, v.ids, v.checksum"
+JOINED = "LEFT JOIN vectors AS v ON v.rowid = d.rowid LEFT JOIN codes AS c ON c.rowid = d.rowid"
+LISTED = "json_each(?) AS j CROSS JOIN documents AS d ON d.rowid = j.value"
 
 
 @contextmanager
@@ -38,6 +38,52 @@ def raw_text(connection: sqlite3.Connection) -> Iterator[None]:
         connection.text_factory = before
 
 
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+class PackedRecord(NamedTuple):
+    """A record that fits the index, with its parts as bytes."""
+
+    record: Record
+    page: int | None
+    metadata: str
+    anchor: bytes
+    token_ids: bytes
+    codes: bytes
+
+
+def pack(record: Record, anchor_dim: int, code_width: int) -> PackedRecord:
+    """Check a record against the index and turn its parts into bytes.
+
+    Raises:
+        SmartError: The id is empty, a field is of the wrong type, or a shape does not fit the index.
+    """
+    if not isinstance(record.id, str) or not record.id or "\0" in record.id:
+        raise SmartError(f"found document id {record.id!r}, expected a non-empty string without NUL")
+    anchor = np.ascontiguousarray(record.anchor, np.dtype("<f4"))
+    codes = np.ascontiguousarray(record.codes)
+    ids = np.asarray(record.token_ids)
+    if anchor.shape != (anchor_dim,) or codes.ndim != 2 or codes.shape[1] != code_width or codes.dtype != np.uint8:
+        raise SmartError(
+            f"document {record.id!r}: found an anchor of shape {anchor.shape} and {codes.dtype} codes of shape "
+            f"{codes.shape}, expected ({anchor_dim},) and uint8 (tokens, {code_width})"
+        )
+    if ids.ndim != 1 or (ids.size and (ids.dtype.kind not in "iu" or ids.min() < -1 or ids.max() >= 2**31 - 1)):
+        raise SmartError(f"document {record.id!r}: expected token ids as one row of integers from -1 up")
+    if not math.isfinite(float(np.abs(anchor).sum(dtype=np.float64))):
+        raise SmartError(f"document {record.id!r}: its anchor holds NaN or infinity")
+    page = None if record.page is None else int(record.page)
+    if page is not None and not -(2**63) <= page < 2**63:
+        raise SmartError(f"document {record.id!r}: found page {page}, expected a page number")
+    try:
+        for part in (record.id, record.text, record.source or "", record.heading or ""):
+            part.encode()
+    except (UnicodeEncodeError, AttributeError) as error:
+        raise SmartError(f"document {record.id!r}: expected Unicode text ({error})") from error
+    metadata = pack_metadata(record.metadata, record.id)
+    return PackedRecord(record, page, metadata, anchor.tobytes(), pack_token_ids(ids), codes.tobytes())
+
+
 def existing(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, int]:
     """The rowids of those ids that are in the index."""
     found: dict[str, int] = {}
@@ -48,26 +94,22 @@ def existing(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, in
     return found
 
 
-def add_rows(handle: Handle, rows: Sequence[Row], on_duplicate: str, *, with_lexical: bool) -> Added:
-    """Add rows in order.
+def add_rows(handle: Handle, rows: Sequence[PackedRecord], on_duplicate: str, *, with_lexical: bool) -> Added:
+    """Add records in order.
 
-    Args:
-        handle: Of the write transaction.
-        rows: The rows.
-        on_duplicate: ``"error"``, ``"replace"`` (of two in one batch the later wins) or ``"skip"`` (the earlier).
-        with_lexical: Whether there is a full-text index to keep.
+    Of two with one id in a batch, the later wins with ``on_duplicate="replace"`` and the earlier with ``"skip"``.
 
     Raises:
         DuplicateIdError: An id is in the index, or twice in the batch, and ``on_duplicate`` is ``"error"``.
     """
     connection, state = handle.connection, handle.state
-    assert state is not None
-    unique: dict[str, Row] = {}
+    unique: dict[str, PackedRecord] = {}
     for row in rows:
-        if row.id in unique and on_duplicate == "error":
-            raise DuplicateIdError(f"found id {row.id!r} twice in one batch; pass on_duplicate='replace' or 'skip'")
-        if row.id not in unique or on_duplicate == "replace":
-            unique[row.id] = row
+        id = row.record.id
+        if id in unique and on_duplicate == "error":
+            raise DuplicateIdError(f"found id {id!r} twice in one batch; pass on_duplicate='replace' or 'skip'")
+        if id not in unique or on_duplicate == "replace":
+            unique[id] = row
     known = existing(connection, list(unique))
     if known and on_duplicate == "error":
         first = next(id for id in unique if id in known)
@@ -85,34 +127,43 @@ def add_rows(handle: Handle, rows: Sequence[Row], on_duplicate: str, *, with_lex
         skipped=len(rows) - len(unique),
         commit=state.number,
     )
-    if not unique:
-        return added
-    pairs = list(zip(added.rowids, unique.values(), strict=True))
-    connection.executemany(
-        "INSERT INTO documents (rowid, id, added, source, page, heading, metadata, text, checksum) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (row.document_values(rowid, state.number) for rowid, row in pairs),
-    )
-    connection.executemany(
-        "INSERT INTO vectors (rowid, n_ids, anchor, ids, checksum) VALUES (?, ?, ?, ?, ?)",
-        (row.vector_values(rowid) for rowid, row in pairs),
-    )
-    connection.executemany(
-        "INSERT INTO codes (rowid, n_tokens, codes, checksum) VALUES (?, ?, ?, ?)",
-        (row.code_values(rowid) for rowid, row in pairs),
-    )
-    media_rows.insert(connection, ((rowid, row.id, row.media) for rowid, row in pairs))
-    if with_lexical:
-        lexical.add(connection, ((rowid, row.document[-1]) for rowid, row in pairs))
-    _count(connection, [row.unique_ids for _, row in pairs], 1)
-    state.documents += len(pairs)
-    state.tokens += sum(row.n_tokens for _, row in pairs)
-    state.last_rowid += len(pairs)
-    handle.dirty = True
+    if unique:
+        _insert(handle, list(zip(added.rowids, unique.values(), strict=True)), with_lexical=with_lexical)
     return added
 
 
-def _count(connection: sqlite3.Connection, unique_ids: Sequence[NDArray[Any]], sign: int) -> None:
+def _insert(handle: Handle, rows: list[tuple[int, PackedRecord]], *, with_lexical: bool) -> None:
+    connection, state = handle.connection, handle.state
+    documents, vectors, codes = [], [], []
+    for rowid, (record, page, metadata, anchor, ids, blob) in rows:
+        head = (rowid, record.id, state.number, record.source, page, record.heading, metadata, record.text)
+        documents.append((*head, checksum(*head)))
+        n_ids, n_tokens = len(record.token_ids), len(record.codes)
+        vectors.append((rowid, n_ids, anchor, ids, blob_checksum(rowid, record.id, n_ids, anchor, ids)))
+        codes.append((rowid, n_tokens, blob, blob_checksum(rowid, record.id, n_tokens, blob)))
+        state.tokens += n_tokens
+    connection.executemany(
+        "INSERT INTO documents (rowid, id, added, source, page, heading, metadata, text, checksum) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        documents,
+    )
+    connection.executemany("INSERT INTO vectors (rowid, n_ids, anchor, ids, checksum) VALUES (?, ?, ?, ?, ?)", vectors)
+    connection.executemany("INSERT INTO codes (rowid, n_tokens, codes, checksum) VALUES (?, ?, ?, ?)", codes)
+    pictures.insert(connection, ((rowid, row.record.id, row.record.media) for rowid, row in rows))
+    if with_lexical:
+        lexical.add(connection, ((rowid, row.record.text) for rowid, row in rows))
+    _count(connection, [_unique(row.record.token_ids) for _, row in rows], 1)
+    state.documents += len(rows)
+    state.last_rowid += len(rows)
+    handle.dirty = True
+
+
+def _unique(token_ids: Any) -> Array:
+    ids = np.unique(np.asarray(token_ids)).astype(np.int64)
+    return ids[ids >= 0]
+
+
+def _count(connection: sqlite3.Connection, unique_ids: Sequence[Array], sign: int) -> None:
     """Move the document frequencies by documents that come (+1) or go (-1)."""
     tokens, counts = np.unique(np.concatenate([np.zeros(0, np.int64), *unique_ids]), return_counts=True)
     rows = zip(tokens.tolist(), (counts * sign).tolist(), strict=True)
@@ -124,64 +175,55 @@ def _count(connection: sqlite3.Connection, unique_ids: Sequence[NDArray[Any]], s
 
 
 def delete_rows(handle: Handle, rowids: Sequence[int], *, with_lexical: bool) -> int:
-    """Delete rows; rowids that are not there are passed over.
+    """Delete rows and say how many there were; rowids that are not there are passed over.
 
     A damaged row is deleted too: what it should be taken out of is then counted anew from the rows that stay.
-
-    Returns:
-        How many were there.
     """
-    deleted, damaged = 0, False
+    deleted, all_sound = 0, True
     for start in range(0, len(rowids), CHUNK):
-        part = json_list(rowids[start : start + CHUNK])
-        found, sound = _delete_chunk(handle, part, with_lexical=with_lexical)
+        found, sound = _delete_chunk(handle, json_list(rowids[start : start + CHUNK]), with_lexical=with_lexical)
         deleted += found
-        damaged |= not sound
-    if damaged:
-        recount(handle.connection)
+        all_sound &= sound
+    if not all_sound:
+        _recount(handle.connection)
         if with_lexical:
             handle.connection.execute("INSERT INTO lexical (lexical) VALUES ('rebuild')")
     return deleted
 
 
 def _delete_chunk(handle: Handle, rowids: str, *, with_lexical: bool) -> tuple[int, bool]:
+    """How many rows were there, and whether all of them matched their checksums."""
     connection, state = handle.connection, handle.state
-    assert state is not None
     with raw_text(connection):
         rows = connection.execute(
-            "SELECT d.rowid, d.id, d.added, d.source, d.page, d.heading, d.metadata, d.text, d.checksum, "
-            "v.n_ids, v.anchor, v.ids, v.checksum, c.n_tokens FROM json_each(?) AS j "
-            "CROSS JOIN documents AS d ON d.rowid = j.value LEFT JOIN vectors AS v ON v.rowid = d.rowid "
-            "LEFT JOIN codes AS c ON c.rowid = d.rowid",
-            (rowids,),
+            f"SELECT {DOCUMENT}, {VECTORS}, c.n_tokens FROM {LISTED} {JOINED}", (rowids,)
         ).fetchall()
-    unique, texts, sound = [], [], True
-    for rowid, id, *rest in rows:
-        document, stored, vector, vector_stored = rest[:6], rest[6], rest[7:10], rest[10]
-        try:
-            if checksum(rowid, id, *document) != stored or blob_checksum(rowid, id, *vector) != vector_stored:
-                raise IndexDamagedError("its checksum differs")
-            unique.append(np.unique(unpack_token_ids(vector[2], vector[0])).astype(np.int64))
-            texts.append((rowid, document[-1].decode()))
-        except (IndexDamagedError, TypeError, ValueError):
-            sound = False
     if not rows:
         return 0, True
+    unique, texts, sound = [], [], True
+    for row in rows:
+        document, stored, vector, vector_stored = row[:8], row[8], row[9:12], row[12]
+        try:
+            if checksum(*document) != stored or blob_checksum(*document[:2], *vector) != vector_stored:
+                raise IndexDamagedError("its checksum differs")
+            unique.append(_unique(unpack_token_ids(vector[2], vector[0])))
+            texts.append((document[0], document[-1].decode()))
+        except (IndexDamagedError, TypeError, ValueError):
+            sound = False
     if sound:
-        _count(connection, [ids[ids >= 0] for ids in unique], -1)
+        _count(connection, unique, -1)
         if with_lexical:
             lexical.remove(connection, texts)
-    numbers = [(row[0], state.number) for row in rows]
     # vectors, codes (those that optimize is writing, too) and media go with their document.
-    connection.executemany("DELETE FROM documents WHERE rowid = ?", ((number,) for number, _ in numbers))
-    connection.executemany("INSERT OR REPLACE INTO tombstones VALUES (?, ?)", numbers)
+    connection.executemany("DELETE FROM documents WHERE rowid = ?", ((row[0],) for row in rows))
+    connection.executemany("INSERT OR REPLACE INTO tombstones VALUES (?, ?)", ((row[0], state.number) for row in rows))
     state.documents -= len(rows)
     state.tokens -= sum(row[-1] for row in rows if isinstance(row[-1], int))
     handle.dirty = True
     return len(rows), sound
 
 
-def recount(connection: sqlite3.Connection) -> None:
+def _recount(connection: sqlite3.Connection) -> None:
     """Count the document frequencies anew, from the rows that can be read."""
     counts: dict[int, int] = {}
     for n_ids, blob in connection.execute("SELECT n_ids, ids FROM vectors"):
@@ -189,86 +231,77 @@ def recount(connection: sqlite3.Connection) -> None:
             ids = unpack_token_ids(blob, n_ids)
         except (IndexDamagedError, TypeError, ValueError):
             continue
-        for token in np.unique(ids[ids >= 0]).tolist():
+        for token in _unique(ids).tolist():
             counts[token] = counts.get(token, 0) + 1
     connection.execute("DELETE FROM idf")
     connection.executemany("INSERT INTO idf VALUES (?, ?)", counts.items())
 
 
-_VECTORS = (
-    "SELECT d.rowid, d.id, v.n_ids, v.anchor, v.ids, v.checksum, c.n_tokens, c.codes, c.checksum FROM {first} "
-    "LEFT JOIN vectors AS v ON v.rowid = d.rowid LEFT JOIN codes AS c ON c.rowid = d.rowid {rest}"
-)
-_DOCUMENTS = (
-    "SELECT d.rowid, d.id, d.added, d.source, d.page, d.heading, d.metadata, d.text, d.checksum "
-    "FROM json_each(?) AS j CROSS JOIN documents AS d ON d.rowid = j.value"
-)
+# -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def damaged(rowid: int, id: object) -> IndexDamagedError:
-    """The error for a row that does not match its checksum."""
-    return IndexDamagedError(
-        f"document {id!r} (row {rowid}) does not match its checksum; run verify, then delete it or restore a copy"
-    )
+def ids_of(connection: sqlite3.Connection, rowids: Sequence[int] | Array) -> list[str | None]:
+    """Ids by rowid, in the order asked for; ``None`` where the row is gone."""
+    query = "SELECT d.id FROM json_each(?) AS j LEFT JOIN documents AS d ON d.rowid = j.value ORDER BY j.key"
+    return [row[0] for row in connection.execute(query, (json_list(rowids),))]
 
 
-def vectors_of(connection: sqlite3.Connection, manifest: Manifest, rowids: Sequence[int] | NDArray[Any]) -> Vectors:
+def vectors_of(connection: sqlite3.Connection, manifest: Manifest, rowids: Sequence[int] | Array) -> Vectors:
     """Vectors of these rows, in this order; rows that are not there are left out."""
-    query = _VECTORS.format(first="json_each(?) AS j CROSS JOIN documents AS d ON d.rowid = j.value", rest="")
-    return _vectors(connection.execute(query, (json_list(rowids),)).fetchall(), manifest)
+    return _vectors(connection, manifest, LISTED, "", (json_list(rowids),))
 
 
 def vectors_after(connection: sqlite3.Connection, manifest: Manifest, rowid: int, limit: int) -> Vectors:
     """Vectors of the next rows above a rowid, ascending."""
-    query = _VECTORS.format(first="documents AS d", rest="WHERE d.rowid > ? ORDER BY d.rowid LIMIT ?")
-    return _vectors(connection.execute(query, (rowid, limit)).fetchall(), manifest)
-
-
-def _vectors(rows: list[tuple[Any, ...]], manifest: Manifest) -> Vectors:
-    ids: list[NDArray[Any]] = []
-    for rowid, id, n_ids, anchor, packed, stored, n_tokens, codes, code_stored in rows:
-        whole = None not in (anchor, packed, codes)
-        if (
-            not whole
-            or blob_checksum(rowid, id, n_ids, anchor, packed) != stored
-            or blob_checksum(rowid, id, n_tokens, codes) != code_stored
-        ):
-            raise damaged(rowid, id)
-        ids.append(unpack_token_ids(packed, n_ids))
-    codes = b"".join([row[7] for row in rows])
-    return Vectors(
-        rowids=np.array([row[0] for row in rows], np.int64),
-        anchors=np.frombuffer(b"".join([row[3] for row in rows]), "<f4").reshape(-1, manifest.anchor_dim),
-        codes=np.frombuffer(codes, np.uint8).reshape(sum(row[6] for row in rows), manifest.code_width),
-        offsets=_offsets([row[6] for row in rows]),
-        token_ids=np.concatenate([np.zeros(0, np.int32), *ids]),
-        id_offsets=_offsets([row[2] for row in rows]),
+    return _vectors(
+        connection, manifest, "documents AS d", "WHERE d.rowid > ? ORDER BY d.rowid LIMIT ?", (rowid, limit)
     )
 
 
-def _offsets(lengths: list[int]) -> NDArray[Any]:
-    return np.cumsum([0, *lengths], dtype=np.int64)
+def _vectors(
+    connection: sqlite3.Connection, manifest: Manifest, table: str, condition: str, parameters: tuple[Any, ...]
+) -> Vectors:
+    query = f"SELECT d.rowid, d.id, {VECTORS}, c.n_tokens, c.codes, c.checksum FROM {table} {JOINED} {condition}"
+    rows = connection.execute(query, parameters).fetchall()
+    ids: list[Array] = []
+    for rowid, id, n_ids, anchor, packed, stored, n_tokens, codes, code_stored in rows:
+        if (
+            None in (anchor, packed, codes)
+            or blob_checksum(rowid, id, n_ids, anchor, packed) != stored
+            or blob_checksum(rowid, id, n_tokens, codes) != code_stored
+        ):
+            raise _damaged(rowid, id)
+        ids.append(unpack_token_ids(packed, n_ids))
+    anchors, all_codes = b"".join([row[3] for row in rows]), b"".join([row[7] for row in rows])
+    return Vectors(
+        rowids=np.array([row[0] for row in rows], np.int64),
+        anchors=np.frombuffer(anchors, "<f4").reshape(-1, manifest.anchor_dim),
+        codes=np.frombuffer(all_codes, np.uint8).reshape(sum(row[6] for row in rows), manifest.code_width),
+        offsets=np.cumsum([0, *(row[6] for row in rows)], dtype=np.int64),
+        token_ids=np.concatenate([np.zeros(0, np.int32), *ids]),
+        id_offsets=np.cumsum([0, *(row[2] for row in rows)], dtype=np.int64),
+    )
 
 
 def documents_of(
-    connection: sqlite3.Connection,
-    rowids: Sequence[int] | NDArray[Any],
-    thumbnail: Callable[[int], bytes] | None = None,
+    connection: sqlite3.Connection, rowids: Sequence[int] | Array, thumbnail: Callable[[int], bytes]
 ) -> list[Document]:
     """Documents of these rows, in this order; rows that are not there are left out.
 
-    Args:
-        connection: Within a read transaction.
-        rowids: The rows.
-        thumbnail: Reads the thumbnail of a row later, when it is asked for.
+    ``thumbnail`` reads the thumbnail of a row later, when it is asked for.
     """
     wanted = json_list(rowids)
-    media = media_rows.of_rows(connection, wanted, thumbnail)
+    media = pictures.of_rows(connection, wanted, thumbnail)
     found: list[Document] = []
-    for *values, text, stored in connection.execute(_DOCUMENTS, (wanted,)):
-        if checksum(*values, text) != stored:
-            raise damaged(values[0], values[1])
-        rowid, id, commit, source, page, heading, metadata = values
-        unpacked = json.loads(metadata)
-        found.append(Document(rowid, id, text, source, page, heading, unpacked, commit, media.get(rowid)))
+    for *values, stored in connection.execute(f"SELECT {DOCUMENT} FROM {LISTED}", (wanted,)):
+        rowid, id, commit, source, page, heading, metadata, text = values
+        if checksum(*values) != stored:
+            raise _damaged(rowid, id)
+        found.append(Document(rowid, id, text, source, page, heading, json.loads(metadata), commit, media.get(rowid)))
     return found
+
+
+def _damaged(rowid: int, id: object) -> IndexDamagedError:
+    return IndexDamagedError(
+        f"document {id!r} (row {rowid}) does not match its checksum; run verify, then delete it or restore a copy"
+    )

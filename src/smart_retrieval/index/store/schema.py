@@ -1,4 +1,4 @@
-"""The tables of ``index.sqlite``, and the one row that sums them up.
+"""The tables of ``index.sqlite``, the row that sums them up, and the checksums of rows.
 
 ``documents`` ends with the text, so that a filter which reads metadata does not read the text's overflow pages.
 Token codes have a table of their own, so that ``optimize`` can write new ones beside the old and swap. Rowids are
@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+import struct
+import zlib
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 APPLICATION_ID = 0x534D5254  # "SMRT"
 FORMAT_VERSION = 1
@@ -73,23 +77,14 @@ def now() -> str:
 
 @dataclass
 class State:
-    """The sums kept with every commit, so that none of them ever needs a scan.
+    """The sums kept with every commit, so that none of them ever needs a scan."""
 
-    Args:
-        number: Commits so far.
-        documents: Documents in the index; N of the IDF table.
-        tokens: Token codes of all documents.
-        last_rowid: The largest rowid ever given.
-        generation: Of the codec and its codes; ``optimize`` may raise it.
-        updated: Time of the last commit.
-    """
-
-    number: int = 0
-    documents: int = 0
-    tokens: int = 0
-    last_rowid: int = 0
-    generation: int = 1
-    updated: str = ""
+    number: int = 0  # commits so far
+    documents: int = 0  # N of the IDF table
+    tokens: int = 0  # token codes of all documents
+    last_rowid: int = 0  # the largest ever given
+    generation: int = 1  # of the codec and its codes; ``optimize`` may raise it
+    updated: str = ""  # time of the last commit
 
     @classmethod
     def read(cls, connection: sqlite3.Connection) -> State:
@@ -107,3 +102,48 @@ class State:
         self.updated = now()
         connection.execute("INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, ?, ?, ?)", astuple(self))
         connection.execute("INSERT INTO commits VALUES (?, ?)", (self.number, secrets.randbits(62)))
+
+
+def write_codec(connection: sqlite3.Connection, generation: int, codec: bytes) -> None:
+    """Store the codec's bytes in place of any other."""
+    connection.execute("DELETE FROM codec")
+    connection.execute("INSERT INTO codec VALUES (?, ?, ?)", (generation, codec, checksum(generation, codec)))
+
+
+def json_list(rowids: Iterable[Any]) -> str:
+    """Rowids as a JSON text, to be bound as one parameter of ``json_each(?)``."""
+    return "[" + ",".join(map(str, map(int, rowids))) + "]"
+
+
+class RawText(bytes):
+    """TEXT as bytes. As a connection's ``text_factory`` it keeps damaged UTF-8 readable, and TEXT apart from BLOB."""
+
+
+def checksum(*values: Any) -> int:
+    """CRC-32 over values of any SQLite type, each with its type and length, so that no two rows read alike.
+
+    CRC-32 finds every error within 32 neighbouring bits, so every flipped byte.
+    """
+    crc = 0
+    for value in values:
+        if value is None:
+            head, body = b"n", b""
+        elif isinstance(value, int):
+            head, body = b"i", b"%d" % value
+        elif isinstance(value, float):
+            head, body = b"f", struct.pack("<d", value)
+        elif isinstance(value, str | RawText):
+            head, body = b"t", value.encode() if isinstance(value, str) else value
+        else:
+            head, body = b"b", value
+        crc = zlib.crc32(body, zlib.crc32(b"%s%d:" % (head, len(body)), crc))
+    return crc
+
+
+def blob_checksum(rowid: int, id: str | bytes, count: int, *blobs: bytes) -> int:
+    """Checksum of a ``vectors`` or ``codes`` row; it knows its document, so a row in the wrong place is found too."""
+    name = id.encode() if isinstance(id, str) else bytes(id)
+    crc = zlib.crc32(b"%r" % ((rowid, name, count, [len(blob) for blob in blobs]),))
+    for blob in blobs:
+        crc = zlib.crc32(blob, crc)
+    return crc

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,18 +13,16 @@ import numpy as np
 
 from ...errors import IndexDamagedError, IndexMismatchError, SmartError, UnknownIdError, one_of
 from ...types import Array
-from . import folder, lexical, maintenance
-from . import pictures as media_rows
-from . import rows as reading
-from . import rows as writing
-from .checksums import checksum
+from . import folder, lexical, maintenance, pictures, rows
 from .connections import Connections, Handle
-from .file_registry import FileRegistry
 from .manifest import Manifest
-from .records import Added, Document, Record, Vectors, pack
-from .schema import State
+from .records import Added, Document, FileEntry, Record, Vectors
+from .schema import FORMAT_VERSION, State, checksum
 from .verify import VerifyReport, verify, verify_lexical
 from .where import compile_where
+
+Missing = Literal["error", "skip"]
+Rowids = Sequence[int] | Array
 
 
 class Store:
@@ -31,10 +30,6 @@ class Store:
 
     Made by :meth:`create` or :meth:`open`. Safe to use from several threads (each gets its own connection) and from
     several processes. Every method is one transaction; :meth:`reading` and :meth:`transaction` join several.
-
-    Args:
-        path: The index's folder.
-        connections: Open connections.
 
     Example:
         >>> import tempfile
@@ -70,19 +65,16 @@ class Store:
 
     @classmethod
     def open(cls, path: str | Path, mode: Literal["r", "w"] = "r", *, timeout: float = 30.0) -> Store:
-        """Open an index.
+        """Open an index to read, also from a folder that cannot be written to, or to read and write.
 
-        Args:
-            path: Its folder.
-            mode: ``"r"`` to read, also from a folder that cannot be written to; ``"w"`` to read and write.
-            timeout: Seconds that a write waits for other writers.
+        A write waits ``timeout`` seconds for other writers.
 
         Raises:
             IndexFormatError: There is no index, or one of another format.
         """
         if mode not in ("r", "w"):
             raise SmartError(f"mode: {one_of(mode, ('r', 'w'))}")
-        connections = folder.connections(Path(path), writable=mode == "w", timeout=timeout)
+        connections = folder.connect_to(Path(path), writable=mode == "w", timeout=timeout)
         try:
             return cls(Path(path), connections)
         except BaseException:
@@ -90,7 +82,7 @@ class Store:
             raise
 
     def close(self) -> None:
-        """Close all connections; the last one to leave tidies the write-ahead log away."""
+        """Close all connections; the last process to close removes the write-ahead log."""
         self.connections.close()
 
     def __enter__(self) -> Store:
@@ -111,11 +103,9 @@ class Store:
         """Everything this thread reads inside sees one and the same commit."""
         return self.connections.reading()
 
-    @contextmanager
-    def transaction(self) -> Iterator[Handle]:
+    def transaction(self) -> AbstractContextManager[Handle]:
         """Everything this thread writes inside becomes one commit, or none when an error leaves the block."""
-        with self.connections.writing() as handle:
-            yield handle
+        return self.connections.writing()
 
     def state(self) -> State:
         """Commit number and sums of the newest commit; reads one row."""
@@ -155,35 +145,29 @@ class Store:
         """
         sql, parameters = compile_where(where)
         with self.reading() as connection:
-            found = connection.execute(f"SELECT rowid FROM documents WHERE {sql}", parameters)
-            return np.sort(np.fromiter((row[0] for row in found), np.int64))
+            return np.sort(_numbers(connection.execute(f"SELECT rowid FROM documents WHERE {sql}", parameters)))
 
-    def rowids(self, ids: Sequence[str], *, missing: Literal["error", "skip"] = "error") -> Array:
+    def rowids(self, ids: Sequence[str], *, missing: Missing = "error") -> Array:
         """Rowids of documents by id, in the order asked for, ``[n]`` int64.
 
         Raises:
             UnknownIdError: An id is not there, unless ``missing="skip"``.
         """
         with self.reading() as connection:
-            known = writing.existing(connection, list(ids))
+            known = rows.existing(connection, list(ids))
         absent = [id for id in ids if id not in known]
         if absent and missing == "error":
             more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
             raise UnknownIdError(f"index {str(self.path)!r}: found no document {absent[0]!r}{more}")
         return np.array([known[id] for id in ids if id in known], np.int64)
 
-    def ids_of(self, rowids: Sequence[int] | Array) -> list[str | None]:
+    def ids_of(self, rowids: Rowids) -> list[str | None]:
         """Ids by rowid, in the order asked for; ``None`` where the row is gone."""
-        query = "SELECT d.id FROM json_each(?) AS j LEFT JOIN documents AS d ON d.rowid = j.value ORDER BY j.key"
         with self.reading() as connection:
-            return [row[0] for row in connection.execute(query, (writing.json_list(rowids),))]
+            return rows.ids_of(connection, rowids)
 
     def get(
-        self,
-        ids: Sequence[str] | None = None,
-        *,
-        rowids: Sequence[int] | Array | None = None,
-        missing: Literal["error", "skip"] = "error",
+        self, ids: Sequence[str] | None = None, *, rowids: Rowids | None = None, missing: Missing = "error"
     ) -> list[Document]:
         """Documents by id or by rowid, in the order asked for.
 
@@ -194,9 +178,9 @@ class Store:
         with self.reading() as connection:
             if rowids is None:
                 rowids = self.rowids(ids or [], missing=missing)
-            found = reading.documents_of(connection, rowids, self.thumbnail)
-        if missing == "error" and len(found) < len(rowids):
-            raise UnknownIdError(f"index {str(self.path)!r}: found {len(found)} of {len(rowids)} rows asked for")
+            found = rows.documents_of(connection, rowids, self.thumbnail)
+        if missing == "error":
+            self._require_all(len(found), len(rowids))
         return found
 
     def thumbnail(self, rowid: int) -> bytes:
@@ -206,9 +190,9 @@ class Store:
             IndexDamagedError: It does not match its checksum.
         """
         with self.reading() as connection:
-            return media_rows.thumbnail_of(connection, rowid)
+            return pictures.thumbnail_of(connection, rowid)
 
-    def read_vectors(self, rowids: Sequence[int] | Array) -> Vectors:
+    def read_vectors(self, rowids: Rowids) -> Vectors:
         """Vectors of rows, in the order asked for.
 
         Raises:
@@ -216,15 +200,18 @@ class Store:
             IndexDamagedError: One does not match its checksum.
         """
         with self.reading() as connection:
-            found = reading.vectors_of(connection, self.manifest, rowids)
-        if len(found.rowids) < len(rowids):
-            raise UnknownIdError(f"index {str(self.path)!r}: found {len(found.rowids)} of {len(rowids)} rows asked for")
+            found = rows.vectors_of(connection, self.manifest, rowids)
+        self._require_all(len(found.rowids), len(rowids))
         return found
+
+    def _require_all(self, found: int, wanted: int) -> None:
+        if found < wanted:
+            raise UnknownIdError(f"index {str(self.path)!r}: found {found} of {wanted} rows asked for")
 
     def read_after(self, rowid: int, limit: int) -> Vectors:
         """Vectors of the next rows above a rowid, at most ``limit`` of them, ascending."""
         with self.reading() as connection:
-            return reading.vectors_after(connection, self.manifest, rowid, limit)
+            return rows.vectors_after(connection, self.manifest, rowid, limit)
 
     def iterate(self, batch: int = 1000, *, after: int = 0) -> Iterator[Vectors]:
         """Stream the vectors of all rows above a rowid, in order.
@@ -238,8 +225,7 @@ class Store:
     def deleted_since(self, commit: int) -> Array:
         """Rowids deleted after a commit, ``[n]`` int64; complete as long as :meth:`commit_token` knows that commit."""
         with self.reading() as connection:
-            found = connection.execute("SELECT rowid FROM tombstones WHERE deleted > ?", (commit,))
-            return np.fromiter((row[0] for row in found), np.int64)
+            return _numbers(connection.execute("SELECT rowid FROM tombstones WHERE deleted > ?", (commit,)))
 
     def commit_token(self, commit: int) -> int | None:
         """The random token of a commit; ``None`` if it is unknown or ``optimize`` has forgotten it."""
@@ -258,9 +244,7 @@ class Store:
                 kept = self._idf = (state.number, (state.documents, table[:, 0].copy(), table[:, 1].copy()))
             return kept[1]
 
-    def bm25_scores(
-        self, query_text: str, limit: int, rowids: Sequence[int] | Array | None = None
-    ) -> tuple[Array, Array]:
+    def bm25_scores(self, query_text: str, limit: int, rowids: Rowids | None = None) -> tuple[Array, Array]:
         """The best passages by BM25: rowids ``[n]`` int64 and scores ``[n]`` float64, best first. Any text is a query.
 
         Raises:
@@ -286,26 +270,23 @@ class Store:
         """
         if on_duplicate not in ("error", "replace", "skip"):
             raise SmartError(f"on_duplicate: {one_of(on_duplicate, ('error', 'replace', 'skip'))}")
-        rows = [pack(record, self.manifest.anchor_dim, self.manifest.code_width) for record in batch]
+        packed = [rows.pack(record, self.manifest.anchor_dim, self.manifest.code_width) for record in batch]
         with self.transaction() as handle:
-            if handle.state is not None and handle.state.generation != self.generation:
+            if handle.state.generation != self.generation:
                 raise IndexMismatchError(
                     f"index {str(self.path)!r}: another process changed its codec; reload() it and encode again"
                 )
-            return writing.add_rows(handle, rows, on_duplicate, with_lexical=self.manifest.lexical)
+            return rows.add_rows(handle, packed, on_duplicate, with_lexical=self.manifest.lexical)
 
     def delete(
         self,
         *,
         ids: Sequence[str] | None = None,
-        rowids: Sequence[int] | Array | None = None,
+        rowids: Rowids | None = None,
         where: str | None = None,
-        missing: Literal["error", "skip"] = "error",
+        missing: Missing = "error",
     ) -> int:
-        """Delete documents by id, rowid or filter (exactly one of them) in one atomic commit.
-
-        Returns:
-            How many were deleted.
+        """Delete documents by id, rowid or filter (exactly one of them) in one atomic commit; returns how many.
 
         Raises:
             UnknownIdError: An id is not there, unless ``missing="skip"``; nothing was deleted then.
@@ -319,9 +300,9 @@ class Store:
             elif ids is not None:
                 rowids = self.rowids(ids, missing=missing)
             numbers = np.unique(np.asarray(rowids, np.int64)).tolist()
-            return writing.delete_rows(handle, numbers, with_lexical=self.manifest.lexical)
+            return rows.delete_rows(handle, numbers, with_lexical=self.manifest.lexical)
 
-    # -- care --------------------------------------------------------------------------------------------------
+    # -- maintenance -------------------------------------------------------------------------------------------
 
     def recode(
         self,
@@ -347,12 +328,20 @@ class Store:
             IndexBusyError: Another process is optimizing.
         """
         maintenance.recode(
-            self, codec, encode, codec_name=codec_name, code_width=code_width, batch=batch, progress=progress
+            self.connections,
+            self.manifest,
+            codec,
+            encode,
+            codec_name=codec_name,
+            code_width=code_width,
+            batch=batch,
+            progress=progress,
         )
+        self.reload()
 
     def optimize(self) -> None:
         """Give the space of deleted documents back and merge the full-text index."""
-        maintenance.compact(self)
+        maintenance.compact(self.connections, with_lexical=self.manifest.lexical)
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """Recompute every checksum and every sum; finds every flipped byte of documents, vectors and codes."""
@@ -369,4 +358,94 @@ class Store:
 
     def info(self) -> dict[str, Any]:
         """Counts, sizes in bytes and settings, without reading any document."""
-        return folder.info(self)
+        with self.reading() as connection:
+            state, manifest = State.read(connection), Manifest.read(connection)
+            files, free, page = (
+                connection.execute(query).fetchone()[0]
+                for query in ("SELECT count(*) FROM files", "PRAGMA freelist_count", "PRAGMA page_size")
+            )
+            kinds = pictures.counts(connection)
+        derived = self.path / "derived"
+        return {
+            "path": str(self.path),
+            "format": FORMAT_VERSION,
+            "uuid": manifest.uuid,
+            "documents": state.documents,
+            "pictures": kinds,
+            "tokens": state.tokens,
+            "files": files,
+            "commit": state.number,
+            "codec": manifest.codec,
+            "codec_generation": state.generation,
+            "code_width": manifest.code_width,
+            "anchor_dim": manifest.anchor_dim,
+            "model": dict(manifest.model),
+            "lexical": manifest.lexical,
+            "created": manifest.created,
+            "updated": state.updated,
+            "bytes": {
+                "database": _size(self.path / folder.FILE),
+                "wal": _size(self.path / f"{folder.FILE}-wal"),
+                "free": free * page,
+                "derived": sum(file.stat().st_size for file in derived.iterdir()) if derived.is_dir() else 0,
+                "disk_free": shutil.disk_usage(self.path).free,
+            },
+        }
+
+
+class FileRegistry:
+    """Which files are in the index, so that a second run touches only what changed.
+
+    A file's passages carry its path as their ``source``; its entry says that all are there. Write the entry in the
+    transaction of the file's last passages: a run that is interrupted before leaves passages without an entry, which
+    :meth:`drop` deletes before the file is read again.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def put(self, entry: FileEntry) -> None:
+        """Note a file as whole, in place of any earlier entry of its path."""
+        values = (entry.path, entry.size, entry.mtime_ns, entry.sha256)
+        with self._store.transaction() as handle:
+            handle.connection.execute(
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", (*values, checksum(*values))
+            )
+            handle.dirty = True
+
+    def get(self, path: str) -> FileEntry | None:
+        """The entry of a path."""
+        with self._store.reading() as connection:
+            row = connection.execute(
+                "SELECT path, size, mtime_ns, sha256 FROM files WHERE path = ?", (path,)
+            ).fetchone()
+        return None if row is None else FileEntry(*row)
+
+    def all(self) -> dict[str, FileEntry]:
+        """Every entry by path."""
+        with self._store.reading() as connection:
+            found = connection.execute("SELECT path, size, mtime_ns, sha256 FROM files ORDER BY path").fetchall()
+        return {row[0]: FileEntry(*row) for row in found}
+
+    def rowids(self, path: str) -> Array:
+        """Rowids of the passages of a file, ``[n]`` int64 ascending."""
+        with self._store.reading() as connection:
+            return _numbers(connection.execute("SELECT rowid FROM documents WHERE source = ? ORDER BY rowid", (path,)))
+
+    def drop(self, path: str) -> int:
+        """Delete a file's passages and its entry in one commit; returns how many passages."""
+        with self._store.transaction() as handle:
+            deleted = self._store.delete(rowids=self.rowids(path))
+            if handle.connection.execute("DELETE FROM files WHERE path = ?", (path,)).rowcount:
+                handle.dirty = True
+            return deleted
+
+
+def _numbers(found: Iterable[tuple[int]]) -> Array:
+    return np.fromiter((row[0] for row in found), np.int64)
+
+
+def _size(file: Path) -> int:
+    with suppress(OSError):
+        return file.stat().st_size
+    return 0

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ...errors import SmartError
-from . import pictures as media_rows
-from .checksums import blob_checksum, checksum
+from ...types import Array
+from . import pictures
 from .connections import Handle
 from .manifest import Manifest
 from .records import unpack_token_ids
-from .rows import raw_text
-from .schema import State
-
-_ROWS = (
-    "SELECT d.rowid, d.id, d.added, d.source, d.page, d.heading, d.metadata, d.text, d.checksum, "
-    "v.n_ids, v.anchor, v.ids, v.checksum, c.n_tokens, c.codes, c.checksum FROM documents AS d "
-    "LEFT JOIN vectors AS v ON v.rowid = d.rowid LEFT JOIN codes AS c ON c.rowid = d.rowid ORDER BY d.rowid"
-)
+from .rows import DOCUMENT, JOINED, VECTORS, raw_text
+from .schema import State, blob_checksum, checksum
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +58,7 @@ class VerifyReport:
 
 
 def verify(connection: sqlite3.Connection, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
-    """Check everything that one read transaction sees.
-
-    Args:
-        connection: Within a read transaction.
-        progress: Called with (rows done, rows in all) every thousand rows.
-    """
+    """Check everything that one read transaction sees; ``progress`` is called with (rows done, rows in all)."""
     report = VerifyReport()
     for part in (_settings, lambda c, r: _rows(c, r, progress), _media, _integrity):
         try:
@@ -81,13 +70,12 @@ def verify(connection: sqlite3.Connection, progress: Callable[[int, int], None] 
 
 
 def _settings(connection: sqlite3.Connection, report: VerifyReport) -> None:
-    with_text = connection.text_factory
-    connection.text_factory = str
+    raw, connection.text_factory = connection.text_factory, str
     try:
         Manifest.read(connection)
     except (SmartError, sqlite3.DatabaseError, ValueError) as error:
         report.problems.append(str(error))
-    connection.text_factory = with_text
+    connection.text_factory = raw
     for table, columns in (("codec", "generation, data"), ("files", "path, size, mtime_ns, sha256")):
         for *values, stored in connection.execute(f"SELECT {columns}, checksum FROM {table}"):
             if checksum(*values) != stored:
@@ -96,52 +84,52 @@ def _settings(connection: sqlite3.Connection, report: VerifyReport) -> None:
 
 def _rows(connection: sqlite3.Connection, report: VerifyReport, progress: Callable[[int, int], None] | None) -> None:
     state = State.read(connection)
-    counts = np.zeros(0, np.int64)
+    frequencies = np.zeros(0, np.int64)  # documents that hold a token id
     tokens = last = 0
-    for done, (rowid, id, *rest) in enumerate(connection.execute(_ROWS), 1):
-        document, stored, vector, vector_stored, code, code_stored = (
-            rest[:6], rest[6], rest[7:10], rest[10], rest[11:13], rest[13],
-        )  # fmt: skip
-        name = id.decode(errors="replace") if isinstance(id, bytes) else repr(id)
-        sound = checksum(rowid, id, *document) == stored and document[0] <= state.number
-        for part, whole in (
-            ("document", sound),
-            ("vectors", _matches(rowid, id, vector, vector_stored)),
-            ("codes", _matches(rowid, id, code, code_stored)),
-        ):
-            if not whole:
-                report.damaged.append(Damage(rowid, name, part))
-            elif part == "vectors":
-                unique = np.unique(unpack_token_ids(vector[2], vector[0]))
-                unique = unique[unique >= 0]
-                if unique.size and unique[-1] >= len(counts):
-                    counts = np.pad(counts, (0, int(unique[-1]) + 1 - len(counts)))
-                counts[unique] += 1
-            elif part == "codes":
-                tokens += code[0]
-        report.documents, last = done, rowid
-        if progress is not None and done % 1000 == 0:
-            progress(done, state.documents)
+    columns = f"{DOCUMENT}, {VECTORS}, c.n_tokens, c.codes, c.checksum"
+    for row in connection.execute(f"SELECT {columns} FROM documents AS d {JOINED} ORDER BY d.rowid"):
+        (rowid, id, added), vector, code = row[:3], row[9:13], row[13:]
+        sound = {
+            "document": checksum(*row[:8]) == row[8] and added <= state.number,
+            "vectors": _matches(rowid, id, vector),
+            "codes": _matches(rowid, id, code),
+        }
+        report.damaged += [Damage(rowid, _name(id), part) for part, whole in sound.items() if not whole]
+        if sound["vectors"]:
+            unique = np.unique(unpack_token_ids(vector[2], vector[0]))
+            unique = unique[unique >= 0]
+            if unique.size and unique[-1] >= len(frequencies):
+                frequencies = np.pad(frequencies, (0, int(unique[-1]) + 1 - len(frequencies)))
+            frequencies[unique] += 1
+        if sound["codes"]:
+            tokens += code[0]
+        report.documents, last = report.documents + 1, rowid
+        if progress is not None and report.documents % 1000 == 0:
+            progress(report.documents, state.documents)
     if progress is not None:
         progress(report.documents, state.documents)
-    report.problems.extend(_sums(connection, report, state, tokens, last, counts))
+    report.problems.extend(_sums(connection, report, state, tokens, last, frequencies))
 
 
 def _media(connection: sqlite3.Connection, report: VerifyReport) -> None:
-    for rowid, id in media_rows.damaged_rows(connection):
-        name = id.decode(errors="replace") if isinstance(id, bytes) else repr(id)
-        report.damaged.append(Damage(rowid, name, "media"))
+    for rowid, id in pictures.damaged_rows(connection):
+        report.damaged.append(Damage(rowid, _name(id), "media"))
 
 
-def _matches(rowid: int, id: Any, values: list[Any], stored: Any) -> bool:
+def _name(id: Any) -> str:
+    return id.decode(errors="replace") if isinstance(id, bytes) else repr(id)
+
+
+def _matches(rowid: int, id: Any, row: Sequence[Any]) -> bool:
+    """Whether a count, blobs and their checksum belong together."""
     try:
-        return bool(blob_checksum(rowid, id, *values) == stored)
+        return bool(blob_checksum(rowid, id, *row[:-1]) == row[-1])
     except TypeError:  # a missing row, or a value of another type
         return False
 
 
 def _sums(
-    connection: sqlite3.Connection, report: VerifyReport, state: State, tokens: int, last: int, counts: Any
+    connection: sqlite3.Connection, report: VerifyReport, state: State, tokens: int, last: int, frequencies: Array
 ) -> Iterator[str]:
     def single(query: str) -> Any:
         return connection.execute(query).fetchone()[0]
@@ -156,7 +144,7 @@ def _sums(
         if tokens != state.tokens:
             yield f"found {tokens} token codes, the index counts {state.tokens}"
         stored = dict(connection.execute("SELECT token, df FROM idf"))
-        expected = {int(token): int(counts[token]) for token in np.flatnonzero(counts)}
+        expected = {int(token): int(frequencies[token]) for token in np.flatnonzero(frequencies)}
         if stored != expected:
             wrong = {token for token in stored.keys() | expected.keys() if stored.get(token) != expected.get(token)}
             yield f"the IDF table is wrong for {len(wrong)} tokens, {min(wrong)} for one"

@@ -17,8 +17,6 @@ from smart_retrieval import extras
 from smart_retrieval.core.hybrid import anchor_scores, hybrid_scores
 from smart_retrieval.errors import MissingExtraError, SmartWarning
 from smart_retrieval.index.mirror import ann
-from smart_retrieval.index.mirror import ann as ann_build
-from smart_retrieval.index.mirror import ann as ann_files
 from smart_retrieval.index.mirror.ann import AnchorIndex
 from smart_retrieval.index.mirror.mirror import Mirror
 from smart_retrieval.index.search import candidates
@@ -38,7 +36,7 @@ def large(monkeypatch):
     monkeypatch.setattr(ann, "ANN_ROWS", 200)
     monkeypatch.setattr(search, "EXHAUSTIVE_PRODUCTS", -1)
     monkeypatch.setattr(candidates, "FEW", 0)
-    monkeypatch.setattr(ann_files, "_warned", False)
+    monkeypatch.setattr(ann, "_warned", False)
 
 
 @pytest.fixture
@@ -66,9 +64,9 @@ def asked(monkeypatch):
 def writes(monkeypatch):
     """How files were written: ``"new"`` or ``"extended"``."""
     found = []
-    build, extend = ann_build.build, ann_build.extend
-    monkeypatch.setattr(ann_files, "build", lambda *a: found.append("new") or build(*a))
-    monkeypatch.setattr(ann_files, "extend", lambda *a: found.append("extended") or extend(*a))
+    build, extend = ann.build, ann.extend
+    monkeypatch.setattr(ann, "build", lambda *a: found.append("new") or build(*a))
+    monkeypatch.setattr(ann, "extend", lambda *a: found.append("extended") or extend(*a))
     return found
 
 
@@ -383,7 +381,7 @@ def test_without_faiss_one_warning_and_every_anchor_is_read(make, monkeypatch):
             extras.require("no_such_module_at_all", extra)
         raise caught.value
 
-    monkeypatch.setattr(ann_files, "require", missing)
+    monkeypatch.setattr(ann, "require", missing)
     index = make(DOCS)
     with pytest.warns(SmartWarning, match=r'pip install "smart-retrieval\[ann\]"'):
         assert share_found(index) == 1
@@ -397,7 +395,7 @@ def test_where_it_cannot_be_written_every_anchor_is_read(make, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(ann_files, "write", full)
+    monkeypatch.setattr(ann, "write", full)
     index = make(DOCS)
     with pytest.warns(SmartWarning, match="No space left"):
         assert share_found(index) == 1
@@ -410,9 +408,10 @@ def test_where_it_cannot_be_written_every_anchor_is_read(make, monkeypatch):
 ELSEWHERE = """
 import json, sys
 from smart_retrieval import SmartEmbeddings
-from smart_retrieval.index import ann, search
+from smart_retrieval.index.mirror import ann
+from smart_retrieval.index.search import stages
 from smart_retrieval.index.smart_index import SmartIndex
-ann.ANN_ROWS, search.EXHAUSTIVE_PRODUCTS = 200, -1
+ann.ANN_ROWS, stages.EXHAUSTIVE_PRODUCTS = 200, -1
 with SmartIndex.open(sys.argv[1]) as index:
     hits = index.search(SmartEmbeddings.load(sys.argv[2]), 10, candidates=40, lambda_anchor=1.0, lambda_late=1.0,
                         floor=None, weights=None)
@@ -461,13 +460,13 @@ def test_the_probes_are_as_many_as_the_anchors_ask_for():
     rng = np.random.default_rng(0)
     scattered = rng.normal(size=(3000, 24)).astype(np.float32)
     scattered /= np.linalg.norm(scattered, axis=1, keepdims=True)
-    index = ann_build.build(faiss, scattered, lambda rows: None)
-    probes = ann_build.calibrate(faiss, index, scattered)
-    assert index.nlist == ann_build.lists_for(3000) == 64
+    index = ann.build(faiss, scattered, lambda rows: None)
+    probes = ann.calibrate(faiss, index, scattered)
+    assert index.nlist == ann.lists_for(3000) == 64
     assert 8 < probes <= 64
-    again = ann_build.build(faiss, scattered, lambda rows: None)
+    again = ann.build(faiss, scattered, lambda rows: None)
     assert np.array_equal(faiss.serialize_index(index), faiss.serialize_index(again))
-    stamp = replace(ann_files.AnnStamp("x", 3000, 3000, probes, 0, 0, 0, 0), rows=3000)
+    stamp = replace(ann.AnnStamp("x", 3000, 3000, probes, 0, 0, 0, 0), rows=3000)
     proposed = AnchorIndex(faiss, index, stamp.rows, stamp.probes).nearest(scattered[5], 400, None, 3000)
     exact = np.argsort(-(scattered @ scattered[5]))[:400]
     assert len(np.intersect1d(proposed, exact)) >= 380
@@ -475,4 +474,4 @@ def test_the_probes_are_as_many_as_the_anchors_ask_for():
 
 @pytest.mark.parametrize(("rows", "lists"), [(0, 8), (100, 8), (200_000, 512), (1_000_000, 1024), (10_000_000, 4096)])
 def test_lists(rows, lists):
-    assert ann_build.lists_for(rows) == lists
+    assert ann.lists_for(rows) == lists

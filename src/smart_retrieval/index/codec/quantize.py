@@ -1,8 +1,8 @@
-"""What is left of a vector after its centroid, in a few bytes: scalar bits after a rotation, or residual vectors.
+"""K-means, and quantisers that keep what is left of a vector after its centroid in a few bytes.
 
-Both quantisers share an orthonormal ``basis [D, p]`` from a PCA and turn ``[T, p]`` coordinates into ``[T, G]`` bytes
-such that a reconstruction is a sum over bytes, ``sum_g table_g[byte_g]``; products with a query are then sums of table
-look-ups.
+Both quantisers share an orthonormal ``basis [D, p]`` from a PCA and turn ``[T, p]`` coordinates into ``[T, groups]``
+bytes such that a reconstruction is a sum over bytes, ``sum_g table_g[byte_g]``; products with a query are then sums of
+table look-ups.
 
 - :class:`ScalarBits`: B bits a coordinate, levels by Lloyd's algorithm a coordinate (Lloyd, "Least squares quantization
   in PCM", 1982; every level is the conditional mean of its cell).
@@ -12,52 +12,89 @@ look-ups.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ...errors import CodecError
 from ...types import Array
-from .kmeans import kmeans, nearest
 
 #: Directions that residual vectors may use; the rest of the space holds too little to be worth a stage's bits.
 VQ_DIMS = 128
 
 _POINTS_PER_VECTOR = 12
+_BLOCK = 8192
 
 
-class Residual(ABC):
-    """A quantiser of ``[T, p]`` coordinates to ``[T, groups]`` bytes; ``basis`` is ``[D, p]`` float32, orthonormal."""
+def kmeans(points: Array, count: int, *, seed: int = 0, iterations: int = 10) -> Array:
+    """Centroids ``[min(count, n), p]`` float32 of points ``[n, p]``, n >= 1, by Lloyd's iterations; deterministic.
 
-    basis: Array
-    groups: int
+    It starts from points drawn without replacement; a cluster that lost all its points starts again at a point far from
+    its centroid.
 
-    @abstractmethod
-    def encode(self, coordinates: Array) -> Array:
-        """``[T, p]`` float32 to ``[T, groups]`` uint8."""
-
-    @abstractmethod
-    def decode(self, codes: Array) -> Array:
-        """``[T, groups]`` uint8 to ``[T, p]`` float32."""
-
-    @abstractmethod
-    def tables(self, coordinates: Array) -> Array:
-        """Partial products of query coordinates ``[P, p]`` with every value of every byte: ``[groups, 256, P]``
-        float32.
-        """
-
-    @abstractmethod
-    def to_arrays(self) -> dict[str, Array]:
-        """What was fitted."""
-
-
-class ScalarBits(Residual):
-    """``bits`` bits a coordinate.
-
-    Args:
-        basis: ``[D, p]`` float32.
-        levels: ``[p, 2 ** bits]`` float32, ascending.
+    Example:
+        >>> kmeans(np.array([[0.0], [0.5], [9.0], [9.5]], np.float32), 2).ravel().tolist()
+        [0.25, 9.25]
     """
+    total = len(points)
+    count = min(count, total)
+    rng = np.random.default_rng(seed)
+    centroids = np.array(points[np.sort(rng.choice(total, count, replace=False))], np.float32)
+    for _ in range(iterations):
+        owner = nearest(points, centroids)
+        sums, sizes = grouped_sums(points, owner, count, np.float32)
+        empty = sizes == 0
+        centroids = np.where(empty[:, None], centroids, sums / np.maximum(sizes, 1)[:, None]).astype(np.float32)
+        if empty.any():
+            distance = ((points - centroids[owner]) ** 2).sum(axis=1)
+            centroids[empty] = points[np.argsort(-distance, kind="stable")[: int(empty.sum())]]
+    return centroids
+
+
+def nearest(points: Array, centroids: Array) -> Array:
+    """Index of the nearest centroid of each point, ``[n]`` int64; the lowest of equals."""
+    half = (centroids.astype(np.float32) ** 2).sum(axis=1) / 2
+    transposed = np.ascontiguousarray(centroids.T, np.float32)
+    found = np.empty(len(points), np.int64)
+    for start in range(0, len(points), _BLOCK):
+        # argmin |x - c|^2 = argmax <x, c> - |c|^2 / 2
+        products = points[start : start + _BLOCK] @ transposed
+        products -= half
+        found[start : start + _BLOCK] = products.argmax(axis=1)
+    return found
+
+
+def grouped_sums(
+    points: Array, owners: Array, count: int, dtype: type[np.floating[Any]] = np.float64
+) -> tuple[Array, Array]:
+    """Sum of the points of each owner ``[count, p]`` of ``dtype``, and how many they are ``[count]`` int64."""
+    order = np.argsort(owners, kind="stable")
+    sizes = np.bincount(owners, minlength=count)
+    sums = np.zeros((count, points.shape[1]), dtype)
+    filled = sizes > 0
+    if len(points):
+        starts = (np.cumsum(sizes) - sizes)[filled]
+        sums[filled] = np.add.reduceat(points[order].astype(dtype, copy=False), starts, axis=0)
+    return sums, sizes
+
+
+def principal_axes(sample: Array, count: int) -> Array:
+    """Orthonormal directions of most second moment (about zero), ``[D, count]`` float32; more than D are zeros.
+
+    The sign of each is fixed by its largest entry, so that equal moments give equal axes.
+    """
+    values = sample.astype(np.float64)
+    _, vectors = np.linalg.eigh(values.T @ values)
+    axes = vectors[:, ::-1][:, :count]
+    largest = axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]
+    axes = axes * np.where(largest < 0, -1.0, 1.0)
+    padded = np.zeros((sample.shape[1], count), np.float32)
+    padded[:, : axes.shape[1]] = axes
+    return padded
+
+
+class ScalarBits:
+    """1, 2 or 4 bits a coordinate: the nearest of its levels ``[p, 2 ** bits]`` float32, ascending."""
 
     def __init__(self, basis: Array, levels: Array) -> None:
         self.basis, self.levels = np.asarray(basis, np.float32), np.asarray(levels, np.float32)
@@ -90,7 +127,7 @@ class ScalarBits(Residual):
         return cls(basis, levels.astype(np.float32))
 
     def encode(self, coordinates: Array) -> Array:
-        """Nearest level of each coordinate, packed from the lowest bits up."""
+        """Coordinates ``[T, p]`` as bytes ``[T, groups]``, packed from the lowest bits up."""
         padded = np.zeros((len(coordinates), self.groups * self.per_byte), np.uint8)
         for level in range(self._thresholds.shape[1]):
             padded[:, : len(self.levels)] += coordinates > self._thresholds[:, level]
@@ -99,13 +136,13 @@ class ScalarBits(Residual):
         return packed
 
     def decode(self, codes: Array) -> Array:
-        """The levels."""
+        """The levels ``[T, p]`` that bytes ``[T, groups]`` stand for."""
         digits = self._digits[codes].reshape(len(codes), self.groups * self.per_byte)[:, : len(self.levels)]
         values: Array = self.levels[np.arange(len(self.levels)), digits]
         return values
 
     def tables(self, coordinates: Array) -> Array:
-        """See :meth:`Residual.tables`."""
+        """Products ``[groups, 256, P]`` float32 of every value of every byte with query coordinates ``[P, p]``."""
         result = np.zeros((self.groups, 256, len(coordinates)), np.float32)
         for dim, levels in enumerate(self.levels):
             group, place = divmod(dim, self.per_byte)
@@ -113,17 +150,12 @@ class ScalarBits(Residual):
         return result
 
     def to_arrays(self) -> dict[str, Array]:
-        """``basis`` and ``levels``."""
+        """What :func:`residual_from_arrays` reads."""
         return {"basis": self.basis, "levels": self.levels}
 
 
-class VectorStages(Residual):
-    """One of 256 vectors a stage.
-
-    Args:
-        basis: ``[D, p]`` float32.
-        stages: ``[groups, 256, p]`` float32.
-    """
+class VectorStages:
+    """A byte a stage: one of its 256 vectors; ``stages`` is ``[groups, 256, p]`` float32."""
 
     def __init__(self, basis: Array, stages: Array) -> None:
         self.basis, self.stages = np.asarray(basis, np.float32), np.ascontiguousarray(stages, np.float32)
@@ -148,7 +180,7 @@ class VectorStages(Residual):
         return cls(basis, stages)
 
     def encode(self, coordinates: Array) -> Array:
-        """Greedy choice stage by stage."""
+        """Coordinates ``[T, p]`` as bytes ``[T, groups]``: the nearest vector, stage by stage."""
         left = np.array(coordinates, np.float32)
         codes = np.empty((len(left), self.groups), np.uint8)
         for stage, vectors in enumerate(self.stages):
@@ -158,24 +190,27 @@ class VectorStages(Residual):
         return codes
 
     def decode(self, codes: Array) -> Array:
-        """Sum of the stages' vectors."""
+        """The sum of the stages' vectors, ``[T, p]``."""
         total = np.zeros((len(codes), self.basis.shape[1]), np.float32)
         for stage, vectors in enumerate(self.stages):
             total += vectors[codes[:, stage]]
         return total
 
     def tables(self, coordinates: Array) -> Array:
-        """See :meth:`Residual.tables`."""
+        """See :meth:`ScalarBits.tables`."""
         products: Array = self.stages.reshape(-1, self.basis.shape[1]) @ coordinates.T
         return products.reshape(self.groups, 256, len(coordinates))
 
     def to_arrays(self) -> dict[str, Array]:
-        """``basis`` and ``stages``."""
+        """What :func:`residual_from_arrays` reads."""
         return {"basis": self.basis, "stages": self.stages}
 
 
+Residual: TypeAlias = ScalarBits | VectorStages
+
+
 def residual_from_arrays(arrays: dict[str, Array]) -> Residual | None:
-    """The quantiser these arrays hold, or None when they hold none.
+    """The quantiser that some arrays hold, or None when they hold none.
 
     Raises:
         CodecError: They do not fit together.
@@ -187,18 +222,3 @@ def residual_from_arrays(arrays: dict[str, Array]) -> Residual | None:
     if "stages" in arrays:
         return VectorStages(arrays["basis"], arrays["stages"])
     raise CodecError(f"found a residual basis without levels or stages among {sorted(arrays)}")
-
-
-def principal_axes(sample: Array, count: int) -> Array:
-    """Orthonormal directions of most second moment (about zero), ``[D, count]`` float32; more than D are zeros.
-
-    The sign of each is fixed by its largest entry, so that equal moments give equal axes.
-    """
-    values = sample.astype(np.float64)
-    _, vectors = np.linalg.eigh(values.T @ values)
-    axes = vectors[:, ::-1][:, :count]
-    largest = axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]
-    axes = axes * np.where(largest < 0, -1.0, 1.0)
-    padded = np.zeros((sample.shape[1], count), np.float32)
-    padded[:, : axes.shape[1]] = axes
-    return padded

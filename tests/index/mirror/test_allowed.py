@@ -37,7 +37,8 @@ def test_allowed_is_a_set_of_living_rows(snapshot, rowids, asked, start):
         assert allowed.count == len(expected)
         assert allowed.among(np.array(asked, np.int64)).tolist() == [at for at in asked if at in expected]
         assert allowed.behind(start).tolist() == sorted(at for at in expected if at >= start)
-        assert (allowed.ann_bits is None, allowed.ann_count) == (given_rows is None, 0)
+        bits, count = allowed.ann_mask
+        assert (bits is None, count) == (given_rows is None, 0)
 
 
 def test_filters_are_forgotten_when_memory_runs_out_and_when_something_is_written(snapshot):

@@ -1,4 +1,4 @@
-"""From a name and some documents to a codec."""
+"""From a codec's name and some documents, or from its bytes, to the codec."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from numpy.typing import ArrayLike
 
 from ...embeddings import SmartEmbeddings
 from ...errors import CodecError
-from .base import Codec
-from .codebook_fit import fit_codebook
+from ...types import Array
+from .base import Codec, read_codec
+from .codebook import CodebookCodec
 from .names import parse_codec
 from .plain import BitsCodec, FloatCodec, Int8Codec
 from .sample import gather_sample
+
+_CLASSES: dict[str, type[Codec]] = {
+    family: one for one in (FloatCodec, Int8Codec, BitsCodec, CodebookCodec) for family in one.families
+}
 
 
 def fit_codec(
@@ -30,8 +35,8 @@ def fit_codec(
     Args:
         name: A codec name, see :func:`~smart_retrieval.index.codec.names.parse_codec`.
         sample: Documents with anchors, token vectors and token ids.
-        vocabulary: ``[V, E]`` features of the vocabulary, for codebooks only: ids that the sample does not hold then
-            get a centroid too. See :func:`~smart_retrieval.index.codec.vocabulary.vocabulary_features`.
+        vocabulary: ``[V, E]`` features of the vocabulary, row i of id i, for codebooks only: ids that the sample does
+            not hold then get a centroid too.
         seed: Of the sample and of k-means.
 
     Raises:
@@ -53,4 +58,23 @@ def fit_codec(
         return Int8Codec.fit(spec, gathered)
     if spec.family == "bits":
         return BitsCodec.fit(spec, gathered)
-    return fit_codebook(spec, gathered, vocabulary=vocabulary, seed=seed)
+    return CodebookCodec.fit(spec, gathered, vocabulary, seed)
+
+
+def codec_from_bytes(data: bytes) -> Codec:
+    """Read what :meth:`Codec.to_bytes` wrote.
+
+    Raises:
+        CodecError: The bytes are cut off, damaged, or something else.
+    """
+    return codec_from_arrays(*read_codec(data))
+
+
+def codec_from_arrays(name: str, token_dim: int, arrays: dict[str, Array]) -> Codec:
+    """A codec from its name, its width and the arrays of :meth:`Codec.to_arrays`.
+
+    Raises:
+        CodecError: There is no such codec, or the arrays do not fit it.
+    """
+    spec = parse_codec(name)
+    return _CLASSES[spec.family].from_arrays(spec, token_dim, arrays)

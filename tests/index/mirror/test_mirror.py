@@ -9,9 +9,8 @@ from fixtures import stores
 from fixtures.stores import assert_mirrors, record
 
 from smart_retrieval.errors import IndexDamagedError
-from smart_retrieval.index.mirror import mirror as derived
-from smart_retrieval.index.mirror.files import DerivedFiles
-from smart_retrieval.index.mirror.mirror import Mirror
+from smart_retrieval.index.mirror.files import MirrorFiles
+from smart_retrieval.index.mirror.mirror import FOLD_ROWS, Mirror
 from smart_retrieval.index.store.lock import file_lock
 from smart_retrieval.index.store.store import Store
 
@@ -27,13 +26,13 @@ def store(tmp_path):
 def writes(monkeypatch):
     """Names of how the files were written: ``"new"`` or ``"append"``."""
     found = []
-    write = DerivedFiles.write
+    write = MirrorFiles.write
 
     def noted(self, store, state, base=None, *arguments, **options):
         found.append("new" if base is None else "append")
         return write(self, store, state, base, *arguments, **options)
 
-    monkeypatch.setattr(DerivedFiles, "write", noted)
+    monkeypatch.setattr(MirrorFiles, "write", noted)
     return found
 
 
@@ -277,8 +276,8 @@ def test_a_folder_that_cannot_be_written_to(store, monkeypatch):
             raise PermissionError(13, "refused")
         return write(self, *arguments, **options)
 
-    write = DerivedFiles.write
-    monkeypatch.setattr(DerivedFiles, "write", refuse)
+    write = MirrorFiles.write
+    monkeypatch.setattr(MirrorFiles, "write", refuse)
     mirror = Mirror(store, fold_rows=3)
     assert_mirrors(mirror, store)
     private = mirror._files.folder
@@ -297,8 +296,8 @@ def test_valid_files_that_cannot_be_appended_to(store, monkeypatch):
             raise PermissionError(13, "refused")
         return write(self, *arguments, **options)
 
-    write = DerivedFiles.write
-    monkeypatch.setattr(DerivedFiles, "write", refuse)
+    write = MirrorFiles.write
+    monkeypatch.setattr(MirrorFiles, "write", refuse)
     store.add([record(f"x{number}") for number in range(9)])
     mirror = Mirror(store, fold_rows=3)
     assert_mirrors(mirror, store)
@@ -326,4 +325,4 @@ def test_the_stamp_says_what_it_mirrors(store):
     Mirror(store)
     stamp = json.loads((store.path / "derived" / "stamp.json").read_text())
     assert (stamp["uuid"], stamp["commit"], stamp["rows"]) == (store.manifest.uuid, 1, 30)
-    assert derived.FOLD_ROWS == 20_000
+    assert FOLD_ROWS == 20_000

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from smart_retrieval.errors import SmartWarning
-from smart_retrieval.index.codec import compiled, kernels
+from smart_retrieval.index.codec import kernels
 
 
 @pytest.fixture
 def fresh(monkeypatch):
     """A process that has not loaded them."""
     for name, value in (("_kernels", None), ("_thread", None), ("_done", 0), ("PATIENCE", 1000)):
-        monkeypatch.setattr(compiled, name, value)
+        monkeypatch.setattr(kernels, name, value)
 
 
 def score(rows=10):
@@ -24,11 +24,11 @@ def score(rows=10):
 def test_a_little_work_is_done_without_them_and_more_loads_them():
     pytest.importorskip("numba")
     first = score()
-    assert compiled.compiled_kernels() is None
-    assert compiled._thread is None
+    assert kernels.compiled_kernels() is None
+    assert kernels._thread is None
     score(200)
-    compiled._thread.join()
-    assert compiled.compiled_kernels() is not None
+    kernels._thread.join()
+    assert kernels.compiled_kernels() is not None
     assert np.array_equal(score(), first)
 
 
@@ -37,13 +37,13 @@ def test_a_broken_numba_is_a_warning(monkeypatch):
     def broken():
         raise ImportError("no llvm")
 
-    monkeypatch.setattr(compiled, "load_kernels", broken)
+    monkeypatch.setattr(kernels, "load_kernels", broken)
     with pytest.warns(SmartWarning, match="no llvm"):
-        compiled._load_behind()
+        kernels._load_in_background()
     assert score().shape == (2, 8)
 
 
 @pytest.mark.usefixtures("fresh")
 def test_without_numba(monkeypatch):
-    monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: None)
-    assert compiled.load_kernels() is None
+    monkeypatch.setattr(kernels.importlib.util, "find_spec", lambda name: None)
+    assert kernels.load_kernels() is None
