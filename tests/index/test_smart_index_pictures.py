@@ -191,7 +191,7 @@ def test_limits_are_recorded_and_others_refused(tmp_path, visual):
         tmp_path / "l.smart", name, codec="float32", max_visual_tokens=20, max_frames=2
     ) as index:
         index.add([picture(1, 400, 300)], ids=["a"])
-        assert index.get("a")[0].media.grids[0].size <= 20
+        assert index.get("a")[0].media.grids[0].positions().size <= 20
         found = index.info()
         assert (found["model"]["max_visual_tokens"], found["model"]["max_frames"]) == (20, 2)
         assert found["files_as"] == "pages"
