@@ -1,6 +1,6 @@
 """Draw docs/images/concept.svg: a question and the first words of a document, as MiniLM really sees them.
 
-Run with `python docs/draw_concept.py`; needs the extras demo and plot.
+Run with `python dev/draw_concept.py`; needs the extras demo and plot.
 """
 
 from __future__ import annotations
@@ -66,9 +66,8 @@ def main() -> None:
         fontsize=11,
     )
     figure.tight_layout()
-    target = Path(__file__).parent / "images" / "concept.svg"
+    target = Path(__file__).parents[1] / "docs" / "images" / "concept.svg"
     figure.savefig(target, metadata={"Date": None})
-    figure.savefig("/tmp/concept.png", dpi=110)
     print(f"wrote {target}")
 
 

@@ -15,7 +15,7 @@ import torch
 
 from smart_retrieval.demo.glyph_pages import STYLES, glyph_page, held
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)

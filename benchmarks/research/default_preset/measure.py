@@ -1,16 +1,14 @@
-"""Measure every candidate default on every cached collection and write findings.json.
+"""Measure every candidate default on every cached collection; benchmarks/results/default_preset.csv is its output.
 
-python measure.py OUT.json NAME=DATA:CACHE[:PENULTIMATE,LAST] ... (MiniLM layers 5,6 unless given)
+python measure.py OUT.csv NAME=DATA:CACHE[:PENULTIMATE,LAST] ... (MiniLM layers 5,6 unless given)
 Collections named cranfield and cacm are the judged ones; the selection protocols use these two only.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
+import csv
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -147,36 +145,29 @@ def protocols(per: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
 def main() -> None:
     register()
     per: dict[str, dict[str, np.ndarray]] = {}
-    table: dict[str, dict[str, dict[str, float]]] = {name: {} for name in ROWS}
-    sizes = {}
     for argument in sys.argv[2:]:
         label, _, rest = argument.partition("=")
         data, cache, *layers = rest.split(":")
         pen, last = layers[0].split(",") if layers else ("5", "6")
         c = Collection(Path(data), Path(cache), label)
-        sizes[label] = {"documents": c.n, "judged_queries": int(c.judged.sum()), "tokens": int(c.dl.sum())}
         per[label] = {}
         for name, scorer in ROWS.items():
             mixed = next((m for m in ("a0+5", "c0+5") if m in name), "")
             if mixed and not (c.cache / f"M_{mixed}.npy").exists() and label not in JUDGED:
                 continue
             per[label][name] = c.ndcg(scorer(c, pen, last))
-            value = {"ndcg10": float(per[label][name].mean()), "gain": gain(per[label][name], per[label]["anchor"])}
-            table[name][label] = {k: round(v, 4 if k == "ndcg10" else 2) for k, v in value.items()}
-        print(label, f"{per[label]['anchor'].mean():.4f}", flush=True)
-    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    result = {
-        "metric": "nDCG@10, linear gain; gain in % over the anchor of the same collection",
-        "command": "python " + " ".join(sys.argv),
-        "commit": head.stdout.strip() if head.returncode == 0 else "none yet",
-        "machine": "2 shared cores, CPU only, torch 2.13",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "collections": sizes,
-        "results": table,
-    }
+        print(label, c.n, "documents", int(c.judged.sum()), "queries", f"{per[label]['anchor'].mean():.4f}", flush=True)
+    intervals: dict[str, list[float]] = {}
     if all(c in per for c in JUDGED):
-        result["selection"] = protocols(per)
-    Path(sys.argv[1]).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        selection = protocols(per)
+        intervals = selection.pop("bootstrap_95")
+        print(selection)
+    with open(sys.argv[1], "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["setting", *per, "mean_gain_low", "mean_gain_high"])
+        for name in ROWS:
+            values = [f"{per[label][name].mean():.4f}" if name in per[label] else "" for label in per]
+            writer.writerow([name, *values, *(f"{bound:.2f}" for bound in intervals.get(name, []))])
 
 
 if __name__ == "__main__":

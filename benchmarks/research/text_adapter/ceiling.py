@@ -35,7 +35,7 @@ def tensor(side: SmartEmbeddings, items: list[int]) -> tuple[torch.Tensor, torch
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--data", type=Path, default=Path("/work/shared/data"))
+    parser.add_argument("--data", type=Path, required=True, help="the folder with cranfield and cacm")
     parser.add_argument("--name", default="cranfield")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--lr", type=float, default=3e-4)

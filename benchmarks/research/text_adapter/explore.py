@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "research_default"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "default_preset"))
 from collection import DISCOUNT  # type: ignore[import-not-found]
 from encode import read_jsonl  # type: ignore[import-not-found]
 

@@ -24,7 +24,7 @@ import sysconfig
 from collections import Counter, defaultdict
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "research_default"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "default_preset"))
 from known_item import FACETS, Pairs, titles, translation, write  # type: ignore[import-not-found]
 
 RNG = random.Random(11)

@@ -3,7 +3,7 @@
 python states.py SOURCES CACHE SIDES [--most 96] [--bfloat16] [--only NAME ...]
 
 SOURCES is what sources.py wrote. SIDES is a string of q (queries), d (documents), v (queries as requests) and s
-(sentences of the documents as queries). Arrays are those of ../research_default/encode.py, [CLS] and [SEP] left out.
+(sentences of the documents as queries). Arrays are those of ../default_preset/encode.py, [CLS] and [SEP] left out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from asking import CHECK, TRAIN, sentence, verbose
 from transformers import AutoModel, AutoTokenizer
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "research_default"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "default_preset"))
 from collection import unit  # type: ignore[import-not-found]
 from encode import encode, read_jsonl  # type: ignore[import-not-found]
 

@@ -1,7 +1,7 @@
 """Run trials over the cached sources and judge them on the checks, never on Cranfield or CACM.
 
 python trials.py SOURCES CACHE OUT.jsonl [NAME ...]   (all in TRIALS that OUT does not have yet)
-python trials.py --record OUT.jsonl CEILING.jsonl     (../results/text_trials.json from them and ceiling.py's lines)
+python trials.py --record OUT.jsonl CEILING.jsonl     (../../results/text_trials.json from them and ceiling.py's lines)
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ TRIALS = [
 
 def keep(files: list[str]) -> None:
     """Write what was found where the other results are."""
-    sys.path.insert(0, str(Path(__file__).parent.parent))
-    from record import record
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from lib.record import record
 
     trials, ceiling = ([json.loads(line) for line in Path(file).read_text().splitlines()] for file in files)
     about = "nDCG@10 of the 100 best documents of the frozen default, ranked anew; cells are floor/lambda_late"
