@@ -41,7 +41,7 @@ def public_names() -> dict[str, str]:
     found: dict[str, str] = {}
     for suffix in PUBLIC:
         package = importlib.import_module(f"smart_retrieval{suffix}")
-        for name in package.__all__:
+        for name in getattr(package, "__all__", vars(package)):
             home = getattr(getattr(package, name), "__module__", None)
             if home is not None:
                 found.setdefault(f"{home}.{name}", f"{package.__name__}.{name}")
