@@ -1,4 +1,4 @@
-"""Build the wheel and the sdist into dist/, check them, and run the README's Python from the wheel in a clean environment.
+"""Build wheel and sdist into dist/, check them, and run the README's Python from the wheel in a clean environment.
 
 python dev/check_dist.py            what `make dist` runs
 python dev/check_dist.py --no-run   without the clean environment
@@ -62,7 +62,7 @@ def check_wheel(wheel: Path) -> None:
     assert metadata["Description-Content-Type"] == "text/markdown"
     links = re.findall(r"\]\(([^)]+)\)", str(metadata.get_payload()))
     relative = [link for link in links if not link.startswith("https://")]
-    assert links and not relative, f"the README has links that do not work on PyPI: {relative}"
+    assert not relative, f"the README has links that do not work on PyPI: {relative}"
 
 
 def check_sdist(sdist: Path) -> None:

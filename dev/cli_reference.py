@@ -16,8 +16,9 @@ WIDTH = 100
 INTRODUCTION = """\
 # Command line
 
-`smart` exits with status 0 on success, 1 with one line on stderr for an error with a name, and 2 for wrong usage. Data goes to stdout; progress and warnings go to
-stderr, and are hidden when it is not a terminal. Commands that read take `--json`. `python -m smart_retrieval` is the same as `smart`.
+`smart` exits with status 0 on success, 1 with one line on stderr for an error, and 2 for wrong usage. Data goes to
+stdout; progress and warnings go to stderr, and are hidden when it is not a terminal. Most commands take `--json`.
+`python -m smart_retrieval` is the same as `smart`.
 
 This page is generated from the commands' help by `python dev/cli_reference.py > docs/cli.md`; a test compares it.
 """

@@ -38,9 +38,9 @@ def main() -> None:
 
     rows, columns = query.token_strings(0), document.token_strings(0)
     similarity = query.token_vectors @ document.token_vectors.T
-    matches = token_matches(query, document, weights, model.preset.floor)
+    matches = token_matches(query, document, weights, model.preset.scoring.floor)
     anchor = float(anchor_scores(query, document)[0, 0])
-    late = float(late_scores(query, document, weights=weights, floor=model.preset.floor)[0, 0])
+    late = float(late_scores(query, document, weights=weights, floor=model.preset.scoring.floor)[0, 0])
 
     figure, (grid, bars) = plt.subplots(1, 2, figsize=(11, 3.4), width_ratios=[4, 1], sharey=True)
     image = grid.imshow(similarity, cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -58,7 +58,7 @@ def main() -> None:
     bars.tick_params(axis="y", left=False, labelleft=False)
     bars.set_title("part of the late score", loc="left")
     bars.spines[["top", "right"]].set_visible(False)
-    total = model.preset.lambda_anchor * anchor + model.preset.lambda_late * late
+    total = model.preset.scoring.lambda_anchor * anchor + model.preset.scoring.lambda_late * late
     figure.suptitle(
         f"score = anchors' cosine {anchor:.2f} + late interaction {late:.2f} = {total:.2f},  from one forward pass",
         x=0.01,
