@@ -16,6 +16,8 @@ version = release = smart_retrieval.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = f"smart-retrieval {release}"
 
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -23,6 +25,7 @@ myst_heading_anchors = 3
 
 default_role = "literal"  # `name` in a docstring is code
 nitpicky = True
+maximum_signature_line_length = 100
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
