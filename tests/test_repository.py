@@ -56,7 +56,8 @@ def test_every_benchmark_and_result_is_in_the_readme_of_the_benchmarks():
     for link in links:
         assert (folder / link).exists(), link
     assert {path.name for path in folder.glob("*.py")} <= links
-    assert {f"results/{path.name}" for path in (folder / "results").iterdir()} <= links
+    for path in (folder / "results").iterdir():
+        assert f"results/{path.name}" in text, path.name
     for path in re.findall(r"`((?:docs|dev)/[\w./]+)`", text):
         assert (ROOT / path).exists(), path
 
