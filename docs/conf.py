@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from functools import cache
 from typing import Any
 
@@ -25,7 +26,9 @@ myst_heading_anchors = 3
 
 default_role = "literal"  # `name` in a docstring is code
 nitpicky = True
-maximum_signature_line_length = 100
+maximum_signature_line_length = 160
+# Names of types that are shown as they are written, not as what they stand for.
+autodoc_type_aliases = {name: name for name in ("Array", "OneQuery", "QueryWeights", "TokenWeights")}
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
@@ -69,6 +72,13 @@ def resolve(app: Any, env: Any, node: Any, contnode: Any) -> Any:
     return contnode if node["reftype"] in {"class", "exc", "data", "obj"} else None
 
 
+def plain_aliases(app: Any, what: str, name: str, obj: Any, options: Any, signature: Any, returns: Any) -> Any:
+    """Show an alias inside a union by its name; Sphinx leaves its own wrapper around it there."""
+    wrapper = re.compile(r"TypeAliasForwardRef\('(\w+)'\)")
+    return tuple(text and wrapper.sub(r"\1", text) for text in (signature, returns))
+
+
 def setup(app: Any) -> None:
     """Register what is above."""
     app.connect("missing-reference", resolve)
+    app.connect("autodoc-process-signature", plain_aliases)
