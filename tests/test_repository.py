@@ -44,6 +44,15 @@ def test_no_file_holds_an_absolute_path_of_a_machine():
     assert found == []
 
 
+def test_pages_and_benchmarks_named_in_the_sources_exist():
+    for path in text_files():
+        if path.suffix == ".py" and path != ROOT / "src" / "smart_retrieval" / "documents" / "walk.py":
+            for name in re.findall(
+                r"\b((?:docs|dev)/[\w/]+\.md|benchmarks/\w[\w/]*(?:\.\w+)?)", path.read_text(encoding="utf-8")
+            ):
+                assert (ROOT / name).exists(), (path.relative_to(ROOT), name)
+
+
 def test_the_version_is_the_same_everywhere():
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert re.search(r"^version: (.+)$", citation, re.MULTILINE)[1] == smart_retrieval.__version__
