@@ -299,7 +299,7 @@ def test_a_bad_filter_has_a_name(make, where):
 # -- the same, always --------------------------------------------------------------------------------------------------
 
 
-# Plain codecs score by matrix products, which may round equal rows differently in the last bit (docs/log.md).
+# Plain codecs score by matrix products, which may round equal rows differently in the last bit (dev/log.md).
 @pytest.mark.parametrize("codec", ["codebook", "codebook+16x1"])
 def test_equal_documents_come_in_the_order_of_their_ids(make, monkeypatch, codec):
     monkeypatch.setattr(fitting, "FIT_TOKENS", 20)
