@@ -33,10 +33,11 @@ demo: .venv/demo ## Measure a real model with and without its token vectors (a f
 	$(BIN)/smart demo
 	$(BIN)/smart demo --visual
 
-lint: .venv/dev ## Check style and types
+lint: .venv/dev ## Check style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 docs: .venv/dev ## Build the documentation site in docs/_build/html; warnings are errors
 	$(BIN)/sphinx-build -q -W --keep-going -n docs docs/_build/html
@@ -58,4 +59,4 @@ dist: .venv/dev ## Build wheel and sdist, check them, and run the README from th
 	$(BIN)/python dev/check_dist.py
 
 clean: ## Remove the environment, all caches and what was built
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis docs/_build build dist
+	rm -rf .venv .mypy_cache .import_linter_cache .ruff_cache .pytest_cache .hypothesis docs/_build build dist
