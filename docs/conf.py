@@ -7,6 +7,8 @@ import re
 from functools import cache
 from typing import Any
 
+from docutils.nodes import Text
+
 import smart_retrieval
 
 project = "smart-retrieval"
@@ -57,7 +59,7 @@ def public_names() -> dict[str, str]:
 def resolve(app: Any, env: Any, node: Any, contnode: Any) -> Any:
     """Link what annotations name by the module that defines it to the page of its public name.
 
-    Names that are not public (internal types in an annotation, other libraries) stay plain text.
+    Internal types in an annotation and names of other libraries stay plain text; anything else is an error.
     """
     if node.get("refdomain") != "py":
         return None
@@ -69,7 +71,8 @@ def resolve(app: Any, env: Any, node: Any, contnode: Any) -> Any:
         found = domain.resolve_xref(env, node["refdoc"], app.builder, node["reftype"], known, node, contnode)
         if found is not None:
             return found
-    return contnode if node["reftype"] in {"class", "exc", "data", "obj"} else None
+    foreign = "." in target and not target.startswith(project.replace("-", "_"))
+    return contnode if foreign or isinstance(contnode, Text) else None
 
 
 def plain_aliases(app: Any, what: str, name: str, obj: Any, options: Any, signature: Any, returns: Any) -> Any:
