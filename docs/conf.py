@@ -41,7 +41,10 @@ napoleon_use_rtype = False
 python_use_unqualified_type_names = True
 
 #: Modules whose names are documented; see docs/api.
-PUBLIC = ("", ".errors", ".evaluation", ".training", ".documents", ".pictures")
+PUBLIC = (
+    *("", ".documents", ".pictures", ".training", ".errors"),
+    *(".evaluation", ".evaluation.probe", ".evaluation.tune"),
+)
 
 
 @cache

@@ -23,7 +23,10 @@ import smart_retrieval
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)]
-PUBLIC = ("", ".errors", ".evaluation", ".training", ".documents", ".pictures")
+PUBLIC = (
+    *("", ".documents", ".pictures", ".training", ".errors"),
+    *(".evaluation", ".evaluation.probe", ".evaluation.tune"),
+)
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -124,7 +127,7 @@ def check_command(arguments: list[str]) -> None:
 GUIDES = {
     "search_documents": 2,
     "does_it_help": 1,
-    "tune": 1,
+    "tune": 2,
     "compare_results": 1,
     "train": 1,
 }
