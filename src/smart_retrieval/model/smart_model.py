@@ -78,7 +78,7 @@ class SmartModel:
         max_length: Longest input in tokens; the model's own when None.
         prompts: Prompts by name (``"query"``, ``"document"``), over the model's own.
         dtype: ``"float32"`` or ``"float16"``, of the token vectors handed out.
-        family: The model family, as ``smart inspect`` names it, for a checkpoint that is not known by its name or files.
+        family: The model family, as ``smart inspect`` names it, for a checkpoint not known by its name or files.
         pooling: ``"lasttoken"`` or ``"mean"``, for a vision-language model that was not trained to embed.
         max_visual_tokens: Most visual tokens of one picture, page or frame; the family's when None.
         max_frames: Most frames of a video; the family's when None.
