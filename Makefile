@@ -1,10 +1,11 @@
 # Everything a newcomer needs: each target sets up its own environment in .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
-DATA ?= ../shared/data
+# A folder with test collections in the BEIR layout, cranfield and cacm among them: see benchmarks/README.md.
+DATA ?= data
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint docs format bench dist clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,16 +29,20 @@ $(BIN)/python:
 	-$(BIN)/pip install -q --disable-pip-version-check --no-deps --target .venv/torchvision torchvision==0.29.1
 	@touch $@ .venv/demo
 
-demo: .venv/demo ## See a real model beaten by its own hidden states (a few minutes)
+demo: .venv/demo ## Measure a real model with and without its token vectors (a few minutes)
 	$(BIN)/smart demo
 	$(BIN)/smart demo --visual
 
-lint: .venv/dev ## Check style and types
+lint: .venv/dev ## Check style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
-test: lint ## Lint, types and the whole test suite
+docs: .venv/dev ## Build the documentation site in docs/_build/html; warnings are errors
+	$(BIN)/sphinx-build -q -W --keep-going -n docs docs/_build/html
+
+test: lint docs ## Lint, types, documentation and the whole test suite
 	$(BIN)/pytest
 
 format: .venv/dev ## Rewrite the sources in the project's style
@@ -50,5 +55,8 @@ bench: .venv/dev ## Run the benchmarks that need no data beyond $(DATA); results
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/quality.py $(DATA)/cranfield $(DATA)/cacm
 
-clean: ## Remove the environment and all caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+dist: .venv/dev ## Build wheel and sdist, check them, and run the README from the wheel in a clean environment
+	$(BIN)/python dev/check_dist.py
+
+clean: ## Remove the environment, all caches and what was built
+	rm -rf .venv .mypy_cache .import_linter_cache .ruff_cache .pytest_cache .hypothesis docs/_build build dist

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from record import record
+from lib.record import record
 
 from smart_retrieval import SmartModel
 from smart_retrieval.inputs import Item
@@ -80,7 +80,11 @@ def main() -> None:
             run = AdapterTraining(model, data, held, Path(folder) / name, recipe)
             clock = time.perf_counter()
             run.open_states(Path(folder) / f"{name}_states", budget, False, lambda _: None)
-            found[name] = {"open_seconds": time.perf_counter() - clock, "states": run.states, **measure(run, steps)}
+            found[name] = {
+                "open_seconds": time.perf_counter() - clock,
+                "states": run.states.replace(f"{folder}/", ""),
+                **measure(run, steps),
+            }
     found["ratio"] = found["cached"]["steps_per_cpu_second"] / found["live"]["steps_per_cpu_second"]
     print(json.dumps(found, indent=1))
     record("adapter_cache", found)

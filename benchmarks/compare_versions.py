@@ -1,6 +1,6 @@
 """Encoding and search of this working tree beside an earlier commit: the two in turn, in one run.
 
-    python benchmarks/compare_versions.py --base 618c10a --data ../shared/data/cranfield [--pairs 9]
+    python benchmarks/compare_versions.py --base 618c10a --data DATA/cranfield [--pairs 9]
 
 The earlier commit is checked out into a temporary worktree. Two processes, one for each version, answer in turn; an
 index built by the earlier version is searched by both, so that its format is checked as well. Quoted is the median over
@@ -96,7 +96,7 @@ def main() -> None:
     if arguments.worker:
         work(arguments)
         return
-    from record import record
+    from lib.record import record
 
     with tempfile.TemporaryDirectory() as folder:
         tree, index = Path(folder) / "tree", Path(folder) / "index"

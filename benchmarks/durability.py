@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from record import record
+from lib.record import record
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from record import record
+from lib.record import record
 
 
 def short_texts(count: int) -> Iterator[str]:

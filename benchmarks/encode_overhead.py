@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from record import record
+from lib.record import record
 from sentence_transformers import SentenceTransformer
 
 from smart_retrieval import Readout, SmartModel

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import record
+from lib.record import record
 
 from smart_retrieval import SmartEmbeddings, SmartModel, anchor_scores, late_scores
 from smart_retrieval.demo.glyph_pages import GlyphCollection, glyph_collection

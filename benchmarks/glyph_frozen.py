@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import record
+from lib.record import record
 
 from smart_retrieval import SmartModel
 from smart_retrieval.core.hybrid import anchor_scores, hybrid_scores

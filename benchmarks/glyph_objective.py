@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from glyph_runs import ROOT, Glyph, Run, parse_runs
-from record import record
+from lib.glyph_runs import ROOT, Glyph, Run, parse_runs
+from lib.record import record
 
 from smart_retrieval.evaluation.significance import paired_comparison
 

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from glyph_runs import ROOT, Glyph, parse_runs
-from record import record
+from lib.glyph_runs import ROOT, Glyph, parse_runs
+from lib.record import record
 
 from smart_retrieval.core.hybrid import anchor_scores
 from smart_retrieval.core.late import late_scores

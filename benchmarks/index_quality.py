@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import record
+from lib.record import record
 
 from smart_retrieval.core.hybrid import hybrid_scores
 from smart_retrieval.demo.stdlib_docs import stdlib_collection, write_beir

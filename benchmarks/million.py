@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import record
-from search_latency import ANCHOR_DIM, QUERY_TOKENS, TOKEN_DIM, VOCABULARY, Synthetic, _unit, make_index, search
+from lib.record import record
+from lib.synthetic import ANCHOR_DIM, QUERY_TOKENS, TOKEN_DIM, VOCABULARY, Synthetic, make_index, search
 
+from smart_retrieval.core.hybrid import unit_rows
 from smart_retrieval.embeddings import SmartEmbeddings
 from smart_retrieval.index.ingest.new_documents import NewDocument
 from smart_retrieval.index.mirror.snapshot import Snapshot
@@ -53,12 +54,12 @@ class Streamed(Synthetic):
         topics = rng.integers(0, len(self.topics), count)
         # Two shifts an anchor: 2^28 combinations, so that no two documents of a topic are the same.
         first, second = rng.integers(0, len(self.shifts), (2, count))
-        anchors = _unit(self.topics[topics] + (self.shifts[first] + self.shifts[second]) * np.float32(0.5**0.5))
+        anchors = unit_rows(self.topics[topics] + (self.shifts[first] + self.shifts[second]) * np.float32(0.5**0.5))
         ids = self.by_rank[rng.integers(0, 1 << 20, (count, self.tokens))]
         own = self.topic_words[topics[:, None], rng.integers(0, 400, (count, self.tokens))]
         ids = np.where(rng.random(ids.shape) < 0.5, own, ids).ravel()
         vectors = self.words[ids] + self.noise[rng.integers(0, len(self.noise), len(ids))]
-        return SmartEmbeddings(anchors, _unit(vectors), np.arange(count + 1) * self.tokens, ids)
+        return SmartEmbeddings(anchors, unit_rows(vectors), np.arange(count + 1) * self.tokens, ids)
 
 
 def memory() -> dict[str, int]:

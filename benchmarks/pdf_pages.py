@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import psutil
+from lib.record import record
 from PIL import Image, ImageDraw
-from record import record
 
 from smart_retrieval.errors import MediaError
 from smart_retrieval.files import SkipLog
@@ -104,7 +104,7 @@ def measure(path: Path, page_pixels: int) -> dict[str, Any]:
     return {
         "pages_drawn": drawn,
         "pages_passed_over": failed + skipped.counts.total(),
-        "problems": [f"{found.path}: {found.reason} ({found.detail})" for found in skipped],
+        "problems": [f"{Path(found.path).name}: {found.reason} ({found.detail})" for found in skipped],
         "seconds": round(seconds, 2),
         "pages_per_second": round(drawn / seconds, 1),
         "cpu_seconds": round(computed, 2),

@@ -6,7 +6,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from record import record
+from lib.record import record
 
 from smart_retrieval.demo.stdlib_docs import stdlib_collection, write_beir
 from smart_retrieval.evaluation.cache import EncodingCache

@@ -25,7 +25,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from record import record
+from lib.record import record
 
 #: Seconds between two looks at the process.
 _SAMPLE = 0.01

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from record import record
+from lib.record import record
 
 ROUNDS = 15
 COMMANDS = {

@@ -1,12 +1,12 @@
 """A text adapter trained without judgments, on documents it is not judged on, against the frozen default preset.
 
-    python benchmarks/research_text/sources.py SRC --data DATA --translation ... --packages ... --foldoc ...
-    python benchmarks/research_text/states.py SRC STATES qvds --bfloat16
+    python benchmarks/research/text_adapter/sources.py SRC --data DATA --translation ... --packages ... --foldoc ...
+    python benchmarks/research/text_adapter/states.py SRC STATES qvds --bfloat16
     python benchmarks/text_adapter.py STATES --data DATA --seeds 0 1 2
 
 Judged on Cranfield (trained on CACM's titles, package descriptions and docstrings) and on CACM (Cranfield's titles in
-CACM's place): full rankings, the project's encoder and scores. The settings were chosen with research_text/trials.py on
-collections that are neither.
+CACM's place): full rankings, the project's encoder and scores. The settings were chosen with
+research/text_adapter/trials.py on collections that are neither.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from record import record
+from lib.record import record
 
-sys.path.insert(0, str(Path(__file__).parent / "research_text"))
+sys.path.insert(0, str(Path(__file__).parent / "research" / "text_adapter"))
 from explore import Source, Trial, principal_axes, train
 
 from smart_retrieval import SmartEmbeddings, SmartModel, anchor_scores, late_scores
@@ -34,8 +34,8 @@ from smart_retrieval.evaluation.significance import paired_comparison
 
 TARGETS = {"cranfield": "cacm", "cacm": "cranfield"}
 OTHERS = ("debian", "packages")
-# From research_text/trials.py: the first one tried, the best over all checks (1e-3), the one with a teacher, which was
-# best on some checks, and two widths.
+# From research/text_adapter/trials.py: the first one tried, the best over all checks (1e-3), the one with a teacher,
+# which was best on some checks, and two widths.
 RECIPES: dict[str, dict[str, Any]] = {
     "requests": {"steps": 200, "batch": 48, "lr": 3e-4, "asked": "q4v4s2"},
     "requests at 1e-3": {"steps": 200, "batch": 48, "lr": 1e-3, "asked": "q4v4s2"},

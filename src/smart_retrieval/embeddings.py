@@ -61,7 +61,7 @@ class SmartEmbeddings:
         token_vectors: ``[sum T_i, Dt]`` float, unit length, items one after another.
         offsets: ``[N + 1]`` int64; item i owns rows ``offsets[i]:offsets[i + 1]``.
         token_ids: ``[sum T_i]`` int32 vocabulary ids, -1 where a position has none; all -1 when left out.
-        roles: ``[sum T_i]`` uint8 :class:`~smart_retrieval.core.roles.TokenRole`; all text when left out.
+        roles: ``[sum T_i]`` uint8, each token's role (text, prompt, image, ...); all text when left out.
         grids: The visual grids of each item, in the order of its visual tokens; none when left out.
         tokenizer: Turns ids into strings for :meth:`token_strings`; not saved.
         report: What the encoding met.

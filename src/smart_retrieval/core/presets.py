@@ -32,7 +32,7 @@ class Preset:
 PRESETS = {
     # The paper's fixed recipe: last layer, equal weights, both parts in full (arXiv 2605.24938).
     "paper": Preset("paper", Readout()),
-    # Chosen on text with mean-pooled models; benchmarks/research_default and the log, 2026-11-23.
+    # Chosen on text with mean-pooled models; benchmarks/research/default_preset and the log, 2026-11-23.
     "default": Preset("default", Readout((-3, -2), "mean"), Scoring("idf", floor=0.55)),
 }
 

@@ -39,7 +39,7 @@ class Passage:
 
     @property
     def text_for_encoding(self) -> str:
-        r"""What the model should see: the heading path in a line of its own, then the text.
+        r"""What the model sees, the heading path in a line of its own, then the text.
 
         Example:
             >>> Passage("a.md#0", "Use logrotate.", "a.md", prefix="Logs > Rotation").text_for_encoding

@@ -16,6 +16,7 @@ from .._lazy import lazy_names
 if TYPE_CHECKING:
     from .beir import BeirDataset as BeirDataset
     from .beir import load_beir as load_beir
+    from .cache import Encoding as Encoding
     from .cache import EncodingCache as EncodingCache
     from .cache import encode_dataset as encode_dataset
     from .codecs import evaluate_codecs as evaluate_codecs
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "beir": ("BeirDataset", "load_beir"),
-    "cache": ("EncodingCache", "encode_dataset"),
+    "cache": ("Encoding", "EncodingCache", "encode_dataset"),
     "codecs": ("evaluate_codecs", "plot_codecs"),
     "compare": ("compare_beir",),
     "evaluate": ("Collection", "EvalOptions", "evaluate_beir", "load_collection"),

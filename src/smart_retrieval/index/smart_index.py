@@ -99,8 +99,8 @@ class SmartIndex:
         Args:
             path: A folder that does not hold an index yet.
             model: The model, or its name.
-            codec: How token vectors are kept, see :func:`~smart_retrieval.index.codec.names.parse_codec`. One that has
-                to be fitted is fitted once enough tokens are there; until then they are kept in float16.
+            codec: How token vectors are kept: ``"float16"``, ``"int8"``, ``"codebook+32x1"``, ... One that has to be
+                fitted is fitted once enough tokens are there; until then they are kept in float16.
             pooling: Merge similar token vectors of a document until 1 / ``pooling`` are left; 1 for none.
             lexical: Keep a full-text index of the passages, for ``lexical_weight``.
             files_as: What :meth:`index_folder` makes of files: ``"pages"`` takes PDFs as pictures of their pages, and
@@ -288,7 +288,7 @@ class SmartIndex:
         """Add documents, in batches of one atomic commit each.
 
         Args:
-            items: Passages, pictures, videos: whatever :func:`~smart_retrieval.inputs.item_of` takes (a string is
+            items: Passages, pictures, videos: whatever :meth:`SmartModel.encode_document` takes (a string is
                 always text); an iterator is read as it is needed.
             ids: Their ids; made from what they hold (a hash) when left out.
             metadata: A JSON object each, for ``where``.

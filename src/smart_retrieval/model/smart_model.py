@@ -78,8 +78,7 @@ class SmartModel:
         max_length: Longest input in tokens; the model's own when None.
         prompts: Prompts by name (``"query"``, ``"document"``), over the model's own.
         dtype: ``"float32"`` or ``"float16"``, of the token vectors handed out.
-        family: The model family, for a checkpoint that is not known by its name or files: one of
-            :data:`~smart_retrieval.backbones.registry.FAMILIES`.
+        family: The model family, as ``smart inspect`` names it, for a checkpoint not known by its name or files.
         pooling: ``"lasttoken"`` or ``"mean"``, for a vision-language model that was not trained to embed.
         max_visual_tokens: Most visual tokens of one picture, page or frame; the family's when None.
         max_frames: Most frames of a video; the family's when None.
@@ -270,7 +269,7 @@ class SmartModel:
 
     @property
     def modalities(self) -> frozenset[str]:
-        """What it takes: ``"text"``, ``"image"``, ``"video"``."""
+        """The kinds of input it takes, of ``"text"``, ``"image"`` and ``"video"``."""
         return self.backbone.modalities
 
     @property
@@ -328,7 +327,7 @@ class SmartModel:
         Args:
             items: One item or many; an iterator is read as it is needed. An item is a string (always text), a picture,
                 a :class:`~pathlib.Path` of a picture or video, or a dict with some of ``text``, ``image``, ``video``
-                and ``instruction``; see :func:`~smart_retrieval.inputs.item_of`.
+                and ``instruction``, or an :class:`~smart_retrieval.Item`.
             prompt: A prompt's text, over the model's own; ``""`` for none.
             prompt_name: The name of one of the model's prompts.
             batch_size: Most items in one forward pass; batches are also bounded by padded tokens.
@@ -450,7 +449,7 @@ class SmartModel:
     def encoder(self) -> MultiVectorEncoder:
         """A stock ``MultiVectorEncoder`` over the same modules, whose matrices carry the anchor as first rows.
 
-        For Sentence Transformers' losses, trainer and evaluators; see :mod:`smart_retrieval.core.packing`.
+        For Sentence Transformers' losses, trainer and evaluators.
         """
         return self.backbone.as_multi_vector_encoder(self.head, AnchorPacker())  # type: ignore[no-untyped-call]
 

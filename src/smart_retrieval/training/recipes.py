@@ -22,7 +22,7 @@ class AdapterRecipe:
     Args:
         objective: ``"late"`` (MaxSim alone) or ``"hybrid"`` (one loss over the summed score).
         width: Dimensions of a token vector; the backbone's own when None.
-        fusion: How several layers become one, see :class:`~smart_retrieval.core.adapter.AdapterConfig`.
+        fusion: How several layers become one: ``"learned"`` (a softmax over them) or ``"concat"``.
         start: ``"frozen"``: as the frozen readout, on its principal axes where the width is smaller (ours);
             ``"random"``: as torch initialises a Linear.
         temperature: What scores are divided by.

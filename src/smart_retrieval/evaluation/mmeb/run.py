@@ -92,7 +92,7 @@ def evaluate_mmeb(
     """Measure a model on tasks of MMEB-V2.
 
     Args:
-        data_root: Where the data lie, see ``docs/guide_mmeb.md``.
+        data_root: Where the data lie, see ``docs/guides/mmeb_and_mteb.md``.
         out: Folder of the results: ``result.json``, and for each setting ``<setting>/leaderboard.json``,
             ``<setting>/<task>_score.json`` and ``<setting>/<task>_pred.jsonl``.
         tasks: Names of tasks; all of them when neither these nor modalities are given.
@@ -168,8 +168,8 @@ def _skip_or_refuse(lacking: Mapping[str, Missing], tasks: int, folder: Path, op
     advice = "fetch annotations with  smart eval mmeb --from-hub" if annotations else "extract the archives"
     raise DatasetError(
         f"{len(lacking)} of {tasks} tasks lack {len(lines)} files or folders, first {first.all()[0]} "
-        f"({first_name}); all are listed in {listing}: {advice} (docs/guide_mmeb.md), or measure the others with "
-        "--skip-incomplete"
+        f"({first_name}); all are listed in {listing}: {advice} "
+        "(docs/guides/mmeb_and_mteb.md), or measure the others with --skip-incomplete"
     )
 
 

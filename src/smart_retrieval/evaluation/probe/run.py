@@ -74,8 +74,8 @@ def probe(
         progress: Draw bars on stderr; None draws them on a terminal only.
 
     Returns:
-        JSON-able; docs/guide_probe.md names every key. ``verdict`` first, then what it rests on: ``known_item``,
-        ``systems``, ``default_against_paper``, ``layers``, ``lambda_late``, ``variants``, ``query_length``,
+        JSON-able; docs/guides/does_it_help.md names every key. ``verdict`` first, then what it rests on:
+        ``known_item``, ``systems``, ``default_against_paper``, ``layers``, ``lambda_late``, ``variants``, ``query_length``,
         ``document_length``, ``queries``, ``tokens``, ``notes``, and the keys of `evaluate.Collection.about`.
 
     Raises:

@@ -136,7 +136,7 @@ class Sweep:
 
     @cached_property
     def token_filters(self) -> tuple[str, ...]:
-        """The token filters that differ on these data: ``"paper"`` alone where there is no prompt and no template."""
+        """Token filters that differ on these data, ``"paper"`` alone where there is no prompt and no template."""
         # Special tokens are encoded only where they stand in for empty texts, under either filter.
         same = [int(role) for role in kept_roles("content") | {TokenRole.SPECIAL}]
         differ = any(not np.isin(own.roles, same).all() for own in (self.documents, self.queries))

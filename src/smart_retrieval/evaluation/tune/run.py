@@ -97,7 +97,7 @@ def tune(
         progress: Draw bars on stderr; None draws them on a terminal only.
 
     Returns:
-        JSON-able; docs/guide_tune.md names every key. ``verdict`` first, then ``chosen``, ``default``, ``rows`` (one a
+        JSON-able; docs/guides/tune.md names every key. ``verdict`` first, then ``chosen``, ``default``, ``rows`` (one a
         collection), ``gain`` (out of fold against the default), ``over_anchor``, ``in_sample``, ``folds``,
         ``agreement``, ``written``, ``notes`` and ``collections`` (`evaluate.Collection.about` of each).
 
