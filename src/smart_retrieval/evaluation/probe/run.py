@@ -75,8 +75,9 @@ def probe(
 
     Returns:
         JSON-able; docs/guides/does_it_help.md names every key. ``verdict`` first, then what it rests on:
-        ``known_item``, ``systems``, ``default_against_paper``, ``layers``, ``lambda_late``, ``variants``, ``query_length``,
-        ``document_length``, ``queries``, ``tokens``, ``notes``, and the keys of `evaluate.Collection.about`.
+        ``known_item``, ``systems``, ``default_against_paper``, ``layers``, ``lambda_late``, ``variants``,
+        ``query_length``, ``document_length``, ``queries``, ``tokens``, ``notes``, and the keys of
+        `evaluate.Collection.about`.
 
     Raises:
         DatasetError: The folder is missing, malformed, or has nothing to rank.
