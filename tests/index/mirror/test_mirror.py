@@ -44,7 +44,7 @@ def test_an_empty_index(tmp_path):
     with Store.create(tmp_path / "a.smart", stores.manifest()) as store:
         mirror = Mirror(store)
         snapshot = mirror.snapshot()
-        assert (len(snapshot), snapshot.documents, snapshot.rowids.tolist()) == (0, 0, [])
+        assert (len(snapshot), snapshot.documents, snapshot.rowids_at(np.arange(0)).tolist()) == (0, 0, [])
         assert snapshot.codes_at(np.zeros(0, np.int64))[0].shape == (0, stores.CODE_WIDTH)
         assert snapshot.positions([1, 2]).tolist() == [-1, -1]
         store.add([record("a")])

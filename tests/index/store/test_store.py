@@ -295,7 +295,7 @@ def test_files_are_noted_in_the_commit_of_their_last_passages(store):
         store.files.put(entry)
     assert store.files.get("do.txt") == entry
     assert store.files.all() == {"do.txt": entry}
-    assert store.files.rowids("do.txt").tolist() == [1, 2]
+    assert store.select("source = 'do.txt'").tolist() == [1, 2]
     assert store.files.drop("do.txt") == 2
     assert store.files.get("do.txt") is None
     assert store.ids() == ["x"]
