@@ -36,7 +36,7 @@ def finds_what_is_stored(index, **options):
 
 
 @pytest.mark.parametrize("codec", ["float32", "float16"])
-def test_what_needs_no_fitting_is_there_from_the_start(make, codec):
+def test_a_float_codec_is_used_from_the_start(make, codec):
     index = make(documents(100), codec=codec)
     before = codes(index)
     assert state(index) == (codec, 1)
@@ -46,7 +46,7 @@ def test_what_needs_no_fitting_is_there_from_the_start(make, codec):
 
 
 @pytest.mark.parametrize("codec", FITTED)
-def test_it_is_fitted_once_there_are_enough_tokens(make, codec):
+def test_a_codec_is_fitted_once_there_are_enough_tokens(make, codec):
     index = make(codec=codec)
     docs = documents([10] * 60)
     index.add(ids=names(20), embeddings=docs[:20])
@@ -71,7 +71,7 @@ def test_it_is_fitted_once_there_are_enough_tokens(make, codec):
 
 
 @pytest.mark.parametrize("codec", FITTED[::2])
-def test_a_documents_codes_follow_from_it_alone(make, codec):
+def test_codes_of_a_document_depend_on_it_alone(make, codec):
     index = make(documents([10] * 30), codec=codec)
     docs = documents([4, 9, 1], seed=8)
     index.add(ids=["a", "b", "c"], embeddings=docs)
@@ -85,7 +85,7 @@ def test_a_documents_codes_follow_from_it_alone(make, codec):
     assert codes(again)["a2"] == found["a"]
 
 
-def test_fitted_codes_find_nearly_what_exact_ones_do(make):
+def test_fitted_codes_find_nearly_the_exact_hits(make):
     docs = documents([10] * 200, spread=0.2)
     queries = documents([8] * 10, seed=5, spread=0.2)
     exact = hybrid_scores(queries, docs)
@@ -103,7 +103,7 @@ def test_fitted_codes_find_nearly_what_exact_ones_do(make):
     assert overlap["codebook+32x4"] >= 0.8
 
 
-def test_optimize_fits_what_is_pending(make):
+def test_optimize_fits_a_pending_codec(make):
     index = make(documents([5] * 10), codec="codebook+16x1")
     assert state(index) == ("float16", 1)
     index.optimize()
@@ -115,7 +115,7 @@ def test_optimize_fits_what_is_pending(make):
     assert codes(index) == before
 
 
-def test_optimize_has_nothing_to_fit_to_in_an_empty_index(make):
+def test_optimize_of_an_empty_index_fits_nothing(make):
     index = make(codec="codebook")
     index.optimize()
     assert state(index) == ("float16", 1)
@@ -175,7 +175,7 @@ def test_an_anchored_codec_and_anchors_of_zeros(make):
 
 
 @pytest.mark.parametrize("codec", [*FITTED, "codebook+32x4", "anchored"])
-def test_a_codec_fitted_to_next_to_nothing(make, codec):
+def test_a_codec_fitted_to_three_tokens(make, codec):
     index = make(documents([1, 2]), codec=codec)
     index.optimize()
     assert state(index) == (codec, 2)
@@ -187,7 +187,7 @@ def test_a_codec_fitted_to_next_to_nothing(make, codec):
 
 @pytest.mark.parametrize("codec", ["int8", "codebook", "codebook+32x4", "anchored+3vq+norm"])
 @pytest.mark.parametrize("used", [True, False])
-def test_another_handle_goes_on_with_the_codec_fitted_meanwhile(make, codec, used):
+def test_another_handle_uses_the_codec_fitted_meanwhile(make, codec, used):
     index = make(codec=codec)
     other, reader = make.again(index), make.again(index, "r")
     index.add(ids=names(10), embeddings=documents([10] * 10))

@@ -81,9 +81,6 @@ class FitPolicy:
         Args:
             model: Gives features of the vocabulary's ids, and encodes passages anew for ``from_texts``.
             from_texts: Encode the stored passages again instead of decoding their codes, which may be coarse.
-
-        Raises:
-            SmartError: ``from_texts`` and a document has no text.
         """
         old = codec_from_bytes(self.store.codec())
         if not from_texts and old.spec.family not in ("float32", "float16"):
@@ -129,17 +126,12 @@ def vocabulary_of(model: SmartModel | None) -> Array | None:
     return vocabulary_features(transformer, model.tokenizer if bidirectional else None)
 
 
-def vocabulary_features(transformer: Any, tokenizer: Any | None = None, *, batch_size: int = 1024) -> Array:
+def vocabulary_features(transformer: Any, tokenizer: Any | None) -> Array:
     """The input embedding of each id and, with a tokenizer, beside it the model's state of that id alone.
 
     Each half of a row ``[V, E]`` float32 has unit length. Measured with MiniLM, squared error of the predicted centroid
     of ids that the sample did not hold: input embeddings .58, states of the id alone .45, both .44 (the mean of all:
     1.02). The states cost one forward pass of V three-token inputs (30,522 ids of MiniLM: some 20 s on one core).
-
-    Args:
-        transformer: A Hugging Face encoder.
-        tokenizer: Adds the special tokens around an id.
-        batch_size: Ids a forward pass.
     """
     import torch
 
@@ -149,8 +141,8 @@ def vocabulary_features(transformer: Any, tokenizer: Any | None = None, *, batch
         if tokenizer is None:
             return static
         states = []
-        for start in range(0, len(weight), batch_size):
-            ids = range(start, min(start + batch_size, len(weight)))
+        for start in range(0, len(weight), 1024):
+            ids = range(start, min(start + 1024, len(weight)))
             rows = [tokenizer.build_inputs_with_special_tokens([one]) for one in ids]
             tokens = torch.tensor(rows, device=weight.device)
             position = rows[0].index(start) if start in rows[0] else 0

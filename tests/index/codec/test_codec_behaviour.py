@@ -105,7 +105,7 @@ def test_codes_have_the_stated_width_and_scores_are_those_of_decode(name: str) -
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_candidates_in_any_order_score_as_in_the_whole(name: str, tmp_path: object) -> None:
+def test_some_documents_in_any_order_score_as_among_all(name: str, tmp_path: object) -> None:
     codec, documents = fitted(name), corpus(1)
     codes = codec.encode_documents(documents)
     tables = codec.prepare(np.random.default_rng(5).normal(size=(9, DIM)))
@@ -154,19 +154,8 @@ def test_dense_scores_of_a_document_do_not_depend_on_the_others(name: str) -> No
         assert (codec.best_similarities(tables, codes, [start], [stop])[:, 0] == together[:, number]).all()
 
 
-@pytest.mark.parametrize("columns", [np.zeros((DIM, 3)), np.random.default_rng(5).normal(size=(DIM, 13)) * 30])
-def test_exact_products_do_not_depend_on_where_a_row_stands(columns: np.ndarray) -> None:
-    columns = columns.astype(np.float32)
-    rows = np.random.default_rng(6).normal(size=(1100, DIM)).astype(np.float32)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    products = kernels.exact_products(rows, columns)
-    np.testing.assert_allclose(products, rows.astype(np.float64) @ columns, atol=1e-6 * np.abs(columns).max() * 10)
-    order = np.random.default_rng(7).permutation(len(rows))[:611]
-    assert (kernels.exact_products(rows[order], columns) == products[order]).all()
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_bytes_and_back_change_no_code(name: str) -> None:
+def test_a_codec_read_from_bytes_gives_the_same_codes(name: str) -> None:
     codec, documents = fitted(name), corpus(1)
     data = codec.to_bytes()
     same = codec_from_bytes(data)
@@ -177,7 +166,7 @@ def test_bytes_and_back_change_no_code(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["float16", "int8", "bits2", "anchored+3vq+norm"])
-def test_damaged_bytes_are_named(name: str) -> None:
+def test_damaged_bytes_are_a_named_error(name: str) -> None:
     data = fitted(name).to_bytes()
     for broken in (b"", data[:7], data[:50], data[:-1], data + b"x"):
         with pytest.raises(CodecError):
@@ -216,7 +205,7 @@ def test_streaming_gives_the_same_codec(name: str, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_token_is_coded_alike_in_any_company(name: str) -> None:
+def test_a_code_does_not_depend_on_the_other_tokens(name: str) -> None:
     codec, documents = fitted(name), corpus(1)
     together = codec.encode_documents(documents)
     apart = np.concatenate([codec.encode_documents(one) for one in documents])
@@ -225,7 +214,7 @@ def test_a_token_is_coded_alike_in_any_company(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["float16", "int8", "bits1", "codebook+32x1", "anchored+3vq+norm"])
-def test_wrong_input_is_named(name: str) -> None:
+def test_wrong_input_is_a_named_error(name: str) -> None:
     codec, documents = fitted(name), corpus(1)
     good, anchor = documents[0].token_vectors, documents.anchors[0]
     for bad in (good[:, :-1], good[0], np.full_like(good, np.nan), np.full_like(good, np.inf), [["a"] * DIM]):
@@ -249,7 +238,7 @@ def test_wrong_input_is_named(name: str) -> None:
         codec.prepare(np.full_like(good, np.nan))
 
 
-def test_nothing_in_nothing_out() -> None:
+def test_empty_input() -> None:
     for name in NAMES:
         codec = fitted(name)
         nothing = codec.encode(np.zeros((0, DIM)), [], np.zeros((0, DIM)))

@@ -1,4 +1,4 @@
-"""Compiled kernels come behind the first searches, in the background."""
+"""The kernels: loaded in the background after the first searches; their parts."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def score(rows=10):
 
 
 @pytest.mark.usefixtures("fresh")
-def test_a_little_work_is_done_without_them_and_more_loads_them():
+def test_kernels_are_loaded_after_some_work():
     pytest.importorskip("numba")
     first = score()
     assert kernels.compiled_kernels() is None
@@ -47,3 +47,34 @@ def test_a_broken_numba_is_a_warning(monkeypatch):
 def test_without_numba(monkeypatch):
     monkeypatch.setattr(kernels.importlib.util, "find_spec", lambda name: None)
     assert kernels.load_kernels() is None
+
+
+def test_row_blocks_cover_every_row_once() -> None:
+    starts, stops = np.array([5, 0, 40, 7, 9]), np.array([9, 5, 75, 7, 12])
+    seen: list[tuple[int, int]] = []
+    for documents, rows, offsets in kernels.row_blocks(starts, stops, 10):
+        numbers = np.arange(100)[rows]
+        assert len(numbers) <= 10
+        owners = np.repeat(documents, np.diff(offsets, append=len(numbers)))
+        seen += zip(owners.tolist(), numbers.tolist(), strict=True)
+    assert seen == [(n, row) for n in range(5) for row in range(starts[n], stops[n])]
+
+
+def test_compiled_conversions_are_exact() -> None:
+    halves = np.arange(65536, dtype=np.uint16).view(np.float16)
+    halves = np.where(np.isfinite(halves), halves, 0)[:, None]
+    rows = np.arange(65536)[::-1]
+    assert (kernels.gathered_halves(halves, rows) == halves[rows].astype(np.float32)).all()
+    numbers = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    assert (kernels.widened(numbers) == numbers.view(np.int8)).all()
+
+
+@pytest.mark.parametrize("columns", [np.zeros((72, 3)), np.random.default_rng(5).normal(size=(72, 13)) * 30])
+def test_exact_products_do_not_depend_on_where_a_row_stands(columns: np.ndarray) -> None:
+    columns = columns.astype(np.float32)
+    rows = np.random.default_rng(6).normal(size=(1100, 72)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    products = kernels.exact_products(rows, columns)
+    np.testing.assert_allclose(products, rows.astype(np.float64) @ columns, atol=1e-6 * np.abs(columns).max() * 10)
+    order = np.random.default_rng(7).permutation(len(rows))[:611]
+    assert (kernels.exact_products(rows[order], columns) == products[order]).all()

@@ -116,7 +116,7 @@ def test_the_index_finds_the_exact_candidates(make, asked):
     assert snapshot_of(index).ann.rows == COUNT
 
 
-def test_hits_are_scored_as_ever_and_most_of_the_exact_ones(make, asked):
+def test_hits_have_exact_scores_and_most_exact_hits_are_found(make, asked):
     index = make(DOCS)
     scores = hybrid_scores(QUERIES, DOCS, lambda_anchor=1, lambda_late=1)
     shares = []
@@ -130,7 +130,7 @@ def test_hits_are_scored_as_ever_and_most_of_the_exact_ones(make, asked):
     assert asked
 
 
-def test_exact_never_asks_it(make, asked):
+def test_exact_search_does_not_use_the_anchor_index(make, asked):
     index = make(DOCS)
     scores = hybrid_scores(QUERIES, DOCS, lambda_anchor=1, lambda_late=1)
     for number, hits in enumerate(index.search(QUERIES, 7, exact=True, **PLAIN)):
@@ -138,7 +138,7 @@ def test_exact_never_asks_it(make, asked):
     assert not asked
 
 
-def test_batched_and_single_and_again_give_the_same_bits(make):
+def test_batched_single_and_repeated_searches_give_the_same_bits(make):
     index = make(DOCS)
     together = [flat(hits) for hits in index.search(QUERIES, 10, **FEW)]
     assert together == [flat(index.search(QUERIES[n], 10, **FEW)[0]) for n in range(len(QUERIES))]
@@ -153,7 +153,7 @@ def test_more_hits_than_candidates(make, k):
         assert len(hits) == len({hit.id for hit in hits}) == min(k, COUNT)
 
 
-def test_small_indexes_and_those_without_rows_have_none(make):
+def test_small_and_empty_indexes_have_no_anchor_index(make):
     assert snapshot_of(make(DOCS[:199])).ann is None
     assert snapshot_of(make()).ann is None
 
@@ -161,7 +161,7 @@ def test_small_indexes_and_those_without_rows_have_none(make):
 # -- what may be found -------------------------------------------------------------------------------------------------
 
 
-def test_deleted_rows_never_come_back_and_newer_rows_are_found(make, asked):
+def test_deleted_rows_are_not_found_and_newer_rows_are(make, asked):
     index = make(DOCS[:600])
     index.search(QUERIES, 10, **FEW)
     gone = {hit.id for hits in index.search(QUERIES, 10, **FEW) for hit in hits}
@@ -180,7 +180,7 @@ def test_deleted_rows_never_come_back_and_newer_rows_are_found(make, asked):
     assert index.search(newer, 1, **FEW)[0][0].id == "d0899"
 
 
-def test_filters_that_let_many_and_few_through(make, asked):
+def test_filters_that_match_many_and_few(make, asked):
     index = make()
     index.add(ids=names(COUNT), embeddings=DOCS, metadata=[{"n": n % 10} for n in range(COUNT)])
     for where, rows in (("n < 8", 8), ("n = 3", 1)):
@@ -205,7 +205,7 @@ def test_few_allowed_documents_are_read_one_by_one(make, asked, monkeypatch):
     assert not asked
 
 
-def test_words_bring_candidates_too(make, smart):
+def test_words_add_candidates(make, smart):
     index = make(model=smart("mean"))
     texts = [f"the otter {number}" for number in range(COUNT - 1)] + ["a zeppelin over the fjord"]
     index.add(texts, ids=names(COUNT), embeddings=DOCS)
@@ -215,7 +215,7 @@ def test_words_bring_candidates_too(make, smart):
     assert hits.candidates <= 41
 
 
-def test_a_filter_is_scanned_once_a_commit(make, monkeypatch):
+def test_a_filter_is_evaluated_once_a_commit(make, monkeypatch):
     index = make()
     index.add(ids=names(COUNT), embeddings=DOCS, metadata=[{"n": n % 10} for n in range(COUNT)])
     scans, select = [], index.store.select
@@ -233,7 +233,7 @@ def test_a_filter_is_scanned_once_a_commit(make, monkeypatch):
 # -- the file ----------------------------------------------------------------------------------------------------------
 
 
-def test_it_is_written_once_and_found_again(make, writes):
+def test_the_file_is_written_once_and_reused(make, writes):
     index = make(DOCS)
     snapshot_of(index)
     before = file_of(index).name
@@ -244,7 +244,7 @@ def test_it_is_written_once_and_found_again(make, writes):
     assert index.verify().notes == []
 
 
-def test_one_result_for_one_build(make):
+def test_building_is_deterministic(make):
     first, second = make(DOCS), make(DOCS)
     assert [flat(hits) for hits in first.search(QUERIES, 10, **FEW)] == [
         flat(hits) for hits in second.search(QUERIES, 10, **FEW)
@@ -270,7 +270,7 @@ def spoil(path, how):
 
 
 @pytest.mark.parametrize("how", ["missing", "short", "empty", "head", "centroids", "other"])
-def test_a_file_that_is_not_what_was_written_is_written_anew(make, writes, how):
+def test_a_changed_file_is_written_anew(make, writes, how):
     index = make(DOCS)
     expected = [flat(hits) for hits in index.search(QUERIES, 10, **FEW)]
     index.close()
@@ -282,7 +282,7 @@ def test_a_file_that_is_not_what_was_written_is_written_anew(make, writes, how):
 
 
 @pytest.mark.parametrize("kind", ["codes", "ids", "every id"])
-def test_wrong_codes_and_ids_are_found_by_verify_and_trusted_by_nobody(make, kind):
+def test_wrong_codes_and_ids_are_found_by_verify_and_do_no_harm(make, kind):
     index = make(DOCS)
     snapshot_of(index)
     index.close()
@@ -332,7 +332,7 @@ def test_files_of_another_history_are_not_used(make, writes):
     assert snapshot_of(back).ann.rows == 400
 
 
-def test_an_index_that_grew_extends_it_and_trains_it_anew_when_doubled(make, writes):
+def test_a_grown_index_extends_the_file_and_trains_anew_when_doubled(make, writes):
     index = make(DOCS[:300])
     mirror = Mirror(index.store, fold_rows=50)
     mirror.snapshot()
@@ -361,7 +361,7 @@ def test_a_tampered_file_is_not_extended(make, writes):
     assert writes == ["new", "new"]
 
 
-def test_optimize_builds_it_anew_without_the_deleted_rows(make, writes):
+def test_optimize_builds_anew_without_the_deleted_rows(make, writes):
     index = make(DOCS)
     snapshot_of(index)
     index.delete(names(COUNT)[:300])
@@ -374,7 +374,7 @@ def test_optimize_builds_it_anew_without_the_deleted_rows(make, writes):
 # -- without it --------------------------------------------------------------------------------------------------------
 
 
-def test_without_faiss_one_warning_and_every_anchor_is_read(make, monkeypatch):
+def test_without_faiss_there_is_one_warning_and_an_exact_scan(make, monkeypatch):
     def missing(module, extra):
         assert module == "faiss"
         with pytest.raises(MissingExtraError) as caught:
@@ -391,7 +391,7 @@ def test_without_faiss_one_warning_and_every_anchor_is_read(make, monkeypatch):
     assert not list((index.path / "derived").glob("*.faiss"))
 
 
-def test_where_it_cannot_be_written_every_anchor_is_read(make, monkeypatch):
+def test_an_exact_scan_where_the_file_cannot_be_written(make, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
@@ -420,7 +420,7 @@ with SmartIndex.open(sys.argv[1]) as index:
 """
 
 
-def test_two_processes_build_one_and_find_the_same(make, tmp_path):
+def test_two_processes_build_one_file_and_find_the_same(make, tmp_path):
     index = make(DOCS)
     queries = QUERIES.save(tmp_path / "queries.safetensors")
     source = Path(sys.modules["smart_retrieval"].__file__).parents[1]
@@ -456,7 +456,7 @@ def test_searches_from_several_threads(make):
 # -- building ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_probes_are_as_many_as_the_anchors_ask_for():
+def test_calibrated_probes():
     rng = np.random.default_rng(0)
     scattered = rng.normal(size=(3000, 24)).astype(np.float32)
     scattered /= np.linalg.norm(scattered, axis=1, keepdims=True)
@@ -473,5 +473,5 @@ def test_the_probes_are_as_many_as_the_anchors_ask_for():
 
 
 @pytest.mark.parametrize(("rows", "lists"), [(0, 8), (100, 8), (200_000, 512), (1_000_000, 1024), (10_000_000, 4096)])
-def test_lists(rows, lists):
+def test_number_of_lists(rows, lists):
     assert ann.lists_for(rows) == lists

@@ -44,7 +44,7 @@ def test_an_empty_index(tmp_path):
     with Store.create(tmp_path / "a.smart", stores.manifest()) as store:
         mirror = Mirror(store)
         snapshot = mirror.snapshot()
-        assert (len(snapshot), snapshot.documents, snapshot.rowids.tolist()) == (0, 0, [])
+        assert (len(snapshot), snapshot.documents, snapshot.rowids_at(np.arange(0)).tolist()) == (0, 0, [])
         assert snapshot.codes_at(np.zeros(0, np.int64))[0].shape == (0, stores.CODE_WIDTH)
         assert snapshot.positions([1, 2]).tolist() == [-1, -1]
         store.add([record("a")])
@@ -89,7 +89,7 @@ def test_many_new_rows_are_appended_to_the_files(store, writes):
     assert len([name for name in names(store) if ".dead-" in name]) == 1
 
 
-def test_two_mirrors_of_one_folder(store):
+def test_two_mirrors_share_a_folder(store):
     one, two = Mirror(store, fold_rows=10), Mirror(store, fold_rows=15)
     for start in range(100, 180, 4):
         store.add([record(f"{number}") for number in range(start, start + 4)])
@@ -202,7 +202,7 @@ def test_bytes_beyond_the_stamp_are_overwritten(store):
     assert_mirrors(Mirror(store), store)
 
 
-def test_another_codec_another_index_another_history(store, tmp_path, writes):
+def test_files_of_another_codec_index_or_history_are_not_used(store, tmp_path, writes):
     mirror = Mirror(store)
     saved = tmp_path / "saved"
     store.optimize()
@@ -221,7 +221,7 @@ def test_another_codec_another_index_another_history(store, tmp_path, writes):
         assert_mirrors(Mirror(restored), restored)
 
 
-def test_the_same_number_of_another_history_is_not_believed(store, tmp_path, writes):
+def test_the_same_commit_number_of_another_history_is_not_used(store, tmp_path, writes):
     store.optimize()
     saved = shutil.copy(store.path / "index.sqlite", tmp_path / "saved")
     store.add([record("here")])
@@ -247,7 +247,7 @@ def test_optimize_leaves_the_files_valid_and_rebuild_drops_deleted_rows(store, w
     assert len(mirror.snapshot()) == mirror.snapshot().documents == store.count()
 
 
-def test_a_forgotten_log_of_deletes_means_writing_anew(store, writes, monkeypatch):
+def test_files_are_written_anew_when_the_log_of_deletes_is_gone(store, writes, monkeypatch):
     monkeypatch.setattr("smart_retrieval.index.store.maintenance.KEPT_COMMITS", 0)
     mirror = Mirror(store)
     store.delete(ids=["1"])
@@ -308,7 +308,7 @@ def test_valid_files_that_cannot_be_appended_to(store, monkeypatch):
     mirror.close()
 
 
-def test_a_damaged_row_is_named_instead_of_mirrored(store):
+def test_a_damaged_row_is_an_error_and_not_mirrored(store):
     import sqlite3
 
     connection = sqlite3.connect(store.path / "index.sqlite")

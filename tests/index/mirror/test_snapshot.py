@@ -1,4 +1,4 @@
-"""A snapshot shows one commit, whatever is written after it and whichever thread asks."""
+"""A snapshot shows one commit, whatever is written after it and whichever thread asks; what filters let through."""
 
 import threading
 
@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from fixtures import stores
 from fixtures.stores import assert_mirrors, record
+from hypothesis import given
+from hypothesis import strategies as st
 
 from smart_retrieval.index.mirror.mirror import Mirror
-from smart_retrieval.index.mirror.snapshot import Allowed
+from smart_retrieval.index.mirror.snapshot import Allowed, Filters
 from smart_retrieval.index.store.records import Record
 from smart_retrieval.index.store.store import Store
 
@@ -72,7 +74,7 @@ def test_positions_and_masks(store):
         assert np.array_equal(codes[offsets[index] : offsets[index + 1]], record(id).codes)
 
 
-def test_an_older_transaction_is_given_the_newer_snapshot(store):
+def test_an_older_transaction_gets_the_newer_snapshot(store):
     mirror = Mirror(store)
     with store.reading():
         assert store.count() == 30
@@ -116,3 +118,53 @@ def test_threads_share_a_mirror(store):
         thread.join()
     assert failures == []
     assert_mirrors(mirror, store)
+
+
+# -- filters -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory):
+    with Store.create(tmp_path_factory.mktemp("allowed") / "a.smart", stores.manifest()) as store:
+        store.add([record(f"{number}") for number in range(20)])
+        mirror = Mirror(store)
+        store.add([record(f"{number}") for number in range(20, 30)])
+        mirror.snapshot()
+        store.delete(ids=["3", "4", "25"])
+        yield mirror.snapshot()
+
+
+@given(rowids=st.lists(st.integers(-3, 40)), asked=st.lists(st.integers(0, 29)), start=st.integers(0, 30))
+def test_allowed_is_the_set_of_living_rows(snapshot, rowids, asked, start):
+    gone = {3, 4, 25}
+    for given_rows, expected in (
+        (np.array(rowids, np.int64), {row - 1 for row in rowids if 1 <= row <= 30} - gone),
+        (None, set(range(30)) - gone),
+    ):
+        allowed = Allowed(snapshot, None if given_rows is None else np.unique(given_rows))
+        assert allowed.positions.tolist() == sorted(expected)
+        assert allowed.count == len(expected)
+        assert allowed.among(np.array(asked, np.int64)).tolist() == [at for at in asked if at in expected]
+        assert allowed.behind(start).tolist() == sorted(at for at in expected if at >= start)
+        bits, count = allowed.ann_mask
+        assert (bits is None, count) == (given_rows is None, 0)
+
+
+def test_filters_are_dropped_when_memory_runs_out_and_after_a_write(snapshot):
+    scans = []
+
+    def select(where):
+        scans.append(where)
+        return np.arange(1, 21)
+
+    size = Allowed(snapshot, np.arange(1, 21)).nbytes
+    filters = Filters(kept_bytes=2 * size + 100)
+    for where in ("a", "b", "a", "c", "a", "b"):
+        assert filters.get(snapshot, where, select).count == 18
+    assert scans == ["a", "b", "c", "b"]
+    Filters(kept_bytes=0).get(snapshot, "a", select)
+    other = object.__new__(type(snapshot))
+    other.__dict__.update(snapshot.__dict__)
+    scans.clear()
+    filters.get(other, "a", select)
+    assert scans == ["a"]

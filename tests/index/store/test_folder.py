@@ -36,7 +36,7 @@ def test_create_refuses_an_index_that_is_there(store, path):
     assert sorted(file.name for file in path.iterdir() if not file.name.startswith("index.sqlite-")) == ["index.sqlite"]
 
 
-def test_what_is_no_index(tmp_path):
+def test_other_files_are_refused(tmp_path):
     with pytest.raises(IndexFormatError, match="no index"):
         Store.open(tmp_path)
     with pytest.raises(IndexFormatError, match="no index"):
@@ -66,7 +66,7 @@ def test_another_format(store, path, version, todo):
         Store.open(path)
 
 
-def test_another_model_codec_or_readout(store, path):
+def test_another_model_codec_or_readout_is_refused(store, path):
     found = Store.open(path).manifest
     found.require(model={"name": "tiny"}, codec="test", readout={}, pooling=None)
     with pytest.raises(IndexMismatchError, match=r"model.name is 'tiny', not 'other'; its codec is 'test', not 'int8'"):

@@ -91,7 +91,7 @@ def test_limit_filter_and_ties(store):
     assert some == {row: everything[row] for row in (1, 2)}, "a filter changes no score"
 
 
-def test_it_follows_add_replace_and_delete(store):
+def test_the_full_text_index_follows_add_replace_and_delete(store):
     store.delete(ids=["2"])
     assert set(store.bm25_scores("dogs", 10)[0].tolist()) == {2, 4}
     store.add([passage("1", "only birds now")], "replace")

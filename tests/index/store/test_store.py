@@ -43,7 +43,7 @@ def assert_idf(store, records):
 # -- rows in, rows out -------------------------------------------------------------------------------------------------
 
 
-def test_what_goes_in_comes_out(store, path):
+def test_round_trip(store, path):
     given = Record(
         id="ä/1",
         anchor=np.arange(stores.ANCHOR_DIM, dtype=np.float64),
@@ -190,7 +190,7 @@ def test_unknown_documents(store):
         ({"page": 2**63}, "page"),
     ],
 )
-def test_what_cannot_be_stored_is_refused_whole(store, changes, message):
+def test_invalid_records_are_refused_and_nothing_is_stored(store, changes, message):
     import dataclasses
 
     with pytest.raises(SmartError, match=message):
@@ -225,7 +225,7 @@ def test_a_transaction_is_one_commit_or_none(store):
     assert store.verify().ok
 
 
-def test_a_failed_part_of_a_transaction_is_undone_alone(store):
+def test_a_failed_nested_transaction_is_rolled_back_alone(store):
     with store.transaction():
         store.add([record("a")])
         with pytest.raises(DuplicateIdError):
@@ -236,7 +236,7 @@ def test_a_failed_part_of_a_transaction_is_undone_alone(store):
     assert store.verify().ok
 
 
-def test_a_reader_sees_one_commit_throughout_and_new_ones_after(store, path):
+def test_a_read_transaction_sees_one_commit(store, path):
     store.add([record("a")])
     with Store.open(path) as reader:
         with reading(reader):
@@ -278,7 +278,7 @@ def test_threads_have_their_own_connections(store):
     assert store.verify().ok
 
 
-def test_a_closed_store_says_so(store):
+def test_a_closed_store_is_a_named_error(store):
     store.close()
     with pytest.raises(SmartError, match="was closed"):
         store.count()
@@ -295,7 +295,7 @@ def test_files_are_noted_in_the_commit_of_their_last_passages(store):
         store.files.put(entry)
     assert store.files.get("do.txt") == entry
     assert store.files.all() == {"do.txt": entry}
-    assert store.files.rowids("do.txt").tolist() == [1, 2]
+    assert store.select("source = 'do.txt'").tolist() == [1, 2]
     assert store.files.drop("do.txt") == 2
     assert store.files.get("do.txt") is None
     assert store.ids() == ["x"]

@@ -109,7 +109,7 @@ def test_every_byte_of_a_blob_matters(store, path):
         ("DELETE FROM lexical_data WHERE id > 10", "full-text"),
     ],
 )
-def test_verify_finds_what_does_not_add_up(store, path, sql, message):
+def test_verify_finds_sums_that_are_wrong(store, path, sql, message):
     with store.transaction():
         store.add([record("a"), record("b"), record("c")])
         store.delete(ids=["c"])
@@ -144,7 +144,7 @@ def test_verify_finds_flipped_bytes_of_the_file(store, path):
     file.write_bytes(whole)
 
 
-def test_damaged_rows_are_named_when_read_and_can_be_deleted(store, path):
+def test_damaged_rows_are_an_error_when_read_and_can_be_deleted(store, path):
     store.add([record("a"), record("b"), record("c")])
     flip(path, "vectors", "ids", 2, 1)
     flip(path, "documents", "text", 2, 3)
@@ -158,7 +158,7 @@ def test_damaged_rows_are_named_when_read_and_can_be_deleted(store, path):
     assert sorted(store.bm25_scores("document", 10)[0].tolist()) == [1, 3]
 
 
-def test_text_that_is_no_longer_text_is_a_named_error(store, path):
+def test_invalid_utf8_is_a_named_error(store, path):
     store.add([record("a")])
     flip(path, "documents", "text", 1, 3, bit=7)
     with pytest.raises(IndexDamagedError):

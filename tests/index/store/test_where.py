@@ -217,7 +217,7 @@ def test_errors_point_at_the_place(where, column, message):
         assert shown[at] == re.sub(r"\s", " ", where[column - 1])
 
 
-def test_what_is_no_text_or_too_long_is_refused():
+def test_other_types_and_long_texts_are_refused():
     with pytest.raises(FilterError, match="dict"):
         parse({"lang": "en"})  # type: ignore[arg-type]
     with pytest.raises(FilterError, match="characters"):
@@ -310,7 +310,7 @@ def spelt(node) -> str:
 @settings(max_examples=300)
 @given(expressions, st.lists(rows, min_size=1, max_size=5))
 @example(Compare(Field(("a",)), "=", "\x1f"), [document({"a": "\x1f"})])
-def test_sql_means_what_the_tree_means(node, found):
+def test_sql_agrees_with_a_plain_evaluator(node, found):
     expected = [holds(node, row) for row in found]
     assert run(node, found) == expected
     assert [not value for value in run(Not(node), found)] == expected
@@ -318,14 +318,14 @@ def test_sql_means_what_the_tree_means(node, found):
 
 @settings(max_examples=200)
 @given(expressions)
-def test_what_is_spelt_is_read(node):
+def test_a_spelt_expression_parses_back(node):
     text = spelt(node)
     assert spelt(parse(text)) == text
 
 
 @settings(max_examples=200)
 @given(st.text(max_size=30) | st.text(st.sampled_from("ab=<>'\"()`. 1\\-andortlike"), max_size=30))
-def test_any_text_is_read_or_refused_by_name(text):
+def test_any_text_parses_or_is_a_filter_error(text):
     try:
         node = parse(text)
     except FilterError:
@@ -362,6 +362,6 @@ def test_values_and_names_never_reach_the_sql(attack):
 @pytest.mark.parametrize(
     ("expression", "holds"), [(In(Field(("id",), built_in=True), ()), 0), (Or(()), 0), (And(()), 1)], ids=repr
 )
-def test_expressions_over_nothing(expression, holds):
+def test_empty_expressions(expression, holds):
     sql, parameters = compile_where(expression)
     assert sqlite3.connect(":memory:").execute(f"SELECT {sql}", parameters).fetchone() == (holds,)

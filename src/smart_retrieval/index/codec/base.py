@@ -43,7 +43,7 @@ class Codec(ABC):
         anchor_dim: Da, dimensions of the anchors that encode, decode and scoring need; None when they need none.
 
     Example:
-        >>> from smart_retrieval.index.codec import fit_codec
+        >>> from smart_retrieval.index.codec.factory import fit_codec
         >>> documents = SmartEmbeddings(np.eye(2, 4), np.eye(3, 4), [0, 1, 3])
         >>> codec = fit_codec("float16", documents)
         >>> codes = codec.encode_documents(documents)
@@ -89,9 +89,6 @@ class Codec(ABC):
 
         Returns:
             ``[T, B]`` uint8.
-
-        Raises:
-            CodecError: Widths do not fit, a value is NaN or infinite, or anchors are missing.
         """
         vectors = checked_vectors(token_vectors, self.token_dim, "token vectors")
         ids = np.full(len(vectors), -1, np.int64) if token_ids is None else np.asarray(token_ids)
@@ -119,9 +116,6 @@ class Codec(ABC):
 
         They are as near as the code comes, in general not of unit length; of unit length (to 0.5 %) with ``+norm``.
         ``anchors`` are those of :meth:`encode`.
-
-        Raises:
-            CodecError: The codes have another width or dtype, point outside the codebook, or anchors are missing.
         """
         rows = self._checked_codes(np.asarray(codes))
         return self._decode(rows, self._token_anchors(anchors, len(rows)))
@@ -129,11 +123,7 @@ class Codec(ABC):
     # -- scores ------------------------------------------------------------------------------------------------
 
     def prepare(self, query_tokens: ArrayLike) -> QueryTables:
-        """Compute what scoring needs to know of one query ``[Tq, D]``; queries are never compressed.
-
-        Raises:
-            CodecError: The width differs, or a value is NaN or infinite.
-        """
+        """Compute what scoring needs to know of one query ``[Tq, D]``; queries are never compressed."""
         queries = checked_vectors(query_tokens, self.token_dim, "query tokens")
         return QueryTables(
             queries,
@@ -163,9 +153,6 @@ class Codec(ABC):
 
         Returns:
             ``[Tq, N]`` float32; ``-inf`` for documents without rows.
-
-        Raises:
-            CodecError: Codes of another width, row ranges outside them, or anchors that are missing.
         """
         rows = self._checked_codes(codes)
         first, last = _row_ranges(starts, stops, len(rows))
@@ -211,11 +198,7 @@ class Codec(ABC):
     @classmethod
     @abstractmethod
     def from_arrays(cls, spec: CodecSpec, token_dim: int, arrays: dict[str, Array]) -> Self:
-        """The inverse of :meth:`to_arrays`.
-
-        Raises:
-            CodecError: Arrays are missing or do not fit together.
-        """
+        """The inverse of :meth:`to_arrays`."""
 
     # -- checks ------------------------------------------------------------------------------------------------
 
@@ -249,11 +232,7 @@ class Codec(ABC):
 
 
 def read_codec(data: bytes) -> tuple[str, int, dict[str, Array]]:
-    """Name, D and arrays of what :meth:`Codec.to_bytes` wrote.
-
-    Raises:
-        CodecError: The bytes are cut off, damaged, or something else.
-    """
+    """Name, D and arrays of what :meth:`Codec.to_bytes` wrote."""
     from safetensors.numpy import load
 
     try:

@@ -39,9 +39,6 @@ def fit_codec(
             not hold then get a centroid too.
         seed: Of the sample and of k-means.
 
-    Raises:
-        CodecError: There is no such codec, no token to fit to, or a value that is not finite.
-
     Example:
         >>> import numpy as np
         >>> documents = SmartEmbeddings(np.eye(2, 4), np.eye(3, 4), [0, 1, 3], token_ids=[5, 6, 5])
@@ -62,19 +59,11 @@ def fit_codec(
 
 
 def codec_from_bytes(data: bytes) -> Codec:
-    """Read what :meth:`Codec.to_bytes` wrote.
-
-    Raises:
-        CodecError: The bytes are cut off, damaged, or something else.
-    """
+    """Read what :meth:`Codec.to_bytes` wrote."""
     return codec_from_arrays(*read_codec(data))
 
 
 def codec_from_arrays(name: str, token_dim: int, arrays: dict[str, Array]) -> Codec:
-    """A codec from its name, its width and the arrays of :meth:`Codec.to_arrays`.
-
-    Raises:
-        CodecError: There is no such codec, or the arrays do not fit it.
-    """
+    """A codec from its name, its width and the arrays of :meth:`Codec.to_arrays`."""
     spec = parse_codec(name)
     return _CLASSES[spec.family].from_arrays(spec, token_dim, arrays)

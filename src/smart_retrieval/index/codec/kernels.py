@@ -45,19 +45,13 @@ class Lookup:
     scales: Array | None = None  # [256] float32 factors of the last byte
 
 
-def best_from_tables(
-    lookup: Lookup, codes: Array, starts: Array, stops: Array, *, compiled: bool | None = None
-) -> Array:
+def best_from_tables(lookup: Lookup, codes: Array, starts: Array, stops: Array) -> Array:
     """Best similarity of each document and query token, ``[N, P]`` float32, ``-inf`` for empty documents.
 
-    Args:
-        lookup: The tables.
-        codes: ``[R, B]`` uint8.
-        starts: ``[N]`` int64 first rows.
-        stops: ``[N]`` int64 rows behind the last.
-        compiled: Use the Numba kernel; None: once it is loaded. Both give the same bits.
+    ``codes`` are ``[R, B]`` uint8; a document's rows are those from its start to before its stop, ``[N]`` int64 each.
+    The Numba kernel is used once it is loaded; both give the same bits.
     """
-    fast = compiled_kernels() if compiled is None else load_kernels() if compiled else None
+    fast = compiled_kernels()
     width = lookup.tables.shape[2]
     if fast is None:
         _count(int((stops - starts).sum()) * width)

@@ -50,9 +50,6 @@ def parse_codec(name: str) -> CodecSpec:
     dimensions of B bits) or ``+Nvq`` (N bytes of residual vector quantisation), and by ``+norm`` (a byte for the
     length). ``anchored`` predicts part of each vector from its document's anchor, which the index holds anyway.
 
-    Raises:
-        CodecError: There is no such codec, or R dimensions of B bits do not fill whole bytes.
-
     Example:
         >>> parse_codec("anchored+3vq+norm").bytes_per_token(384)
         6

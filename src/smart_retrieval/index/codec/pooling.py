@@ -19,9 +19,6 @@ def pool_tokens(embeddings: SmartEmbeddings, factor: float) -> SmartEmbeddings:
 
     Factors of 2 to 4 are useful; 1 changes nothing. Anchors stay as they were.
 
-    Raises:
-        CodecError: The factor is below 1 or not finite.
-
     Example:
         >>> one = SmartEmbeddings(np.eye(1, 4), np.eye(4)[[0, 0, 1, 1]], [0, 4], token_ids=[7, 7, 8, 8])
         >>> pool_tokens(one, 2).token_ids.tolist()

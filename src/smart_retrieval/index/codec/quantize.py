@@ -210,11 +210,7 @@ Residual: TypeAlias = ScalarBits | VectorStages
 
 
 def residual_from_arrays(arrays: dict[str, Array]) -> Residual | None:
-    """The quantiser that some arrays hold, or None when they hold none.
-
-    Raises:
-        CodecError: They do not fit together.
-    """
+    """The quantiser that some arrays hold, or None when they hold none."""
     if "basis" not in arrays:
         return None
     if "levels" in arrays:

@@ -62,9 +62,6 @@ def gather_sample(
     """Read all batches once and keep ``limit`` tokens (50,000 by default, fewer where they would take over 256 MiB).
 
     Memory holds two times the sample, the sums and one batch. How the documents are cut into batches changes nothing.
-
-    Raises:
-        CodecError: No token at all, widths that differ, or a value that is NaN or infinite.
     """
     sums = _IdSums()
     kept: list[Array] = []

@@ -72,11 +72,7 @@ class Stamp:
 
     @classmethod
     def from_json(cls, text: str) -> Stamp:
-        """The inverse of :meth:`to_json`.
-
-        Raises:
-            ValueError: It is no stamp, or a byte of it changed.
-        """
+        """The inverse of :meth:`to_json`."""
         body = json.loads(text)
         if not isinstance(body, dict) or body.pop("checksum", None) != zlib.crc32(
             json.dumps(body, sort_keys=True).encode()
@@ -164,7 +160,7 @@ class MirrorFiles:
         state: State,
         base: Stamp | None = None,
         dead: Array | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        advance: Callable[[int], None] = lambda rows: None,
     ) -> Stamp:
         """Bring the files up to a commit: append to ``base``, or write all of them anew without it.
 
@@ -175,7 +171,7 @@ class MirrorFiles:
             state: The commit that the read transaction sees.
             base: The stamp to go on from.
             dead: Positions of deleted rows in ``base``, ``[n]`` int64.
-            progress: Called with (rows written, rows in all).
+            advance: Called with the number of rows written since the last call.
         """
         self.folder.mkdir(exist_ok=True)
         manifest = store.manifest
@@ -192,7 +188,7 @@ class MirrorFiles:
             code_width=manifest.code_width,
             checksums=dict.fromkeys(DTYPES, 0),
         )
-        stamp = self._append(store, stamp, new=base is None, progress=progress)
+        stamp = self._append(store, stamp, advance, new=base is None)
         positions = np.zeros(0, "<i8") if dead is None else np.asarray(dead, "<i8")
         stamp = replace(
             stamp,
@@ -218,10 +214,9 @@ class MirrorFiles:
                 with suppress(OSError):  # Windows keeps what somebody has mapped; the next writer tries again
                     path.unlink()
 
-    def _append(self, store: Store, stamp: Stamp, *, new: bool, progress: Callable[[int, int], None] | None) -> Stamp:
+    def _append(self, store: Store, stamp: Stamp, advance: Callable[[int], None], *, new: bool) -> Stamp:
         checksums = dict(stamp.checksums)
         rows, tokens = stamp.rows, stamp.tokens
-        total = store.count()
         with ExitStack() as stack:
             files = {a: stack.enter_context(self._path(stamp, a).open("wb" if new else "r+b")) for a in DTYPES}
 
@@ -242,8 +237,7 @@ class MirrorFiles:
                 append("codes", vectors.codes)
                 append("offsets", vectors.offsets[1:] + tokens)
                 rows, tokens = rows + len(vectors.rowids), tokens + len(vectors.codes)
-                if progress is not None:
-                    progress(min(rows, total), total)
+                advance(len(vectors.rowids))
             for file in files.values():
                 file.flush()
                 os.fsync(file.fileno())

@@ -10,7 +10,6 @@ from __future__ import annotations
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,6 @@ from .snapshot import Segment, Snapshot
 
 FOLD_ROWS = 20_000
 BUILD_TIMEOUT = 3600.0
-Progress = Callable[[int, int], None]
 
 
 class Mirror:
@@ -39,7 +37,6 @@ class Mirror:
     Args:
         store: The store.
         fold_rows: Rows newer than the files that are kept in memory; beyond, they are appended to the files.
-        progress: Called with (rows written, rows in all) while the files are written anew.
 
     Example:
         >>> import tempfile
@@ -54,10 +51,9 @@ class Mirror:
         (1, True)
     """
 
-    def __init__(self, store: Store, *, fold_rows: int = FOLD_ROWS, progress: Progress | None = None) -> None:
+    def __init__(self, store: Store, *, fold_rows: int = FOLD_ROWS) -> None:
         self.store = store
         self.fold_rows = fold_rows
-        self._progress = progress
         self._lock = threading.Lock()
         self._files = MirrorFiles(store.path / "derived")
         self._private: tempfile.TemporaryDirectory[str] | None = None
@@ -137,7 +133,9 @@ class Mirror:
                     raise SmartError(f"{str(self._files.folder)!r}: another process writes it and does not finish")
                 found = self._files.load(self.store) if reuse else None  # somebody may have written it meanwhile
                 if found is None or self._wasteful(found[0], found[2]):
-                    self._write(state)
+                    bar = None if state.documents >= ann.ANN_ROWS else False
+                    with progress("Writing search files", state.documents, bar) as advance:
+                        self._files.write(self.store, state, advance=advance)
                     found = self._files.load(self.store)
         except OSError:
             if self._private is not None:
@@ -149,21 +147,6 @@ class Mirror:
         if found is None:
             raise SmartError(f"{str(self._files.folder)!r}: cannot be read back; check the disk")
         return self._take(*found)
-
-    def _write(self, state: State) -> None:
-        """Write the files anew; a large index draws a bar."""
-        done = 0
-        large = state.documents >= ann.ANN_ROWS
-        with progress("Writing search files", state.documents, None if large else False) as advance:
-
-            def show(rows: int, total: int) -> None:
-                nonlocal done
-                advance(rows - done)
-                done = rows
-                if self._progress is not None:
-                    self._progress(rows, total)
-
-            self._files.write(self.store, state, progress=show)
 
     def _take(self, stamp: Stamp, base: Segment, dead: Array) -> None:
         self._stamp, self._base = stamp, base

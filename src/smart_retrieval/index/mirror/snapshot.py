@@ -66,13 +66,6 @@ class Snapshot:
         """Positions, deleted ones included."""
         return self.starts[-1]
 
-    @cached_property
-    def rowids(self) -> Array:
-        """Rowid of every position, ``[N]`` int64 ascending."""
-        if len(self.segments) == 1:
-            return self.segments[0].rowids
-        return np.concatenate([np.zeros(0, np.int64), *(segment.rowids for segment in self.segments)])
-
     def positions(self, rowids: Sequence[int] | Array) -> Array:
         """Positions of rows in the order asked for, ``[n]`` int64; -1 where a row is not in it or deleted."""
         wanted = np.asarray(rowids, np.int64)

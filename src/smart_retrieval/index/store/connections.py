@@ -132,11 +132,7 @@ class Connections:
 
     @contextmanager
     def writing(self) -> Iterator[Handle]:
-        """One write transaction; it commits on leaving, or rolls back on any error. Nested ones join the outermost.
-
-        Raises:
-            IndexBusyError: Another writer kept its turn for longer than the timeout.
-        """
+        """One write transaction; it commits on leaving, or rolls back on any error. Nested ones join the outermost."""
         if not self.writable:
             raise SmartError(f"index {str(self.file.parent)!r}: it is open for reading; open it with mode='w'")
         with translated(self.file):

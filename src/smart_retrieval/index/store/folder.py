@@ -17,12 +17,7 @@ FILE = "index.sqlite"
 
 
 def create(folder: Path, manifest: Manifest, codec: bytes) -> None:
-    """Make an empty index; it appears under its name only when it is whole.
-
-    Raises:
-        IndexFormatError: There is an index already.
-        IndexFullError: The disk is full.
-    """
+    """Make an empty index; it appears under its name only when it is whole."""
     target = folder / FILE
     taken = IndexFormatError(f"found an index at {str(folder)!r} already; open it, or remove the folder first")
     if target.exists():
@@ -64,11 +59,7 @@ def _build(file: Path, manifest: Manifest, codec: bytes) -> None:
 
 
 def connect_to(folder: Path, *, writable: bool, timeout: float) -> Connections:
-    """Connect to the index of a folder.
-
-    Raises:
-        IndexFormatError: There is no index, or one of another format.
-    """
+    """Connect to the index of a folder."""
     file = folder / FILE
     if not file.is_file():
         raise IndexFormatError(f"found no index at {str(folder)!r} (no {FILE} there); check the path, or create one")

@@ -25,11 +25,7 @@ _SEPARATORS = ("P", "Z", "S")
 
 
 def create(connection: sqlite3.Connection) -> None:
-    """Create the full-text index.
-
-    Raises:
-        SmartError: This Python's SQLite lacks FTS5.
-    """
+    """Create the full-text index."""
     try:
         connection.execute(
             f"CREATE VIRTUAL TABLE lexical USING fts5(text, content='documents', content_rowid='rowid', "

@@ -17,8 +17,8 @@ from .connections import Connections, Handle
 from .lock import file_lock
 from .manifest import Manifest
 from .records import Vectors
-from .rows import ids_of, vectors_after
-from .schema import State, blob_checksum, codes_table, write_codec
+from .rows import ids_of, iterate
+from .schema import blob_checksum, codes_table, write_codec
 
 KEPT_COMMITS = 1000  # mapped files of any of these can still be caught up instead of written anew
 Encode: TypeAlias = Callable[[Vectors], tuple[Array, Array]]
@@ -41,7 +41,6 @@ def recode(
     codec_name: str,
     code_width: int,
     batch: int,
-    progress: Callable[[int, int], None] | None,
 ) -> None:
     """Encode every document's codes anew and change the codec with them.
 
@@ -49,31 +48,18 @@ def recode(
     ones. The last transaction encodes what was added meanwhile and swaps: before it everything is old, after it
     everything is new, and a run that is killed leaves the old index and a table that the next run drops.
     """
-
-    def batches(after: int) -> Iterator[Vectors]:
-        while True:
-            with connections.reading() as connection:
-                vectors = vectors_after(connection, manifest, after, batch)
-            if not len(vectors.rowids):
-                return
-            yield vectors
-            after = int(vectors.rowids[-1])
-
     with _one_at_a_time(connections.file.parent):
         with connections.writing() as handle:
             handle.connection.execute("DROP TABLE IF EXISTS codes_next")
             handle.connection.execute(codes_table("codes_next"))
-        last = done = 0
-        for vectors in batches(0):
+        last = 0
+        for vectors in iterate(connections, manifest, 0, batch):
             rows = _encoded(connections, vectors, encode, code_width)
             with connections.writing() as handle:
                 _insert(handle.connection, rows)
-            last, done = int(vectors.rowids[-1]), done + len(vectors.rowids)
-            if progress is not None:
-                with connections.reading() as connection:
-                    progress(done, max(done, State.read(connection).documents))
+            last = int(vectors.rowids[-1])
         with connections.writing() as handle:
-            for vectors in batches(last):
+            for vectors in iterate(connections, manifest, last, batch):
                 _insert(handle.connection, _encoded(connections, vectors, encode, code_width))
             _swap(handle, codec, codec_name, code_width)
 

@@ -37,11 +37,7 @@ class Manifest:
     root: str = ""  # the folder whose files it holds, once one is indexed
 
     def require(self, **expected: Any) -> None:
-        """Compare fields with what the caller is about to use the index with; of a mapping, only the keys given.
-
-        Raises:
-            IndexMismatchError: Something differs; the message names every difference.
-        """
+        """Compare fields with what the caller is about to use the index with; of a mapping, only the keys given."""
         differences: list[str] = []
         for name, value in expected.items():
             found = getattr(self, name)
@@ -71,11 +67,7 @@ class Manifest:
 
     @classmethod
     def read(cls, connection: sqlite3.Connection) -> Manifest:
-        """Read all fields; those of a later package of the same format are passed over.
-
-        Raises:
-            IndexDamagedError: A value does not match its checksum, or is missing.
-        """
+        """Read all fields; those of a later package of the same format are passed over."""
         values: dict[str, Any] = {}
         for key, value, stored in connection.execute("SELECT key, value, checksum FROM manifest"):
             if checksum(key, value) != stored:

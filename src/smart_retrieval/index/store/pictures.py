@@ -54,11 +54,7 @@ class PlacedGrid:
 
     @classmethod
     def from_list(cls, value: Any) -> PlacedGrid:
-        """The inverse of :meth:`to_list`.
-
-        Raises:
-            IndexDamagedError: It is something else.
-        """
+        """The inverse of :meth:`to_list`."""
         try:
             kind, t, h, w, runs = value
             grid = cls(str(kind), int(t), int(h), int(w), tuple((int(first), int(count)) for first, count in runs))
@@ -194,11 +190,7 @@ def insert(connection: sqlite3.Connection, rows: Iterable[tuple[int, str, Media 
 
 
 def of_rows(connection: sqlite3.Connection, rowids: str, load: Callable[[int], bytes]) -> dict[int, Media]:
-    """Pictures by rowid, of a JSON list of rowids; ``load`` reads the thumbnail of a rowid later.
-
-    Raises:
-        IndexDamagedError: A row does not match its checksum.
-    """
+    """Pictures by rowid, of a JSON list of rowids; ``load`` reads the thumbnail of a rowid later."""
     if not exists(connection):
         return {}
     query = (
@@ -222,11 +214,7 @@ def of_rows(connection: sqlite3.Connection, rowids: str, load: Callable[[int], b
 
 
 def thumbnail_of(connection: sqlite3.Connection, rowid: int) -> bytes:
-    """One thumbnail; empty if there is none.
-
-    Raises:
-        IndexDamagedError: It does not match its checksum.
-    """
+    """One thumbnail; empty if there is none."""
     if not exists(connection):
         return b""
     row = connection.execute(

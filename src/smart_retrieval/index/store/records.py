@@ -16,32 +16,18 @@ from .pictures import Media
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One document to store.
+    """One document to store."""
 
-    Args:
-        id: Stable string id, unique in the index.
-        anchor: ``[Da]`` float; kept as float32, as the backbone gave it.
-        codes: ``[T, B]`` uint8, T token codes of B bytes each.
-        token_ids: int32 vocabulary ids, -1 where a position has none. Usually ``[T]``; pooling may leave fewer codes
-            than ids.
-        text: The passage.
-        source: File the passage came from.
-        page: Its page.
-        heading: Its heading path.
-        metadata: JSON object that ``where`` filters on.
-        media: The picture it is, where it is one.
-    """
-
-    id: str
-    anchor: Array
-    codes: Array
-    token_ids: Array
+    id: str  # unique in the index
+    anchor: Array  # [Da] float; kept as float32, as the backbone gave it
+    codes: Array  # [T, B] uint8, T token codes of B bytes each
+    token_ids: Array  # vocabulary ids, -1 where a position has none; [T], or more than codes where tokens were pooled
     text: str = ""
-    source: str | None = None
+    source: str | None = None  # file the passage came from
     page: int | None = None
     heading: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    media: Media | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # JSON object that ``where`` filters on
+    media: Media | None = None  # the picture it is, where it is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +81,6 @@ def pack_metadata(metadata: Mapping[str, Any], owner: str) -> str:
 
     Not ASCII-escaped: SQLite compares JSON keys as they are written. NUL is refused because SQLite's ``json_extract``
     ends a string there.
-
-    Raises:
-        SmartError: It is no JSON object, or holds NaN, NUL or a lone surrogate.
     """
     try:
         if not isinstance(metadata, Mapping):
@@ -136,11 +119,7 @@ def pack_token_ids(token_ids: Array) -> bytes:
 
 
 def unpack_token_ids(blob: bytes, count: int) -> Array:
-    """The inverse of :func:`pack_token_ids`: ``[count]`` int32.
-
-    Raises:
-        IndexDamagedError: The length does not fit.
-    """
+    """The inverse of :func:`pack_token_ids`: ``[count]`` int32."""
     width, rest = divmod(len(blob), count) if count else (0, len(blob))
     if rest or width > 4:
         raise IndexDamagedError(f"found {len(blob)} bytes for {count} token ids")

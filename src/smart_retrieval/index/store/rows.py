@@ -14,7 +14,7 @@ import numpy as np
 from ...errors import DuplicateIdError, IndexDamagedError, SmartError
 from ...types import Array
 from . import lexical, pictures
-from .connections import Handle
+from .connections import Connections, Handle
 from .manifest import Manifest
 from .records import Added, Document, Record, Vectors, pack_metadata, pack_token_ids, unpack_token_ids
 from .schema import RawText, blob_checksum, checksum, json_list
@@ -53,11 +53,7 @@ class PackedRecord(NamedTuple):
 
 
 def pack(record: Record, anchor_dim: int, code_width: int) -> PackedRecord:
-    """Check a record against the index and turn its parts into bytes.
-
-    Raises:
-        SmartError: The id is empty, a field is of the wrong type, or a shape does not fit the index.
-    """
+    """Check a record against the index and turn its parts into bytes."""
     if not isinstance(record.id, str) or not record.id or "\0" in record.id:
         raise SmartError(f"found document id {record.id!r}, expected a non-empty string without NUL")
     anchor = np.ascontiguousarray(record.anchor, np.dtype("<f4"))
@@ -98,9 +94,6 @@ def add_rows(handle: Handle, rows: Sequence[PackedRecord], on_duplicate: str, *,
     """Add records in order.
 
     Of two with one id in a batch, the later wins with ``on_duplicate="replace"`` and the earlier with ``"skip"``.
-
-    Raises:
-        DuplicateIdError: An id is in the index, or twice in the batch, and ``on_duplicate`` is ``"error"``.
     """
     connection, state = handle.connection, handle.state
     unique: dict[str, PackedRecord] = {}
@@ -251,11 +244,16 @@ def vectors_of(connection: sqlite3.Connection, manifest: Manifest, rowids: Seque
     return _vectors(connection, manifest, LISTED, "", (json_list(rowids),))
 
 
-def vectors_after(connection: sqlite3.Connection, manifest: Manifest, rowid: int, limit: int) -> Vectors:
-    """Vectors of the next rows above a rowid, ascending."""
-    return _vectors(
-        connection, manifest, "documents AS d", "WHERE d.rowid > ? ORDER BY d.rowid LIMIT ?", (rowid, limit)
-    )
+def iterate(connections: Connections, manifest: Manifest, after: int, batch: int) -> Iterator[Vectors]:
+    """Vectors of the rows above a rowid, ascending; each batch is one read."""
+    while True:
+        with connections.reading() as connection:
+            condition = "WHERE d.rowid > ? ORDER BY d.rowid LIMIT ?"
+            vectors = _vectors(connection, manifest, "documents AS d", condition, (after, batch))
+        if not len(vectors.rowids):
+            return
+        yield vectors
+        after = int(vectors.rowids[-1])
 
 
 def _vectors(

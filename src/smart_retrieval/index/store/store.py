@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -55,10 +55,6 @@ class Store:
         """Make an index in a folder that holds none, and open it for writing.
 
         It appears under its name only when it is whole.
-
-        Raises:
-            IndexFormatError: There is an index already.
-            IndexFullError: The disk is full.
         """
         folder.create(Path(path), manifest, codec)
         return cls.open(path, "w", timeout=timeout)
@@ -68,9 +64,6 @@ class Store:
         """Open an index to read, also from a folder that cannot be written to, or to read and write.
 
         A write waits ``timeout`` seconds for other writers.
-
-        Raises:
-            IndexFormatError: There is no index, or one of another format.
         """
         if mode not in ("r", "w"):
             raise SmartError(f"mode: {one_of(mode, ('r', 'w'))}")
@@ -115,11 +108,7 @@ class Store:
     # -- reading -----------------------------------------------------------------------------------------------
 
     def codec(self) -> bytes:
-        """The codec's bytes.
-
-        Raises:
-            IndexDamagedError: They do not match their checksum.
-        """
+        """The codec's bytes."""
         with self.reading() as connection:
             row = connection.execute("SELECT generation, data, checksum FROM codec").fetchone()
         if row is None or checksum(*row[:2]) != row[2]:
@@ -138,21 +127,13 @@ class Store:
             return [row[0] for row in found]
 
     def select(self, where: str | None = None) -> Array:
-        """Rowids of the documents that a filter chooses, ``[n]`` int64 ascending.
-
-        Raises:
-            FilterError: The filter cannot be read.
-        """
+        """Rowids of the documents that a filter chooses, ``[n]`` int64 ascending."""
         sql, parameters = compile_where(where)
         with self.reading() as connection:
             return np.sort(_numbers(connection.execute(f"SELECT rowid FROM documents WHERE {sql}", parameters)))
 
     def rowids(self, ids: Sequence[str], *, missing: Missing = "error") -> Array:
-        """Rowids of documents by id, in the order asked for, ``[n]`` int64.
-
-        Raises:
-            UnknownIdError: An id is not there, unless ``missing="skip"``.
-        """
+        """Rowids of documents by id, in the order asked for, ``[n]`` int64."""
         with self.reading() as connection:
             known = rows.existing(connection, list(ids))
         absent = [id for id in ids if id not in known]
@@ -169,12 +150,7 @@ class Store:
     def get(
         self, ids: Sequence[str] | None = None, *, rowids: Rowids | None = None, missing: Missing = "error"
     ) -> list[Document]:
-        """Documents by id or by rowid, in the order asked for.
-
-        Raises:
-            UnknownIdError: One is not there, unless ``missing="skip"``.
-            IndexDamagedError: One does not match its checksum.
-        """
+        """Documents by id or by rowid, in the order asked for."""
         with self.reading() as connection:
             if rowids is None:
                 rowids = self.rowids(ids or [], missing=missing)
@@ -184,21 +160,12 @@ class Store:
         return found
 
     def thumbnail(self, rowid: int) -> bytes:
-        """The thumbnail of a document that is a picture; empty if it is none, or gone.
-
-        Raises:
-            IndexDamagedError: It does not match its checksum.
-        """
+        """The thumbnail of a document that is a picture; empty if it is none, or gone."""
         with self.reading() as connection:
             return pictures.thumbnail_of(connection, rowid)
 
     def read_vectors(self, rowids: Rowids) -> Vectors:
-        """Vectors of rows, in the order asked for.
-
-        Raises:
-            UnknownIdError: A row is not there.
-            IndexDamagedError: One does not match its checksum.
-        """
+        """Vectors of rows, in the order asked for."""
         with self.reading() as connection:
             found = rows.vectors_of(connection, self.manifest, rowids)
         self._require_all(len(found.rowids), len(rowids))
@@ -208,19 +175,12 @@ class Store:
         if found < wanted:
             raise UnknownIdError(f"index {str(self.path)!r}: found {found} of {wanted} rows asked for")
 
-    def read_after(self, rowid: int, limit: int) -> Vectors:
-        """Vectors of the next rows above a rowid, at most ``limit`` of them, ascending."""
-        with self.reading() as connection:
-            return rows.vectors_after(connection, self.manifest, rowid, limit)
-
     def iterate(self, batch: int = 1000, *, after: int = 0) -> Iterator[Vectors]:
         """Stream the vectors of all rows above a rowid, in order.
 
         Each batch is one read; wrap the loop in :meth:`reading` to see one commit throughout.
         """
-        while len((vectors := self.read_after(after, batch)).rowids):
-            yield vectors
-            after = int(vectors.rowids[-1])
+        return rows.iterate(self.connections, self.manifest, after, batch)
 
     def deleted_since(self, commit: int) -> Array:
         """Rowids deleted after a commit, ``[n]`` int64; complete as long as :meth:`commit_token` knows that commit."""
@@ -245,11 +205,7 @@ class Store:
             return kept[1]
 
     def bm25_scores(self, query_text: str, limit: int, rowids: Rowids | None = None) -> tuple[Array, Array]:
-        """The best passages by BM25: rowids ``[n]`` int64 and scores ``[n]`` float64, best first. Any text is a query.
-
-        Raises:
-            SmartError: The index was made without a full-text index.
-        """
+        """The best passages by BM25: rowids ``[n]`` int64 and scores ``[n]`` float64, best first; for any text."""
         if not self.manifest.lexical:
             raise SmartError(
                 f"index {str(self.path)!r}: it was created with lexical=False; index again to search words"
@@ -260,14 +216,7 @@ class Store:
     # -- writing -----------------------------------------------------------------------------------------------
 
     def add(self, batch: Iterable[Record], on_duplicate: Literal["error", "replace", "skip"] = "error") -> Added:
-        """Add documents in one atomic commit; it is on the disk when this returns.
-
-        Raises:
-            DuplicateIdError: An id is there already and ``on_duplicate`` is ``"error"``.
-            IndexMismatchError: ``optimize`` changed the codec since this store read it: codes would not fit.
-            IndexBusyError: Another writer did not finish in time.
-            IndexFullError: The disk is full; nothing of the batch was kept, everything before it was.
-        """
+        """Add documents in one atomic commit; it is on the disk when this returns."""
         if on_duplicate not in ("error", "replace", "skip"):
             raise SmartError(f"on_duplicate: {one_of(on_duplicate, ('error', 'replace', 'skip'))}")
         packed = [rows.pack(record, self.manifest.anchor_dim, self.manifest.code_width) for record in batch]
@@ -286,12 +235,7 @@ class Store:
         where: str | None = None,
         missing: Missing = "error",
     ) -> int:
-        """Delete documents by id, rowid or filter (exactly one of them) in one atomic commit; returns how many.
-
-        Raises:
-            UnknownIdError: An id is not there, unless ``missing="skip"``; nothing was deleted then.
-            FilterError: The filter cannot be read.
-        """
+        """Delete documents by id, rowid or filter (exactly one of them) in one atomic commit; returns how many."""
         if sum(given is not None for given in (ids, rowids, where)) != 1:
             raise SmartError("delete: expected exactly one of ids=, rowids= and where=")
         with self.transaction() as handle:
@@ -305,14 +249,7 @@ class Store:
     # -- maintenance -------------------------------------------------------------------------------------------
 
     def recode(
-        self,
-        codec: bytes,
-        encode: maintenance.Encode,
-        *,
-        codec_name: str,
-        code_width: int,
-        batch: int = 1000,
-        progress: Callable[[int, int], None] | None = None,
+        self, codec: bytes, encode: maintenance.Encode, *, codec_name: str, code_width: int, batch: int = 1000
     ) -> None:
         """Change the codec and encode every document anew, safely; searches and writers go on meanwhile.
 
@@ -322,20 +259,9 @@ class Store:
             codec_name: Its name.
             code_width: B.
             batch: Rows a call.
-            progress: Called with (rows done, rows in all).
-
-        Raises:
-            IndexBusyError: Another process is optimizing.
         """
         maintenance.recode(
-            self.connections,
-            self.manifest,
-            codec,
-            encode,
-            codec_name=codec_name,
-            code_width=code_width,
-            batch=batch,
-            progress=progress,
+            self.connections, self.manifest, codec, encode, codec_name=codec_name, code_width=code_width, batch=batch
         )
         self.reload()
 
@@ -343,10 +269,10 @@ class Store:
         """Give the space of deleted documents back and merge the full-text index."""
         maintenance.compact(self.connections, with_lexical=self.manifest.lexical)
 
-    def verify(self, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
+    def verify(self) -> VerifyReport:
         """Recompute every checksum and every sum; finds every flipped byte of documents, vectors and codes."""
         with self.reading() as connection:
-            report = verify(connection, progress)
+            report = verify(connection)
         if not self.manifest.lexical:
             return report
         if not self.connections.writable:
@@ -427,15 +353,11 @@ class FileRegistry:
             found = connection.execute("SELECT path, size, mtime_ns, sha256 FROM files ORDER BY path").fetchall()
         return {row[0]: FileEntry(*row) for row in found}
 
-    def rowids(self, path: str) -> Array:
-        """Rowids of the passages of a file, ``[n]`` int64 ascending."""
-        with self._store.reading() as connection:
-            return _numbers(connection.execute("SELECT rowid FROM documents WHERE source = ? ORDER BY rowid", (path,)))
-
     def drop(self, path: str) -> int:
         """Delete a file's passages and its entry in one commit; returns how many passages."""
         with self._store.transaction() as handle:
-            deleted = self._store.delete(rowids=self.rowids(path))
+            found = handle.connection.execute("SELECT rowid FROM documents WHERE source = ?", (path,))
+            deleted = self._store.delete(rowids=_numbers(found))
             if handle.connection.execute("DELETE FROM files WHERE path = ?", (path,)).rowcount:
                 handle.dirty = True
             return deleted

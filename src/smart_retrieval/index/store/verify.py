@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,10 +57,10 @@ class VerifyReport:
         return not self.damaged and not self.problems
 
 
-def verify(connection: sqlite3.Connection, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
-    """Check everything that one read transaction sees; ``progress`` is called with (rows done, rows in all)."""
+def verify(connection: sqlite3.Connection) -> VerifyReport:
+    """Check everything that one read transaction sees."""
     report = VerifyReport()
-    for part in (_settings, lambda c, r: _rows(c, r, progress), _media, _integrity):
+    for part in (_settings, _rows, _media, _integrity):
         try:
             with raw_text(connection):
                 part(connection, report)
@@ -82,7 +82,7 @@ def _settings(connection: sqlite3.Connection, report: VerifyReport) -> None:
                 report.problems.append(f"{table} {values[0]!r} does not match its checksum")
 
 
-def _rows(connection: sqlite3.Connection, report: VerifyReport, progress: Callable[[int, int], None] | None) -> None:
+def _rows(connection: sqlite3.Connection, report: VerifyReport) -> None:
     state = State.read(connection)
     frequencies = np.zeros(0, np.int64)  # documents that hold a token id
     tokens = last = 0
@@ -104,10 +104,6 @@ def _rows(connection: sqlite3.Connection, report: VerifyReport, progress: Callab
         if sound["codes"]:
             tokens += code[0]
         report.documents, last = report.documents + 1, rowid
-        if progress is not None and report.documents % 1000 == 0:
-            progress(report.documents, state.documents)
-    if progress is not None:
-        progress(report.documents, state.documents)
     report.problems.extend(_sums(connection, report, state, tokens, last, frequencies))
 
 

@@ -105,16 +105,7 @@ class _Token:
 
 
 def parse(text: str) -> Expression:
-    """Read a ``where`` expression.
-
-    Args:
-        text: The expression.
-
-    Returns:
-        Its tree.
-
-    Raises:
-        FilterError: It cannot be read; the message points at the place.
+    """Read a ``where`` expression; an error points at the place that cannot be read.
 
     Example:
         >>> parse("year > 2020")
@@ -335,16 +326,7 @@ Sql = tuple[str, list[Any]]
 
 
 def compile_where(where: str | Expression | None) -> Sql:
-    """A condition for the WHERE clause of a query over ``documents``.
-
-    Args:
-        where: An expression, its text, or ``None`` for every document.
-
-    Returns:
-        SQL with question marks, and the parameters for them.
-
-    Raises:
-        FilterError: The text cannot be read.
+    """A condition for the WHERE clause of a query over ``documents``, with question marks, and their parameters.
 
     Example:
         >>> compile_where("year > 2020")[1]

@@ -1,17 +1,21 @@
-"""Pictures beside documents: whole or not at all, checked, gone with their document, unknown to older indexes."""
+"""Pictures beside documents: stored, checked and deleted with them; where their tokens are."""
 
 import sqlite3
 from dataclasses import replace
 from io import BytesIO
 
+import numpy as np
 import pytest
 from fixtures import stores
 from fixtures.pictures import picture
 from fixtures.stores import record
+from hypothesis import given
+from hypothesis import strategies as st
 
+from smart_retrieval.embeddings import Grid
 from smart_retrieval.errors import IndexDamagedError, SmartError
-from smart_retrieval.index.store import pictures as media_rows
-from smart_retrieval.index.store.pictures import Media, PlacedGrid
+from smart_retrieval.index.store import pictures
+from smart_retrieval.index.store.pictures import Media, PlacedGrid, place_grids
 from smart_retrieval.index.store.store import Store
 
 
@@ -42,12 +46,12 @@ def pictured(id, media=VIDEO):
 
 def has_table(path):
     with sqlite3.connect(path / "index.sqlite") as connection:
-        found = media_rows.exists(connection)
+        found = pictures.exists(connection)
     connection.close()
     return found
 
 
-def test_what_goes_in_comes_out(store, path):
+def test_round_trip(store, path):
     store.add([record("text"), pictured("video"), pictured("page", Media("page", preview=thumbnail(1)))])
     for opened in (store, Store.open(path)):
         text, video, page = opened.get(["text", "video", "page"])
@@ -72,7 +76,7 @@ def test_without_pictures_there_is_no_table(store, path):
     assert store.verify().ok
 
 
-def test_an_index_made_before_pictures_could_be_stored_takes_them(store, path):
+def test_an_index_without_the_table_takes_pictures(store, path):
     # Made by the tables of schema.py, which know of no pictures, with a manifest that does not either.
     store.add([record("old")])
     store.close()
@@ -140,7 +144,7 @@ def test_a_row_in_the_wrong_place_is_found(store, path):
     assert [damage.part for damage in store.verify().damaged] == ["media"]
 
 
-def test_new_codes_and_a_smaller_file_leave_pictures_alone(store):
+def test_recoding_and_compacting_keep_pictures(store):
     store.add([pictured(f"{number}") for number in range(6)])
     store.delete(ids=["1"])
     store.recode(b"codec", stores.flipped, codec_name="test", code_width=stores.CODE_WIDTH)
@@ -149,7 +153,7 @@ def test_new_codes_and_a_smaller_file_leave_pictures_alone(store):
     assert store.verify().ok
 
 
-def test_a_closed_store_has_no_thumbnails_to_give(store):
+def test_thumbnails_of_a_closed_store_are_an_error(store):
     store.add([pictured("a")])
     (document,) = store.get(["a"])
     store.close()
@@ -157,10 +161,53 @@ def test_a_closed_store_has_no_thumbnails_to_give(store):
         document.media.thumbnail()
 
 
-def test_as_json():
+def test_media_as_json():
     found = VIDEO.to_dict(thumbnail=True)
     assert found["kind"] == "video"
     assert found["times"] == [0.0, 0.5, 1.25]
     assert found["thumbnail"].startswith("iVBOR")
     assert "thumbnail" not in VIDEO.to_dict()
     assert Media("page").to_dict(thumbnail=True)["thumbnail"] is None
+
+
+# -- grids -------------------------------------------------------------------------------------------------------------
+
+
+def test_grids_are_found_by_role_and_in_order():
+    roles = [1, 2, 4, 4, 4, 4, 4, 4, 3, 3, 4, 4, 1]
+    first, second = place_grids([Grid("image", 1, 2, 3), Grid("image", 1, 1, 2)], roles)
+    assert first.positions().tolist() == [2, 3, 4, 5, 6, 7]
+    assert second.runs == ((10, 2),)
+
+
+def test_frames_separated_by_text_are_one_grid():
+    (grid,) = place_grids([Grid("video", 3, 1, 2)], [3, 5, 5, 3, 5, 5, 1, 1, 5, 5])
+    assert grid.runs == ((1, 2), (4, 2), (8, 2))
+    assert grid.positions().tolist() == [1, 2, 4, 5, 8, 9]
+
+
+def test_truncated_and_unaccounted_grids_are_left_out():
+    (placed,) = place_grids([Grid("image", 1, 1, 2), Grid("image", 1, 1, 9)], [4, 4, 4])
+    assert len(placed.positions()) == 2
+    assert place_grids([Grid("image", 1, 1, 2)], [4, 4, 4]) == ()
+    assert place_grids([], [3, 3]) == ()
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4)), max_size=3), st.data())
+def test_positions_are_the_visual_ones_in_order(sizes, data):
+    grids = [Grid("video" if t > 1 else "image", t, h, w) for t, h, w in sizes]
+    visual = sum(grid.tokens for grid in grids)
+    roles = [4] * visual + [3] * data.draw(st.integers(0, 9))
+    roles = np.array(data.draw(st.permutations(roles)))
+    placed = place_grids(grids, roles)
+    found = np.concatenate([np.zeros(0, np.int64), *(grid.positions() for grid in placed)])
+    assert found.tolist() == np.flatnonzero(roles == 4).tolist()
+    assert [PlacedGrid.from_list(grid.to_list()) for grid in placed] == list(placed)
+
+
+@pytest.mark.parametrize(
+    "value", [None, [], ["image", 1, 1, 2, [[0, 3]]], ["image", 0, 1, 2, []], ["image", 1, 1, "x", []]]
+)
+def test_an_impossible_grid_is_damage(value):
+    with pytest.raises(IndexDamagedError):
+        PlacedGrid.from_list(value)
