@@ -30,6 +30,7 @@ from lib.synthetic import ANCHOR_DIM, QUERY_TOKENS, TOKEN_DIM, VOCABULARY, Synth
 from smart_retrieval.core.hybrid import unit_rows
 from smart_retrieval.embeddings import SmartEmbeddings
 from smart_retrieval.index.ingest.new_documents import NewDocument
+from smart_retrieval.index.mirror.mirror import Mirror
 from smart_retrieval.index.mirror.snapshot import Snapshot
 from smart_retrieval.index.search.candidates import candidates
 from smart_retrieval.index.search.stages import DEFAULT_CANDIDATES
@@ -96,9 +97,10 @@ def build(path: Path, total: int) -> dict[str, Any]:
     added = time.perf_counter()
     database = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
     before_files = memory()
-    index._searcher.mirror()  # writes the mapped files and the anchor index
+    mirror = Mirror(index.store)  # writes the mapped files and the anchor index
     mirrored = time.perf_counter()
-    anchor_index = index._searcher.mirror().stamp.ann
+    anchor_index = mirror.stamp.ann
+    mirror.close()
     index.close()
     return {
         "fit_s": round(fitted - start, 1),
@@ -130,7 +132,7 @@ def use(path: Path, total: int, queries: int) -> dict[str, Any]:
     ids, found["search"] = search_all(index, asked)
     found["search"]["asked_for_first"] = float(np.mean([one[0] == f"d{row}" for row, one in enumerate(ids)]))
     found["memory_searched_mib"] = memory()
-    found["first_stage"] = first_stage(index._searcher.mirror().snapshot(), asked)
+    found["first_stage"] = first_stage(Mirror(index.store).snapshot(), asked)
     found["filters"] = filters(index, asked)
     found["memory_filtered_mib"] = memory()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -83,3 +84,26 @@ def test_commands_of_results_are_recorded_without_paths_of_the_machine(monkeypat
 def test_nothing_that_is_built_is_committed():
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
     assert [name for name in files if re.search(r"(^|/)(_build|dist|build|__pycache__|\.venv)(/|$)|\.pyc$", name)] == []
+
+
+SOURCES = sorted((ROOT / "src" / "smart_retrieval").rglob("*.py"))
+
+
+def test_folders_and_files_keep_their_size():
+    folders = {path.parent for path in SOURCES}
+    assert {str(folder): count for folder in folders if (count := len(list(folder.glob("*.py")))) > 15} == {}
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
+    assert {str(path): count for path, count in lines.items() if count > 600} == {}
+
+
+@pytest.mark.parametrize("folder", ["src", "benchmarks", "examples"])
+def test_no_private_name_of_another_module_is_imported(folder):
+    private = [
+        f"{path.relative_to(ROOT)}: {name.name}"
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("smart_retrieval"))
+        for name in node.names
+        if re.match("_[^_]", name.name)
+    ]
+    assert private == []
