@@ -7,7 +7,7 @@ import re
 from functools import cache
 from typing import Any
 
-from docutils.nodes import Text
+from docutils.nodes import literal
 
 import smart_retrieval
 
@@ -76,7 +76,8 @@ def resolve(app: Any, env: Any, node: Any, contnode: Any) -> Any:
         if found is not None:
             return found
     foreign = "." in target and not target.startswith(project.replace("-", "_"))
-    return contnode if foreign or isinstance(contnode, Text) else None
+    written = isinstance(contnode, literal)  # a role in a docstring or on a page
+    return contnode if foreign or (not written and " " not in target) else None
 
 
 def plain_aliases(app: Any, what: str, name: str, obj: Any, options: Any, signature: Any, returns: Any) -> Any:
