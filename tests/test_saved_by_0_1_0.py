@@ -52,13 +52,20 @@ def test_the_index_takes_more_documents(saved, minilm, tmp_path):
         assert index.verify().ok
 
 
-def test_the_database_is_read(saved):
+def test_the_database_is_read_and_made_the_same_way(saved, tmp_path):
     with Store.open(saved / "notes.smart", "w") as store:
         assert (store.manifest.package, store.count(), store.state().tokens) == ("0.1.0", 11, 119)
         assert store.verify().ok
         (document,) = store.get(["note-03"])
         assert document.text == "Otters sleep afloat, holding each other's paws."
         assert document.metadata == {"topic": "animals", "year": 2018}
+        with Store.create(tmp_path / "new.smart", store.manifest, store.codec()) as new:
+            assert tables(new) == tables(store)
+
+
+def tables(store):
+    with store.reading() as connection:
+        return connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
 
 
 def test_the_model_gives_the_same_vectors(saved, expected):

@@ -164,7 +164,7 @@ CREATE TABLE IF NOT EXISTS media (
     thumbnail BLOB NOT NULL
 )
 """
-_FACTS = "m.rowid, d.id, m.kind, m.width, m.height, m.times, m.grids, m.checksum"
+_FACTS = "m.kind, m.width, m.height, m.times, m.grids, m.checksum"
 
 
 def exists(connection: sqlite3.Connection) -> bool:
@@ -189,16 +189,20 @@ def insert(connection: sqlite3.Connection, rows: Iterable[tuple[int, str, Media 
         connection.executemany("INSERT INTO media VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
 
+def _select(
+    connection: sqlite3.Connection, columns: str, condition: str = "", *parameters: Any
+) -> Iterator[tuple[Any, ...]]:
+    """Rowid, id and these columns of pictures."""
+    if exists(connection):
+        query = f"SELECT m.rowid, d.id, {columns} FROM media AS m JOIN documents AS d USING (rowid) {condition}"
+        yield from connection.execute(query, parameters)
+
+
 def of_rows(connection: sqlite3.Connection, rowids: str, load: Callable[[int], bytes]) -> dict[int, Media]:
     """Pictures by rowid, of a JSON list of rowids; ``load`` reads the thumbnail of a rowid later."""
-    if not exists(connection):
-        return {}
-    query = (
-        f"SELECT {_FACTS} FROM json_each(?) AS j CROSS JOIN media AS m ON m.rowid = j.value "
-        "JOIN documents AS d ON d.rowid = m.rowid"
-    )
     found: dict[int, Media] = {}
-    for rowid, id, *facts, stored in connection.execute(query, (rowids,)):
+    listed = "WHERE m.rowid IN (SELECT value FROM json_each(?))"
+    for rowid, id, *facts, stored in _select(connection, _FACTS, listed, rowids):
         if checksum(rowid, id, *facts) != stored:
             raise _damaged(rowid, id)
         kind, width, height, times, grids = facts
@@ -215,19 +219,13 @@ def of_rows(connection: sqlite3.Connection, rowids: str, load: Callable[[int], b
 
 def thumbnail_of(connection: sqlite3.Connection, rowid: int) -> bytes:
     """One thumbnail; empty if there is none."""
-    if not exists(connection):
-        return b""
-    row = connection.execute(
-        "SELECT d.id, m.thumbnail, m.thumbnail_checksum FROM media AS m JOIN documents AS d ON d.rowid = m.rowid "
-        "WHERE m.rowid = ?",
-        (rowid,),
-    ).fetchone()
-    if row is None:
-        return b""
-    id, thumbnail, stored = row
-    if checksum(rowid, id, len(thumbnail), thumbnail) != stored:
-        raise _damaged(rowid, id)
-    return bytes(thumbnail)
+    for _, id, thumbnail, stored in _select(
+        connection, "m.thumbnail, m.thumbnail_checksum", "WHERE m.rowid = ?", rowid
+    ):
+        if checksum(rowid, id, len(thumbnail), thumbnail) != stored:
+            raise _damaged(rowid, id)
+        return bytes(thumbnail)
+    return b""
 
 
 def counts(connection: sqlite3.Connection) -> dict[str, int]:
@@ -239,10 +237,8 @@ def counts(connection: sqlite3.Connection) -> dict[str, int]:
 
 def damaged_rows(connection: sqlite3.Connection) -> Iterator[tuple[int, Any]]:
     """Rowid and id of every row that is not what was written; the connection gives TEXT as bytes."""
-    if not exists(connection):
-        return
-    query = f"SELECT {_FACTS}, m.thumbnail_checksum, m.thumbnail FROM media AS m JOIN documents AS d USING (rowid)"
-    for rowid, id, *facts, stored, thumbnail_stored, thumbnail in connection.execute(query):
+    columns = f"{_FACTS}, m.thumbnail_checksum, m.thumbnail"
+    for rowid, id, *facts, stored, thumbnail_stored, thumbnail in _select(connection, columns):
         try:
             sound = checksum(rowid, id, *facts) == stored
             sound = sound and checksum(rowid, id, len(thumbnail), thumbnail) == thumbnail_stored

@@ -7,9 +7,9 @@ true or false and ``not`` is its exact opposite.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from ...errors import FilterError
 
@@ -97,8 +97,7 @@ _OPERATORS = {"=": "=", "==": "=", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=",
 _KEYWORDS = ("and", "or", "not", "in", "like", "is", "null", "exists", "true", "false")
 
 
-@dataclass(frozen=True)
-class _Token:
+class _Token(NamedTuple):
     kind: str  # number, string, name, keyword, symbol, end
     text: str
     at: int
@@ -118,42 +117,41 @@ def parse(text: str) -> Expression:
     return _Parser(text).whole()
 
 
-def _fail(text: str, at: int, problem: str) -> FilterError:
-    # A long expression is shown around the place; every blank as a space, so that the caret stands below it.
-    start = max(0, at - 60)
-    shown = re.sub(r"\s", " ", text[start : at + 40])
-    return FilterError(f"where, column {at + 1}: {problem}\n  {shown}\n  {' ' * (at - start)}^")
-
-
 class _Parser:
     """Recursive descent; one method a rule."""
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.tokens = self._tokens()
+        self.tokens = list(self._tokens())
         self.next = 0
         self.depth = 0
         self.conditions = 0
 
-    def _tokens(self) -> list[_Token]:
-        tokens: list[_Token] = []
+    def _tokens(self) -> Iterator[_Token]:
         at = 0
         while at < len(self.text):
             match = _TOKEN.match(self.text, at)
             if match is None:
                 found = self.text[at]
                 unclosed = found in "'\"`"
-                problem = (
-                    f"found a {found} that is never closed" if unclosed else f"found {found!r}, expected otherwise"
+                raise self.error(
+                    f"found a {found} that is never closed" if unclosed else f"found {found!r}, expected otherwise", at
                 )
-                raise _fail(self.text, at, problem)
-            kind = str(match.lastgroup)
-            if kind == "name" and match.group().lower() in _KEYWORDS:
-                tokens.append(_Token("keyword", match.group().lower(), at))
+            kind, found = str(match.lastgroup), match.group()
+            if kind == "name" and found.lower() in _KEYWORDS:
+                yield _Token("keyword", found.lower(), at)
             elif kind != "space":
-                tokens.append(_Token(kind, match.group(), at))
+                yield _Token(kind, found, at)
             at = match.end()
-        return [*tokens, _Token("end", "", len(self.text))]
+        yield _Token("end", "", len(self.text))
+
+    def error(self, problem: str, at: int | None = None) -> FilterError:
+        """That points at a place, the next token if none is given."""
+        at = self.token.at if at is None else at
+        # A long expression is shown around the place; every blank as a space, so that the caret stands below it.
+        start = max(0, at - 60)
+        shown = re.sub(r"\s", " ", self.text[start : at + 40])
+        return FilterError(f"where, column {at + 1}: {problem}\n  {shown}\n  {' ' * (at - start)}^")
 
     # -- helpers -----------------------------------------------------------------------------------------------
 
@@ -174,7 +172,7 @@ class _Parser:
 
     def unexpected(self, wanted: str) -> FilterError:
         found = "the end" if self.token.kind == "end" else self.token.text
-        return _fail(self.text, self.token.at, f"found {found}, expected {wanted}")
+        return self.error(f"found {found}, expected {wanted}")
 
     # -- rules -------------------------------------------------------------------------------------------------
 
@@ -199,7 +197,7 @@ class _Parser:
     def negation(self) -> Expression:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise _fail(self.text, self.token.at, f"found more than {MAX_DEPTH} levels of 'not' and parentheses")
+            raise self.error(f"found more than {MAX_DEPTH} levels of 'not' and parentheses")
         if self.accept("not"):
             found: Expression = Not(self.negation())
         elif self.accept("("):
@@ -213,7 +211,7 @@ class _Parser:
     def condition(self) -> Expression:
         self.conditions += 1
         if self.conditions > MAX_CONDITIONS:
-            raise _fail(self.text, self.token.at, f"found more than {MAX_CONDITIONS} conditions; use in (…)")
+            raise self.error(f"found more than {MAX_CONDITIONS} conditions; use in (…)")
         field = self.field()
         if self.token.kind == "symbol" and self.token.text in _OPERATORS:
             return self.comparison(field)
@@ -244,7 +242,7 @@ class _Parser:
         if operator == "!=":
             return Not(Compare(field, "=", value))
         if operator != "=" and (value is None or isinstance(value, bool)):
-            raise _fail(self.text, at, f"found '{operator}' with true, false or null, which have no order")
+            raise self.error(f"found '{operator}' with true, false or null, which have no order", at)
         return Compare(field, operator, value)
 
     def field(self) -> Field:
@@ -267,7 +265,7 @@ class _Parser:
         name = token.text.strip("`")
         # SQLite's JSON paths have no way to write these inside a key.
         if not name or any(character in '"\\' or character < " " for character in name):
-            raise _fail(self.text, token.at, 'found a field name that is empty or holds ", \\ or a control code')
+            raise self.error('found a field name that is empty or holds ", \\ or a control code', token.at)
         return name
 
     def values(self) -> tuple[Value, ...]:
@@ -275,7 +273,7 @@ class _Parser:
         found = [self.value()]
         while self.accept(","):
             if len(found) == MAX_VALUES:
-                raise _fail(self.text, self.token.at, f"found more than {MAX_VALUES} values")
+                raise self.error(f"found more than {MAX_VALUES} values")
             found.append(self.value())
         self.expect(")")
         return tuple(found)
@@ -297,9 +295,9 @@ class _Parser:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise _fail(self.text, token.at, "found text that is not Unicode (a lone surrogate)") from None
+            raise self.error("found text that is not Unicode (a lone surrogate)", token.at) from None
         if "\0" in value:
-            raise _fail(self.text, token.at, "found a NUL character in text")
+            raise self.error("found a NUL character in text", token.at)
         return value
 
     def number(self, token: _Token) -> int | float:
@@ -307,7 +305,7 @@ class _Parser:
             return int(token.text)
         value = float(token.text)
         if value in (float("inf"), float("-inf")):
-            raise _fail(self.text, token.at, "found a number out of range")
+            raise self.error("found a number out of range", token.at)
         return value
 
     def pattern(self) -> str:
@@ -316,9 +314,9 @@ class _Parser:
             raise self.unexpected("a pattern in quotes after 'like'")
         pattern = str(self.value())
         if len(pattern) > 1000:
-            raise _fail(self.text, token.at, "found a pattern of more than 1000 characters")
+            raise self.error("found a pattern of more than 1000 characters", token.at)
         if re.fullmatch(r"(?:[^\\]|\\.)*", pattern, re.DOTALL) is None:
-            raise _fail(self.text, token.at, "found a pattern that ends in a lone backslash; write it twice")
+            raise self.error("found a pattern that ends in a lone backslash; write it twice", token.at)
         return pattern
 
 
