@@ -79,7 +79,7 @@ class FitPolicy:
         """Fit the wanted codec to the documents in the index and code them with it.
 
         Args:
-            model: Gives features of the vocabulary's ids, and encodes passages anew for ``from_texts``.
+            model: Gives features of the vocabulary's ids, and re-encodes passages for ``from_texts``.
             from_texts: Encode the stored passages again instead of decoding their codes, which may be coarse.
         """
         old = codec_from_bytes(self.store.codec())
@@ -87,7 +87,7 @@ class FitPolicy:
             raise CodecError(f"found codes of {old.name!r}, too coarse to fit to; fit from the texts (refit=True)")
 
         def embeddings(vectors: Vectors) -> SmartEmbeddings:
-            return self._encoded_anew(vectors, model) if from_texts and model else decode_vectors(old, vectors)
+            return self._encode_texts(vectors, model) if from_texts and model else decode_vectors(old, vectors)
 
         def documents() -> Iterator[SmartEmbeddings]:
             for vectors in self.store.iterate(_BATCH):
@@ -103,7 +103,7 @@ class FitPolicy:
             codec.to_bytes(), encode, codec_name=codec.name, code_width=codec.bytes_per_token, batch=_BATCH
         )
 
-    def _encoded_anew(self, vectors: Vectors, model: SmartModel) -> SmartEmbeddings:
+    def _encode_texts(self, vectors: Vectors, model: SmartModel) -> SmartEmbeddings:
         documents = self.store.get(rowids=vectors.rowids, missing="skip")
         if any(document.media is not None for document in documents):
             raise SmartError("refit: found pictures, which an index does not keep; index their files into a new one")

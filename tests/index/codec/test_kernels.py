@@ -64,9 +64,9 @@ def test_compiled_conversions_are_exact() -> None:
     halves = np.arange(65536, dtype=np.uint16).view(np.float16)
     halves = np.where(np.isfinite(halves), halves, 0)[:, None]
     rows = np.arange(65536)[::-1]
-    assert (kernels.gathered_halves(halves, rows) == halves[rows].astype(np.float32)).all()
+    assert (kernels.float16_rows_as_float32(halves, rows) == halves[rows].astype(np.float32)).all()
     numbers = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    assert (kernels.widened(numbers) == numbers.view(np.int8)).all()
+    assert (kernels.int8_as_float32(numbers) == numbers.view(np.int8)).all()
 
 
 @pytest.mark.parametrize("columns", [np.zeros((72, 3)), np.random.default_rng(5).normal(size=(72, 13)) * 30])

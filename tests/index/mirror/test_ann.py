@@ -89,10 +89,10 @@ def near(docs, query, count, rows=None):
 def share_found(index, rows=None, wanted=40):
     """Mean share of the exact candidates among those proposed."""
     snapshot, shares = snapshot_of(index), []
-    allowed = snapshot.everything if rows is None else ann_allowed(snapshot, rows)
+    selection = snapshot.everything if rows is None else selection_of(snapshot, rows)
     for number in range(len(QUERIES)):
         query = QUERIES[number]
-        found, cosines = candidates.candidates(snapshot, query, allowed, wanted, np.zeros(0, np.int64))
+        found, cosines = candidates.candidates(snapshot, query, selection, wanted, np.zeros(0, np.int64))
         assert len(found) == wanted
         np.testing.assert_allclose(cosines, anchor_scores(query, DOCS)[0][found], atol=1e-5)
         assert (np.diff(cosines) <= 0).all()
@@ -100,10 +100,10 @@ def share_found(index, rows=None, wanted=40):
     return np.mean(shares)
 
 
-def ann_allowed(snapshot, rows):
-    from smart_retrieval.index.mirror.snapshot import Allowed
+def selection_of(snapshot, rows):
+    from smart_retrieval.index.mirror.snapshot import Selection
 
-    return Allowed(snapshot, snapshot.rowids_at(np.asarray(rows)))
+    return Selection(snapshot, snapshot.rowids_at(np.asarray(rows)))
 
 
 # -- what is found -----------------------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ def test_filters_that_match_many_and_few(make, asked):
     assert (len(hits), hits.searched) == (0, 0)
 
 
-def test_few_allowed_documents_are_read_one_by_one(make, asked, monkeypatch):
+def test_few_selected_documents_are_read_one_by_one(make, asked, monkeypatch):
     monkeypatch.setattr(candidates, "FEW", 100)
     index = make()
     index.add(ids=names(COUNT), embeddings=DOCS, metadata=[{"n": n % 10} for n in range(COUNT)])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from smart_retrieval.index.mirror import arrays
-from smart_retrieval.index.mirror.arrays import RowFile, let_go
+from smart_retrieval.index.mirror.arrays import RowFile, release_pages
 
 
 @pytest.mark.parametrize("limit", [0, 1 << 40])
@@ -17,5 +17,5 @@ def test_rows_of_a_mapped_file(tmp_path, monkeypatch, limit):
     (tmp_path / "rows.f4").rename(tmp_path / "elsewhere")  # another build's files take its name
     for rows in ([], [3], [499, 0, 3, 3], list(range(500)), list(range(100, 120))):
         assert np.array_equal(file.take(np.array(rows, np.int64)), values[rows])
-    let_go(array)
+    release_pages(array)
     assert np.array_equal(array, values)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_retrieval.index.mirror.mirror import Mirror
-from smart_retrieval.index.mirror.snapshot import Allowed, Filters
+from smart_retrieval.index.mirror.snapshot import Filters, Selection
 from smart_retrieval.index.store.records import Record
 from smart_retrieval.index.store.store import Store
 
@@ -57,11 +57,11 @@ def test_positions_and_masks(store):
     store.delete(ids=["4", "tail-1"])
     snapshot = mirror.snapshot()
     assert snapshot.positions([1, 32, 5, 31, 99, 30]).tolist() == [0, 31, -1, -1, -1, 29]
-    some = Allowed(snapshot, np.array([32, 5, 2]))
+    some = Selection(snapshot, np.array([32, 5, 2]))
     assert (some.positions.tolist(), some.count, some.rowids.tolist()) == ([1, 31], 2, [2, 32])
     assert some.among(np.array([31, 2, 1])).tolist() == [31, 1]
     assert some.behind(2).tolist() == [31]
-    none = Allowed(snapshot, np.zeros(0, np.int64))
+    none = Selection(snapshot, np.zeros(0, np.int64))
     assert (none.count, none.among(np.array([0])).tolist(), none.behind(0).tolist()) == (0, [], [])
     everything = snapshot.everything
     assert everything.count == snapshot.documents == 30 == len(everything.positions)
@@ -125,7 +125,7 @@ def test_threads_share_a_mirror(store):
 
 @pytest.fixture(scope="module")
 def snapshot(tmp_path_factory):
-    with Store.create(tmp_path_factory.mktemp("allowed") / "a.smart", stores.manifest()) as store:
+    with Store.create(tmp_path_factory.mktemp("selection") / "a.smart", stores.manifest()) as store:
         store.add([record(f"{number}") for number in range(20)])
         mirror = Mirror(store)
         store.add([record(f"{number}") for number in range(20, 30)])
@@ -135,18 +135,18 @@ def snapshot(tmp_path_factory):
 
 
 @given(rowids=st.lists(st.integers(-3, 40)), asked=st.lists(st.integers(0, 29)), start=st.integers(0, 30))
-def test_allowed_is_the_set_of_living_rows(snapshot, rowids, asked, start):
+def test_a_selection_is_the_set_of_living_rows(snapshot, rowids, asked, start):
     gone = {3, 4, 25}
     for given_rows, expected in (
         (np.array(rowids, np.int64), {row - 1 for row in rowids if 1 <= row <= 30} - gone),
         (None, set(range(30)) - gone),
     ):
-        allowed = Allowed(snapshot, None if given_rows is None else np.unique(given_rows))
-        assert allowed.positions.tolist() == sorted(expected)
-        assert allowed.count == len(expected)
-        assert allowed.among(np.array(asked, np.int64)).tolist() == [at for at in asked if at in expected]
-        assert allowed.behind(start).tolist() == sorted(at for at in expected if at >= start)
-        bits, count = allowed.ann_mask
+        selection = Selection(snapshot, None if given_rows is None else np.unique(given_rows))
+        assert selection.positions.tolist() == sorted(expected)
+        assert selection.count == len(expected)
+        assert selection.among(np.array(asked, np.int64)).tolist() == [at for at in asked if at in expected]
+        assert selection.behind(start).tolist() == sorted(at for at in expected if at >= start)
+        bits, count = selection.ann_mask
         assert (bits is None, count) == (given_rows is None, 0)
 
 
@@ -157,7 +157,7 @@ def test_filters_are_dropped_when_memory_runs_out_and_after_a_write(snapshot):
         scans.append(where)
         return np.arange(1, 21)
 
-    size = Allowed(snapshot, np.arange(1, 21)).nbytes
+    size = Selection(snapshot, np.arange(1, 21)).nbytes
     filters = Filters(kept_bytes=2 * size + 100)
     for where in ("a", "b", "a", "c", "a", "b"):
         assert filters.get(snapshot, where, select).count == 18

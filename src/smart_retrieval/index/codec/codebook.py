@@ -35,7 +35,7 @@ from .kernels import (
     best_from_tables,
     centroid_numbers,
     exact_products,
-    gathered_halves,
+    float16_rows_as_float32,
     used_centroids,
 )
 from .names import CodecSpec
@@ -213,7 +213,7 @@ class CodebookCodec(Codec):
         products = np.empty((len(used), queries.shape[1]), np.float32)
         for start in range(0, len(used), 512):
             part = slice(start, start + 512)
-            np.matmul(gathered_halves(self.centroids, used[part]), queries, out=products[part])
+            np.matmul(float16_rows_as_float32(self.centroids, used[part]), queries, out=products[part])
         return products
 
     def to_arrays(self) -> dict[str, Array]:
@@ -292,7 +292,7 @@ def _priors(sample: TokenSample, means: Array, features: Array | None) -> tuple[
     others = np.setdiff1d(np.arange(len(features)), seen)[: room - len(seen)]
     ids = np.union1d(seen, others)
     known = features[sample.ids[inside]]
-    # Every id counts alike: what is asked for is the mean of an id never seen, and frequent ids are no guide to those.
+    # Every id counts alike: what is wanted is the mean of an id never seen, and frequent ids are no guide to those.
     gram = known.T @ known + np.eye(known.shape[1])
     weights = np.linalg.solve(gram, known.T @ means[inside])
     priors = np.repeat(usual[None], len(ids), axis=0)

@@ -131,26 +131,26 @@ def exact_products(rows: Array, columns: Array) -> Array:
     return products
 
 
-def gathered_halves(table: Array, rows: Array) -> Array:
+def float16_rows_as_float32(table: Array, rows: Array) -> Array:
     """Rows of a float16 table as float32, ``[n, D]``; NumPy's own conversion takes several times as long."""
     fast = compiled_kernels()
     if fast is None:
         return table[rows].astype(np.float32)
     bits = np.empty((len(rows), table.shape[1]), np.uint32)
-    fast.gather_halves(frozen(table.view(np.uint16)), frozen(rows), bits)
+    fast.gather_float16(frozen(table.view(np.uint16)), frozen(rows), bits)
     values: Array = bits.view(np.float32)
     values *= np.float32(2.0**112)
     return values
 
 
-def widened(codes: Array) -> Array:
+def int8_as_float32(codes: Array) -> Array:
     """int8 numbers that lie in uint8 rows, as float32 of the same shape."""
     fast = compiled_kernels()
     numbers = np.ascontiguousarray(codes).view(np.int8)
     if fast is None:
         return numbers.astype(np.float32)
     wide = np.empty(numbers.shape, np.float32)
-    fast.widen(frozen(numbers), wide)
+    fast.int8_to_float32(frozen(numbers), wide)
     return wide
 
 
@@ -255,6 +255,6 @@ def _compile(kernels: ModuleType) -> None:
     lookup = (np.zeros((1, 256, 8), np.float32), floats, np.zeros(1, np.int32), np.zeros(256, np.float32), floats)
     kernels.best_from_tables(*(frozen(part) for part in (codes, numbers, numbers, *lookup)), best)
     kernels.mark_used(frozen(codes), frozen(numbers), frozen(numbers), np.zeros(1, np.bool_))
-    kernels.gather_halves(frozen(np.zeros((1, 8), np.uint16)), frozen(numbers), np.zeros((0, 8), np.uint32))
+    kernels.gather_float16(frozen(np.zeros((1, 8), np.uint16)), frozen(numbers), np.zeros((0, 8), np.uint32))
     kernels.segment_best(frozen(floats), frozen(numbers), frozen(numbers), best)
-    kernels.widen(frozen(np.zeros((0, 8), np.int8)), best)
+    kernels.int8_to_float32(frozen(np.zeros((0, 8), np.int8)), best)

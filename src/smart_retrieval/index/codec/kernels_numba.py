@@ -95,7 +95,7 @@ def mark_used(codes: Array, starts: Array, stops: Array, used: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
-def gather_halves(table: Array, rows: Array, bits: Array) -> None:
+def gather_float16(table: Array, rows: Array, bits: Array) -> None:
     """Put rows of a float16 table (as uint16) into ``bits`` (uint32): 2^112 times its float32 view is them.
 
     Sign, exponent and fraction are moved to their places in float32; the factor makes up for the exponents' biases (127
@@ -110,7 +110,7 @@ def gather_halves(table: Array, rows: Array, bits: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
-def widen(values: Array, wide: Array) -> None:
+def int8_to_float32(values: Array, wide: Array) -> None:
     """Copy int8 ``values`` into float32 ``wide``."""
     for i in range(values.shape[0]):
         line, target = values[i], wide[i]

@@ -9,7 +9,7 @@ import numpy as np
 from ...errors import CodecError
 from ...types import Array
 from .base import Codec
-from .kernels import Lookup, best_from_tables, best_from_vectors, widened
+from .kernels import Lookup, best_from_tables, best_from_vectors, int8_as_float32
 from .names import CodecSpec
 from .quantize import ScalarBits, principal_axes
 from .sample import TokenSample
@@ -76,13 +76,13 @@ class Int8Codec(Codec):
         return np.clip(np.rint(vectors / self.scale), -127, 127).astype(np.int8).view(np.uint8)
 
     def _decode(self, codes: Array, anchors: Array | None) -> Array:
-        return widened(codes) * self.scale
+        return int8_as_float32(codes) * self.scale
 
     def _prepare(self, queries: Array) -> Array:
         return queries * self.scale
 
     def _best(self, tile: Array, codes: Array, starts: Array, stops: Array, anchors: Array | None) -> Array:
-        return best_from_vectors(widened, tile, codes, starts, stops)
+        return best_from_vectors(int8_as_float32, tile, codes, starts, stops)
 
     def to_arrays(self) -> dict[str, Array]:
         """``scale``."""

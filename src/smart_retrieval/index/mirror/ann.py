@@ -23,7 +23,7 @@ from ...errors import MissingExtraError, SmartWarning
 from ...extras import require
 from ...progress import progress
 from ...types import Array
-from .arrays import file_checksum, let_go
+from .arrays import file_checksum, release_pages
 
 # Rows from which on an index is worth its building; below, all anchors are read for every query.
 ANN_ROWS = 200_000
@@ -113,7 +113,7 @@ def build(faiss: Any, anchors: Array, advance: Advance) -> Any:
     sample = []
     for part in np.array_split(chosen, 32):
         sample.append(anchors[part])
-        let_go(anchors)
+        release_pages(anchors)
     index.train(np.concatenate(sample))
     _add_rows(index, anchors, advance)
     return index
@@ -124,7 +124,7 @@ def _add_rows(index: Any, anchors: Array, advance: Advance) -> None:
     for start in range(int(index.ntotal), len(anchors), _AT_ONCE):
         block = np.ascontiguousarray(anchors[start : start + _AT_ONCE])
         index.add(block)
-        let_go(anchors)
+        release_pages(anchors)
         advance(len(block))
 
 
@@ -147,7 +147,7 @@ def calibrate(faiss: Any, index: Any, anchors: Array) -> int:
     queries = np.ascontiguousarray(first * share + second * (1 - share))
     wanted = min(CALIBRATED_FOR, len(anchors))
     exact = _nearest(faiss, queries, anchors, wanted)
-    let_go(anchors)
+    release_pages(anchors)
     probes = 1
     while probes < index.nlist:
         parameters = faiss.SearchParametersIVF(nprobe=probes)
@@ -165,7 +165,7 @@ def _nearest(faiss: Any, queries: Array, anchors: Array, wanted: int) -> Array:
     for start in range(0, len(anchors), _AT_ONCE):
         block = np.ascontiguousarray(anchors[start : start + _AT_ONCE])
         near, which = faiss.knn(queries, block, min(wanted, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
-        let_go(anchors)
+        release_pages(anchors)
         scores, rows = np.hstack([scores, near]), np.hstack([rows, which + start])
         if scores.shape[1] > wanted:
             best = np.argpartition(-scores, wanted - 1, axis=1)[:, :wanted]
@@ -227,7 +227,7 @@ def load(faiss: Any, folder: Path, stamp: AnnStamp, anchor_dim: int) -> AnchorIn
 def write(faiss: Any, folder: Path, name: str, anchors: Array, before: AnnStamp | None) -> AnnStamp:
     """Write a file over all anchors of the base of a name: an earlier file with the newer rows added, or a new one.
 
-    An index is trained anew once its rows have doubled.
+    An index is retrained once its rows have doubled.
     """
     if before and len(anchors) < 2 * before.trained and file_checksum(folder / before.file) == before.checksum:
         index, trained, probes = extend(faiss, folder / before.file, anchors), before.trained, before.probes

@@ -19,13 +19,13 @@ LARGE_BYTES = 256 << 20
 _SPARSE = 16
 
 
-def let_go(array: Array) -> None:
+def release_pages(array: Array) -> None:
     """Take a large mapped array's pages out of this process's resident memory; they stay in the system's cache.
 
     An array that is small or not mapped is left alone.
 
     Example:
-        >>> let_go(np.zeros(3))
+        >>> release_pages(np.zeros(3))
     """
     if array.nbytes < LARGE_BYTES:
         return
@@ -52,12 +52,12 @@ class RowFile:
             weakref.finalize(self, os.close, self._file)
 
     def take(self, rows: Array) -> Array:
-        """Rows ``[k, D]`` in the order asked for."""
+        """Rows ``[k, D]`` in the order given."""
         if self._file is None or not len(rows):
             return self.array[rows]
         if int(rows.max() - rows.min()) < _SPARSE * len(rows):
             taken: Array = self.array[rows]
-            let_go(self.array)
+            release_pages(self.array)
             return taken
         size = self.array.strides[0]
         found = b"".join([os.pread(self._file, size, row * size) for row in rows.tolist()])

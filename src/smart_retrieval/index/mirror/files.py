@@ -162,7 +162,7 @@ class MirrorFiles:
         dead: Array | None = None,
         advance: Callable[[int], None] = lambda rows: None,
     ) -> Stamp:
-        """Bring the files up to a commit: append to ``base``, or write all of them anew without it.
+        """Bring the files up to a commit: append to ``base``, or rewrite all of them without it.
 
         To be called inside :meth:`Store.reading`, holding the folder's lock.
 
@@ -211,7 +211,7 @@ class MirrorFiles:
         kept |= {stamp.ann.file} if stamp.ann is not None else set()
         for path in [*self.folder.glob("g*.*"), *self.folder.glob(".*.part")]:
             if path.suffix in (".f4", ".u8", ".i8", ".i64", ann.SUFFIX, ".part") and path.name not in kept:
-                with suppress(OSError):  # Windows keeps what somebody has mapped; the next writer tries again
+                with suppress(OSError):  # Windows keeps what another process has mapped; the next writer tries again
                     path.unlink()
 
     def _append(self, store: Store, stamp: Stamp, advance: Callable[[int], None], *, new: bool) -> Stamp:

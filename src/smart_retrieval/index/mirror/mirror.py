@@ -1,7 +1,7 @@
 """The mirror: the database's vectors as memory-mapped arrays, brought up to date before every search.
 
 It is never needed for correctness and never trusted over the database. Files that are missing, of another index,
-another codec or another history, or damaged, are written anew. Rows newer than the files are kept in memory, and are
+another codec or another history, or damaged, are rewritten. Rows newer than the files are kept in memory, and are
 appended to the files when there are many of them.
 """
 
@@ -101,7 +101,7 @@ class Mirror:
             return self._snapshot
 
     def rebuild(self) -> None:
-        """Write the files anew, without the deleted rows."""
+        """Rewrite the files, without the deleted rows."""
         with self._lock, self.store.reading():
             state = self.store.state()
             self._build(state, reuse=False)
@@ -131,7 +131,7 @@ class Mirror:
             with file_lock(self._files.folder / "lock", BUILD_TIMEOUT) as held:
                 if not held:
                     raise SmartError(f"{str(self._files.folder)!r}: another process writes it and does not finish")
-                found = self._files.load(self.store) if reuse else None  # somebody may have written it meanwhile
+                found = self._files.load(self.store) if reuse else None  # another process may have written it meanwhile
                 if found is None or self._wasteful(found[0], found[2]):
                     bar = None if state.documents >= ann.ANN_ROWS else False
                     with progress("Writing search files", state.documents, bar) as advance:
@@ -170,7 +170,7 @@ class Mirror:
         if self._ann_gave_up or not self._ann_due():
             return
         try:
-            # Without any, whoever comes second waits for the first; for an extension nobody waits.
+            # Without any, whoever comes second waits for the first; an extension is not waited for.
             with file_lock(self._files.folder / "lock", 0 if self._ann is not None else BUILD_TIMEOUT) as held:
                 found = self._files.load(self.store) if held else None
                 if found is not None and found[0] != self._stamp and found[0].generation == self._stamp.generation:
@@ -201,7 +201,7 @@ class Mirror:
         rows = self._stamp.rows
         if rows < ann.ANN_ROWS:
             return False
-        # Rows that it does not cover are read one and all, so it follows; in steps, as each writes it anew.
+        # Rows that it does not cover are read one and all, so it follows; in steps, as each rewrites it.
         return self._ann is None or rows - self._ann.rows >= max(self.fold_rows, self._ann.rows // 64)
 
     # -- from the database -------------------------------------------------------------------------------------

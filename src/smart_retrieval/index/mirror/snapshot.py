@@ -67,7 +67,7 @@ class Snapshot:
         return self.starts[-1]
 
     def positions(self, rowids: Sequence[int] | Array) -> Array:
-        """Positions of rows in the order asked for, ``[n]`` int64; -1 where a row is not in it or deleted."""
+        """Positions of rows in the order given, ``[n]`` int64; -1 where a row is not in it or deleted."""
         wanted = np.asarray(rowids, np.int64)
         found = np.full(len(wanted), -1, np.int64)
         for segment, start in zip(self.segments, self.starts, strict=False):
@@ -77,9 +77,9 @@ class Snapshot:
         return found
 
     @cached_property
-    def everything(self) -> Allowed:
+    def everything(self) -> Selection:
         """All rows that are alive."""
-        return Allowed(self)
+        return Selection(self)
 
     def by_segment(self, positions: Array) -> Iterator[tuple[Segment, Array, Array]]:
         """Segments that hold some of the positions, which these are ``[n]`` bool, and their rows there."""
@@ -89,7 +89,7 @@ class Snapshot:
                 yield segment, here, positions[here] - start
 
     def anchors_at(self, positions: Array) -> Array:
-        """Unit anchors, ``[n, Da]`` float32, in the order asked for."""
+        """Unit anchors, ``[n, Da]`` float32, in the order given."""
         taken = np.empty((len(positions), self.segments[0].anchors.shape[1]), np.float32)
         for segment, here, rows in self.by_segment(np.asarray(positions, np.int64)):
             if len(rows) == len(taken):
@@ -98,14 +98,14 @@ class Snapshot:
         return taken
 
     def rowids_at(self, positions: Array) -> Array:
-        """Rowids, ``[n]`` int64, in the order asked for."""
+        """Rowids, ``[n]`` int64, in the order given."""
         taken = np.empty(len(positions), np.int64)
         for segment, here, rows in self.by_segment(np.asarray(positions, np.int64)):
             taken[here] = segment.rowids[rows]
         return taken
 
     def codes_at(self, positions: Array) -> tuple[Array, Array]:
-        """Token codes ``[sum T, B]`` uint8 and offsets ``[n + 1]`` int64, in the order asked for."""
+        """Token codes ``[sum T, B]`` uint8 and offsets ``[n + 1]`` int64, in the order given."""
         begins, lengths = np.zeros(len(positions), np.int64), np.zeros(len(positions), np.int64)
         parts = list(self.by_segment(np.asarray(positions, np.int64)))
         for segment, here, rows in parts:
@@ -124,10 +124,10 @@ class Snapshot:
         return codes, offsets
 
 
-class Allowed:
+class Selection:
     """Positions that may be found: of the rows a filter lets through, in any order, or of all that are alive.
 
-    Nothing of it costs anything until it is asked for.
+    All of it is computed when it is first used.
     """
 
     def __init__(self, snapshot: Snapshot, rowids: Array | None = None) -> None:
@@ -186,12 +186,12 @@ class Filters:
         self._kept_bytes = kept_bytes
         self._lock = threading.Lock()
         self._snapshot: Snapshot | None = None
-        self._kept: OrderedDict[str, Allowed] = OrderedDict()
+        self._kept: OrderedDict[str, Selection] = OrderedDict()
 
-    def get(self, snapshot: Snapshot, where: Any, select: Callable[[Any], Array]) -> Allowed:
+    def get(self, snapshot: Snapshot, where: Any, select: Callable[[Any], Array]) -> Selection:
         """What a filter lets through; ``select`` gives its rowids in the snapshot's commit where they are not kept."""
         if not isinstance(where, str):
-            return Allowed(snapshot, select(where))  # an expression, or refused where it is read
+            return Selection(snapshot, select(where))  # an expression, or refused where it is read
         with self._lock:
             if self._snapshot is not snapshot:
                 self._snapshot, self._kept = snapshot, OrderedDict()
@@ -199,9 +199,9 @@ class Filters:
             if where in kept:
                 kept.move_to_end(where)
                 return kept[where]
-        allowed = Allowed(snapshot, select(where))
+        selection = Selection(snapshot, select(where))
         with self._lock:
-            kept[where] = allowed  # of the snapshot it belongs to, whichever is current by now
+            kept[where] = selection  # of the snapshot it belongs to, whichever is current by now
             while len(kept) > 1 and sum(one.nbytes + 4 * len(name) for name, one in kept.items()) > self._kept_bytes:
                 kept.popitem(last=False)
-        return allowed
+        return selection

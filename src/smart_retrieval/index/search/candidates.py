@@ -7,8 +7,8 @@ import numpy as np
 from ...core.hybrid import unit_rows
 from ...embeddings import SmartEmbeddings
 from ...types import Array
-from ..mirror.arrays import let_go
-from ..mirror.snapshot import Allowed, Snapshot
+from ..mirror.arrays import release_pages
+from ..mirror.snapshot import Selection, Snapshot
 
 # Documents a filter lets through up to which all their anchors are read, one by one.
 FEW = 4000
@@ -20,44 +20,44 @@ _ROWS_IN_PLACE = 65_536
 _ROUNDING = np.float32(4e-6)
 
 
-def everything(snapshot: Snapshot, query: SmartEmbeddings, allowed: Allowed) -> tuple[Array, Array]:
+def everything(snapshot: Snapshot, query: SmartEmbeddings, selection: Selection) -> tuple[Array, Array]:
     """All positions that may be found, best anchors first, and their exact cosines, both ``[n]``."""
-    return _sorted(allowed.positions, exact_cosines(snapshot, query, allowed.positions))
+    return _sorted(selection.positions, exact_cosines(snapshot, query, selection.positions))
 
 
 def candidates(
-    snapshot: Snapshot, query: SmartEmbeddings, allowed: Allowed, wanted: int, more: Array
+    snapshot: Snapshot, query: SmartEmbeddings, selection: Selection, wanted: int, more: Array
 ) -> tuple[Array, Array]:
     """The ``wanted`` nearest anchors' positions, best first, and their exact cosines, both ``[n]``.
 
     The positions ``more`` become candidates, too, where they may be found.
     """
-    positions = _near(snapshot, unit_rows(query.anchors)[0], allowed, wanted)
+    positions = _near(snapshot, unit_rows(query.anchors)[0], selection, wanted)
     positions, cosines = _sorted(positions, exact_cosines(snapshot, query, positions))
     positions, cosines = positions[:wanted], cosines[:wanted]
     if len(more):
-        more = np.setdiff1d(allowed.among(more), positions)
+        more = np.setdiff1d(selection.among(more), positions)
         cosines = np.concatenate([cosines, exact_cosines(snapshot, query, more)])
         positions, cosines = _sorted(np.concatenate([positions, more]), cosines)
     return positions, cosines
 
 
-def _near(snapshot: Snapshot, anchor: Array, allowed: Allowed, wanted: int) -> Array:
+def _near(snapshot: Snapshot, anchor: Array, selection: Selection, wanted: int) -> Array:
     """At least ``wanted`` positions, ascending, with the nearest anchors among them."""
-    if allowed.filtered and allowed.count <= FEW:
-        return allowed.positions
+    if selection.filtered and selection.count <= FEW:
+        return selection.positions
     ann = snapshot.ann
     # Beyond a tenth of all, looking at everything is the shorter way.
     if ann is not None and wanted <= ann.rows // 10:
-        bits, count = allowed.ann_mask
+        bits, count = selection.ann_mask
         found = ann.nearest(anchor, wanted, bits, count) if count else np.zeros(0, np.int64)
         if found is not None:
-            newer = allowed.behind(ann.rows)
+            newer = selection.behind(ann.rows)
             scores = anchor_stage(snapshot, anchor, ann.rows)[newer - ann.rows]
             return np.concatenate([found, newer[_best(scores, wanted)]])
     scores = anchor_stage(snapshot, anchor)
-    if allowed.count < len(snapshot):
-        return allowed.positions[_best(scores[allowed.positions], wanted)]
+    if selection.count < len(snapshot):
+        return selection.positions[_best(scores[selection.positions], wanted)]
     return _best(scores, wanted)
 
 
@@ -83,7 +83,7 @@ def anchor_stage(snapshot: Snapshot, anchor: Array, start: int = 0) -> Array:
         for row in range(0, len(anchors), _ROWS_IN_PLACE):
             block = anchors[row : row + _ROWS_IN_PLACE]
             np.dot(block, anchor, out=scores[at + row : at + row + len(block)])
-            let_go(segment.anchors)
+            release_pages(segment.anchors)
     return scores
 
 

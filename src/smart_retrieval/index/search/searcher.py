@@ -13,7 +13,7 @@ from ...core.weights import IdfWeights
 from ...embeddings import SmartEmbeddings
 from ...types import Array
 from ..mirror.mirror import Mirror
-from ..mirror.snapshot import Allowed, Filters, Snapshot
+from ..mirror.snapshot import Filters, Selection, Snapshot
 from ..model_and_codec import IndexCodec
 from ..store.store import Store
 from .hits import Hit, Hits
@@ -68,24 +68,24 @@ class Searcher:
             snapshot = self.mirror().snapshot()
             if snapshot.commit != self.store.state().number:
                 # Another thread brought the mirror up to a commit that this transaction does not see yet.
-                allowed = Allowed(snapshot, self.store.select(where))
+                selection = Selection(snapshot, self.store.select(where))
             elif where is not None:
-                allowed = self._filters.get(snapshot, where, self.store.select)
+                selection = self._filters.get(snapshot, where, self.store.select)
             else:
-                allowed = snapshot.everything
+                selection = snapshot.everything
             found = []
             for number in range(len(queries)):
                 query, words = queries[number], None
                 if settings.lexical_weight and texts is not None:
-                    words = self._words(texts[number], allowed)
+                    words = self._words(texts[number], selection)
                 own = replace(settings, scoring=_own_weights(settings.scoring, queries, number))
-                scored = search_snapshot(snapshot, codec, query, own, allowed, words)
+                scored = search_snapshot(snapshot, codec, query, own, selection, words)
                 found.append(self._hits(snapshot, scored, settings, query))
             return found
 
-    def _words(self, text: str, allowed: Allowed) -> Words:
+    def _words(self, text: str, selection: Selection) -> Words:
         """BM25 of the best passages, or of certain rows."""
-        return lambda limit, rowids: self.store.bm25_scores(text, limit, allowed.rowids if rowids is None else rowids)
+        return lambda limit, rowids: self.store.bm25_scores(text, limit, selection.rowids if rowids is None else rowids)
 
     def _hits(self, snapshot: Snapshot, scored: Scored, settings: Settings, query: SmartEmbeddings) -> Hits:
         def ids_of(positions: Array) -> list[str]:

@@ -13,7 +13,7 @@ from ...core.scoring import Scoring
 from ...embeddings import SmartEmbeddings
 from ...types import Array
 from ..codec.base import Codec, QueryTables
-from ..mirror.snapshot import Allowed, Snapshot
+from ..mirror.snapshot import Selection, Snapshot
 from .candidates import candidates, everything
 
 # Called with a limit and rowids (or None for any); gives rowids and BM25 scores, best first.
@@ -65,19 +65,19 @@ def search_snapshot(
     codec: Codec,
     query: SmartEmbeddings,
     settings: Settings,
-    allowed: Allowed,
+    selection: Selection,
     words: Words | None = None,
 ) -> Scored:
     """Score one query, by itself, so that a batch gives what its queries give alone."""
     wanted = max(settings.candidates, settings.k)
-    if settings.exact or allowed.count <= wanted or _cheap(snapshot, allowed.count, query):
-        chosen, anchor = everything(snapshot, query, allowed)
+    if settings.exact or selection.count <= wanted or _cheap(snapshot, selection.count, query):
+        chosen, anchor = everything(snapshot, query, selection)
     else:
         found = np.zeros(0, np.int64)
         if words is not None:
             best, _ = words(wanted, None)
             found = snapshot.positions(best)
-        chosen, anchor = candidates(snapshot, query, allowed, wanted, found[found >= 0])
+        chosen, anchor = candidates(snapshot, query, selection, wanted, found[found >= 0])
     late, done = late_stage(snapshot, codec, query, chosen, settings)
     partial = done < len(chosen)
     chosen, anchor, late = chosen[:done], anchor[:done], late[:done]
@@ -86,7 +86,7 @@ def search_snapshot(
     if words is not None:
         lexical = _lexical(snapshot, words, chosen)
         scores = scores + np.float32(settings.lexical_weight) * lexical
-    return Scored(chosen, scores, anchor, late, lexical, allowed.count, partial)
+    return Scored(chosen, scores, anchor, late, lexical, selection.count, partial)
 
 
 def _lexical(snapshot: Snapshot, words: Words, chosen: Array) -> Array:
@@ -132,7 +132,7 @@ def _best(snapshot: Snapshot, codec: Codec, tables: QueryTables, positions: Arra
     best = np.empty((len(tables.queries), len(positions)), np.float32)
     parts = list(snapshot.by_segment(positions))
     if len(parts) > 1 and codec.shares_products:
-        # In one call, lest the scores change when the tail becomes part of the base.
+        # In one call, so that the scores do not change when the tail becomes part of the base.
         codes, offsets = snapshot.codes_at(positions)
         anchors = snapshot.anchors_at(positions) if codec.anchor_dim is not None else None
         best[:] = codec.best_similarities(tables, codes, offsets, anchors=anchors)

@@ -75,7 +75,7 @@ class Connections:
             self._reset()
         handle: Handle | None = getattr(self._local, "handle", None)
         if handle is not None and not handle.depth and handle.stamp is not None and handle.stamp != self._stamp():
-            handle.close()  # an unlocked reader, and somebody wrote: start over
+            handle.close()  # an unlocked reader, and the file was written: start over
             handle = None
         if handle is None:
             handle = self._local.handle = self._open()

@@ -28,7 +28,7 @@ def create(folder: Path, manifest: Manifest, codec: bytes) -> None:
         try:
             _build(partial, manifest, codec)
             try:
-                os.link(partial, target)  # unlike a rename, it fails if somebody else was faster
+                os.link(partial, target)  # unlike a rename, it fails if another process was faster
             except FileExistsError:
                 raise taken from None
             except OSError:

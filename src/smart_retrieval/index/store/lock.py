@@ -1,7 +1,7 @@
 """An exclusive lock between processes and threads, held on a file; it ends with its holder, however that dies.
 
 Not ``filelock``: it removes the file on Windows, and where ``flock`` is missing it falls back to a lock that outlives a
-killed holder; only its latest releases can be told otherwise.
+killed holder; only its latest releases have options against both.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from .records import Vectors
 from .rows import ids_of, iterate
 from .schema import blob_checksum, codes_table, write_codec
 
-KEPT_COMMITS = 1000  # mapped files of any of these can still be caught up instead of written anew
+KEPT_COMMITS = 1000  # mapped files of any of these can still be caught up instead of rewritten
 Encode: TypeAlias = Callable[[Vectors], tuple[Array, Array]]
 
 
@@ -42,7 +42,7 @@ def recode(
     code_width: int,
     batch: int,
 ) -> None:
-    """Encode every document's codes anew and change the codec with them.
+    """Re-encode every document and change the codec with the codes.
 
     The new codes grow in a table of their own, one transaction a batch, while searches and writers go on with the old
     ones. The last transaction encodes what was added meanwhile and swaps: before it everything is old, after it
@@ -100,7 +100,7 @@ def _swap(handle: Handle, codec: bytes, codec_name: str, code_width: int) -> Non
     connection.execute("ALTER TABLE codes_next RENAME TO codes")
     state.tokens, state.generation = tokens, state.generation + 1
     write_codec(connection, state.generation, codec)
-    # Read anew: another process may have noted something since this one opened the index.
+    # Read again: another process may have noted something since this one opened the index.
     replace(Manifest.read(connection), codec=codec_name, code_width=code_width).write(connection)
     handle.dirty = True
 

@@ -46,7 +46,7 @@ class Document:
 
 
 class Vectors(NamedTuple):
-    """Vectors of some rows, in the order asked for."""
+    """Vectors of some rows, in the order given."""
 
     rowids: Array  # [N] int64
     anchors: Array  # [N, Da] float32, as they were added

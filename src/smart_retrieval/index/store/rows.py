@@ -170,7 +170,7 @@ def _count(connection: sqlite3.Connection, unique_ids: Sequence[Array], sign: in
 def delete_rows(handle: Handle, rowids: Sequence[int], *, with_lexical: bool) -> int:
     """Delete rows and say how many there were; rowids that are not there are passed over.
 
-    A damaged row is deleted too: what it should be taken out of is then counted anew from the rows that stay.
+    A damaged row is deleted too: what it should be taken out of is then recounted from the rows that stay.
     """
     deleted, all_sound = 0, True
     for start in range(0, len(rowids), CHUNK):
@@ -217,7 +217,7 @@ def _delete_chunk(handle: Handle, rowids: str, *, with_lexical: bool) -> tuple[i
 
 
 def _recount(connection: sqlite3.Connection) -> None:
-    """Count the document frequencies anew, from the rows that can be read."""
+    """Recount the document frequencies from the rows that can be read."""
     counts: dict[int, int] = {}
     for n_ids, blob in connection.execute("SELECT n_ids, ids FROM vectors"):
         try:
@@ -234,7 +234,7 @@ def _recount(connection: sqlite3.Connection) -> None:
 
 
 def ids_of(connection: sqlite3.Connection, rowids: Sequence[int] | Array) -> list[str | None]:
-    """Ids by rowid, in the order asked for; ``None`` where the row is gone."""
+    """Ids by rowid, in the order given; ``None`` where the row is gone."""
     query = "SELECT d.id FROM json_each(?) AS j LEFT JOIN documents AS d ON d.rowid = j.value ORDER BY j.key"
     return [row[0] for row in connection.execute(query, (json_list(rowids),))]
 
@@ -286,7 +286,7 @@ def documents_of(
 ) -> list[Document]:
     """Documents of these rows, in this order; rows that are not there are left out.
 
-    ``thumbnail`` reads the thumbnail of a row later, when it is asked for.
+    ``thumbnail`` reads the thumbnail of a row later, when it is used.
     """
     wanted = json_list(rowids)
     media = pictures.of_rows(connection, wanted, thumbnail)

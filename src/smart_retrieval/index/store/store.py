@@ -133,7 +133,7 @@ class Store:
             return np.sort(_numbers(connection.execute(f"SELECT rowid FROM documents WHERE {sql}", parameters)))
 
     def rowids(self, ids: Sequence[str], *, missing: Missing = "error") -> Array:
-        """Rowids of documents by id, in the order asked for, ``[n]`` int64."""
+        """Rowids of documents by id, in the order given, ``[n]`` int64."""
         with self.reading() as connection:
             known = rows.existing(connection, list(ids))
         absent = [id for id in ids if id not in known]
@@ -143,14 +143,14 @@ class Store:
         return np.array([known[id] for id in ids if id in known], np.int64)
 
     def ids_of(self, rowids: Rowids) -> list[str | None]:
-        """Ids by rowid, in the order asked for; ``None`` where the row is gone."""
+        """Ids by rowid, in the order given; ``None`` where the row is gone."""
         with self.reading() as connection:
             return rows.ids_of(connection, rowids)
 
     def get(
         self, ids: Sequence[str] | None = None, *, rowids: Rowids | None = None, missing: Missing = "error"
     ) -> list[Document]:
-        """Documents by id or by rowid, in the order asked for."""
+        """Documents by id or by rowid, in the order given."""
         with self.reading() as connection:
             if rowids is None:
                 rowids = self.rowids(ids or [], missing=missing)
@@ -165,7 +165,7 @@ class Store:
             return pictures.thumbnail_of(connection, rowid)
 
     def read_vectors(self, rowids: Rowids) -> Vectors:
-        """Vectors of rows, in the order asked for."""
+        """Vectors of rows, in the order given."""
         with self.reading() as connection:
             found = rows.vectors_of(connection, self.manifest, rowids)
         self._require_all(len(found.rowids), len(rowids))
@@ -251,7 +251,7 @@ class Store:
     def recode(
         self, codec: bytes, encode: maintenance.Encode, *, codec_name: str, code_width: int, batch: int = 1000
     ) -> None:
-        """Change the codec and encode every document anew, safely; searches and writers go on meanwhile.
+        """Change the codec and re-encode every document, safely; searches and writers go on meanwhile.
 
         Args:
             codec: The new codec's bytes.
