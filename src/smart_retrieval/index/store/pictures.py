@@ -22,7 +22,6 @@ from ...errors import IndexDamagedError
 from ...types import Array
 from .schema import checksum
 
-SPECIAL = (TokenRole.SPECIAL, TokenRole.TEMPLATE, TokenRole.PROMPT)
 VISUAL = (TokenRole.IMAGE, TokenRole.VIDEO)
 
 
