@@ -33,11 +33,11 @@ def test_styles_repeat_late():
 
 
 def test_svg_elements_are_the_same_every_time():
-    text = svg_element(drawn())
+    text = svg_element(drawn(), "A line", {COLOURS[0]: "var(--a)"})
     assert text.startswith("<svg ")
     assert text.rstrip().endswith("</svg>")
     assert "Date" not in text
-    assert svg_element(drawn()) == text
+    assert svg_element(drawn(), "A line", {COLOURS[0]: "var(--a)"}) == text
 
 
 def test_files(tmp_path):

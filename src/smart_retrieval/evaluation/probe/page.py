@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...files import write_text
+from ...templates import render
 from ..significance import p_value_text
 from .charts import Chart, Series, columns, curves, dots
 from .statistics import Point
@@ -44,20 +45,11 @@ def probe_page(result: Result) -> str:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=PackageLoader("smart_retrieval.evaluation.probe"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["p_value"] = p_value_text
     charts = {name: chart._replace(svg=Markup(chart.svg)) for name, chart in _charts(result).items()}
-    template = environment.get_template("probe.html.j2")
-    return template.render(result=result, charts=charts, notes=all_notes(result))
+    notes = all_notes(result)
+    return render(__package__, "probe.html.j2", result=result, charts=charts, notes=notes, p_value=p_value_text)
 
 
 def _charts(result: Result) -> dict[str, Chart]:

@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from ...templates import render
 from .heatmap import HUE, STRONGEST, file_bytes, overlay
 from .score import Row, ScoreBreakdown, VisualExplanation
 from .shown_pictures import ShownPicture, ShownPictures, map_notes
@@ -43,19 +44,12 @@ class _Figure(NamedTuple):
 
 def render_page(score: ScoreBreakdown, shown: ShownPictures) -> str:
     """The page of an explanation whose maps are drawn on these pictures."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("smart_retrieval.index.explain"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     rows, visual = score.rows(), score.visual
     page = f"page {score.page}" if score.page is not None else ""
     place = (score.source, page, (score.heading or "").replace(" > ", " › "))
-    return environment.get_template("explanation.html.j2").render(
+    return render(
+        __package__,
+        "explanation.html.j2",
         score=score,
         title=score.query if score.query is not None else score.id,
         place=" › ".join(part for part in place if part),
