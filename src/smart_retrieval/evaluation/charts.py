@@ -60,12 +60,9 @@ def plain_label(text: str) -> str:
 
 
 def svg_element(figure: Figure, title: str, colours: Mapping[str, str]) -> str:
-    """The figure as one ``<svg>`` element for an HTML page: paths and texts alone, which refer to nothing.
+    """The figure, which is changed, as one ``<svg>`` element of paths and texts alone, which refer to nothing.
 
-    Args:
-        figure: The figure; it is changed.
-        title: For those who cannot see it.
-        colours: Colours of the figure (``"#2f6fde"``), and what they are in the page (``"var(--accent)"``).
+    ``colours`` maps colours of the figure (``"#2f6fde"``) to those of the page (``"var(--accent)"``).
     """
     from matplotlib.patheffects import Normal
     from matplotlib.text import Text
@@ -100,11 +97,7 @@ def _short(numbers: str) -> str:
 
 
 def save_figure(figure: Figure, file: Path, error: type[SmartError] = SmartError) -> Path:
-    """Write a figure in the format that the file's name ends in; its folder is made if missing.
-
-    Raises:
-        SmartError: The file cannot be written, or the format is unknown; as the given class.
-    """
+    """Write a figure in the format that the file's name ends in; its folder is made if missing."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         _save(figure, file, file.suffix[1:].lower() or None)

@@ -18,6 +18,9 @@ Metric: TypeAlias = Literal["ndcg@10", "recall@100", "mrr@10", "map"]
 #: The metrics of every report, as users write them (here in lower case, as JSON keys).
 METRICS: tuple[Metric, ...] = ("ndcg@10", "recall@100", "mrr@10", "map")
 
+# How people write the stems of metrics.
+_TITLES = {"ndcg": "nDCG", "recall": "Recall", "mrr": "MRR", "map": "MAP", "hit": "Hit", "precision": "Precision"}
+
 #: How deep a ranking is judged: trec_eval's customary 1000, which only MAP reaches down to.
 DEPTH = 1000
 
@@ -75,6 +78,13 @@ def per_query_metrics(
         metric: column(found_in_ten, "recip_rank") if metric == "mrr@10" else column(found, _TREC_NAMES[metric])
         for metric in METRICS
     }
+
+
+def metric_title(metric: str) -> str:
+    """How people write a metric: ``nDCG@10``, ``MAP``, ``nDCG_linear@5``."""
+    stem, at, cut = metric.partition("@")
+    first, under, rest = stem.partition("_")
+    return f"{_TITLES.get(first, first)}{under}{rest}{at}{cut}"
 
 
 def mean_metrics(per_query: Mapping[str, Array]) -> MetricMeans:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .metrics import METRICS
+from .metrics import METRICS, metric_title
 from .results import About, BeirResult, CodecsResult, CompareResult, ComparisonFacts, MetricMeans
 from .significance import format_p_value, p_value_text
 
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from rich.console import Group, RenderableType
     from rich.table import Table
     from rich.text import Text
-
-#: How people write the metrics.
-_TITLES = {"ndcg@10": "nDCG@10", "recall@100": "Recall@100", "mrr@10": "MRR@10", "map": "MAP"}
 
 
 def render_table(result: BeirResult) -> RenderableType:
@@ -37,7 +34,7 @@ def render_table(result: BeirResult) -> RenderableType:
     Source:
         Figures as in information-retrieval papers: metrics to four decimals, the best of each column in bold.
     """
-    table = new_table("", *_TITLES.values(), "bytes/doc", "encode", "score/query")
+    table = new_table("", *map(metric_title, METRICS), "bytes/doc", "encode", "score/query")
     # The anchor alone needs the same forward pass, so every row has cost the same to encode; from the cache, nothing.
     seconds = result["encode"].get("seconds")
     encoding = "cached" if result["encode"].get("cached") or seconds is None else f"{seconds:.1f} s"
@@ -53,7 +50,7 @@ def render_table(result: BeirResult) -> RenderableType:
 
 def render_comparison(result: CompareResult) -> RenderableType:
     """Draw systems side by side, each with its gain over the anchor and how likely chance alone gives as much."""
-    table, fusion = new_table("", *_TITLES.values(), "gain", "p", gap=1), result["fusion"]
+    table, fusion = new_table("", *map(metric_title, METRICS), "gain", "p", gap=1), result["fusion"]
     for row, values in zip(result["systems"], _metric_cells(result["systems"]), strict=True):
         gain = row["gain"]
         relative = "" if gain is None or gain["relative"] is None else f"{gain['relative']:+.1%}"
@@ -136,6 +133,18 @@ def stacked(*parts: Table | Text | Sequence[str]) -> Group:
     return Group(*shown)
 
 
+def print_verdict(
+    verdict: Mapping[str, Any], table: Table, notes: Sequence[str], details: Sequence[str] | None = None
+) -> None:
+    """Print headline, table and sentences of a probe or a tuning, and what else there is to say."""
+    from rich.text import Text
+
+    sentences = [f"- {sentence}" for sentence in verdict["sentences"]]
+    more = [] if details is None else [details]
+    headline = Text(verdict["headline"], style="bold")
+    print_rendered(stacked(headline, table, sentences, *more, [f"note: {note}" for note in notes]))
+
+
 def print_rendered(rendered: RenderableType) -> None:
     """Print to stdout, in colour on a terminal only; in a pipe there is no width to fit, and lines stay whole."""
     from rich.console import Console
@@ -165,7 +174,7 @@ def _metric_cells(rows: Sequence[MetricMeans]) -> list[list[Text]]:
 def _gain_line(name: str, gain: ComparisonFacts, metric: str) -> str:
     relative = "" if gain["relative"] is None else f" ({gain['relative']:+.1%})"
     return (
-        f"{name} over anchor, {_TITLES[metric]}: {gain['difference']:+.4f}{relative}, "
+        f"{name} over anchor, {metric_title(metric)}: {gain['difference']:+.4f}{relative}, "
         f"{format_p_value(gain['p_value'])}, 95 % interval {gain['ci_low']:+.4f} to {gain['ci_high']:+.4f}; "
         f"{gain['wins']} wins, {gain['ties']} ties, {gain['losses']} losses"
     )

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from smart_retrieval.errors import ReportError
+from smart_retrieval.evaluation.metrics import metric_title
 from smart_retrieval.evaluation.report.report import build_report
-from smart_retrieval.evaluation.report.tables import Cell, marked_best, metric_title
+from smart_retrieval.evaluation.report.tables import Cell, marked_best
 
 HOSTILE = "=cmd|' /C calc'!A0 a_b & 50% <b> [x](y)"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from math import log2
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,13 @@ from ...files import write_text
 from ...templates import render
 from ..significance import p_value_text
 from .charts import Chart, Series, columns, curves, dots
-from .statistics import Point
 from .verdict import all_notes
 
 Result = Mapping[str, Any]
 
 
 def write_page(result: Result, file: Path) -> None:
-    """Write the page.
-
-    Args:
-        result: What `probe` returned, or its JSON read back.
-        file: Where to; its folder is made if need be.
+    """Write `probe_page` to a file; its folder is made if need be.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -54,14 +49,10 @@ def probe_page(result: Result) -> str:
 
 def _charts(result: Result) -> dict[str, Chart]:
     systems, anchor = result["systems"], result["systems"][0]["value"]
-    changes = [(row["name"], _difference(row["gain"])) for row in result["variants"]]
+    changes = [(row["name"], {**row["gain"], "value": row["gain"]["difference"]}) for row in result["variants"]]
     by_weight = [
-        Series(
-            curve["preset"],
-            [(_log_scale(row["lambda_late"]), row) for row in curve["points"]],
-            _log_scale(curve["chosen"]),
-        )
-        for curve in result["lambda_late"]
+        Series(one["preset"], [(log2(1 + row["lambda_late"]), row) for row in one["points"]], log2(1 + one["chosen"]))
+        for one in result["lambda_late"]
     ]
     charts = {
         "systems": dots("nDCG@10", [(row["name"], row) for row in systems], x_label="nDCG@10", baseline=anchor),
@@ -71,7 +62,7 @@ def _charts(result: Result) -> dict[str, Chart]:
             "nDCG@10 of the hybrid by the weight of the late score",
             by_weight,
             x_label="λ_late (anchor: 1); large: the preset's own",
-            ticks=[(_log_scale(value), f"{value:g}") for value in (0, 0.5, 1, 2, 4, 8)],
+            ticks=[(log2(1 + value), f"{value:g}") for value in (0, 0.5, 1, 2, 4, 8)],
             anchor=anchor,
         ),
         "query_length": _by_length(result["query_length"], "tokens of the query"),
@@ -102,17 +93,9 @@ def _by_layer(points: Sequence[Result], system: str, anchor: float) -> Chart:
     )
 
 
-def _difference(gain: Result) -> Point:
-    return {"value": gain["difference"], "ci_low": gain["ci_low"], "ci_high": gain["ci_high"]}
-
-
 def _by_length(bins: Sequence[Any], label: str) -> Chart:
     rows = []
     for row in bins:
         low, high = f"{row['low']:.0f}", f"{row['high']:.0f}"
         rows.append((f"{low if low == high else f'{low}–{high}'}\nn = {row['queries']}", row))
     return columns(f"Gain over the anchor by {label}", rows, x_label=label, y_label="gain in nDCG@10")
-
-
-def _log_scale(value: float) -> float:
-    return math.log2(1 + value)

@@ -28,10 +28,7 @@ class Point(TypedDict):
 
 
 def point(values: ArrayLike) -> Point:
-    """The mean and its percentile bootstrap interval.
-
-    Every point of a probe is resampled with the same queries, so that curves over one collection can be compared.
-    """
+    """The mean and its percentile bootstrap interval, for which every point is resampled with the same queries."""
     own = np.asarray(values, np.float64)
     # The interval of a difference from 0; the p-value that comes with it is not used.
     found = paired_comparison(np.zeros_like(own), own, permutations=1, bootstraps=_RESAMPLINGS)
@@ -43,13 +40,6 @@ def length_bins(lengths: ArrayLike, anchor: ArrayLike, hybrid: ArrayLike, bins: 
     """The hybrid's gain over the anchor by length, from short to long, in bins of about as many queries each.
 
     Equal lengths share a bin, so there are fewer bins where many queries are of one length.
-
-    Raises:
-        ScoringError: The three are not of one length, or there are no queries.
-
-    Example:
-        >>> [(b["low"], b["high"], b["queries"], b["value"]) for b in length_bins([3, 9, 4], [0, 0, 0], [1, 0, 1], 2)]
-        [(3.0, 4.0, 2, 1.0), (9.0, 9.0, 1, 0.0)]
     """
     sizes, before, after = (np.asarray(values, np.float64) for values in (lengths, anchor, hybrid))
     if sizes.ndim != 1 or not (sizes.shape == before.shape == after.shape) or not len(sizes):
@@ -74,13 +64,7 @@ def length_bins(lengths: ArrayLike, anchor: ArrayLike, hybrid: ArrayLike, bins: 
 def helped_and_hurt(
     query_ids: Sequence[str], texts: Sequence[str], anchor: ArrayLike, hybrid: ArrayLike, listed: int = 5
 ) -> dict[str, Any]:
-    """How many queries are better, the same and worse than by the anchor, and which ones the most (ties by id).
-
-    Example:
-        >>> found = helped_and_hurt(["a", "b"], ["x", "y"], [0.5, 0.5], [1.0, 0.5])
-        >>> found["helped"], found["most_helped"][0]["id"], found["most_hurt"]
-        ({'count': 1, 'share': 0.5}, 'a', [])
-    """
+    """How many queries are better, the same and worse than by the anchor, and which ones the most (ties by id)."""
     before, after = np.asarray(anchor, np.float64), np.asarray(hybrid, np.float64)
     differences = after - before
     differences[np.abs(differences) < _SAME] = 0.0
@@ -104,12 +88,7 @@ def helped_and_hurt(
 
 
 def relevant_lengths(qrels: Mapping[str, Mapping[str, int]], document_ids: Sequence[str], lengths: Array) -> Array:
-    """Mean length of each query's relevant documents, ``[queries]``; each query has one at least.
-
-    Example:
-        >>> relevant_lengths({"q": {"a": 1, "b": 2, "c": 0}}, ["a", "b", "c"], np.array([2, 4, 9])).tolist()
-        [3.0]
-    """
+    """Mean length of each query's relevant documents, ``[queries]``; each query has one at least."""
     length = dict(zip(document_ids, lengths.tolist(), strict=True))
     relevant = ([length[name] for name, grade in grades.items() if grade > 0] for grades in qrels.values())
     return np.array([np.mean(own) for own in relevant], np.float64)

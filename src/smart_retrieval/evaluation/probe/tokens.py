@@ -78,12 +78,6 @@ def winner_report(queries: SmartEmbeddings, documents: SmartEmbeddings) -> dict[
     ``query_tokens`` by their own role; and ``ever_win``, the share of document tokens that are the best match of a
     query token at least once, by role and over ``all``. Roles that do not occur are left out; a share of nothing is
     None.
-
-    Example:
-        >>> one = SmartEmbeddings([[1.0]], np.eye(2)[:1], [0, 1])
-        >>> two = SmartEmbeddings([[1.0]], np.eye(2), [0, 2], roles=[3, 0])
-        >>> winner_report(one, two)["wins"], winner_report(one, two)["ever_win"]
-        ({'special': 0.0, 'text': 1.0}, {'special': 0.0, 'text': 1.0, 'all': 0.5})
     """
     tokens = np.asarray(queries.token_vectors, np.float32)
     # A query's score is a mean over its tokens, so each token weighs one over their number.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..significance import format_p_value, p_value_text
-from ..terminal import new_table, notes, print_rendered, stacked
+from ..terminal import new_table, notes, print_verdict
 
 #: Below this a difference counts as shown.
 ALPHA = 0.05
@@ -18,12 +18,7 @@ EFFECTS = {"helps": "SMART helps", "unclear": "No clear effect", "hurts": "SMART
 
 
 def effect_of(gain: Mapping[str, Any]) -> str:
-    """``"helps"`` or ``"hurts"`` if p < 0.05 and the interval is on one side of 0, else ``"unclear"``.
-
-    Example:
-        >>> effect_of({"difference": 0.1, "p_value": 0.2, "ci_low": -0.1, "ci_high": 0.3})
-        'unclear'
-    """
+    """``"helps"`` or ``"hurts"`` if p < 0.05 and the interval is on one side of 0, else ``"unclear"``."""
     if gain["p_value"] >= ALPHA:
         return "unclear"
     if gain["difference"] > 0 and gain["ci_low"] > 0:
@@ -136,8 +131,6 @@ def all_notes(result: Mapping[str, Any]) -> list[str]:
 
 def print_probe(result: Mapping[str, Any]) -> None:
     """Print the verdict, the systems and the notes; a table of 80 columns, in colour on a terminal only."""
-    from rich.text import Text
-
     table = new_table("", "nDCG@10", "over the anchor", "95 % interval", "p")
     for row in result["systems"]:
         gain, figures = row["gain"], [f"{row['value']:.4f}"]
@@ -145,12 +138,4 @@ def print_probe(result: Mapping[str, Any]) -> None:
             interval = f"{gain['ci_low']:+.4f} to {gain['ci_high']:+.4f}"
             figures += [f"{gain['difference']:+.4f}", interval, p_value_text(gain["p_value"])]
         table.add_row(row["name"], *figures)
-    said = result["verdict"]
-    print_rendered(
-        stacked(
-            Text(said["headline"], style="bold"),
-            table,
-            [f"- {sentence}" for sentence in said["sentences"]],
-            [f"note: {note}" for note in all_notes(result)],
-        )
-    )
+    print_verdict(result["verdict"], table, all_notes(result))

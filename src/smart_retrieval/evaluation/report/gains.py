@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from ...errors import ScoringError
 from ..mmeb.metrics import score_ranking
@@ -39,17 +40,9 @@ class Gain:
     @classmethod
     def of(cls, comparison: ComparisonFacts, basis: str) -> Gain:
         """A gain from a paired comparison; of a stored one, the counts may be missing."""
-        return cls(
-            comparison["difference"],
-            comparison["relative"],
-            basis,
-            comparison["p_value"],
-            comparison["ci_low"],
-            comparison["ci_high"],
-            comparison.get("wins"),
-            comparison.get("ties"),
-            comparison.get("losses"),
-        )
+        facts: Mapping[str, Any] = comparison
+        tested = {name: facts[name] for name in ("difference", "relative", "p_value", "ci_low", "ci_high")}
+        return cls(basis=basis, **tested, **{name: facts.get(name) for name in ("wins", "ties", "losses")})
 
     @property
     def mark(self) -> str:
@@ -66,9 +59,6 @@ def gain_over(
 
     Both per-query values are compared where both are known, for the queries of both; otherwise the comparison that the
     treatment's file holds is taken, if it is of this metric and of this baseline; otherwise the means alone are.
-
-    Raises:
-        ScoringError: The two are not on the same data.
     """
     if treatment.data != baseline.data:
         raise ScoringError(
@@ -97,10 +87,7 @@ def gain_over(
 
 
 def anchor_of(one: Measurement, among: Iterable[Measurement]) -> Measurement | None:
-    """The anchor a system is compared with: of the same model, on the same data; of its own file if there are two.
-
-    For BM25, which is of no model, it is the only one there is, if there is but one.
-    """
+    """The anchor of the same model on the same data, of its own file if there are two; for BM25 the only one."""
     same_data = [other for other in among if other.system == "anchor" and other.data == one.data]
     fitting = [other for other in same_data if one.has_anchor(other)]
     if "model" not in one.own_settings and len(same_data) == 1:
@@ -110,10 +97,8 @@ def anchor_of(one: Measurement, among: Iterable[Measurement]) -> Measurement | N
 
 
 def _by_query(one: Measurement, metric: str) -> Mapping[str, float] | None:
-    values: Mapping[str, float] = {}
-    if one.per_query is not None and metric in one.per_query:
-        values = one.per_query[metric]
-    elif one.predictions is not None:
+    values = (one.per_query or {}).get(metric, {})
+    if not values and one.predictions is not None:
         ranked = _judged(one.predictions, one.settings.get("mode", "correct"), metric)
         values = {str(number): value for number, value in enumerate(ranked)}
     # Values that do not give the mean are of another run.

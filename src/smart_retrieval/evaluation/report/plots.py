@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ...errors import ReportError
 from ...extras import require
 from ..charts import Style, new_figure, plain_label, save_figure, styles
+from ..metrics import metric_title
 from .measurements import Grid
-from .tables import Cell, Table, metric_title
+from .tables import Cell, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,11 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ..metrics import metric_title
 from .gains import Gain, anchor_of, gain_over
 from .measurements import Grid, Measurement
-
-#: How people write metrics.
-TITLES = {"ndcg": "nDCG", "recall": "Recall", "mrr": "MRR", "map": "MAP", "hit": "Hit", "precision": "Precision"}
 
 #: What stands where nothing was measured.
 MISSING = "–"
@@ -22,10 +20,7 @@ Baseline = Callable[[Measurement], Measurement | None]
 
 @dataclass(frozen=True)
 class Cell:
-    """A value as it is shown, with the mark of a test; `value` is None for words and for what is missing.
-
-    `best` is of what is shown, not of the value behind it; `more` are further numbers for JSON and CSV.
-    """
+    """A value as it is shown, with the mark of a test; `more` are further numbers for JSON and CSV."""
 
     text: str
     value: float | None = None
@@ -44,10 +39,7 @@ Row = tuple[str, tuple[Cell, ...]]
 
 @dataclass(frozen=True)
 class Table:
-    """One table: a label and cells for each row; `corner` says what the rows are.
-
-    So many of the last rows as `references` come from elsewhere. Notes are one sentence each, without a full stop.
-    """
+    """One table; `corner` says what the rows are, and the last `references` of them come from elsewhere."""
 
     name: str
     title: str
@@ -63,18 +55,8 @@ class Table:
         return [(label, cells, place >= own) for place, (label, cells) in enumerate(self.rows)]
 
 
-def metric_title(metric: str) -> str:
-    """How people write a metric: ``nDCG@10``, ``MAP``, ``nDCG_linear@5``."""
-    stem, at, cut = metric.partition("@")
-    first, under, rest = stem.partition("_")
-    return f"{TITLES.get(first, first)}{under}{rest}{at}{cut}"
-
-
 def marked_best(rows: Sequence[Sequence[Cell]]) -> list[tuple[Cell, ...]]:
-    """Mark the highest of each column, and all that look the same as it; cells without a value take no part.
-
-    A column with one value alone has no best: there is nothing it is better than.
-    """
+    """Mark the highest of each column, and all that look the same as it; a value alone in its column is not marked."""
 
     def marked(column: tuple[Cell, ...]) -> list[Cell]:
         valued = [(cell.value, cell.text) for cell in column if cell.value is not None]
@@ -86,10 +68,9 @@ def marked_best(rows: Sequence[Sequence[Cell]]) -> list[tuple[Cell, ...]]:
 
 
 def quality_table(grid: Grid, metric: str, references: Grid | None = None) -> Table:
-    """Systems by data sets in one metric.
+    """Systems by data sets in one metric, with the mean over the data sets that all have, if there are two.
 
-    The mean is over the data sets that all systems have, and there must be two; what is missing is named. References
-    are figures from elsewhere, on some of the same data sets; the best is sought without them.
+    References are figures from elsewhere, on some of the same data sets; the best is sought without them.
     """
     columns = _columns_with(grid, metric)
     labels = [row for row in grid.rows if any(grid.value(row, column, metric) is not None for column in columns)]
@@ -163,13 +144,11 @@ def gain_notes(gains: Sequence[Gain]) -> tuple[str, ...]:
 
 def cost_table(grid: Grid) -> Table | None:
     """Bytes a document and milliseconds a query, where they are known."""
+    costs = (("bytes_per_document", "bytes/document", ",.0f"), ("milliseconds", "ms/query", ",.2f"))
     shown = [
         (column, field, unit, form)
         for column in grid.columns
-        for field, unit, form in (
-            ("bytes_per_document", "bytes/document", ",.0f"),
-            ("milliseconds", "ms/query", ",.2f"),
-        )
+        for field, unit, form in costs
         if any(getattr(one, field) is not None for one in grid.in_column(column))
     ]
     rows = []

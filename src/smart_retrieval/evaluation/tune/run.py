@@ -34,14 +34,11 @@ _PARTS = ("layers", "mix", "token_filter", "weights", "floor", "lambda_late")
 
 
 class CollectionScores(NamedTuple):
-    """nDCG@10 of every setting on every query of a collection, ``[settings, queries]``.
+    """nDCG@10 of every setting on every query of a collection, of the anchor alone, and the fold of each query."""
 
-    ``anchor`` is that of the anchor alone, ``[queries]``, and ``folds`` the fold of each query.
-    """
-
-    values: Array
-    anchor: Array
-    folds: Array
+    values: Array  # [settings, queries]
+    anchor: Array  # [queries]
+    folds: Array  # [queries]
 
     def gains(self, queries: Array) -> Array:
         """Relative gain over the anchor on the queries of a mask, ``[settings]``; absolute where it finds nothing."""
@@ -51,14 +48,11 @@ class CollectionScores(NamedTuple):
 
 
 class CrossValidated(NamedTuple):
-    """The setting chosen without each fold's queries, and the one on all queries.
-
-    ``out_of_fold`` holds for each collection ``[queries]``: every query under the setting chosen without its fold.
-    """
+    """The setting chosen without each fold's queries, and the one on all queries."""
 
     by_fold: tuple[int, ...]
     chosen: int
-    out_of_fold: tuple[Array, ...]
+    out_of_fold: tuple[Array, ...]  # by collection, [queries]: each under the setting chosen without its fold
 
 
 def tune(
@@ -140,12 +134,10 @@ def tune(
     chosen, is_default = settings[found.chosen], found.chosen == 0
     by_default = [own.values[0] for own in scores]
     in_sample = [own.values[found.chosen] for own in scores]
-    gain = compared(scores, by_default, found.out_of_fold).to_dict()
+    gain, written = compared(scores, by_default, found.out_of_fold).to_dict(), None
     if target is not None and is_gain(gain) and not is_default:
         _write_setting(smart, chosen, target)
         written = str(target)
-    else:
-        written = None
     result: dict[str, Any] = {
         "metric": GAIN_METRIC,
         "known_item": known_item,
@@ -198,14 +190,6 @@ def split_folds(queries: Sequence[str], folds: int, seed: int, where: str = "que
     """The fold of each query, ``[queries]``: at random, of nearly equal sizes, equal texts together.
 
     It depends on the texts and the seed, not on the order of the file.
-
-    Raises:
-        DatasetError: There are fewer different queries than folds; ``where`` they come from is in the message.
-
-    Example:
-        >>> folds = split_folds(["wing", "drag", "wing", "heat"], 2, 0)
-        >>> bool(folds[0] == folds[2]), np.bincount(folds).tolist()
-        (True, [2, 2])
     """
     alike: defaultdict[str, list[int]] = defaultdict(list)
     for place, text in enumerate(queries):
@@ -294,11 +278,7 @@ def _check_target(smart: SmartModel, folder: Path) -> None:
 
 
 def _write_setting(smart: SmartModel, setting: Preset, folder: Path) -> None:
-    """Write a setting that `SmartModel` then starts from.
-
-    Into the model's own folder only ``smart/`` is written. Another folder gets the whole model, or the adapter alone
-    where that is what was loaded.
-    """
+    """Write `smart/` into the model's own folder; into another one the whole model, or its adapter if that was loaded."""
     # Once more: measuring took a while.
     _check_target(smart, folder)
     tuned = smart.with_readout(setting.readout)

@@ -25,15 +25,7 @@ def grid(
 
     Each layer alone, the mean of each two that follow one another, of the first and the last but one, and the last two
     pairs side by side; every one with each token filter, weighting, floor and weight of the late score. The anchor
-    alone and the paper's setting are among them.
-
-    Args:
-        layers: Absolute, ascending: the layers that were encoded.
-        states: Hidden states of the model.
-        token_filters: Those that make a difference.
-        default: The model's own setting.
-        paper: The paper's.
-        settled: Whether layers and mix are those of an adapter.
+    alone and the paper's setting are among them. Of an adapter, layers and mix are `settled`.
     """
     anchor_alone = replace(default, scoring=Scoring(lambda_late=0.0))
     mixes = [(default.readout.layers, default.readout.mix), *([] if settled else _mixes(layers, states))]
@@ -75,12 +67,7 @@ def setting_dict(setting: Preset) -> dict[str, Any]:
 
 
 def setting_name(setting: Preset) -> str:
-    """A setting in words.
-
-    Example:
-        >>> setting_name(Preset("", Readout((-3, -2)), Scoring("idf", floor=0.55)))
-        'layers -3, -2 (mean), idf weights, floor 0.55, λ_late 1'
-    """
+    """A setting in words: ``layers -3, -2 (mean), idf weights, floor 0.55, λ_late 1``."""
     own, scoring = setting.readout, setting.scoring
     if not scoring.lambda_late:
         return "the anchor alone (λ_late 0)"

@@ -6,18 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..significance import format_p_value
-from ..terminal import new_table, print_rendered, stacked
+from ..terminal import new_table, print_verdict
 
 #: What counts as significant.
 LEVEL = 0.05
 
-_COLUMNS = {
-    "anchor": "anchor",
-    "paper": "paper",
-    "default": "default",
-    "out_of_fold": "out of fold",
-    "in_sample": "(in sample)",
-}
+_COLUMNS = ("anchor", "paper", "default", "out_of_fold", "in_sample")
 
 
 def is_gain(comparison: Mapping[str, Any]) -> bool:
@@ -26,10 +20,9 @@ def is_gain(comparison: Mapping[str, Any]) -> bool:
 
 
 def verdict(result: Mapping[str, Any], *, is_default: bool, target: str | None) -> dict[str, Any]:
-    """What follows from the figures.
+    """Whether the tuned setting is significantly better than the default (``better``) and the anchor (``smart_helps``).
 
-    ``better`` is whether the tuned setting is significantly better than the default, ``smart_helps`` whether it is than
-    the anchor; ``headline`` and ``sentences`` say the rest. The setting was to be written to ``target``, if anywhere.
+    ``headline`` and ``sentences`` say the rest. The setting was to be written to ``target``, if anywhere.
     """
     gain, over_anchor = result["gain"], result["over_anchor"]
     better, helps = is_gain(gain) and not is_default, is_gain(over_anchor)
@@ -70,9 +63,7 @@ def _difference(comparison: Mapping[str, Any]) -> str:
 
 def print_tune(result: Mapping[str, Any]) -> None:
     """Print the verdict, nDCG@10 of each collection, what each fold chose, and the notes."""
-    from rich.text import Text
-
-    table = new_table("nDCG@10", "queries", *_COLUMNS.values())
+    table = new_table("nDCG@10", "queries", "anchor", "paper", "default", "out of fold", "(in sample)")
     for row in result["rows"]:
         table.add_row(row["name"], f"{row['queries']:,}", *(f"{row[name]:.4f}" for name in _COLUMNS))
     agreeing = ", ".join(
@@ -83,16 +74,6 @@ def print_tune(result: Mapping[str, Any]) -> None:
         f"{result['settings']:,} settings tried; differences in {units}; paired randomisation test",
         *result["notes"],
     ]
-    said, folds = result["verdict"], result["folds"]
-    print_rendered(
-        stacked(
-            Text(said["headline"], style="bold"),
-            table,
-            [f"- {sentence}" for sentence in said["sentences"]],
-            [
-                *(f"fold {row['fold'] + 1}: {row['chosen']['name']}" for row in folds),
-                f"of {len(folds)} folds agree with the choice on all queries: {agreeing}",
-            ],
-            [f"note: {note}" for note in notes],
-        )
-    )
+    folds = [f"fold {row['fold'] + 1}: {row['chosen']['name']}" for row in result["folds"]]
+    folds.append(f"of {len(folds)} folds agree with the choice on all queries: {agreeing}")
+    print_verdict(result["verdict"], table, notes, folds)
