@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 
 from ..errors import DatasetError
 
@@ -19,9 +20,13 @@ DOCUMENTS, QUERIES = 4_000, 400
 #: Grades beyond this are surely not grades, and trec_eval allots memory in proportion to the highest.
 _HIGHEST_GRADE = 1000
 
-#: First and last columns by which the optional header line of a qrels file is recognised.
+# First and last columns by which the optional header line of a qrels file is recognised.
 _HEADER_FIRST = {"query-id", "query_id", "queryid", "qid", "query"}
 _HEADER_LAST = {"score", "relevance", "rel", "grade", "label"}
+
+
+#: Grades by query id and document id.
+Qrels: TypeAlias = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class BeirDataset:
     texts: list[str]
     query_ids: list[str]
     queries: list[str]
-    qrels: dict[str, dict[str, int]]
+    qrels: Qrels
     warnings: list[str]
 
     @cached_property
@@ -87,34 +92,21 @@ def load_beir(folder: str | Path, split: str = "test") -> BeirDataset:
     corpus_file, queries_file, qrels_file = _find_files(folder, split)
     warnings: list[str] = []
     corpus, all_queries = _read_texts(corpus_file), _read_texts(queries_file)
-    if not corpus:
-        raise DatasetError(f"found no documents in {corpus_file}, expected one JSON object a line")
-    if not all_queries:
-        raise DatasetError(f"found no queries in {queries_file}, expected one JSON object a line")
+    for kind, file, texts in (("documents", corpus_file, corpus), ("queries", queries_file, all_queries)):
+        if not texts:
+            raise DatasetError(f"found no {kind} in {file}, expected one JSON object a line")
     judged = _read_qrels(qrels_file, warnings)
     qrels = _keep_known(judged, corpus, all_queries, qrels_file, warnings)
     queries = {query: all_queries[query] for query in qrels}
     for texts, one, many in ((corpus, "document", "documents"), (queries, "query", "queries")):
         if empty := [name for name, text in texts.items() if not text]:
             warnings.append(f"{_count(len(empty), one, many)} without any text kept: {_name_some(empty)}")
-    return BeirDataset(
-        name=folder.resolve().name,
-        folder=folder,
-        split=split,
-        document_ids=list(corpus),
-        texts=list(corpus.values()),
-        query_ids=list(queries),
-        queries=list(queries.values()),
-        qrels=qrels,
-        warnings=warnings,
-    )
+    documents, asked = (list(corpus), list(corpus.values())), (list(queries), list(queries.values()))
+    return BeirDataset(folder.resolve().name, folder, split, *documents, *asked, qrels, warnings)
 
 
 def content_fingerprint(ids: Sequence[str], texts: Sequence[str]) -> str:
-    """SHA-256 of ids and their texts in the order they are given, in hexadecimal.
-
-    The order counts on purpose: encodings are stored row by row, so a reordered file needs encodings of its own.
-    """
+    """SHA-256 of ids and texts in their order, which counts: encodings are stored row by row."""
     digest = hashlib.sha256()
     for pair in zip(ids, texts, strict=True):
         for part in pair:
@@ -206,16 +198,12 @@ def _read_texts(path: Path) -> dict[str, str]:
     return texts
 
 
-def _read_qrels(path: Path, warnings: list[str]) -> dict[str, dict[str, int]]:
-    """Read judgments as query id -> document id -> grade."""
-    qrels: dict[str, dict[str, int]] = {}
+def _read_qrels(path: Path, warnings: list[str]) -> Qrels:
+    qrels: Qrels = {}
     repeated: list[str] = []
-    first = True
-    for number, line in _lines(path):
+    for place, (number, line) in enumerate(_lines(path)):
         columns = [column.strip() for column in line.split("\t")]
-        is_header = first and (columns[0].lower() in _HEADER_FIRST or columns[-1].lower() in _HEADER_LAST)
-        first = False
-        if is_header:
+        if place == 0 and (columns[0].lower() in _HEADER_FIRST or columns[-1].lower() in _HEADER_LAST):
             continue
         where = f"{path}, line {number}"
         if len(columns) != 3:
@@ -247,12 +235,8 @@ def _read_qrels(path: Path, warnings: list[str]) -> dict[str, dict[str, int]]:
 
 
 def _keep_known(
-    judged: dict[str, dict[str, int]],
-    corpus: dict[str, str],
-    queries: dict[str, str],
-    path: Path,
-    warnings: list[str],
-) -> dict[str, dict[str, int]]:
+    judged: Qrels, corpus: dict[str, str], queries: dict[str, str], path: Path, warnings: list[str]
+) -> Qrels:
     """Drop judgments of unknown ids and queries with nothing to find, each with a counted warning."""
     if not judged:
         raise DatasetError(f"found no judgments in {path}, expected lines of query id, document id and score")
@@ -263,7 +247,7 @@ def _keep_known(
     # A dictionary keeps the order of first sight, so that the first three named are the first three in the file.
     missing: dict[str, None] = {}
     lost = 0
-    kept: dict[str, dict[str, int]] = {}
+    kept: Qrels = {}
     without_judgment, without_relevant = [], []
     for query in queries:
         if query not in judged:
@@ -312,9 +296,6 @@ def sample(data: BeirDataset, documents: int = DOCUMENTS, queries: int = QUERIES
 
     Queries are drawn first; then every document that is relevant to one of them is kept, and others at random until
     there are enough. Such a collection is easier than the whole: its figures compare settings, not collections.
-
-    Raises:
-        DatasetError: A number is below 1.
     """
     if documents < 1 or queries < 1:
         raise DatasetError(f"sample: found {documents} documents and {queries} queries to take, expected 1 or more")

@@ -50,11 +50,7 @@ class Setting:
 
     @classmethod
     def parse(cls, name: str) -> Setting:
-        """Take a name apart.
-
-        Raises:
-            CodecError: There is no such codec, or the factor is below 1.
-        """
+        """Take a name apart."""
         match = _POOLED.fullmatch(name)
         setting = cls(name, match["codec"], float(match["factor"])) if match else cls(name, name)
         parse_codec(setting.codec)
@@ -64,11 +60,7 @@ class Setting:
 
 
 def parse_settings(names: str) -> list[Setting]:
-    """Read ``all`` or codec names joined by commas.
-
-    Raises:
-        CodecError: There is no such codec, or none is named.
-    """
+    """Read ``all`` or codec names joined by commas."""
     if names.strip() == "all":
         return [Setting.parse(name) for name in ALL]
     chosen = [name.strip() for name in names.split(",") if name.strip()]

@@ -25,8 +25,8 @@ RRF_K = 60
 #: The systems compared, in the order of the report.
 COMPARED = ("anchor", "BM25", "anchor + BM25 (RRF)", "anchor + BM25 (min-max)", "SMART", "SMART + BM25")
 
-#: What a system did not list is not ranked at all.
-_LISTS = frozenset(COMPARED[1:4])
+# What these did not list is not ranked at all.
+_LISTS = COMPARED[1:4]
 
 
 def compare_beir(

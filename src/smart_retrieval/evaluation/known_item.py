@@ -14,6 +14,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,6 @@ from .beir import DOCUMENTS, QUERIES, BeirDataset
 KNOWN_ITEM_NOTE = (
     "known-item queries, made from the documents themselves: they reward shared words; an indication, not a measurement"
 )
-
-#: How a data set of such queries names its split.
-KNOWN_ITEM_SPLIT = "known-item"
 
 #: Words of a title that can be a query, and of a sentence.
 _LEAST_TITLE, _LEAST_SENTENCE, _MOST_WORDS = 3, 5, 25
@@ -131,9 +129,6 @@ def known_item_dataset(
     characteristic sentence is taken: the one whose words are rarest among the documents, words of this document alone
     not counted, for nothing could be found by them. Of near-duplicates the first is kept. In the collection, named
     after the folder, no document holds a query's text, ends of sentences and case aside.
-
-    Raises:
-        DatasetError: An id occurs twice, fewer than two documents are left, or no query can be made.
     """
     repeated = [name for name, count in Counter(source.id for source in sources).items() if count > 1]
     if repeated:
@@ -152,37 +147,32 @@ def known_item_dataset(
     maker = _Maker(documents)
     order = list(range(len(documents)))
     random.Random(seed).shuffle(order)
-    made: dict[int, str] = {}
-    for place in order:
-        if len(made) == queries:
-            break
-        if query := maker.query(place):
-            made[place] = query
+    queried = ((place, query) for place in order if (query := maker.query(place)))
+    made = dict(sorted(islice(queried, queries)))
     if not made:
         raise DatasetError(
             f"{folder}: found no document to make a query of, expected some with a title of {_LEAST_TITLE} words, or "
             f"with a sentence of {_LEAST_SENTENCE} words beside {_LEAST_REST} more"
         )
-    ids, texts = [each.id for each in documents], maker.texts
-    chosen = sorted(made)
-    query_ids, query_texts = [f"q:{ids[place]}" for place in chosen], [made[place] for place in chosen]
-    from_titles = sum(map(maker.has_title, chosen))
-    notes.append(f"{from_titles:,} queries are titles, {len(chosen) - from_titles:,} are sentences; seed {seed}")
+    from_titles = len(made.keys() & maker.titles.keys())
+    notes.append(f"{from_titles:,} queries are titles, {len(made) - from_titles:,} are sentences; seed {seed}")
+    folder, ids = Path(folder), [each.id for each in documents]
+    qrels = {f"q:{ids[place]}": {ids[place]: 1} for place in made}
     return BeirDataset(
-        name=Path(folder).resolve().name,
-        folder=Path(folder),
-        split=KNOWN_ITEM_SPLIT,
+        name=folder.resolve().name,
+        folder=folder,
+        split="known-item",
         document_ids=ids,
-        texts=texts,
-        query_ids=query_ids,
-        queries=query_texts,
-        qrels={query: {ids[place]: 1} for query, place in zip(query_ids, chosen, strict=True)},
+        texts=maker.texts,
+        query_ids=list(qrels),
+        queries=list(made.values()),
+        qrels=qrels,
         warnings=notes,
     )
 
 
 class _Maker:
-    """Documents from which queries are taken out; ``texts`` is what is left of each."""
+    """Documents from which queries are taken out: ``titles`` by position, and ``texts``, what is left of each."""
 
     def __init__(self, documents: Sequence[Source]) -> None:
         self._made: list[str] = []
@@ -191,21 +181,20 @@ class _Maker:
         for place, text in enumerate(self._whole):
             for word in dict.fromkeys(text.split()):
                 self._postings[word].append(place)
-        self._titles = {
+        self.titles = {
             place: each.title
             for place, each in enumerate(documents)
             if self._is_query_title(place, each.title, each.text)
         }
         self.texts = [
-            each.text if place in self._titles or not each.title else f"{each.title} {each.text}"
+            each.text if place in self.titles or not each.title else f"{each.title} {each.text}"
             for place, each in enumerate(documents)
         ]
         self._bodies = [len(text) - len(each.text) for text, each in zip(self.texts, documents, strict=True)]
 
     def query(self, place: int) -> str:
         """Take a query out of a document; empty if there is none that serves."""
-        if place in self._titles:
-            title = self._titles[place]
+        if title := self.titles.get(place):
             # Once more: a cut joins words that were apart.
             return self._keep(title) if self._is_alone(title, place) else ""
         text = self.texts[place]
@@ -220,10 +209,6 @@ class _Maker:
                 self.texts[place], self._whole[place] = rest, left
                 return self._keep(query)
         return ""
-
-    def has_title(self, place: int) -> bool:
-        """Whether a document's title was taken out of it."""
-        return place in self._titles
 
     def _keep(self, query: str) -> str:
         self._made.append(_normal(query))
@@ -301,9 +286,9 @@ def _runs(words: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
     """The distinct runs of a text, hashed (by a function that is the same in every process)."""
     if not words:
         return np.zeros(0, np.uint32)
-    count = max(1, len(words) - RUN + 1)
-    return np.array(
-        sorted({zlib.crc32("\0".join(words[start : start + RUN]).encode()) for start in range(count)}), np.uint32
+    starts = range(max(1, len(words) - RUN + 1))
+    return np.unique(
+        np.array([zlib.crc32("\0".join(words[start : start + RUN]).encode()) for start in starts], np.uint32)
     )
 
 
@@ -356,10 +341,9 @@ def _choose(stream: Iterable[Source], most: int, rng: random.Random) -> tuple[li
     """At most so many of a stream, all equally likely, in their order; and how many there were."""
     kept: list[tuple[int, Source]] = []
     total = 0
-    for place, source in enumerate(stream):
-        total += 1
+    for total, source in enumerate(stream, start=1):
         if len(kept) < most:
-            kept.append((place, source))
+            kept.append((total, source))
         elif (slot := rng.randrange(total)) < most:
-            kept[slot] = (place, source)
+            kept[slot] = (total, source)
     return [source for _, source in sorted(kept, key=lambda pair: pair[0])], total

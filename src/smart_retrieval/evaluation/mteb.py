@@ -169,7 +169,7 @@ class Search(ABC, Generic[Kept]):
         """Every setting that differs from run to run."""
         return {
             **self.chosen.scoring.to_dict(),
-            "layers": ",".join(str(layer) for layer in self.chosen.readout.layers),
+            "layers": ",".join(map(str, self.chosen.readout.layers)),
             "token_filter": self.chosen.readout.token_filter,
             "candidates": self.candidates,
         }
@@ -308,7 +308,8 @@ class IndexSearch(Search[SmartIndex]):
 
     def _keep(self, items: Iterable[Item], task: str, folder_name: str, encode_kwargs: Mapping[str, Any]) -> SmartIndex:
         if self._given is not None:
-            return _holding(self._given, set(self._ids), task)
+            _check_documents(self._given, set(self._ids), task)
+            return self._given
         root = Path(tempfile.mkdtemp(prefix="smart-mteb-")) if self._folder is None else self._folder
         index = self._open(root / folder_name)
         self._clean_up = weakref.finalize(self, _close, index, root if self._folder is None else None)
@@ -377,17 +378,16 @@ def _batches(ids: Sequence[str], items: Iterable[Item]) -> Iterator[dict[str, It
         yield batch
 
 
-def _holding(index: SmartIndex, wanted: set[str], task: str) -> SmartIndex:
-    """The index, if it holds a task's documents and no others."""
+def _check_documents(index: SmartIndex, wanted: set[str], task: str) -> None:
+    """Refuse an index that does not hold exactly a task's documents."""
     found = set(index.store.ids())
     if found != wanted:
-        example = sorted(wanted - found)[:1] or sorted(found - wanted)[:1]
+        example = min(wanted - found or found - wanted)
         raise DatasetError(
             f"{task}: found {len(found)} documents in the index {str(index.path)!r}, expected the task's {len(wanted)} "
             f"under the task's ids, and no others ({len(wanted - found)} are missing, {len(found - wanted)} are "
-            f"not the task's, such as {example[0]!r})"
+            f"not the task's, such as {example!r})"
         )
-    return index
 
 
 def _close(index: SmartIndex, folder: Path | None) -> None:
@@ -397,10 +397,7 @@ def _close(index: SmartIndex, folder: Path | None) -> None:
 
 
 def strictly_falling(ranked: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """Scores of documents ranked best first, without those from the first minus infinity on.
-
-    trec_eval keeps scores as float32 and would order equal ones by its own rule.
-    """
+    """Scores of documents ranked best first, up to the first minus infinity; trec_eval would reorder equal float32s."""
     found: dict[str, float] = {}
     last = np.float32(np.inf)
     for name, given in ranked:

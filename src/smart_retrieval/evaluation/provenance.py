@@ -29,11 +29,9 @@ if TYPE_CHECKING:
 PACKAGES = ("sentence-transformers", "torch", "transformers", "numpy")
 
 #: Keys whose values differ between two runs of the same thing.
-VOLATILE = frozenset(
-    {
-        *("run", "date", "report_generated_date"),
-        *("seconds", "cached", "documents_per_second", "score_ms_per_query", "fit_seconds", "encode_seconds"),
-    }
+VOLATILE = (
+    *("run", "date", "report_generated_date"),
+    *("seconds", "cached", "documents_per_second", "score_ms_per_query", "fit_seconds", "encode_seconds"),
 )
 
 #: What replaces a secret in a command.
@@ -57,11 +55,7 @@ _PARAMETER = re.compile(r"([?&;])([^=&;#\s]+)=[^&;#\s]*")
 
 
 def run_facts() -> RunFacts:
-    """When, where and by which command this runs.
-
-    The commit is that of the checkout this package is run from, ``+changes`` where its files differ from it; None for
-    an installed package, whose version says as much.
-    """
+    """When, where and by which command this runs; an installed package has no commit, its version says as much."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": commit(),
@@ -105,14 +99,7 @@ def stable(value: Any) -> Any:
 
 
 def command(arguments: Sequence[str] | None = None) -> str:
-    """The command line, as a shell would take it, without secrets; of this process when none is given.
-
-    The environment is never looked at. The user's folder is written as ``~``.
-
-    Example:
-        >>> command(["/usr/bin/smart", "eval", "beir", "my data", "--token", "abc"])
-        "smart eval beir 'my data' --token ***"
-    """
+    """A command line, or this process's, as a shell would take it: without secrets, the user's folder as ``~``."""
     given = list(sys.argv if arguments is None else arguments) or [""]
     program, home = given[0], str(Path.home())
     start = ["python", program] if program in ("-c", "-m") or program.endswith(".py") else [Path(program).name]
@@ -135,10 +122,6 @@ def masked(arguments: Sequence[str]) -> list[str]:
     That is: the value of an option, variable or header whose name says so (``--token``, ``--api-key=…``,
     ``PASSWORD=…``), what the usual services issue (``hf_…``, ``sk-…``), long random words, the login in an address and
     its parameters of such a name.
-
-    Example:
-        >>> masked(["--api-key=abc", "--max-tokens", "256", "https://me:pw@host/?token=x"])
-        ['--api-key=***', '--max-tokens', '256', 'https://***@host/?token=***']
     """
     shown: list[str] = []
     value_is_secret = False

@@ -82,11 +82,11 @@ def render_codecs(result: CodecsResult) -> RenderableType:
 def notes(result: Mapping[str, Any]) -> list[str]:
     """What a reader of the figures should know, one sentence each: what the data lacked, what the model cut off."""
     data, encode = result["dataset"], result["encode"]
-    cut = []
-    if truncated := encode.get("truncated_documents"):
-        cut.append(f"{truncated:,} of {data['n_documents']:,} documents cut at the model's maximum length")
-    if truncated := encode.get("truncated_queries"):
-        cut.append(f"{truncated:,} of {data['n_queries']:,} queries cut at the model's maximum length")
+    cut = [
+        f"{truncated:,} of {data[f'n_{kind}']:,} {kind} cut at the model's maximum length"
+        for kind in ("documents", "queries")
+        if (truncated := encode.get(f"truncated_{kind}"))
+    ]
     return [*data["warnings"], *cut]
 
 

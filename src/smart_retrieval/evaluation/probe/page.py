@@ -49,6 +49,7 @@ def probe_page(result: Result) -> str:
 
 def _charts(result: Result) -> dict[str, Chart]:
     systems, anchor = result["systems"], result["systems"][0]["value"]
+    changes: list[tuple[str, Any]]
     changes = [(row["name"], {**row["gain"], "value": row["gain"]["difference"]}) for row in result["variants"]]
     by_weight = [
         Series(one["preset"], [(log2(1 + row["lambda_late"]), row) for row in one["points"]], log2(1 + one["chosen"]))

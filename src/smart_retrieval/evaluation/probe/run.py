@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,32 +107,25 @@ def probe(
     curves = {name: list(_over_lambda_late(setting)) for name, setting in by_preset.items()}
     variants = dict(_variants(sweep, default))
     anchor_alone = replace(default, scoring=system_scoring(default.scoring, "anchor"))
-    values = sweep.measure(
-        [
-            anchor_alone,
-            *systems.values(),
-            *(setting for _, setting in layers),
-            *(setting for curve in curves.values() for setting in curve),
-            *variants.values(),
-        ]
-    )
+    by_layer = (setting for _, setting in layers)
+    values = sweep.measure([anchor_alone, *systems.values(), *by_layer, *chain(*curves.values()), *variants.values()])
     anchor, hybrid = values[anchor_alone], values[systems["hybrid, default"]]
 
     def on_curve(setting: Preset) -> dict[str, Any]:
         """A point, and its difference from the anchor, whose interval is narrower."""
         return {**point(values[setting]), "over_anchor": point(values[setting] - anchor)}
 
+    def rows(settings: Mapping[str, Preset], baseline: Array) -> list[dict[str, Any]]:
+        return [
+            {"name": name, **point(values[setting]), "gain": _gain(baseline, values[setting])}
+            for name, setting in settings.items()
+        ]
+
     lengths = relevant_lengths(data.qrels, data.document_ids, sweep.documents.lengths)
     result = {
         "metric": GAIN_METRIC,
         "known_item": data.split == "known-item",
-        "systems": [
-            {"name": "anchor", **point(anchor), "gain": None},
-            *(
-                {"name": name, **point(values[setting]), "gain": _gain(anchor, values[setting])}
-                for name, setting in systems.items()
-            ),
-        ],
+        "systems": [{"name": "anchor", **point(anchor), "gain": None}, *rows(systems, anchor)],
         "default_against_paper": _gain(values[systems["hybrid, paper"]], hybrid),
         "layers": {
             "states": smart.backbone.n_states,
@@ -148,10 +142,7 @@ def probe(
             }
             for name, curve in curves.items()
         ],
-        "variants": [
-            {"name": name, **point(values[setting]), "gain": _gain(hybrid, values[setting])}
-            for name, setting in variants.items()
-        ],
+        "variants": rows(variants, hybrid),
         "query_length": length_bins(sweep.queries.lengths, anchor, hybrid),
         "document_length": length_bins(lengths, anchor, hybrid),
         "queries": helped_and_hurt(data.query_ids, data.queries, anchor, hybrid),
@@ -193,10 +184,10 @@ def _gain(baseline: Array, treatment: Array) -> ComparisonFacts:
 
 def _layers(sweep: Sweep, default: Preset) -> Iterator[tuple[dict[str, Any], Preset]]:
     """Late and hybrid of each layer alone, under both weightings, without a floor; of an adapter, its own layers."""
-    readouts: dict[int | None, Readout] = {
-        layer: Readout((layer,), "mean", default.readout.token_filter) for layer in sweep.layers
-    }
-    for layer, readout in {None: default.readout}.items() if sweep.settled else readouts.items():
+    readouts: dict[int | None, Readout] = {None: default.readout}
+    if not sweep.settled:
+        readouts = {layer: Readout((layer,), "mean", default.readout.token_filter) for layer in sweep.layers}
+    for layer, readout in readouts.items():
         for weights in TOKEN_WEIGHTS:
             for system in ("late", "hybrid"):
                 scoring = system_scoring(Scoring(weights), system)

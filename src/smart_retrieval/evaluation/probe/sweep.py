@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, reduce
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -342,18 +342,11 @@ class Sweep:
         return self._idf_weights[readout.token_filter]
 
 
-@dataclass(frozen=True)
-class KeptRows:
-    """The token rows that a filter keeps.
-
-    Attributes:
-        rows: Their numbers, ascending.
-        offsets: ``[N + 1]``; an item of which nothing is kept has its first row here.
-        bare: Numbers of those items.
-    """
+class KeptRows(NamedTuple):
+    """The token rows that a filter keeps, ascending; of the bare items, of which it keeps nothing, the first row."""
 
     rows: Array
-    offsets: Array
+    offsets: Array  # [N + 1]
     bare: Array
 
     @classmethod
@@ -391,11 +384,7 @@ def mix_layers(layers: Sequence[Array], mix: str) -> Array:
 
 
 def with_named_weights(setting: Preset) -> Preset:
-    """The setting, refused where its weights have no name: numbers would fit the tokens of one readout alone.
-
-    Raises:
-        ScoringError: They have none.
-    """
+    """The setting, refused where its weights have no name: numbers would fit the tokens of one readout alone."""
     if not isinstance(setting.scoring.weights, str):
         raise ScoringError(f"token weights: found custom ones in a setting, expected one of {', '.join(TOKEN_WEIGHTS)}")
     return setting

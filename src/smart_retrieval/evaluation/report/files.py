@@ -16,11 +16,8 @@ from .readers import kind_of, read_result
 #: Larger files are no results: a result of all 78 tasks with every query's metrics takes a few MB.
 LARGEST = 1 << 28
 
-# What a list of results says of where all of them come from.
-_OF_LISTS = ("date", "commit", "machine", "command")
-
 # Files that lie beside results by right.
-_BESIDE = frozenset({"model_meta.json", "revision.json"})
+_BESIDE = ("model_meta.json", "revision.json")
 
 
 @dataclass(frozen=True)
@@ -40,9 +37,9 @@ class FoundFile:
 class Found:
     """All that was read, and notes on what was left out."""
 
-    measurements: tuple[Measurement, ...]
-    files: tuple[FoundFile, ...]
-    notes: tuple[str, ...]
+    measurements: tuple[Measurement, ...] = ()
+    files: tuple[FoundFile, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_files(paths: Iterable[str | Path]) -> Found:
@@ -51,9 +48,6 @@ def read_files(paths: Iterable[str | Path]) -> Found:
     A file that is no result is refused where it is named, and counted where it lies in a folder. What a folder holds
     twice is read once: beside a ``result.json`` of MMEB-V2 its score files and leaderboards, beside a leaderboard its
     score files, beside a result of ``smart eval mteb`` mteb's own files.
-
-    Raises:
-        ReportError: Nothing is there, a named file is no result, or a result lacks what it must have.
     """
     named = [Path(path).expanduser() for path in paths]
     if not named:
@@ -119,7 +113,11 @@ def _results(path: Path, in_folder: bool) -> list[Mapping[str, Any]]:
     if kind_of(value):
         return [value]
     listed = value.get("results") if isinstance(value, dict) else value
-    shared = {name: value[name] for name in _OF_LISTS if name in value} if isinstance(value, dict) else {}
+    shared = (
+        {name: value[name] for name in ("date", "commit", "machine", "command") if name in value}
+        if isinstance(value, dict)
+        else {}
+    )
     run = {"run": shared} if shared else {}
     results: list[Mapping[str, Any]]
     results = [{**run, **one} for one in listed if kind_of(one)] if isinstance(listed, list) else []

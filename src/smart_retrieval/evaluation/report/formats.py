@@ -39,9 +39,6 @@ _TAG = re.compile(r"<(?! )")
 _ENTITY = re.compile(r"&(?=[#\w])")
 _MARKDOWN = re.compile(r"([\\`*_\[\]#|~$]|^[-+>])")
 
-#: Columns of the CSV.
-CSV_COLUMNS = ("table", "row", "column", "value", "text", "best", "mark", "p_value", "ci_low", "ci_high", "origin")
-
 
 def to_markdown(table: Table) -> str:
     """One table, as GitHub and others show it."""
@@ -105,13 +102,11 @@ def _latex(text: str) -> str:
 
 
 def to_csv(tables: Sequence[Table]) -> str:
-    """All tables in one long table with a line a value (RFC 4180), for spreadsheets and data frames.
-
-    Text that a spreadsheet would take for a formula gets an apostrophe before it.
-    """
+    """All tables in one long table with a line a value (RFC 4180), for spreadsheets and data frames."""
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(CSV_COLUMNS)
+    tested = ("p_value", "ci_low", "ci_high")
+    writer.writerow(("table", "row", "column", "value", "text", "best", "mark", *tested, "origin"))
     for table in tables:
         for label, cells, reference in table.marked_rows():
             for column, cell in zip(table.columns, cells, strict=True):
@@ -124,7 +119,7 @@ def to_csv(tables: Sequence[Table]) -> str:
                         words if cell.value is None else cell.text,
                         "yes" if cell.best else "",
                         cell.mark,
-                        *(_number(more.get(name)) for name in ("p_value", "ci_low", "ci_high")),
+                        *(_number(more.get(name)) for name in tested),
                         "reference" if reference else "measured",
                     ]
                 )
@@ -136,7 +131,7 @@ def _number(value: Any) -> str:
 
 
 def _inert(text: str) -> str:
-    """Text that no spreadsheet computes."""
+    """Text that no spreadsheet computes: what it would take for a formula gets an apostrophe before it."""
     plain = "".join(character if character.isprintable() else " " for character in text)
     return f"'{plain}" if text.startswith(_FORMULA) or plain.lstrip(" ").startswith(_FORMULA) else plain
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,9 +40,9 @@ class Gain:
     @classmethod
     def of(cls, comparison: ComparisonFacts, basis: str) -> Gain:
         """A gain from a paired comparison; of a stored one, the counts may be missing."""
-        facts: Mapping[str, Any] = comparison
-        tested = {name: facts[name] for name in ("difference", "relative", "p_value", "ci_low", "ci_high")}
-        return cls(basis=basis, **tested, **{name: facts.get(name) for name in ("wins", "ties", "losses")})
+        facts = {"wins": None, "ties": None, "losses": None, **comparison}
+        known: dict[str, Any] = {one.name: facts[one.name] for one in fields(cls) if one.name != "basis"}
+        return cls(basis=basis, **known)
 
     @property
     def mark(self) -> str:

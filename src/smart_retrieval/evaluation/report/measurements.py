@@ -37,14 +37,11 @@ _ORDER = ("BM25", "anchor", "anchor + BM25 (RRF)", "anchor + BM25 (min-max)", "l
 
 @dataclass(frozen=True)
 class Data:
-    """What was judged: equal ones have the same texts, queries and judgments.
-
-    ``fingerprint`` (of the texts, or a revision) and ``judgments`` are None where the result does not say.
-    """
+    """What was judged: equal ones have the same texts, queries and judgments; None where the result does not say."""
 
     name: str
     split: str = ""
-    fingerprint: str | None = None
+    fingerprint: str | None = None  # of the texts, or a revision
     judgments: str | None = None
     queries: int | None = None
 
@@ -120,8 +117,7 @@ def arrange(measurements: Iterable[Measurement]) -> Grid:
     """Bring measurements into rows and columns, and keep apart what cannot be compared.
 
     The same system on the same data twice is one row if its figures are equal (to `SAME`), and two that name their
-    files if not. Data sets of one name are one column only where fingerprints, splits, queries and judgments agree;
-    systems of one name are one row only where model, prompts, limits and all other settings do.
+    files if not. One column is one `Data`, one row a system with one set of settings, whatever their names.
     """
     found = with_judgments(measurements)
     columns, notes = _columns(found)

@@ -22,11 +22,6 @@ def mmeb_tables(
     """Every table of results on MMEB-V2's tasks, and notes on what was kept apart.
 
     Metrics of the two modes, and of the two orders of equal candidates, never stand in one table.
-
-    Args:
-        measurements: Results on its tasks.
-        published: Put the published rows below the means.
-        against: What else than the anchor a system is to be compared with.
     """
     groups: dict[tuple[str, str], list[Measurement]] = {}
     for one in measurements:

@@ -41,14 +41,8 @@ def kind_of(result: Any) -> str | None:
 
 
 def read_result(result: Mapping[str, Any], file: Path) -> list[Measurement]:
-    """Read one result object, whose kind `kind_of` knows.
-
-    Raises:
-        ReportError: It lacks what its kind must have, or a value is not of the type it must be.
-    """
-    kind = kind_of(result)
-    if kind is None:
-        raise ReportError(f"{file}: found no result, expected what smart eval wrote")
+    """Read one result object, whose kind `kind_of` knows."""
+    kind = str(kind_of(result))
     try:
         return list(_KINDS[kind][1](result, file))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -61,10 +55,9 @@ def read_result(result: Mapping[str, Any], file: Path) -> list[Measurement]:
 
 def _beir(result: BeirResult, file: Path) -> Iterator[Measurement]:
     settings, metric = settings_of(result), result["gain"]["metric"]
-    gains: dict[str, Any] = {"hybrid": result["gain"], "late": result["gain"].get("late", {})}
+    gains = {"hybrid": result["gain"], "late": result["gain"].get("late")}
     for row in result["rows"]:
-        gain = gains.get(row["name"], {})
-        yield _row(result, row, str(row["name"]), settings, file, _gain(gain, metric) if "p_value" in gain else None)
+        yield _row(result, row, str(row["name"]), settings, file, _gain(gains.get(row["name"]), metric))
 
 
 def _compare(result: CompareResult, file: Path) -> Iterator[Measurement]:
@@ -135,7 +128,7 @@ def _of_preset(settings: Settings, name: str) -> Settings:
 
 
 def _gain(gain: ComparisonFacts | None, metric: str) -> GainFacts | None:
-    return None if gain is None else {"metric": metric, **gain}
+    return {"metric": metric, **gain} if gain and "p_value" in gain else None
 
 
 def _data(result: Mapping[str, Any]) -> Data:
@@ -241,8 +234,7 @@ def _mmeb(result: MmebResult, file: Path) -> Iterator[Measurement]:
     for system, setting in result["settings"].items():
         for task, scores in setting["scores"].items():
             about: Mapping[str, Any] = result["tasks"].get(task, {})
-            predictions = file.parent / str(system) / f"{task}_pred.jsonl"
-            known = (about.get("revision"), about.get("queries"), predictions)
+            known = (about.get("revision"), about.get("queries"), file.parent / str(system) / f"{task}_pred.jsonl")
             yield _mmeb_task(str(system), str(task), scores, settings, file, *known)
 
 

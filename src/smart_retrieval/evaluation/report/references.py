@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...errors import ReportError
 from .files import Found, read_files
@@ -15,36 +14,24 @@ from .measurements import Data, Grid, Measurement, arrange
 #: Names the form of a table of reference figures.
 FORMAT = "smart-reference/1"
 
-#: The reference that needs no file.
-PUBLISHED = "published"
 
-
-NOTHING = Found((), (), ())
-
-
-@dataclass(frozen=True)
-class Against:
+class Against(NamedTuple):
     """What to hold results against: the published rows of benchmarks, figures from elsewhere, other results."""
 
     published: bool = False
     rows: tuple[Measurement, ...] = ()
-    results: Found = NOTHING
+    results: Found = Found()
 
 
 def read_against(against: str | Path | None) -> Against:
-    """Read what to hold results against.
+    """Read ``"published"``, a file or folder of results, or a JSON file of figures from elsewhere.
 
-    Args:
-        against: ``"published"``, a file or folder of results, or a JSON file of figures from elsewhere: ``{"format":
-            "smart-reference/1", "rows": [{"system": "BM25", "source": "Table 2 of …", "dataset": "scifact", "metric":
-            "ndcg@10", "value": 0.665}, …]}``, values between 0 and 1, each with where it was published.
-
-    Raises:
-        ReportError: The file is neither.
+    The last is ``{"format": "smart-reference/1", "rows": [{"system": "BM25", "source": "Table 2 of …", "dataset":
+    "scifact", "metric": "ndcg@10", "value": 0.665}, …]}``, values between 0 and 1, each with where it was published.
     """
     if against is None:
         return Against()
-    if str(against) == PUBLISHED:
+    if str(against) == "published":
         return Against(published=True)
     path = Path(against).expanduser()
     if path.is_file():
@@ -78,10 +65,7 @@ def _rows(rows: Any, path: Path) -> tuple[Measurement, ...]:
 
 
 def as_columns_of(rows: Sequence[Measurement], grid: Grid) -> tuple[Grid | None, list[str]]:
-    """Reference rows under the columns of a report; those of other data sets are left out, and noted.
-
-    A name that has several columns, since it was measured on data that differ, gets none of them.
-    """
+    """Reference rows under the columns of a report, and notes on those without a column (or with several) of theirs."""
     if not rows:
         return None, []
     columns: dict[str, list[str]] = {}

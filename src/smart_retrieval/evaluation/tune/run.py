@@ -278,7 +278,7 @@ def _check_target(smart: SmartModel, folder: Path) -> None:
 
 
 def _write_setting(smart: SmartModel, setting: Preset, folder: Path) -> None:
-    """Write `smart/` into the model's own folder; into another one the whole model, or its adapter if that was loaded."""
+    """Write a setting: ``smart/`` into the model's own folder, the model or adapter that was loaded into another."""
     # Once more: measuring took a while.
     _check_target(smart, folder)
     tuned = smart.with_readout(setting.readout)
