@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Incremented when the layout of entries changes, so that older ones are not read as new ones.
-_CACHE_FORMAT = 1
+_CACHE_FORMAT = 1  # incremented when the layout of entries changes, so that older ones are not read as new ones
 
 _ENTRY = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED = ".unfinished-"

@@ -30,8 +30,7 @@ from .results import CodecRow, CodecsResult, VectorsRow
 #: What ``all`` stands for: every suggested codec, and half as many token vectors in float32 and in the default codec.
 ALL = (*SUGGESTED, "float32/pool2", f"{DEFAULT_CODEC}/pool2")
 
-#: Documents encoded and decoded at a time.
-_BLOCK = 512
+_BLOCK = 512  # documents encoded and decoded at a time
 
 #: Bytes a token up to which scores come straight from the codes; longer codes are decoded block by block, which for
 #: many queries at once takes less time and gives the same scores but for rounding.

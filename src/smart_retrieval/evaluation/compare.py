@@ -19,14 +19,12 @@ from .metrics import DEPTH, mean_metrics, per_query_metrics, rank
 from .results import CompareResult, GainFacts
 from .significance import paired_comparison
 
-#: Constant of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009).
-RRF_K = 60
+RRF_K = 60  #: constant of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009)
 
 #: The systems compared, in the order of the report.
 COMPARED = ("anchor", "BM25", "anchor + BM25 (RRF)", "anchor + BM25 (min-max)", "SMART", "SMART + BM25")
 
-# What these did not list is not ranked at all.
-_LISTS = COMPARED[1:4]
+_LISTS = COMPARED[1:4]  # what these did not list is not ranked at all
 
 
 def compare_beir(

@@ -29,11 +29,8 @@ from .significance import paired_comparison
 if TYPE_CHECKING:
     from ..model.smart_model import SmartModel
 
-#: The systems compared, in the order of the report.
-SYSTEMS = ("anchor", "late", "hybrid")
-
-#: The metric that the gain is stated and tested in.
-GAIN_METRIC: Literal["ndcg@10"] = "ndcg@10"
+SYSTEMS = ("anchor", "late", "hybrid")  #: the systems compared, in the order of the report
+GAIN_METRIC: Literal["ndcg@10"] = "ndcg@10"  #: the metric that the gain is stated and tested in
 
 #: Scores held at once, of each system: 64 MiB in float32, however many queries and documents there are.
 SCORES_AT_ONCE = 1 << 24

@@ -37,27 +37,17 @@ KNOWN_ITEM_NOTE = (
 #: Words of a title that can be a query, and of a sentence.
 _LEAST_TITLE, _LEAST_SENTENCE, _MOST_WORDS = 3, 5, 25
 
-#: Of a longer sentence the most characteristic run of this many words is taken.
-_SPAN = 12
-
-#: Share of its characters that are letters or spaces.
-_LEAST_LETTERS = 0.85
-
-#: Words that must be left of the document.
-_LEAST_REST = 10
+_SPAN = 12  # of a longer sentence the most characteristic run of this many words is taken
+_LEAST_LETTERS = 0.85  # share of its characters that are letters or spaces
+_LEAST_REST = 10  # words that must be left of the document
 
 #: Words of a passage when files are cut: what most text models see (256 pieces), whatever the model, so that the
 #: same folder gives the same collection to every model.
 _PASSAGE_WORDS = 150
 
-#: Sentences of a document that are tried.
-_TRIES = 5
-
-#: Words of a run; longer runs let small edits through, shorter ones take common phrases for copies.
-RUN = 5
-
-#: Two texts are alike if this share of the shorter one's runs is in the other.
-SHARE = 0.5
+_TRIES = 5  # sentences of a document that are tried
+RUN = 5  #: words of a run; longer runs let small edits through, shorter ones take common phrases for copies
+SHARE = 0.5  #: two texts are alike if this share of the shorter one's runs is in the other
 
 # Texts that are compared to those just before them with the same run; a longer chain is followed link by link.
 _LAGS = 8

@@ -21,8 +21,7 @@ METRICS: tuple[Metric, ...] = ("ndcg@10", "recall@100", "mrr@10", "map")
 # How people write the stems of metrics.
 _TITLES = {"ndcg": "nDCG", "recall": "Recall", "mrr": "MRR", "map": "MAP", "hit": "Hit", "precision": "Precision"}
 
-#: How deep a ranking is judged: trec_eval's customary 1000, which only MAP reaches down to.
-DEPTH = 1000
+DEPTH = 1000  #: how deep a ranking is judged: trec_eval's customary 1000, which only MAP reaches down to
 
 #: How `trec_eval` calls the measures, by our name. MRR@10 is `recip_rank` over the first ten documents only.
 _TREC_NAMES = {"ndcg@10": "ndcg_cut_10", "recall@100": "recall_100", "map": "map"}

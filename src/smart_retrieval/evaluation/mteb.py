@@ -44,12 +44,10 @@ Kept = TypeVar("Kept")
 #: For reranking: the documents of each query, which alone are ranked.
 TopRanked: TypeAlias = Mapping[str, Sequence[str]]
 
-#: Texts put into an index at a time; a picture counts as sixteen.
-_AT_ONCE = 1024
+_AT_ONCE = 1024  # texts put into an index at a time; a picture counts as sixteen
 _PICTURE = 16
 
-#: Key of the metadata of an index under which a document's content is known again.
-_CONTENT = "content"
+_CONTENT = "content"  # key of the metadata of an index under which a document's content is known again
 
 
 class Search(ABC, Generic[Kept]):

@@ -25,8 +25,7 @@ from .results import RunFacts
 if TYPE_CHECKING:
     from ..model.smart_model import SmartModel
 
-#: Packages whose versions can change a figure.
-PACKAGES = ("sentence-transformers", "torch", "transformers", "numpy")
+PACKAGES = ("sentence-transformers", "torch", "transformers", "numpy")  #: packages whose versions can change a figure
 
 #: Keys whose values differ between two runs of the same thing.
 VOLATILE = (
@@ -34,8 +33,7 @@ VOLATILE = (
     *("seconds", "cached", "documents_per_second", "score_ms_per_query", "fit_seconds", "encode_seconds"),
 )
 
-#: What replaces a secret in a command.
-MASK = "***"
+MASK = "***"  #: what replaces a secret in a command
 
 # Names of options, variables, headers and parameters whose value is a secret; --max-tokens and the like count tokens.
 _SECRET_NAME = re.compile(

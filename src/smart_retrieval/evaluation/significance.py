@@ -14,11 +14,8 @@ from .results import ComparisonFacts
 #: Up to this many queries that differ, every one of the 2^n sign patterns is tried instead of a sample of them.
 EXACT_UP_TO = 14
 
-#: Differences below this are rounding, not wins: the metrics are quotients of small numbers.
-_TIE = 1e-12
-
-#: Random numbers held at once (8 bytes each, twice): 64 MiB, whatever the number of queries.
-_CHUNK = 1 << 22
+_TIE = 1e-12  # differences below this are rounding, not wins: the metrics are quotients of small numbers
+_CHUNK = 1 << 22  # random numbers held at once (8 bytes each, twice): 64 MiB, whatever the number of queries
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 # In points, which are the SVG's units: small, so that the text can be read on a phone.
 _WIDTH, _HEIGHT, _FONT = 400, 250, 12
 
-#: Most characters of a name beside a chart.
-_LONGEST = 28
+_LONGEST = 28  # most characters of a name beside a chart
 
 _SOFT, _LINE = "#62656e", "#e2e4e9"
 _SERIES = ("#2f6fde", "#c9650a", "#2e8b57", "#8a5cd6")

@@ -29,11 +29,8 @@ from .verdict import verdict
 if TYPE_CHECKING:
     from ...model.smart_model import SmartModel
 
-#: Points of the curve over the late score's weight.
-LAMBDAS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
-
-#: Floors tried.
-FLOORS = (None, 0.4, 0.55, 0.7)
+LAMBDAS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)  #: points of the curve over the late score's weight
+FLOORS = (None, 0.4, 0.55, 0.7)  #: floors tried
 
 #: What every probe says about its intervals.
 INTERVALS_NOTE = (

@@ -12,11 +12,8 @@ from ...errors import ScoringError
 from ...types import Array
 from ..significance import paired_comparison
 
-#: Resamplings behind the interval of one point; the comparisons that are tested take more.
-_RESAMPLINGS = 2_000
-
-#: Differences below this are rounding.
-_SAME = 1e-12
+_RESAMPLINGS = 2_000  # resamplings behind the interval of one point; the comparisons that are tested take more
+_SAME = 1e-12  # differences below this are rounding
 
 
 class Point(TypedDict):

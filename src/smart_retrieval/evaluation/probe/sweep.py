@@ -32,14 +32,9 @@ if TYPE_CHECKING:
 
 Task = Literal["query", "document"]
 
-#: Layers encoded of a model that has more.
-MOST_LAYERS = 8
-
-#: How deep a ranking must be for each metric.
-_DEPTHS = {"ndcg@10": 10, "recall@100": 100, "mrr@10": 10, "map": 1000}
-
-#: Query tokens compared with the documents in one matrix product.
-_QUERY_ROWS = 1024
+MOST_LAYERS = 8  #: layers encoded of a model that has more
+_DEPTHS = {"ndcg@10": 10, "recall@100": 100, "mrr@10": 10, "map": 1000}  # how deep a ranking must be for each metric
+_QUERY_ROWS = 1024  # query tokens compared with the documents in one matrix product
 
 
 class Sweep:

@@ -13,11 +13,8 @@ from ...errors import ReportError, SmartWarning
 from .measurements import Measurement
 from .readers import kind_of, read_result
 
-#: Larger files are no results: a result of all 78 tasks with every query's metrics takes a few MB.
-LARGEST = 1 << 28
-
-# Files that lie beside results by right.
-_BESIDE = ("model_meta.json", "revision.json")
+LARGEST = 1 << 28  #: larger files are no results: a result of all 78 tasks with every query's metrics takes a few MB
+_BESIDE = ("model_meta.json", "revision.json")  # files that lie beside results by right
 
 
 @dataclass(frozen=True)

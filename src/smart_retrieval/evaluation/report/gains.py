@@ -18,8 +18,7 @@ from .measurements import SAME, Measurement
 #: Marks of the paired test's p-value, as in most papers; not corrected for how many are looked at.
 MARKS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
-#: Random sign patterns behind a p-value that is computed here.
-PERMUTATIONS = 100_000
+PERMUTATIONS = 100_000  #: random sign patterns behind a p-value that is computed here
 
 
 @dataclass(frozen=True)

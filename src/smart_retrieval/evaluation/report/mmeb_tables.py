@@ -10,10 +10,9 @@ from ..mmeb.report import PUBLISHED, TITLES, Mean, means
 from ..mmeb.tasks import all_tasks
 from .gains import anchor_of
 from .measurements import Grid, Measurement, arrange
-from .tables import MISSING, Baseline, Cell, Row, Table, gain_cell, gain_notes, gain_of, marked_best
+from .tables import MISSING, Baseline, Cell, Row, Table, gain_cell, gain_notes, gains_in, marked_best
 
-#: Sign patterns behind the p-values of tasks, of which there are many.
-PERMUTATIONS = 10_000
+PERMUTATIONS = 10_000  #: sign patterns behind the p-values of tasks, of which there are many
 
 
 def mmeb_tables(
@@ -111,19 +110,12 @@ def _best_in_row(values: Sequence[float | None]) -> list[Cell]:
 
 
 def _gains_table(grid: Grid, name: str, title: str, baseline_of: Baseline) -> Table | None:
-    gains = {
-        place: gain
-        for place, one in grid.cells.items()
-        if (gain := gain_of(one, baseline_of, one.main, permutations=PERMUTATIONS)) is not None
-    }
+    gains = gains_in(grid, baseline_of, permutations=PERMUTATIONS)
     labels = [label for label in grid.rows if any(row == label for row, _ in gains)]
-    rows: list[Row] = []
-    for column in _tasks_in_order(grid):
-        found = [gains.get((label, column)) for label in labels]
-        if any(found):
-            rows.append((column, tuple(Cell(MISSING) if gain is None else gain_cell(gain, 100, 1) for gain in found)))
-    notes = ("in points (percent), and relative", *gain_notes(list(gains.values())))
-    return Table(name, title, "task", tuple(labels), tuple(rows), 0, notes) if rows else None
+    tasks = [task for task in _tasks_in_order(grid) if any(column == task for _, column in gains)]
+    rows = tuple((task, tuple(gain_cell(gains.get((label, task)), 100, 1) for label in labels)) for task in tasks)
+    notes = ("in points (percent), and relative", *gain_notes(gains.values()))
+    return Table(name, title, "task", tuple(labels), rows, 0, notes) if rows else None
 
 
 def _tasks_in_order(grid: Grid) -> dict[str, str]:

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     from .report import Report
 
-#: Panels side by side.
-_ACROSS = 3
+_ACROSS = 3  # panels side by side
 
 
 def draw_plots(report: Report, folder: str | Path) -> list[Path]:

@@ -11,8 +11,7 @@ from ...errors import ReportError
 from .files import Found, read_files
 from .measurements import Data, Grid, Measurement, arrange
 
-#: Names the form of a table of reference figures.
-FORMAT = "smart-reference/1"
+FORMAT = "smart-reference/1"  #: names the form of a table of reference figures
 
 
 class Against(NamedTuple):

@@ -18,11 +18,8 @@ from .mmeb_tables import mmeb_tables
 from .references import Against, as_columns_of, counterpart_among, read_against
 from .tables import Cell, Table, cost_table, differences_table, gains_table, quality_table
 
-#: The forms a report can be written in.
-FORMATS = ("md", "latex", "csv", "json")
-
-#: Names the form of a report's JSON.
-FORMAT = "smart-report/1"
+FORMATS = ("md", "latex", "csv", "json")  #: the forms a report can be written in
+FORMAT = "smart-report/1"  #: names the form of a report's JSON
 
 
 @dataclass(frozen=True)

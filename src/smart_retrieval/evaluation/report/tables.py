@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..metrics import metric_title
-from .gains import Gain, anchor_of, gain_over
+from .gains import PERMUTATIONS, Gain, anchor_of, gain_over
 from .measurements import Grid, Measurement
 
-#: What stands where nothing was measured.
-MISSING = "–"
+MISSING = "–"  #: what stands where nothing was measured
 
 #: Finds what a measurement is to be compared with.
 Baseline = Callable[[Measurement], Measurement | None]
@@ -100,33 +99,37 @@ def gains_table(grid: Grid, metric: str) -> Table | None:
 
 def differences_table(grid: Grid, metric: str, baseline_of: Baseline, name: str, title: str) -> Table | None:
     """Differences of systems from whatever each is to be compared with; None where nothing is."""
+    gains = gains_in(grid, baseline_of, metric)
     columns = _columns_with(grid, metric)
-    rows: list[Row] = []
-    gains: list[Gain] = []
-    for label in grid.rows:
-        found = [gain_of(grid.cells.get((label, column)), baseline_of, metric) for column in columns]
-        if any(found):
-            rows.append((label, tuple(Cell(MISSING) if gain is None else gain_cell(gain) for gain in found)))
-            gains += filter(None, found)
-    return Table(name, title, "system", tuple(columns), tuple(rows), 0, gain_notes(gains)) if rows else None
+    labels = [label for label in grid.rows if any(row == label for row, _ in gains)]
+    rows = tuple((label, tuple(gain_cell(gains.get((label, column))) for column in columns)) for label in labels)
+    return Table(name, title, "system", tuple(columns), rows, 0, gain_notes(gains.values())) if rows else None
 
 
-def gain_of(one: Measurement | None, baseline_of: Baseline, metric: str | None, **options: int) -> Gain | None:
-    """The gain of a measurement over its baseline, where there are both."""
-    baseline = None if one is None else baseline_of(one)
-    if one is None or baseline is None or baseline is one or metric is None:
-        return None
-    return gain_over(one, baseline, metric, **options)
+def gains_in(
+    grid: Grid, baseline_of: Baseline, metric: str | None = None, *, permutations: int = PERMUTATIONS
+) -> dict[tuple[str, str], Gain]:
+    """The gain of each cell that has a baseline, in a metric or each in its own."""
+    gains = {}
+    for place, one in grid.cells.items():
+        baseline, own = baseline_of(one), metric or one.main
+        if baseline is None or baseline is one or own is None:
+            continue
+        if gain := gain_over(one, baseline, own, permutations=permutations):
+            gains[place] = gain
+    return gains
 
 
-def gain_cell(gain: Gain, scale: float = 1.0, digits: int = 4) -> Cell:
+def gain_cell(gain: Gain | None, scale: float = 1.0, digits: int = 4) -> Cell:
     """A difference and its share of the baseline, ``+0.0338 (+7.9 %)``, and its mark."""
+    if gain is None:
+        return Cell(MISSING)
     relative = "" if gain.relative is None else f" ({100 * gain.relative:+.1f} %)"
     more = {name: value for name, value in asdict(gain).items() if name != "difference"}
     return Cell(f"{scale * gain.difference:+.{digits}f}{relative}", gain.difference, False, gain.mark, more)
 
 
-def gain_notes(gains: Sequence[Gain]) -> tuple[str, ...]:
+def gain_notes(gains: Iterable[Gain]) -> tuple[str, ...]:
     """What must be said of how gains were tested."""
     notes = []
     bases = {gain.basis for gain in gains}
@@ -153,16 +156,12 @@ def cost_table(grid: Grid) -> Table | None:
     ]
     rows = []
     for label in grid.rows:
-        cells = [
-            Cell.number(getattr(grid.cells.get((label, column)), field, None), form) for column, field, _, form in shown
-        ]
-        if any(cell.value is not None for cell in cells):
-            rows.append((label, tuple(cells)))
-    notes = (
-        "bytes are those of the vectors or codes, without ids and offsets; milliseconds are to score all documents",
-    )
+        own = [(getattr(grid.cells.get((label, column)), field, None), form) for column, field, _, form in shown]
+        if any(value is not None for value, _ in own):
+            rows.append((label, tuple(Cell.number(value, form) for value, form in own)))
+    note = "bytes are those of the vectors or codes, without ids and offsets; milliseconds are to score all documents"
     titles = tuple(f"{column}, {unit}" for column, _, unit, _ in shown)
-    return Table("cost", "Cost", "system", titles, tuple(rows), 0, notes) if rows else None
+    return Table("cost", "Cost", "system", titles, tuple(rows), 0, (note,)) if rows else None
 
 
 def _columns_with(grid: Grid, metric: str) -> list[str]:

@@ -11,11 +11,8 @@ from ...core.presets import Preset
 from ...core.readout import Readout
 from ...core.scoring import TOKEN_WEIGHTS, Scoring
 
-#: Token similarities up to here count as none.
-FLOORS = (None, 0.4, 0.55)
-
-#: Weights of the late score beside 0, which is the anchor alone.
-LAMBDAS = (0.25, 0.5, 1.0, 1.5, 2.0, 4.0)
+FLOORS = (None, 0.4, 0.55)  #: token similarities up to here count as none
+LAMBDAS = (0.25, 0.5, 1.0, 1.5, 2.0, 4.0)  #: weights of the late score beside 0, which is the anchor alone
 
 
 def grid(

@@ -8,8 +8,7 @@ from typing import Any
 from ..significance import format_p_value
 from ..terminal import new_table, print_verdict
 
-#: What counts as significant.
-LEVEL = 0.05
+LEVEL = 0.05  #: what counts as significant
 
 _COLUMNS = ("anchor", "paper", "default", "out_of_fold", "in_sample")
 
