@@ -17,7 +17,7 @@ from ..errors import DatasetError
 #: The default size of a collection: every layer of so many abstracts takes some 7 GB with MiniLM.
 DOCUMENTS, QUERIES = 4_000, 400
 
-#: Grades beyond this are surely not grades, and trec_eval allots memory in proportion to the highest.
+#: Higher numbers cannot be grades, and trec_eval allots memory in proportion to the highest.
 _HIGHEST_GRADE = 1000
 
 # First and last columns by which the optional header line of a qrels file is recognised.

@@ -46,7 +46,7 @@ _LEAST_REST = 10  # words that must be left of the document
 _PASSAGE_WORDS = 150
 
 _TRIES = 5  # sentences of a document that are tried
-RUN = 5  #: words of a run; longer runs let small edits through, shorter ones take common phrases for copies
+RUN = 5  #: words of a run; longer runs miss copies with small edits, shorter ones match common phrases
 SHARE = 0.5  #: two texts are alike if this share of the shorter one's runs is in the other
 
 # Texts that are compared to those just before them with the same run; a longer chain is followed link by link.

@@ -69,8 +69,6 @@ class Search(ABC, Generic[Kept]):
         self._kept: Kept | None = None
         self._clean_up: weakref.finalize[Any, Any] | None = None
 
-    # -- mteb's interface --------------------------------------------------------------------------------------
-
     def index(
         self,
         corpus: Any,

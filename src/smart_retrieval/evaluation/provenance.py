@@ -93,9 +93,6 @@ def stable(value: Any) -> Any:
     return [stable(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-# -- the command -----------------------------------------------------------------------------------------------
-
-
 def command(arguments: Sequence[str] | None = None) -> str:
     """A command line, or this process's, as a shell would take it: without secrets, the user's folder as ``~``."""
     given = list(sys.argv if arguments is None else arguments) or [""]
@@ -147,9 +144,6 @@ def _without_secrets(word: str) -> str:
     return _SECRET_WORD.sub(MASK, word)
 
 
-# -- the machine and the checkout ------------------------------------------------------------------------------
-
-
 def machine() -> dict[str, Any]:
     """The machine, in words."""
     return {
@@ -179,7 +173,7 @@ def _memory_gib() -> int | None:
 
 
 def _gpus() -> list[str]:
-    # Whoever measured on a GPU has loaded torch; whoever has not must not wait for it.
+    # A measurement on a GPU has loaded torch already; nothing else needs to wait for it.
     torch = sys.modules.get("torch")
     try:
         return [str(torch.cuda.get_device_name(place)) for place in range(torch.cuda.device_count())] if torch else []

@@ -107,9 +107,6 @@ def print_table(result: BeirResult | CompareResult | CodecsResult) -> None:
         print_rendered(render_table(result))
 
 
-# -- shared pieces ---------------------------------------------------------------------------------------------
-
-
 def new_table(corner: str, *titles: str, gap: int = 2) -> Table:
     """A table without lines: labels on the left below `corner`, figures on the right below their titles."""
     from rich.table import Table

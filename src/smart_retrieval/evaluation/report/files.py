@@ -14,7 +14,7 @@ from .measurements import Measurement
 from .readers import kind_of, read_result
 
 LARGEST = 1 << 28  #: larger files are no results: a result of all 78 tasks with every query's metrics takes a few MB
-_BESIDE = ("model_meta.json", "revision.json")  # files that lie beside results by right
+_BESIDE = ("model_meta.json", "revision.json")  # files that mteb writes beside results
 
 
 @dataclass(frozen=True)

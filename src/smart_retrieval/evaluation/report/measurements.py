@@ -128,9 +128,6 @@ def arrange(measurements: Iterable[Measurement]) -> Grid:
     return Grid(tuple(rows.values()), by_label, cells, (*notes, *conflicts, *more))
 
 
-# -- data ------------------------------------------------------------------------------------------------------
-
-
 def with_judgments(measurements: Iterable[Measurement]) -> list[Measurement]:
     """In their order; results that do not name their judgments join those that do, where there is but one kind."""
     found = list(measurements)
@@ -174,9 +171,6 @@ def _data_labels(name: str, same: Sequence[Data]) -> list[str]:
         if len(set(labels)) == len(labels):
             return labels
     return [f"{name} #{number}" for number in range(1, len(same) + 1)]
-
-
-# -- systems ---------------------------------------------------------------------------------------------------
 
 
 def _merged(found: Sequence[Measurement]) -> tuple[list[Measurement], list[str]]:

@@ -50,9 +50,6 @@ def read_result(result: Mapping[str, Any], file: Path) -> list[Measurement]:
         raise ReportError(f"{file}: found a {kind} result that cannot be read ({what}); measure it again") from error
 
 
-# -- BEIR folders ----------------------------------------------------------------------------------------------
-
-
 def _beir(result: BeirResult, file: Path) -> Iterator[Measurement]:
     settings, metric = settings_of(result), result["gain"]["metric"]
     gains = {"hybrid": result["gain"], "late": result["gain"].get("late")}
@@ -168,9 +165,6 @@ def _per_query(kept: QueryMetrics | None, system: str) -> dict[str, dict[str, fl
     return {metric: dict(zip(ids, map(_finite, own), strict=True)) for metric, own in values.items()}
 
 
-# -- mteb ------------------------------------------------------------------------------------------------------
-
-
 def _mteb(result: MtebResult, file: Path) -> Iterator[Measurement]:
     own, scoring = result.get("settings") or {}, result.get("scoring")
     settings = settings_of(result) | _picked(own, "candidates", "codec")
@@ -186,9 +180,8 @@ def _mteb_task(result: Mapping[str, Any], file: Path) -> Iterator[Measurement]:
     folder, experiment = file.resolve().parent, ""
     if folder.parent.name == "experiments":
         folder, experiment = folder.parent.parent, folder.name
-    settings = {"model": folder.parent.name.replace("__", "/") or "unknown", "revision": folder.name}
-    if experiment:
-        settings["preset"] = experiment
+    known = {"model": folder.parent.name.replace("__", "/") or "unknown", "revision": folder.name}
+    settings = known | ({"preset": experiment} if experiment else {})
     yield _mteb_scores("", str(result["task_name"]), result["dataset_revision"], result["scores"], settings, file)
 
 
@@ -210,9 +203,6 @@ def _mteb_scores(
             values[name] = math.fsum(float(row[key]) for row in rows) / len(rows)
     data = Data(task, "+".join(sorted(scores)), _text(revision))
     return Measurement(system, data, values, settings, file, "main_score")
-
-
-# -- MMEB-V2 ---------------------------------------------------------------------------------------------------
 
 
 def _mmeb(result: MmebResult, file: Path) -> Iterator[Measurement]:
@@ -291,9 +281,6 @@ def _task_named(name: str) -> Task:
         if name in (task.name, task.reported_as):
             return task
     raise ValueError(f"MMEB-V2 has no task {name!r}")
-
-
-# -- values ----------------------------------------------------------------------------------------------------
 
 
 def _numbers(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, float]:

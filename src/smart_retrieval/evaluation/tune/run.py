@@ -1,4 +1,4 @@
-"""Choose readout and scoring on judged queries, and say honestly what that gains: by cross-validation over queries."""
+"""Choose readout and scoring on judged queries, and measure what that gains, by cross-validation over queries."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ...extras import require
 from ...model.saving import read_adapter_folder, write_saved
 from ...progress import progress as progress_bar
 from ...types import Array
-from ..beir import DOCUMENTS, QUERIES, BeirDataset, load_beir, sample
+from ..beir import DOCUMENTS, QUERIES
 from ..cache import EncodingCache
 from ..evaluate import GAIN_METRIC, Collection, prepare
-from ..known_item import KNOWN_ITEM_NOTE, load_known_item
-from ..probe.run import settings_of
+from ..known_item import KNOWN_ITEM_NOTE
+from ..probe.run import load_data, settings_of
 from ..probe.sweep import Sweep
 from ..significance import Comparison, paired_comparison
 from .settings import grid, setting_dict, setting_name
@@ -113,7 +113,15 @@ def tune(
         raise DatasetError("found no folder to tune on, expected at least one")
     if len({Path(folder).resolve() for folder in folders}) < len(folders):
         raise ScoringError("found a folder twice, expected each once: every folder counts equally")
-    loaded = [_load(Path(folder), documents, queries, known_item, split, seed) for folder in folders]
+    loaded, limits = [], {"documents": documents, "queries": queries, "seed": seed}
+    for folder in map(Path, folders):
+        # The probe makes known-item queries unasked; a setting should not be chosen on them by mistake.
+        if not known_item and folder.is_dir() and not (folder / "qrels").is_dir():
+            raise DatasetError(
+                f"{folder}: found no judgments, expected qrels/{split}.tsv beside corpus.jsonl and queries.jsonl; "
+                "--known-item makes queries from the documents instead, an indication and no measurement"
+            )
+        loaded.append(load_data(folder, known_item=known_item, split=split, **limits))
     fold_of = [split_folds(data.queries, folds, seed, str(at)) for data, at in zip(loaded, folders, strict=True)]
     smart, _ = prepare(model)
     target = None if write is None else Path(write).expanduser()
@@ -255,17 +263,6 @@ def agreement(chosen: Preset, by_fold: Sequence[Preset]) -> dict[str, int]:
 
 def _described(setting: Preset) -> dict[str, Any]:
     return {"name": setting_name(setting), **setting_dict(setting)}
-
-
-def _load(folder: Path, documents: int, queries: int, known_item: bool, split: str, seed: int) -> BeirDataset:
-    if known_item:
-        return load_known_item(folder, documents=documents, queries=queries, seed=seed)
-    if folder.is_dir() and not (folder / "qrels").is_dir():
-        raise DatasetError(
-            f"{folder}: found no judgments, expected qrels/{split}.tsv beside corpus.jsonl and queries.jsonl; "
-            "--known-item makes queries from the documents instead, an indication and no measurement"
-        )
-    return sample(load_beir(folder, split), documents=documents, queries=queries, seed=seed)
 
 
 def _check_target(smart: SmartModel, folder: Path) -> None:
