@@ -72,15 +72,21 @@ def late_scores(
     scores = np.zeros((len(queries), len(documents)), np.float32)
     for q in _query_blocks(queries):
         block = np.asarray(queries[q].token_vectors, np.float32)
-        share, starts = shares[queries.offsets[q.start] : queries.offsets[q.stop]], queries[q].offsets
-        filled = queries.lengths[q] > 0
+        share, offsets = shares[queries.offsets[q.start] : queries.offsets[q.stop]], queries[q].offsets
         rows = max(1, memory // (4 * max(1, len(block))))
         for d in document_blocks(documents.offsets, rows):
-            weighted = weighted_parts(best_similarities(block, documents[d]), share, floor)
-            if filled.any():
-                sums = np.add.reduceat(weighted, starts[:-1][filled], axis=0)
-                scores[np.arange(q.start, q.stop)[filled][:, None], np.arange(d.start, d.stop)] = sums
+            scores[q, d] = query_sums(weighted_parts(best_similarities(block, documents[d]), share, floor), offsets)
     return scores
+
+
+def query_sums(parts: Array, offsets: Array) -> Array:
+    """Sums over each query's rows of ``[Tq, Nd]``, as ``[Nq, Nd]``; 0 for a query without any."""
+    # reduceat wants the starts of non-empty runs only.
+    filled = np.diff(offsets) > 0
+    sums = np.zeros((len(filled), parts.shape[1]), parts.dtype)
+    if filled.any():
+        sums[filled] = np.add.reduceat(parts, offsets[:-1][filled], axis=0)
+    return sums
 
 
 def weighted_parts(best: Array, shares: Array, floor: float | None) -> Array:

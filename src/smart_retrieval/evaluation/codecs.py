@@ -12,7 +12,7 @@ from typing import Unpack
 import numpy as np
 
 from ..core.hybrid import anchor_scores
-from ..core.late import QueryWeights, late_scores, token_shares, weighted_parts
+from ..core.late import QueryWeights, late_scores, query_sums, token_shares, weighted_parts
 from ..embeddings import SmartEmbeddings
 from ..errors import CodecError
 from ..index.codec.base import Codec
@@ -156,11 +156,7 @@ class _Coded:
         tables = self.codec.prepare(np.asarray(queries.token_vectors, np.float32))
         best = self.codec.best_similarities(tables, self.codes, documents.offsets, anchors=documents.anchors)
         parts = weighted_parts(np.ascontiguousarray(best), token_shares(queries, weights), floor)
-        scores = np.zeros((len(queries), len(documents)), np.float32)
-        filled = queries.lengths > 0
-        if filled.any():
-            scores[filled] = np.add.reduceat(parts, queries.offsets[:-1][filled], axis=0)
-        return scores
+        return query_sums(parts, queries.offsets)
 
 
 def _judge(collection: Collection, blocks: Sequence[SmartEmbeddings | _Coded]) -> dict[str, Array]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from ...core.hybrid import anchor_scores, unit_rows
-from ...core.late import DEFAULT_MEMORY, best_similarities, document_blocks, token_shares, weighted_parts
+from ...core.late import DEFAULT_MEMORY, best_similarities, document_blocks, query_sums, token_shares, weighted_parts
 from ...core.presets import Preset
 from ...core.readout import Readout
 from ...core.roles import TOKEN_FILTERS, TokenRole, kept_roles
@@ -183,16 +183,11 @@ class Sweep:
         for documents in document_blocks(self.documents.offsets, max(1, block_rows)):
             block = self._read("document", readout, documents)
             for part in document_blocks(queries.offsets, _QUERY_ROWS):
-                filled = queries.lengths[part] > 0
-                if not filled.any():
-                    continue
                 rows = slice(int(queries.offsets[part.start]), int(queries.offsets[part.stop]))
                 similar = best_similarities(np.asarray(queries.token_vectors[rows], np.float32), block)
-                starts = (queries.offsets[part] - rows.start)[filled]
-                items = np.arange(part.start, part.stop)[filled]
                 for own, share, scoring in zip(scores, shares, scorings, strict=True):
                     weighted = weighted_parts(similar, share[rows], scoring.floor)
-                    own[items, documents] = np.add.reduceat(weighted, starts, axis=0)
+                    own[part, documents] = query_sums(weighted, queries[part].offsets)
         return scores
 
     def judge(self, scores: Array, metric: str = GAIN_METRIC) -> Array:
