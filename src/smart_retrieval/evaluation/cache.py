@@ -88,10 +88,9 @@ class EncodingCache:
                 self._discard(entry)
         with self._aside() as unfinished:
             encode(unfinished / "data")
-            # Sorted and indented: this copy is for people, the key was computed above.
-            (unfinished / "key.json").write_text(
-                json.dumps(manifest, sort_keys=True, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-            )
+            # Indented: this copy is for people, the key was computed above.
+            shown = json.dumps(manifest, sort_keys=True, indent=2, ensure_ascii=False)
+            (unfinished / "key.json").write_text(f"{shown}\n", encoding="utf-8")
             _sync(unfinished)
             try:
                 unfinished.rename(entry)
@@ -155,10 +154,8 @@ class EncodingCache:
 
 def _default_root() -> Path:
     """Find the cache folder of this user; an empty variable counts as not set."""
-    if own := os.environ.get("SMART_CACHE"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path("~/.cache")) / "smart-retrieval"
+    own, base = os.environ.get("SMART_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    return Path(own) if own else Path(base or "~/.cache") / "smart-retrieval"
 
 
 def _sync(folder: Path) -> None:

@@ -23,7 +23,7 @@ from .beir import BeirDataset, load_beir
 from .cache import Encoding, EncodingCache, encode_dataset
 from .metrics import DEPTH, METRICS, mean_metrics, per_query_metrics, rank
 from .provenance import limits, run_facts, versions
-from .results import About, BeirResult, EncodeFacts
+from .results import About, BeirResult
 from .significance import paired_comparison
 
 if TYPE_CHECKING:
@@ -124,17 +124,6 @@ class Collection:
         identity, seconds = smart.identity(), self.documents.seconds
         # Texts may stay the same where grades have changed.
         judgments = hashlib.sha256(json.dumps(data.qrels, sort_keys=True).encode()).hexdigest()
-        encode: EncodeFacts = {
-            "seconds": seconds,
-            "cached": seconds is None,
-            "documents_per_second": len(self.documents.embeddings) / seconds if seconds else None,
-            "truncated_documents": report.truncated,
-            "truncated_queries": self.queries.embeddings.report.truncated,
-            "max_length": smart.max_length,
-            "revision": identity.get("revision"),
-            "weights_fingerprint": identity.get("fingerprint"),
-            "device": smart.device,
-        }
         about: About = {
             "dataset": {
                 "name": data.name,
@@ -152,14 +141,22 @@ class Collection:
             "scoring": self.chosen.scoring.to_dict(),
             "prompts": prompts_of(smart),
             "limits": limits(smart),
-            "encode": encode,
+            "encode": {
+                "seconds": seconds,
+                "cached": seconds is None,
+                "documents_per_second": len(self.documents.embeddings) / seconds if seconds else None,
+                "truncated_documents": report.truncated,
+                "truncated_queries": self.queries.embeddings.report.truncated,
+                "max_length": smart.max_length,
+                "revision": identity.get("revision"),
+                "weights_fingerprint": identity.get("fingerprint"),
+                "device": smart.device,
+            },
             "versions": versions(),
             "run": run_facts(),
         }
         if per_query is not None:
-            values = {
-                system: {str(metric): own[metric].tolist() for metric in METRICS} for system, own in per_query.items()
-            }
+            values = {name: {str(one): own[one].tolist() for one in METRICS} for name, own in per_query.items()}
             about["per_query"] = {"ids": list(data.query_ids), "values": values}
         return about
 
@@ -241,9 +238,8 @@ def load_collection(
     require("pytrec_eval", "eval")
     data = load_beir(folder, split)
     smart, chosen = prepare(**settings)
-    return Collection(
-        data, smart, chosen, *encode_dataset(smart, data, cache, batch_size=batch_size, progress=progress)
-    )
+    encodings = encode_dataset(smart, data, cache, batch_size=batch_size, progress=progress)
+    return Collection(data, smart, chosen, *encodings)
 
 
 def prepare(

@@ -77,7 +77,6 @@ class Search(ABC, Generic[Kept]):
         hf_split: str,
         hf_subset: str,
         encode_kwargs: Mapping[str, Any],
-        num_proc: int | None = None,
         **kwargs: Any,
     ) -> None:
         """Encode a corpus to disk, or put it into an index; memory does not grow with it.
@@ -103,12 +102,9 @@ class Search(ABC, Generic[Kept]):
         queries: Any,
         *,
         task_metadata: Any,
-        hf_split: str,
-        hf_subset: str,
         top_k: int,
         encode_kwargs: Mapping[str, Any],
         top_ranked: Mapping[str, Sequence[str]] | None = None,
-        num_proc: int | None = None,
         **kwargs: Any,
     ) -> dict[str, dict[str, float]]:
         """Rank the corpus, or for reranking the documents in ``top_ranked``, for each query.

@@ -85,18 +85,14 @@ def counterpart_among(results: Sequence[Measurement]) -> Callable[[Measurement],
     """Find what a system was in other results: the same system and codec on the same data, and preset if need be."""
     others = list(arrange(results).cells.values())
 
-    def counterpart(one: Measurement) -> Measurement | None:
-        def alike(other: Measurement, *names: str) -> bool:
-            return all(other.settings.get(name) == one.settings.get(name) for name in names)
+    def measured(one: Measurement) -> tuple[Any, ...]:
+        return one.data, one.system, one.settings.get("codec"), one.settings.get("candidates")
 
-        same = [
-            other
-            for other in others
-            if other.data == one.data and other.system == one.system and alike(other, "codec", "candidates")
-        ]
+    def counterpart(one: Measurement) -> Measurement | None:
+        same = [other for other in others if measured(other) == measured(one)]
         for name in ("preset", "model", "file"):
             if len(same) > 1:
-                same = [other for other in same if alike(other, name)]
+                same = [other for other in same if other.settings.get(name) == one.settings.get(name)]
         return same[0] if len(same) == 1 else None
 
     return counterpart
