@@ -119,7 +119,7 @@ def test_search_by_file(built):
 
 
 def test_a_terminal_shows_the_words_that_matched(built, monkeypatch):
-    monkeypatch.setattr("smart_retrieval.cli.output.on_terminal", lambda: True)
+    monkeypatch.setattr("smart_retrieval.cli.search.on_terminal", lambda: True)
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert "\x1b[" in run("search", built[0], "the otter swims in the cold river", "-k", 1).stdout
 
@@ -136,7 +136,7 @@ def test_a_terminal_search_encodes_its_query_once(built, monkeypatch, options):
 
     count(SmartModel, "encode_query")
     count(SmartIndex, "explain")
-    monkeypatch.setattr("smart_retrieval.cli.output.on_terminal", lambda: True)
+    monkeypatch.setattr("smart_retrieval.cli.search.on_terminal", lambda: True)
     assert run("search", built[0], "the otter swims in the cold river", *options).exit_code == 0
     assert calls.count("explain") > 1
     assert calls.count("encode_query") == 1

@@ -90,7 +90,7 @@ def test_hits_say_where_and_what_they_are(built):
 
 
 def test_a_terminal_shades_text_hits_only(built, monkeypatch):
-    monkeypatch.setattr("smart_retrieval.cli.output.on_terminal", lambda: True)
+    monkeypatch.setattr("smart_retrieval.cli.search.on_terminal", lambda: True)
     result = run("search", built[0], "the otter swims in the river")
     assert result.exit_code == 0, result.output
     assert "(page)" in result.stdout

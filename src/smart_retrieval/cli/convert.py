@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Device, Layers, layers_of
+from .options import Device, Layers, ModelArgument, layers_of
 
 
 def official(
@@ -36,10 +36,8 @@ def official(
             f"{loaded.anchor_dim} of model {model!r}"
         )
     loaded.with_adapter(found.adapter, scoring=Scoring()).save_adapter(out)
-    typer.echo(
-        f"{out}: layers {list(readout.layers)}, {found.adapter.config.hidden_size} to {found.adapter.config.width} "
-        f"dimensions, for {model}"
-    )
+    config = found.adapter.config
+    typer.echo(f"{out}: layers {list(readout.layers)}, {config.hidden_size} to {config.width} dimensions, for {model}")
     if found.instruction is not None and found.instruction not in loaded.prompts.values():
         typer.echo(
             f"It was trained with the instruction {found.instruction!r}, which is none of this model's prompts "
@@ -49,7 +47,7 @@ def official(
 
 
 def st(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A packaged name, a folder, or a hub name.")],
+    model: ModelArgument,
     out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write.")],
     layers: Layers = None,
     device: Device = None,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .options import AsJson, IndexPath
+from .output import echo_json, plural
 
 
 def delete(
@@ -33,10 +34,6 @@ def delete(
             typer.confirm(f"Delete {count:,} passages?", abort=True, err=True)
         deleted = index.delete(ids or None, where=where)
     if as_json:
-        from .output import echo_json
-
         echo_json({"index": str(index_path), "deleted": deleted})
     else:
-        from .output import plural
-
         typer.echo(f"deleted {plural(deleted, 'passage')}")

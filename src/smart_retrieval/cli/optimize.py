@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .options import AsJson, IndexModel, IndexPath
+from .output import echo_json, size
 
 
 def optimize(
@@ -20,7 +21,6 @@ def optimize(
 ) -> None:
     """Give the space of deleted passages back, and fit the codec if that is still to be done."""
     from ..index.smart_index import SmartIndex
-    from .output import echo_json, size
 
     started = time.perf_counter()
     with SmartIndex.open(index_path, model) as index:
@@ -28,14 +28,14 @@ def optimize(
         index.optimize(refit=refit)
         after = index.info()
     sizes = [info["bytes"]["database"] + info["bytes"]["wal"] for info in (before, after)]
-    if as_json:
-        echo_json(
-            {
-                "index": str(index_path),
-                "bytes": {"before": sizes[0], "after": sizes[1]},
-                "codec": {"before": before["codec"], "after": after["codec"]},
-                "seconds": round(time.perf_counter() - started, 3),
-            }
-        )
+    if not as_json:
+        typer.echo(f"{size(sizes[0])} before, {size(sizes[1])} after; codec {after['codec']}")
         return
-    typer.echo(f"{size(sizes[0])} before, {size(sizes[1])} after; codec {after['codec']}")
+    echo_json(
+        {
+            "index": str(index_path),
+            "bytes": {"before": sizes[0], "after": sizes[1]},
+            "codec": {"before": before["codec"], "after": after["codec"]},
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+    )

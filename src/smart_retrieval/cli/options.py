@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from ..evaluation.cache import EncodingCache
+    from ..evaluation.evaluate import ScoringFields
 
 IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.")]
 IndexModel = Annotated[str | None, typer.Option(help="The index's model, if it has moved since.")]
+ModelArgument = Annotated[str, typer.Argument(help="A packaged name, a folder, or a hub name.")]
 Model = Annotated[str, typer.Option(help="A packaged name, a folder, or a hub name.")]
 Device = Annotated[str | None, typer.Option(help="Torch device such as cpu or cuda. [default: the best available]")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Most inputs in one forward pass.")]
@@ -34,6 +36,9 @@ Floor = Annotated[
 
 Documents = Annotated[int, typer.Option(min=2, help="Most documents; relevant ones are always kept.")]
 Queries = Annotated[int, typer.Option(min=1, help="Most queries.")]
+KnownItem = Annotated[
+    bool, typer.Option("--known-item", help="Make queries from the documents even where there are judgments.")
+]
 Split = Annotated[str, typer.Option(help="Which qrels file to judge by.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 CacheFolder = Annotated[
@@ -68,6 +73,18 @@ def floor_of(value: str | None) -> float | Literal["preset"] | None:
         return float(value)
     except ValueError:
         raise typer.BadParameter(f"floor: found {value!r}, expected a number below 1, or none") from None
+
+
+def scoring_of(
+    weights: Any, lambda_anchor: float | None, lambda_late: float | None, floor: str | None
+) -> ScoringFields:
+    """The fields of a scoring; what is left out stays the preset's."""
+    return {
+        "weights": weights or "preset",
+        "lambda_anchor": lambda_anchor,
+        "lambda_late": lambda_late,
+        "floor": floor_of(floor),
+    }
 
 
 def cache_of(folder: Path | None, no_cache: bool) -> EncodingCache | None:

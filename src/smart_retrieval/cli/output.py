@@ -50,7 +50,9 @@ def on_terminal() -> bool:
 
 
 def item_of_options(query: str, image: Path | None) -> Item:
-    """What is looked for, from ``QUERY`` and ``--image``."""
+    """The query, from ``QUERY`` and ``--image``."""
+    if not query and image is None:
+        raise typer.BadParameter("found no query, expected words, --image, or both")
     from ..inputs import Item
 
     return Item(text=query, images=() if image is None else (image,))
