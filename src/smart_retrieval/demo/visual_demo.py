@@ -40,13 +40,9 @@ def run_visual_demo(
     out: Path | None = None,
     as_json: bool = False,
 ) -> None:
-    """Draw pages, index them as pictures, and search them with queries that name what stands on them.
+    """Index drawn pages as pictures, search them with queries that name what stands on them, and explain one hit.
 
-    Pages and index are kept in the user's cache unless another folder is given; the page that explains one hit is
-    written to ``out``, or beside the index.
-
-    Raises:
-        SmartError: The model cannot be loaded, takes no pictures, or the cache cannot be written.
+    The explanation is written to ``out``, or beside the index in the user's cache.
     """
     from ..index.smart_index import SmartIndex
     from ..model.smart_model import SmartModel

@@ -66,12 +66,7 @@ def read(path: Path, max_bytes: int) -> Document:
 
 
 def html_blocks(markup: str) -> list[Block]:
-    """Headings and paragraphs of a fragment of HTML, in order.
-
-    Example:
-        >>> html_blocks("<h2>Logs</h2><p>They <b>grow</b>.")
-        [Block(level=2, text='Logs'), Block(level=0, text='They grow.')]
-    """
+    """Headings and paragraphs of a fragment of HTML, in order."""
     return _parse(markup).blocks
 
 

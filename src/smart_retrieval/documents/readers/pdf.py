@@ -162,14 +162,7 @@ def _sections(pages: list[list[Line]], outline: dict[int, list[tuple[int, str]]]
 
 
 def heading_line(lines: Sequence[Line], title: str, start: int) -> tuple[int, int] | None:
-    """Find a title of the outline on its page, from a line on: the index of its first line and the number of its lines.
-
-    It may run over several lines, and carry a number.
-
-    Example:
-        >>> heading_line([Line("Intro"), Line("2 Log ro-"), Line("tation")], "Log rotation", 0)
-        (1, 2)
-    """
+    """Where a title of the outline (perhaps with a number) stands on its page: index and number of its lines."""
     wanted = _bare(title)
     if not wanted:
         return None
