@@ -19,7 +19,7 @@ def official(
     layers: Layers = None,
     device: Device = None,
 ) -> None:
-    """Convert an adapter.pt of the paper's authors; nothing in the file is run."""
+    """Convert an adapter.pt of the paper's authors; nothing in the file is executed."""
     from ..core.readout import Readout
     from ..core.scoring import Scoring
     from ..errors import AdapterMismatchError
@@ -52,7 +52,7 @@ def st(
     layers: Layers = None,
     device: Device = None,
 ) -> None:
-    """Write a stock late-only MultiVectorEncoder where that is exact; refuse and say why where it is not."""
+    """Write a stock late-only MultiVectorEncoder; an error says why where that is not exactly possible."""
     from ..core.readout import Readout
     from ..model.smart_model import SmartModel
     from ..training import export_multi_vector_encoder

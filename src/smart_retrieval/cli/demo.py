@@ -11,7 +11,7 @@ from .options import AsJson, CacheFolder
 
 
 def demo(
-    visual: Annotated[bool, typer.Option("--visual", help="Search images of pages instead of texts.")] = False,
+    visual: Annotated[bool, typer.Option("--visual", help="Search images of pages instead of text.")] = False,
     model: Annotated[
         str | None,
         typer.Option(help="A packaged name, a folder, or a hub name. [default: minilm; with --visual, glyph]"),

@@ -19,14 +19,13 @@ _BAR = 20
 
 def explain(
     index_path: IndexPath,
-    query: Annotated[str, typer.Argument(help='The query; "" if there is only --image.')],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help='The query; "" if there is only --image.')],
     id: Annotated[str, typer.Argument(metavar="ID", help="The passage's id, as search prints it.")],
     image: Annotated[
         Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="The image in the query.")
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write the explanation as a web page, or of an image as a .png."),
+        Path | None, typer.Option(metavar="FILE", help="Write the explanation as a web page, or of an image as a .png.")
     ] = None,
     root: Annotated[
         Path | None,

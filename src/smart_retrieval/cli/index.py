@@ -27,7 +27,7 @@ def index(
         str | None, typer.Option(help="A packaged name, a folder, or a hub name. [default: minilm, or the index's]")
     ] = None,
     codec: Annotated[
-        str | None, typer.Option(help="How a new index stores token vectors. [default: in 6 bytes each]")
+        str | None, typer.Option(help="How a new index stores token vectors. [default: anchored+3vq+norm]")
     ] = None,
     pooling: Annotated[
         float | None, typer.Option(min=1, help="New index: merge similar token vectors until 1/N of them are left.")
@@ -69,7 +69,7 @@ def index(
     overlap: Annotated[int, typer.Option(min=0, help="Tokens repeated from the previous passage.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Index the text, Markdown, HTML, reStructuredText, JSON Lines and PDF files of DIR, or its pages and pictures.
+    """Index the text, Markdown, HTML, reStructuredText, JSON Lines and PDF files of DIR, or its pages and images.
 
     Run it again to bring the index up to date: only files that changed are read. It can be interrupted at any time; the
     next run continues. Files that cannot be read are listed with the reason; the others are indexed.

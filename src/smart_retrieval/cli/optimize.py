@@ -1,4 +1,4 @@
-"""``smart optimize``: give space back, fit the codec."""
+"""``smart optimize``: reclaim space, fit the codec."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .output import echo_json, size
 def optimize(
     index_path: IndexPath,
     refit: Annotated[
-        bool, typer.Option("--refit", help="Fit the codec anew; encodes every passage again from its text.")
+        bool, typer.Option("--refit", help="Refit the codec; encodes every passage again from its text.")
     ] = False,
     model: IndexModel = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give the space of deleted passages back, and fit the codec if that is still to be done."""
+    """Reclaim the space of deleted passages, and fit the codec if that is still pending."""
     from ..index.smart_index import SmartIndex
 
     started = time.perf_counter()

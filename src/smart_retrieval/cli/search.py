@@ -23,7 +23,7 @@ _PASSAGES_A_FILE = 5  # hits searched for each file wanted
 
 def search(
     index_path: IndexPath,
-    query: Annotated[str, typer.Argument(help="The query; may be left out with --image.")] = "",
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="The query; may be left out with --image.")] = "",
     image: Annotated[
         Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Look for what a picture shows.")
     ] = None,
@@ -33,9 +33,9 @@ def search(
         typer.Option(help="Filter over metadata, source, page, heading, id: \"year > 2020 and lang = 'en'\"."),
     ] = None,
     candidates: Annotated[
-        int | None, typer.Option(min=1, help="Documents that the anchors choose for the hybrid score.")
+        int | None, typer.Option(min=1, help="Documents chosen by anchor score for the hybrid score.")
     ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Give every document its hybrid score.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Score every document with the hybrid.")] = False,
     lexical: Annotated[bool, typer.Option("--lexical", help="Add BM25 with a weight of 0.2.")] = False,
     lexical_weight: Annotated[float | None, typer.Option(min=0, help="Add BM25 with this weight.")] = None,
     weights: Weights = None,
@@ -44,16 +44,16 @@ def search(
     floor: Floor = None,
     group_by: Annotated[str | None, typer.Option(help="file: show the best passages of each file together.")] = None,
     deadline_ms: Annotated[
-        float | None, typer.Option(min=0, help="Stop scoring after so many milliseconds; hits are then marked partial.")
+        float | None,
+        typer.Option(min=0, help="Stop scoring after this many milliseconds; hits are then marked partial."),
     ] = None,
     model: IndexModel = None,
     as_json: AsJson = False,
     thumbnails: Annotated[
-        bool,
-        typer.Option("--thumbnails", help="With --json: a thumbnail of each page, image or video, in Base64."),
+        bool, typer.Option("--thumbnails", help="With --json: a thumbnail of each page, image or video, in Base64.")
     ] = False,
 ) -> None:
-    """Find the passages, pages and pictures of INDEX that answer QUERY, best first."""
+    """Find the passages, pages and images of INDEX that answer QUERY, best first."""
     if group_by not in (None, "file"):
         raise typer.BadParameter(f"--group-by: found {group_by!r}, expected file")
     item = item_of_options(query, image)

@@ -26,11 +26,11 @@ _Temperature = Annotated[float, typer.Option(help="Scores are divided by it.")]
 _LambdaLate = Annotated[float, typer.Option(help="Weight of the late score in the hybrid.")]
 _Mine = Annotated[int, typer.Option(metavar="N", help="Mine N hard negatives per query with the hybrid itself.")]
 _Validation = Annotated[
-    str, typer.Option(metavar="SHARE|PAIRS", help="Share of the queries to hold out, or a set of its own.")
+    str, typer.Option(metavar="SHARE|PAIRS", help="Share of the queries to hold out, or a validation set.")
 ]
-_Validate = Annotated[int, typer.Option(help="Validations in each epoch.")]
+_Validate = Annotated[int, typer.Option(help="Validations per epoch.")]
 _Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
-_Split = Annotated[str, typer.Option(help="Which judgments of a BEIR folder to learn from.")]
+_Split = Annotated[str, typer.Option(help="Which judgments of a BEIR folder to train on.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and exit.")]
 
 
@@ -53,10 +53,10 @@ def adapter(
     negatives: Annotated[int, typer.Option(help="Most hard negatives per query and step.")] = AdapterRecipe.negatives,
     lambda_late: _LambdaLate = AdapterRecipe.lambda_late,
     choose_lambda: Annotated[
-        bool, typer.Option("--choose-lambda", help="Keep the weight of the late score that is best on validation.")
+        bool, typer.Option("--choose-lambda", help="Choose the weight of the late score on the validation set.")
     ] = AdapterRecipe.choose_lambda,
     distill: Annotated[
-        float, typer.Option(help="Share of the loss that follows the scores in the data.")
+        float, typer.Option(help="Share of the loss that is distillation from the scores in the data.")
     ] = AdapterRecipe.distill,
     mine_negatives: _Mine = 0,
     validation: _Validation = "0.1",
@@ -116,12 +116,12 @@ def finetune(
     negatives: Annotated[int, typer.Option(help="Hard negatives per query.")] = FinetuneRecipe.negatives,
     lambda_late: _LambdaLate = FinetuneRecipe.lambda_late,
     distill: Annotated[
-        bool, typer.Option("--distill", help="Learn from the scores in the data instead of contrasting.")
+        bool, typer.Option("--distill", help="Distil the scores in the data instead of contrastive training.")
     ] = FinetuneRecipe.distill,
     mine_negatives: _Mine = 0,
     bf16: Annotated[bool, typer.Option("--bf16", help="Mixed precision.")] = FinetuneRecipe.bf16,
     gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Less memory for a third more time.")
+        bool, typer.Option("--gradient-checkpointing", help="Use less memory; takes a third longer.")
     ] = FinetuneRecipe.gradient_checkpointing,
     validation: _Validation = "0.1",
     validate: _Validate = FinetuneRecipe.validate,

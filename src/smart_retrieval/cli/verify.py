@@ -1,4 +1,4 @@
-"""``smart verify``: is every byte still the one that was written?"""
+"""``smart verify``: check an index for damage."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LISTED = 50
 
 
 def verify(index_path: IndexPath, as_json: AsJson = False) -> None:
-    """Recompute every checksum of INDEX. Exit status 1, and a list, if anything is damaged."""
+    """Recompute every checksum of INDEX; list any damage and exit with status 1."""
     from ..index.smart_index import SmartIndex
 
     with SmartIndex.open(index_path) as index:

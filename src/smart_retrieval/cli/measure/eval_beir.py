@@ -20,7 +20,7 @@ def beir(
     model: options.Model = "minilm",
     preset: options.Preset = None,
     layers: options.Layers = None,
-    mix: Annotated[str | None, typer.Option(help="How several layers become one vector: mean or concat.")] = None,
+    mix: Annotated[str | None, typer.Option(help="How layers are combined: mean or concat.")] = None,
     token_filter: options.TokenFilter = None,
     weights: options.Weights = None,
     lambda_anchor: options.LambdaAnchor = None,
@@ -31,13 +31,15 @@ def beir(
     ] = False,
     codec: Annotated[
         str | None,
-        typer.Option(metavar="all|NAME,…", help="Quality against bytes: all, or codecs such as int8,float32/pool2."),
+        typer.Option(
+            metavar="all|NAME,…", help="Compare codecs by size and quality: all, or some such as int8,float32/pool2."
+        ),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="With --codec: plot quality against bytes (extra plot).")
+        Path | None, typer.Option(metavar="FILE", help="With --codec: plot quality against size (extra plot).")
     ] = None,
     per_query: Annotated[
-        bool, typer.Option("--per-query", help="Keep every query's metrics, for paired tests in smart report.")
+        bool, typer.Option("--per-query", help="Keep the metrics of every query, for paired tests in smart report.")
     ] = False,
     split: options.Split = "test",
     batch_size: options.BatchSize = None,
@@ -48,7 +50,7 @@ def beir(
 ) -> None:
     """Compare a model's anchor with late and hybrid ranking on a BEIR-layout folder.
 
-    Encodings are kept, so that another weighting of the same model encodes nothing again.
+    Encodings are cached, so other weights of the same model need no new encoding.
     """
     chosen_layers = options.layers_of(layers)
     scoring = options.scoring_of(weights, lambda_anchor, lambda_late, floor)

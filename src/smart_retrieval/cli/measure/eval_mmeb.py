@@ -27,22 +27,24 @@ def mmeb(
         list[str] | None,
         typer.Option(metavar="DATA_SET=COMMIT|FILE.toml", help="Commits of data sets to fetch, or to require."),
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Contact no hub at all.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not contact the hub.")] = False,
     model: options.Model = "glyph",
-    family: Annotated[str | None, typer.Option(help="The model's family, if its name does not say.")] = None,
+    family: Annotated[str | None, typer.Option(help="The model's family, if its name does not contain it.")] = None,
     preset: options.Preset = None,
     prompts: Annotated[
-        str | None, typer.Option(help="qwen or v2v: how inputs are worded. [default: by the model's family]")
+        str | None, typer.Option(help="Prompt templates: qwen or v2v. [default: by the model's family]")
     ] = None,
     token_filter: options.TokenFilter = None,
     weights: options.Weights = None,
     lambda_anchor: options.LambdaAnchor = None,
-    lambda_late: Annotated[str, typer.Option(metavar="N,…", help="Weights of the late score, one row each.")] = "1",
+    lambda_late: Annotated[
+        str, typer.Option(metavar="N,…", help="Weights of the late score, one result row each.")
+    ] = "1",
     floor: options.Floor = None,
     mode: Annotated[str, typer.Option(help="Metrics: correct or official-compatible.")] = "correct",
     ties: Annotated[str, typer.Option(help="Order of equal candidates: official or name.")] = "official",
     skip_incomplete: Annotated[
-        bool, typer.Option("--skip-incomplete", help="Measure the tasks that are complete and name the others.")
+        bool, typer.Option("--skip-incomplete", help="Measure the complete tasks and list the others.")
     ] = False,
     batch_size: options.BatchSize = None,
     max_visual_tokens: Annotated[int | None, typer.Option(help="Most visual tokens per image.")] = None,
@@ -51,12 +53,12 @@ def mmeb(
     dtype: Annotated[str, typer.Option(help="Type of the stored token vectors: float32 or float16.")] = "float16",
     device: options.Device = None,
     cache: options.CacheFolder = None,
-    discard: Annotated[bool, typer.Option("--discard", help="Remove a task's encodings once it is scored.")] = False,
+    discard: Annotated[bool, typer.Option("--discard", help="Delete a task's encodings once it is scored.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Measure a model on MMEB-V2: anchor, late and hybrid ranking of images, videos and document pages.
 
-    Every input is encoded once and kept; another lambda, weighting or token filter encodes nothing again.
+    Every input is encoded once and cached; another lambda, weighting or token filter needs no new encoding.
     """
     from ...evaluation.mmeb.tasks import choose
 

@@ -23,26 +23,26 @@ def mteb(
     floor: options.Floor = None,
     candidates: Annotated[
         int | None,
-        typer.Option(help="Documents that the anchor picks for late scoring. [default: all; in an index, 400]"),
+        typer.Option(help="Documents chosen by anchor score for late scoring. [default: all; in an index, 400]"),
     ] = None,
     index: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Search in two stages in an index of each task, kept here for other runs."),
+        typer.Option(metavar="DIR", help="Search an index of each task in two stages; kept here for later runs."),
     ] = None,
     codec: Annotated[
         str | None,
         typer.Option(
-            help="How an index keeps token vectors; without --index, in a temporary one. [default: the index's]"
+            help="How an index stores token vectors; without --index, a temporary one. [default: the index's]"
         ),
     ] = None,
     batch_size: options.BatchSize = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where mteb keeps results.")] = Path("mteb-results"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where mteb writes its results.")] = Path("mteb-results"),
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Run tasks again that already have results there.")
+        bool, typer.Option("--overwrite", help="Rerun tasks that already have results there.")
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure a model's hybrid ranking on mteb's retrieval tasks; results are in mteb's own files."""
+    """Measure a model's hybrid ranking on mteb's retrieval tasks; results are written in its own format."""
     from ...evaluation.mteb import IndexSearch, SmartSearch, evaluate_mteb
     from ...extras import require
     from ...index.codec.names import parse_codec

@@ -17,8 +17,8 @@ def probe(
         typer.Option(
             "--data",
             metavar="DIR",
-            help="A folder with corpus.jsonl, queries.jsonl and qrels/<split>.tsv; or without judgments, or of text "
-            "files: then queries are made from the documents.",
+            help="A folder with corpus.jsonl, queries.jsonl and qrels/<split>.tsv. For one without judgments, or a "
+            "folder of text files, queries are made from the documents.",
         ),
     ],
     model: options.Model = "minilm",
@@ -32,15 +32,15 @@ def probe(
     no_cache: options.NoCache = False,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also write one page of HTML with every plot and table (extra plot)."),
+        typer.Option(metavar="FILE", help="Also write an HTML page with every plot and table (extra plot)."),
     ] = None,
     as_json: options.AsJson = False,
     out: options.Out = None,
 ) -> None:
-    """Find out whether SMART helps a model on your data, and where that comes from.
+    """Find out whether SMART helps a model on your data, and why.
 
     Measures anchor, late and hybrid under the paper's and the default setting, layer by layer, over λ_late, filters,
-    weights, floors and lengths, all with intervals. Everything is encoded once.
+    weights, floors and lengths, all with confidence intervals. Everything is encoded once.
     """
     encodings = options.cache_of(cache, no_cache)
     # Imported here, so that --help needs neither NumPy nor a model.

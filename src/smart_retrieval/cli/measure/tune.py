@@ -17,7 +17,7 @@ def tune(
         typer.Option(
             "--data",
             metavar="DIR",
-            help="A folder with corpus.jsonl, queries.jsonl and qrels/<split>.tsv. Repeat it: each folder counts "
+            help="A folder with corpus.jsonl, queries.jsonl and qrels/<split>.tsv. Repeatable; all folders count "
             "equally.",
         ),
     ],
@@ -41,7 +41,7 @@ def tune(
     as_json: options.AsJson = False,
     out: options.Out = None,
 ) -> None:
-    """Find the setting of a model that ranks your data best, and what it gains on queries it was not chosen on.
+    """Find the setting of a model that ranks your data best, and its gain on held-out queries.
 
     Layers, token filter, query-token weights, floor and λ_late are chosen by cross-validation over the queries. Nothing
     is trained, and everything is encoded once.
