@@ -49,7 +49,7 @@ def test_index_reports_what_it_did(built):
     assert {"root", "index", "tokens", "seconds", "notes", "passages_removed"} <= set(report)
 
 
-def test_the_second_run_says_in_words_that_nothing_changed(own, docs):
+def test_the_second_run_reports_that_nothing_changed(own, docs):
     result = run("index", docs, "--index", own)
     assert result.exit_code == 0
     assert "0 added, 3 unchanged, 1 failed" in result.stdout
@@ -174,7 +174,7 @@ def test_delete_by_id_and_by_filter(own):
     assert "r.jsonl#2" not in run("search", own, "oil").stdout
 
 
-def test_optimize_leaves_a_sound_index(own):
+def test_the_index_is_sound_after_optimize(own):
     run("delete", own, "--where", "source = 'tax.txt'", "--yes")
     found = loaded(run("optimize", own, "--json"))
     assert set(found["bytes"]) == {"before", "after"}

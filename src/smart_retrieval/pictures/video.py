@@ -135,7 +135,7 @@ def _image(frame: Any, path: Path, shown: tuple[int, int], max_pixels: int, like
     from PIL.Image import Resampling, Transpose
 
     if max(shown) > MAX_ASPECT * min(shown):
-        raise UnreadableFileError(path, "frames of an absurd size", f"{shown[0]} x {shown[1]}")
+        raise UnreadableFileError(path, "frames of an implausible size", f"{shown[0]} x {shown[1]}")
     size = _bounded(shown, max_pixels)
     scaled = frame.reformat(*size, format="rgb24", interpolation="BICUBIC" if size == shown else "AREA")
     image: Image = scaled.to_image()
