@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import AsJson, Floor, IndexModel, IndexPath, LambdaAnchor, LambdaLate, Weights, scoring_of
+from .options import AsJson, Floor, Image, IndexModel, IndexPath, LambdaAnchor, LambdaLate, Weights, scoring_of
 from .output import console, echo_json, item_of_options, location, printable, shaded
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ def explain(
     index_path: IndexPath,
     query: Annotated[str, typer.Argument(metavar="QUERY", help='The query; "" if there is only --image.')],
     id: Annotated[str, typer.Argument(metavar="ID", help="The passage's id, as search prints it.")],
-    image: Annotated[
-        Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="The image in the query.")
-    ] = None,
+    image: Image = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the explanation as a web page, or of an image as a .png.")
     ] = None,

@@ -26,6 +26,9 @@ Layers = Annotated[
     list[str] | None,
     typer.Option("--layers", "--layer", metavar="-1,-2", help="Hidden states to read; -1 is the last. Repeatable."),
 ]
+Image = Annotated[
+    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="An image as the query, or part of it.")
+]
 Weights = Annotated[str | None, typer.Option(help="Query-token weights: uniform or idf. [default: the preset's]")]
 LambdaAnchor = Annotated[float | None, typer.Option(help="Weight of the anchor score. [default: the preset's]")]
 LambdaLate = Annotated[float | None, typer.Option(help="Weight of the late score. [default: the preset's]")]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from itertools import count, islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import AsJson, Floor, IndexModel, IndexPath, LambdaAnchor, LambdaLate, Weights, scoring_of
+from .options import AsJson, Floor, Image, IndexModel, IndexPath, LambdaAnchor, LambdaLate, Weights, scoring_of
 from .output import console, echo_json, item_of_options, location, on_terminal, printable, shaded, window
 
 if TYPE_CHECKING:
@@ -24,9 +23,7 @@ _PASSAGES_A_FILE = 5  # hits searched for each file wanted
 def search(
     index_path: IndexPath,
     query: Annotated[str, typer.Argument(metavar="QUERY", help="The query; may be left out with --image.")] = "",
-    image: Annotated[
-        Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Look for what a picture shows.")
-    ] = None,
+    image: Image = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of hits; of files with --group-by.")] = 10,
     where: Annotated[
         str | None,

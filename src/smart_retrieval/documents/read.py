@@ -57,7 +57,7 @@ SUFFIXES: Mapping[str, str] = MappingProxyType(
         ".pdf": "pdf",
     }
 )
-# Names that are plain text by long custom although they have no suffix.
+# Files without a suffix that are plain text by convention.
 _NAMES = frozenset(
     {"readme", "license", "licence", "copying", "authors", "changelog", "changes", "news", "install", "todo"}
 )

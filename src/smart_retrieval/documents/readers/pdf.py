@@ -100,19 +100,14 @@ def _page_lines(document: Any, number: int) -> list[Line]:
 
 def _line(textpage: Any, text: str, position: int, raw: str) -> Line:
     """A line and its place; `position` counts characters of the page's text, as PDFium returns it."""
-    last = position + len(raw.rstrip()) - 1
+    # PDFium counts the characters of the page and of its text separately.
+    index = require("pypdfium2.raw", "pdf").FPDFText_GetCharIndexFromTextIndex
     try:
-        left, bottom, _, top = textpage.get_charbox(_character(textpage, position), loose=True)
-        right = textpage.get_charbox(_character(textpage, last), loose=True)[2]
+        left, bottom, _, top = textpage.get_charbox(index(textpage, position), loose=True)
+        right = textpage.get_charbox(index(textpage, position + len(raw.rstrip()) - 1), loose=True)[2]
     except Exception:  # characters PDFium inserted itself may have no box
         return Line(text)
     return Line(text, left, right, bottom, top - bottom)
-
-
-def _character(textpage: Any, position: int) -> int:
-    """PDFium counts the characters of the page and of its text separately."""
-    raw = require("pypdfium2.raw", "pdf")
-    return int(raw.FPDFText_GetCharIndexFromTextIndex(textpage, position))
 
 
 def _outline(document: Any) -> dict[int, list[tuple[int, str]]]:
