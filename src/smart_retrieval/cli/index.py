@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from ..index.ingest.report import IngestReport
     from ..index.smart_index import SmartIndex
 
-_FORMATS = ("text", "markdown", "html", "rst", "jsonl", "pdf")
 _KINDS = ("auto", "text", "pages")
 
 
@@ -110,6 +109,8 @@ def index(
 
 def _as(values: list[str]) -> tuple[Any, dict[str, str]]:
     """Read ``--as pages``, ``--as .conf=text`` and ``--as '*=text'``."""
+    from ..documents.read import READERS
+
     kinds = [value for value in values if "=" not in value]
     if len(set(kinds)) > 1 or not set(kinds) <= set(_KINDS):
         raise typer.BadParameter(
@@ -119,8 +120,8 @@ def _as(values: list[str]) -> tuple[Any, dict[str, str]]:
     formats = {}
     for value in (value for value in values if "=" in value):
         suffix, _, name = value.rpartition("=")
-        if not suffix or name not in _FORMATS:
-            raise typer.BadParameter(f"--as: found {value!r}, expected .suffix= and one of {', '.join(_FORMATS)}")
+        if not suffix or name not in READERS:
+            raise typer.BadParameter(f"--as: found {value!r}, expected .suffix= and one of {', '.join(READERS)}")
         formats["*" if suffix == "*" else f".{suffix.lower().lstrip('.')}"] = name
     return kinds[0] if kinds else "auto", formats
 
