@@ -182,10 +182,6 @@ def paragraphs(lines: Sequence[Line]) -> list[str]:
     A new paragraph begins after a wide gap, a change of font size, or a short line that ends a sentence. Other short
     lines (rows of a table, an address) stay lines. Divided words are made whole; the hyphen stays before a capital or a
     digit.
-
-    Example:
-        >>> paragraphs([Line("They ro", hyphen=True), Line("tate.")])
-        ['They rotate.']
     """
     if not lines:
         return []
@@ -235,11 +231,6 @@ def drop_running_lines(pages: Sequence[Sequence[Line]]) -> list[list[Line]]:
     """Drop headers, footers and page numbers: lines that are the first or last of most pages, digits disregarded.
 
     The first page keeps its own. Fewer than four pages with text are left alone.
-
-    Example:
-        >>> pages = [[Line(f"text {word}"), Line(str(n))] for n, word in enumerate("abcd")]
-        >>> [[line.text for line in page] for page in drop_running_lines(pages)]
-        [['text a', '0'], ['text b'], ['text c'], ['text d']]
     """
     filled = [page for page in pages if len(page) > 1]
     enough = max(_RUNNING_PAGES, _RUNNING_SHARE * len(filled))
