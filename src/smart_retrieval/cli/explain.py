@@ -23,7 +23,8 @@ def explain(
     id: Annotated[str, typer.Argument(metavar="ID", help="The passage's id, as search prints it.")],
     image: Image = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the explanation as a web page, or of an image as a .png.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a web page, or the heat map of an image if FILE ends in .png."),
     ] = None,
     root: Annotated[
         Path | None,

@@ -13,7 +13,7 @@ _LISTED = 50
 
 
 def verify(index_path: IndexPath, as_json: AsJson = False) -> None:
-    """Recompute every checksum of INDEX; list any damage and exit with status 1."""
+    """Recompute every checksum of INDEX; if anything is damaged, list it and exit with status 1."""
     from ..index.smart_index import SmartIndex
 
     with SmartIndex.open(index_path) as index:
