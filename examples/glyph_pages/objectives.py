@@ -13,7 +13,8 @@ from torch import Tensor
 from transformers import Qwen2Tokenizer
 
 from smart_retrieval.demo.glyph_pages import STYLES
-from smart_retrieval.training.objectives import late_matrix, max_similarities, objective_weights
+from smart_retrieval.training.objectives import late_matrix, max_similarities
+from smart_retrieval.training.recipes import objective_weights
 
 #: The last two are controls: the same pages without a contrastive loss.
 OBJECTIVES = ("anchor", "late", "hybrid", "language", "language_queries")

@@ -27,28 +27,22 @@ if TYPE_CHECKING:
     from .inputs import Item as Item
     from .model.smart_model import SmartModel as SmartModel
 
-_HOMES = {
-    "Explanation": "index.explain.explanation",
-    "Hit": "index.search.hits",
-    "Hits": "index.search.hits",
-    "IdfWeights": "core.weights",
-    "Item": "inputs",
-    "Preset": "core.presets",
-    "Readout": "core.readout",
-    "Scoring": "core.scoring",
-    "SmartEmbeddings": "embeddings",
-    "SmartError": "errors",
-    "SmartIndex": "index.smart_index",
-    "SmartModel": "model.smart_model",
-    "anchor_scores": "core.hybrid",
-    "hybrid_scores": "core.hybrid",
-    "late_scores": "core.late",
-}
-
-__all__ = ["__version__", *_HOMES]
-
-__getattr__ = lazy_names(__name__, _HOMES)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "core.hybrid": ("anchor_scores", "hybrid_scores"),
+        "core.late": ("late_scores",),
+        "core.presets": ("Preset",),
+        "core.readout": ("Readout",),
+        "core.scoring": ("Scoring",),
+        "core.weights": ("IdfWeights",),
+        "embeddings": ("SmartEmbeddings",),
+        "errors": ("SmartError",),
+        "index.explain.explanation": ("Explanation",),
+        "index.search.hits": ("Hit", "Hits"),
+        "index.smart_index": ("SmartIndex",),
+        "inputs": ("Item",),
+        "model.smart_model": ("SmartModel",),
+    },
+    ["__version__"],
+)

@@ -42,11 +42,7 @@ def os_error(path: str | Path, error: OSError) -> UnreadableFileError:
 
 
 def open_local(path: str | Path) -> BufferedReader:
-    """Open a regular file for reading bytes; the caller closes it.
-
-    Raises:
-        UnreadableFileError: It is missing, not permitted, or not a regular file.
-    """
+    """Open a regular file for reading bytes; the caller closes it."""
     try:
         file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -101,13 +97,7 @@ def content_hash(path: str | Path) -> str:
 def atomic_file(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """A new file beside ``path`` to write into; it replaces ``path`` when the block ends, and is removed if that fails.
 
-    Args:
-        path: The file to replace; its folder is made if missing.
-        durable: Sync the file and its folder, so that the replacement survives a power failure.
-
-    Example:
-        >>> with atomic_file("result.json") as partial:  # doctest: +SKIP
-        ...     partial.write_text("{}")
+    The folder is made if missing. ``durable`` syncs file and folder, so that the replacement survives a power failure.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -126,11 +116,7 @@ def atomic_file(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def write_text(text: str, file: Path, error: type[SmartError] = SmartError) -> None:
-    """Write a file that a user named, with line ends as they are; its folder is made if missing.
-
-    Raises:
-        SmartError: It cannot be written; as the given class.
-    """
+    """Write a file that a user named, with line ends as they are; an `OSError` becomes an error of the given class."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         # Not replaced as a whole: it may be a pipe or a link.

@@ -117,7 +117,7 @@ def _picture(value: Any, key: str, position: int) -> Any:
 
 
 def _is_image(value: Any) -> bool:
-    # Text needs no Pillow; and as long as nobody has imported it, nothing is one of its pictures.
+    # Text needs no Pillow: while it is not imported, nothing is one of its images.
     pillow = sys.modules.get("PIL.Image")
     if pillow is not None and isinstance(value, pillow.Image):
         return True

@@ -49,7 +49,7 @@ def test_index_reports_what_it_did(built):
     assert {"root", "index", "tokens", "seconds", "notes", "passages_removed"} <= set(report)
 
 
-def test_the_second_run_says_in_words_that_nothing_changed(own, docs):
+def test_the_second_run_reports_that_nothing_changed(own, docs):
     result = run("index", docs, "--index", own)
     assert result.exit_code == 0
     assert "0 added, 3 unchanged, 1 failed" in result.stdout
@@ -119,7 +119,7 @@ def test_search_by_file(built):
 
 
 def test_a_terminal_shows_the_words_that_matched(built, monkeypatch):
-    monkeypatch.setattr("smart_retrieval.cli.output.on_terminal", lambda: True)
+    monkeypatch.setattr("smart_retrieval.cli.search.on_terminal", lambda: True)
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert "\x1b[" in run("search", built[0], "the otter swims in the cold river", "-k", 1).stdout
 
@@ -136,7 +136,7 @@ def test_a_terminal_search_encodes_its_query_once(built, monkeypatch, options):
 
     count(SmartModel, "encode_query")
     count(SmartIndex, "explain")
-    monkeypatch.setattr("smart_retrieval.cli.output.on_terminal", lambda: True)
+    monkeypatch.setattr("smart_retrieval.cli.search.on_terminal", lambda: True)
     assert run("search", built[0], "the otter swims in the cold river", *options).exit_code == 0
     assert calls.count("explain") > 1
     assert calls.count("encode_query") == 1
@@ -174,7 +174,7 @@ def test_delete_by_id_and_by_filter(own):
     assert "r.jsonl#2" not in run("search", own, "oil").stdout
 
 
-def test_optimize_leaves_a_sound_index(own):
+def test_the_index_is_sound_after_optimize(own):
     run("delete", own, "--where", "source = 'tax.txt'", "--yes")
     found = loaded(run("optimize", own, "--json"))
     assert set(found["bytes"]) == {"before", "after"}

@@ -37,7 +37,7 @@ def test_the_table_shows_the_rendered_prompt(tiny):
     assert "yes: every token" in " ".join(result.stdout.split())
 
 
-def test_a_chat_template_is_told_from_the_text(tiny):
+def test_chat_template_tokens_are_marked(tiny):
     found = json.loads(inspect(tiny("chat"), "--json").stdout)
     assert found["template_tokens"]
 

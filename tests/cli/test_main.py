@@ -67,7 +67,7 @@ def test_warnings_stay_off_a_pipe():
     assert done.returncode == 1, "a model SMART does not apply to is no success"
 
 
-def test_a_reader_that_leaves_early_is_no_traceback():
+def test_a_closed_pipe_prints_no_traceback():
     command = [*RUN, "inspect", "--help"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()

@@ -52,7 +52,7 @@ def test_another_mode_or_limit_is_a_named_error(built, docs):
         assert isinstance(run("index", docs, "--index", built[0], *options).exception, IndexMismatchError)
 
 
-def test_text_mode_with_a_model_that_sees(docs, model, tmp_path):
+def test_text_mode_with_a_model_that_takes_images(docs, model, tmp_path):
     path = tmp_path / "t.smart"
     report = loaded(
         run("index", docs, "--index", path, "--model", model, "--as", "text", "--codec", "float16", "--json")
@@ -61,7 +61,7 @@ def test_text_mode_with_a_model_that_sees(docs, model, tmp_path):
     assert "files as" in run("info", path).stdout
 
 
-def test_pages_want_a_model_that_sees(docs, tiny, tmp_path):
+def test_pages_need_a_model_that_takes_images(docs, tiny, tmp_path):
     result = run("index", docs, "--index", tmp_path / "x.smart", "--model", tiny("mean"), "--as", "pages")
     assert isinstance(result.exception, UnsupportedModelError)
     assert not (tmp_path / "x.smart").exists()
@@ -80,7 +80,7 @@ def test_info_echoes_mode_limits_and_kinds(built):
     assert "at most 48 tokens a picture, 6 frames a video" in text
 
 
-def test_hits_say_where_and_what_they_are(built):
+def test_hits_have_a_location_and_a_kind(built):
     lines = run("search", built[0], "a red square").stdout.splitlines()
     text = "\n".join(lines)
     assert "report.pdf p. 2  (page)" in text
@@ -90,7 +90,7 @@ def test_hits_say_where_and_what_they_are(built):
 
 
 def test_a_terminal_shades_text_hits_only(built, monkeypatch):
-    monkeypatch.setattr("smart_retrieval.cli.output.on_terminal", lambda: True)
+    monkeypatch.setattr("smart_retrieval.cli.search.on_terminal", lambda: True)
     result = run("search", built[0], "the otter swims in the river")
     assert result.exit_code == 0, result.output
     assert "(page)" in result.stdout

@@ -12,7 +12,7 @@ def test_builder_loses_no_heading() -> None:
     assert [(part.heading, part.text) for part in builder.sections()] == [(("A",), "B"), (("C",), "D")]
 
 
-def test_clean_text_leaves_nothing_a_tokenizer_or_database_refuses() -> None:
+def test_clean_text_removes_what_tokenizers_and_databases_refuse() -> None:
     cleaned = clean_text("a\x00b\ud800c\u2028d\u00ade\ufefff")
     assert cleaned == "ab\ufffdc\ndef"
     cleaned.encode()

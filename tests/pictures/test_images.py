@@ -137,7 +137,7 @@ def test_damaged_exif_loses_only_the_rotation(value: bytes) -> None:
     assert image_size(data) == (64, 48)
 
 
-def test_alpha_is_laid_over_white() -> None:
+def test_transparent_pixels_become_white() -> None:
     image = quarters().convert("RGBA")
     alpha = Image.new("L", image.size, 255)
     alpha.paste(0, (0, 0, 32, 24))
@@ -358,7 +358,7 @@ def test_as_rgb_keeps_what_is_rgb_and_names_the_file_of_a_lazy_picture(tmp_path:
         as_rgb(opened)
 
 
-def test_a_colour_profile_is_left_alone() -> None:
+def test_a_colour_profile_is_ignored() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert corners(load_image(encoded(quarters(), "PNG", icc_profile=profile))) == [RED, GREEN, BLUE, WHITE]
 

@@ -121,7 +121,7 @@ def test_a_strip_is_refused_and_the_others_drawn(tmp_path: Path) -> None:
     path = write(tmp_path, drawn_pdf([Drawn(media_box="0 0 1 800"), Drawn(QUARTERS)]))
     with PdfPages(path) as pages:
         for call in (pages.size, pages.render):
-            with pytest.raises(MediaError, match=r"a\.pdf: a page of an absurd size \(page 1: 1 x 800 points\)"):
+            with pytest.raises(MediaError, match=r"a\.pdf: a page of an implausible size \(page 1: 1 x 800 points\)"):
                 call(1)
         assert corners(pages.render(2))[2] == RED
 

@@ -71,7 +71,7 @@ def test_pages_exclude_videos_and_text_reading_skips_pictures(tmp_path: Path) ->
     log = SkipLog()
     kinds = [seen.kind for _, seen in read_visual_files(scan(tmp_path, include=["c.mp4", "a.png"]), log, as_="pages")]
     assert kinds == ["image"]
-    assert log.counts["not a type that is looked at"] == 1
+    assert log.counts["not an image, a PDF or a video"] == 1
     assert log.failed == 0
     text = SkipLog()
     assert [file.relative for file, _ in read_files(scan(tmp_path), text)] == ["b.pdf", "notes.md"]
@@ -79,7 +79,7 @@ def test_pages_exclude_videos_and_text_reading_skips_pictures(tmp_path: Path) ->
 
 
 def test_one_file(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"x\.txt: not a type that is looked at"):
+    with pytest.raises(MediaError, match=r"x\.txt: not an image, a PDF or a video"):
         list(visual_inputs(tmp_path / "x.txt"))
     with pytest.raises(SmartError, match="expected one of 'auto', 'pages'"):
         list(visual_inputs(tmp_path / "x.png", as_="text"))  # type: ignore[arg-type]

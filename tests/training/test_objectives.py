@@ -13,9 +13,9 @@ from smart_retrieval.training.objectives import (
     distillation_loss,
     late_matrix,
     max_similarities,
-    objective_weights,
     padded,
 )
+from smart_retrieval.training.recipes import objective_weights
 
 
 def unit(x):

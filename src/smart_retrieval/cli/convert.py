@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Device, Layers, layers_of
+from .options import Device, Layers, ModelArgument, layers_of
 
 
 def official(
@@ -19,7 +19,7 @@ def official(
     layers: Layers = None,
     device: Device = None,
 ) -> None:
-    """Convert an adapter.pt of the paper's authors; nothing in the file is run."""
+    """Convert an adapter.pt of the paper's authors; nothing in the file is executed."""
     from ..core.readout import Readout
     from ..core.scoring import Scoring
     from ..errors import AdapterMismatchError
@@ -36,10 +36,8 @@ def official(
             f"{loaded.anchor_dim} of model {model!r}"
         )
     loaded.with_adapter(found.adapter, scoring=Scoring()).save_adapter(out)
-    typer.echo(
-        f"{out}: layers {list(readout.layers)}, {found.adapter.config.hidden_size} to {found.adapter.config.width} "
-        f"dimensions, for {model}"
-    )
+    config = found.adapter.config
+    typer.echo(f"{out}: layers {list(readout.layers)}, {config.hidden_size} to {config.width} dimensions, for {model}")
     if found.instruction is not None and found.instruction not in loaded.prompts.values():
         typer.echo(
             f"It was trained with the instruction {found.instruction!r}, which is none of this model's prompts "
@@ -49,12 +47,12 @@ def official(
 
 
 def st(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A packaged name, a folder, or a hub name.")],
+    model: ModelArgument,
     out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write.")],
     layers: Layers = None,
     device: Device = None,
 ) -> None:
-    """Write a stock late-only MultiVectorEncoder where that is exact; refuse and say why where it is not."""
+    """Write a stock late-only MultiVectorEncoder; an error says why where that is not exactly possible."""
     from ..core.readout import Readout
     from ..model.smart_model import SmartModel
     from ..training import export_multi_vector_encoder

@@ -1,4 +1,4 @@
-"""``smart delete``: take passages out of an index."""
+"""``smart delete``: delete passages from an index."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Annotated
 import typer
 
 from .options import AsJson, IndexPath
+from .output import echo_json, plural
 
 
 def delete(
     index_path: IndexPath,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids, as search prints them.")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids, as search prints them.")] = None,
     where: Annotated[str | None, typer.Option(help="Delete what passes this filter: \"source = 'old.md'\".")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before deleting by filter.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Delete passages by id or by filter, as one commit.
 
-    A later run of index does not bring passages back as long as their file does not change.
+    A later run of index does not restore passages unless their file changes.
     """
     if bool(ids) == (where is not None):
         raise typer.BadParameter("expected either ids or --where")
@@ -33,10 +34,6 @@ def delete(
             typer.confirm(f"Delete {count:,} passages?", abort=True, err=True)
         deleted = index.delete(ids or None, where=where)
     if as_json:
-        from .output import echo_json
-
         echo_json({"index": str(index_path), "deleted": deleted})
     else:
-        from .output import plural
-
         typer.echo(f"deleted {plural(deleted, 'passage')}")

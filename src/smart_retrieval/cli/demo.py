@@ -7,30 +7,29 @@ from typing import Annotated
 
 import typer
 
+from .options import AsJson, CacheFolder
+
 
 def demo(
-    visual: Annotated[bool, typer.Option("--visual", help="Pages as pictures instead of texts.")] = False,
+    visual: Annotated[bool, typer.Option("--visual", help="Search images of pages instead of text.")] = False,
     model: Annotated[
         str | None,
         typer.Option(help="A packaged name, a folder, or a hub name. [default: minilm; with --visual, glyph]"),
     ] = None,
-    preset: Annotated[str, typer.Option(help="paper or default; of texts.")] = "default",
+    preset: Annotated[str, typer.Option(help="paper or default; for texts.")] = "default",
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="With --visual, where the explained page goes. [default: the user's cache]"),
+        typer.Option(metavar="FILE", help="With --visual, where to write the explanation. [default: the user's cache]"),
     ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option("--cache", metavar="DIR", help="Where encodings are kept. [default: the user's cache]"),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+    cache: CacheFolder = None,
+    as_json: AsJson = False,
 ) -> None:
     """Search the documentation of this Python's standard library, or drawn pages, with and without token vectors."""
     if visual:
         from ..demo.visual_demo import run_visual_demo
 
         run_visual_demo(model=model or "glyph", cache=cache, out=out, as_json=as_json)
-        return
-    from ..demo.text_demo import run_demo
+    else:
+        from ..demo.text_demo import run_demo
 
-    run_demo(model=model or "minilm", preset=preset, cache=cache, as_json=as_json)
+        run_demo(model=model or "minilm", preset=preset, cache=cache, as_json=as_json)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import AsJson, Floor, IndexModel, IndexPath, LambdaAnchor, LambdaLate, Weights, floor_of
+from .options import AsJson, Floor, Image, IndexModel, IndexPath, LambdaAnchor, LambdaLate, Weights, scoring_of
+from .output import console, echo_json, item_of_options, location, printable, shaded
 
 if TYPE_CHECKING:
     from ..index.explain.explanation import Explanation
@@ -18,20 +19,16 @@ _BAR = 20
 
 def explain(
     index_path: IndexPath,
-    query: Annotated[str, typer.Argument(help='The query; "" for none beside --image.')],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help='The query; "" if there is only --image.')],
     id: Annotated[str, typer.Argument(metavar="ID", help="The passage's id, as search prints it.")],
-    image: Annotated[
-        Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="The picture that was looked for.")
-    ] = None,
+    image: Image = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a web page that shows it; of a picture, a .png if so named."),
+        typer.Option(metavar="FILE", help="Write a web page, or the heat map of an image if FILE ends in .png."),
     ] = None,
     root: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", exists=True, file_okay=False, help="Where the indexed folder lies now, if it was moved."
-        ),
+        typer.Option(metavar="DIR", exists=True, file_okay=False, help="The indexed folder, if it was moved since."),
     ] = None,
     weights: Weights = None,
     lambda_anchor: LambdaAnchor = None,
@@ -40,28 +37,16 @@ def explain(
     model: IndexModel = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take the score of passage ID for QUERY apart: which query token matched what, and what that was worth."""
-    lowest = floor_of(floor)
+    """Explain the score of passage ID for QUERY: what each query token matched, and what that contributed."""
+    scoring = scoring_of(weights, lambda_anchor, lambda_late, floor)
     from ..index.smart_index import SmartIndex
-    from .output import item_of_options
 
-    if not query and image is None:
-        raise typer.BadParameter("found no query, expected words, --image, or both")
     with SmartIndex.open(index_path, model, mode="r") as index:
-        found = index.explain(
-            item_of_options(query, image),
-            id,
-            weights=weights or "preset",
-            lambda_anchor=lambda_anchor,
-            lambda_late=lambda_late,
-            floor=lowest,
-        )
+        found = index.explain(item_of_options(query, image), id, **scoring)
         if out is not None:
             as_png = out.suffix.lower() == ".png"
             out.write_bytes(found.to_png(root) if as_png else found.to_html(root).encode())
     if as_json:
-        from .output import echo_json
-
         echo_json(found.to_dict())
     elif out is not None:
         typer.echo(f"wrote {out}")
@@ -72,8 +57,6 @@ def explain(
 def _print(found: Explanation) -> None:
     from rich.table import Table
     from rich.text import Text
-
-    from .output import console, location, printable, shaded
 
     out = console()
     out.print(Text(f"{found.id}  {location(found.source, found.page, found.heading)}", style="dim"))
@@ -112,7 +95,6 @@ def _print(found: Explanation) -> None:
 
 def _print_visual(found: Explanation, visual: VisualExplanation) -> None:
     from ..index.explain.shown_pictures import clock
-    from .output import console
 
     out = console()
     out.print(

@@ -7,72 +7,71 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .options import AsJson
+from .output import console, echo_json, plural, printable
+
 if TYPE_CHECKING:
     from ..index.ingest.report import IngestReport
     from ..index.smart_index import SmartIndex
 
-_FORMATS = ("text", "markdown", "html", "rst", "jsonl", "pdf")
 _KINDS = ("auto", "text", "pages")
 
 
 def index(
     folder: Annotated[Path, typer.Argument(metavar="DIR", exists=True, help="A folder, or a single file.")],
     index_path: Annotated[
-        Path, typer.Option("--index", metavar="PATH", help="The index's folder; made if it is not there.")
+        Path, typer.Option("--index", metavar="PATH", help="The index's folder; created if it does not exist.")
     ],
     model: Annotated[
         str | None, typer.Option(help="A packaged name, a folder, or a hub name. [default: minilm, or the index's]")
     ] = None,
     codec: Annotated[
-        str | None,
-        typer.Option(help="How a new index keeps token vectors; 6 bytes each by default."),
+        str | None, typer.Option(help="How a new index stores token vectors. [default: anchored+3vq+norm]")
     ] = None,
     pooling: Annotated[
-        float | None, typer.Option(min=1, help="Merge similar token vectors until 1 / N are left; for a new index.")
+        float | None, typer.Option(min=1, help="New index: merge similar token vectors until 1/N of them are left.")
     ] = None,
     include: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Read only files that match, as in .gitignore. Repeatable.")
     ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Leave out what matches. Repeatable.")
-    ] = None,
-    hidden: Annotated[bool, typer.Option("--hidden", help="Read hidden files and folders, too.")] = False,
+    exclude: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Skip what matches. Repeatable.")] = None,
+    hidden: Annotated[bool, typer.Option("--hidden", help="Also read hidden files and folders.")] = False,
     sync: Annotated[
-        bool, typer.Option("--sync", help="Delete passages of files that are gone, or left out by now.")
+        bool, typer.Option("--sync", help="Delete passages of files that were removed or are now excluded.")
     ] = False,
     read_as: Annotated[
         list[str] | None,
         typer.Option(
             "--as",
             metavar="text|pages|auto|.SUFFIX=FORMAT",
-            help="pages: PDFs as pictures of their pages, pictures and videos too. auto: pages if the model takes "
-            "pictures; for a new index. Or read files of a type ('*' for any unknown one) as a format. Repeatable.",
+            help="For a new index: text, pages (images, videos, and PDFs as images of their pages) or auto (pages if "
+            "the model takes images). Or the format of a file type ('*' for all unknown types). Repeatable.",
         ),
     ] = None,
     text_field: Annotated[
-        list[str] | None, typer.Option(help="JSON Lines: field that holds text. Repeatable. [default: text]")
+        list[str] | None, typer.Option(help="JSON Lines: field with the text. Repeatable. [default: text]")
     ] = None,
-    title_field: Annotated[str, typer.Option(help="JSON Lines: field that becomes the heading.")] = "",
-    id_field: Annotated[str, typer.Option(help="JSON Lines: field that becomes the id. [default: the line]")] = "",
+    title_field: Annotated[str, typer.Option(help="JSON Lines: field with the heading.")] = "",
+    id_field: Annotated[str, typer.Option(help="JSON Lines: field with the id. [default: the line number]")] = "",
     metadata_field: Annotated[
-        list[str] | None, typer.Option(help="JSON Lines: field kept as metadata. Repeatable. [default: all others]")
+        list[str] | None, typer.Option(help="JSON Lines: field to keep as metadata. Repeatable. [default: all others]")
     ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Most tokens of a passage. [default: the model's limit]")
+        int | None, typer.Option(min=1, help="Most tokens per passage. [default: the model's limit]")
     ] = None,
     max_visual_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Most tokens of a picture; for a new index. [default: the model's]")
+        int | None, typer.Option(min=1, help="New index: most tokens per image. [default: the model's]")
     ] = None,
     max_frames: Annotated[
-        int | None, typer.Option(min=1, help="Most frames of a video; for a new index. [default: the model's]")
+        int | None, typer.Option(min=1, help="New index: most frames per video. [default: the model's]")
     ] = None,
-    overlap: Annotated[int, typer.Option(min=0, help="Tokens repeated from the passage before.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the summary.")] = False,
+    overlap: Annotated[int, typer.Option(min=0, help="Tokens repeated from the previous passage.")] = 0,
+    as_json: AsJson = False,
 ) -> None:
-    """Index the text, Markdown, HTML, reStructuredText, JSON Lines and PDF files of DIR, or its pages and pictures.
+    """Index the text, Markdown, HTML, reStructuredText, JSON Lines and PDF files of DIR, or its pages and images.
 
-    Run it again to bring the index up to date: only files that changed are read. It may be stopped at any time; the
-    next run goes on. Files that cannot be read are named, with the reason, and cost nothing but themselves.
+    Run it again to bring the index up to date: only files that changed are read. It can be interrupted at any time; the
+    next run continues. Files that cannot be read are listed with the reason; the others are indexed.
     """
     kind, formats = _as(read_as or [])
     # Imported here, so that --help needs neither NumPy nor a model.
@@ -103,8 +102,6 @@ def index(
             overlap=overlap,
         )
         if as_json:
-            from .output import echo_json
-
             echo_json({"index": str(index_path), "documents": len(opened), **report.to_dict()})
         else:
             _print(report, opened)
@@ -112,6 +109,8 @@ def index(
 
 def _as(values: list[str]) -> tuple[Any, dict[str, str]]:
     """Read ``--as pages``, ``--as .conf=text`` and ``--as '*=text'``."""
+    from ..documents.read import READERS
+
     kinds = [value for value in values if "=" not in value]
     if len(set(kinds)) > 1 or not set(kinds) <= set(_KINDS):
         raise typer.BadParameter(
@@ -119,42 +118,26 @@ def _as(values: list[str]) -> tuple[Any, dict[str, str]]:
             "suffix, such as .conf=text, or '*=text' for files of unknown types"
         )
     formats = {}
-    for value in values:
-        suffix, equals, name = value.rpartition("=")
-        if not equals:
-            continue
-        if not suffix or name not in _FORMATS:
-            raise typer.BadParameter(f"--as: found {value!r}, expected .suffix= and one of {', '.join(_FORMATS)}")
+    for value in (value for value in values if "=" in value):
+        suffix, _, name = value.rpartition("=")
+        if not suffix or name not in READERS:
+            raise typer.BadParameter(f"--as: found {value!r}, expected .suffix= and one of {', '.join(READERS)}")
         formats["*" if suffix == "*" else f".{suffix.lower().lstrip('.')}"] = name
     return kinds[0] if kinds else "auto", formats
 
 
 def _print(report: IngestReport, opened: SmartIndex) -> None:
-    from .output import console, plural, printable
-
     out = console()
-    done = [
-        f"{count:,} {name}"
-        for name, count in (
-            ("added", report.added),
-            ("updated", report.updated),
-            ("unchanged", report.unchanged),
-            ("removed", report.removed),
-            ("failed", report.failed),
-        )
-        if count or name == "added"
-    ]
+    counts = {name: getattr(report, name) for name in ("added", "updated", "unchanged", "removed", "failed")}
+    done = [f"{count:,} {name}" for name, count in counts.items() if count or name == "added"]
     out.print(f"{plural(report.seen, 'file')}: {', '.join(done)}", markup=False)
     pictures = f", {report.pictures:,} of them pictures," if report.pictures else ""
     encoded = f"{plural(report.passages, 'passage')}{pictures} encoded ({plural(report.tokens, 'token')})"
-    out.print(
-        f"{encoded} in {report.seconds:.1f} s; {plural(len(opened), 'passage')} in {opened.path}",
-        markup=False,
-    )
+    out.print(f"{encoded} in {report.seconds:.1f} s; {plural(len(opened), 'passage')} in {opened.path}", markup=False)
     if report.truncated:
         out.print(f"{plural(report.truncated, 'token')} at the ends of passages were beyond the model's limit")
     for reason in report.reasons():
-        names = [_named(file) for file in reason["files"]]
+        names = [f"{file['path']} ({file['detail']})" if file["detail"] else file["path"] for file in reason["files"]]
         more = f" and {reason['count'] - 5:,} more" if reason["count"] > 5 else ""
         head = "cannot be read" if reason["failed"] else "left out"
         listed = f": {', '.join(names[:5])}{more}" if reason["failed"] else ""
@@ -163,7 +146,3 @@ def _print(report: IngestReport, opened: SmartIndex) -> None:
         out.print(printable(f"note, {path}: {note}"), markup=False)
     if report.n_notes > 5:
         out.print(f"and {report.n_notes - 5:,} more notes (--json lists them)", markup=False)
-
-
-def _named(file: dict[str, Any]) -> str:
-    return f"{file['path']} ({file['detail']})" if file["detail"] else str(file["path"])

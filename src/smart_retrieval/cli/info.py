@@ -5,20 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from .options import AsJson, IndexPath
+from .output import console, echo_json, plural, size
 
 
-def info(
-    index_path: IndexPath,
-    as_json: AsJson = False,
-) -> None:
+def info(index_path: IndexPath, as_json: AsJson = False) -> None:
     """Show what INDEX holds: documents, files, sizes, model, codec."""
     from ..index.smart_index import SmartIndex
 
     with SmartIndex.open(index_path, mode="r") as index:
         found = index.info()
     if as_json:
-        from .output import echo_json
-
         echo_json(found)
     else:
         _print(found)
@@ -28,23 +24,17 @@ def _print(found: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from .output import console, size
-
     sizes = found["bytes"]
     held = sizes["database"] + sizes["wal"] + sizes["derived"]
     codec = f"{found['codec']}, {found['code_width']} bytes a token"
     if found["codec_wanted"] != found["codec"]:
         codec += f" ({found['codec_wanted']} once there are enough tokens to fit it, or with optimize)"
     model = found["model"]
-    limits = {name: model.get(name) for name in ("max_visual_tokens", "max_frames")}
+    limits = {"max_visual_tokens": "tokens a picture", "max_frames": "frames a video"}
     apart = ("name", *limits)
     details = ", ".join(f"{key} {value}" for key, value in model.items() if key not in apart and value is not None)
-    seen = [
-        f"{limit:,} {what}"
-        for limit, what in zip(limits.values(), ("tokens a picture", "frames a video"), strict=True)
-        if limit is not None
-    ]
-    pictures = [f"{count:,} {kind}{'s' * (count != 1)}" for kind, count in found["pictures"].items()]
+    seen = [f"{model[name]:,} {what}" for name, what in limits.items() if model.get(name) is not None]
+    pictures = [plural(count, kind) for kind, count in found["pictures"].items()]
     rows = {
         "index": found["path"],
         "documents": f"{found['documents']:,} of {found['files']:,} files",

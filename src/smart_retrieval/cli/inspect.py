@@ -7,25 +7,26 @@ from typing import Annotated
 
 import typer
 
+from .options import AsJson, ModelArgument
+from .output import echo_json
+
 
 def inspect(
-    model: Annotated[str, typer.Argument(help="A packaged name, a folder, or a hub name.")] = "minilm",
+    model: ModelArgument = "minilm",
     family: Annotated[
         str | None, typer.Option(help="The model family, for a checkpoint that is not known by its name or files.")
     ] = None,
     pooling: Annotated[
-        str | None, typer.Option(help="lasttoken or mean, for a vision-language model that nobody trained to embed.")
+        str | None, typer.Option(help="lasttoken or mean, for a vision-language model not trained for embeddings.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show family, pooling, dimensions, layers, special tokens and prompts of MODEL, and whether SMART applies."""
     from ..model.describe import describe_model, render_description
 
     description = describe_model(model, family=family, pooling=pooling)
     if as_json:
-        import json
-
-        typer.echo(json.dumps(description, indent=1, ensure_ascii=False))
+        echo_json(description)
     else:
         from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""``smart optimize``: give space back, fit the codec."""
+"""``smart optimize``: reclaim space, fit the codec."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Annotated
 import typer
 
 from .options import AsJson, IndexModel, IndexPath
+from .output import echo_json, size
 
 
 def optimize(
     index_path: IndexPath,
     refit: Annotated[
-        bool, typer.Option("--refit", help="Fit the codec anew; encodes every passage again from its text.")
+        bool, typer.Option("--refit", help="Refit the codec; encodes every passage again from its text.")
     ] = False,
     model: IndexModel = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give the space of deleted passages back, and fit the codec if that is still to be done."""
+    """Reclaim the space of deleted passages, and fit the codec if that is still pending."""
     from ..index.smart_index import SmartIndex
-    from .output import echo_json, size
 
     started = time.perf_counter()
     with SmartIndex.open(index_path, model) as index:
@@ -28,14 +28,14 @@ def optimize(
         index.optimize(refit=refit)
         after = index.info()
     sizes = [info["bytes"]["database"] + info["bytes"]["wal"] for info in (before, after)]
-    if as_json:
-        echo_json(
-            {
-                "index": str(index_path),
-                "bytes": {"before": sizes[0], "after": sizes[1]},
-                "codec": {"before": before["codec"], "after": after["codec"]},
-                "seconds": round(time.perf_counter() - started, 3),
-            }
-        )
+    if not as_json:
+        typer.echo(f"{size(sizes[0])} before, {size(sizes[1])} after; codec {after['codec']}")
         return
-    typer.echo(f"{size(sizes[0])} before, {size(sizes[1])} after; codec {after['codec']}")
+    echo_json(
+        {
+            "index": str(index_path),
+            "bytes": {"before": sizes[0], "after": sizes[1]},
+            "codec": {"before": before["codec"], "after": after["codec"]},
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+    )

@@ -3,55 +3,62 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from ..evaluation.cache import EncodingCache
+    from ..evaluation.evaluate import ScoringFields
 
 IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.")]
-IndexModel = Annotated[str | None, typer.Option(help="The index's model, if it has moved since.")]
+IndexModel = Annotated[str | None, typer.Option(help="The index's model, if it was moved since.")]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A packaged name, a folder, or a hub name.")]
 Model = Annotated[str, typer.Option(help="A packaged name, a folder, or a hub name.")]
 Device = Annotated[str | None, typer.Option(help="Torch device such as cpu or cuda. [default: the best available]")]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Most inputs in one forward pass.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Most inputs per forward pass.")]
 
-Preset = Annotated[str | None, typer.Option(help="paper or default: the settings that the options below change.")]
+Preset = Annotated[str | None, typer.Option(help="paper or default: the settings that other options override.")]
 TokenFilter = Annotated[
-    str | None, typer.Option(help="paper: drop special tokens; content: drop prompt and template tokens too.")
+    str | None, typer.Option(help="paper: drop special tokens; content: also drop prompt and template tokens.")
 ]
 Layers = Annotated[
     list[str] | None,
     typer.Option("--layers", "--layer", metavar="-1,-2", help="Hidden states to read; -1 is the last. Repeatable."),
+]
+Image = Annotated[
+    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="An image as the query, or part of it.")
 ]
 Weights = Annotated[str | None, typer.Option(help="Query-token weights: uniform or idf. [default: the preset's]")]
 LambdaAnchor = Annotated[float | None, typer.Option(help="Weight of the anchor score. [default: the preset's]")]
 LambdaLate = Annotated[float | None, typer.Option(help="Weight of the late score. [default: the preset's]")]
 Floor = Annotated[
     str | None,
-    typer.Option(help="Token similarities that count as none: a number below 1, or none. [default: the preset's]"),
+    typer.Option(help="Token similarities below it count as 0: a number below 1, or none. [default: the preset's]"),
 ]
 
-Documents = Annotated[int, typer.Option(min=2, help="Most documents; relevant ones are always kept.")]
-Queries = Annotated[int, typer.Option(min=1, help="Most queries.")]
-Split = Annotated[str, typer.Option(help="Which qrels file to judge by.")]
+Documents = Annotated[int, typer.Option(min=2, help="Sample at most this many documents; relevant ones are kept.")]
+Queries = Annotated[int, typer.Option(min=1, help="Sample at most this many queries.")]
+KnownItem = Annotated[
+    bool, typer.Option("--known-item", help="Make queries from the documents even where there are judgments.")
+]
+Split = Annotated[str, typer.Option(help="Which qrels file to use.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 CacheFolder = Annotated[
-    Path | None,
-    typer.Option("--cache", metavar="DIR", help="Where encodings are kept. [default: the user's cache]"),
+    Path | None, typer.Option("--cache", metavar="DIR", help="Where encodings are cached. [default: the user's cache]")
 ]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither keep encodings nor use kept ones.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Do not read or write the cache of encodings.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the JSON object to a file.")]
 
 
 def parts_of(values: list[str] | None) -> list[str]:
-    """The values of an option that is repeated, or given with commas: ``--tasks A,B`` and ``--tasks A --tasks B``."""
+    """The values of a repeatable option that also takes commas: ``--tasks A,B`` or ``--tasks A --tasks B``."""
     return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
 
 
 def layers_of(values: list[str] | None) -> tuple[int, ...] | None:
-    """The hidden states of ``--layers``; None where it is left out."""
+    """The hidden states of ``--layers``; None if it is not given."""
     try:
         return tuple(int(part) for value in values or [] for part in value.split(",")) or None
     except ValueError:
@@ -59,7 +66,7 @@ def layers_of(values: list[str] | None) -> tuple[int, ...] | None:
 
 
 def floor_of(value: str | None) -> float | Literal["preset"] | None:
-    """The floor of ``--floor``: a number, None for ``none``, the preset's where it is left out."""
+    """The floor of ``--floor``: a number, None for ``none``, the preset's if it is not given."""
     if value is None:
         return "preset"
     if value.lower() == "none":
@@ -70,8 +77,20 @@ def floor_of(value: str | None) -> float | Literal["preset"] | None:
         raise typer.BadParameter(f"floor: found {value!r}, expected a number below 1, or none") from None
 
 
+def scoring_of(
+    weights: Any, lambda_anchor: float | None, lambda_late: float | None, floor: str | None
+) -> ScoringFields:
+    """The fields of a scoring; what is not given stays the preset's."""
+    return {
+        "weights": weights or "preset",
+        "lambda_anchor": lambda_anchor,
+        "lambda_late": lambda_late,
+        "floor": floor_of(floor),
+    }
+
+
 def cache_of(folder: Path | None, no_cache: bool) -> EncodingCache | None:
-    """Where encodings are kept, from ``--cache`` and ``--no-cache``."""
+    """The cache of encodings, from ``--cache`` and ``--no-cache``."""
     if folder is not None and no_cache:
         raise typer.BadParameter("found both --cache and --no-cache, expected one of them")
     from ..evaluation.cache import EncodingCache

@@ -50,19 +50,16 @@ def on_terminal() -> bool:
 
 
 def item_of_options(query: str, image: Path | None) -> Item:
-    """What is looked for, from ``QUERY`` and ``--image``."""
+    """The query, from ``QUERY`` and ``--image``."""
+    if not query and image is None:
+        raise typer.BadParameter("found no query, expected words, --image, or both")
     from ..inputs import Item
 
     return Item(text=query, images=() if image is None else (image,))
 
 
 def location(source: str | None, page: int | None, heading: str | None) -> str:
-    """Where a passage stands: ``guide.pdf p. 3 › Logs › Rotation``.
-
-    Example:
-        >>> location("guide.pdf", 3, "Logs > Rotation")
-        'guide.pdf p. 3 › Logs › Rotation'
-    """
+    """Where a passage is: ``guide.pdf p. 3 › Logs › Rotation``."""
     file = " ".join(part for part in (printable(source or ""), f"p. {page}" if page is not None else "") if part)
     return " › ".join(part for part in (file, printable(heading or "").replace(" > ", " › ")) if part)
 
@@ -73,12 +70,7 @@ def printable(text: str) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes for people.
-
-    Example:
-        >>> size(2_500_000)
-        '2.5 MB'
-    """
+    """A number of bytes in readable units: ``2.5 MB``."""
     for unit in ("B", "kB", "MB", "GB"):
         if number < 1000 or unit == "GB":
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
@@ -87,12 +79,7 @@ def size(number: float) -> str:
 
 
 def plural(number: int, noun: str) -> str:
-    """A count and its noun.
-
-    Example:
-        >>> plural(1, "file"), plural(1200, "file")
-        ('1 file', '1,200 files')
-    """
+    """A count and its noun: ``1 file``, ``1,200 files``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
@@ -111,12 +98,7 @@ def shaded(text: str, words: Sequence[ShadedWord], start: int = 0, stop: int | N
 
 
 def window(text: str, words: Sequence[ShadedWord], first: int = 0, width: int = 280) -> tuple[int, int]:
-    """The part of a passage to show: where most of the score comes from, cut between words.
-
-    Example:
-        >>> window("one two three", [], width=9)
-        (0, 7)
-    """
+    """The part of a passage to show: where most of the score comes from, cut between words."""
     if len(text) - first <= width:
         return first, len(text)
     starts = [first, *(max(first, word.start - width // 5) for word in words)]

@@ -2,131 +2,111 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from itertools import count, islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import AsJson, Floor, IndexModel, IndexPath, LambdaAnchor, LambdaLate, Weights, floor_of
+from .options import AsJson, Floor, Image, IndexModel, IndexPath, LambdaAnchor, LambdaLate, Weights, scoring_of
+from .output import console, echo_json, item_of_options, location, on_terminal, printable, shaded, window
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ..index.explain.explanation import Explanation
     from ..index.search.hits import Hit, Hits
     from ..index.smart_index import SmartIndex
 
-_PASSAGES_A_FILE = 5  # how many hits are looked at for each file wanted
+_PASSAGES_A_FILE = 5  # hits searched for each file wanted
 
 
 def search(
     index_path: IndexPath,
-    query: Annotated[str, typer.Argument(help="What to look for, in words; may be left out with --image.")] = "",
-    image: Annotated[
-        Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Look for what a picture shows.")
-    ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="Hits wanted; files with --group-by.")] = 10,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="The query; may be left out with --image.")] = "",
+    image: Image = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of hits; of files with --group-by.")] = 10,
     where: Annotated[
         str | None,
         typer.Option(help="Filter over metadata, source, page, heading, id: \"year > 2020 and lang = 'en'\"."),
     ] = None,
     candidates: Annotated[
-        int | None, typer.Option(min=1, help="Documents that the anchors choose for the hybrid score.")
+        int | None, typer.Option(min=1, help="Documents chosen by anchor score for the hybrid score.")
     ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Give every document its hybrid score.")] = False,
-    lexical: Annotated[bool, typer.Option("--lexical", help="Count BM25 in, with a weight of 0.2.")] = False,
-    lexical_weight: Annotated[float | None, typer.Option(min=0, help="Count BM25 in, with this weight.")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Score every document with the hybrid.")] = False,
+    lexical: Annotated[bool, typer.Option("--lexical", help="Add BM25 with a weight of 0.2.")] = False,
+    lexical_weight: Annotated[float | None, typer.Option(min=0, help="Add BM25 with this weight.")] = None,
     weights: Weights = None,
     lambda_anchor: LambdaAnchor = None,
     lambda_late: LambdaLate = None,
     floor: Floor = None,
-    group_by: Annotated[str | None, typer.Option(help="file: the best passages of each file together.")] = None,
+    group_by: Annotated[str | None, typer.Option(help="file: show the best passages of each file together.")] = None,
     deadline_ms: Annotated[
-        float | None, typer.Option(min=0, help="Stop scoring after so many milliseconds; hits are then marked partial.")
+        float | None,
+        typer.Option(min=0, help="Stop scoring after this many milliseconds; hits are then marked partial."),
     ] = None,
     model: IndexModel = None,
     as_json: AsJson = False,
     thumbnails: Annotated[
-        bool,
-        typer.Option("--thumbnails", help="With --json: a small picture of each page, image, video, in Base64."),
+        bool, typer.Option("--thumbnails", help="With --json: a thumbnail of each page, image or video, in Base64.")
     ] = False,
 ) -> None:
-    """Find the passages, pages and pictures of INDEX that answer QUERY, best first."""
-    if not query and image is None:
-        raise typer.BadParameter("found no query, expected words, --image, or both")
+    """Find the passages, pages and images of INDEX that answer QUERY, best first."""
     if group_by not in (None, "file"):
         raise typer.BadParameter(f"--group-by: found {group_by!r}, expected file")
-    lowest = floor_of(floor)
+    item = item_of_options(query, image)
+    scoring = scoring_of(weights, lambda_anchor, lambda_late, floor)
     from ..index.search.stages import DEFAULT_CANDIDATES, LEXICAL_WEIGHT
     from ..index.smart_index import SmartIndex
-    from .output import item_of_options
 
-    asked = item_of_options(query, image)
     weight = lexical_weight if lexical_weight is not None else LEXICAL_WEIGHT * lexical
     with SmartIndex.open(index_path, model, mode="r") as index:
         hits = index.search(
-            asked,
+            item,
             k * _PASSAGES_A_FILE if group_by else k,
             where=where,
             candidates=candidates or DEFAULT_CANDIDATES,
             exact=exact,
-            weights=weights or "preset",
-            lambda_anchor=lambda_anchor,
-            lambda_late=lambda_late,
-            floor=lowest,
             lexical_weight=weight,
             deadline_ms=deadline_ms,
+            **scoring,
         )
+        groups = dict(islice(hits.group_by_source().items(), k)) if group_by else None
         if as_json:
-            _json(query, image, hits, k if group_by else None, thumbnails)
+            found = hits.to_dict(thumbnails=thumbnails)
+            if groups is not None:
+                dicts = {hit["id"]: hit for hit in found.pop("hits")}
+                found["groups"] = [
+                    {"source": source, "hits": [dicts[hit.id] for hit in group]} for source, group in groups.items()
+                ]
+            echo_json({"query": query, **({"image": str(image)} if image else {}), **found})
         else:
-            _print(index, hits, k if group_by else None)
+            _print(index, hits, groups)
 
 
-def _groups(hits: Hits, files: int) -> list[tuple[str, list[Hit]]]:
-    return list(hits.group_by_source().items())[:files]
-
-
-def _json(query: str, image: Path | None, hits: Hits, files: int | None, thumbnails: bool) -> None:
-    from .output import echo_json
-
-    found = hits.to_dict(thumbnails=thumbnails)
-    if files is not None:
-        dicts = {hit["id"]: hit for hit in found.pop("hits")}
-        found["groups"] = [
-            {"source": source, "hits": [dicts[hit.id] for hit in group]} for source, group in _groups(hits, files)
-        ]
-    asked = {"query": query} if image is None else {"query": query, "image": str(image)}
-    echo_json({**asked, **found})
-
-
-def _print(index: SmartIndex, hits: Hits, files: int | None) -> None:
-    from .output import console, on_terminal, printable
-
+def _print(index: SmartIndex, hits: Hits, groups: dict[str, list[Hit]] | None) -> None:
     out = console()
     if not len(hits):
         out.print("nothing found" if hits.searched else "nothing to search: no document passes the filter")
         return
     # Shading needs an explanation of each hit; only a terminal shows it, and only of text.
     query = hits.query if on_terminal() else None
-    rank = 0
-    for source, group in _groups(hits, files) if files is not None else [("", list(hits))]:
-        if files is not None:
+    rank = count(1)
+    for source, group in groups.items() if groups is not None else [("", list(hits))]:
+        if groups is not None:
             out.print(printable(source), style="bold", markup=False)
         for hit in group:
-            rank += 1
             why = index.explain(query, hit.id) if query is not None and hit.text else None
-            _print_hit(rank, hit, why, grouped=bool(source))
+            _print_hit(out, next(rank), hit, why, grouped=bool(source))
     if hits.partial:
         out.print("partial: the deadline ended the scoring", markup=False)
 
 
-def _print_hit(rank: int, hit: Hit, explanation: Explanation | None, *, grouped: bool) -> None:
+def _print_hit(out: Console, rank: int, hit: Hit, explanation: Explanation | None, *, grouped: bool) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
     from ..index.ingest.file_reader import passage_body
-    from .output import console, location, on_terminal, printable, shaded, window
 
-    out = console()
     parts = f"anchor {hit.anchor:.3f}  late {hit.late:.3f}"
     if hit.lexical is not None:
         parts += f"  lexical {hit.lexical:.3f}"

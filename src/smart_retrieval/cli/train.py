@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..training.recipes import AdapterRecipe, FinetuneRecipe
 from .options import AsJson, Device, Layers, Model, TokenFilter, layers_of
+from .output import echo_json, printable, size
 
 if TYPE_CHECKING:
     from ..model.smart_model import SmartModel
@@ -17,11 +20,17 @@ _Data = Annotated[
     Path, typer.Option(metavar="PAIRS", help="A .jsonl of pairs, a BEIR folder, ColPali parquet, or a LamRA folder.")
 ]
 _Out = Annotated[Path, typer.Option(metavar="DIR", help="A new folder; the same command resumes an interrupted run.")]
+_Epochs = Annotated[int, typer.Option(help="Passes over the pairs.")]
+_LearningRate = Annotated[float, typer.Option(help="Peak learning rate of AdamW.")]
+_Temperature = Annotated[float, typer.Option(help="Scores are divided by it.")]
+_LambdaLate = Annotated[float, typer.Option(help="Weight of the late score in the hybrid.")]
+_Mine = Annotated[int, typer.Option(metavar="N", help="Mine N hard negatives per query with the hybrid itself.")]
 _Validation = Annotated[
-    str, typer.Option(metavar="SHARE|PAIRS", help="Share of the queries to hold out, or a set of its own.")
+    str, typer.Option(metavar="SHARE|PAIRS", help="Share of the queries to hold out, or a validation set.")
 ]
-_Split = Annotated[str, typer.Option(help="Which judgments of a BEIR folder to learn from.")]
-_Mine = Annotated[int, typer.Option(metavar="N", help="Find N hard negatives for each query with the hybrid itself.")]
+_Validate = Annotated[int, typer.Option(help="Validations per epoch.")]
+_Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+_Split = Annotated[str, typer.Option(help="Which judgments of a BEIR folder to train on.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and exit.")]
 
 
@@ -29,41 +38,44 @@ def adapter(
     model: Model,
     data: _Data,
     out: _Out,
-    objective: Annotated[str, typer.Option(help="late or hybrid.")] = "late",
+    objective: Annotated[str, typer.Option(help="late or hybrid.")] = AdapterRecipe.objective,
     width: Annotated[
-        int | None, typer.Option(help="Dimensions of a token vector; the model's own when left out.")
-    ] = None,
+        int | None, typer.Option(help="Dimensions of a token vector. [default: the model's]")
+    ] = AdapterRecipe.width,
     layers: Layers = None,
-    fusion: Annotated[str, typer.Option(help="How several layers become one: learned or concat.")] = "learned",
+    fusion: Annotated[str, typer.Option(help="How layers are combined: learned or concat.")] = AdapterRecipe.fusion,
     token_filter: TokenFilter = None,
-    start: Annotated[str, typer.Option(help="frozen: begin as the frozen readout; random.")] = "frozen",
-    epochs: Annotated[int, typer.Option(help="Passes over the pairs.")] = 2,
-    batch_size: Annotated[int, typer.Option(help="Queries in a step.")] = 64,
-    learning_rate: Annotated[float, typer.Option(help="AdamW's, at its highest.")] = 1e-3,
-    temperature: Annotated[float, typer.Option(help="What scores are divided by.")] = 0.03,
-    negatives: Annotated[int, typer.Option(help="Most hard negatives of a query in a step.")] = 4,
-    lambda_late: Annotated[float, typer.Option(help="Weight of the late score in the hybrid.")] = 1.0,
+    start: Annotated[str, typer.Option(help="Start: frozen (as the frozen readout) or random.")] = AdapterRecipe.start,
+    epochs: _Epochs = AdapterRecipe.epochs,
+    batch_size: Annotated[int, typer.Option(help="Queries per step.")] = AdapterRecipe.batch_size,
+    learning_rate: _LearningRate = AdapterRecipe.learning_rate,
+    temperature: _Temperature = AdapterRecipe.temperature,
+    negatives: Annotated[int, typer.Option(help="Most hard negatives per query and step.")] = AdapterRecipe.negatives,
+    lambda_late: _LambdaLate = AdapterRecipe.lambda_late,
     choose_lambda: Annotated[
-        bool, typer.Option("--choose-lambda", help="Keep the weight of the late score that is best on validation.")
-    ] = False,
-    distill: Annotated[float, typer.Option(help="Share of the loss that follows the scores in the data.")] = 0.0,
+        bool, typer.Option("--choose-lambda", help="Choose the weight of the late score on the validation set.")
+    ] = AdapterRecipe.choose_lambda,
+    distill: Annotated[
+        float, typer.Option(help="Share of the loss that is distillation from the scores in the data.")
+    ] = AdapterRecipe.distill,
     mine_negatives: _Mine = 0,
     validation: _Validation = "0.1",
-    validate: Annotated[int, typer.Option(help="Validations in each epoch.")] = 2,
-    seed: Annotated[int, typer.Option(help="Seed of the start, the order and the draws.")] = 0,
+    validate: _Validate = AdapterRecipe.validate,
+    seed: _Seed = AdapterRecipe.seed,
     split: _Split = "train",
-    cache: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the states there for the next run.")] = None,
-    budget: Annotated[float, typer.Option(metavar="GB", help="Most space the states may take; 0 for no cache.")] = 20.0,
+    cache: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep hidden states here for later runs.")] = None,
+    budget: Annotated[float, typer.Option(metavar="GB", help="Most space for hidden states; 0 for no cache.")] = 20.0,
     device: Device = None,
     dry_run: _DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a projection of the token states; the model stays as it is.
 
-    The backbone's states are computed once and kept on disk. What is written is a folder of a few MB that names its
-    model; SmartModel, `smart index --model` and `smart eval` take it like any other.
+    The model's hidden states are computed once and kept on disk. The result is a folder of a few MB that names its
+    model; SmartModel, `smart index --model` and `smart eval` take it like any other model.
     """
-    from ..training import AdapterRecipe, train_adapter
+    from ..training import mine_negatives as mine
+    from ..training import train_adapter
 
     recipe = AdapterRecipe(
         objective=objective, width=width, fusion=fusion, start=start, epochs=epochs, batch_size=batch_size,
@@ -71,14 +83,14 @@ def adapter(
         choose_lambda=choose_lambda, distill=distill, validate=validate, seed=seed,
     )  # fmt: skip
     training, held = _sets(data, split, validation, seed)
-    loaded = _open(model, layers, token_filter, device, plain=True)
+    loaded = _model(model, layers, token_filter, device, keep_adapter=False)
     if mine_negatives:
-        training = _mined(loaded, training, mine_negatives, distill > 0)
+        training = mine(loaded, training, mine_negatives, teach=distill > 0)
     if dry_run:
-        _show_plan(loaded, training, held, batch_size, epochs, as_json, {"recipe": recipe.to_dict()})
+        _show_plan(loaded, training, held, recipe, as_json)
         return
     result = train_adapter(
-        loaded, training, out, recipe, validation=held, cache=cache, budget=int(budget * 1e9), say=_say
+        loaded, training, out, recipe, validation=held, cache=cache, budget=int(budget * 1e9), say=_to_stderr
     )
     _show_result(result.to_dict(), as_json)
 
@@ -87,41 +99,41 @@ def finetune(
     model: Model,
     data: _Data,
     out: _Out,
-    objective: Annotated[str, typer.Option(help="anchor, late or hybrid.")] = "hybrid",
-    lora_rank: Annotated[int, typer.Option(help="Rank of the LoRA matrices.")] = 128,
+    objective: Annotated[str, typer.Option(help="anchor, late or hybrid.")] = FinetuneRecipe.objective,
+    lora_rank: Annotated[int, typer.Option(help="Rank of the LoRA matrices.")] = FinetuneRecipe.lora_rank,
     full: Annotated[bool, typer.Option("--full", help="Train every weight instead of LoRA's.")] = False,
-    width: Annotated[int | None, typer.Option(help="Also train an adapter of this width over the states.")] = None,
+    width: Annotated[int | None, typer.Option(help="Also train an adapter of this width.")] = FinetuneRecipe.width,
     layers: Layers = None,
     token_filter: TokenFilter = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the pairs.")] = 1,
-    max_steps: Annotated[int, typer.Option(help="Stop there; -1 for the end of the epochs.")] = -1,
-    batch_size: Annotated[int, typer.Option(help="Queries in a step on each device.")] = 64,
+    epochs: _Epochs = FinetuneRecipe.epochs,
+    max_steps: Annotated[int, typer.Option(help="Most steps; -1 for all of the epochs.")] = FinetuneRecipe.max_steps,
+    batch_size: Annotated[int, typer.Option(help="Queries per step on each device.")] = FinetuneRecipe.batch_size,
     mini_batch: Annotated[
-        int | None, typer.Option(help="Inputs in one forward pass; gradients are cached, so that batches may be large.")
-    ] = None,
-    learning_rate: Annotated[float, typer.Option(help="AdamW's, at its highest.")] = 1e-4,
-    temperature: Annotated[float, typer.Option(help="What scores are divided by.")] = 0.05,
-    negatives: Annotated[int, typer.Option(help="Hard negatives of each query.")] = 0,
-    lambda_late: Annotated[float, typer.Option(help="Weight of the late score in the hybrid.")] = 1.0,
+        int | None, typer.Option(help="Inputs per forward pass; gradients are cached, so that batches can be large.")
+    ] = FinetuneRecipe.mini_batch,
+    learning_rate: _LearningRate = FinetuneRecipe.learning_rate,
+    temperature: _Temperature = FinetuneRecipe.temperature,
+    negatives: Annotated[int, typer.Option(help="Hard negatives per query.")] = FinetuneRecipe.negatives,
+    lambda_late: _LambdaLate = FinetuneRecipe.lambda_late,
     distill: Annotated[
-        bool, typer.Option("--distill", help="Follow the scores in the data instead of contrasting.")
-    ] = False,
+        bool, typer.Option("--distill", help="Distil the scores in the data instead of contrastive training.")
+    ] = FinetuneRecipe.distill,
     mine_negatives: _Mine = 0,
-    bf16: Annotated[bool, typer.Option("--bf16", help="Mixed precision.")] = False,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Mixed precision.")] = FinetuneRecipe.bf16,
     gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Less memory for a third more time.")
-    ] = False,
+        bool, typer.Option("--gradient-checkpointing", help="Use less memory; takes a third longer.")
+    ] = FinetuneRecipe.gradient_checkpointing,
     validation: _Validation = "0.1",
-    validate: Annotated[int, typer.Option(help="Validations in each epoch.")] = 2,
-    seed: Annotated[int, typer.Option(help="Seed of the order and the draws.")] = 0,
+    validate: _Validate = FinetuneRecipe.validate,
+    seed: _Seed = FinetuneRecipe.seed,
     split: _Split = "train",
     device: Device = None,
     dry_run: _DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Train the model itself, with LoRA or whole, and write a model that SmartModel and SentenceTransformer open."""
-    from ..training import FinetuneRecipe
     from ..training import finetune as run
+    from ..training import mine_negatives as mine
 
     recipe = FinetuneRecipe(
         objective=objective, lora_rank=0 if full else lora_rank, width=width, epochs=epochs, max_steps=max_steps,
@@ -130,31 +142,25 @@ def finetune(
         gradient_checkpointing=gradient_checkpointing, validate=validate, seed=seed,
     )  # fmt: skip
     training, held = _sets(data, split, validation, seed)
-    loaded = _open(model, layers, token_filter, device, plain=False)
+    loaded = _model(model, layers, token_filter, device, keep_adapter=True)
     if mine_negatives:
-        training = _mined(loaded, training, mine_negatives, distill)
+        training = mine(loaded, training, mine_negatives, teach=distill)
     if dry_run:
-        _show_plan(loaded, training, held, batch_size, epochs, as_json, {"recipe": recipe.to_dict()})
+        _show_plan(loaded, training, held, recipe, as_json)
         return
-    _show_result(run(loaded, training, out, recipe, validation=held, say=_say).to_dict(), as_json)
+    _show_result(run(loaded, training, out, recipe, validation=held, say=_to_stderr).to_dict(), as_json)
 
 
-def _open(
-    model: str, layers: list[str] | None, token_filter: str | None, device: str | None, plain: bool
+def _model(
+    model: str, layers: list[str] | None, token_filter: str | None, device: str | None, *, keep_adapter: bool
 ) -> SmartModel:
-    """The model as the paper reads it, or as it was saved; without its adapter where a new one is to be trained."""
-    from dataclasses import replace
-
     from ..model.smart_model import SmartModel
 
     chosen = layers_of(layers)
     loaded = SmartModel(model, preset="paper", device=device)
-    if plain:
-        loaded = loaded.with_adapter(None)
     readout = loaded.readout
-    return loaded.with_readout(
-        replace(readout, layers=chosen or readout.layers, token_filter=token_filter or readout.token_filter)
-    )
+    readout = replace(readout, layers=chosen or readout.layers, token_filter=token_filter or readout.token_filter)
+    return loaded.with_readout(readout) if keep_adapter else loaded.with_adapter(None, readout)
 
 
 def _sets(data: Path, split: str, validation: str, seed: int) -> tuple[TrainingSet, TrainingSet]:
@@ -169,19 +175,11 @@ def _sets(data: Path, split: str, validation: str, seed: int) -> tuple[TrainingS
     return divide(training, share, seed)
 
 
-def _mined(model: SmartModel, training: TrainingSet, count: int, teach: bool) -> TrainingSet:
-    from ..training import mine_negatives
-
-    return mine_negatives(model, training, count, teach=teach)
-
-
-def _say(sentence: str) -> None:
+def _to_stderr(sentence: str) -> None:
     typer.echo(sentence, err=True)
 
 
 def _show_result(result: dict[str, Any], as_json: bool) -> None:
-    from .output import echo_json
-
     if as_json:
         echo_json(result)
         return
@@ -191,20 +189,13 @@ def _show_result(result: dict[str, Any], as_json: bool) -> None:
 
 
 def _show_plan(
-    model: SmartModel,
-    training: TrainingSet,
-    held: TrainingSet,
-    batch_size: int,
-    epochs: int,
-    as_json: bool,
-    more: dict[str, Any],
+    model: SmartModel, training: TrainingSet, held: TrainingSet, recipe: AdapterRecipe | FinetuneRecipe, as_json: bool
 ) -> None:
     from ..training import plan_training
-    from .output import echo_json, printable, size
 
-    plan = plan_training(model, training, held, batch_size=batch_size, epochs=epochs)
+    plan = plan_training(model, training, held, batch_size=recipe.batch_size, epochs=recipe.epochs)
     if as_json:
-        echo_json({**plan.to_dict(), **more})
+        echo_json({**plan.to_dict(), "recipe": recipe.to_dict()})
         return
     for name, data in (("training", plan.training), ("held out", plan.validation)):
         typer.echo(

@@ -1,4 +1,4 @@
-"""``smart verify``: is every byte still the one that was written?"""
+"""``smart verify``: check an index for damage."""
 
 from __future__ import annotations
 
@@ -7,35 +7,27 @@ from dataclasses import asdict
 import typer
 
 from .options import AsJson, IndexPath
+from .output import echo_json, plural, printable
 
 _LISTED = 50
 
 
-def verify(
-    index_path: IndexPath,
-    as_json: AsJson = False,
-) -> None:
-    """Recompute every checksum of INDEX. Exit status 1, and a list, if anything is damaged."""
+def verify(index_path: IndexPath, as_json: AsJson = False) -> None:
+    """Recompute every checksum of INDEX; if anything is damaged, list it and exit with status 1."""
     from ..index.smart_index import SmartIndex
 
     with SmartIndex.open(index_path) as index:
         report = index.verify()
     if as_json:
-        from .output import echo_json
-
         echo_json({"index": str(index_path), "ok": report.ok, **asdict(report)})
     else:
-        from .output import plural, printable
-
-        for damage in report.damaged[:_LISTED]:
-            typer.echo(printable(f"damaged: {damage.id} ({damage.part}, row {damage.rowid})"))
+        lines = [f"damaged: {damage.id} ({damage.part}, row {damage.rowid})" for damage in report.damaged[:_LISTED]]
         if len(report.damaged) > _LISTED:
-            typer.echo(f"and {len(report.damaged) - _LISTED:,} more (--json lists them)")
-        for problem in report.problems:
-            typer.echo(printable(f"problem: {problem}"))
-        for note in report.notes:
-            typer.echo(printable(f"note: {note}"))
+            lines.append(f"and {len(report.damaged) - _LISTED:,} more (--json lists them)")
+        lines += [f"problem: {problem}" for problem in report.problems]
+        lines += [f"note: {note}" for note in report.notes]
         found = "sound" if report.ok else "damaged: restore a copy, or delete what is listed and index again"
-        typer.echo(f"{plural(report.documents, 'passage')} checked: {found}")
+        for line in [*lines, f"{plural(report.documents, 'passage')} checked: {found}"]:
+            typer.echo(printable(line))
     if not report.ok:
         raise typer.Exit(1)

@@ -141,11 +141,7 @@ def glyph_collection(split: str, pages: int, *, seed: int = 0, style: str = "sha
 
 
 def glyph_page(split: str, number: int, *, seed: int = 0, style: str = "shapes") -> GlyphPage:
-    """Choose the objects of one page.
-
-    Raises:
-        SmartError: The split or the style is unknown.
-    """
+    """Choose the objects of one page."""
     if split not in SPLITS:
         raise SmartError(f"split: {one_of(split, SPLITS)}")
     if style not in STYLES:

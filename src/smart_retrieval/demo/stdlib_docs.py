@@ -23,13 +23,7 @@ from ..errors import SmartError
 
 @dataclass(frozen=True, slots=True)
 class StdlibDoc:
-    """One docstring of the standard library.
-
-    Attributes:
-        id: The public dotted name, such as ``"shutil.rmtree"``; builtins carry no prefix (``"str.split"``).
-        title: The same name followed by the call signature where Python knows it.
-        text: The docstring, indentation removed.
-    """
+    """One docstring: public dotted name (``"shutil.rmtree"``, ``"str.split"``), name with signature, and text."""
 
     id: str
     title: str
@@ -38,13 +32,7 @@ class StdlibDoc:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question with its judged answers.
-
-    Attributes:
-        id: Short name, such as ``"q01"``.
-        text: The question as a programmer would ask it.
-        relevant: Document id to grade: 3 answers it, 2 also answers it, 1 helps in part.
-    """
+    """A question and its judged answers: by document id 3 (answers it), 2 (answers it too) or 1 (helps in part)."""
 
     id: str
     text: str
@@ -53,14 +41,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class StdlibCollection:
-    """Documents and questions that fit the running Python.
-
-    Attributes:
-        docs: Every document, ordered by id.
-        questions: The questions, their relevant ids limited to those in ``docs``.
-        dropped_ids: How many judgments name a document this Python does not have.
-        dropped_questions: Ids of the questions that have no relevant document left.
-    """
+    """Documents ordered by id, the questions they can answer, and what this Python has no document for."""
 
     docs: list[StdlibDoc]
     questions: list[Question]
@@ -69,16 +50,9 @@ class StdlibCollection:
 
 
 def build_stdlib_docs() -> list[StdlibDoc]:
-    """The docstrings of the running Python's public standard library, each object once under its most public name.
+    """The docstrings of this Python's public standard library, each object once under its most public name.
 
     Another Python process collects them, so that what this one has imported makes no difference.
-
-    Raises:
-        SmartError: This Python cannot be started a second time.
-
-    Example:
-        >>> len(build_stdlib_docs()) > 3000
-        True
     """
     return list(_documents())
 
@@ -98,12 +72,7 @@ def _documents() -> tuple[StdlibDoc, ...]:
 
 
 def load_questions() -> list[Question]:
-    """The packaged questions in file order, whether or not this Python has every judged id.
-
-    Example:
-        >>> load_questions()[0].text
-        'remove a directory and everything in it'
-    """
+    """The packaged questions in file order, whether or not this Python has every judged id."""
     packaged = importlib.resources.files("smart_retrieval.demo") / "questions.jsonl"
     rows = (json.loads(line) for line in packaged.read_text(encoding="utf-8").splitlines() if line.strip())
     return [Question(row["id"], row["text"], dict(row["relevant"])) for row in rows]

@@ -45,13 +45,7 @@ class Question(TypedDict):
 def run_demo(
     *, model: str = "minilm", preset: str = "default", cache: Path | None = None, as_json: bool = False
 ) -> None:
-    """Build the standard library's collection, measure a model on it, and show three questions on stdout.
-
-    Encodings are kept in the user's cache unless another folder is given.
-
-    Raises:
-        SmartError: The model cannot be loaded or run, or the cache cannot be written.
-    """
+    """Measure a model on the standard library's documentation, and show three questions on stdout."""
     from ..model.smart_model import SmartModel
 
     encodings = EncodingCache(cache)

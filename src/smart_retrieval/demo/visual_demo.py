@@ -11,7 +11,8 @@ import numpy as np
 from ..evaluation.cache import EncodingCache
 from ..evaluation.metrics import per_query_metrics
 from ..evaluation.results import write_json
-from ..evaluation.significance import paired_comparison
+from ..evaluation.significance import format_p_value, paired_comparison
+from ..evaluation.terminal import new_table
 from ..files import atomic_file
 from ..types import Array
 from .glyph_pages import GlyphCollection, glyph_collection
@@ -40,13 +41,9 @@ def run_visual_demo(
     out: Path | None = None,
     as_json: bool = False,
 ) -> None:
-    """Draw pages, index them as pictures, and search them with queries that name what stands on them.
+    """Index drawn pages as pictures, search them with queries that name shapes on them, and explain one hit.
 
-    Pages and index are kept in the user's cache unless another folder is given; the page that explains one hit is
-    written to ``out``, or beside the index.
-
-    Raises:
-        SmartError: The model cannot be loaded, takes no pictures, or the cache cannot be written.
+    The explanation is written to ``out``, or beside the index in the user's cache.
     """
     from ..index.smart_index import SmartIndex
     from ..model.smart_model import SmartModel
@@ -107,22 +104,18 @@ def _draw(folder: Path, collection: GlyphCollection) -> Path:
 
 def _print(figures: dict[str, Any], collection: GlyphCollection, rankings: dict[str, Ranking], chosen: int) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     console.print(
         f"\n{figures['pages']} pages of coloured shapes, indexed as pictures, and {figures['queries']} queries that\n"
         "name one to four shapes of a page. The model was trained on other pages, with the pooled embedding alone.\n"
     )
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    table.add_column("nDCG@10", justify="right")
+    table = new_table("", "nDCG@10")
     for name, value in figures["ndcg@10"].items():
         table.add_row(name, f"{value:.4f}")
     console.print(table)
-    relative, p_value = figures["gain"]["relative"], figures["gain"]["p_value"]
-    p_text = "< .0001" if p_value < 1e-4 else f"= {p_value:.4f}"
-    console.print(f"\nhybrid over anchor: {100 * relative:+.1f} %, p {p_text}")
+    gain = figures["gain"]
+    console.print(f"\nhybrid over anchor: {100 * gain['relative']:+.1f} %, {format_p_value(gain['p_value'])}")
     objects = {page.id: page.objects for page in collection.pages}
     wanted = collection.queries[chosen].objects
     console.print(f'\n[bold]"{figures["query"]}"[/bold]  (helped most)')

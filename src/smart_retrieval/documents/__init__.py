@@ -14,7 +14,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._lazy import lazy_names
-from ..files import FoundFile, SkipLog, Skipped, UnreadableFileError, content_hash
+from ..files import FoundFile as FoundFile
+from ..files import SkipLog as SkipLog
+from ..files import Skipped as Skipped
+from ..files import UnreadableFileError as UnreadableFileError
+from ..files import content_hash as content_hash
 
 if TYPE_CHECKING:
     from .passages import Passage as Passage
@@ -29,24 +33,14 @@ if TYPE_CHECKING:
     from .sections import Section as Section
     from .walk import scan as scan
 
-_HOMES = {
-    "Document": "sections",
-    "JsonlFields": "readers.jsonl",
-    "Passage": "passages",
-    "ReadOptions": "read",
-    "Section": "sections",
-    "format_of": "read",
-    "read_file": "read",
-    "read_files": "read",
-    "scan": "walk",
-    "split": "passages",
-    "stream_file": "read",
-}
-
-__all__ = ["FoundFile", "SkipLog", "Skipped", "UnreadableFileError", "content_hash", *_HOMES]
-
-__getattr__ = lazy_names(__name__, _HOMES)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "passages": ("Passage", "split"),
+        "read": ("ReadOptions", "format_of", "read_file", "read_files", "stream_file"),
+        "readers.jsonl": ("JsonlFields",),
+        "sections": ("Document", "Section"),
+        "walk": ("scan",),
+    },
+    ["FoundFile", "SkipLog", "Skipped", "UnreadableFileError", "content_hash"],
+)

@@ -240,9 +240,8 @@ class _Splitter:
         return first.below(common).followed_by(second.below(common))
 
     def _is_short(self, group: _Group) -> bool:
-        if len(group.text) > self.min_tokens * MOST_CHARACTERS_PER_TOKEN:
-            return False
-        return self._cost(group.text) < self.min_tokens
+        countable = len(group.text) <= self.min_tokens * MOST_CHARACTERS_PER_TOKEN
+        return countable and self._cost(group.text) < self.min_tokens
 
     def cut(self, text: str, prefix: str) -> Iterator[tuple[int, str]]:
         """Cut one group's text: offset and text of each passage."""
@@ -260,13 +259,11 @@ class _Splitter:
             first, last = trimmed(text, *raw)
             if first == last:
                 continue
-            # What cannot possibly fit is not counted: it may be a book in a single line.
-            if last - first <= budget * MOST_CHARACTERS_PER_TOKEN:
-                tokens = self._cost(text[first:last])
-                if tokens <= budget:
-                    yield Piece(first, last, tokens)
-                    continue
-            if level + 1 < len(LEVELS):
+            # What cannot fit is not counted: it may be a book in a single line.
+            countable = last - first <= budget * MOST_CHARACTERS_PER_TOKEN
+            if countable and (tokens := self._cost(text[first:last])) <= budget:
+                yield Piece(first, last, tokens)
+            elif level + 1 < len(LEVELS):
                 yield from self._pieces(text, first, last, budget, level + 1)
             else:
                 yield from self._runs(text, first, last, budget)
@@ -295,7 +292,7 @@ class _Splitter:
             yield before
 
     def _fitted(self, text: str, prefix: str, pack: _Pack, estimate: int, budget: int) -> tuple[_Pack, list[Piece]]:
-        """A pack that truly fits, and what had to be taken off it: the sum of its pieces is only nearly its length."""
+        """A pack that fits, and the pieces taken off its end: their tokens only nearly add up to its length."""
         back: list[Piece] = []
         while (excess := self._length(text, prefix, pack) - self.max_tokens) > 0:
             pieces = pack.pieces
@@ -324,10 +321,9 @@ class _Splitter:
 
     def _overlap_before(self, text: str, before: _Pack | None, first: Piece, budget: int) -> tuple[int, int]:
         """Where a passage begins that repeats the end of the one before, and the tokens of what it repeats."""
-        none = (first.start, 0)
         room = min(self.overlap, budget - first.tokens)
         if before is None or room <= 0:
-            return none
+            return first.start, 0
         low = max(before.start + 1, before.end - room * MOST_CHARACTERS_PER_TOKEN)
         starts = [max(low, start) for start, _ in sentence_spans(text, low, before.end)][1:]
         for start in starts[-8:]:
@@ -339,11 +335,11 @@ class _Splitter:
             while start < before.end and not (text[start - 1].isspace() and not text[start].isspace()):
                 start += 1
             if start >= before.end:
-                return none
+                break
             if (tokens := self._cost(text[start : before.end])) <= room:
                 return start, tokens
             size = min(size * 2 // 3, before.end - start - 1)
-        return none
+        return first.start, 0
 
     def _balanced(self, text: str, prefix: str, packs: list[_Pack]) -> list[_Pack]:
         """Fill a last passage that is too short from the one before it, as long as both end up within the limits."""
@@ -364,7 +360,7 @@ class _Splitter:
 
 
 def _grouped(spans: Iterator[Span], characters: int) -> Iterator[Span]:
-    """Put neighbouring spans together while they are few characters: a count for each word-long line is a waste."""
+    """Join neighbouring spans up to a number of characters, so that tokens are not counted for every short line."""
     first = last = -1
     for start, end in spans:
         if first >= 0 and end - first > characters:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 
 from ..errors import MissingExtraError
 from ..files import FoundFile, SkipLog, Skipped, UnreadableFileError
@@ -32,32 +31,26 @@ class ReadOptions:
     formats: Mapping[str, str] = field(default_factory=dict)
 
 
-Reader = Callable[[Path, ReadOptions], Document]
-
 #: Format name -> what reads it.
-READERS: Mapping[str, Reader] = MappingProxyType(
-    {
-        "text": lambda path, options: text.read(path, options.max_bytes),
-        "markdown": lambda path, options: markdown.read(path, options.max_bytes),
-        "html": lambda path, options: html.read(path, options.max_bytes),
-        "rst": lambda path, options: rst.read(path, options.max_bytes),
-        "jsonl": lambda path, options: jsonl.read(path, options.max_bytes, options.jsonl),
-        "pdf": lambda path, options: pdf.read(path, options.max_bytes, options.max_pages),
-    }
-)
+READERS: Mapping[str, Callable[[Path, ReadOptions], Document]] = {
+    "text": lambda path, options: text.read(path, options.max_bytes),
+    "markdown": lambda path, options: markdown.read(path, options.max_bytes),
+    "html": lambda path, options: html.read(path, options.max_bytes),
+    "rst": lambda path, options: rst.read(path, options.max_bytes),
+    "jsonl": lambda path, options: jsonl.read(path, options.max_bytes, options.jsonl),
+    "pdf": lambda path, options: pdf.read(path, options.max_bytes, options.max_pages),
+}
 
 #: Lower-case suffix -> format name.
-SUFFIXES: Mapping[str, str] = MappingProxyType(
-    {
-        **dict.fromkeys((".txt", ".text"), "text"),
-        **dict.fromkeys((".md", ".markdown", ".mkd", ".mdown", ".mdwn"), "markdown"),
-        **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
-        **dict.fromkeys((".rst", ".rest"), "rst"),
-        **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
-        ".pdf": "pdf",
-    }
-)
-# Names that are plain text by long custom although they have no suffix.
+SUFFIXES: Mapping[str, str] = {
+    **dict.fromkeys((".txt", ".text"), "text"),
+    **dict.fromkeys((".md", ".markdown", ".mkd", ".mdown", ".mdwn"), "markdown"),
+    **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
+    **dict.fromkeys((".rst", ".rest"), "rst"),
+    **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
+    ".pdf": "pdf",
+}
+# Files without a suffix that are plain text by convention.
 _NAMES = frozenset(
     {"readme", "license", "licence", "copying", "authors", "changelog", "changes", "news", "install", "todo"}
 )

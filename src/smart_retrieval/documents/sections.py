@@ -56,10 +56,6 @@ def clean_text(text: str) -> str:
 
     Form feeds and paragraph separators become blank lines, half surrogate pairs U+FFFD; other control characters,
     soft hyphens and stray byte-order marks are removed.
-
-    Example:
-        >>> clean_text("one\r\ntwo\x00 co\u00adoperate")
-        'one\ntwo cooperate'
     """
     if text.isascii() and text.isprintable():
         return text
@@ -76,14 +72,6 @@ class SectionBuilder:
     """Collects headings and paragraphs in reading order and turns them into sections.
 
     No word is lost: a heading with nothing under it becomes the text of a section of its own.
-
-    Example:
-        >>> builder = SectionBuilder()
-        >>> builder.heading(1, "Logs")
-        >>> builder.paragraph("They grow.")
-        >>> builder.heading(2, "Rotation")
-        >>> builder.sections()
-        [Section(text='They grow.', heading=('Logs',), ...), Section(text='Rotation', heading=('Logs',), ...)]
     """
 
     def __init__(self) -> None:

@@ -116,7 +116,7 @@ def _word_end(text: str, start: int, farthest: int) -> int:
 
 
 def _whole_character(text: str, start: int, stop: int) -> int:
-    """`stop`, or a little before it, so that no combining mark is parted from its letter."""
+    """`stop`, or a little before it, so that no combining mark is separated from its letter."""
     earlier = stop
     while start < earlier < len(text) and stop - earlier < 16:
         following = text[earlier]

@@ -1,9 +1,9 @@
 """Find the files of a folder in a fixed order, and record what was skipped.
 
-Symbolic links are followed by default, also out of the folder: people link their notes together. A link's target is
-never read twice nor walked in circles, and each file outside the folder is marked. For a folder that somebody else
-wrote, and whose index others may search, pass ``follow_symlinks=False`` or ``outside=False``: a link in it may point at
-any file that the process may read.
+Symbolic links are followed by default, also out of the folder, as notes are often linked. A link's target is never read
+twice nor walked in circles, and each file outside the folder is marked. For a folder from an untrusted source, or an
+index that others may search, pass ``follow_symlinks=False`` or ``outside=False``: a link in it may point at any file
+that the process may read.
 """
 
 from __future__ import annotations

@@ -50,29 +50,23 @@ if TYPE_CHECKING:
     from .terminal import print_table as print_table
     from .terminal import render_table as render_table
 
-_NAMES = {
-    "beir": ("BeirDataset", "load_beir"),
-    "cache": ("Encoding", "EncodingCache", "encode_dataset"),
-    "codecs": ("evaluate_codecs", "plot_codecs"),
-    "compare": ("compare_beir",),
-    "evaluate": ("Collection", "EvalOptions", "evaluate_beir", "load_collection"),
-    "known_item": ("load_known_item",),
-    "metrics": ("METRICS", "per_query_metrics", "rank"),
-    "mmeb.run": ("MmebOptions", "evaluate_mmeb"),
-    "mteb": ("IndexSearch", "SmartSearch", "evaluate_mteb"),
-    "provenance": ("stable",),
-    "report.plots": ("draw_plots",),
-    "report.report": ("Report", "build_report"),
-    "results": ("BeirResult", "CodecsResult", "CompareResult", "MmebResult", "MtebResult", "write_json"),
-    "significance": ("Comparison", "paired_comparison"),
-    "terminal": ("print_table", "render_table"),
-}
-_HOMES = {name: module for module, names in _NAMES.items() for name in names}
-
-__all__ = [*_HOMES]
-
-__getattr__ = lazy_names(__name__, _HOMES)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "beir": ("BeirDataset", "load_beir"),
+        "cache": ("Encoding", "EncodingCache", "encode_dataset"),
+        "codecs": ("evaluate_codecs", "plot_codecs"),
+        "compare": ("compare_beir",),
+        "evaluate": ("Collection", "EvalOptions", "evaluate_beir", "load_collection"),
+        "known_item": ("load_known_item",),
+        "metrics": ("METRICS", "per_query_metrics", "rank"),
+        "mmeb.run": ("MmebOptions", "evaluate_mmeb"),
+        "mteb": ("IndexSearch", "SmartSearch", "evaluate_mteb"),
+        "provenance": ("stable",),
+        "report.plots": ("draw_plots",),
+        "report.report": ("Report", "build_report"),
+        "results": ("BeirResult", "CodecsResult", "CompareResult", "MmebResult", "MtebResult", "write_json"),
+        "significance": ("Comparison", "paired_comparison"),
+        "terminal": ("print_table", "render_table"),
+    },
+)

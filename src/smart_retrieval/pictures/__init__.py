@@ -35,32 +35,13 @@ if TYPE_CHECKING:
     from .visual_inputs import thumbnail as thumbnail
     from .visual_inputs import visual_inputs as visual_inputs
 
-_HOMES = {
-    "FrameFolder": "video",
-    "Frames": "sources",
-    "IMAGE_SUFFIXES": "sources",
-    "ImageFile": "images",
-    "ImageSource": "sources",
-    "PdfPageImage": "pdf_pages",
-    "PdfPages": "pdf_pages",
-    "VIDEO_SUFFIXES": "sources",
-    "VideoFile": "video",
-    "VideoSource": "sources",
-    "VisualInput": "visual_inputs",
-    "as_rgb": "images",
-    "close_documents": "pdf_pages",
-    "load_image": "images",
-    "read_frames": "video",
-    "read_visual_files": "visual_inputs",
-    "thumbnail": "visual_inputs",
-    "visual_format_of": "sources",
-    "visual_inputs": "visual_inputs",
-}
-
-__all__ = [*_HOMES]
-
-__getattr__ = lazy_names(__name__, _HOMES)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "images": ("ImageFile", "as_rgb", "load_image"),
+        "pdf_pages": ("PdfPageImage", "PdfPages", "close_documents"),
+        "sources": ("Frames", "IMAGE_SUFFIXES", "ImageSource", "VIDEO_SUFFIXES", "VideoSource", "visual_format_of"),
+        "video": ("FrameFolder", "VideoFile", "read_frames"),
+        "visual_inputs": ("VisualInput", "read_visual_files", "thumbnail", "visual_inputs"),
+    },
+)

@@ -157,7 +157,7 @@ class PdfPages:
         width, height = size
         if not (0 < width < math.inf and 0 < height < math.inf) or max(size) > MAX_ASPECT * min(size):
             raise UnreadableFileError(
-                self.path, "a page of an absurd size", f"page {page}: {width:g} x {height:g} points"
+                self.path, "a page of an implausible size", f"page {page}: {width:g} x {height:g} points"
             )
         return width, height
 

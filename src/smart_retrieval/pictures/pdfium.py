@@ -18,12 +18,7 @@ _NO_PAGES = re.compile(rb"/Type\s*/Pages\b[^>]{0,200}?/Count\s+0\b|/Count\s+0\b[
 
 
 def open_pdf(path: Path, source: Any) -> Any:
-    """Open a PDF (bytes or a file object) as a `pypdfium2.PdfDocument` with at least one page.
-
-    Raises:
-        UnreadableFileError: It is no PDF, damaged, encrypted or without pages.
-        MissingExtraError: pypdfium2 is not installed.
-    """
+    """Open a PDF (bytes or a file object) as a `pypdfium2.PdfDocument` with at least one page."""
     pdfium = require("pypdfium2", "pdf")
     try:
         document: Any = pdfium.PdfDocument(source)

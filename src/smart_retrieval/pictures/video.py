@@ -119,12 +119,7 @@ def _check_request(path: Path, max_frames: int, start: float | None, end: float 
 
 
 def pick_frames(ticks: Sequence[int], most: int, per_tick: Fraction | None) -> list[int]:
-    """The ticks of the frames on display at evenly spaced moments, `per_tick` frames a tick or spread over all.
-
-    Example:
-        >>> pick_frames(range(0, 100, 10), 4, None), pick_frames(range(10), 9, Fraction(1, 3))
-        ([0, 30, 60, 90], [0, 3, 6, 9])
-    """
+    """The ticks of the frames on display at evenly spaced moments, `per_tick` frames a tick or spread over all."""
     first, last = ticks[0], ticks[-1]
     if per_tick is not None and (count := int((last - first) * per_tick) + 1) <= most:
         moments = [first + int(step / per_tick) for step in range(count)]
@@ -140,7 +135,7 @@ def _image(frame: Any, path: Path, shown: tuple[int, int], max_pixels: int, like
     from PIL.Image import Resampling, Transpose
 
     if max(shown) > MAX_ASPECT * min(shown):
-        raise UnreadableFileError(path, "frames of an absurd size", f"{shown[0]} x {shown[1]}")
+        raise UnreadableFileError(path, "frames of an implausible size", f"{shown[0]} x {shown[1]}")
     size = _bounded(shown, max_pixels)
     scaled = frame.reformat(*size, format="rgb24", interpolation="BICUBIC" if size == shown else "AREA")
     image: Image = scaled.to_image()

@@ -233,5 +233,5 @@ def _video_stream(av: Any, path: Path, container: Any) -> Any:
     if width < 1 or height < 1:
         raise UnreadableFileError(path, "a video without frames")
     if width * height > MAX_PIXELS or max(width, height) > MAX_ASPECT * min(width, height):
-        raise UnreadableFileError(path, "frames of an absurd size", f"{width} x {height}")
+        raise UnreadableFileError(path, "frames of an implausible size", f"{width} x {height}")
     return stream

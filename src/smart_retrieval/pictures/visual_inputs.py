@@ -85,7 +85,7 @@ def visual_inputs(
             duration = stream.duration
         yield VisualInput(VideoFile(path), "video", times=None if duration is None else (0.0, duration))
     else:
-        raise UnreadableFileError(path, "not a type that is looked at", path.suffix or "no suffix")
+        raise UnreadableFileError(path, "not an image, a PDF or a video", path.suffix or "no suffix")
 
 
 def _pages(path: Path, skipped: SkipLog, name: str, page_pixels: int) -> Iterator[VisualInput]:

@@ -25,27 +25,18 @@ if TYPE_CHECKING:
     from .recipes import FinetuneRecipe as FinetuneRecipe
     from .record import TrainingResult as TrainingResult
 
-_HOMES = {
-    "AdapterRecipe": "recipes",
-    "Example": "data.examples",
-    "FinetuneRecipe": "recipes",
-    "OfficialAdapter": "adapter.paper_format",
-    "Plan": "plan",
-    "TrainingResult": "record",
-    "TrainingSet": "data.examples",
-    "export_multi_vector_encoder": "export",
-    "finetune": "backbone.finetune",
-    "load_pairs": "data.pairs",
-    "mine_negatives": "data.mining",
-    "plan_training": "plan",
-    "read_official": "adapter.paper_format",
-    "train_adapter": "adapter.train",
-}
-
-__all__ = list(_HOMES)
-
-__getattr__ = lazy_names(__name__, _HOMES)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "adapter.paper_format": ("OfficialAdapter", "read_official"),
+        "adapter.train": ("train_adapter",),
+        "backbone.finetune": ("finetune",),
+        "data.examples": ("Example", "TrainingSet"),
+        "data.mining": ("mine_negatives",),
+        "data.pairs": ("load_pairs",),
+        "export": ("export_multi_vector_encoder",),
+        "plan": ("Plan", "plan_training"),
+        "recipes": ("AdapterRecipe", "FinetuneRecipe"),
+        "record": ("TrainingResult",),
+    },
+)

@@ -7,19 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import TrainingError, one_of
-
-OBJECTIVES = ("anchor", "late", "hybrid")
-
 # Similarities held at once; a block of query tokens against all documents of a batch.
 _BLOCK = 2**25
-
-
-def objective_weights(objective: str, lambda_anchor: float = 1.0, lambda_late: float = 1.0) -> tuple[float, float]:
-    """The weights of anchor and late score that make an objective."""
-    if objective not in OBJECTIVES:
-        raise TrainingError(f"objective: {one_of(objective, OBJECTIVES)}")
-    return {"anchor": (1.0, 0.0), "late": (0.0, 1.0), "hybrid": (lambda_anchor, lambda_late)}[objective]
 
 
 class _MaxSim(torch.autograd.Function):

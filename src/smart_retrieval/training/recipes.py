@@ -8,11 +8,17 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..core.adapter import FUSIONS
 from ..errors import TrainingError, one_of
-from .objectives import OBJECTIVES, objective_weights
 
+OBJECTIVES = ("anchor", "late", "hybrid")
 STARTS = ("frozen", "random")
+
+
+def objective_weights(objective: str, lambda_anchor: float = 1.0, lambda_late: float = 1.0) -> tuple[float, float]:
+    """The weights of anchor and late score that make an objective."""
+    if objective not in OBJECTIVES:
+        raise TrainingError(f"objective: {one_of(objective, OBJECTIVES)}")
+    return {"anchor": (1.0, 0.0), "late": (0.0, 1.0), "hybrid": (lambda_anchor, lambda_late)}[objective]
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,8 @@ class AdapterRecipe:
             raise TrainingError(
                 f"objective: {one_of(self.objective, ('late', 'hybrid'))}: an adapter leaves the anchor as it is"
             )
+        from ..core.adapter import FUSIONS  # torch, which the defaults do not need
+
         if self.fusion not in FUSIONS:
             raise TrainingError(f"fusion: {one_of(self.fusion, FUSIONS)}")
         if self.start not in STARTS:

@@ -118,7 +118,7 @@ def test_hostile_front_matter_takes_bounded_time(block: str) -> None:
     assert time.perf_counter() - began < 10
 
 
-def test_aliases_do_not_unfold() -> None:
+def test_yaml_aliases_are_not_expanded() -> None:
     lists = [f"{key}: &{key} [{', '.join([f'*{before}'] * 4)}]" for before, key in pairwise("abcdefghij")]
     entries, _ = split_front_matter("\n".join(["---", "a: &a [x, y]", *lists, "---"]))
     assert entries == {"a": ["x", "y"]}

@@ -9,25 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..options import (
-    AsJson,
-    BatchSize,
-    CacheFolder,
-    Floor,
-    LambdaAnchor,
-    LambdaLate,
-    Layers,
-    Model,
-    NoCache,
-    Out,
-    Preset,
-    Split,
-    TokenFilter,
-    Weights,
-    cache_of,
-    floor_of,
-    layers_of,
-)
+from .. import options
 from ..output import deliver
 
 
@@ -35,45 +17,48 @@ def beir(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="A folder with corpus.jsonl, queries.jsonl and qrels/<split>.tsv.")
     ],
-    model: Model = "minilm",
-    preset: Preset = None,
-    layers: Layers = None,
-    mix: Annotated[str | None, typer.Option(help="How several layers become one vector: mean or concat.")] = None,
-    token_filter: TokenFilter = None,
-    weights: Weights = None,
-    lambda_anchor: LambdaAnchor = None,
-    lambda_late: LambdaLate = None,
-    floor: Floor = None,
+    model: options.Model = "minilm",
+    preset: options.Preset = None,
+    layers: options.Layers = None,
+    mix: Annotated[str | None, typer.Option(help="How layers are combined: mean or concat.")] = None,
+    token_filter: options.TokenFilter = None,
+    weights: options.Weights = None,
+    lambda_anchor: options.LambdaAnchor = None,
+    lambda_late: options.LambdaLate = None,
+    floor: options.Floor = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Compare with BM25, anchor + BM25 (two fusions) and SMART + BM25.")
     ] = False,
     codec: Annotated[
         str | None,
-        typer.Option(metavar="all|NAME,…", help="Quality against bytes: all, or codecs such as int8,float32/pool2."),
+        typer.Option(
+            metavar="all|NAME,…", help="Compare codecs by size and quality: all, or some such as int8,float32/pool2."
+        ),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="With --codec: plot quality against bytes (extra plot).")
+        Path | None, typer.Option(metavar="FILE", help="With --codec: plot quality against size (extra plot).")
     ] = None,
     per_query: Annotated[
-        bool, typer.Option("--per-query", help="Keep every query's metrics, for paired tests in smart report.")
+        bool, typer.Option("--per-query", help="Keep the metrics of every query, for paired tests in smart report.")
     ] = False,
-    split: Split = "test",
-    batch_size: BatchSize = None,
-    cache: CacheFolder = None,
-    no_cache: NoCache = False,
-    as_json: AsJson = False,
-    out: Out = None,
+    split: options.Split = "test",
+    batch_size: options.BatchSize = None,
+    cache: options.CacheFolder = None,
+    no_cache: options.NoCache = False,
+    as_json: options.AsJson = False,
+    out: options.Out = None,
 ) -> None:
     """Compare a model's anchor with late and hybrid ranking on a BEIR-layout folder.
 
-    Encodings are kept, so that another weighting of the same model encodes nothing again.
+    Encodings are cached, so other weights of the same model need no new encoding.
     """
-    chosen_layers = layers_of(layers)
-    encodings = cache_of(cache, no_cache)
+    chosen_layers = options.layers_of(layers)
+    scoring = options.scoring_of(weights, lambda_anchor, lambda_late, floor)
+    encodings = options.cache_of(cache, no_cache)
     if compare and codec is not None:
         raise typer.BadParameter("found both --compare and --codec, expected one of them")
     if plot is not None and codec is None:
-        raise typer.BadParameter("found --plot without --codec, expected --codec all or --codec NAME beside it")
+        raise typer.BadParameter("found --plot without --codec, add --codec all or --codec NAME")
     # Imported here, so that --help needs neither NumPy nor a model.
     from ...evaluation.terminal import print_table
 
@@ -96,14 +81,11 @@ def beir(
         layers=chosen_layers,
         mix=mix,
         token_filter=token_filter,
-        weights=weights or "preset",
-        lambda_anchor=lambda_anchor,
-        lambda_late=lambda_late,
-        floor=floor_of(floor),
         split=split,
         cache=encodings,
         batch_size=batch_size,
         progress=None,
+        **scoring,
         **({"per_query": True} if per_query else {}),
     )
     if plot is not None:

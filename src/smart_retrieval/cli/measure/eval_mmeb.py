@@ -7,33 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from ..options import (
-    AsJson,
-    BatchSize,
-    Device,
-    Floor,
-    LambdaAnchor,
-    Model,
-    Preset,
-    TokenFilter,
-    Weights,
-    floor_of,
-    parts_of,
-)
+from .. import options
+from ..output import console, echo_json
 
 
 def mmeb(
-    data_root: Annotated[
-        Path | None, typer.Option("--data-root", metavar="DIR", help="Where MMEB-V2 was downloaded into.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where the results go. [default: mmeb-results]")
-    ] = None,
-    tasks: Annotated[
-        list[str] | None, typer.Option("--tasks", metavar="NAME,…|all", help="Tasks by name. [default: all]")
-    ] = None,
+    data_root: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder MMEB-V2 was downloaded to.")] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path("mmeb-results"),
+    tasks: Annotated[list[str] | None, typer.Option(metavar="NAME,…|all", help="Tasks by name. [default: all]")] = None,
     modality: Annotated[
-        list[str] | None, typer.Option("--modality", metavar="image|video|visdoc", help="All tasks of a modality.")
+        list[str] | None, typer.Option(metavar="image|video|visdoc", help="All tasks of a modality.")
     ] = None,
     list_tasks: Annotated[bool, typer.Option("--list", help="List the tasks and exit.")] = False,
     check: Annotated[bool, typer.Option("--check", help="List what is missing and exit; loads no model.")] = False,
@@ -44,47 +27,47 @@ def mmeb(
         list[str] | None,
         typer.Option(metavar="DATA_SET=COMMIT|FILE.toml", help="Commits of data sets to fetch, or to require."),
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Contact no hub at all.")] = False,
-    model: Model = "glyph",
-    family: Annotated[str | None, typer.Option(help="The model's family, if its name does not say.")] = None,
-    preset: Preset = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not contact the hub.")] = False,
+    model: options.Model = "glyph",
+    family: Annotated[str | None, typer.Option(help="The model's family, if its name does not contain it.")] = None,
+    preset: options.Preset = None,
     prompts: Annotated[
-        str | None, typer.Option(help="qwen or v2v: how inputs are worded. [default: by the model's family]")
+        str | None, typer.Option(help="Prompt templates: qwen or v2v. [default: by the model's family]")
     ] = None,
-    token_filter: TokenFilter = None,
-    weights: Weights = None,
-    lambda_anchor: LambdaAnchor = None,
-    lambda_late: Annotated[str, typer.Option(metavar="N,…", help="Weights of the late score, one row each.")] = "1",
-    floor: Floor = None,
+    token_filter: options.TokenFilter = None,
+    weights: options.Weights = None,
+    lambda_anchor: options.LambdaAnchor = None,
+    lambda_late: Annotated[
+        str, typer.Option(metavar="N,…", help="Weights of the late score, one result row each.")
+    ] = "1",
+    floor: options.Floor = None,
     mode: Annotated[str, typer.Option(help="Metrics: correct or official-compatible.")] = "correct",
     ties: Annotated[str, typer.Option(help="Order of equal candidates: official or name.")] = "official",
     skip_incomplete: Annotated[
-        bool, typer.Option("--skip-incomplete", help="Measure the tasks that are complete and name the others.")
+        bool, typer.Option("--skip-incomplete", help="Measure the complete tasks and list the others.")
     ] = False,
-    batch_size: BatchSize = None,
-    max_visual_tokens: Annotated[int | None, typer.Option(help="Most visual tokens of a picture.")] = None,
-    max_frames: Annotated[int | None, typer.Option(help="Most frames of a video.")] = None,
-    max_length: Annotated[int | None, typer.Option(help="Longest input in tokens.")] = None,
-    dtype: Annotated[str, typer.Option(help="Of the token vectors kept: float32 or float16.")] = "float16",
-    device: Device = None,
-    cache: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where encodings are kept. [default: the user's cache]")
-    ] = None,
-    discard: Annotated[bool, typer.Option("--discard", help="Remove a task's encodings once it is scored.")] = False,
-    as_json: AsJson = False,
+    batch_size: options.BatchSize = None,
+    max_visual_tokens: Annotated[int | None, typer.Option(help="Most visual tokens per image.")] = None,
+    max_frames: Annotated[int | None, typer.Option(help="Most frames per video.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Most tokens per input.")] = None,
+    dtype: Annotated[str, typer.Option(help="Type of the stored token vectors: float32 or float16.")] = "float16",
+    device: options.Device = None,
+    cache: options.CacheFolder = None,
+    discard: Annotated[bool, typer.Option("--discard", help="Delete a task's encodings once it is scored.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Measure a model on MMEB-V2: anchor, late and hybrid ranking of images, videos and document pages.
 
-    Every input is encoded once and kept; another lambda, weighting or token filter encodes nothing again.
+    Every input is encoded once and cached; another lambda, weighting or token filter needs no new encoding.
     """
     from ...evaluation.mmeb.tasks import choose
 
-    chosen = choose(parts_of(tasks), parts_of(modality))
+    chosen = choose(options.parts_of(tasks), options.parts_of(modality))
     if list_tasks:
         _print_tasks(chosen, as_json)
         return
     if data_root is None:
-        raise typer.BadParameter("found no --data-root, expected the folder MMEB-V2 was downloaded into")
+        raise typer.BadParameter("found no --data-root, expected the folder MMEB-V2 was downloaded to")
     from ...evaluation.mmeb.hub import fetch, read_pins
 
     pins = read_pins(revision or [])
@@ -109,11 +92,11 @@ def mmeb(
     }
     result = evaluate_mmeb(
         data_root,
-        out or Path("mmeb-results"),
+        out,
         tasks=[task.name for task in chosen],
         model=model,
         weights=weights or "preset",
-        floor=floor_of(floor),
+        floor=options.floor_of(floor),
         token_filter=token_filter,
         lambda_anchor=lambda_anchor,
         options=MmebOptions(prompts, _lambdas(lambda_late), mode, ties, 100, skip_incomplete, discard),
@@ -130,7 +113,6 @@ def mmeb(
         write_json(result)
     else:
         from ...evaluation.mmeb.report import render_table
-        from ..output import console
 
         console().print(render_table(result))
 
@@ -143,8 +125,6 @@ def _lambdas(value: str) -> tuple[float, ...]:
 
 
 def _print_tasks(chosen: tuple[Any, ...], as_json: bool) -> None:
-    from ..output import echo_json
-
     if as_json:
         echo_json([task.to_dict() for task in chosen])
         return
@@ -163,7 +143,6 @@ def _check(chosen: tuple[Any, ...], data_root: Path, prompts: str | None, pins: 
     from ...evaluation.mmeb.prompts import get_prompts
     from ...evaluation.mmeb.run import preflight
     from ...evaluation.mmeb.task_data import check_root
-    from ..output import echo_json
 
     root = check_root(data_root)
     check_revisions(chosen, root, pins)

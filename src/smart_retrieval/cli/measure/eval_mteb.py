@@ -7,64 +7,60 @@ from typing import Annotated, Any
 
 import typer
 
-from ..options import AsJson, BatchSize, Floor, LambdaAnchor, LambdaLate, Model, Preset, Weights, floor_of, parts_of
+from .. import options
+from ..output import echo_json, on_terminal
 
 
 def mteb(
     tasks: Annotated[
         list[str], typer.Option("--task", "-t", metavar="NAME,…", help="Tasks or benchmarks: ViDoRe(v2), NanoBEIR, …")
     ],
-    model: Model = "minilm",
-    preset: Preset = None,
-    weights: Weights = None,
-    lambda_anchor: LambdaAnchor = None,
-    lambda_late: LambdaLate = None,
-    floor: Floor = None,
+    model: options.Model = "minilm",
+    preset: options.Preset = None,
+    weights: options.Weights = None,
+    lambda_anchor: options.LambdaAnchor = None,
+    lambda_late: options.LambdaLate = None,
+    floor: options.Floor = None,
     candidates: Annotated[
         int | None,
-        typer.Option(help="Documents that the anchor picks for late scoring. [default: all; in an index, 400]"),
+        typer.Option(help="Documents chosen by anchor score for late scoring. [default: all; in an index, 400]"),
     ] = None,
     index: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Search in two stages in an index of each task, kept here for other runs."),
+        typer.Option(metavar="DIR", help="Search an index of each task in two stages; kept here for later runs."),
     ] = None,
     codec: Annotated[
         str | None,
         typer.Option(
-            help="How an index keeps token vectors; without --index, in a temporary one. [default: the index's]"
+            help="How an index stores token vectors; without --index, a temporary one. [default: the index's]"
         ),
     ] = None,
-    batch_size: BatchSize = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where mteb keeps results.")] = Path("mteb-results"),
+    batch_size: options.BatchSize = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where mteb writes its results.")] = Path("mteb-results"),
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Run tasks again that already have results there.")
+        bool, typer.Option("--overwrite", help="Rerun tasks that already have results there.")
     ] = False,
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Measure a model's hybrid ranking on mteb's retrieval tasks; results are in mteb's own files."""
+    """Measure a model's hybrid ranking on mteb's retrieval tasks; results are written in its own format."""
     from ...evaluation.mteb import IndexSearch, SmartSearch, evaluate_mteb
     from ...extras import require
     from ...index.codec.names import parse_codec
     from ...model.smart_model import SmartModel
-    from ..output import echo_json, on_terminal
 
     require("mteb", "mteb")
     if codec is not None:
         parse_codec(codec)  # a wrong one is refused before a model is loaded
     smart = SmartModel(model, preset=preset or "default")
-    given = {
-        "weights": weights or "preset",
-        "lambda_anchor": lambda_anchor,
-        "lambda_late": lambda_late,
-        "floor": floor_of(floor),
-        "candidates": candidates,
-        "codec": codec,
+    given = {"candidates": candidates, "codec": codec}
+    settings: dict[str, Any] = {
+        **options.scoring_of(weights, lambda_anchor, lambda_late, floor),
+        **{name: value for name, value in given.items() if value is not None},
     }
-    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None or name == "floor"}
     in_index = index is not None or codec is not None
     search = IndexSearch(smart, folder=index, **settings) if in_index else SmartSearch(smart, **settings)
     result = evaluate_mteb(
-        parts_of(tasks), search, out, batch_size=batch_size, progress=on_terminal(), overwrite=overwrite
+        options.parts_of(tasks), search, out, batch_size=batch_size, progress=on_terminal(), overwrite=overwrite
     )
     if as_json:
         echo_json(result)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..options import AsJson, BatchSize, CacheFolder, Documents, Model, NoCache, Out, Queries, Seed, Split, cache_of
+from .. import options
 from ..output import deliver
 
 
@@ -17,34 +17,32 @@ def probe(
         typer.Option(
             "--data",
             metavar="DIR",
-            help="A folder with corpus.jsonl, queries.jsonl and qrels/<split>.tsv; or without judgments, or of text "
-            "files: then queries are made from the documents.",
+            help="A folder with corpus.jsonl, queries.jsonl and qrels/<split>.tsv. For one without judgments, or a "
+            "folder of text files, queries are made from the documents.",
         ),
     ],
-    model: Model = "minilm",
-    documents: Documents = 4_000,
-    queries: Queries = 400,
-    known_item: Annotated[
-        bool, typer.Option("--known-item", help="Make queries from the documents although there are judgments.")
-    ] = False,
-    split: Split = "test",
-    seed: Seed = 0,
-    batch_size: BatchSize = None,
-    cache: CacheFolder = None,
-    no_cache: NoCache = False,
+    model: options.Model = "minilm",
+    documents: options.Documents = 4_000,
+    queries: options.Queries = 400,
+    known_item: options.KnownItem = False,
+    split: options.Split = "test",
+    seed: options.Seed = 0,
+    batch_size: options.BatchSize = None,
+    cache: options.CacheFolder = None,
+    no_cache: options.NoCache = False,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also write one page of HTML with every plot and table (extra plot)."),
+        typer.Option(metavar="FILE", help="Also write an HTML page with every plot and table (extra plot)."),
     ] = None,
-    as_json: AsJson = False,
-    out: Out = None,
+    as_json: options.AsJson = False,
+    out: options.Out = None,
 ) -> None:
-    """Find out whether SMART helps a model on your data, and where that comes from.
+    """Find out whether SMART helps a model on your data, and why.
 
     Measures anchor, late and hybrid under the paper's and the default setting, layer by layer, over λ_late, filters,
-    weights, floors and lengths, all with intervals. Everything is encoded once.
+    weights, floors and lengths, all with confidence intervals. Everything is encoded once.
     """
-    encodings = cache_of(cache, no_cache)
+    encodings = options.cache_of(cache, no_cache)
     # Imported here, so that --help needs neither NumPy nor a model.
     from ...evaluation.probe import print_probe
     from ...evaluation.probe import probe as run

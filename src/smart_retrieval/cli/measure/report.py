@@ -14,21 +14,19 @@ def report(
     ],
     against: Annotated[
         str | None,
-        typer.Option(metavar="published|FILE", help="Beside published rows, a table of reference figures, or results."),
+        typer.Option(metavar="published|FILE", help="Compare with published rows, a table of figures, or results."),
     ] = None,
-    form: Annotated[str, typer.Option("--format", metavar="md|latex|csv|json", help="How it is written.")] = "md",
-    metric: Annotated[
-        str, typer.Option(help="What retrieval is reported in; the tasks of MMEB-V2 have their own.")
-    ] = "ndcg@10",
+    form: Annotated[str, typer.Option("--format", metavar="md|latex|csv|json", help="Format of the report.")] = "md",
+    metric: Annotated[str, typer.Option(help="Metric for retrieval; the tasks of MMEB-V2 have their own.")] = "ndcg@10",
     plots: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also draw plots, as SVG and PNG (extra plot).")
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write to a file instead of stdout.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
-    """Lay results side by side: quality, gains with tests, cost, MMEB-V2 beside published rows.
+    """Compare results: quality, gains with significance tests, cost, MMEB-V2 against published rows.
 
-    What was measured on other data, with other prompts or by other metrics is kept apart, and the report says so.
+    Results on other data, with other prompts or of other metrics are kept in tables of their own, with a note.
     """
     from ...evaluation.report.report import FORMATS, build_report
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..options import AsJson, BatchSize, CacheFolder, Documents, Model, NoCache, Out, Queries, Seed, Split, cache_of
+from .. import options
 from ..output import deliver
 
 
@@ -17,12 +17,12 @@ def tune(
         typer.Option(
             "--data",
             metavar="DIR",
-            help="A folder with corpus.jsonl, queries.jsonl and qrels/<split>.tsv. Repeat it: each folder counts "
+            help="A folder with corpus.jsonl, queries.jsonl and qrels/<split>.tsv. Repeatable; all folders count "
             "equally.",
         ),
     ],
-    model: Model = "minilm",
-    folds: Annotated[int, typer.Option(min=2, help="Parts that the queries are cut into.")] = 5,
+    model: options.Model = "minilm",
+    folds: Annotated[int, typer.Option(min=2, help="Number of cross-validation folds.")] = 5,
     write: Annotated[
         Path | None,
         typer.Option(
@@ -30,25 +30,23 @@ def tune(
             help="Write the setting there if it is significantly better: a new folder, or the one --model names.",
         ),
     ] = None,
-    documents: Documents = 4_000,
-    queries: Queries = 400,
-    known_item: Annotated[
-        bool, typer.Option("--known-item", help="Make queries from the documents instead of taking judged ones.")
-    ] = False,
-    split: Split = "test",
-    seed: Seed = 0,
-    batch_size: BatchSize = None,
-    cache: CacheFolder = None,
-    no_cache: NoCache = False,
-    as_json: AsJson = False,
-    out: Out = None,
+    documents: options.Documents = 4_000,
+    queries: options.Queries = 400,
+    known_item: options.KnownItem = False,
+    split: options.Split = "test",
+    seed: options.Seed = 0,
+    batch_size: options.BatchSize = None,
+    cache: options.CacheFolder = None,
+    no_cache: options.NoCache = False,
+    as_json: options.AsJson = False,
+    out: options.Out = None,
 ) -> None:
-    """Find the setting of a model that ranks your data best, and what it gains on queries it was not chosen on.
+    """Find the setting of a model that ranks your data best, and its gain on held-out queries.
 
     Layers, token filter, query-token weights, floor and λ_late are chosen by cross-validation over the queries. Nothing
     is trained, and everything is encoded once.
     """
-    encodings = cache_of(cache, no_cache)
+    encodings = options.cache_of(cache, no_cache)
     # Imported here, so that --help needs neither NumPy nor a model.
     from ...evaluation.tune import print_tune
     from ...evaluation.tune import tune as run

@@ -66,21 +66,16 @@ def read(path: Path, max_bytes: int) -> Document:
 
 
 def html_blocks(markup: str) -> list[Block]:
-    """Headings and paragraphs of a fragment of HTML, in order.
-
-    Example:
-        >>> html_blocks("<h2>Logs</h2><p>They <b>grow</b>.")
-        [Block(level=2, text='Logs'), Block(level=0, text='They grow.')]
-    """
+    """Headings and paragraphs of a fragment of HTML, in order."""
     return _parse(markup).blocks
 
 
 def _parse(markup: str) -> _TextParser:
-    """Run the parser; once more without leaving navigation out if that swallowed the end of the page."""
+    """Run the parser; once more with navigation if skipping it lost the end of the page."""
     cleaned = _harmless(clean_text(markup))
     parser = _TextParser(_NEVER_TEXT | _NAVIGATION)
     parser.run(cleaned)
-    if parser.skipping:  # an element that is never closed: better some navigation than no text
+    if parser.skip_depth:  # an element that is never closed: better some navigation than no text
         parser = _TextParser(frozenset())
         parser.run(cleaned)
     return parser
@@ -136,18 +131,13 @@ class _TextParser(HTMLParser):
         self.description = ""
         self._skipped = skipped
         self._skip_tag = ""  # the element being skipped, and how many of its kind are open within
-        self._skip_depth = 0
+        self.skip_depth = 0
         self._parts: list[str] = []
         self._level = 0
         self._preformatted = 0
         self._groups = 0
         self._in_title = False
         self._row_started = True
-
-    @property
-    def skipping(self) -> bool:
-        """Whether an element to be skipped was still open at the end."""
-        return bool(self._skip_depth)
 
     def run(self, markup: str) -> None:
         self.feed(markup)
@@ -160,11 +150,11 @@ class _TextParser(HTMLParser):
         return end + 1 if end >= 0 else len(self.rawdata)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if self._skip_depth:
-            self._skip_depth += tag == self._skip_tag
+        if self.skip_depth:
+            self.skip_depth += tag == self._skip_tag
             return
         if tag not in _VOID and self._to_skip(tag, dict(attrs)):
-            self._skip_tag, self._skip_depth = tag, 1
+            self._skip_tag, self.skip_depth = tag, 1
         elif tag in _HEADINGS:
             self._end_block()
             self._level = _HEADINGS[tag]
@@ -183,13 +173,13 @@ class _TextParser(HTMLParser):
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """``<div/>`` opens a div in HTML; only elements without content close themselves."""
-        if tag in self._skipped and not self._skip_depth:
+        if tag in self._skipped and not self.skip_depth:
             return  # <svg/>, <script/> in XHTML
         self.handle_starttag(tag, attrs)
 
     def handle_endtag(self, tag: str) -> None:
-        if self._skip_depth:
-            self._skip_depth -= tag == self._skip_tag
+        if self.skip_depth:
+            self.skip_depth -= tag == self._skip_tag
             return
         if tag in _HEADINGS:
             self._end_block()
@@ -198,7 +188,7 @@ class _TextParser(HTMLParser):
         self._boundary(tag, opening=False)
 
     def handle_data(self, data: str) -> None:
-        if self._skip_depth:
+        if self.skip_depth:
             return
         if self._in_title:
             self.title = one_line(self.title + data)

@@ -50,10 +50,6 @@ def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
 
     Entries are strings, numbers, booleans and flat lists of those; empty and nested values are left out, dates stay
     strings, which sort as dates do. A block that holds anything but front matter stays in the text.
-
-    Example:
-        >>> split_front_matter("---\ntitle: Logs\nyear: 2024\ntags: [a, b]\n---\nText.")
-        ({'title': 'Logs', 'year': 2024, 'tags': ['a', 'b']}, 'Text.')
     """
     fenced = _FENCED.match(text, 0, _FARTHEST)
     entries = _entries(fenced[1] or "") if fenced else None

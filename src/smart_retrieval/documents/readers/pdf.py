@@ -100,19 +100,14 @@ def _page_lines(document: Any, number: int) -> list[Line]:
 
 def _line(textpage: Any, text: str, position: int, raw: str) -> Line:
     """A line and its place; `position` counts characters of the page's text, as PDFium returns it."""
-    last = position + len(raw.rstrip()) - 1
+    # PDFium counts the characters of the page and of its text separately.
+    index = require("pypdfium2.raw", "pdf").FPDFText_GetCharIndexFromTextIndex
     try:
-        left, bottom, _, top = textpage.get_charbox(_character(textpage, position), loose=True)
-        right = textpage.get_charbox(_character(textpage, last), loose=True)[2]
+        left, bottom, _, top = textpage.get_charbox(index(textpage, position), loose=True)
+        right = textpage.get_charbox(index(textpage, position + len(raw.rstrip()) - 1), loose=True)[2]
     except Exception:  # characters PDFium inserted itself may have no box
         return Line(text)
     return Line(text, left, right, bottom, top - bottom)
-
-
-def _character(textpage: Any, position: int) -> int:
-    """PDFium counts the characters of the page and of its text separately."""
-    raw = require("pypdfium2.raw", "pdf")
-    return int(raw.FPDFText_GetCharIndexFromTextIndex(textpage, position))
 
 
 def _outline(document: Any) -> dict[int, list[tuple[int, str]]]:
@@ -162,14 +157,7 @@ def _sections(pages: list[list[Line]], outline: dict[int, list[tuple[int, str]]]
 
 
 def heading_line(lines: Sequence[Line], title: str, start: int) -> tuple[int, int] | None:
-    """Find a title of the outline on its page, from a line on: the index of its first line and the number of its lines.
-
-    It may run over several lines, and carry a number.
-
-    Example:
-        >>> heading_line([Line("Intro"), Line("2 Log ro-"), Line("tation")], "Log rotation", 0)
-        (1, 2)
-    """
+    """Where a title of the outline (perhaps with a number) stands on its page: index and number of its lines."""
     wanted = _bare(title)
     if not wanted:
         return None
@@ -194,10 +182,6 @@ def paragraphs(lines: Sequence[Line]) -> list[str]:
     A new paragraph begins after a wide gap, a change of font size, or a short line that ends a sentence. Other short
     lines (rows of a table, an address) stay lines. Divided words are made whole; the hyphen stays before a capital or a
     digit.
-
-    Example:
-        >>> paragraphs([Line("They ro", hyphen=True), Line("tate.")])
-        ['They rotate.']
     """
     if not lines:
         return []
@@ -247,11 +231,6 @@ def drop_running_lines(pages: Sequence[Sequence[Line]]) -> list[list[Line]]:
     """Drop headers, footers and page numbers: lines that are the first or last of most pages, digits disregarded.
 
     The first page keeps its own. Fewer than four pages with text are left alone.
-
-    Example:
-        >>> pages = [[Line(f"text {word}"), Line(str(n))] for n, word in enumerate("abcd")]
-        >>> [[line.text for line in page] for page in drop_running_lines(pages)]
-        [['text a', '0'], ['text b'], ['text c'], ['text d']]
     """
     filled = [page for page in pages if len(page) > 1]
     enough = max(_RUNNING_PAGES, _RUNNING_SHARE * len(filled))

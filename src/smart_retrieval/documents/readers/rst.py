@@ -97,12 +97,7 @@ def read(path: Path, max_bytes: int) -> Document:
 
 
 def plain_inline(text: str, substitutions: Mapping[str, str] | None = None) -> str:
-    """Remove inline marks from a paragraph; `substitutions` say what ``|name|`` stands for, unknown names stay.
-
-    Example:
-        >>> plain_inline("See :func:`rotate <logs.rotate>` and *docs_* of ``*args`` `here <https://a.org>`_.")
-        'See rotate and docs_ of *args here.'
-    """
+    """Remove inline marks from a paragraph; `substitutions` say what ``|name|`` stands for, unknown names stay."""
 
     def replacement(match: re.Match[str]) -> str:
         kind = match.lastgroup
@@ -288,12 +283,7 @@ def _parts(first: str, block: list[str]) -> tuple[list[str], dict[str, str], lis
 
 
 def _grid_table(lines: list[str], position: int) -> tuple[list[str], int]:
-    """The rows of a table drawn with ``+--+`` and ``|`` from its first border on, and the position after it.
-
-    Example:
-        >>> _grid_table(["+---+---+", "| a | b |", "|   | c |", "+---+---+"], 0)
-        (['a | b c'], 4)
-    """
+    """The rows of a table drawn with ``+--+`` and ``|`` from its first border on, and the position after it."""
     rows: list[list[list[str]]] = []
     cells: list[list[str]] = []
     while position < len(lines) and lines[position][:1] in {"+", "|"}:
@@ -312,14 +302,7 @@ def _grid_table(lines: list[str], position: int) -> tuple[list[str], int]:
 
 
 def _simple_table(lines: list[str], position: int) -> tuple[list[str], int]:
-    """The rows of a table whose columns lie under ``===  ===``, from its first border on, and the position after it.
-
-    A line without a first cell continues the row above.
-
-    Example:
-        >>> _simple_table(["=== ===", "a   b", "=== ===", "c   d", "    e", "=== ==="], 0)
-        (['a | b', 'c | d e'], 6)
-    """
+    """The rows of a table whose columns lie under ``===  ===``; a line without a first cell continues the row above."""
     starts = [match.start() for match in re.finditer(r"=+", lines[position])]
     rows: list[list[list[str]]] = []
     borders = 1
