@@ -55,7 +55,7 @@ def search(
     if group_by not in (None, "file"):
         raise typer.BadParameter(f"--group-by: found {group_by!r}, expected file")
     lowest = floor_of(floor)
-    from ..index.search.stages import DEFAULT_CANDIDATES, LEXICAL_WEIGHT
+    from ..index.search.searcher import DEFAULT_CANDIDATES, LEXICAL_WEIGHT
     from ..index.smart_index import SmartIndex
     from .output import item_of_options
 
