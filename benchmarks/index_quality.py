@@ -26,8 +26,8 @@ from smart_retrieval.evaluation.compare import compare_beir
 from smart_retrieval.evaluation.evaluate import Collection, load_collection
 from smart_retrieval.evaluation.metrics import per_query_metrics, rank
 from smart_retrieval.evaluation.terminal import print_table
-from smart_retrieval.index.search import stages as searching
-from smart_retrieval.index.search.stages import DEFAULT_CANDIDATES
+from smart_retrieval.index.search import searcher as searching
+from smart_retrieval.index.search.searcher import DEFAULT_CANDIDATES
 from smart_retrieval.index.smart_index import DEFAULT_CODEC, SmartIndex
 
 CANDIDATES = tuple(sorted({100, 200, 400, 800, DEFAULT_CANDIDATES}))

@@ -12,7 +12,7 @@ from smart_retrieval.evaluation import compare, evaluate
 from smart_retrieval.evaluation.compare import COMPARED, Bm25, compare_beir, fused
 from smart_retrieval.evaluation.evaluate import evaluate_beir
 from smart_retrieval.evaluation.terminal import print_table
-from smart_retrieval.index.search.stages import LEXICAL_WEIGHT
+from smart_retrieval.index.search.searcher import LEXICAL_WEIGHT
 
 
 @pytest.fixture(autouse=True)

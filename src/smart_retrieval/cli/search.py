@@ -55,7 +55,7 @@ def search(
         raise typer.BadParameter(f"--group-by: found {group_by!r}, expected file")
     item = item_of_options(query, image)
     scoring = scoring_of(weights, lambda_anchor, lambda_late, floor)
-    from ..index.search.stages import DEFAULT_CANDIDATES, LEXICAL_WEIGHT
+    from ..index.search.searcher import DEFAULT_CANDIDATES, LEXICAL_WEIGHT
     from ..index.smart_index import SmartIndex
 
     weight = lexical_weight if lexical_weight is not None else LEXICAL_WEIGHT * lexical

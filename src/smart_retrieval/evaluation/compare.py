@@ -11,7 +11,7 @@ import numpy as np
 
 from ..core.hybrid import anchor_scores
 from ..core.late import late_scores
-from ..index.search.stages import LEXICAL_HALF, LEXICAL_WEIGHT
+from ..index.search.searcher import LEXICAL_HALF, LEXICAL_WEIGHT
 from ..index.store import lexical
 from ..types import Array
 from .evaluate import GAIN_METRIC, EvalOptions, load_collection

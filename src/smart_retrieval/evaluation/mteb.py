@@ -26,7 +26,7 @@ from ..embeddings import SmartEmbeddings
 from ..errors import DatasetError, IndexMismatchError, ScoringError, SmartWarning, UnsupportedModelError
 from ..extras import require
 from ..index.ingest.new_documents import NewDocument, content_id
-from ..index.search.stages import DEFAULT_CANDIDATES
+from ..index.search.searcher import DEFAULT_CANDIDATES
 from ..index.smart_index import DEFAULT_CODEC, SmartIndex
 from ..index.store.where import Field, In
 from ..inputs import Item

@@ -16,7 +16,7 @@ from .codec.base import Codec
 from .codec.factory import codec_from_bytes, fit_codec
 from .codec.names import CodecSpec
 from .codec.pooling import pool_tokens
-from .model_and_codec import decode_vectors
+from .encoder import decode_vectors
 from .store.records import Vectors
 from .store.store import Store
 

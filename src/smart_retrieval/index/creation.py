@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
-from ..errors import CodecError, IndexMismatchError
+from ..errors import CodecError, IndexMismatchError, SmartError, UnsupportedModelError, one_of
 from .codec.base import Codec
 from .codec.names import parse_codec
 from .codec_fitting import FitPolicy
-from .ingest.file_reader import settle_files_as
-from .model_and_codec import VISUAL_LIMITS
+from .encoder import VISUAL_LIMITS
 from .store.manifest import Manifest
 
 if TYPE_CHECKING:
     from ..model.smart_model import SmartModel
 
+FILES_AS = ("auto", "text", "pages")
+
 
 def new_manifest(
     model: SmartModel, codec: str, pooling: float, files_as: str, *, lexical: bool
 ) -> tuple[Manifest, Codec]:
-    """The manifest of a new index, and the codec it begins with.
-
-    Raises:
-        CodecError: There is no such codec, or no such pooling.
-        UnsupportedModelError: ``files_as="pages"`` and the model takes no pictures.
-    """
+    """The manifest of a new index, and the codec it begins with."""
     kind = settle_files_as(files_as, model.modalities)
     wanted = parse_codec(codec)
     if wanted.dims > model.token_dim:
@@ -61,12 +57,27 @@ def new_manifest(
     return manifest, start
 
 
-def check_settings(path: Path, manifest: Manifest, codec: str | None, given: Mapping[str, float | str | None]) -> None:
-    """Refuse settings of a new index that this one was not made with; None stands for a setting left out.
+def settle_files_as(asked: str, modalities: Collection[str]) -> str:
+    """``"text"`` or ``"pages"``; ``"auto"`` means pages if the model takes pictures.
 
-    Raises:
-        CodecError: It has another codec.
-        IndexMismatchError: Another setting differs; the message names the option of ``smart index``.
+    Example:
+        >>> settle_files_as("auto", {"text", "image"}), settle_files_as("auto", {"text"})
+        ('pages', 'text')
+    """
+    if asked not in FILES_AS:
+        raise SmartError(f"files as: {one_of(asked, FILES_AS)}")
+    if asked == "pages" and "image" not in modalities:
+        raise UnsupportedModelError(
+            f"files as pages: found a model that takes {', '.join(sorted(modalities))}, expected one that takes "
+            "images; choose another model, or text"
+        )
+    return asked if asked != "auto" else "pages" if "image" in modalities else "text"
+
+
+def check_settings(path: Path, manifest: Manifest, codec: str | None, given: Mapping[str, float | str | None]) -> None:
+    """Refuse settings that this index was not made with, None standing for a setting left out.
+
+    The messages name the options of ``smart index``.
     """
     wanted = manifest.limits.get("codec", manifest.codec)
     if codec is not None and parse_codec(codec).name != wanted:

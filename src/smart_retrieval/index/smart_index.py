@@ -18,6 +18,7 @@ from ..errors import IndexDamagedError, SmartError
 from ..inputs import is_one_item
 from .codec.base import Codec
 from .creation import check_settings, new_manifest
+from .encoder import IndexEncoder, OneQuery, decode_vectors, load_model
 from .explain.explanation import Explanation, explain_document
 from .explain.shown_pictures import PictureFile
 from .ingest.file_reader import FileReader
@@ -25,10 +26,8 @@ from .ingest.folder import index_folder
 from .ingest.new_documents import BATCH_WEIGHT, NewDocument, new_documents
 from .ingest.report import IngestReport
 from .ingest.writer import IndexWriter
-from .model_and_codec import IndexCodec, IndexModel, OneQuery, decode_vectors, load_model
 from .search.hits import Hits
-from .search.searcher import Searcher
-from .search.stages import DEFAULT_CANDIDATES, Settings
+from .search.searcher import DEFAULT_CANDIDATES, Searcher, Settings
 from .store.folder import FILE
 from .store.records import Document
 from .store.store import Store
@@ -75,10 +74,9 @@ class SmartIndex:
 
     def __init__(self, store: Store, model: SmartModel | str | None = None) -> None:
         self._store = store
-        self._model = IndexModel(store, model)
-        self._codec = IndexCodec(store)
-        self._searcher = Searcher(store, self._codec)
-        self._writer = IndexWriter(store, self._model, self._codec)
+        self._encoder = IndexEncoder(store, model)
+        self._searcher = Searcher(store, self._encoder)
+        self._writer = IndexWriter(store, self._encoder)
 
     # -- opening and closing -----------------------------------------------------------------------------------
 
@@ -242,7 +240,7 @@ class SmartIndex:
             ModelNotFoundError: It cannot be found under that name any more; pass it to :meth:`open`.
             IndexMismatchError: What is found there is another model.
         """
-        return self._model.get()
+        return self._encoder.model()
 
     @property
     def preset(self) -> Preset:
@@ -251,7 +249,7 @@ class SmartIndex:
 
     def codec(self) -> Codec:
         """The codec that reads the stored codes."""
-        return self._codec.get()
+        return self._encoder.codec()
 
     def idf(self) -> IdfWeights:
         """IDF weights over the documents now in the index."""
@@ -427,7 +425,7 @@ class SmartIndex:
             >>> report.added, report.unchanged  # doctest: +SKIP
             (12, 0)
         """
-        reader = FileReader(self._store.manifest, self._model, read_as or {}, jsonl, max_tokens, overlap, min_tokens)
+        reader = FileReader(self._store.manifest, self._encoder, read_as or {}, jsonl, max_tokens, overlap, min_tokens)
         return index_folder(
             self._writer, reader, folder, include, exclude, hidden=hidden, sync=sync, batch=batch, bar=show_progress
         )
@@ -500,8 +498,7 @@ class SmartIndex:
             raise SmartError(
                 f"search: found k={k} and candidates={candidates}, expected k of 0 or more and 1 candidate or more"
             )
-        texts, encoded = self._model.encode_queries(queries)
-        self._codec.check_widths(encoded)
+        texts, encoded = self._encoder.encode_queries(queries)
         if lexical_weight and (texts is None or not all(texts)):
             raise SmartError("lexical_weight: found queries that are encoded or without words, expected texts")
         chosen = self._scoring(scoring, weights, lambda_anchor, lambda_late, floor)
@@ -560,11 +557,10 @@ class SmartIndex:
         Raises:
             UnknownIdError: The document is not there.
         """
-        texts, encoded = self._model.encode_queries(query if isinstance(query, SmartEmbeddings) else [query])
-        self._codec.check_widths(encoded)
+        texts, encoded = self._encoder.encode_queries(query if isinstance(query, SmartEmbeddings) else [query])
         chosen = self._scoring(scoring, weights, lambda_anchor, lambda_late, floor)
         with self._store.reading():
-            codec = self._codec.get()  # first: it notices a codec that was changed meanwhile
+            codec = self._encoder.codec()  # first: it notices a codec that was changed meanwhile
             (document,) = self._store.get([id])
             stored = decode_vectors(codec, self._store.read_vectors([document.rowid]))
             if media := document.media:  # with its thumbnail, so that it can be drawn after the index was closed

@@ -9,8 +9,9 @@ import pytest
 
 from smart_retrieval.documents.readers.jsonl import JsonlFields
 from smart_retrieval.errors import CodecError, IndexMismatchError, MediaError, MissingExtraError, SmartError
-from smart_retrieval.index.ingest.file_batches import FileBatches
+from smart_retrieval.index.ingest import folder as ingest
 from smart_retrieval.index.ingest.file_reader import FileReader, passage_body, token_counter
+from smart_retrieval.index.ingest.folder import FileBatches
 from smart_retrieval.index.smart_index import SmartIndex
 
 OTTERS = "# Otters\n\nThe otter swims in the cold river.\n\n## Sleep\n\nOtters sleep when the day is long and warm.\n"
@@ -99,7 +100,7 @@ def test_a_touched_file_is_hashed_once_and_not_encoded(index, docs, encoded, mon
     os.utime(docs / "tax.txt", (1, 1))
     assert index.index_folder(docs).unchanged == 3
     assert encoded == []
-    monkeypatch.setattr("smart_retrieval.index.ingest.folder.content_hash", lambda path: pytest.fail("hashed again"))
+    monkeypatch.setattr(ingest, "content_hash", lambda path: pytest.fail("hashed again"))
     assert index.index_folder(docs).unchanged == 3
 
 
@@ -375,7 +376,7 @@ def test_the_bar_ends_where_the_bytes_do(index, docs, monkeypatch):
 
         yield advance
 
-    monkeypatch.setattr("smart_retrieval.index.ingest.folder.progress", bar)
+    monkeypatch.setattr(ingest, "progress", bar)
     (docs / "long.txt").write_text("the otter swims in the river\n\n" * 300)
     (docs / "bad.txt").write_bytes(b"\x00" * 5000)
     index.index_folder(docs, batch=4)

@@ -19,8 +19,7 @@ from smart_retrieval.errors import MissingExtraError, SmartWarning
 from smart_retrieval.index.mirror import ann
 from smart_retrieval.index.mirror.ann import AnchorIndex
 from smart_retrieval.index.mirror.mirror import Mirror
-from smart_retrieval.index.search import candidates
-from smart_retrieval.index.search import stages as search
+from smart_retrieval.index.search import searcher as search
 
 faiss = pytest.importorskip("faiss")
 
@@ -35,7 +34,7 @@ def large(monkeypatch):
     """Two hundred documents are many, and none are few."""
     monkeypatch.setattr(ann, "ANN_ROWS", 200)
     monkeypatch.setattr(search, "EXHAUSTIVE_PRODUCTS", -1)
-    monkeypatch.setattr(candidates, "FEW", 0)
+    monkeypatch.setattr(search, "FEW", 0)
     monkeypatch.setattr(ann, "_warned", False)
 
 
@@ -92,7 +91,7 @@ def share_found(index, rows=None, wanted=40):
     selection = snapshot.everything if rows is None else selection_of(snapshot, rows)
     for number in range(len(QUERIES)):
         query = QUERIES[number]
-        found, cosines = candidates.candidates(snapshot, query, selection, wanted, np.zeros(0, np.int64))
+        found, cosines = search.candidates(snapshot, query, selection, wanted, np.zeros(0, np.int64))
         assert len(found) == wanted
         np.testing.assert_allclose(cosines, anchor_scores(query, DOCS)[0][found], atol=1e-5)
         assert (np.diff(cosines) <= 0).all()
@@ -195,8 +194,8 @@ def test_filters_that_match_many_and_few(make, asked):
     assert (len(hits), hits.searched) == (0, 0)
 
 
-def test_few_selected_documents_are_read_one_by_one(make, asked, monkeypatch):
-    monkeypatch.setattr(candidates, "FEW", 100)
+def test_few_allowed_documents_are_read_one_by_one(make, asked, monkeypatch):
+    monkeypatch.setattr(search, "FEW", 100)
     index = make()
     index.add(ids=names(COUNT), embeddings=DOCS, metadata=[{"n": n % 10} for n in range(COUNT)])
     chosen = list(range(3, COUNT, 10))
@@ -409,9 +408,9 @@ ELSEWHERE = """
 import json, sys
 from smart_retrieval import SmartEmbeddings
 from smart_retrieval.index.mirror import ann
-from smart_retrieval.index.search import stages
+from smart_retrieval.index.search import searcher
 from smart_retrieval.index.smart_index import SmartIndex
-ann.ANN_ROWS, stages.EXHAUSTIVE_PRODUCTS = 200, -1
+ann.ANN_ROWS, searcher.EXHAUSTIVE_PRODUCTS = 200, -1
 with SmartIndex.open(sys.argv[1]) as index:
     hits = index.search(SmartEmbeddings.load(sys.argv[2]), 10, candidates=40, lambda_anchor=1.0, lambda_late=1.0,
                         floor=None, weights=None)

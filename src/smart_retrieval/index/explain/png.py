@@ -26,11 +26,7 @@ _COLUMNS = 3
 
 
 def draw_png(score: ScoreBreakdown, shown: ShownPictures) -> bytes:
-    """The PNG file of an explanation whose maps are drawn on these pictures.
-
-    Raises:
-        SmartError: The document is text.
-    """
+    """The PNG file of an explanation whose maps are drawn on these pictures."""
     visual = score.visual
     if visual is None or not shown.pictures:
         raise SmartError(

@@ -21,28 +21,16 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|_+|[^\w\s]")
 
 @dataclass(frozen=True)
 class ExplainedToken:
-    """One query token.
-
-    Args:
-        query_token: The token.
-        document_token: The document token that matches it best; ``""`` where tokens were pooled.
-        document_index: Its position among the document's tokens.
-        span: Where it stands in the passage, from and to in characters; None where that is not known.
-        similarity: Cosine of the two.
-        weight: The query token's share of all weights.
-        contribution: What it adds to the late score.
-        role: What the query token is: ``"text"``, ``"image"`` or ``"video"``, or ``"prompt"``, ``"template"`` or
-            ``"special"``, which are not the user's own words.
-    """
+    """One query token, and the document token that matches it best."""
 
     query_token: str
-    document_token: str
-    document_index: int
-    span: tuple[int, int] | None
-    similarity: float
-    weight: float
-    contribution: float
-    role: str = "text"
+    document_token: str  # "" where tokens were pooled
+    document_index: int  # position among the document's tokens
+    span: tuple[int, int] | None  # characters of the passage that the document token stands for, if known
+    similarity: float  # cosine of the two
+    weight: float  # the query token's share of all weights
+    contribution: float  # what it adds to the late score
+    role: str = "text"  # "text", "image", "video"; "prompt", "template", "special" are not the user's own words
 
 
 @dataclass(frozen=True)
@@ -76,23 +64,14 @@ class ShadedWord:
 
 @dataclass(frozen=True, eq=False)
 class VisualExplanation:
-    """Where in a picture a query found what.
-
-    Args:
-        media: The picture.
-        rows: Lines of the query; the maps have one layer for each.
-        maps: One a grid; none where grids are not known, as after token pooling.
-        row_scale: The one colour scale of all rows: lowest and highest similarity.
-        whole_scale: The colour scale of the whole query.
-        outside: Share of the late score that comes from other tokens of the document than visual ones: its template,
-            prompt and special tokens, and a caption.
-    """
+    """Where in a picture a query found what."""
 
     media: Media
-    rows: tuple[Row, ...]
-    maps: tuple[GridMap, ...]
-    row_scale: Scale
+    rows: tuple[Row, ...]  # lines of the query; the maps have one layer for each
+    maps: tuple[GridMap, ...]  # one a grid; none where grids are not known, as after token pooling
+    row_scale: Scale  # the one colour scale of all rows: lowest and highest similarity
     whole_scale: Scale
+    # Share of the late score from document tokens that are not visual: template, prompt, special ones, a caption.
     outside: float
 
     def shown_frames(self, number: int) -> list[tuple[int, float | None, float]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from itertools import chain
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from ...documents.passages import split
 from ...documents.read import ReadOptions, format_of, stream_file
 from ...documents.readers.jsonl import JsonlFields
-from ...errors import SmartError, UnsupportedModelError, one_of
+from ...errors import SmartError
 from ...files import FoundFile, SkipLog
 from ...inputs import Item, VideoSource
 from ...pictures.sources import visual_format_of
 from ...pictures.visual_inputs import visual_inputs
-from ..model_and_codec import IndexModel
+from ..encoder import IndexEncoder
 from ..store.manifest import Manifest
 from ..store.records import pack_metadata
 from .new_documents import NewDocument
@@ -26,7 +26,6 @@ from .recorded_pictures import record_picture
 if TYPE_CHECKING:
     from ...model.smart_model import SmartModel
 
-FILES_AS = ("auto", "text", "pages")
 ANY_SUFFIX = "*"
 _HEADING_SEPARATOR = " > "
 # For models without a limit of their own.
@@ -39,22 +38,19 @@ class FileReader:
 
     Suffixes that ``formats`` names are read in these formats and not as pictures; ``"*"`` stands for every suffix that
     is not known. ``max_tokens`` counts a passage's heading path, prompt and special tokens, too.
-
-    Raises:
-        SmartError: The limits contradict each other or the model's.
     """
 
     def __init__(
         self,
         manifest: Manifest,
-        model: IndexModel,
+        encoder: IndexEncoder,
         formats: Mapping[str, str],
         jsonl: JsonlFields | None,
         max_tokens: int | None,
         overlap: int,
         min_tokens: int | None,
     ) -> None:
-        self._model = model
+        self._encoder = encoder
         self._unknown_as = formats.get(ANY_SUFFIX, "")
         known = {suffix: name for suffix, name in formats.items() if suffix != ANY_SUFFIX}
         self._options = ReadOptions(jsonl=jsonl or JsonlFields(), formats=known)
@@ -86,11 +82,6 @@ class FileReader:
         """The passages or pictures of one file, in order, read no further ahead than must be.
 
         What its reader had to guess goes to ``notes``, pages that cannot be read to ``skipped``.
-
-        Raises:
-            MediaError: The file cannot be read (on).
-            MissingExtraError: A package for its format is not installed.
-            SmartError: Its metadata cannot be stored.
         """
         return self._pictures(file, skipped) if self._as_pictures(file.path) else self._passages(file, notes)
 
@@ -115,7 +106,7 @@ class FileReader:
 
     @cached_property
     def _count_tokens(self) -> Callable[[str], int]:
-        return token_counter(self._model.get())
+        return token_counter(self._encoder.model())
 
     def _pictures(self, file: FoundFile, skipped: SkipLog) -> Generator[NewDocument, None, None]:
         """Pictures without text; none is decoded before the model does."""
@@ -160,24 +151,3 @@ def token_counter(model: SmartModel) -> Callable[[str], int]:
     prompt = model.backbone.prompt_for("document", None, None)
     around = model.backbone.token_count("a", prompt=prompt, task="document") - count("a")
     return lambda text: around + count(text)
-
-
-def settle_files_as(asked: str, modalities: Collection[str]) -> str:
-    """``"text"`` or ``"pages"``: what was asked for, or for ``"auto"`` pages if the model takes pictures.
-
-    Raises:
-        SmartError: It is none of :data:`FILES_AS`.
-        UnsupportedModelError: Pages, and the model takes no pictures.
-
-    Example:
-        >>> settle_files_as("auto", {"text", "image"}), settle_files_as("auto", {"text"})
-        ('pages', 'text')
-    """
-    if asked not in FILES_AS:
-        raise SmartError(f"files as: {one_of(asked, FILES_AS)}")
-    if asked == "pages" and "image" not in modalities:
-        raise UnsupportedModelError(
-            f"files as pages: found a model that takes {', '.join(sorted(modalities))}, expected one that takes "
-            "images; choose another model, or text"
-        )
-    return asked if asked != "auto" else "pages" if "image" in modalities else "text"

@@ -125,9 +125,6 @@ def batches(documents: Iterable[NewDocument], weight: int) -> Iterator[list[NewD
 def content_id(item: Item) -> str:
     """An id made of what an item holds: equal content, equal id, wherever its files lie.
 
-    Raises:
-        MediaError: A picture cannot be read.
-
     Example:
         >>> content_id(Item(text="sea animals"))
         '354b929d69beda0b'

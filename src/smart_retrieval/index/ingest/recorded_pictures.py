@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,69 +25,46 @@ class RecordedPicture:
     """A picture that keeps its size, thumbnail and frame times when the model decodes it."""
 
     kind: str  # "image", "page" or "video"
+    source: Any  # AnyImage or AnyVideo
     error: MediaError | None = field(default=None, init=False, repr=False)  # why it could not be decoded
     _media: Media | None = field(default=None, init=False, repr=False)
 
     def media(self) -> Media:
-        """What was seen of it; decodes it now if the model has not.
-
-        Raises:
-            MediaError: It cannot be read.
-        """
+        """What was seen of it; decodes it now if the model has not."""
         if self._media is None:
-            self._decode()
+            self._decode(FEW_FRAMES)
         assert self._media is not None
         return self._media
 
-    def _decode(self) -> None:
-        raise NotImplementedError
-
-    def _keep(self, image: Image, times: tuple[float, ...] = ()) -> None:
-        self._media = Media(self.kind, image.width, image.height, times, preview=thumbnail(image))
-
-    @contextmanager
-    def _keeping_error(self) -> Iterator[None]:
+    def _decode(self, max_frames: int) -> Frames:
+        """At most so many frames of a video, or the one of an image."""
+        video = self.kind == "video"
         try:
-            yield
+            frames = open_video(self.source, max_frames) if video else Frames((open_image(self.source),), ())
         except MediaError as error:
             self.error = error
             raise
+        if video or self._media is None:
+            # The middle says more of a video than its first frame, which is often black.
+            image, times = frames.images[len(frames.images) // 2], tuple(float(time) for time in frames.times)
+            self._media = Media(self.kind, image.width, image.height, times, preview=thumbnail(image))
+        return frames
 
 
-@dataclass(eq=False)
 class RecordedImage(RecordedPicture):
     """An image or a page; an :class:`~smart_retrieval.inputs.ImageSource`."""
 
-    source: AnyImage
-
     def load(self) -> Image:
         """The picture, RGB."""
-        with self._keeping_error():
-            image = open_image(self.source)
-        if self._media is None:
-            self._keep(image)
-        return image
-
-    def _decode(self) -> None:
-        self.load()
+        return self._decode(1).images[0]
 
 
-@dataclass(eq=False)
 class RecordedVideo(RecordedPicture):
     """A video; a :class:`~smart_retrieval.inputs.VideoSource`."""
 
-    source: AnyVideo
-
     def frames(self, max_frames: int) -> Frames:
         """At most so many frames, evenly spread."""
-        with self._keeping_error():
-            frames = open_video(self.source, max_frames)
-        # The middle says more of a video than its first frame, which is often black.
-        self._keep(frames.images[len(frames.images) // 2], tuple(float(time) for time in frames.times))
-        return frames
-
-    def _decode(self) -> None:
-        self.frames(FEW_FRAMES)
+        return self._decode(max_frames)
 
 
 def record_picture(item: Item, kind: str | None = None) -> tuple[Item, RecordedPicture]:

@@ -90,21 +90,12 @@ class IngestReport:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
+        files = ("seen", "added", "updated", "unchanged", "removed", "failed")
+        numbers = ("passages", "pictures", "passages_removed", "tokens", "truncated")
         return {
             "root": self.root,
-            "files": {
-                "seen": self.seen,
-                "added": self.added,
-                "updated": self.updated,
-                "unchanged": self.unchanged,
-                "removed": self.removed,
-                "failed": self.failed,
-            },
-            "passages": self.passages,
-            "pictures": self.pictures,
-            "passages_removed": self.passages_removed,
-            "tokens": self.tokens,
-            "truncated": self.truncated,
+            "files": {name: getattr(self, name) for name in files},
+            **{name: getattr(self, name) for name in numbers},
             "seconds": round(self.seconds, 3),
             "skipped": self.reasons(),
             "notes": {"count": self.n_notes, "first": [{"path": path, "note": note} for path, note in self.notes]},

@@ -11,7 +11,7 @@ from ...errors import EmbeddingsError, IndexMismatchError
 from ...types import Array
 from ..codec.pooling import pool_tokens
 from ..codec_fitting import FitPolicy
-from ..model_and_codec import IndexCodec, IndexModel
+from ..encoder import IndexEncoder
 from ..store.pictures import Media, place_grids
 from ..store.records import Record
 from ..store.store import Store
@@ -21,10 +21,9 @@ from .new_documents import BATCH_WEIGHT, NewDocument, batches
 class IndexWriter:
     """Writes documents into a store, with codes of its codec, which is fitted once there are enough tokens."""
 
-    def __init__(self, store: Store, model: IndexModel, codec: IndexCodec) -> None:
+    def __init__(self, store: Store, encoder: IndexEncoder) -> None:
         self.store = store
-        self.model = model
-        self._codec = codec
+        self.encoder = encoder
         self._fit = FitPolicy(store)
 
     def add(
@@ -38,7 +37,7 @@ class IndexWriter:
         for batch in batches(documents, BATCH_WEIGHT):
             if embeddings is None:
                 items = [document.item for document in batch]
-                encoded = self.model.get().encode_document(items, show_progress=False)
+                encoded = self.encoder.model().encode_document(items, show_progress=False)
             else:
                 encoded = embeddings[len(done) : len(done) + len(batch)]
             self.add_encoded(batch, encoded, on_duplicate)
@@ -56,11 +55,11 @@ class IndexWriter:
         """Add encoded documents in one commit, and fit the codec afterwards if it is time."""
         if len(documents) != len(encoded):
             raise EmbeddingsError(f"found {len(encoded)} encodings for {len(documents)} documents, expected one each")
-        self._codec.check_widths(encoded)
+        self.encoder.check_widths(encoded)
         factor = self.store.manifest.pooling
         pooled = pool_tokens(encoded, factor) if factor and factor > 1 else encoded
         while True:
-            codes = self._codec.get().encode_documents(pooled)
+            codes = self.encoder.codec().encode_documents(pooled)
             records = list(_records(documents, encoded, pooled, codes))
             generation = self.store.generation
             try:
@@ -76,12 +75,12 @@ class IndexWriter:
 
     def fit_if_due(self) -> None:
         """Fit the wanted codec if the index has grown large enough for it; not to be called within a transaction."""
-        self._fit.fit_if_due(self.model.loaded)
+        self._fit.fit_if_due(self.encoder.loaded)
 
     def fit(self, *, from_texts: bool) -> None:
         """Fit the wanted codec if that is still to be done, or anew from all passages' texts."""
         if from_texts or self._fit.pending():
-            self._fit.fit(self.model.get() if from_texts else self.model.loaded, from_texts=from_texts)
+            self._fit.fit(self.encoder.model() if from_texts else self.encoder.loaded, from_texts=from_texts)
 
 
 def _records(

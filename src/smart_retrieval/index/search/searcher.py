@@ -1,31 +1,89 @@
-"""Searches one commit of a store: filter, vectors and the documents shown all belong together."""
+"""Search in one commit of a store, where filter, vectors and documents belong together, in two stages.
+
+Anchors (and words) choose candidates; their hybrid scores are computed straight from the codes.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ...core.hybrid import unit_rows
+from ...core.late import token_shares, weighted_parts
 from ...core.scoring import Scoring
 from ...core.weights import IdfWeights
 from ...embeddings import SmartEmbeddings
 from ...types import Array
+from ..codec.base import Codec, QueryTables
+from ..encoder import IndexEncoder
+from ..mirror.arrays import release_pages
 from ..mirror.mirror import Mirror
 from ..mirror.snapshot import Filters, Selection, Snapshot
-from ..model_and_codec import IndexCodec
 from ..store.store import Store
 from .hits import Hit, Hits
-from .stages import Scored, Settings, Words, best_k, search_snapshot
+
+# Called with a limit and rowids (or None for any); gives rowids and BM25 scores, best first.
+Words = Callable[[int, Array | None], tuple[Array, Array]]
+
+# Anchors find 99 % of the exact hybrid's first ten within so many candidates (benchmarks/results/index_quality.json).
+DEFAULT_CANDIDATES = 400
+# Products of query and document tokens up to which everything is scored: some 20 ms on one core.
+EXHAUSTIVE_PRODUCTS = 8_000_000
+# Documents a filter lets through up to which all their anchors are read, one by one.
+FEW = 4000
+# Anchors copied together for exact cosines: 12 MB at 384 dimensions.
+_ROWS_AT_ONCE = 8192
+# Anchors multiplied together where they lie: 100 MB at 384 dimensions.
+_ROWS_IN_PLACE = 65_536
+# Between two ways to sum up one cosine in float32. BLAS chooses the way by where an anchor stands in the index.
+_ROUNDING = 4e-6
+# Candidates scored between two checks of the deadline.
+_AT_ONCE = 256
+# Candidates scored together without a deadline: their anchors are 100 MB at 384 dimensions.
+_MOST_AT_ONCE = 65_536
+# BM25 has no upper end; s / (s + this) brings it to 0..1 by a rule that knows neither query nor result list.
+LEXICAL_HALF = 10.0
+# Weight of ``s / (s + 10)`` beside SMART's score. Mean nDCG@10 of Cranfield, CACM and the standard library's
+# documentation (MiniLM, preset default): .4826 without, .4834 / .4873 / .4871 / .4858 / .4838 / .4769 with
+# .1 / .2 / .3 / .4 / .5 / 1; at .2 no collection loses more than .001.
+LEXICAL_WEIGHT = 0.2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to score; see :meth:`~smart_retrieval.index.smart_index.SmartIndex.search`."""
+
+    k: int
+    candidates: int = DEFAULT_CANDIDATES
+    exact: bool = False
+    scoring: Scoring = field(default_factory=Scoring)
+    lexical_weight: float = 0.0
+    deadline: float | None = None  # time.perf_counter() at which scoring stops
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of candidates, all ``[n]``; positions are the snapshot's."""
+
+    positions: Array
+    scores: Array
+    anchor: Array
+    late: Array
+    lexical: Array
+    searched: int
+    partial: bool
 
 
 class Searcher:
     """Runs searches over a store's newest commit."""
 
-    def __init__(self, store: Store, codec: IndexCodec) -> None:
+    def __init__(self, store: Store, encoder: IndexEncoder) -> None:
         self.store = store
-        self._codec = codec
+        self._encoder = encoder
         self._mirror: Mirror | None = None
         self._filters = Filters()
         self._idf: tuple[int, IdfWeights] | None = None
@@ -58,13 +116,9 @@ class Searcher:
     def search(
         self, queries: SmartEmbeddings, texts: Sequence[str] | None, settings: Settings, *, where: str | None = None
     ) -> list[Hits]:
-        """Search for each query by itself; the texts are for the lexical part.
-
-        Raises:
-            FilterError: The filter cannot be read.
-        """
+        """Search for each query by itself; the texts are for the lexical part."""
         with self.store.reading():
-            codec = self._codec.get()
+            codec = self._encoder.codec()
             snapshot = self.mirror().snapshot()
             if snapshot.commit != self.store.state().number:
                 # Another thread brought the mirror up to a commit that this transaction does not see yet.
@@ -88,10 +142,10 @@ class Searcher:
         return lambda limit, rowids: self.store.bm25_scores(text, limit, selection.rowids if rowids is None else rowids)
 
     def _hits(self, snapshot: Snapshot, scored: Scored, settings: Settings, query: SmartEmbeddings) -> Hits:
-        def ids_of(positions: Array) -> list[str]:
-            return [name or "" for name in self.store.ids_of(snapshot.rowids_at(positions))]
-
-        places = best_k(scored, ids_of, settings.k)
+        best = best_places(scored.scores, settings.k) if settings.k else np.zeros(0, np.int64)
+        names = [name or "" for name in self.store.ids_of(snapshot.rowids_at(scored.positions[best]))]
+        ranked = sorted(zip((-scored.scores[best]).tolist(), names, best.tolist(), strict=True))[: settings.k]
+        places = [place for _, _, place in ranked]
         documents = self.store.get(rowids=snapshot.rowids_at(scored.positions[places]))
         hits = tuple(
             Hit(
@@ -107,7 +161,7 @@ class Searcher:
                 document.metadata,
                 document.media,
             )
-            for document, place in zip(documents, places.tolist(), strict=True)
+            for document, place in zip(documents, places, strict=True)
         )
         return Hits(hits, len(scored.positions), scored.searched, scored.partial, query)
 
@@ -122,3 +176,159 @@ def _own_weights(scoring: Scoring, queries: SmartEmbeddings, number: int) -> Sco
         return scoring  # refused, with its reason, where it is used
     own: Array = values[queries.offsets[number] : queries.offsets[number + 1]]
     return replace(scoring, weights=own)
+
+
+def search_snapshot(
+    snapshot: Snapshot,
+    codec: Codec,
+    query: SmartEmbeddings,
+    settings: Settings,
+    selection: Selection,
+    words: Words | None = None,
+) -> Scored:
+    """Score one query, by itself, so that a batch gives what its queries give alone."""
+    wanted = max(settings.candidates, settings.k)
+    tokens = sum(len(segment.codes) for segment in snapshot.segments) * selection.count / max(1, len(snapshot))
+    if settings.exact or selection.count <= wanted or tokens * len(query.token_vectors) <= EXHAUSTIVE_PRODUCTS:
+        chosen, anchor = _sorted(selection.positions, exact_cosines(snapshot, query, selection.positions))
+    else:
+        found = snapshot.positions(words(wanted, None)[0] if words is not None else [])
+        chosen, anchor = candidates(snapshot, query, selection, wanted, found[found >= 0])
+    late, done = late_stage(snapshot, codec, query, chosen, settings)
+    partial = done < len(chosen)
+    chosen, anchor, late = chosen[:done], anchor[:done], late[:done]
+    scores = settings.scoring.combine(anchor, late)
+    lexical = np.zeros(len(chosen), np.float32)
+    if words is not None:
+        lexical = _lexical(snapshot, words, chosen)
+        scores = scores + np.float32(settings.lexical_weight) * lexical
+    return Scored(chosen, scores, anchor, late, lexical, selection.count, partial)
+
+
+def candidates(
+    snapshot: Snapshot, query: SmartEmbeddings, selection: Selection, wanted: int, more: Array
+) -> tuple[Array, Array]:
+    """The ``wanted`` nearest anchors' positions, best first, and their exact cosines, both ``[n]``.
+
+    The positions ``more`` become candidates, too, where they may be found.
+    """
+    positions = _near(snapshot, unit_rows(query.anchors)[0], selection, wanted)
+    positions, cosines = _sorted(positions, exact_cosines(snapshot, query, positions))
+    positions, cosines = positions[:wanted], cosines[:wanted]
+    if len(more):
+        more = np.setdiff1d(selection.among(more), positions)
+        cosines = np.concatenate([cosines, exact_cosines(snapshot, query, more)])
+        positions, cosines = _sorted(np.concatenate([positions, more]), cosines)
+    return positions, cosines
+
+
+def _near(snapshot: Snapshot, anchor: Array, selection: Selection, wanted: int) -> Array:
+    """At least ``wanted`` positions, ascending, with the nearest anchors among them."""
+    if selection.filtered and selection.count <= FEW:
+        return selection.positions
+    ann = snapshot.ann
+    # Beyond a tenth of all, looking at everything is the shorter way.
+    if ann is not None and wanted <= ann.rows // 10:
+        bits, count = selection.ann_mask
+        found = ann.nearest(anchor, wanted, bits, count) if count else np.zeros(0, np.int64)
+        if found is not None:
+            newer = selection.behind(ann.rows)
+            scores = anchor_stage(snapshot, anchor, ann.rows)[newer - ann.rows]
+            return np.concatenate([found, newer[best_places(scores, wanted, _ROUNDING)]])
+    scores = anchor_stage(snapshot, anchor)
+    if selection.count < len(snapshot):
+        return selection.positions[best_places(scores[selection.positions], wanted, _ROUNDING)]
+    return best_places(scores, wanted, _ROUNDING)
+
+
+def best_places(scores: Array, wanted: int, margin: float = 0.0) -> Array:
+    """Places of the best scores, ascending, and of all that tie with the last of them (within a margin)."""
+    if len(scores) <= wanted:
+        return np.arange(len(scores))
+    last = np.partition(scores, len(scores) - wanted)[len(scores) - wanted]
+    return np.flatnonzero(scores >= last - np.float32(margin))
+
+
+def _sorted(positions: Array, cosines: Array) -> tuple[Array, Array]:
+    order = np.lexsort((positions, -cosines))
+    return positions[order], cosines[order]
+
+
+def anchor_stage(snapshot: Snapshot, anchor: Array, start: int = 0) -> Array:
+    """Cosine of a unit anchor ``[Da]`` with those of all positions from ``start`` on, ``[N - start]`` float32."""
+    scores = np.empty(max(0, len(snapshot) - start), np.float32)
+    for segment, first in zip(snapshot.segments, snapshot.starts, strict=False):
+        anchors = segment.anchors[max(0, start - first) :]
+        at = max(first, start) - start
+        for row in range(0, len(anchors), _ROWS_IN_PLACE):
+            block = anchors[row : row + _ROWS_IN_PLACE]
+            np.dot(block, anchor, out=scores[at + row : at + row + len(block)])
+            release_pages(segment.anchors)
+    return scores
+
+
+def exact_cosines(snapshot: Snapshot, query: SmartEmbeddings, positions: Array) -> Array:
+    """Cosines ``[n]`` float32 that depend on the two vectors alone.
+
+    A matrix product rounds a row by where it stands in its block: equal documents would differ in their last bit, and
+    an index would rank other ties first after it was optimized.
+    """
+    anchor = unit_rows(query.anchors)[0]
+    cosines = np.empty(len(positions), np.float32)
+    for start in range(0, len(positions), _ROWS_AT_ONCE):
+        part = positions[start : start + _ROWS_AT_ONCE]
+        cosines[start : start + _ROWS_AT_ONCE] = np.einsum("nd,d->n", snapshot.anchors_at(part), anchor)
+    return cosines
+
+
+def _lexical(snapshot: Snapshot, words: Words, chosen: Array) -> Array:
+    """BM25 of these positions brought to 0..1, ``[n]`` float32; 0 without any of the words."""
+    rowids = snapshot.rowids_at(chosen)
+    found, scores = words(len(chosen), rowids)
+    order = np.argsort(rowids)
+    places = order[np.searchsorted(rowids, found, sorter=order)]
+    lexical = np.zeros(len(chosen), np.float32)
+    lexical[places] = scores / (scores + LEXICAL_HALF)
+    return lexical
+
+
+def late_stage(
+    snapshot: Snapshot, codec: Codec, query: SmartEmbeddings, chosen: Array, settings: Settings
+) -> tuple[Array, int]:
+    """Late scores of positions ``[n]`` float32, and how many of them were done before the deadline."""
+    late = np.zeros(len(chosen), np.float32)
+    scoring = settings.scoring
+    if not scoring.lambda_late or not len(query.token_vectors):
+        return late, len(chosen)
+    tables = codec.prepare(np.asarray(query.token_vectors, np.float32))
+    shares = token_shares(query, scoring.query_weights)
+    step = _MOST_AT_ONCE if settings.deadline is None else _AT_ONCE
+    for start in range(0, len(chosen), step):
+        # The first part is always scored: some hits after the deadline are better than none.
+        if start and settings.deadline is not None and time.perf_counter() > settings.deadline:
+            return late, start
+        part = chosen[start : start + step]
+        parts = weighted_parts(_best_similarities(snapshot, codec, tables, part), shares, scoring.floor)
+        late[start : start + step] = parts.sum(axis=0)
+    return late, len(chosen)
+
+
+def _best_similarities(snapshot: Snapshot, codec: Codec, tables: QueryTables, positions: Array) -> Array:
+    """``[Tq, n]`` best similarities, read from the mapped codes of each segment."""
+    best = np.empty((len(tables.queries), len(positions)), np.float32)
+    parts = list(snapshot.by_segment(positions))
+    if len(parts) > 1 and codec.shares_products:
+        # In one call, so that the scores do not change when the tail becomes part of the base.
+        codes, offsets = snapshot.codes_at(positions)
+        anchors = snapshot.anchors_at(positions) if codec.anchor_dim is not None else None
+        best[:] = codec.best_similarities(tables, codes, offsets, anchors=anchors)
+        return best
+    for segment, here, rows in parts:
+        best[:, here] = codec.best_similarities(
+            tables,
+            segment.codes,
+            segment.offsets[rows],
+            segment.offsets[rows + 1],
+            anchors=segment.anchors_of(rows) if codec.anchor_dim is not None else None,
+        )
+    return best

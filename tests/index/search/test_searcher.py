@@ -25,7 +25,7 @@ from smart_retrieval.core.hybrid import anchor_scores, hybrid_scores
 from smart_retrieval.core.late import late_scores
 from smart_retrieval.errors import FilterError, ScoringError, SmartError
 from smart_retrieval.index import codec_fitting as fitting
-from smart_retrieval.index.search import stages as search
+from smart_retrieval.index.search import searcher as search
 
 QUERIES = documents([4, 1, 9, 0], seed=99)
 

@@ -1,4 +1,4 @@
-"""What an index encodes with: the model it was made with, and the codec that its token vectors are kept in."""
+"""What an index encodes with: the model it was made with, and the codec of its token vectors."""
 
 from __future__ import annotations
 
@@ -40,24 +40,22 @@ def load_model(name: str, identity: Mapping[str, Any] | None = None, preset: str
     return SmartModel(name, preset=preset, **{key: given[key] for key in own if given.get(key) is not None})
 
 
-class IndexModel:
-    """The model of an index, loaded under its recorded name when it is first needed, unless it is given.
-
-    Raises:
-        IndexMismatchError: The model given is not the one the index was made with; the message names every difference.
-    """
+class IndexEncoder:
+    """The model of an index, loaded under its recorded name when it is first needed, and the codec of its store."""
 
     def __init__(self, store: Store, model: SmartModel | str | None = None) -> None:
         self._store = store
+        self._codec: tuple[int, Codec] | None = None
         self.loaded = None if model is None else self._checked(model)
 
-    def get(self) -> SmartModel:
+    def model(self) -> SmartModel:
         """The model; see :attr:`SmartIndex.model`."""
         if self.loaded is None:
             self.loaded = self._checked(str(self._store.manifest.model["name"]))
         return self.loaded
 
     def _checked(self, model: SmartModel | str) -> SmartModel:
+        """The model if it is the one that the index was made with; the error names every difference."""
         manifest = self._store.manifest
         if isinstance(model, str):
             model = load_model(model, manifest.model, str(manifest.limits.get("preset", "default")))
@@ -72,35 +70,24 @@ class IndexModel:
         return model
 
     def encode_queries(self, queries: Sequence[Any] | SmartEmbeddings) -> tuple[list[str] | None, SmartEmbeddings]:
-        """The queries' texts (``""`` where one has none; None of encoded queries), and their encodings.
-
-        Raises:
-            EmptyInputError: No query, or one with neither words nor a picture.
-            MediaError: A picture cannot be read.
-        """
+        """The queries' texts (``""`` where one has none; None of encoded queries), and their encodings."""
         if isinstance(queries, SmartEmbeddings):
             if not len(queries):
                 raise EmptyInputError("found no query, expected at least one")
             if not (np.isfinite(queries.anchors).all() and np.isfinite(queries.token_vectors).all()):
                 raise NonFiniteError("found NaN or infinity in the encoded queries, expected finite numbers")
+            self.check_widths(queries)
             return None, queries
         items = [item_of(query, position) for position, query in enumerate(queries)]
         if not items or any(not item.text.strip() and item.modalities == {"text"} for item in items):
             raise EmptyInputError("found an empty query, expected some words or a picture")
         # One at a time: padding changes the last bits of a batch's encodings, and with them ties.
-        parts = [self.get().encode_query(item, show_progress=False) for item in items]
-        return [item.text for item in items], SmartEmbeddings.concatenate(parts)
+        encoded = SmartEmbeddings.concatenate([self.model().encode_query(item, show_progress=False) for item in items])
+        self.check_widths(encoded)
+        return [item.text for item in items], encoded
 
-
-class IndexCodec:
-    """The codec of a store's newest commit."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._codec: tuple[int, Codec] | None = None
-
-    def get(self) -> Codec:
-        """The codec, read again after ``optimize`` changed it here or in another process."""
+    def codec(self) -> Codec:
+        """The codec of the newest commit, read again after ``optimize`` changed it here or in another process."""
         store = self._store
         if store.generation != store.state().generation:
             store.reload()
@@ -109,12 +96,8 @@ class IndexCodec:
         return self._codec[1]
 
     def check_widths(self, encoded: SmartEmbeddings) -> None:
-        """Refuse embeddings of another model or readout.
-
-        Raises:
-            IndexMismatchError: Their widths are not the index's.
-        """
-        expected = (self._store.manifest.anchor_dim, self.get().token_dim)
+        """Refuse embeddings of another model or readout."""
+        expected = (self._store.manifest.anchor_dim, self.codec().token_dim)
         found = (encoded.anchor_dim, encoded.token_dim)
         if found != expected:
             raise IndexMismatchError(
