@@ -35,30 +35,22 @@ class HybridScores:
         """Leave pairs out of the next loss, whose queries come in blocks, in order."""
         self.ignored, self._scored = pairs, 0
 
-    def __call__(
-        self,
-        queries_embeddings: Tensor,
-        documents_embeddings: Tensor,
-        queries_mask: Tensor,
-        documents_mask: Tensor,
-        **_: Any,
-    ) -> Tensor:
+    def __call__(self, queries: Tensor, documents: Tensor, queries_mask: Tensor, documents_mask: Tensor) -> Tensor:
         """Score every query ``[Nq, R + Tq, Dt]`` against every document ``[B, N, R + Td, Dt]`` of the batch.
 
         The scores are ``[Nq, B * N]``, each query's own documents first, then the next one's.
         """
-        documents = documents_embeddings.flatten(0, 1)
-        mask = documents_mask.flatten(0, 1).bool()
+        documents, mask = documents.flatten(0, 1), documents_mask.flatten(0, 1).bool()
         rows = anchor_rows(self.anchor_dim, documents.shape[-1])
         kept = queries_mask[:, rows:].bool()
-        anchors, document_anchors = (part[:, :rows].flatten(1) for part in (queries_embeddings, documents))
+        anchors, document_anchors = (part[:, :rows].flatten(1) for part in (queries, documents))
         scores = hybrid_matrix(
             self.lambdas, anchors, document_anchors,
-            queries_embeddings[:, rows:][kept], kept.sum(dim=1), documents[:, rows:], mask[:, rows:],
+            queries[:, rows:][kept], kept.sum(dim=1), documents[:, rows:], mask[:, rows:],
         )  # fmt: skip
         if not self.lambdas[1]:
             # Every column must have a gradient where they are cached, of zero if need be.
-            scores = scores + 0.0 * (queries_embeddings.float().sum() + documents.float().sum())
+            scores = scores + 0.0 * (queries.float().sum() + documents.float().sum())
         if self.ignored is not None:
             own = self.ignored[self._scored : self._scored + len(scores)]
             self._scored += len(scores)
@@ -69,18 +61,11 @@ class HybridScores:
 class HybridTeacherScores(HybridScores):
     """The same for distillation: each query against its own candidates only."""
 
-    def __call__(
-        self,
-        queries_embeddings: Tensor,
-        documents_embeddings: Tensor,
-        queries_mask: Tensor,
-        documents_mask: Tensor,
-        **_: Any,
-    ) -> Tensor:
+    def __call__(self, queries: Tensor, documents: Tensor, queries_mask: Tensor, documents_mask: Tensor) -> Tensor:
         """Score ``[Nq, R + Tq, Dt]`` queries against ``[Nq, N, R + Td, Dt]`` documents: ``[Nq, N]``."""
-        scorer = HybridScores(self.anchor_dim, *self.lambdas)
-        packed = (queries_embeddings, documents_embeddings, queries_mask, documents_mask)
-        return torch.cat([scorer(*(part[i : i + 1] for part in packed)) for i in range(len(queries_embeddings))])
+        pairs = zip(*(part.split(1) for part in (queries, documents, queries_mask, documents_mask)), strict=True)
+        score = super().__call__
+        return torch.cat([score(*pair) for pair in pairs])
 
 
 class _RelevanceMasked:
@@ -102,8 +87,7 @@ class _RelevanceMasked:
         return loss
 
     def _ignored(self, labels: Tensor) -> Tensor:
-        everywhere = labels
-        first = 0
+        everywhere, first = labels, 0
         if self.gather_across_devices and torch.distributed.is_available() and torch.distributed.is_initialized():
             parts = [torch.empty_like(labels) for _ in range(torch.distributed.get_world_size())]
             torch.distributed.all_gather(parts, labels.contiguous())
