@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -33,19 +32,11 @@ _SIMILARITIES = 8 * 2**20
 _DENSE = 0.25
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One way of weighing the two parts of the score: ``"anchor"``, ``"late"`` or ``"hybrid-…"``."""
-
-    name: str
-    scoring: Scoring
-
-
-def settings_for(lambda_anchor: float, lambdas_late: Sequence[float]) -> tuple[Setting, ...]:
-    """The anchor alone, late interaction alone, and the hybrid for each lambda but 0."""
+def settings_for(lambda_anchor: float, lambdas_late: Sequence[float]) -> dict[str, Scoring]:
+    """By name: the anchor alone, late interaction alone, and the hybrid for each lambda but 0."""
     hybrids = {f"hybrid-{late:g}": (lambda_anchor, late) for late in dict.fromkeys(lambdas_late) if late}
     pairs = {"anchor": (1.0, 0.0), "late": (0.0, 1.0), **hybrids}
-    return tuple(Setting(name, Scoring("uniform", *pair)) for name, pair in pairs.items())
+    return {name: Scoring("uniform", *pair) for name, pair in pairs.items()}
 
 
 def rank_task(
@@ -53,7 +44,7 @@ def rank_task(
     store: EncodingStore,
     query_keys: Sequence[str],
     candidate_keys: Sequence[str],
-    settings: Sequence[Setting],
+    settings: Mapping[str, Scoring],
     scoring: Scoring,
     *,
     depth: int = 100,
@@ -61,11 +52,7 @@ def rank_task(
     scores_at_once: int = SCORES_AT_ONCE,
     vectors_at_once: int = VECTORS_AT_ONCE,
 ) -> Iterator[dict[str, Ranked]]:
-    """Rank the candidates of every query, all of them or only its own, by each setting.
-
-    Query-token weights and the floor come from ``scoring``; ``"idf"`` is fitted to the task's candidates. What is held
-    at once bounds memory and changes no result.
-    """
+    """Rank the candidates of every query by the lambdas of each setting, and the weights and floor of ``scoring``."""
     anchors = unit_rows(store.anchors("document", candidate_keys))
     blocks = list(_blocks(store.lengths("document", candidate_keys), store.smart.token_dim, vectors_at_once))
     scoring = scoring.fitted(lambda: _idf(store, candidate_keys, blocks))
@@ -81,12 +68,10 @@ def rank_task(
             pick = slice(None) if places is None else places
             order = tie_order(ties, data.task.name, rows.start + number)
             ranked = {}
-            for setting in settings:
-                scores = setting.scoring.combine(anchor[number, pick], late[number, pick])
+            for name, lambdas in settings.items():
+                scores = lambdas.combine(anchor[number, pick], late[number, pick])
                 best = best_places(scores, names, depth, order)
-                ranked[setting.name] = Ranked(
-                    tuple(names[place] for place in best), tuple(float(scores[place]) for place in best)
-                )
+                ranked[name] = Ranked(tuple(names[place] for place in best), tuple(scores[best].tolist()))
             yield ranked
         # Otherwise they would be held until those of the next block exist.
         del queries, anchor, late
