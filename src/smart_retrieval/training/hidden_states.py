@@ -145,11 +145,7 @@ def cache_states(
     budget: int,
     advance: Callable[[int], None] = lambda _: None,
 ) -> CachedStates | None:
-    """Compute the states of all items once, resuming where an earlier call was interrupted.
-
-    They lie in a subfolder of ``root`` that is named by :func:`states_key`. Where they would take more than ``budget``
-    bytes, None is returned and nothing left on disk. Memory holds one window of items whatever their number.
-    """
+    """Compute the states of all items once, resuming an interrupted call; None if they exceed ``budget`` bytes."""
     folder = root / "states" / states_key(model, items, task)
     folder.mkdir(parents=True, exist_ok=True)
     about = _read_progress(folder)

@@ -62,10 +62,7 @@ def write_record(
     held: TrainingSet,
     **title: str,
 ) -> None:
-    """Write ``training.json``, and ``README.md``: recipe, data, curve, and quality before and after.
-
-    ``backbone`` is its identity as it was before the training; ``title`` the card's, where it is not the usual one.
-    """
+    """Write ``training.json`` and ``README.md``; ``backbone`` is its identity as it was before the training."""
     record = {
         **title,
         "result": result.to_dict(),

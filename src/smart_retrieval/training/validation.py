@@ -54,18 +54,14 @@ def hold_out(
 
 @dataclass(frozen=True)
 class Validation:
-    """Held-out queries, and everything they are ranked against.
-
-    With ``choose_lambda`` the hybrid's weight of the mean MaxSim is the best of ``lambda_late`` and :data:`LAMBDAS`; of
-    equals the one next to ``lambda_late``.
-    """
+    """Held-out queries, and everything they are ranked against."""
 
     data: TrainingSet
     queries: StateSource
     documents: StateSource
     lambda_anchor: float = 1.0
     lambda_late: float = 1.0
-    choose_lambda: bool = False
+    choose_lambda: bool = False  # the best of lambda_late and LAMBDAS, of equals the one next to lambda_late
 
     def measure(self, head: TokenHead) -> dict[str, float]:
         """nDCG@10 of each of :data:`SYSTEMS` with a head's token vectors, and the hybrid's ``lambda_late``."""

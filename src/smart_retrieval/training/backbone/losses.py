@@ -1,7 +1,4 @@
-"""The objectives as Sentence Transformers' losses over packed matrices, so that caching and gathering come with them.
-
-See :mod:`smart_retrieval.core.packing` for what is packed.
-"""
+"""The objectives as Sentence Transformers' losses over packed matrices, with their caching and gathering."""
 
 from __future__ import annotations
 
@@ -20,19 +17,14 @@ from ..objectives import hybrid_matrix
 
 
 class HybridScores:
-    """Scores packed matrices: ``lambda_anchor * cosine + lambda_late * late``.
-
-    ``anchor_dim`` separates the anchor's rows from the tokens'. ``ignored``, ``[Nq, Nd]`` bool, holds the pairs that
-    must not count as negatives in the loss that runs, which sets it.
-    """
+    """The hybrid score ``lambda_anchor * cosine + lambda_late * late`` of :mod:`~smart_retrieval.core.packing`."""
 
     def __init__(self, anchor_dim: int, lambda_anchor: float = 1.0, lambda_late: float = 1.0) -> None:
         self.anchor_dim, self.lambdas = anchor_dim, (lambda_anchor, lambda_late)
-        self.ignored: Tensor | None = None
-        self._scored = 0
+        self.ignore(None)
 
     def ignore(self, pairs: Tensor | None) -> None:
-        """Leave pairs out of the next loss, whose queries come in blocks, in order."""
+        """Leave pairs, ``[Nq, Nd]`` bool, out of the next loss, whose queries come in blocks, in order."""
         self.ignored, self._scored = pairs, 0
 
     def __call__(self, queries: Tensor, documents: Tensor, queries_mask: Tensor, documents_mask: Tensor) -> Tensor:
@@ -69,12 +61,9 @@ class HybridTeacherScores(HybridScores):
 
 
 class _RelevanceMasked:
-    """Leaves out of the negatives whatever else answers a query: ``labels`` ``[B, 1 + N]`` number it and its documents.
+    """Removes from the negatives what else answers a query; ``labels`` ``[B, 1 + N]`` number it and its documents."""
 
-    Set ``relevant`` (query number -> numbers of its documents) before training.
-    """
-
-    relevant: Mapping[int, frozenset[int]]
+    relevant: Mapping[int, frozenset[int]]  # the documents of each query, by number; set before training
     similarity_fct: Any
     gather_across_devices: bool
 
@@ -94,14 +83,12 @@ class _RelevanceMasked:
             everywhere = torch.cat(parts)
             first = torch.distributed.get_rank() * len(labels)
         documents = everywhere[:, 1:].flatten().tolist()
-        per_query = everywhere.shape[1] - 1
-        mask = torch.zeros(len(labels), len(documents), dtype=torch.bool)
-        for row, query in enumerate(labels[:, 0].tolist()):
-            target = (first + row) * per_query
+        rows = []
+        for row, query in enumerate(labels[:, 0].tolist(), start=first):
+            target = row * (everywhere.shape[1] - 1)
             known = self.relevant.get(query, frozenset()) | {documents[target]}
-            for column, document in enumerate(documents):
-                mask[row, column] = document in known and column != target
-        return mask.to(labels.device)
+            rows.append([document in known and column != target for column, document in enumerate(documents)])
+        return torch.tensor(rows, device=labels.device)
 
 
 class HybridLoss(_RelevanceMasked, MultiVectorMultipleNegativesRankingLoss):

@@ -15,21 +15,18 @@ from ..data.examples import TrainingSet
 
 
 def training_rows(data: TrainingSet, negatives: int, seed: int, *, scored: bool = False) -> dict[str, list[Any]]:
-    """Columns of numbers by name: query, positive, negatives, and a label.
+    """Columns of numbers by name, a row for each positive of each query: query, positive, negatives, and a label.
 
-    One row for each positive of each query. Where an example has fewer negatives than columns, documents drawn at
-    random that do not answer it fill up; with a teacher, who has not scored those, the example is left out. With
-    ``scored`` the label is a teacher's scores of the candidates; without, the numbers of query and candidates, from
-    which the loss knows what is relevant.
+    The label is a teacher's scores of the candidates with ``scored``, else the numbers of query and candidates. Where
+    an example has too few negatives, random documents fill up; with a teacher, who did not score those, it is left out.
     """
     if scored and not (data.has_scores and negatives):
         raise TrainingError("distill: expected a teacher's scores in every row, and at least one negative")
     if negatives >= len(data.documents):
         raise TrainingError(f"negatives: found {negatives}, expected fewer than the {len(data.documents)} documents")
     rng = np.random.default_rng(seed)
-    columns: dict[str, list[Any]] = {"query": [], "positive": []}
-    columns |= {f"negative_{n + 1}": [] for n in range(negatives)}
-    columns["label"] = []
+    names = ["query", "positive", *(f"negative_{n + 1}" for n in range(negatives)), "label"]
+    rows: list[tuple[Any, ...]] = []
     for example in data.examples:
         if scored and len(example.negatives) < negatives:
             continue
@@ -42,18 +39,14 @@ def training_rows(data: TrainingSet, negatives: int, seed: int, *, scored: bool 
                 if other not in taken or len(taken) >= len(data.documents):
                     drawn.append(other)
                     taken.add(other)
-            columns["query"].append(example.query)
-            columns["positive"].append(positive)
-            for n, document in enumerate(drawn):
-                columns[f"negative_{n + 1}"].append(document)
+            label: list[Any] = [example.query, positive, *drawn]
             if scored and example.scores is not None:
                 own = len(example.positives)
-                columns["label"].append([example.scores[place], *(example.scores[own + i] for i in order)])
-            else:
-                columns["label"].append([example.query, positive, *drawn])
-    if not columns["query"]:
+                label = [example.scores[place], *(example.scores[own + i] for i in order)]
+            rows.append((example.query, positive, *drawn, label))
+    if not rows:
         raise TrainingError(f"distill: found no query with {negatives} scored negatives, expected some; ask for fewer")
-    return columns
+    return {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
 
 
 class RowCollator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,11 +103,7 @@ def train(
     show_progress: bool | None,
     say: Callable[[str], None],
 ) -> tuple[list[dict[str, float]], int]:
-    """Train what requires gradients of backbone and adapter, and leave the model with its best weights.
-
-    ``rows`` are the numbers of queries and documents that a step moves, ``folder`` is for checkpoints, and ``measure``
-    validates. Returns the curve, and the number of steps.
-    """
+    """Train what requires gradients, up to the best weights; returns the curve, and the number of steps."""
     from datasets import Dataset
 
     steps = max(1, -(-len(rows["query"]) // recipe.batch_size))
@@ -179,16 +176,15 @@ def _loss(model: SmartModel, recipe: FinetuneRecipe, relevant: Mapping[int, froz
             student_temperature=recipe.temperature,
             teacher_temperature=recipe.teacher_temperature,
         )
-    common: dict[str, Any] = {
-        "scale": 1 / recipe.temperature,
-        "similarity_fct": HybridScores(model.anchor_dim, *recipe.lambdas),
-        "gather_across_devices": torch.distributed.is_available() and torch.distributed.is_initialized(),
-    }
-    loss: HybridLoss | CachedHybridLoss
-    if recipe.mini_batch is None:
-        loss = HybridLoss(model.encoder, **common)
-    else:
-        loss = CachedHybridLoss(model.encoder, mini_batch_size=recipe.mini_batch, **common)
+    kind: Any = HybridLoss
+    if recipe.mini_batch is not None:
+        kind = partial(CachedHybridLoss, mini_batch_size=recipe.mini_batch)
+    loss: HybridLoss | CachedHybridLoss = kind(
+        model.encoder,
+        scale=1 / recipe.temperature,
+        similarity_fct=HybridScores(model.anchor_dim, *recipe.lambdas),
+        gather_across_devices=torch.distributed.is_available() and torch.distributed.is_initialized(),
+    )
     loss.relevant = relevant
     return loss
 

@@ -190,9 +190,7 @@ def _source_key(source: Any) -> Any:
 def split(data: TrainingSet, fraction: float, seed: int = 0, most: int = 2_000) -> tuple[TrainingSet, TrainingSet]:
     """The training and the validation set: no document, and no page of one file, is on both sides.
 
-    Queries that share a positive, or whose positives are parts of one file, go together. Negatives of the training side
-    that are documents of the validation side are left out. At most ``most`` examples are held out; the seed decides
-    which.
+    Queries that share a positive or its file go together; at most ``most`` are held out.
     """
     if not 0 < fraction < 1:
         raise DatasetError(f"validation share: found {fraction}, expected a number between 0 and 1")
