@@ -147,7 +147,7 @@ class AdapterTraining:
         self.queries, self.documents, *held = sources
         recipe = self.recipe
         self.validation = Validation(
-            self.held, *held, recipe.lambda_anchor, recipe.lambda_late, choose_lambda=recipe.choose_lambda
+            self.held, held[0], held[1], recipe.lambda_anchor, recipe.lambda_late, recipe.choose_lambda
         )
 
     def train(self, show_progress: bool | None, say: Callable[[str], None]) -> TrainingResult:

@@ -55,9 +55,8 @@ class HybridTeacherScores(HybridScores):
 
     def __call__(self, queries: Tensor, documents: Tensor, queries_mask: Tensor, documents_mask: Tensor) -> Tensor:
         """Score ``[Nq, R + Tq, Dt]`` queries against ``[Nq, N, R + Td, Dt]`` documents: ``[Nq, N]``."""
-        pairs = zip(*(part.split(1) for part in (queries, documents, queries_mask, documents_mask)), strict=True)
-        score = super().__call__
-        return torch.cat([score(*pair) for pair in pairs])
+        score, packed = super().__call__, (queries, documents, queries_mask, documents_mask)
+        return torch.cat([score(*(part[i : i + 1] for part in packed)) for i in range(len(queries))])
 
 
 class _RelevanceMasked:
