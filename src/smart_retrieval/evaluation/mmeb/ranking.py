@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -58,14 +58,15 @@ def rank_task(
     scoring = scoring.fitted(lambda: _idf(store, candidate_keys, blocks))
     for rows in _query_blocks(store, query_keys, len(candidate_keys), scores_at_once, vectors_at_once):
         queries = store.gather("query", query_keys[rows])
-        own = [case.candidates for case in data.cases[rows]]
+        # A task ranks all candidates for each of its queries, or each query's own.
+        own = [case.candidates for case in data.cases[rows] if case.candidates is not None]
         anchor = unit_rows(queries.anchors) @ anchors.T
         late = np.full(anchor.shape, -np.inf, np.float32)
         for columns in blocks:
             _fill(late, queries, store, candidate_keys, columns, own, scoring)
-        for number, places in enumerate(own):
-            names = data.names if places is None else [data.names[place] for place in places]
-            pick = slice(None) if places is None else places
+        for number in range(len(queries)):
+            names = [data.names[place] for place in own[number]] if own else data.names
+            pick = own[number] if own else slice(None)
             order = tie_order(ties, data.task.name, rows.start + number)
             ranked = {}
             for name, lambdas in settings.items():
@@ -83,34 +84,32 @@ def _fill(
     store: EncodingStore,
     keys: Sequence[str],
     columns: slice,
-    own: Sequence[NDArray[np.int32] | None],
+    own: Sequence[NDArray[np.int32]],
     scoring: Scoring,
 ) -> None:
-    """Late scores of a block of queries and a block of candidates, the wanted pairs at least."""
-    # Each query's own candidates that lie in the block; None for all of it.
-    wanted = [None if places is None else places[(places >= columns.start) & (places < columns.stop)] for places in own]
-    rows = [number for number, places in enumerate(wanted) if places is None or len(places)]
-    if not rows:
-        return
-    listed = [places for row in rows if (places := wanted[row]) is not None]
-    if len(listed) < len(rows):
-        used = np.arange(columns.start, columns.stop)
-    else:
-        used = np.unique(np.concatenate(listed))
-    # In float32 at once: scoring goes over them for every few queries.
-    documents = store.gather("document", [keys[place] for place in used.tolist()], dtype="float32")
+    """Late scores of a block of queries and a block of candidates; where queries have their own, those at least."""
+
+    def documents(places: Iterable[int]) -> SmartEmbeddings:
+        # In float32 at once: scoring goes over them for every few queries.
+        return store.gather("document", [keys[place] for place in places], dtype="float32")
 
     def score(some: SmartEmbeddings, part: SmartEmbeddings) -> Array:
         return late_scores(some, part, weights=scoring.query_weights, floor=scoring.floor, memory=_SIMILARITIES)
 
-    pairs = sum(len(places) for places in listed) + len(used) * (len(rows) - len(listed))
-    if pairs >= _DENSE * len(rows) * len(used):
-        late[np.array(rows)[:, None], used] = score(queries if len(rows) == len(queries) else queries[rows], documents)
+    if not own:
+        late[:, columns] = score(queries, documents(range(columns.start, columns.stop)))
+        return
+    wanted = [places[(places >= columns.start) & (places < columns.stop)] for places in own]
+    rows = [number for number, places in enumerate(wanted) if len(places)]
+    if not rows:
+        return
+    used = np.unique(np.concatenate(wanted))
+    part = documents(used.tolist())
+    if sum(map(len, wanted)) >= _DENSE * len(rows) * len(used):
+        late[np.array(rows)[:, None], used] = score(queries[rows], part)
         return
     for row in rows:
-        places = wanted[row]
-        part = documents if places is None else documents[np.searchsorted(used, places)]
-        late[row, used if places is None else places] = score(queries[row], part)[0]
+        late[row, wanted[row]] = score(queries[row], part[np.searchsorted(used, wanted[row])])[0]
 
 
 def _blocks(lengths: NDArray[np.int64], width: int, budget: int) -> Iterator[slice]:

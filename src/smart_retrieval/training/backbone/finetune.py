@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.adapter import Adapter, AdapterConfig
 from ...extras import require
+from ..data.batches import training_rows
 from ..data.examples import TrainingSet
 from ..hidden_states import LiveStates
 from ..recipes import FinetuneRecipe
 from ..record import TrainingResult, refuse_finished, write_record
 from ..validation import Validation, figures, hold_out
-from .rows import training_rows
 
 if TYPE_CHECKING:
     from ...model.smart_model import SmartModel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from sentence_transformers.base.evaluation import BaseEvaluator
 from sentence_transformers.multi_vector_encoder.losses import MultiVectorDistillKLDivLoss
 from transformers import PrinterCallback
 
+from ...backbones.backbone import GRIDS_KEY, Backbone
 from ...errors import TrainingError
 from ...model.saving import read_tensors, write_tensors
 from ...progress import wants_progress
@@ -20,7 +21,6 @@ from ..data.examples import TrainingSet
 from ..recipes import FinetuneRecipe
 from ..validation import SYSTEMS, figures
 from .losses import CachedHybridLoss, HybridLoss, HybridScores, HybridTeacherScores
-from .rows import RowCollator
 
 if TYPE_CHECKING:
     from ...model.smart_model import SmartModel
@@ -48,6 +48,34 @@ class _Measure(BaseEvaluator):
         self.curve.append({"step": steps, "loss": mean, **found})
         self.say(f"step {steps}: loss {mean:.4f}, {figures(found)}")
         return found
+
+
+class RowCollator:
+    """Turns rows of numbers into the backbone's features, rendered as at inference."""
+
+    valid_label_columns = ("label",)
+
+    def __init__(self, backbone: Backbone, data: TrainingSet) -> None:
+        self.backbone, self.data = backbone, data
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Features of all columns, under names that begin with the column's."""
+        batch: dict[str, Any] = {"label": torch.tensor([row["label"] for row in rows])}
+        for column in (name for name in rows[0] if name != "label"):
+            task = "query" if column == "query" else "document"
+            items = self.data.queries if task == "query" else self.data.documents
+            chosen = [self.backbone.load(items[row[column]]) for row in rows]
+            features = self.backbone.preprocess(chosen, prompt=self.backbone.prompt_for(task, None, None), task=task)
+            if (grids := features.pop(GRIDS_KEY, None)) is not None and "input_ids" in features:
+                # How many pictures each item has, by which cached gradients cut a batch.
+                for kind in ("image", "video"):
+                    counts = [sum(grid.kind == kind for grid in own) for own in grids]
+                    features[f"num_{kind}s_per_sample"] = torch.tensor(counts)
+            for key, value in features.items():
+                if isinstance(value, torch.Tensor) or key == "modality":
+                    batch[f"{column}_{key}"] = value
+            batch[f"{column}_task"] = task
+        return batch
 
 
 class HybridTrainer(MultiVectorEncoderTrainer):
