@@ -15,6 +15,7 @@ from ...extras import require
 from ...files import atomic_file
 from .annotations import SUFFIXES, annotation_folders, expected_annotations, find_annotations
 from .parsers import MVBENCH_CONFIGS, PAGE_FILES
+from .task_data import TaskFiles
 from .tasks import Task, all_tasks
 
 #: The data set that holds the archives of pictures and frames.
@@ -219,9 +220,7 @@ def _save_pages(datasets: Any, root: Path, task: Task, data: Any) -> int:
     """Write the pages that are missing, as the archive has them."""
     from ...pictures.images import load_image
 
-    existing = [root / folder for folder in task.folders if (root / folder).is_dir()]
-    folder = existing[0] if existing else root / task.folders[0]
-    saved = 0
+    folder, saved = TaskFiles(root, task).folder, 0
     # Undecoded: what a picture is, is decided by this package's own reader.
     for row in data.cast_column("image", datasets.Image(decode=False)):
         path = folder / PAGE_FILES[task.parser](str(row["corpus-id"]))
