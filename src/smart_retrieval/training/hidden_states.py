@@ -118,15 +118,13 @@ class CachedStates:
         """The states of these items, in this order."""
         chosen = np.asarray(items, np.int64)
         spans = [slice(*self._offsets[index : index + 2].tolist()) for index in chosen]
-        states = np.concatenate([self._states[span] for span in spans], dtype=np.float32)
         scales = np.concatenate([self._scales[span] for span in spans])
-        # Of one layer after the other, each contiguous.
-        scaled = [
-            torch.from_numpy(layer * scales[:, number, None])
-            for number, layer in enumerate(np.split(states, self._layers, axis=1))
-        ]
+        states = np.concatenate([self._states[span] for span in spans], dtype=np.float32)
+        states = states.reshape(*scales.shape, -1)
+        states *= scales[:, :, None]
+        layers = [torch.from_numpy(np.ascontiguousarray(states[:, layer])) for layer in range(self._layers)]
         lengths = self._offsets[chosen + 1] - self._offsets[chosen]
-        return StateBatch(scaled, torch.from_numpy(lengths), _unit_anchors(self._anchors[chosen]))
+        return StateBatch(layers, torch.from_numpy(lengths), _unit_anchors(self._anchors[chosen]))
 
 
 StateSource: TypeAlias = LiveStates | CachedStates

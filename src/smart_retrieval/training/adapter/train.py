@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -193,7 +194,7 @@ class AdapterTraining:
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss(batch)
         value = loss.item()
-        if value != value or abs(value) == float("inf"):
+        if not math.isfinite(value):
             self._keep_best()
             raise TrainingError(
                 f"found a loss of {value} at step {step + 1}, expected a number: the best adapter until then (step "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -87,7 +88,7 @@ class HybridTrainer(MultiVectorEncoderTrainer):
         """The loss, checked."""
         loss = super().compute_loss(*args, **kwargs)
         value = float((loss[0] if isinstance(loss, tuple) else loss).detach())
-        if value != value or abs(value) == float("inf"):
+        if not math.isfinite(value):
             raise TrainingError(
                 f"found a loss of {value} at step {self.state.global_step + 1}, expected a number: the checkpoints "
                 f"until then are kept in {self.args.output_dir!r}; lower the learning rate, or train in float32"

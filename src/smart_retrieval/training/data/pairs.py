@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -208,7 +209,7 @@ def _scores(record: Mapping[str, Any], count: int, where: str) -> list[float] | 
     if scores is None:
         return None
     numbers = isinstance(scores, list) and all(isinstance(s, int | float) and not isinstance(s, bool) for s in scores)
-    if not numbers or len(scores) != count or any(s != s or abs(s) == float("inf") for s in scores):
+    if not numbers or len(scores) != count or not all(map(math.isfinite, scores)):
         raise DatasetError(f"{where}: found scores {str(scores)[:40]}, expected {count} finite numbers")
     return [float(score) for score in scores]
 
