@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -89,27 +89,24 @@ def _fill(
 ) -> None:
     """Late scores of a block of queries and a block of candidates; where queries have their own, those at least."""
 
-    def documents(places: Iterable[int]) -> SmartEmbeddings:
-        # In float32 at once: scoring goes over them for every few queries.
-        return store.gather("document", [keys[place] for place in places], dtype="float32")
-
     def score(some: SmartEmbeddings, part: SmartEmbeddings) -> Array:
         return late_scores(some, part, weights=scoring.query_weights, floor=scoring.floor, memory=_SIMILARITIES)
 
+    # Candidates in float32 at once: scoring goes over them for every few queries.
     if not own:
-        late[:, columns] = score(queries, documents(range(columns.start, columns.stop)))
+        late[:, columns] = score(queries, store.gather("document", keys[columns], dtype="float32"))
         return
     wanted = [places[(places >= columns.start) & (places < columns.stop)] for places in own]
     rows = [number for number, places in enumerate(wanted) if len(places)]
     if not rows:
         return
     used = np.unique(np.concatenate(wanted))
-    part = documents(used.tolist())
+    documents = store.gather("document", [keys[place] for place in used.tolist()], dtype="float32")
     if sum(map(len, wanted)) >= _DENSE * len(rows) * len(used):
-        late[np.array(rows)[:, None], used] = score(queries[rows], part)
+        late[np.array(rows)[:, None], used] = score(queries[rows], documents)
         return
     for row in rows:
-        late[row, wanted[row]] = score(queries[row], part[np.searchsorted(used, wanted[row])])[0]
+        late[row, wanted[row]] = score(queries[row], documents[np.searchsorted(used, wanted[row])])[0]
 
 
 def _blocks(lengths: NDArray[np.int64], width: int, budget: int) -> Iterator[slice]:
