@@ -82,7 +82,7 @@ def main() -> None:
             run.open_states(Path(folder) / f"{name}_states", budget, False, lambda _: None)
             found[name] = {
                 "open_seconds": time.perf_counter() - clock,
-                "states": run.states.replace(f"{folder}/", ""),
+                "states": run.result.states.replace(f"{folder}/", ""),
                 **measure(run, steps),
             }
     found["ratio"] = found["cached"]["steps_per_cpu_second"] / found["live"]["steps_per_cpu_second"]

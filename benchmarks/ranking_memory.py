@@ -140,7 +140,7 @@ def measure(size: Size, root: Path, out: Path) -> dict[str, Any]:
     print("ready", file=sys.stderr, flush=True)
     start = time.perf_counter()
     ranked = rank_task(data, store, size.query_keys, size.keys, settings, Scoring())
-    means = judge(data.cases, ranked, {setting.name: out / f"{setting.name}.jsonl" for setting in settings})
+    means = judge(data.cases, ranked, {name: out / f"{name}.jsonl" for name in settings})
     seconds = time.perf_counter() - start
     lines = sum(1 for _ in (out / "late.jsonl").open())
     return {"seconds": round(seconds, 1), "ranked": lines, "hit@10": means["late"]["hit@10"]}

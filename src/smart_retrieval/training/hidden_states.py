@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
@@ -116,16 +117,13 @@ class CachedStates:
     def batch(self, items: Sequence[int]) -> StateBatch:
         """The states of these items, in this order."""
         chosen = np.asarray(items, np.int64)
-        lengths = self._offsets[chosen + 1] - self._offsets[chosen]
-        states = np.empty((int(lengths.sum()), self._layers, self._states.shape[1] // self._layers), np.float32)
-        done = 0
-        for index in chosen.tolist():
-            start, stop = int(self._offsets[index]), int(self._offsets[index + 1])
-            rows = states[done : done + stop - start]
-            rows[:] = self._states[start:stop].reshape(rows.shape)
-            rows *= self._scales[start:stop, :, None]
-            done += stop - start
+        spans = [slice(*self._offsets[index : index + 2].tolist()) for index in chosen]
+        scales = np.concatenate([self._scales[span] for span in spans])
+        states = np.concatenate([self._states[span] for span in spans], dtype=np.float32)
+        states = states.reshape(*scales.shape, -1)
+        states *= scales[:, :, None]
         layers = [torch.from_numpy(np.ascontiguousarray(states[:, layer])) for layer in range(self._layers)]
+        lengths = self._offsets[chosen + 1] - self._offsets[chosen]
         return StateBatch(layers, torch.from_numpy(lengths), _unit_anchors(self._anchors[chosen]))
 
 
@@ -145,11 +143,7 @@ def cache_states(
     budget: int,
     advance: Callable[[int], None] = lambda _: None,
 ) -> CachedStates | None:
-    """Compute the states of all items once, resuming where an earlier call was interrupted.
-
-    They lie in a subfolder of ``root`` that is named by :func:`states_key`. Where they would take more than ``budget``
-    bytes, None is returned and nothing left on disk. Memory holds one window of items whatever their number.
-    """
+    """Compute the states of all items once, resuming an interrupted call; None if they exceed ``budget`` bytes."""
     folder = root / "states" / states_key(model, items, task)
     folder.mkdir(parents=True, exist_ok=True)
     about = _read_progress(folder)
@@ -157,16 +151,33 @@ def cache_states(
         advance(len(items))
         return CachedStates(folder)
     layers = len(model.readout.layers)
-    done, width = int(about.get("items", 0)), layers * model.state_dim
+    width = layers * model.state_dim
+    done, tokens = int(about.get("items", 0)), int(about.get("tokens", 0))
     advance(done)
-    with _Writer(folder, done, int(about.get("tokens", 0)), width, layers, model.anchor_dim) as writer:
+    sizes = {
+        "states.f16": tokens * width * 2,
+        "scales.f32": tokens * layers * 4,
+        "anchors.f32": done * model.anchor_dim * 4,
+        "lengths.i64": done * 8,
+    }
+    with ExitStack() as stack:
+        files = {name: stack.enter_context(_open_at(folder / name, size)) for name, size in sizes.items()}
+        about = {"format": FORMAT, "items": done, "tokens": tokens, "width": width, "layers": layers, "complete": False}
         for window in LiveStates(model, items, task).windows(range(done, len(items)), advance):
-            if (writer.tokens + len(window.token_vectors)) * (2 * width + 4 * layers) > budget:
-                writer.abandon()
-                return None
-            writer.append(window)
-        writer.progress(complete=True)
-    return CachedStates(folder)
+            about["items"] += len(window)
+            about["tokens"] += len(window.token_vectors)
+            if about["tokens"] * (2 * width + 4 * layers) > budget:
+                break
+            for name, array in _stored(window, layers).items():
+                files[name].write(np.ascontiguousarray(array).data)
+                files[name].flush()
+                os.fsync(files[name].fileno())
+            _write_progress(folder, about)
+        else:
+            _write_progress(folder, about | {"complete": True})
+            return CachedStates(folder)
+    shutil.rmtree(folder)
+    return None
 
 
 def states_key(model: SmartModel, items: Sequence[Item], task: str) -> str:
@@ -187,65 +198,33 @@ def states_key(model: SmartModel, items: Sequence[Item], task: str) -> str:
     return digest.hexdigest()
 
 
-class _Writer:
-    """Appends windows to the files of a cache; what the progress file does not count is cut off on reopening."""
+def _open_at(path: Path, size: int) -> IO[bytes]:
+    """Open to append at ``size``: what the progress file does not count is cut off."""
+    path.touch()
+    os.truncate(path, size)
+    return path.open("ab")
 
-    def __init__(self, folder: Path, items: int, tokens: int, width: int, layers: int, anchor_dim: int) -> None:
-        self.folder, self.items, self.tokens, self.width, self.layers = folder, items, tokens, width, layers
-        sizes = {
-            "states.f16": tokens * width * 2,
-            "scales.f32": tokens * layers * 4,
-            "anchors.f32": items * anchor_dim * 4,
-            "lengths.i64": items * 8,
-        }
-        self.files: dict[str, IO[bytes]] = {}
-        for name, size in sizes.items():
-            file = (folder / name).open("r+b" if (folder / name).exists() else "w+b")
-            file.truncate(size)
-            file.seek(size)
-            self.files[name] = file
 
-    def append(self, window: SmartEmbeddings) -> None:
-        states = np.asarray(window.token_vectors, np.float32).reshape(len(window.token_vectors), self.layers, -1)
-        scales = np.sqrt(np.square(states).mean(axis=2)).astype(np.float32)
-        scales = np.where(scales > 0, scales, np.float32(1))
-        if not np.isfinite(scales).all():
-            raise NonFiniteError(
-                "found hidden states too large for float32, expected finite ones: load the model in float32"
-            )
-        arrays: dict[str, Array] = {
-            "states.f16": (states / scales[:, :, None]).astype(np.float16),
-            "scales.f32": scales,
-            "anchors.f32": np.asarray(window.anchors, np.float32),
-            "lengths.i64": window.lengths.astype(np.int64),
-        }
-        for name, array in arrays.items():
-            self.files[name].write(np.ascontiguousarray(array).data)
-        self.items += len(window)
-        self.tokens += len(states)
-        self.progress(complete=False)
+def _stored(window: SmartEmbeddings, layers: int) -> dict[str, Array]:
+    """A window's part of each file: states of unit mean square, their scales, anchors and lengths."""
+    states = np.asarray(window.token_vectors, np.float32).reshape(len(window.token_vectors), layers, -1)
+    scales = np.sqrt(np.square(states).mean(axis=2)).astype(np.float32)
+    scales = np.where(scales > 0, scales, np.float32(1))
+    if not np.isfinite(scales).all():
+        raise NonFiniteError(
+            "found hidden states too large for float32, expected finite ones: load the model in float32"
+        )
+    return {
+        "states.f16": (states / scales[:, :, None]).astype(np.float16),
+        "scales.f32": scales,
+        "anchors.f32": np.asarray(window.anchors, np.float32),
+        "lengths.i64": window.lengths.astype(np.int64),
+    }
 
-    def progress(self, complete: bool) -> None:
-        for file in self.files.values():
-            file.flush()
-            os.fsync(file.fileno())
-        about = {
-            "format": FORMAT, "items": self.items, "tokens": self.tokens, "width": self.width, "layers": self.layers,
-            "complete": complete,
-        }  # fmt: skip
-        with atomic_file(self.folder / _PROGRESS) as partial:
-            partial.write_text(json.dumps(about) + "\n", encoding="utf-8")
 
-    def abandon(self) -> None:
-        self.__exit__()
-        shutil.rmtree(self.folder)
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for file in self.files.values():
-            file.close()
+def _write_progress(folder: Path, about: dict[str, Any]) -> None:
+    with atomic_file(folder / _PROGRESS) as partial:
+        partial.write_text(json.dumps(about) + "\n", encoding="utf-8")
 
 
 def _read_progress(folder: Path) -> dict[str, Any]:

@@ -48,8 +48,7 @@ class _MaxSim(torch.autograd.Function):
 def max_similarities(queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
     """The best dot product of each query token in each document, differentiable: ``[sum Tq, Nd]`` float32.
 
-    Of queries ``[sum Tq, Dt]`` and padded documents ``[Nd, Td, Dt]``; the mask ``[Nd, Td]`` says which positions count,
-    at least one of each document.
+    Of queries ``[sum Tq, Dt]`` and padded documents ``[Nd, Td, Dt]`` with a mask ``[Nd, Td]``, none of them empty.
     """
     best: Tensor = _MaxSim.apply(queries.float(), documents.float(), mask)  # type: ignore[no-untyped-call]
     return best
@@ -115,11 +114,9 @@ def contrastive_loss(
 def distillation_loss(
     scores: Tensor, teacher: Tensor, temperature: float = 0.03, teacher_temperature: float = 1.0
 ) -> Tensor:
-    """Kullback-Leibler divergence of the scores' distribution from a teacher's, the mean over the queries.
+    """Kullback-Leibler divergence of scores ``[Nq, Nd]`` from a teacher's, ``-inf`` where it has none; the mean.
 
-    Both are ``[Nq, Nd]``; the teacher's are ``-inf`` where it has not scored, and every query has a score. Not
-    multiplied by the squared temperature, so that its gradient is of the size of :func:`contrastive_loss`'s, with which
-    it is mixed.
+    Not multiplied by the squared temperature, so that its gradient is of the size of :func:`contrastive_loss`'s.
     """
     known = teacher > -torch.inf
     logits = (scores / temperature).masked_fill(~known, -torch.inf)

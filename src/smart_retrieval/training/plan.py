@@ -74,7 +74,7 @@ def plan_training(model: SmartModel, training: TrainingSet, held: TrainingSet, *
         ("document", training.documents, held.documents),
     ):
         sample = [items[i] for i in np.linspace(0, len(items) - 1, min(_SAMPLE, len(items))).astype(int)]
-        lengths = [len(_rendered(model, item, task)) for item in sample]
+        lengths = [len(_tokens(model, item, task)) for item in sample]
         clock = time.perf_counter()
         embeddings = getattr(model, f"encode_{task}")(sample, show_progress=False)
         each = (time.perf_counter() - clock) / len(sample)
@@ -93,25 +93,23 @@ def plan_training(model: SmartModel, training: TrainingSet, held: TrainingSet, *
     )
 
 
-def _rendered(model: SmartModel, item: Item, task: str) -> list[tuple[str, Any]]:
+def _tokens(model: SmartModel, item: Item, task: str) -> list[tuple[str, Any]]:
     return model.backbone.rendered(item, prompt=model.backbone.prompt_for(task, None, None), task=task)
 
 
 def _shown(model: SmartModel, data: TrainingSet, index: int) -> dict[str, str]:
     example = data.examples[index]
-    parts = {
-        "query": (data.queries[example.query], "query"),
-        "positive": (data.documents[example.positives[0]], "document"),
-    }
-    if example.negatives:
-        parts["negative"] = (data.documents[example.negatives[0]], "document")
-    return {name: _line(_rendered(model, item, task)) for name, (item, task) in parts.items()}
+    shown = {"query": _line(model, data.queries[example.query], "query")}
+    for name, documents in (("positive", example.positives), ("negative", example.negatives)):
+        if documents:
+            shown[name] = _line(model, data.documents[documents[0]], "document")
+    return shown
 
 
-def _line(tokens: list[tuple[str, Any]]) -> str:
+def _line(model: SmartModel, item: Item, task: str) -> str:
     """Tokens in a row, the placeholders of one picture counted."""
     words: list[str] = []
-    for role, run in groupby(tokens, key=lambda token: token[1]):
+    for role, run in groupby(_tokens(model, item, task), key=lambda token: token[1]):
         own = [token for token, _ in run]
         words += [f"<{role.name.lower()} x {len(own)}>"] if role.name in ("IMAGE", "VIDEO") else own
     return " ".join(words)

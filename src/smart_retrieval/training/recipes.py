@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import TrainingError, one_of
@@ -21,8 +21,37 @@ def objective_weights(objective: str, lambda_anchor: float = 1.0, lambda_late: f
     return {"anchor": (1.0, 0.0), "late": (0.0, 1.0), "hybrid": (lambda_anchor, lambda_late)}[objective]
 
 
+class _Recipe:
+    """What both trainings have."""
+
+    objective: str
+    lambda_anchor: float
+    lambda_late: float
+
+    @property
+    def lambdas(self) -> tuple[float, float]:
+        """Weights of anchor and late score in the loss."""
+        return objective_weights(self.objective, self.lambda_anchor, self.lambda_late)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return dict(vars(self))
+
+    def _check_least(self, **least: int) -> None:
+        """None passes."""
+        for name, value in least.items():
+            found = getattr(self, name)
+            if found is not None and found < value:
+                raise TrainingError(f"{name}: found {found}, expected at least {value}")
+
+    def _check_positive(self, *names: str) -> None:
+        for name in names:
+            if not 0 < getattr(self, name) < math.inf:
+                raise TrainingError(f"{name}: found {getattr(self, name)}, expected a number above 0")
+
+
 @dataclass(frozen=True)
-class AdapterRecipe:
+class AdapterRecipe(_Recipe):
     """How an adapter is trained (arXiv 2605.24938, where not said otherwise).
 
     Args:
@@ -85,16 +114,11 @@ class AdapterRecipe:
             raise TrainingError(f"fusion: {one_of(self.fusion, FUSIONS)}")
         if self.start not in STARTS:
             raise TrainingError(f"start: {one_of(self.start, STARTS)}")
-        _check_least(self, epochs=1, batch_size=2, negatives=0, validate=1, distractors=0, seed=0, width=1)
-        _check_positive(self, "temperature", "learning_rate", "clip", "teacher_temperature", "lambda_late")
+        self._check_least(epochs=1, batch_size=2, negatives=0, validate=1, distractors=0, seed=0, width=1)
+        self._check_positive("temperature", "learning_rate", "clip", "teacher_temperature", "lambda_late")
         for name, most in (("warmup", 1.0), ("distill", 1.0), ("weight_decay", math.inf), ("lambda_anchor", math.inf)):
             if not 0 <= getattr(self, name) <= most:
                 raise TrainingError(f"{name}: found {getattr(self, name)}, expected a number from 0 to {most:g}")
-
-    @property
-    def lambdas(self) -> tuple[float, float]:
-        """Weights of anchor and late score in the loss."""
-        return objective_weights(self.objective, self.lambda_anchor, self.lambda_late)
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -103,10 +127,6 @@ class AdapterRecipe:
             return self.learning_rate * (step + 1) / rising
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return asdict(self)
-
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits over every setting."""
@@ -114,7 +134,7 @@ class AdapterRecipe:
 
 
 @dataclass(frozen=True)
-class FinetuneRecipe:
+class FinetuneRecipe(_Recipe):
     """How a backbone is fine-tuned (arXiv 2605.24938, where not said otherwise).
 
     Args:
@@ -171,29 +191,7 @@ class FinetuneRecipe:
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
             raise TrainingError(f"objective: {one_of(self.objective, OBJECTIVES)}")
-        _check_least(self, lora_rank=0, epochs=1, batch_size=2, negatives=0, validate=1)
-        _check_least(self, width=1, mini_batch=1, lora_alpha=1)
-        _check_positive(self, "temperature", "learning_rate", "teacher_temperature")
-
-    @property
-    def lambdas(self) -> tuple[float, float]:
-        """Weights of anchor and late score in the loss."""
-        return objective_weights(self.objective, self.lambda_anchor, self.lambda_late)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return asdict(self)
-
-
-def _check_least(recipe: AdapterRecipe | FinetuneRecipe, **least: int) -> None:
-    """None passes."""
-    for name, value in least.items():
-        found = getattr(recipe, name)
-        if found is not None and found < value:
-            raise TrainingError(f"{name}: found {found}, expected at least {value}")
-
-
-def _check_positive(recipe: AdapterRecipe | FinetuneRecipe, *names: str) -> None:
-    for name in names:
-        if not 0 < getattr(recipe, name) < math.inf:
-            raise TrainingError(f"{name}: found {getattr(recipe, name)}, expected a number above 0")
+        self._check_least(
+            lora_rank=0, epochs=1, batch_size=2, negatives=0, validate=1, width=1, mini_batch=1, lora_alpha=1
+        )
+        self._check_positive("temperature", "learning_rate", "teacher_temperature")

@@ -12,7 +12,6 @@ from ..core.readout import Readout
 from ..errors import TrainingError
 from .data.examples import TrainingSet
 from .recipes import AdapterRecipe, FinetuneRecipe
-from .validation import SYSTEMS
 
 RECORD = "training.json"
 
@@ -62,10 +61,7 @@ def write_record(
     held: TrainingSet,
     **title: str,
 ) -> None:
-    """Write ``training.json``, and ``README.md``: recipe, data, curve, and quality before and after.
-
-    ``backbone`` is its identity as it was before the training; ``title`` the card's, where it is not the usual one.
-    """
+    """Write ``training.json`` and ``README.md``; ``backbone`` is its identity as it was before the training."""
     record = {
         **title,
         "result": result.to_dict(),
@@ -80,59 +76,15 @@ def write_record(
 
 
 def _card(record: Mapping[str, Any]) -> str:
-    result, backbone, data, held = (record[key] for key in ("result", "backbone", "data", "validation"))
-    kept = result["best_step"]
-    lines = [
-        "---",
-        "library_name: smart-retrieval",
-        f"base_model: {_cell(backbone['name'])}",
-        "---",
-        "",
-        f"# {record.get('title', 'SMART adapter')} for {_cell(backbone['name'])}",
-        "",
-        f"Load it with `SmartModel({str(result['folder'])!r})` of the package `smart-retrieval`. "
-        f"Backbone: {_cell(backbone['name'])}, revision {backbone.get('revision')}, weights {backbone['fingerprint']}.",
-        "",
-        "## Before and after",
-        "",
-        f"nDCG@10 of {held['examples']:,} held-out queries against {held['documents']:,} documents; none of their own "
-        "documents was trained on. These queries also chose the checkpoint, so the gain is a little flattered.",
-        "",
-        "| | " + " | ".join(SYSTEMS) + " | lambda_late |",
-        "|---|" + "---|" * (len(SYSTEMS) + 1),
-        "| frozen | " + _figures(result["before"]),
-        "| trained | " + _figures(result["after"]),
-        "",
-        f"Kept: step {kept} of {result['steps']}" + (" (training did not improve on the start)." if not kept else "."),
-        "",
-        "## Data",
-        "",
-        f"{_cell(data['name'])}: {data['examples']:,} queries, {data['documents']:,} documents, "
-        f"{data['positives']:,} positives, {data['negatives']:,} hard negatives"
-        + (", with a teacher's scores." if data["teacher"] else "."),
-        *(f"* {_cell(warning)}" for warning in data["warnings"]),
-        "",
-        "## Recipe",
-        "",
-        "| setting | value |",
-        "|---|---|",
-        *(f"| {name} | {_cell(value)} |" for name, value in {**record["readout"], **record["recipe"]}.items()),
-        "",
-        "## Curve",
-        "",
-        "| step | loss | " + " | ".join(SYSTEMS) + " | lambda_late |",
-        "|---|---|" + "---|" * (len(SYSTEMS) + 1),
-        *(f"| {point['step']} | {point['loss']:.4f} | " + _figures(point) for point in result["curve"]),
-        "",
-    ]
-    return "\n".join(lines)
+    """The model card; no name or value can break out of its line or its cell."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-
-def _figures(values: Mapping[str, float]) -> str:
-    """The rest of a row."""
-    return "".join(f"{values[name]:.4f} | " for name in SYSTEMS) + f"{values['lambda_late']:g} |"
-
-
-def _cell(value: Any) -> str:
-    """Text that cannot break out of its line or its cell."""
-    return " ".join(str(value).split()).replace("|", "\\|")
+    # Markdown: escaping for HTML would change names and paths.
+    environment = Environment(loader=PackageLoader(__package__), undefined=StrictUndefined, trim_blocks=True)
+    environment.filters |= {
+        "cell": lambda value: " ".join(str(value).split()).replace("|", "\\|"),
+        "count": "{:,}".format,
+        "repr": repr,
+    }
+    template = environment.get_template("card.md.j2")
+    return template.render(record, settings={**record["readout"], **record["recipe"]})

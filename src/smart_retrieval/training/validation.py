@@ -35,10 +35,7 @@ _BLOCK = 256
 def hold_out(
     model: SmartModel, data: TrainingSet, validation: TrainingSet | float, *, distractors: int, seed: int
 ) -> tuple[TrainingSet, TrainingSet]:
-    """The training side and the validation side (a set of its own, or a share of the data), with distractors.
-
-    Warns of instructions that a text model does not read, at the line that called the training.
-    """
+    """The training side and the validation side (a set of its own, or a share of the data), with distractors."""
     training, held = split(data, validation, seed) if isinstance(validation, float) else (data, validation)
     if len(training) < 2:
         raise TrainingError(
@@ -50,37 +47,35 @@ def hold_out(
             f"{instructions} queries bring an instruction, which model {model.name!r} does not read; put it into their "
             "text",
             SmartWarning,
-            stacklevel=3,
+            stacklevel=3,  # the line that called the training
         )
     return training, held.with_distractors(training, distractors)
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Held-out queries, and everything they are ranked against.
-
-    With ``choose_lambda`` the hybrid's weight of the mean MaxSim is the best of ``lambda_late`` and :data:`LAMBDAS`; of
-    equals the one next to ``lambda_late``.
-    """
+    """Held-out queries, and everything they are ranked against."""
 
     data: TrainingSet
     queries: StateSource
     documents: StateSource
     lambda_anchor: float = 1.0
     lambda_late: float = 1.0
-    choose_lambda: bool = False
+    choose_lambda: bool = False  # the best of lambda_late and LAMBDAS, of equals the one next to lambda_late
 
     def measure(self, head: TokenHead) -> dict[str, float]:
         """nDCG@10 of each of :data:`SYSTEMS` with a head's token vectors, and the hybrid's ``lambda_late``."""
-        queries = self._read(head, self.queries, range(len(self.data.queries)))
+        blocks_of_queries = blocks(len(self.data.queries), _BLOCK)
+        queries = SmartEmbeddings.concatenate([_read(head, self.queries, block) for block in blocks_of_queries])
         anchor = np.empty((len(queries), len(self.documents)), np.float32)
         late = np.empty_like(anchor)
         for block in blocks(len(self.documents), _BLOCK):
-            documents = self._read(head, self.documents, block)
+            documents = _read(head, self.documents, block)
             columns = slice(block.start, block.stop)
             anchor[:, columns] = anchor_scores(queries, documents)
             late[:, columns] = late_scores(queries, documents)
-        weights = sorted({self.lambda_late, *(LAMBDAS if self.choose_lambda else ())}, key=self._distance)
+        tried = {self.lambda_late, *(LAMBDAS if self.choose_lambda else ())}
+        weights = sorted(tried, key=lambda weight: abs(math.log(weight / self.lambda_late)))
         hybrids = [
             self._ndcg(Scoring("uniform", self.lambda_anchor, weight).combine(anchor, late)) for weight in weights
         ]
@@ -88,22 +83,16 @@ class Validation:
         found = (self._ndcg(anchor), self._ndcg(late), hybrids[best])
         return {**dict(zip(SYSTEMS, found, strict=True)), "lambda_late": weights[best]}
 
-    def _distance(self, weight: float) -> float:
-        return abs(math.log(weight / self.lambda_late))
-
-    @torch.no_grad()
-    def _read(self, head: TokenHead, source: StateSource, chosen: range) -> SmartEmbeddings:
-        device = next((p.device for p in head.parameters()), torch.device("cpu"))
-        parts = []
-        for block in blocks(len(chosen), _BLOCK):
-            batch = source.batch([chosen[i] for i in block]).to(device)
-            vectors = head.vectors(batch.states).float().cpu().numpy()
-            offsets = np.concatenate([[0], np.cumsum(batch.lengths.cpu().numpy())])
-            parts.append(SmartEmbeddings(batch.anchors.cpu().numpy(), vectors, offsets))
-        return SmartEmbeddings.concatenate(parts)
-
     def _ndcg(self, scores: Array) -> float:
         return float(np.mean([ndcg(scores[e.query], set(e.positives), DEPTH) for e in self.data.examples]))
+
+
+@torch.no_grad()
+def _read(head: TokenHead, source: StateSource, chosen: range) -> SmartEmbeddings:
+    device = next((p.device for p in head.parameters()), torch.device("cpu"))
+    batch = source.batch(chosen).to(device)
+    offsets = np.concatenate([[0], np.cumsum(batch.lengths.cpu().numpy())])
+    return SmartEmbeddings(batch.anchors.cpu().numpy(), head.vectors(batch.states).cpu().numpy(), offsets)
 
 
 def ndcg(scores: Array, relevant: set[int], depth: int) -> float:

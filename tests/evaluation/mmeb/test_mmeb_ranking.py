@@ -41,12 +41,12 @@ def stored(tmp_path):
     return store
 
 
-def expected(chosen, setting, places, row, data, depth):
+def expected(chosen, lambdas, places, row, data, depth):
     queries, documents = words_as_vectors(QUERIES, "query"), words_as_vectors(CANDIDATES)
     weights = IdfWeights.fit(documents).weights(queries) if chosen.weights == "idf" else None
     late = naive_late(queries, documents, weights, chosen.floor)
     anchor = unit(queries.anchors) @ unit(documents.anchors).T
-    scores = setting.scoring.lambda_anchor * anchor + setting.scoring.lambda_late * late
+    scores = lambdas.lambda_anchor * anchor + lambdas.lambda_late * late
     order = sorted(places, key=lambda place: (-round(scores[row, place], 9), tie_key(data.task.name, row, data.names[place])))  # fmt: skip # noqa: E501
     return [data.names[place] for place in order][:depth], [scores[row, place] for place in order][:depth]
 
@@ -70,14 +70,15 @@ def test_blocks_of_any_size_give_the_formula(tmp_path, chosen, scores_at_once, v
     for row, by_setting in enumerate(ranked):
         assert list(by_setting) == ["anchor", "late", "hybrid-0.5", "hybrid-2"]
         places = range(len(CANDIDATES)) if own is None else own[row]
-        for setting in settings:
-            names, scores = expected(chosen, setting, places, row, data, 10)
-            assert list(by_setting[setting.name].names) == names
-            np.testing.assert_allclose(by_setting[setting.name].scores, scores, atol=1e-5)
+        for name, lambdas in settings.items():
+            names, scores = expected(chosen, lambdas, places, row, data, 10)
+            assert list(by_setting[name].names) == names
+            np.testing.assert_allclose(by_setting[name].scores, scores, atol=1e-5)
 
 
 def test_settings():
-    assert [(s.name, s.scoring.lambda_anchor, s.scoring.lambda_late) for s in settings_for(0.5, [1, 1, 0])] == [
+    found = settings_for(0.5, [1, 1, 0])
+    assert [(name, own.lambda_anchor, own.lambda_late) for name, own in found.items()] == [
         ("anchor", 1.0, 0.0),
         ("late", 0.0, 1.0),
         ("hybrid-1", 0.5, 1.0),

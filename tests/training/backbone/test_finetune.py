@@ -11,7 +11,7 @@ from fixtures.training import training_set
 from smart_retrieval import Readout, SmartModel
 from smart_retrieval.errors import TrainingError
 from smart_retrieval.inputs import Item
-from smart_retrieval.training.backbone.rows import RowCollator, training_rows
+from smart_retrieval.training.data.batches import training_rows
 from smart_retrieval.training.data.examples import Collector
 
 for module in ("accelerate", "datasets", "peft"):
@@ -97,7 +97,9 @@ def test_features_are_those_of_inference(tiny_vlm):
     model = model_of(tiny_vlm("qwen3-vl-embedding"), **LIMITS)
     data = picture_set(4)
     rows = training_rows(data, 1, 0)
-    batch = RowCollator(model.backbone, data)([{name: column[i] for name, column in rows.items()} for i in range(4)])
+    batch = trainer_module.RowCollator(model.backbone, data)(
+        [{name: column[i] for name, column in rows.items()} for i in range(4)]
+    )
     for column, task in (("query", "query"), ("positive", "document"), ("negative_1", "document")):
         features = {k.removeprefix(f"{column}_"): v for k, v in batch.items() if k.startswith(f"{column}_")}
         out = model.encoder(dict(features), task=task)

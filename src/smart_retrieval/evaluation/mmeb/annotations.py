@@ -80,12 +80,7 @@ def expected_annotations(root: Path, data_set: str, config: str, split: str) -> 
 
 
 def find_annotations(root: Path, data_set: str, config: str, split: str) -> list[Path]:
-    """The files of one split, in order; empty where there are none.
-
-    What the data set's own ``README.md`` says about its files comes first; else the Hub's usual names are tried:
-    ``<config>/<split>.parquet``, ``<config>/<split>-00000-of-00001.parquet``, ``data/<split>-…``, and so on, also as
-    ``.jsonl`` and ``.json``. ``config`` is ``""`` for a data set of only one.
-    """
+    """The files of one split, in order: those that the data set's own README names, else the Hub's usual names."""
     for folder in annotation_folders(root, data_set):
         if folder.is_dir():
             for pattern in (*_declared(folder, config, split), *_usual(config, split)):

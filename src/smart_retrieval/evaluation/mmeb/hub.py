@@ -15,6 +15,7 @@ from ...extras import require
 from ...files import atomic_file
 from .annotations import SUFFIXES, annotation_folders, expected_annotations, find_annotations
 from .parsers import MVBENCH_CONFIGS, PAGE_FILES
+from .task_data import TaskFiles
 from .tasks import Task, all_tasks
 
 #: The data set that holds the archives of pictures and frames.
@@ -57,13 +58,10 @@ def _from_file(path: Path) -> dict[str, str]:
 
 
 def recorded_commit(root: Path, data_set: str) -> str | None:
-    """The commit a data set's annotations came from, where the download recorded it; None where nothing says.
-
-    That is ``revision.json``, which this package writes, or else what ``hf download --local-dir`` notes: one file for
-    each it fetched, the commit in its first line. Several commits are joined by ``+``.
-    """
+    """The commit a data set's annotations came from, several joined by ``+``; None where the download recorded none."""
     for folder in annotation_folders(root, data_set):
         try:
+            # Written by this package; `hf download --local-dir` instead notes the commit of each file it fetched.
             return str(json.loads((folder / "revision.json").read_text(encoding="utf-8"))["revision"])
         except (OSError, ValueError, KeyError, TypeError):
             pass
@@ -138,11 +136,10 @@ def _download(data_set: str, revision: str, folder: Path) -> str:
 def fetch(
     tasks: Iterable[Task], root: Path, *, offline: bool = False, pins: Mapping[str, str] | None = None
 ) -> Iterator[str]:
-    """Fetch the annotations that are missing (and the pages of documents), and yield a line for each thing done.
+    """Fetch missing annotations (and pages of documents) as Parquet files, and yield a line for each thing done.
 
-    What is written is a plain Parquet file for each split, and ``revision.json`` with the commit it came from. That is
-    the commit that is pinned, or else the one that the first part of the data set came from, or else the newest; what
-    is there of another commit is an error. ``offline`` asks no hub: the error then says what would have been fetched.
+    They are of the commit that is pinned, or else of the one that the first part of the data set came from, or else of
+    the newest. ``offline`` asks no hub: the error then says what would have been fetched.
     """
     tasks, pins = tuple(tasks), pins or {}
     check_revisions(tasks, root, pins)
@@ -223,9 +220,7 @@ def _save_pages(datasets: Any, root: Path, task: Task, data: Any) -> int:
     """Write the pages that are missing, as the archive has them."""
     from ...pictures.images import load_image
 
-    existing = [root / folder for folder in task.folders if (root / folder).is_dir()]
-    folder = existing[0] if existing else root / task.folders[0]
-    saved = 0
+    folder, saved = TaskFiles(root, task).folder, 0
     # Undecoded: what a picture is, is decided by this package's own reader.
     for row in data.cast_column("image", datasets.Image(decode=False)):
         path = folder / PAGE_FILES[task.parser](str(row["corpus-id"]))

@@ -16,10 +16,7 @@ from .task_data import FRAME_SUFFIXES, FrameClip
 
 
 class MediaDigests:
-    """Digests of pictures and of folders of frames; what was read once and has not changed is not read again.
-
-    ``memo`` is a JSON Lines file that remembers them between runs, or None.
-    """
+    """Digests of pictures and folders of frames; ``memo``, a JSON Lines file, keeps them between runs."""
 
     def __init__(self, memo: Path | None = None) -> None:
         self.memo = memo

@@ -49,10 +49,7 @@ class _Reader(TaskFiles):
 
 
 def parse(task: Task, root: Path, prompts: Prompts) -> TaskData:
-    """Read a task's annotations and check them; no picture is decoded yet.
-
-    Where annotations are missing the result is empty, and its ``missing`` names them.
-    """
+    """Read a task's annotations and check them; no picture is decoded yet, and what is missing is only noted."""
     reader = _Reader(task, root, prompts)
     PARSERS[task.parser](reader)
     data = reader.data
@@ -298,11 +295,6 @@ def _frames_folder(path: str) -> str:
 # -- visual documents: a question, and the page pictures that answer it, among all of the collection ------------------
 
 
-def page_file(name: str) -> str:
-    """The file of a page of ViDoRe, ViDoSeek or MMLongBench."""
-    return f"{name}.png"
-
-
 def shortened_page_file(name: str) -> str:
     """The file of a VisRAG page: fifty characters of its name, and a digest of the whole."""
     path = PurePosixPath(name)
@@ -312,7 +304,7 @@ def shortened_page_file(name: str) -> str:
 
 
 #: How pages are named on disk, by the parsers of visual documents.
-PAGE_FILES: dict[str, Callable[[str], str]] = {"vidore": page_file, "visrag": shortened_page_file}
+PAGE_FILES: dict[str, Callable[[str], str]] = {"vidore": "{}.png".format, "visrag": shortened_page_file}
 
 
 def _documents(reader: _Reader) -> None:

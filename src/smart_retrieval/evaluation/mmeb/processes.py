@@ -9,17 +9,13 @@ from dataclasses import dataclass
 from ...errors import SmartError
 
 
-def _alone() -> None:
-    """A single process waits for no other."""
-
-
 @dataclass(frozen=True)
 class Processes:
     """This process (``rank``) among those of a run (``world``); ``wait`` returns when all have called it."""
 
     rank: int = 0
     world: int = 1
-    wait: Callable[[], None] = _alone
+    wait: Callable[[], None] = lambda: None
 
     @property
     def first(self) -> bool:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -33,19 +32,11 @@ _SIMILARITIES = 8 * 2**20
 _DENSE = 0.25
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One way of weighing the two parts of the score: ``"anchor"``, ``"late"`` or ``"hybrid-…"``."""
-
-    name: str
-    scoring: Scoring
-
-
-def settings_for(lambda_anchor: float, lambdas_late: Sequence[float]) -> tuple[Setting, ...]:
-    """The anchor alone, late interaction alone, and the hybrid for each lambda but 0."""
+def settings_for(lambda_anchor: float, lambdas_late: Sequence[float]) -> dict[str, Scoring]:
+    """By name: the anchor alone, late interaction alone, and the hybrid for each lambda but 0."""
     hybrids = {f"hybrid-{late:g}": (lambda_anchor, late) for late in dict.fromkeys(lambdas_late) if late}
     pairs = {"anchor": (1.0, 0.0), "late": (0.0, 1.0), **hybrids}
-    return tuple(Setting(name, Scoring("uniform", *pair)) for name, pair in pairs.items())
+    return {name: Scoring("uniform", *pair) for name, pair in pairs.items()}
 
 
 def rank_task(
@@ -53,7 +44,7 @@ def rank_task(
     store: EncodingStore,
     query_keys: Sequence[str],
     candidate_keys: Sequence[str],
-    settings: Sequence[Setting],
+    settings: Mapping[str, Scoring],
     scoring: Scoring,
     *,
     depth: int = 100,
@@ -61,32 +52,27 @@ def rank_task(
     scores_at_once: int = SCORES_AT_ONCE,
     vectors_at_once: int = VECTORS_AT_ONCE,
 ) -> Iterator[dict[str, Ranked]]:
-    """Rank the candidates of every query, all of them or only its own, by each setting.
-
-    Query-token weights and the floor come from ``scoring``; ``"idf"`` is fitted to the task's candidates. What is held
-    at once bounds memory and changes no result.
-    """
+    """Rank the candidates of every query by the lambdas of each setting, and the weights and floor of ``scoring``."""
     anchors = unit_rows(store.anchors("document", candidate_keys))
     blocks = list(_blocks(store.lengths("document", candidate_keys), store.smart.token_dim, vectors_at_once))
     scoring = scoring.fitted(lambda: _idf(store, candidate_keys, blocks))
     for rows in _query_blocks(store, query_keys, len(candidate_keys), scores_at_once, vectors_at_once):
         queries = store.gather("query", query_keys[rows])
-        own = [case.candidates for case in data.cases[rows]]
+        # A task ranks all candidates for each of its queries, or each query's own.
+        own = [case.candidates for case in data.cases[rows] if case.candidates is not None]
         anchor = unit_rows(queries.anchors) @ anchors.T
         late = np.full(anchor.shape, -np.inf, np.float32)
         for columns in blocks:
             _fill(late, queries, store, candidate_keys, columns, own, scoring)
-        for number, places in enumerate(own):
-            names = data.names if places is None else [data.names[place] for place in places]
-            pick = slice(None) if places is None else places
+        for number in range(len(queries)):
+            names = [data.names[place] for place in own[number]] if own else data.names
+            pick = own[number] if own else slice(None)
             order = tie_order(ties, data.task.name, rows.start + number)
             ranked = {}
-            for setting in settings:
-                scores = setting.scoring.combine(anchor[number, pick], late[number, pick])
+            for name, lambdas in settings.items():
+                scores = lambdas.combine(anchor[number, pick], late[number, pick])
                 best = best_places(scores, names, depth, order)
-                ranked[setting.name] = Ranked(
-                    tuple(names[place] for place in best), tuple(float(scores[place]) for place in best)
-                )
+                ranked[name] = Ranked(tuple(names[place] for place in best), tuple(scores[best].tolist()))
             yield ranked
         # Otherwise they would be held until those of the next block exist.
         del queries, anchor, late
@@ -98,34 +84,29 @@ def _fill(
     store: EncodingStore,
     keys: Sequence[str],
     columns: slice,
-    own: Sequence[NDArray[np.int32] | None],
+    own: Sequence[NDArray[np.int32]],
     scoring: Scoring,
 ) -> None:
-    """Late scores of a block of queries and a block of candidates, the wanted pairs at least."""
-    # Each query's own candidates that lie in the block; None for all of it.
-    wanted = [None if places is None else places[(places >= columns.start) & (places < columns.stop)] for places in own]
-    rows = [number for number, places in enumerate(wanted) if places is None or len(places)]
-    if not rows:
-        return
-    listed = [places for row in rows if (places := wanted[row]) is not None]
-    if len(listed) < len(rows):
-        used = np.arange(columns.start, columns.stop)
-    else:
-        used = np.unique(np.concatenate(listed))
-    # In float32 at once: scoring goes over them for every few queries.
-    documents = store.gather("document", [keys[place] for place in used.tolist()], dtype="float32")
+    """Late scores of a block of queries and a block of candidates; where queries have their own, those at least."""
 
     def score(some: SmartEmbeddings, part: SmartEmbeddings) -> Array:
         return late_scores(some, part, weights=scoring.query_weights, floor=scoring.floor, memory=_SIMILARITIES)
 
-    pairs = sum(len(places) for places in listed) + len(used) * (len(rows) - len(listed))
-    if pairs >= _DENSE * len(rows) * len(used):
-        late[np.array(rows)[:, None], used] = score(queries if len(rows) == len(queries) else queries[rows], documents)
+    # Candidates in float32 at once: scoring goes over them for every few queries.
+    if not own:
+        late[:, columns] = score(queries, store.gather("document", keys[columns], dtype="float32"))
+        return
+    wanted = [places[(places >= columns.start) & (places < columns.stop)] for places in own]
+    rows = [number for number, places in enumerate(wanted) if len(places)]
+    if not rows:
+        return
+    used = np.unique(np.concatenate(wanted))
+    documents = store.gather("document", [keys[place] for place in used.tolist()], dtype="float32")
+    if sum(map(len, wanted)) >= _DENSE * len(rows) * len(used):
+        late[np.array(rows)[:, None], used] = score(queries[rows], documents)
         return
     for row in rows:
-        places = wanted[row]
-        part = documents if places is None else documents[np.searchsorted(used, places)]
-        late[row, used if places is None else places] = score(queries[row], part)[0]
+        late[row, wanted[row]] = score(queries[row], documents[np.searchsorted(used, wanted[row])])[0]
 
 
 def _blocks(lengths: NDArray[np.int64], width: int, budget: int) -> Iterator[slice]:

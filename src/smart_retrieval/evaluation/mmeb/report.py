@@ -86,11 +86,7 @@ def remove_partial_files(folder: Path) -> None:
 def judge(
     cases: Sequence[Case], ranked: Iterable[Mapping[str, Ranked]], targets: Mapping[str, Path], *, mode: str = "correct"
 ) -> dict[str, dict[str, float]]:
-    """The mean of each metric by setting, of rankings that are judged as they come, one mapping a query.
-
-    Each ranking is written into its setting's file of predictions (``targets``), so that memory does not grow with the
-    number of queries.
-    """
+    """The mean of each metric by setting; rankings are judged and written to ``targets`` as they come, one a query."""
     values: dict[str, dict[str, array[float]]] = {name: {key: array("d") for key in NAMES} for name in targets}
     with ExitStack() as stack:
         files = {name: stack.enter_context(written_whole(path)) for name, path in targets.items()}
@@ -162,10 +158,7 @@ def _mean(name: str, tasks: Sequence[Task], scores: Mapping[str, Mapping[str, An
 
 
 def render_table(result: MmebResult) -> RenderableType:
-    """Draw a run (what ``evaluate_mmeb`` returned): a row for each group of tasks, a column for each setting.
-
-    A group that lacks tasks shows how many it has in place of a mean, and below the table they are named.
-    """
+    """Draw a run (what ``evaluate_mmeb`` returned): a row for each group of tasks, a column for each setting."""
     from rich.console import Group
     from rich.text import Text
 

@@ -23,7 +23,7 @@ from .metrics import MODES
 from .parsers import parse
 from .processes import find_processes, own_device
 from .prompts import Prompts, get_prompts
-from .ranking import TIES, Setting, rank_task, settings_for
+from .ranking import TIES, rank_task, settings_for
 from .report import judge, leaderboard, means, metrics_of, remove_partial_files, write_json, written_whole
 from .store import EncodingStore
 from .task_data import Missing, TaskData, check_root
@@ -203,7 +203,7 @@ class _Run:
     def __post_init__(self) -> None:
         self.settings = settings_for(self.chosen.scoring.lambda_anchor, self.options.lambdas_late)
         # What each task's score file holds, by setting; only in the process that ranks.
-        self.scores: dict[str, dict[str, dict[str, Any]]] = {setting.name: {} for setting in self.settings}
+        self.scores: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in self.settings}
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
@@ -227,7 +227,11 @@ class _Run:
         queries = [self.digests.key(case.item) for case in data.cases]
         candidates = [self.digests.key(item) for item in data.items]
         self.digests.save()
-        configs = {setting.name: self._config(data, setting, queries, candidates) for setting in self.settings}
+        shared = self._config(data, queries, candidates)
+        configs = {
+            name: {"setting": name, "lambda_anchor": own.lambda_anchor, "lambda_late": own.lambda_late, **shared}
+            for name, own in self.settings.items()
+        }
         result: MmebTask = {
             "notes": list(data.notes),
             "queries": len(data.cases),
@@ -271,19 +275,14 @@ class _Run:
             write_json(scores, self._score_file(data.task, name))
             self.scores[name][data.task.name] = scores
 
-    def _config(
-        self, data: TaskData, setting: Setting, queries: Sequence[str], candidates: Sequence[str]
-    ) -> dict[str, Any]:
-        """Everything that decides a score; a score with another one is not reused."""
+    def _config(self, data: TaskData, queries: Sequence[str], candidates: Sequence[str]) -> dict[str, Any]:
+        """Everything but the lambdas that decides a score; a score with another one is not reused."""
         digest = hashlib.sha256()
         for case, key in zip(data.cases, queries, strict=True):
             own = None if case.candidates is None else case.candidates.tolist()
             digest.update(json.dumps([key, case.labels, case.grades, own]).encode())
         digest.update(json.dumps([data.names, list(candidates)]).encode())
         return {
-            "setting": setting.name,
-            "lambda_anchor": setting.scoring.lambda_anchor,
-            "lambda_late": setting.scoring.lambda_late,
             "weights": self.chosen.scoring.weights,
             "floor": self.chosen.scoring.floor,
             "readout": self.chosen.readout.to_dict(),
@@ -345,15 +344,15 @@ class _Run:
             "data_revisions": {name: task["revision"] for name, task in measured.items() if task["revision"]},
             "missing": sorted(missing),
         }
-        for setting in self.settings:
-            scores, scoring = self.scores[setting.name], setting.scoring
-            result["settings"][setting.name] = {
+        for name, scoring in self.settings.items():
+            scores = self.scores[name]
+            result["settings"][name] = {
                 "lambda_anchor": scoring.lambda_anchor,
                 "lambda_late": scoring.lambda_late,
                 "means": [mean.to_dict() for mean in means(scores)],
-                "scores": {name: metrics_of(own) for name, own in scores.items()},
+                "scores": {task: metrics_of(own) for task, own in scores.items()},
             }
-            board = leaderboard(f"{result['model']} ({setting.name})", scores, about)
-            write_json(board, self.folder / setting.name / "leaderboard.json")
+            board = leaderboard(f"{result['model']} ({name})", scores, about)
+            write_json(board, self.folder / name / "leaderboard.json")
         write_json(result, self.folder / "result.json")
         return result

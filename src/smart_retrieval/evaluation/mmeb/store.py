@@ -48,9 +48,7 @@ class Encoded:
 class EncodingStore:
     """The encodings of one model: queries and documents ("sides"), found by the key of their input.
 
-    Lambda, query-token weights and the floor are not part of what is stored, nor is the token filter (except for
-    models that leave out the pictures of queries): all tokens are kept, and the filter of the model's readout picks
-    from them as they are read.
+    All tokens are stored, and the filter of the model's readout picks from them as they are read.
     """
 
     def __init__(
@@ -63,7 +61,8 @@ class EncodingStore:
         shard_items: int = SHARD_ITEMS,
         processes: Processes | None = None,
     ) -> None:
-        # Where the filter "paper" keeps every token that another would keep, all filters share one store.
+        # Where the filter "paper" keeps every token that another would keep, all filters share one store; it does not
+        # for models that leave out the pictures of queries.
         shared = not smart.backbone.drops_visual_of_queries
         self.smart = smart.with_readout(replace(smart.readout, token_filter="paper")) if shared else smart
         self._filter = smart.readout.token_filter if shared else None
@@ -234,10 +233,7 @@ class EncodingStore:
     def gather(
         self, side: str, keys: Sequence[str], *, vectors: bool = True, dtype: str | None = None
     ) -> SmartEmbeddings:
-        """Encodings of inputs in the order of the keys, which may repeat, with the token filter applied.
-
-        Without ``vectors`` only ids, roles and anchors are read. ``dtype`` is the token vectors', as stored when None.
-        """
+        """Encodings of inputs in the order of the keys, which may repeat, filtered; ``dtype`` None keeps the stored."""
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.lengths(side, keys))])
         rows, width = int(offsets[-1]), self.smart.token_dim if vectors else 0
         anchors = np.empty((len(keys), self.smart.anchor_dim), np.float32)
@@ -270,21 +266,16 @@ def filtered(embeddings: SmartEmbeddings, token_filter: str) -> SmartEmbeddings:
     if token_filter == "paper":
         return embeddings
     kept = np.isin(embeddings.roles, [int(role) for role in kept_roles(token_filter)])
-    items = np.repeat(np.arange(len(embeddings)), embeddings.lengths)
-    bare = (np.bincount(items[kept], minlength=len(embeddings)) == 0) & (embeddings.lengths > 0)
-    vectors, ids = embeddings.token_vectors, embeddings.token_ids
-    if bare.any():
-        first = embeddings.offsets[:-1][bare]
-        kept[first] = True
-        vectors, ids = np.array(vectors), np.array(ids)
-        if embeddings.token_dim:
-            for item, row in zip(np.flatnonzero(bare).tolist(), first.tolist(), strict=True):
-                vectors[row] = _stand_in(embeddings, item)
-        ids[first] = -1
-    counts = np.bincount(items[kept], minlength=len(embeddings))
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    roles = embeddings.roles[kept]
-    return SmartEmbeddings(embeddings.anchors, vectors[kept], offsets, ids[kept], roles, report=embeddings.report)
+    counts = np.diff(np.concatenate([[0], np.cumsum(kept)])[embeddings.offsets])
+    bare = np.flatnonzero((counts == 0) & (embeddings.lengths > 0))
+    kept[embeddings.offsets[bare]] = True
+    offsets = np.concatenate([[0], np.cumsum(kept)])[embeddings.offsets]
+    vectors, ids, roles = embeddings.token_vectors[kept], embeddings.token_ids[kept], embeddings.roles[kept]
+    ids[offsets[bare]] = -1
+    if embeddings.token_dim:
+        for item in bare.tolist():
+            vectors[offsets[item]] = _stand_in(embeddings, item)
+    return SmartEmbeddings(embeddings.anchors, vectors, offsets, ids, roles, report=embeddings.report)
 
 
 def _stand_in(embeddings: SmartEmbeddings, item: int) -> Array:

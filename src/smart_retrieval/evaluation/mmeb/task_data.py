@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -78,19 +78,15 @@ class TaskFiles:
         """A picture by its path below the task's folder, opened when it is needed."""
         from ...pictures.images import ImageFile
 
-        path = self._checked(name, row)
-        found = [folder / path for folder in self._folders if path.name in self._names((folder / path).parent)]
-        return ImageFile(self._first(found, path))
+        return ImageFile(self._find(name, row, lambda path: path.name in self._names(path.parent)))
 
     def video(self, name: str, most: int, row: Row) -> FrameClip:
         """A folder of frames by its path below the task's folder, opened when it is needed."""
-        path = self._checked(name, row)
-        found = [
-            folder / path
-            for folder in self._folders
-            if any(PurePosixPath(frame).suffix.lower() in FRAME_SUFFIXES for frame in self._names(folder / path))
-        ]
-        return FrameClip(self._first(found, path), most)
+
+        def has_frames(path: Path) -> bool:
+            return any(PurePosixPath(frame).suffix.lower() in FRAME_SUFFIXES for frame in self._names(path))
+
+        return FrameClip(self._find(name, row, has_frames), most)
 
     def subfolders(self, name: str, row: Row) -> list[str]:
         """Names of the folders within one of the task's folders, sorted; none where it is missing."""
@@ -107,10 +103,14 @@ class TaskFiles:
             raise row.error(f"found the path {name[:80]!r}, expected one below {self.folder}")
         return path
 
-    def _first(self, found: Sequence[Path], path: PurePosixPath) -> Path:
-        if self._folders and not found:
+    def _find(self, name: str, row: Row, exists: Callable[[Path], bool]) -> Path:
+        path = self._checked(name, row)
+        for folder in self._folders:
+            if exists(folder / path):
+                return folder / path
+        if self._folders:
             self.missing.files[str(self.folder / path)] = None
-        return found[0] if found else self.folder / path
+        return self.folder / path
 
     def _names(self, folder: Path) -> frozenset[str]:
         """Names in a folder, listed once: asking for each of a million files by itself takes minutes."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -15,7 +17,8 @@ from torch import Tensor
 from ...core.adapter import Adapter, AdapterConfig
 from ...core.head import TokenHead
 from ...core.scoring import Scoring
-from ...errors import TrainingError
+from ...errors import ReadoutError, TrainingError
+from ...model.saving import write_tensors
 from ...progress import progress
 from ..data.batches import Batch, batch_of_step, steps_in_epoch
 from ..data.examples import TrainingSet, content_key
@@ -24,12 +27,12 @@ from ..objectives import contrastive_loss, distillation_loss, hybrid_matrix, pad
 from ..recipes import AdapterRecipe
 from ..record import TrainingResult, refuse_finished, write_record
 from ..validation import Validation, figures, hold_out
-from .checkpoint import load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from ...model.smart_model import SmartModel
 
 CHECKPOINT = "checkpoint.safetensors"
+FORMAT = "smart-training/1"
 # States that an ordinary disk has room for; what is larger is computed anew each step.
 DEFAULT_BUDGET = 20 * 2**30
 _SAMPLE = 256  # items whose states the start is fitted on
@@ -85,7 +88,7 @@ def train_adapter(
     result = run.train(show_progress, say)
     if cache is None:
         # What is left is a folder of a few MB.
-        run.close_states()
+        del run  # closes the files
         shutil.rmtree(folder / "cache", ignore_errors=True)
     return result
 
@@ -118,7 +121,6 @@ class AdapterTraining:
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate)
         self.head = TokenHead(model.readout, model.backbone.roles_without_prompt, self.adapter)
-        self.states = ""
         self.losses: list[float] = []
         self.best: dict[str, Tensor] = {}
         self.result = TrainingResult(out, {}, {}, 0, self.steps)
@@ -138,21 +140,16 @@ class AdapterTraining:
                 spent += 0 if found is None else found.nbytes
                 sources.append(LiveStates(self.model, items, task) if found is None else found)
         live = sum(isinstance(source, LiveStates) for source in sources)
-        self.states = f"{spent / 1e6:,.0f} MB of states cached in {cache}"
+        states = f"{spent / 1e6:,.0f} MB of states cached in {cache}"
         if live:
-            self.states += (
-                f"; {live} of 4 sets are over the budget of {budget / 1e6:,.0f} MB and are computed each step"
-            )
-        say(self.states)
+            states += f"; {live} of 4 sets are over the budget of {budget / 1e6:,.0f} MB and are computed each step"
+        say(states)
+        self.result.states = states
         self.queries, self.documents, *held = sources
         recipe = self.recipe
         self.validation = Validation(
             self.held, held[0], held[1], recipe.lambda_anchor, recipe.lambda_late, recipe.choose_lambda
         )
-
-    def close_states(self) -> None:
-        """Close the files."""
-        del self.queries, self.documents, self.validation
 
     def train(self, show_progress: bool | None, say: Callable[[str], None]) -> TrainingResult:
         """All steps, from the start or from the last checkpoint."""
@@ -179,7 +176,6 @@ class AdapterTraining:
                     last = result.curve[-1]
                     say(f"step {step + 1} of {self.steps}: loss {last['loss']:.4f}, {figures(last)}")
         self._keep_best()
-        result.states = self.states
         write_record(result, self.recipe, self.model.readout, self.model.backbone.identity(), self.training, self.held)
         for left in (file, *self.out.glob(f".{CHECKPOINT}.*.part")):  # partial ones are of runs that were killed
             left.unlink(missing_ok=True)
@@ -198,7 +194,7 @@ class AdapterTraining:
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss(batch)
         value = loss.item()
-        if value != value or abs(value) == float("inf"):
+        if not math.isfinite(value):
             self._keep_best()
             raise TrainingError(
                 f"found a loss of {value} at step {step + 1}, expected a number: the best adapter until then (step "
@@ -265,16 +261,45 @@ class AdapterTraining:
             "run": self._run_id(), "step": step, "losses": self.losses, "curve": result.curve,
             "before": result.before, "after": result.after, "best_step": result.best_step, "seconds": result.seconds,
         }  # fmt: skip
-        save_checkpoint(self.out / CHECKPOINT, self.adapter, self.optimizer, self.best, about)
+        tensors = {f"weights.{name}": tensor for name, tensor in self.adapter.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        write_tensors(self.out / CHECKPOINT, tensors, {"format": FORMAT, "about": json.dumps(about)})
 
     def _resume(self, file: Path) -> int:
-        self.best, about = load_checkpoint(file, self.adapter, self.optimizer)
+        from safetensors import SafetensorError, safe_open
+
+        where = f"checkpoint {str(file)!r}"
+        try:
+            with safe_open(file, framework="pt") as opened:
+                metadata = opened.metadata() or {}
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
+            about = json.loads(metadata.get("about", "null"))
+        except (OSError, SafetensorError, ValueError) as error:
+            raise TrainingError(f"{where}: cannot be read ({error}); delete it to start anew") from error
+        if metadata.get("format") != FORMAT or not isinstance(about, dict):
+            raise TrainingError(f"{where}: found format {metadata.get('format')!r}, expected {FORMAT!r}")
+        parts: dict[str, dict[str, Tensor]] = {"weights": {}, "best": {}}
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            kind, _, own = name.partition(".")
+            if kind == "optimizer":
+                index, _, own = own.partition(".")
+                state.setdefault(int(index), {})[own] = tensor
+            else:
+                parts[kind][own] = tensor
+        wanted = set(self.adapter.state_dict())
+        if any(set(part) != wanted for part in parts.values()):
+            raise ReadoutError(f"{where}: found weights {sorted(parts['weights'])}, expected {sorted(wanted)}")
         if about.get("run") != self._run_id():
             raise TrainingError(
                 f"{str(self.out)!r}: found the checkpoint of another run (other model, examples or recipe), expected "
                 "this run's; take another folder, or delete it"
             )
-        self.losses = about["losses"]
+        self.adapter.load_state_dict(parts["weights"])
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        self.best, self.losses = parts["best"], about["losses"]
         for name in ("curve", "before", "after", "best_step", "seconds"):
             setattr(self.result, name, about[name])
         return int(about["step"])

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.adapter import Adapter, AdapterConfig
 from ...extras import require
+from ..data.batches import training_rows
 from ..data.examples import TrainingSet
 from ..hidden_states import LiveStates
 from ..recipes import FinetuneRecipe
 from ..record import TrainingResult, refuse_finished, write_record
 from ..validation import Validation, figures, hold_out
-from .rows import training_rows
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+
     from ...model.smart_model import SmartModel
 
 CHECKPOINTS = "checkpoints"
@@ -86,7 +88,11 @@ def finetune(
         folder.mkdir(parents=True, exist_ok=True)
         marker.write_text(json.dumps(before), encoding="utf-8")
     say(f"before: {figures(before)}")
-    merge = _add_lora(model, recipe) if recipe.lora_rank else _unfreeze(model)
+    lora = _add_lora(model, recipe) if recipe.lora_rank else None
+    if lora is None:
+        for name, parameter in model.backbone.model.named_parameters():
+            # A pooler that nothing reads has no gradient, which distributed training refuses.
+            parameter.requires_grad_("pooler." not in name)
     curve, steps = train(
         model,
         training,
@@ -97,8 +103,9 @@ def finetune(
         show_progress=show_progress,
         say=say,
     )
-    merge()
-    model.backbone.model.eval()
+    if lora is not None:
+        lora.merge_and_unload()
+    model.backbone.model.requires_grad_(True).eval()
     model.backbone.__dict__.pop("fingerprint", None)  # other weights, another fingerprint
     after = check.measure(head)
     if model.adapter is not None:
@@ -142,8 +149,8 @@ def _network(model: SmartModel) -> Any:
     return model.backbone.transformer.model
 
 
-def _add_lora(model: SmartModel, recipe: FinetuneRecipe) -> Callable[[], None]:
-    """Train LoRA matrices alone; returns what merges them into the weights."""
+def _add_lora(model: SmartModel, recipe: FinetuneRecipe) -> PeftModel:
+    """Train LoRA matrices alone; returns the model that merges them into the weights."""
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -154,24 +161,10 @@ def _add_lora(model: SmartModel, recipe: FinetuneRecipe) -> Callable[[], None]:
         lora_dropout=0.0,
         bias="none",
     )
-    for parameter in model.backbone.model.parameters():
-        parameter.requires_grad_(False)
+    model.backbone.model.requires_grad_(False)
     torch.manual_seed(recipe.seed)  # LoRA's first matrices are random
     wrapped = get_peft_model(_network(model), config)
     if recipe.gradient_checkpointing:
         # Otherwise no gradient would reach the blocks: their inputs, the frozen embeddings, have none.
         _network(model).enable_input_require_grads()
-
-    def merge() -> None:
-        wrapped.merge_and_unload()
-        for parameter in model.backbone.model.parameters():
-            parameter.requires_grad_(True)
-
-    return merge
-
-
-def _unfreeze(model: SmartModel) -> Callable[[], None]:
-    for name, parameter in model.backbone.model.named_parameters():
-        # A pooler that nothing reads has no gradient, which distributed training refuses.
-        parameter.requires_grad_("pooler." not in name)
-    return lambda: None
+    return wrapped

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from sentence_transformers.base.evaluation import BaseEvaluator
 from sentence_transformers.multi_vector_encoder.losses import MultiVectorDistillKLDivLoss
 from transformers import PrinterCallback
 
+from ...backbones.backbone import GRIDS_KEY, Backbone
 from ...errors import TrainingError
 from ...model.saving import read_tensors, write_tensors
 from ...progress import wants_progress
@@ -19,7 +22,6 @@ from ..data.examples import TrainingSet
 from ..recipes import FinetuneRecipe
 from ..validation import SYSTEMS, figures
 from .losses import CachedHybridLoss, HybridLoss, HybridScores, HybridTeacherScores
-from .rows import RowCollator
 
 if TYPE_CHECKING:
     from ...model.smart_model import SmartModel
@@ -49,6 +51,34 @@ class _Measure(BaseEvaluator):
         return found
 
 
+class RowCollator:
+    """Turns rows of numbers into the backbone's features, rendered as at inference."""
+
+    valid_label_columns = ("label",)
+
+    def __init__(self, backbone: Backbone, data: TrainingSet) -> None:
+        self.backbone, self.data = backbone, data
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Features of all columns, under names that begin with the column's."""
+        batch: dict[str, Any] = {"label": torch.tensor([row["label"] for row in rows])}
+        for column in (name for name in rows[0] if name != "label"):
+            task = "query" if column == "query" else "document"
+            items = self.data.queries if task == "query" else self.data.documents
+            chosen = [self.backbone.load(items[row[column]]) for row in rows]
+            features = self.backbone.preprocess(chosen, prompt=self.backbone.prompt_for(task, None, None), task=task)
+            if (grids := features.pop(GRIDS_KEY, None)) is not None and "input_ids" in features:
+                # How many pictures each item has, by which cached gradients cut a batch.
+                for kind in ("image", "video"):
+                    counts = [sum(grid.kind == kind for grid in own) for own in grids]
+                    features[f"num_{kind}s_per_sample"] = torch.tensor(counts)
+            for key, value in features.items():
+                if isinstance(value, torch.Tensor) or key == "modality":
+                    batch[f"{column}_{key}"] = value
+            batch[f"{column}_task"] = task
+        return batch
+
+
 class HybridTrainer(MultiVectorEncoderTrainer):
     """Keeps only what is trained in its checkpoints, as safetensors, and stops at a loss that is no number."""
 
@@ -58,7 +88,7 @@ class HybridTrainer(MultiVectorEncoderTrainer):
         """The loss, checked."""
         loss = super().compute_loss(*args, **kwargs)
         value = float((loss[0] if isinstance(loss, tuple) else loss).detach())
-        if value != value or abs(value) == float("inf"):
+        if not math.isfinite(value):
             raise TrainingError(
                 f"found a loss of {value} at step {self.state.global_step + 1}, expected a number: the checkpoints "
                 f"until then are kept in {self.args.output_dir!r}; lower the learning rate, or train in float32"
@@ -102,11 +132,7 @@ def train(
     show_progress: bool | None,
     say: Callable[[str], None],
 ) -> tuple[list[dict[str, float]], int]:
-    """Train what requires gradients of backbone and adapter, and leave the model with its best weights.
-
-    ``rows`` are the numbers of queries and documents that a step moves, ``folder`` is for checkpoints, and ``measure``
-    validates. Returns the curve, and the number of steps.
-    """
+    """Train what requires gradients, up to the best weights; returns the curve, and the number of steps."""
     from datasets import Dataset
 
     steps = max(1, -(-len(rows["query"]) // recipe.batch_size))
@@ -179,16 +205,15 @@ def _loss(model: SmartModel, recipe: FinetuneRecipe, relevant: Mapping[int, froz
             student_temperature=recipe.temperature,
             teacher_temperature=recipe.teacher_temperature,
         )
-    common: dict[str, Any] = {
-        "scale": 1 / recipe.temperature,
-        "similarity_fct": HybridScores(model.anchor_dim, *recipe.lambdas),
-        "gather_across_devices": torch.distributed.is_available() and torch.distributed.is_initialized(),
-    }
-    loss: HybridLoss | CachedHybridLoss
-    if recipe.mini_batch is None:
-        loss = HybridLoss(model.encoder, **common)
-    else:
-        loss = CachedHybridLoss(model.encoder, mini_batch_size=recipe.mini_batch, **common)
+    kind: Any = HybridLoss
+    if recipe.mini_batch is not None:
+        kind = partial(CachedHybridLoss, mini_batch_size=recipe.mini_batch)
+    loss: HybridLoss | CachedHybridLoss = kind(
+        model.encoder,
+        scale=1 / recipe.temperature,
+        similarity_fct=HybridScores(model.anchor_dim, *recipe.lambdas),
+        gather_across_devices=torch.distributed.is_available() and torch.distributed.is_initialized(),
+    )
     loss.relevant = relevant
     return loss
 

@@ -1,13 +1,15 @@
-"""The batch of a step: a function of the seed, the epoch and the step, so that a run can resume anywhere."""
+"""The batch of a step, a function of seed, epoch and step; and examples as rows, of which a trainer makes batches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import TrainingError
 from .examples import TrainingSet
 
 
@@ -55,6 +57,41 @@ def batch_of_step(data: TrainingSet, step: int, *, batch_size: int, negatives: i
                     teacher[row, columns[document]] = score
     queries = [example.query for example in examples]
     return Batch(queries, list(columns), np.asarray(targets, np.int64), ignored, teacher)
+
+
+def training_rows(data: TrainingSet, negatives: int, seed: int, *, scored: bool = False) -> dict[str, list[Any]]:
+    """Columns of numbers by name, a row for each positive of each query: query, positive, negatives, and a label.
+
+    The label is a teacher's scores of the candidates with ``scored``, else the numbers of query and candidates. Where
+    an example has too few negatives, random documents fill up; with a teacher, who did not score those, it is left out.
+    """
+    if scored and not (data.has_scores and negatives):
+        raise TrainingError("distill: expected a teacher's scores in every row, and at least one negative")
+    if negatives >= len(data.documents):
+        raise TrainingError(f"negatives: found {negatives}, expected fewer than the {len(data.documents)} documents")
+    rng = np.random.default_rng(seed)
+    names = ["query", "positive", *(f"negative_{n + 1}" for n in range(negatives)), "label"]
+    rows: list[tuple[Any, ...]] = []
+    for example in data.examples:
+        if scored and len(example.negatives) < negatives:
+            continue
+        for place, positive in enumerate(example.positives):
+            order = rng.permutation(len(example.negatives)).tolist()[:negatives]
+            drawn = [example.negatives[i] for i in order]
+            taken = {*example.positives, *drawn}
+            while len(drawn) < negatives:
+                other = int(rng.integers(len(data.documents)))
+                if other not in taken or len(taken) >= len(data.documents):
+                    drawn.append(other)
+                    taken.add(other)
+            label: list[Any] = [example.query, positive, *drawn]
+            if scored and example.scores is not None:
+                own = len(example.positives)
+                label = [example.scores[place], *(example.scores[own + i] for i in order)]
+            rows.append((example.query, positive, *drawn, label))
+    if not rows:
+        raise TrainingError(f"distill: found no query with {negatives} scored negatives, expected some; ask for fewer")
+    return {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
 
 
 def blocks(count: int, size: int) -> Iterator[range]:

@@ -115,23 +115,15 @@ class Collector:
     def __init__(self, name: str) -> None:
         self.name = name
         self.warnings: list[str] = []
-        self._queries: dict[Any, int] = {}
-        self._documents: dict[Any, int] = {}
-        self._query_items: list[Item] = []
-        self._document_items: list[Item] = []
-        self._groups: list[str] = []
-        self._positives: dict[int, dict[int, float | None]] = {}
-        self._negatives: dict[int, dict[int, float | None]] = {}
+        # By content: number, item and group of a document; a query, and the scores of its positives and negatives.
+        self._documents: dict[Any, tuple[int, Item, str]] = {}
+        self._queries: dict[Any, tuple[Item, dict[int, float | None], dict[int, float | None]]] = {}
         self._repeated = 0
 
     def document(self, item: Item, group: str = "") -> int:
         """The number of a document; the same for the same content."""
-        key = content_key(item)
-        if key not in self._documents:
-            self._documents[key] = len(self._document_items)
-            self._document_items.append(item)
-            self._groups.append(group or f"document {len(self._groups)}")
-        return self._documents[key]
+        number = len(self._documents)
+        return self._documents.setdefault(content_key(item), (number, item, group or f"document {number}"))[0]
 
     def add(
         self,
@@ -141,21 +133,19 @@ class Collector:
         scores: Sequence[float] | None = None,
     ) -> None:
         """Add a row; rows of the same query are put together. ``scores`` are of positives, then of negatives."""
-        number = self._queries.setdefault(content_key(query), len(self._query_items))
-        if number == len(self._query_items):
-            self._query_items.append(query)
-        else:
-            self._repeated += 1
+        key = content_key(query)
+        self._repeated += key in self._queries
+        _, known, others = self._queries.setdefault(key, (query, {}, {}))
         given: Sequence[float | None] = [None] * (len(positives) + len(negatives)) if scores is None else scores
-        self._positives.setdefault(number, {}).update(zip(positives, given, strict=False))
-        self._negatives.setdefault(number, {}).update(zip(negatives, given[len(positives) :], strict=True))
+        known.update(zip(positives, given, strict=False))
+        others.update(zip(negatives, given[len(positives) :], strict=True))
 
     def finish(self) -> TrainingSet:
         """The set; refused without an example."""
         examples, contradictions = [], 0
-        for number, positives in self._positives.items():
-            negatives = {d: s for d, s in self._negatives.get(number, {}).items() if d not in positives}
-            contradictions += len(self._negatives.get(number, {})) - len(negatives)
+        for number, (_, positives, others) in enumerate(self._queries.values()):
+            negatives = {d: s for d, s in others.items() if d not in positives}
+            contradictions += len(others) - len(negatives)
             scores = [*positives.values(), *negatives.values()]
             whole = tuple(score for score in scores if score is not None)
             examples.append(
@@ -168,7 +158,12 @@ class Collector:
         if contradictions:
             self.warnings.append(f"{contradictions:,} negatives that are also positives of their query left out")
         return TrainingSet(
-            self.name, self._query_items, self._document_items, examples, self._groups, list(self.warnings)
+            self.name,
+            [query for query, _, _ in self._queries.values()],
+            [document for _, document, _ in self._documents.values()],
+            examples,
+            [group for _, _, group in self._documents.values()],
+            list(self.warnings),
         )
 
 
@@ -195,9 +190,7 @@ def _source_key(source: Any) -> Any:
 def split(data: TrainingSet, fraction: float, seed: int = 0, most: int = 2_000) -> tuple[TrainingSet, TrainingSet]:
     """The training and the validation set: no document, and no page of one file, is on both sides.
 
-    Queries that share a positive, or whose positives are parts of one file, go together. Negatives of the training side
-    that are documents of the validation side are left out. At most ``most`` examples are held out; the seed decides
-    which.
+    Queries that share a positive or its file go together; at most ``most`` are held out.
     """
     if not 0 < fraction < 1:
         raise DatasetError(f"validation share: found {fraction}, expected a number between 0 and 1")

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import DatasetError
 from ...evaluation.beir import load_beir
+from ...extras import require
+from ...files import UnreadableFileError
 from ...inputs import Item
 from .examples import Collector, TrainingSet
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _KEYS = {"query", "positive", "positives", "negatives", "query_image", "instruction", "scores"}
 _DOCUMENT_KEYS = {"text", "image"}
@@ -55,9 +64,7 @@ def load_pairs(path: str | Path, split: str = "train") -> TrainingSet:
     if path.is_file() and path.suffix != ".parquet":
         return _read_jsonl(path)
     if path.is_file() or any(path.glob("*.parquet")):
-        from .colpali import read_colpali
-
-        return read_colpali(path)
+        return _read_colpali(path)
     found = "nothing to learn from in " if path.exists() else "no "
     raise DatasetError(
         f"found {found}{path}, expected a .jsonl file of pairs, a .parquet file, or a folder with corpus.jsonl (BEIR), "
@@ -157,15 +164,11 @@ def _item(
     text, image = record.get(text_key), record.get(image_key)
     if not isinstance(text, str | None):
         raise DatasetError(f"{where}: found {type(text).__name__} as {text_key}, expected a string")
-    images: tuple[Any, ...] = ()
-    group = ""
-    if image is not None:
-        source, group = _image_source(image, folder, where)
-        images = (source,)
-    if not (text or "").strip() and not images:
+    source, group = (None, "") if image is None else _image_source(image, folder, where)
+    if not (text or "").strip() and source is None:
         noun = "query" if text_key.startswith("query") else "document"
         raise DatasetError(f"{where}: found an empty {noun}, expected {text_key} or {image_key}")
-    return Item(text or "", images, instruction=instruction), group
+    return Item(text or "", () if source is None else (source,), instruction=instruction), group
 
 
 def _image_source(name: Any, folder: Path, where: str) -> tuple[Any, str]:
@@ -206,6 +209,81 @@ def _scores(record: Mapping[str, Any], count: int, where: str) -> list[float] | 
     if scores is None:
         return None
     numbers = isinstance(scores, list) and all(isinstance(s, int | float) and not isinstance(s, bool) for s in scores)
-    if not numbers or len(scores) != count or any(s != s or abs(s) == float("inf") for s in scores):
+    if not numbers or len(scores) != count or not all(map(math.isfinite, scores)):
         raise DatasetError(f"{where}: found scores {str(scores)[:40]}, expected {count} finite numbers")
     return [float(score) for score in scores]
+
+
+# -- parquet files -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ParquetImage:
+    """The picture of one row of a file, read when it is needed; ``page`` is the row, as it is of other page images."""
+
+    path: Path
+    page: int
+
+    def load(self) -> Image:
+        """The picture, RGB."""
+        from ...pictures.images import load_image
+
+        table, starts = _row_groups(self.path)
+        group = next(i for i in range(table.num_row_groups) if starts[i] <= self.page < starts[i + 1])
+        value = _images(self.path, group)[self.page - starts[group]].as_py()
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(data, bytes):
+            raise UnreadableFileError(self.path, f"no picture in row {self.page}")
+        return load_image(data)
+
+
+@lru_cache(maxsize=2)
+def _row_groups(path: Path) -> tuple[Any, list[int]]:
+    table = require("pyarrow.parquet", "train").ParquetFile(path)
+    sizes = (table.metadata.row_group(group).num_rows for group in range(table.num_row_groups))
+    return table, list(accumulate(sizes, initial=0))
+
+
+@lru_cache(maxsize=2)
+def _images(path: Path, group: int) -> Any:
+    return _row_groups(path)[0].read_row_group(group, columns=["image"]).column("image")
+
+
+def _read_colpali(path: Path) -> TrainingSet:
+    """Read a parquet file, or a folder of them, with the columns ``image``, ``query`` and ``image_filename``.
+
+    Rows without a query are left out. Rows with the same picture (by ``image_filename`` within the set) are one
+    document.
+    """
+    parquet = require("pyarrow.parquet", "train")
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    collector = Collector(path.name)
+    without = 0
+    seen: dict[str, int] = {}
+    for file in files:
+        try:
+            table = parquet.ParquetFile(file)
+            names = set(table.schema_arrow.names)
+        except Exception as error:  # whatever a damaged file provokes in the reader
+            raise DatasetError(f"{file}: found no readable parquet ({type(error).__name__}: {error})") from error
+        if missing := sorted({"image", "query"} - names):
+            raise DatasetError(f"{file}: found columns {sorted(names)}, expected {' and '.join(missing)} among them")
+        wanted = ["query", *(["image_filename"] if "image_filename" in names else [])]
+        records = (record for batch in table.iter_batches(columns=wanted) for record in batch.to_pylist())
+        for row, record in enumerate(records):
+            query = record["query"]
+            if not isinstance(query, str) or not query.strip():
+                without += 1
+                continue
+            key = record.get("image_filename") or f"{file} {row}"
+            if key not in seen:
+                seen[key] = collector.document(Item(images=(ParquetImage(file, row),)), _document_of(key))
+            collector.add(Item(query), [seen[key]])
+    if without:
+        collector.warnings.append(f"{without:,} rows without a query left out")
+    return collector.finish()
+
+
+def _document_of(name: str) -> str:
+    """The document a page belongs to: ``report_page_3.png`` and ``report_page_7.png`` are parts of one."""
+    return re.sub(r"[_-]?(page|p)?[_-]?\d+(?=\.[a-z]+$)", "", name.rsplit("/", 1)[-1], flags=re.IGNORECASE) or name
