@@ -23,6 +23,16 @@ from .batching import BatchLimits, length_sorted_batches, windows
 _CONTENT = (TokenRole.TEXT, TokenRole.IMAGE, TokenRole.VIDEO)
 
 
+@dataclass(frozen=True)
+class _Run:
+    """How one stream of items is encoded."""
+
+    task: str
+    prompt: str | None
+    limits: BatchLimits
+    advance: Callable[[int], None]
+
+
 @dataclass
 class Encoder:
     """A backbone and a token head, run over items; ``dtype`` is the NumPy type of the token vectors handed out."""
@@ -57,13 +67,14 @@ class Encoder:
         ``advance`` is called with the number of items each batch finished. With ``on_error="skip"``, items whose files
         cannot be read are listed in the report instead of raising.
         """
+        run = _Run(task, prompt, limits, advance)
         first = 0
         items = (item_of(value, position) for position, value in enumerate(values))
         for window in windows(items, self.backbone.estimated_tokens, limits):
             loaded, failures = self._load(window, first, on_error)
             first += len(window)
             advance(len(failures))
-            done = self._window(loaded, task, prompt, limits, advance) if loaded else self._nothing()
+            done = self._window(loaded, run) if loaded else self._nothing()
             done.report += EncodingReport(failures=tuple(failures))
             yield done
 
@@ -82,67 +93,39 @@ class Encoder:
 
     def _nothing(self) -> SmartEmbeddings:
         """No item at all, as when none of a window could be read."""
-        anchors, vectors = (
-            np.zeros((0, self.backbone.anchor_dim), np.float32),
-            np.zeros((0, self.token_dim), self.dtype),
-        )
+        anchors = np.zeros((0, self.backbone.anchor_dim), np.float32)
+        vectors = np.zeros((0, self.token_dim), self.dtype)
         return SmartEmbeddings(anchors, vectors, [0], tokenizer=self.backbone.tokenizer)
 
-    def _window(
-        self,
-        items: Sequence[tuple[int, Item]],
-        task: str,
-        prompt: str | None,
-        limits: BatchLimits,
-        advance: Callable[[int], None],
-    ) -> SmartEmbeddings:
+    def _window(self, items: Sequence[tuple[int, Item]], run: _Run) -> SmartEmbeddings:
         order: list[int] = []
         # inference_mode as Sentence Transformers uses it; without it the states' graph would be kept alive.
         with torch.inference_mode():
-            encoded = SmartEmbeddings.concatenate(self._batches(items, order, task, prompt, limits, advance))
+            encoded = SmartEmbeddings.concatenate(self._batches(items, order, run))
         if order == sorted(order):
             return encoded
         window = encoded[np.argsort(order)]
         window.report = encoded.report
         return window
 
-    def _batches(
-        self,
-        items: Sequence[tuple[int, Item]],
-        order: list[int],
-        task: str,
-        prompt: str | None,
-        limits: BatchLimits,
-        advance: Callable[[int], None],
-    ) -> Iterator[SmartEmbeddings]:
+    def _batches(self, items: Sequence[tuple[int, Item]], order: list[int], run: _Run) -> Iterator[SmartEmbeddings]:
         """Encode the items in batches of like lengths, noting in ``order`` which items they are."""
         sizes = [self.backbone.estimated_tokens(item) for _, item in items]
-        for batch in length_sorted_batches(sizes, limits, [len(item.text) for _, item in items]):
-            for chosen, features in self._fitting(batch, items, task, prompt, limits):
-                order += chosen
-                yield self._forward([items[i] for i in chosen], features, task, prompt)
-                advance(len(chosen))
+        lengths = [len(item.text) for _, item in items]
+        pending = [*length_sorted_batches(sizes, run.limits, lengths)][::-1]
+        while pending:
+            batch = pending.pop()
+            chosen = [items[i] for i in batch]
+            features = self.backbone.preprocess([item for _, item in chosen], prompt=run.prompt, task=run.task)
+            if len(batch) > 1 and features["input_ids"].numel() > run.limits.batch_tokens:
+                middle = len(batch) // 2  # more padded tokens than estimated
+                pending += [batch[middle:], batch[:middle]]
+                continue
+            order += batch
+            yield self._forward(chosen, features, run)
+            run.advance(len(batch))
 
-    def _fitting(
-        self,
-        batch: list[int],
-        items: Sequence[tuple[int, Item]],
-        task: str,
-        prompt: str | None,
-        limits: BatchLimits,
-    ) -> Iterator[tuple[list[int], dict[str, Any]]]:
-        """Tokenise a batch; cut it in two as long as it holds more padded tokens than allowed."""
-        features = self.backbone.preprocess([items[i][1] for i in batch], prompt=prompt, task=task)
-        if len(batch) > 1 and features["input_ids"].numel() > limits.batch_tokens:
-            middle = len(batch) // 2
-            yield from self._fitting(batch[:middle], items, task, prompt, limits)
-            yield from self._fitting(batch[middle:], items, task, prompt, limits)
-        else:
-            yield batch, features
-
-    def _forward(
-        self, items: list[tuple[int, Item]], features: dict[str, Any], task: str, prompt: str | None
-    ) -> SmartEmbeddings:
+    def _forward(self, items: list[tuple[int, Item]], features: dict[str, Any], run: _Run) -> SmartEmbeddings:
         model = self.backbone.model
         model.eval()
         device = model.device
@@ -151,8 +134,8 @@ class Encoder:
         roles = features.pop(ROLES_KEY)
         grids = features.pop(GRIDS_KEY, None)
         ids = features["input_ids"]
-        cut = self.backbone.cut_tokens([item for _, item in items], features, prompt=prompt, task=task)
-        features = {**model(features, task=task), ROLES_KEY: roles}
+        cut = self.backbone.cut_tokens([item for _, item in items], features, prompt=run.prompt, task=run.task)
+        features = {**model(features, task=run.task), ROLES_KEY: roles}
         kept_vectors, kept = self.head.flat(features)
         anchors = features["sentence_embedding"].float().cpu().numpy()
         vectors = kept_vectors.cpu().numpy()
@@ -180,12 +163,20 @@ def _report(cut: list[int], roles: Tensor) -> EncodingReport:
     return EncodingReport(items=len(cut), truncated=truncated, truncated_tokens=sum(cut), empty=empty)
 
 
-def gathered(windows: Iterator[SmartEmbeddings], out: str | Path | None, task: str) -> SmartEmbeddings:
+def at_least_one(values: Iterable[Any], task: str) -> Iterator[Any]:
+    """The same values, and an error behind them where there are none."""
+    count = 0
+    for count, value in enumerate(values, 1):
+        yield value
+    if not count:
+        raise EmptyInputError(f"found no {task} to encode, expected at least one text or picture")
+
+
+def gathered(windows: Iterator[SmartEmbeddings], out: str | Path | None) -> SmartEmbeddings:
     """All windows of :meth:`Encoder.stream` in one: in memory, or in the folder ``out`` and memory-mapped from there.
 
     Nothing is encoded before the folder is known to be usable.
     """
-    windows = _some(windows, task)
     if out is None:
         return SmartEmbeddings.concatenate(windows)
     with EmbeddingsWriter(out) as writer:
@@ -193,17 +184,6 @@ def gathered(windows: Iterator[SmartEmbeddings], out: str | Path | None, task: s
             writer.append(window)
             del window  # else it would stay while the next one is encoded
     return SmartEmbeddings.load(out, mmap=True)
-
-
-def _some(windows: Iterator[SmartEmbeddings], task: str) -> Iterator[SmartEmbeddings]:
-    """The same windows, and an error where there is none."""
-    found = False
-    for window in windows:
-        found = True
-        yield window
-        del window
-    if not found:
-        raise EmptyInputError(f"found no {task} to encode, expected at least one text or picture")
 
 
 def _check_finite(anchors: Array, vectors: Array, offsets: Array, items: list[tuple[int, Item]]) -> None:

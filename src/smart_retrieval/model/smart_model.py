@@ -25,7 +25,7 @@ from ..inputs import is_one_item
 from ..progress import progress
 from ..types import Array
 from .batching import BatchLimits
-from .encoding import Encoder, gathered
+from .encoding import Encoder, at_least_one, gathered
 from .saving import check_layers, read_adapter_folder, read_saved, write_saved
 
 if TYPE_CHECKING:
@@ -379,8 +379,8 @@ class SmartModel:
         out: str | Path | None,
         on_error: str,
     ) -> SmartEmbeddings:
-        items = [values] if is_one_item(values) else values
-        total = len(items) if isinstance(items, Sized) else None
+        values = [values] if is_one_item(values) else values
+        total = len(values) if isinstance(values, Sized) else None
         if batch_size is not None and batch_size < 1:
             raise EmptyInputError(f"batch_size: found {batch_size}, expected at least 1")
         if on_error not in ("raise", "skip"):
@@ -390,9 +390,9 @@ class SmartModel:
         noun = "queries" if task == "query" else "documents"
         with progress(f"Encoding {noun}", total, show_progress) as advance:
             stream = self._encoder.stream(
-                items, task=task, prompt=text, limits=limits, advance=advance, on_error=on_error
+                at_least_one(values, task), task=task, prompt=text, limits=limits, advance=advance, on_error=on_error
             )
-            embeddings = gathered(stream, out, task)
+            embeddings = gathered(stream, out)
         embeddings.tokenizer = self.tokenizer
         embeddings.report.warn(noun, self.max_length)
         return embeddings

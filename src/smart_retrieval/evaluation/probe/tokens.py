@@ -67,7 +67,7 @@ def encode_every_position(
         limits=BatchLimits() if batch_size is None else BatchLimits(batch_size=batch_size),
         advance=lambda count: None,
     )
-    return gathered(stream, None, task)
+    return gathered(stream, None)
 
 
 def winner_report(queries: SmartEmbeddings, documents: SmartEmbeddings) -> dict[str, Any]:
