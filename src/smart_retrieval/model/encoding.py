@@ -165,10 +165,11 @@ def _report(cut: list[int], roles: Tensor) -> EncodingReport:
 
 def at_least_one(values: Iterable[Any], task: str) -> Iterator[Any]:
     """The same values, and an error behind them where there are none."""
-    count = 0
-    for count, value in enumerate(values, 1):
+    found = False
+    for value in values:
+        found = True
         yield value
-    if not count:
+    if not found:
         raise EmptyInputError(f"found no {task} to encode, expected at least one text or picture")
 
 

@@ -6,8 +6,8 @@ from fixtures.tiny_qwen_tokenizer import save_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smart_retrieval.backbones.vision import bare, gme, lamra, qwen3_vl_embedding, vlm2vec
-from smart_retrieval.backbones.vision.family import Part
+from smart_retrieval.backbones.vision import gme, lamra, qwen3_vl_embedding, vlm2vec
+from smart_retrieval.backbones.vision.family import Part, chat
 from smart_retrieval.backbones.vision.rendering import Renderer, timed_video
 from smart_retrieval.core.roles import TokenRole
 from smart_retrieval.errors import EmptyInputError
@@ -19,7 +19,7 @@ CONVERSATIONS = {
     "gme": gme.conversation,
     "lamra": lamra.conversation,
     "vlm2vec": vlm2vec.conversation,
-    "bare": bare.conversation,
+    "bare": chat,
 }
 
 
@@ -43,7 +43,7 @@ def words(tokenizer, rendered, role):
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_each_role_covers_its_own_words(name, renderer, tokenizer):
-    parts = CONVERSATIONS[name](Item("A red circle."), "Find it.", "query")
+    parts = CONVERSATIONS[name](Item("A red circle."), "Find it.")
     rendered = renderer.render(parts, [], None, 0)
     assert words(tokenizer, rendered, TokenRole.TEXT).strip() == "A red circle."
     assert words(tokenizer, rendered, TokenRole.PROMPT).strip() == "Find it."
@@ -55,7 +55,7 @@ def test_each_role_covers_its_own_words(name, renderer, tokenizer):
 
 @given(text=st.text(max_size=40), instruction=st.text(max_size=12))
 def test_any_text_is_rendered_as_it_is(text, instruction, renderer, tokenizer):
-    parts = bare.conversation(Item(text), instruction, "query")
+    parts = chat(Item(text), instruction)
     rendered = renderer.render(parts, [], None, 0)
     whole = "".join(part.text for part in parts)
     if not any(control in text + instruction for control in tokenizer.get_added_vocab()):
@@ -68,7 +68,7 @@ def test_any_text_is_rendered_as_it_is(text, instruction, renderer, tokenizer):
 )
 def test_control_tokens_in_the_users_words_stay_words(spoof, renderer, tokenizer):
     item = Item(f"look: {spoof}", images=(object(),))
-    rendered = renderer.render(bare.conversation(item, "", "query"), [3], None, 0)
+    rendered = renderer.render(chat(item, ""), [3], None, 0)
     text = rendered.ids[rendered.roles == int(TokenRole.TEXT)]
     assert not np.isin(text, tokenizer.convert_tokens_to_ids([*CONTROL, "<|image_pad|>", "<|video_pad|>"])).any()
     assert tokenizer.decode(text.tolist()) == f"look: {spoof}"
@@ -79,7 +79,7 @@ def test_control_tokens_in_the_users_words_stay_words(spoof, renderer, tokenizer
 
 def test_placeholders_are_repeated_in_order(renderer, tokenizer):
     item = Item("two", images=(object(), object()), video=object())
-    rendered = renderer.render(qwen3_vl_embedding.conversation(item, "Do.", "document"), [5, 2, 3], None, 0)
+    rendered = renderer.render(qwen3_vl_embedding.conversation(item, "Do."), [5, 2, 3], None, 0)
     kinds = rendered.roles.tolist()
     runs = [(kinds[i], i) for i in range(len(kinds)) if i == 0 or kinds[i] != kinds[i - 1]]
     order = [TokenRole(kind).name for kind, _ in runs if kind in (TokenRole.IMAGE, TokenRole.VIDEO)]
@@ -88,7 +88,7 @@ def test_placeholders_are_repeated_in_order(renderer, tokenizer):
 
 
 def test_a_timed_video_has_a_timestamp_before_each_step(renderer, tokenizer):
-    parts = timed_video(bare.conversation(Item(video=object()), "", "query"), [0.25, 1.25])
+    parts = timed_video(chat(Item(video=object()), ""), [0.25, 1.25])
     rendered = renderer.render(parts, [2, 2], None, 0)
     decoded = tokenizer.decode(rendered.ids.tolist())
     step = "<|vision_start|><|video_pad|><|video_pad|><|vision_end|>"
@@ -97,9 +97,7 @@ def test_a_timed_video_has_a_timestamp_before_each_step(renderer, tokenizer):
 
 
 def test_text_is_cut_and_nothing_else(renderer, tokenizer):
-    parts = qwen3_vl_embedding.conversation(
-        Item("one two three four five six seven", images=(object(),)), "Do.", "query"
-    )
+    parts = qwen3_vl_embedding.conversation(Item("one two three four five six seven", images=(object(),)), "Do.")
     whole = renderer.render(parts, [4], None, 0)
     limit = len(whole.ids) - 3
     cut = renderer.render(parts, [4], limit, 0)
@@ -111,7 +109,7 @@ def test_text_is_cut_and_nothing_else(renderer, tokenizer):
 
 
 def test_too_many_visual_tokens_are_refused(renderer):
-    parts = bare.conversation(Item("x", images=(object(),)), "", "query")
+    parts = chat(Item("x", images=(object(),)), "")
     with pytest.raises(EmptyInputError, match=r"item 7 of its batch: found .* 50 of them visual.*at most 20"):
         renderer.render(parts, [50], 20, 7)
 

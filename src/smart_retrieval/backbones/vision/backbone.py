@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Normalize
+from sentence_transformers.base.modules import Module, Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import Tensor
 
@@ -54,13 +54,13 @@ class VisionLanguageBackbone(Backbone):
                 f"max_length: found {options.max_length}, expected at most the model's {positions} positions"
             )
         max_length = min(family.max_length if options.max_length is None else options.max_length, positions)
-        first = VisionLanguageTransformer(checkpoint, family, max_length, options.max_visual_tokens, options.max_frames)
-        stock = family.pools_as_sentence_transformers
-        pooling = (
-            Pooling(first.get_embedding_dimension(), pooling_mode=family.pooling)
-            if stock
-            else MarkedPooling(family.pooling)
+        limits = family.limits.tightened(
+            max_length, checkpoint.settings.temporal, options.max_visual_tokens, options.max_frames
         )
+        first = VisionLanguageTransformer(checkpoint, family, max_length, limits)
+        pooling: Module = MarkedPooling(family.pooling)
+        if family.pools_as_sentence_transformers:
+            pooling = Pooling(first.get_embedding_dimension(), pooling_mode=family.pooling)
         self.model = SentenceTransformer(
             modules=[first, pooling, Normalize()],
             device=options.device,
@@ -68,8 +68,8 @@ class VisionLanguageBackbone(Backbone):
         )
         self.model.eval()
         self.modalities = frozenset({"text", "image", *(["video"] if family.video else [])})
-        self.max_visual_tokens = first.limits.max_tokens
-        self.max_frames = first.limits.max_frames if family.video else None
+        self.max_visual_tokens = limits.max_tokens
+        self.max_frames = limits.max_frames if family.video else None
 
     # -- inputs ------------------------------------------------------------------------------------------------
 

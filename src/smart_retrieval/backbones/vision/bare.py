@@ -4,28 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...core.roles import TokenRole
 from ...errors import UnsupportedModelError
-from ...inputs import Item
-from .family import GENERATION_PROMPT, Family, Part, VisualLimits, turn, visual_parts
+from .family import USUAL_INSTRUCTION, Family, VisualLimits, chat
 
 POOLINGS = ("lasttoken", "mean")
 
-
-def conversation(item: Item, instruction: str, side: str) -> list[Part]:
-    """A system turn if there is an instruction, the user's turn, the generation prompt."""
-    system = turn("system", Part(TokenRole.PROMPT, instruction)) if instruction else []
-    return [*system, *turn("user", *visual_parts(item), Part(TokenRole.TEXT, item.text)), GENERATION_PROMPT]
-
-
-# The older two chat formats open with this system turn, unless there is another.
-_USUAL = "You are a helpful assistant."
 _QWEN2 = Family(
     "bare-vlm",
     frozenset({"qwen2_vl", "qwen2_5_vl", "qwen3_vl"}),
-    conversation,
+    chat,
     VisualLimits(min_tokens=4, max_tokens=1280),
-    {"query": _USUAL, "document": _USUAL},
+    {"query": USUAL_INSTRUCTION, "document": USUAL_INSTRUCTION},
     source="the architecture's own chat format",
 )
 FAMILY = replace(_QWEN2, variants={"qwen3_vl": replace(_QWEN2, prompts={})})

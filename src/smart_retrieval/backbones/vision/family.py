@@ -12,7 +12,6 @@ IMAGE_BLOCK = "<|vision_start|><|image_pad|><|vision_end|>"
 VIDEO_BLOCK = "<|vision_start|><|video_pad|><|vision_end|>"
 # A pooling: the mean from the first picture's <|vision_start|> to its <|vision_end|>, over everything without pictures.
 VISION_SPAN = "mean of the picture"
-ROLE_START, ROLE_END = "<|im_start|>", "<|im_end|>\n"
 
 
 @dataclass(frozen=True)
@@ -72,42 +71,25 @@ class VisualLimits:
 
 @dataclass(frozen=True)
 class Family:
-    """One family's published recipe.
+    """One family's published recipe."""
 
-    Args:
-        name: As :class:`~smart_retrieval.SmartModel` takes it under ``family``.
-        model_types: Architectures (``config.json``'s ``model_type``) it exists for.
-        conversation: From an item, its instruction and its side (``"query"`` or ``"document"``) to parts.
-        limits: Of pictures and videos.
-        prompts: Default instructions by side.
-        source: Where the recipe comes from.
-        marks: Parts of a name by which a published checkpoint is known, in lower case.
-        spelled: Brings an instruction into the form the model was trained with.
-        pooling: ``"lasttoken"``, ``"mean"``, ``"before <emb>"``, or :data:`VISION_SPAN`.
-        positions: ``"mrope"`` (three axes, as the architecture has them) or ``"sequential"``, where the publisher's own
-            code counts visual tokens as words.
-        deepstack: Whether Qwen3-VL's intermediate visual features reach the language model.
-        max_length: Longest input in tokens.
-        video: Whether there is a recipe for video.
-        drops_visual_of_queries: Whether the paper's evaluation drops visual tokens of queries from late interaction.
-        variants: Recipes that differ for some of the architectures.
-    """
-
-    name: str
-    model_types: frozenset[str]
-    conversation: Callable[[Item, str, str], list[Part]]
+    name: str  # as SmartModel takes it under family=
+    model_types: frozenset[str]  # architectures (config.json's model_type) it exists for
+    conversation: Callable[[Item, str], list[Part]]  # from an item and its instruction
     limits: VisualLimits
-    prompts: dict[str, str]
-    source: str
-    marks: tuple[str, ...] = ()
-    spelled: Callable[[str], str] = str.strip
-    pooling: str = "lasttoken"
+    prompts: dict[str, str]  # default instructions for "query" and "document"
+    source: str  # where the recipe comes from
+    marks: tuple[str, ...] = ()  # parts of a name by which a published checkpoint is known, in lower case
+    spelled: Callable[[str], str] = str.strip  # brings an instruction into the form the model was trained with
+    pooling: str = "lasttoken"  # or "mean", "before <emb>", VISION_SPAN
+    # "mrope" (three axes, as the architecture has them) or "sequential", where the publisher's own code counts visual
+    # tokens as words.
     positions: str = "mrope"
-    deepstack: bool = True
-    max_length: int = 8192
-    video: bool = True
-    drops_visual_of_queries: bool = False
-    variants: Mapping[str, Family] = field(default_factory=dict)
+    deepstack: bool = True  # whether Qwen3-VL's intermediate visual features reach the language model
+    max_length: int = 8192  # in tokens
+    video: bool = True  # whether there is a recipe for video
+    drops_visual_of_queries: bool = False  # see Backbone
+    variants: Mapping[str, Family] = field(default_factory=dict)  # recipes that differ for some of the architectures
 
     @property
     def pools_as_sentence_transformers(self) -> bool:
@@ -118,17 +100,25 @@ class Family:
 def turn(speaker: str, *parts: Part) -> list[Part]:
     """One turn of a chat in Qwen's format."""
     return [
-        Part(TokenRole.TEMPLATE, f"{ROLE_START}{speaker}\n"),
+        Part(TokenRole.TEMPLATE, f"<|im_start|>{speaker}\n"),
         *(part for part in parts if part.text),
-        Part(TokenRole.TEMPLATE, ROLE_END),
+        Part(TokenRole.TEMPLATE, "<|im_end|>\n"),
     ]
 
 
-# The generation prompt: the model's turn, still empty.
-GENERATION_PROMPT = Part(TokenRole.TEMPLATE, f"{ROLE_START}assistant\n")
+# The system turn of the older two chat formats, unless there is another.
+USUAL_INSTRUCTION = "You are a helpful assistant."
+# The model's turn, still empty.
+GENERATION_PROMPT = Part(TokenRole.TEMPLATE, "<|im_start|>assistant\n")
 
 
 def visual_parts(item: Item, *, image: str = IMAGE_BLOCK, video: str = VIDEO_BLOCK) -> list[Part]:
     """Placeholders of an item's video and pictures, the video first."""
     videos = [Part(TokenRole.VIDEO, video)] if item.video is not None else []
     return [*videos, *(Part(TokenRole.IMAGE, image) for _ in item.images)]
+
+
+def chat(item: Item, instruction: str, words: Part | None = None) -> list[Part]:
+    """A system turn if there is an instruction, the user's turn, the generation prompt; ``words`` for the own text."""
+    system = turn("system", Part(TokenRole.PROMPT, instruction)) if instruction else []
+    return [*system, *turn("user", *visual_parts(item), words or Part(TokenRole.TEXT, item.text)), GENERATION_PROMPT]

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from ...core.roles import TokenRole
 from ...inputs import Item
-from .family import GENERATION_PROMPT, Family, Part, VisualLimits, turn, visual_parts
-
-_INSTRUCTION = "You are a helpful assistant."
+from .family import USUAL_INSTRUCTION, Family, Part, VisualLimits, chat
 
 
-def conversation(item: Item, instruction: str, side: str) -> list[Part]:
-    """System turn, picture and text, generation prompt, end-of-text."""
-    return [
-        *turn("system", Part(TokenRole.PROMPT, instruction)),
-        *turn("user", *visual_parts(item), Part(TokenRole.TEXT, item.text)),
-        GENERATION_PROMPT,
-        Part(TokenRole.TEMPLATE, "<|endoftext|>"),
-    ]
+def conversation(item: Item, instruction: str) -> list[Part]:
+    """The chat and end-of-text."""
+    return [*chat(item, instruction), Part(TokenRole.TEMPLATE, "<|endoftext|>")]
 
 
 FAMILY = Family(
@@ -24,10 +17,10 @@ FAMILY = Family(
     frozenset({"qwen2_vl"}),
     conversation,
     VisualLimits(min_tokens=256, max_tokens=1280, first_resize=(4, 16_384)),
-    {"query": _INSTRUCTION, "document": _INSTRUCTION},
+    {"query": USUAL_INSTRUCTION, "document": USUAL_INSTRUCTION},
     source="Alibaba-NLP/gme-Qwen2-VL-2B-Instruct, gme_inference.py",
     marks=("gme-qwen2-vl", "gme_qwen2_vl"),
-    spelled=lambda instruction: instruction or _INSTRUCTION,
+    spelled=lambda instruction: instruction or USUAL_INSTRUCTION,
     # Its code embeds the visual tokens itself and hands the language model no positions.
     positions="sequential",
     max_length=1800,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ...core.roles import TokenRole
 from ...inputs import Item
-from .family import IMAGE_BLOCK, VISION_SPAN, Family, Part, VisualLimits
+from .family import VISION_SPAN, Family, Part, VisualLimits, turn, visual_parts
 
 _PICTURE = "Describe the image."
 
 
-def conversation(item: Item, instruction: str, side: str) -> list[Part]:
+def conversation(item: Item, instruction: str) -> list[Part]:
     """A text behind the word for its side; pictures as a user's turn with a fixed request.
 
     Text beside a picture stands where the request does: the publisher has no recipe for both.
@@ -17,12 +17,7 @@ def conversation(item: Item, instruction: str, side: str) -> list[Part]:
     if not item.images:
         return [Part(TokenRole.PROMPT, f"{instruction}: "), Part(TokenRole.TEXT, item.text)]
     request = Part(TokenRole.TEXT, item.text) if item.text else Part(TokenRole.PROMPT, _PICTURE)
-    return [
-        Part(TokenRole.TEMPLATE, "<|im_start|>user\n"),
-        *(Part(TokenRole.IMAGE, IMAGE_BLOCK) for _ in item.images),
-        request,
-        Part(TokenRole.TEMPLATE, "<|im_end|>\n"),
-    ]
+    return turn("user", *visual_parts(item), request)
 
 
 FAMILY = Family(

@@ -7,13 +7,10 @@ from functools import partial
 
 from ...core.roles import TokenRole
 from ...inputs import Item
-from .family import GENERATION_PROMPT, Family, Part, VisualLimits, turn, visual_parts
-
-EMB_TOKEN = "<emb>"
-_SYSTEM = "You are a helpful assistant."
+from .family import GENERATION_PROMPT, USUAL_INSTRUCTION, Family, Part, VisualLimits, turn, visual_parts
 
 
-def conversation(item: Item, instruction: str, side: str, system: str = _SYSTEM) -> list[Part]:
+def conversation(item: Item, instruction: str, system: str = USUAL_INSTRUCTION) -> list[Part]:
     """The input, the request to summarise it, and the answer."""
     seen = "image" if item.images else "video"
     visual = bool(item.images) or item.video is not None
@@ -34,7 +31,7 @@ def conversation(item: Item, instruction: str, side: str, system: str = _SYSTEM)
             Part(TokenRole.TEMPLATE, f"\nSummarize above {what} in one word: "),
         ),
         GENERATION_PROMPT,
-        Part(TokenRole.TEMPLATE, f"{EMB_TOKEN}.<|im_end|>\n"),
+        Part(TokenRole.TEMPLATE, "<emb>.<|im_end|>\n"),
         GENERATION_PROMPT,
     ]
 

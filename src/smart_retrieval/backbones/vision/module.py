@@ -16,14 +16,16 @@ import numpy as np
 import torch
 from sentence_transformers.base.modules import InputModule, Module
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ...core.head import PAPER_DROPS, ROLES_KEY
 from ...core.roles import TokenRole
 from ...embeddings import Grid
 from ...errors import MediaError, UnsupportedModelError
 from ...inputs import Frames, Item, item_of
+from ...types import Array
 from ..backbone import GRIDS_KEY
-from .family import VISION_SPAN, Family, Part
+from .family import VISION_SPAN, Family, Part, VisualLimits
 from .loading import Checkpoint
 from .pixels import Resizer, patches
 from .rendering import Rendered, Renderer, timed_video
@@ -42,22 +44,14 @@ _TEXT_SIDE = 64  # tokens that template and prompt take, for estimates
 class VisionLanguageTransformer(InputModule):
     """Turns items into token states, as a family's recipe says."""
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        family: Family,
-        max_length: int,
-        max_visual_tokens: int | None = None,
-        max_frames: int | None = None,
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, family: Family, max_length: int, limits: VisualLimits) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.model = checkpoint.model
         self.tokenizer = checkpoint.tokenizer
         self.family = family
         self.settings = checkpoint.settings
         self.preprocessor = checkpoint.preprocessor
-        self.limits = family.limits.tightened(max_length, self.settings.temporal, max_visual_tokens, max_frames)
-        self.resizer = Resizer(self.settings, self.limits)
+        self.resizer = Resizer(self.settings, limits)
         self.max_seq_length = max_length
         self.renderer = Renderer(checkpoint.tokenizer, checkpoint.special_ids)
 
@@ -107,7 +101,7 @@ class VisionLanguageTransformer(InputModule):
         """An item's rendering, placeholders not yet repeated."""
         side = "query" if task == "query" else "document"
         instruction = self.family.spelled(item.instruction or prompt or self.family.prompts.get(side, ""))
-        return self.family.conversation(item, instruction, side)
+        return self.family.conversation(item, instruction)
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """Render, tokenise, cut up and pad a batch of whatever :func:`~smart_retrieval.inputs.item_of` takes.
@@ -116,45 +110,43 @@ class VisionLanguageTransformer(InputModule):
         model's inputs, the token roles, the visual grids, and how many tokens were cut off.
         """
         task = kwargs.get("task")
-        pictures: list[tuple[Any, tuple[int, int, int]]] = []
-        videos: list[tuple[Any, tuple[int, int, int]]] = []
+        cut_up: dict[str, list[tuple[Array, tuple[int, int, int]]]] = {"image": [], "video": []}
         seconds: list[float] = []
         rendered: list[Rendered] = []
         grids: list[tuple[Grid, ...]] = []
         for position, value in enumerate(inputs):
             item = self.open_media(item_of(value, position))
-            own_pictures = [patches(np.asarray(image)[None], self.settings) for image in item.images]
-            own_grids = [self._grid("image", grid) for _, grid in own_pictures]
             parts = self.parts(item, prompt, task)
-            tokens = [grid.tokens for grid in own_grids]
+            tokens: list[int] = []
+            own: list[Grid] = []
+            # The video stands in front of the pictures.
             if isinstance(item.video, Frames):
-                videos.append(patches(np.stack([np.asarray(image) for image in item.video.images]), self.settings))
-                grid = self._grid("video", videos[-1][1])
-                steps = [grid.tokens]
+                own.append(grid := self._cut_up("video", item.video.images, cut_up))
+                tokens.append(grid.tokens)
                 if self.config.model_type == "qwen3_vl":
-                    parts, steps = timed_video(parts, self._step_times(item.video)), [grid.h * grid.w] * grid.t
+                    parts, tokens = timed_video(parts, self._step_times(item.video)), [grid.h * grid.w] * grid.t
                 seconds.append(self._step_seconds(item.video))
-                # The video stands in front of the pictures.
-                tokens, own_grids = [*steps, *tokens], [grid, *own_grids]
-            pictures += own_pictures
-            grids.append(tuple(own_grids))
+            pictures = [self._cut_up("image", [image], cut_up) for image in item.images]
+            tokens += [grid.tokens for grid in pictures]
+            grids.append((*own, *pictures))
             rendered.append(self.renderer.render(parts, tokens, self.max_seq_length, position))
         features = self._padded(rendered)
         features[GRIDS_KEY] = grids
         features[CUT_KEY] = [one.cut for one in rendered]
         if self.family.drops_visual_of_queries and task == "query":
             features[PAPER_DROPS] = features["mm_token_type_ids"] > 0
-        for name, found in (("image", pictures), ("video", videos)):
-            if found:
-                key = "pixel_values" if name == "image" else "pixel_values_videos"
+        for kind, key in (("image", "pixel_values"), ("video", "pixel_values_videos")):
+            if found := cut_up[kind]:
                 features[key] = torch.from_numpy(np.concatenate([values for values, _ in found]))
-                features[f"{name}_grid_thw"] = torch.tensor([grid for _, grid in found])
+                features[f"{kind}_grid_thw"] = torch.tensor([grid for _, grid in found])
         if seconds and self.config.model_type == "qwen2_5_vl":
             features["second_per_grid_ts"] = torch.tensor(seconds)
         return features
 
-    def _grid(self, kind: str, grid: tuple[int, int, int]) -> Grid:
-        t, h, w = grid
+    def _cut_up(self, kind: str, frames: Sequence[Any], done: dict[str, list[Any]]) -> Grid:
+        """Append a picture's (one frame) or video's patches to those of its kind; its grid of visual tokens."""
+        values, (t, h, w) = patches(np.stack([np.asarray(image) for image in frames]), self.settings)
+        done[kind].append((values, (t, h, w)))
         return Grid(kind, t, h // self.settings.merge, w // self.settings.merge)
 
     def _step_times(self, frames: Frames) -> list[float]:
@@ -168,36 +160,32 @@ class VisionLanguageTransformer(InputModule):
         return self.settings.temporal * (float(gaps.mean()) if len(gaps) else 1.0)
 
     def _padded(self, rendered: list[Rendered]) -> dict[str, Any]:
-        width = max(len(one.ids) for one in rendered)
-        shape = (len(rendered), width)
-        tokenizer = self.renderer.tokenizer
-        pad = tokenizer.pad_token_id
-        ids = np.full(shape, tokenizer.eos_token_id if pad is None else pad, np.int64)
-        roles = np.zeros(shape, np.uint8)
-        attended = np.zeros(shape, np.int64)
-        for row, one in enumerate(rendered):
-            ids[row, : len(one.ids)], roles[row, : len(one.ids)], attended[row, : len(one.ids)] = one.ids, one.roles, 1
-        kinds = np.where(roles == int(TokenRole.IMAGE), 1, np.where(roles == int(TokenRole.VIDEO), 2, 0))
+        def padded(rows: list[Array], value: int = 0) -> Tensor:
+            return pad_sequence([torch.from_numpy(row) for row in rows], batch_first=True, padding_value=value)
+
+        pad = self.tokenizer.pad_token_id
+        roles = padded([one.roles for one in rendered])
+        attended = padded([np.ones_like(one.ids) for one in rendered])
         features: dict[str, Any] = {
-            "input_ids": torch.from_numpy(ids),
-            "attention_mask": torch.from_numpy(attended),
-            "mm_token_type_ids": torch.from_numpy(kinds.astype(np.int64)),
-            ROLES_KEY: torch.from_numpy(roles),
+            "input_ids": padded([one.ids for one in rendered], self.tokenizer.eos_token_id if pad is None else pad),
+            "attention_mask": attended,
+            "mm_token_type_ids": (roles == int(TokenRole.IMAGE)) + 2 * (roles == int(TokenRole.VIDEO)),
+            ROLES_KEY: roles,
             "modality": "message",
         }
         if self.family.positions == "sequential":
             # Batch first, as trainers cut batches along the first axis.
-            features["position_ids"] = torch.from_numpy(np.maximum(attended.cumsum(axis=1) - 1, 0))
+            features["position_ids"] = (attended.cumsum(dim=1) - 1).clamp(min=0)
         if not self.family.pools_as_sentence_transformers:
-            marks = np.zeros(shape, bool)
+            marks = torch.zeros_like(roles, dtype=torch.bool)
             for row, one in enumerate(rendered):
                 marks[row, self._pooled(one)] = True
-            features[ANCHOR_MARKS] = torch.from_numpy(marks)
+            features[ANCHOR_MARKS] = marks
         return features
 
     def _pooled(self, one: Rendered) -> slice:
         """The positions whose states make the anchor."""
-        id_of = self.renderer.tokenizer.convert_tokens_to_ids
+        id_of = self.tokenizer.convert_tokens_to_ids
         if self.family.pooling == VISION_SPAN:
             if not (one.roles == int(TokenRole.IMAGE)).any():
                 return slice(0, len(one.ids))
@@ -232,10 +220,11 @@ class VisionLanguageTransformer(InputModule):
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
         """Write weights, tokenizer and preprocessing as a transformers checkpoint."""
         self.model.save_pretrained(output_path)
-        self.renderer.tokenizer.save_pretrained(output_path)
+        self.tokenizer.save_pretrained(output_path)
         # With the limits in force, so that every reader of this file sizes pictures alike.
         area = self.settings.factor**2
-        size = {"shortest_edge": self.limits.min_tokens * area, "longest_edge": self.limits.max_tokens * area}
+        limits = self.resizer.limits
+        size = {"shortest_edge": limits.min_tokens * area, "longest_edge": limits.max_tokens * area}
         stale = ("min_pixels", "max_pixels")
         config = {key: value for key, value in self.preprocessor.items() if key not in stale} | {"size": size}
         text = json.dumps(config, indent=1) + "\n"

@@ -6,22 +6,15 @@ import unicodedata
 
 from ...core.roles import TokenRole
 from ...inputs import Item
-from .family import GENERATION_PROMPT, Family, Part, VisualLimits, turn, visual_parts
+from .family import Family, Part, VisualLimits, chat
 
 _INSTRUCTION = "Represent the user's input."
-_NOTHING = "NULL"
 
 
-def conversation(item: Item, instruction: str, side: str) -> list[Part]:
-    """System turn, then video, pictures and text, then the generation prompt."""
-    text = item.text or ("" if item.images or item.video is not None else _NOTHING)
-    # The word that stands for an empty input is no content of it.
-    role = TokenRole.TEXT if item.text else TokenRole.TEMPLATE
-    return [
-        *turn("system", Part(TokenRole.PROMPT, instruction)),
-        *turn("user", *visual_parts(item), Part(role, text)),
-        GENERATION_PROMPT,
-    ]
+def conversation(item: Item, instruction: str) -> list[Part]:
+    """The chat, with a word that stands for an empty input and is no content of it."""
+    empty = not (item.text or item.images or item.video is not None)
+    return chat(item, instruction, Part(TokenRole.TEMPLATE, "NULL") if empty else None)
 
 
 def spelled(instruction: str) -> str:

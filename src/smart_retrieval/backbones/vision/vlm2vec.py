@@ -7,7 +7,7 @@ from ...inputs import Item
 from .family import Family, Part, VisualLimits, visual_parts
 
 
-def conversation(item: Item, instruction: str, side: str) -> list[Part]:
+def conversation(item: Item, instruction: str) -> list[Part]:
     """Placeholders, the instruction, the text."""
     parts = visual_parts(item, image="<|image_pad|> ", video="<|video_pad|> ")
     if instruction and item.text:
