@@ -22,6 +22,8 @@ from .types import Array, EncodingReport
 
 FORMAT = "smart-embeddings/1"
 _ARRAYS = ("anchors", "token_vectors", "offsets", "token_ids", "roles", "grid_rows", "grid_offsets")
+# Offsets of items begin with a row that no batch brings along.
+_FIRST: dict[str, Array] = dict.fromkeys(("offsets", "grid_offsets"), np.zeros(1, np.int64))
 _ABOUT = "embeddings.json"
 _GRID_KINDS = ("image", "video")
 
@@ -174,28 +176,26 @@ class SmartEmbeddings:
 
     def __getitem__(self, key: int | slice | Sequence[int] | Array) -> SmartEmbeddings:
         """One item, a slice or chosen items, always as a batch; a slice of step 1 copies nothing."""
+        size = len(self)
         if isinstance(key, int | np.integer) and not isinstance(key, bool):
-            index = int(key)
-            if not -len(self) <= index < len(self):
-                raise IndexError(f"found index {index}, expected one below {len(self)}")
-            return self._part(slice(index % len(self), index % len(self) + 1))
+            if not -size <= key < size:
+                raise IndexError(f"found index {key}, expected one below {size}")
+            key = slice(int(key) % size, int(key) % size + 1)
         if isinstance(key, slice):
-            start, stop, step = key.indices(len(self))
+            start, stop, step = key.indices(size)
             if step == 1:
                 return self._part(slice(start, max(start, stop)))
             key = np.arange(start, stop, step)
         chosen = np.asarray(key)
         if chosen.dtype == bool:
-            if chosen.shape != (len(self),):
-                raise IndexError(f"found a mask of shape {chosen.shape}, expected ({len(self)},)")
+            if chosen.shape != (size,):
+                raise IndexError(f"found a mask of shape {chosen.shape}, expected ({size},)")
             chosen = chosen.nonzero()[0]
         if chosen.size and not np.issubdtype(chosen.dtype, np.integer):
             raise IndexError(f"found indices of type {chosen.dtype}, expected whole numbers or a mask")
-        chosen = chosen.astype(np.int64)
-        if chosen.size and (chosen.min() < -len(self) or chosen.max() >= len(self)):
-            raise IndexError(f"found an index beyond {len(self)} items")
-        chosen = chosen % max(len(self), 1)
-        return self._part(chosen)
+        if chosen.size and (chosen.min() < -size or chosen.max() >= size):
+            raise IndexError(f"found an index beyond {size} items")
+        return self._part(chosen.astype(np.int64) % max(size, 1))
 
     def _part(self, items: slice | Array) -> SmartEmbeddings:
         tokens, offsets = _rows(self.offsets, items)
@@ -241,9 +241,7 @@ class SmartEmbeddings:
             raise EmbeddingsError(f"found widths {sorted(widths)} (anchor, token), expected the same in every part")
         dtype = np.result_type(*(part.token_vectors.dtype for part in left))
         vectors = np.empty((sum(len(part.token_vectors) for part in left), left[0].token_dim), dtype)
-        pieces: dict[str, list[Array]] = {name: [] for name in _ARRAYS if name != "token_vectors"}
-        for name in ("offsets", "grid_offsets"):
-            pieces[name].append(np.zeros(1, np.int64))
+        pieces = {name: [_FIRST[name]] if name in _FIRST else [] for name in _ARRAYS if name != "token_vectors"}
         tokenizer, report, tokens, grids = left[0].tokenizer, EncodingReport(), 0, 0
         while left:
             part = left.pop(0)
@@ -402,14 +400,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
 class EmbeddingsWriter:
     """Appends batches to a folder; memory holds one batch at a time, whatever the number of items.
 
-    The arrays are written to a hidden sibling folder and appear under their name when the writer closes, so a
+    They are written to a hidden sibling folder, which takes the place of an earlier one when the writer closes, so a
     folder that exists is complete. An exception inside the ``with`` block removes the partial folder.
-
-    Args:
-        path: The folder to write; an earlier one of that name is replaced when this one is complete.
-
-    Raises:
-        EmbeddingsError: The path is a file, or a folder of something else.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -431,8 +423,8 @@ class EmbeddingsWriter:
         if not self._arrays:
             for name, array in arrays.items():
                 self._arrays[name] = _GrowingArray(self._part / f"{name}.npy", array)
-            for name in ("offsets", "grid_offsets"):
-                self._arrays[name].append(np.zeros(1, np.int64))
+            for name, array in _FIRST.items():
+                self._arrays[name].append(array)
         for name, array in arrays.items():
             self._arrays[name].append(array)
         self._tokens += len(batch.token_vectors)

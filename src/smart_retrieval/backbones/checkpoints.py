@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,10 @@ class LoadOptions:
             "local_files_only": self.local_files_only,
         }  # fmt: skip
         return {name: value for name, value in arguments.items() if value is not None}
+
+    def filled(self, **values: Any) -> LoadOptions:
+        """The same options, with these in the place of those that are left out."""
+        return replace(self, **{name: value for name, value in values.items() if getattr(self, name) is None})
 
 
 def resolve_model(name_or_path: str | Path) -> str:
@@ -126,21 +130,19 @@ def hub_answers(name: str, revision: str | None = None, token: bool | str | None
     try:
         cached = _is_cached({full, name}, revision)
         HfApi(token=token).model_info(full, revision=revision, timeout=10)
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        if cached:
-            return False
-        raise ModelNotFoundError(
-            f"model {name!r}: found neither a folder nor a model of that name on the hub; "
-            "check the spelling, log in if it is private, or use 'minilm', which needs no network"
-        ) from error
+        return True
     except Exception as error:  # the HTTP client behind the hub has changed before; any failure means no answer
         if cached:
             return False
+        if isinstance(error, RepositoryNotFoundError | HFValidationError):
+            raise ModelNotFoundError(
+                f"model {name!r}: found neither a folder nor a model of that name on the hub; "
+                "check the spelling, log in if it is private, or use 'minilm', which needs no network"
+            ) from error
         raise ModelNotFoundError(
             f"model {name!r}: found no folder of that name, nothing in the local cache, and no answer from the hub "
             f"({type(error).__name__}); give a folder, check the network, or use 'minilm', which needs none"
         ) from error
-    return True
 
 
 def _is_cached(names: set[str], revision: str | None) -> bool:

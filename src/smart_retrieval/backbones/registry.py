@@ -53,13 +53,9 @@ def open_backbone(name_or_path: str | Path, options: LoadOptions | None = None) 
     from .vision.backbone import VisionLanguageBackbone
 
     if saved.get("family") == family:
-        options = replace(
-            options,
-            pooling=options.pooling or (saved.get("pooling") if family == bare.FAMILY.name else None),
-            max_visual_tokens=options.max_visual_tokens or saved.get("max_visual_tokens"),
-            max_frames=options.max_frames or saved.get("max_frames"),
-            max_length=options.max_length or saved.get("max_length"),
-        )
+        pooling = saved.get("pooling") if family == bare.FAMILY.name else None
+        limits = {name: saved.get(name) for name in ("max_visual_tokens", "max_frames", "max_length")}
+        options = options.filled(pooling=pooling, **limits)
     recipe = _recipe(_VISION[family], str(config.get("model_type", "")), name, options.pooling)
     return VisionLanguageBackbone(name, source, recipe, options)
 

@@ -70,7 +70,8 @@ def late_scores(
         )
     shares = token_shares(queries, weights)
     scores = np.zeros((len(queries), len(documents)), np.float32)
-    for q in _query_blocks(queries):
+    # Enough query tokens for an efficient matrix product, few enough that a document block stays large.
+    for q in document_blocks(queries.offsets, 256):
         block = np.asarray(queries[q].token_vectors, np.float32)
         share, offsets = shares[queries.offsets[q.start] : queries.offsets[q.stop]], queries[q].offsets
         rows = max(1, memory // (4 * max(1, len(block))))
@@ -90,10 +91,7 @@ def query_sums(parts: Array, offsets: Array) -> Array:
 
 
 def weighted_parts(best: Array, shares: Array, floor: float | None) -> Array:
-    """What each query token adds to a document's late score, ``[Tq, Nd]``; the score is the sum over a query's rows.
-
-    ``best`` comes from :func:`best_similarities`, ``shares`` ``[Tq]`` from :func:`token_shares`.
-    """
+    """What each query token adds to a document's late score, ``[Tq, Nd]``, from its best similarities and its share."""
     lifted = above_floor(best, floor)
     # -inf times a weight of 0 would be NaN; such a token does not count anyway.
     parts: Array = np.multiply(lifted, shares[:, None], out=np.zeros_like(lifted), where=shares[:, None] > 0)
@@ -155,8 +153,3 @@ def document_blocks(offsets: Array, rows: int) -> Iterator[slice]:
         stop = min(total, max(stop, start + 1))
         yield slice(start, stop)
         start = stop
-
-
-def _query_blocks(queries: SmartEmbeddings) -> Iterator[slice]:
-    # Enough query tokens for an efficient matrix product, few enough that a document block stays large.
-    return document_blocks(queries.offsets, 256)

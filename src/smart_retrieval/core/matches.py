@@ -13,39 +13,19 @@ from .late import QueryWeights, above_floor, token_shares
 
 @dataclass(frozen=True)
 class TokenMatch:
-    """One query token and the document token that answers it best.
+    """One query token and the document token that answers it best."""
 
-    Args:
-        query_index: Position among the query's token vectors.
-        document_index: Position among the document's; the first of equals.
-        similarity: Their dot product.
-        share: The query token's weight, divided by the sum of all weights.
-        contribution: ``share`` times the similarity above the floor; contributions add up to the late score.
-    """
-
-    query_index: int
-    document_index: int
-    similarity: float
-    share: float
-    contribution: float
+    query_index: int  # among the query's token vectors
+    document_index: int  # among the document's; the first of equals
+    similarity: float  # their dot product
+    share: float  # the query token's weight, divided by the sum of all weights
+    contribution: float  # share times the similarity above the floor; they add up to the late score
 
 
 def token_matches(
     query: SmartEmbeddings, document: SmartEmbeddings, weights: QueryWeights = None, floor: float | None = None
 ) -> list[TokenMatch]:
-    """Take a late score apart into its query tokens.
-
-    Args:
-        query: One query.
-        document: One document with at least one token vector.
-        weights: As for :func:`~smart_retrieval.core.late.late_scores`.
-        floor: Likewise.
-
-    Returns:
-        One match for each query token, in the query's order.
-
-    Raises:
-        ScoringError: Not one query and one document, widths that differ, or a document without token vectors.
+    """Take the late score of one query and one document apart: one match for each query token, in the query's order.
 
     Example:
         >>> one = SmartEmbeddings([[1.0]], [[1.0], [-1.0]], [0, 2])

@@ -25,8 +25,6 @@ SMART_FOLDER = "smart"
 SMART_FORMAT = "smart-model/1"
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 _KEYS = {"format", "readout", "backbone", "adapter", "prompts", "scoring"}
-_SCORING = {"weights": str, "lambda_anchor": int | float, "lambda_late": int | float}
-_FLOOR = "floor"  # left out where there is none, as files of version 0.1 always do
 
 
 @dataclass(frozen=True)
@@ -70,12 +68,10 @@ class SavedReadout:
     def as_trained(self, options: LoadOptions) -> LoadOptions:
         """The options that load the backbone as the adapter was trained on it; those given take precedence."""
         own = self.backbone
-        trained: dict[str, Any] = {
-            name: own.get(name) for name in ("family", "max_visual_tokens", "max_frames", "revision", "max_length")
-        }
-        trained["pooling"] = own.get("pooling") if own.get("family") == "bare-vlm" else None
-        left_out = {name: value for name, value in trained.items() if getattr(options, name) is None}
-        return replace(options, **left_out, prompts={**(self.prompts or {}), **(options.prompts or {})})
+        names = ("family", "max_visual_tokens", "max_frames", "revision", "max_length")
+        pooling = own.get("pooling") if own.get("family") == "bare-vlm" else None
+        options = options.filled(pooling=pooling, **{name: own.get(name) for name in names})
+        return replace(options, prompts={**(self.prompts or {}), **(options.prompts or {})})
 
     def check_backbone(self, name: str, fingerprint: str) -> None:
         """Refuse another backbone than the adapter was trained on."""
@@ -125,16 +121,16 @@ def _scoring(found: Any, file: Path) -> Scoring | None:
     """The scoring a file holds, checked."""
     if found is None:
         return None
-    kinds = {**_SCORING, _FLOOR: int | float | None}
+    needed = {"weights": str, "lambda_anchor": int | float, "lambda_late": int | float}
+    kinds = needed | {"floor": int | float | None}  # left out where there is none, as files of version 0.1 always do
     if (
         not isinstance(found, dict)
-        or not set(_SCORING) <= set(found) <= set(kinds)
+        or not set(needed) <= set(found) <= set(kinds)
         or any(not isinstance(value, kinds[name]) or isinstance(value, bool) for name, value in found.items())
         or not all(math.isfinite(value) for value in found.values() if isinstance(value, int | float))
     ):
         raise ReadoutError(
-            f"readout {str(file)!r}: found scoring {found!r}, expected {', '.join(sorted(_SCORING))} and, at will, "
-            f"{_FLOOR}"
+            f"readout {str(file)!r}: found scoring {found!r}, expected {', '.join(sorted(needed))} and, at will, floor"
         )
     return Scoring(**found)
 
@@ -167,15 +163,13 @@ def write_saved(
     prompts: Mapping[str, str] | None = None,
     scoring: Scoring | None = None,
 ) -> None:
-    """Write ``smart/`` into a model folder, the weights before the config that mentions them.
-
-    ``prompts`` are for a folder that holds no backbone.
-    """
+    """Write ``smart/`` into a model folder; ``prompts`` are for one that holds no backbone."""
     smart = folder / SMART_FOLDER
     smart.mkdir(parents=True, exist_ok=True)
     config: dict[str, Any] = {"format": SMART_FORMAT, "readout": readout.to_dict(), "backbone": dict(backbone)}
     if adapter is not None:
         config["adapter"] = adapter.config.to_dict()
+        # Before the config that mentions them.
         write_tensors(smart / WEIGHTS_FILE, adapter.state_dict())
     else:
         (smart / WEIGHTS_FILE).unlink(missing_ok=True)

@@ -21,8 +21,6 @@ _CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "
 _COMPANIONS = (
     "chat_template.jinja", "chat_template.json", "video_preprocessor_config.json", "sentence_bert_config.json",
 )  # fmt: skip
-# A retrieval model has no use for the head that predicts words.
-_UNUSED = ("lm_head.",)
 
 
 @dataclass(frozen=True)
@@ -96,18 +94,17 @@ def _read_preprocessor_config(source: str, options: LoadOptions) -> dict[str, An
 
 
 def _account_for(source: str, keys: dict[str, Any]) -> None:
-    missing = sorted(str(key) for key in keys.get("missing_keys", ()))
-    unexpected = sorted(str(key) for key in keys.get("unexpected_keys", ()) if not str(key).startswith(_UNUSED))
-    mismatched = sorted(str(key) for key in keys.get("mismatched_keys", ()))
-    if missing or unexpected or mismatched:
-        found = "; ".join(
-            f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-            for what, names in (("missing", missing), ("unknown", unexpected), ("of another shape", mismatched))
-            if names
-        )
+    kinds = {"missing": "missing_keys", "unknown": "unexpected_keys", "of another shape": "mismatched_keys"}
+    problems = []
+    for what, kind in kinds.items():
+        # A retrieval model has no use for the head that predicts words.
+        names = sorted(str(key) for key in keys.get(kind, ()) if not str(key).startswith("lm_head."))
+        if names:
+            problems.append(f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})")
+    if problems:
         raise ModelNotFoundError(
-            f"model {source!r}: found weights {found}, expected exactly this architecture's; a part of the model would "
-            "be random or lost"
+            f"model {source!r}: found weights {'; '.join(problems)}, expected exactly this architecture's; a part of "
+            "the model would be random or lost"
         )
 
 

@@ -163,11 +163,13 @@ class VisionLanguageTransformer(InputModule):
         def padded(rows: list[Array], value: int = 0) -> Tensor:
             return pad_sequence([torch.from_numpy(row) for row in rows], batch_first=True, padding_value=value)
 
-        pad = self.tokenizer.pad_token_id
+        pad = self.renderer.tokenizer.pad_token_id
         roles = padded([one.roles for one in rendered])
         attended = padded([np.ones_like(one.ids) for one in rendered])
         features: dict[str, Any] = {
-            "input_ids": padded([one.ids for one in rendered], self.tokenizer.eos_token_id if pad is None else pad),
+            "input_ids": padded(
+                [one.ids for one in rendered], self.renderer.tokenizer.eos_token_id if pad is None else pad
+            ),
             "attention_mask": attended,
             "mm_token_type_ids": (roles == int(TokenRole.IMAGE)) + 2 * (roles == int(TokenRole.VIDEO)),
             ROLES_KEY: roles,
@@ -185,7 +187,7 @@ class VisionLanguageTransformer(InputModule):
 
     def _pooled(self, one: Rendered) -> slice:
         """The positions whose states make the anchor."""
-        id_of = self.tokenizer.convert_tokens_to_ids
+        id_of = self.renderer.tokenizer.convert_tokens_to_ids
         if self.family.pooling == VISION_SPAN:
             if not (one.roles == int(TokenRole.IMAGE)).any():
                 return slice(0, len(one.ids))
@@ -220,7 +222,7 @@ class VisionLanguageTransformer(InputModule):
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
         """Write weights, tokenizer and preprocessing as a transformers checkpoint."""
         self.model.save_pretrained(output_path)
-        self.tokenizer.save_pretrained(output_path)
+        self.renderer.tokenizer.save_pretrained(output_path)
         # With the limits in force, so that every reader of this file sizes pictures alike.
         area = self.settings.factor**2
         limits = self.resizer.limits
