@@ -163,13 +163,12 @@ class VisionLanguageTransformer(InputModule):
         def padded(rows: list[Array], value: int = 0) -> Tensor:
             return pad_sequence([torch.from_numpy(row) for row in rows], batch_first=True, padding_value=value)
 
-        pad = self.renderer.tokenizer.pad_token_id
+        tokenizer = self.renderer.tokenizer
+        pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         roles = padded([one.roles for one in rendered])
         attended = padded([np.ones_like(one.ids) for one in rendered])
         features: dict[str, Any] = {
-            "input_ids": padded(
-                [one.ids for one in rendered], self.renderer.tokenizer.eos_token_id if pad is None else pad
-            ),
+            "input_ids": padded([one.ids for one in rendered], pad),
             "attention_mask": attended,
             "mm_token_type_ids": (roles == int(TokenRole.IMAGE)) + 2 * (roles == int(TokenRole.VIDEO)),
             ROLES_KEY: roles,
