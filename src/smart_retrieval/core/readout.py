@@ -56,7 +56,14 @@ class Readout:
         return self.layers == (-1,)
 
     def resolve_layers(self, n_states: int) -> tuple[int, ...]:
-        """Absolute, ascending indices of the layers to read, of a backbone with so many hidden states."""
+        """Absolute, ascending indices of the layers to read.
+
+        Args:
+            n_states: How many hidden states the backbone has: its blocks plus one.
+
+        Raises:
+            ReadoutError: A layer is out of range, or two names lead to the same state.
+        """
         for layer in self.layers:
             if not -n_states <= layer < n_states:
                 raise ReadoutError(
@@ -78,7 +85,11 @@ class Readout:
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> Readout:
-        """Read a description, refusing unknown keys and unusable values."""
+        """Read a description, refusing keys it does not know.
+
+        Raises:
+            ReadoutError: A key is unknown or a value unusable.
+        """
         if not isinstance(config, Mapping):
             raise ReadoutError(f"readout: found {config!r}, expected an object with layers, mix and token_filter")
         names = {field.name for field in fields(cls)}
