@@ -101,11 +101,10 @@ class Encoder:
         order: list[int] = []
         # inference_mode as Sentence Transformers uses it; without it the states' graph would be kept alive.
         with torch.inference_mode():
-            encoded = SmartEmbeddings.concatenate(self._batches(items, order, run))
-        if order == sorted(order):
-            return encoded
-        window = encoded[np.argsort(order)]
-        window.report = encoded.report
+            batches = list(self._batches(items, order, run))
+        encoded = [one for batch in batches for one in batch]
+        window = SmartEmbeddings.concatenate(encoded[place] for place in np.argsort(order))
+        window.report = sum((batch.report for batch in batches), EncodingReport())
         return window
 
     def _batches(self, items: Sequence[tuple[int, Item]], order: list[int], run: _Run) -> Iterator[SmartEmbeddings]:
