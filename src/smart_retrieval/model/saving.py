@@ -130,7 +130,7 @@ def _scoring(found: Any, file: Path) -> Scoring | None:
         or not all(math.isfinite(value) for value in found.values() if isinstance(value, int | float))
     ):
         raise ReadoutError(
-            f"readout {str(file)!r}: found scoring {found!r}, expected {', '.join(sorted(needed))} and, at will, floor"
+            f"readout {str(file)!r}: found scoring {found!r}, expected {', '.join(sorted(needed))} and optionally floor"
         )
     return Scoring(**found)
 
