@@ -15,6 +15,8 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", "
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m2ts", ".flv", ".wmv", ".asf", ".ogv", ".3gp"}
 )
+#: Lower-case suffixes of the frames in a folder that stands for a video.
+FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import UnreadableFileError, os_error
 from .images import MAX_ASPECT, load_image
-from .sources import Frames
+from .sources import FRAME_SUFFIXES, Frames
 from .video_stream import open_video
 
 if TYPE_CHECKING:
@@ -152,7 +152,6 @@ def _bounded(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
     return max(1, int(size[0] * shrink)), max(1, int(size[1] * shrink))
 
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -206,7 +205,7 @@ class FrameFolder:
     def files(self) -> list[Path]:
         """The pictures in their order."""
         try:
-            found = [path for path in self.path.iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file()]
+            found = [path for path in self.path.iterdir() if path.suffix.lower() in FRAME_SUFFIXES and path.is_file()]
         except OSError as error:
             raise os_error(self.path, error) from error
         if not found:

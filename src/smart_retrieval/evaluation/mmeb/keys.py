@@ -12,7 +12,8 @@ from ...errors import DatasetError
 from ...files import content_hash, os_error
 from ...inputs import Item
 from ...pictures.images import ImageFile
-from .task_data import FRAME_SUFFIXES, FrameClip
+from ...pictures.sources import FRAME_SUFFIXES
+from .task_data import FrameClip
 
 
 class MediaDigests:

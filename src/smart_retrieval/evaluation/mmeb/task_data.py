@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 from ...errors import DatasetError
 from ...inputs import Item
+from ...pictures.sources import FRAME_SUFFIXES
 from .annotations import Row, expected_annotations, find_annotations, read_rows
 from .tasks import Task
 
 if TYPE_CHECKING:
     from ...inputs import Frames
     from ...pictures.images import ImageFile
-
-FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
 
 @dataclass(frozen=True)
