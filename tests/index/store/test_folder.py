@@ -4,30 +4,11 @@ import sqlite3
 
 import pytest
 from fixtures import stores
-from fixtures.stores import record
+from fixtures.stores import change, record
 
 from smart_retrieval.errors import IndexFormatError, IndexMismatchError, SmartError
 from smart_retrieval.index.store.manifest import Manifest
 from smart_retrieval.index.store.store import Store
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "a.smart"
-
-
-@pytest.fixture
-def store(path):
-    with Store.create(path, stores.manifest(), b"codec bytes") as store:
-        yield store
-
-
-def change(path, sql, *parameters):
-    """Alter the database behind the store's back."""
-    connection = sqlite3.connect(path / "index.sqlite")
-    with connection:
-        connection.execute(sql, parameters)
-    connection.close()
 
 
 def test_create_refuses_an_index_that_is_there(store, path):

@@ -29,17 +29,6 @@ GRID = PlacedGrid("video", 2, 1, 3, ((1, 3), (5, 3)))
 VIDEO = Media("video", 160, 128, (0.0, 0.5, 1.25), (GRID,), preview=thumbnail())
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "a.smart"
-
-
-@pytest.fixture
-def store(path):
-    with Store.create(path, stores.manifest(), b"codec bytes") as store:
-        yield store
-
-
 def pictured(id, media=VIDEO):
     return replace(record(id), media=media)
 

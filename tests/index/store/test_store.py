@@ -12,17 +12,6 @@ from smart_retrieval.index.store.records import FileEntry, Record, pack_token_id
 from smart_retrieval.index.store.store import Store
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "a.smart"
-
-
-@pytest.fixture
-def store(path):
-    with Store.create(path, stores.manifest(), b"codec bytes") as store:
-        yield store
-
-
 def versions(store):
     return stores.contents(store)
 

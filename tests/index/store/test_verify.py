@@ -6,30 +6,11 @@ import sqlite3
 import numpy as np
 import pytest
 from fixtures import stores
-from fixtures.stores import record
+from fixtures.stores import change, record
 
 from smart_retrieval.errors import IndexDamagedError
 from smart_retrieval.index.store.records import FileEntry
 from smart_retrieval.index.store.store import Store
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "a.smart"
-
-
-@pytest.fixture
-def store(path):
-    with Store.create(path, stores.manifest(), b"codec bytes") as store:
-        yield store
-
-
-def change(path, sql, *parameters):
-    """Alter the database behind the store's back."""
-    connection = sqlite3.connect(path / "index.sqlite")
-    with connection:
-        connection.execute(sql, parameters)
-    connection.close()
 
 
 def flip(path, table, column, rowid, at, bit=0):
