@@ -14,7 +14,7 @@ def test_override_keeps_fields_that_are_left_out():
     assert scoring.override() == scoring
     assert scoring.override(lambda_late=0.0) == Scoring("idf", 0.5, 0.0, 0.3)
     assert scoring.override(floor=None, weights=None) == Scoring("uniform", 0.5, 2.0, None)
-    assert Scoring.from_dict(scoring.to_dict()) == scoring
+    assert Scoring(**scoring.to_dict()) == scoring
 
 
 @pytest.mark.parametrize(

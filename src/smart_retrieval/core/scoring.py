@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -124,8 +124,3 @@ class Scoring:
             "weights": weights, "lambda_anchor": self.lambda_anchor, "lambda_late": self.lambda_late,
             "floor": self.floor,
         }  # fmt: skip
-
-    @classmethod
-    def from_dict(cls, settings: Mapping[str, Any]) -> Scoring:
-        """Read what :meth:`to_dict` gave."""
-        return cls(**settings)

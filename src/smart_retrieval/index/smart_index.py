@@ -524,9 +524,11 @@ class SmartIndex:
         floor: float | Literal["preset"] | None,
     ) -> Scoring:
         """The scoring in force; the preset, which may load the model, is read only if a field is not given."""
-        left_out = lambda_anchor is None or lambda_late is None or "preset" in (floor, type(weights) is str and weights)
-        base = scoring or (self.preset.scoring if left_out else Scoring())
-        given = base.override(weights=weights, lambda_anchor=lambda_anchor, lambda_late=lambda_late, floor=floor)
+        if scoring is None:
+            unweighted = isinstance(weights, str) and weights == "preset"
+            left_out = unweighted or floor == "preset" or lambda_anchor is None or lambda_late is None
+            scoring = self.preset.scoring if left_out else Scoring()
+        given = scoring.override(weights=weights, lambda_anchor=lambda_anchor, lambda_late=lambda_late, floor=floor)
         return given.fitted(self.idf)
 
     def explain(

@@ -124,7 +124,7 @@ def explain_document(
     return Explanation(
         text,
         document.id,
-        scoring.lambda_anchor * anchor + scoring.lambda_late * late,
+        float(scoring.combine(np.asarray(anchor), np.asarray(late))),
         anchor,
         late,
         scoring.lambda_anchor,
