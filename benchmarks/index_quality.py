@@ -35,16 +35,16 @@ CANDIDATES = tuple(sorted({100, 200, 400, 800, DEFAULT_CANDIDATES}))
 
 def exact_first(collection: Collection, depth: int) -> list[list[str]]:
     """The uncompressed hybrid's ranking of each query."""
-    chosen, queries = collection.chosen, collection.queries.embeddings
+    scoring, queries = collection.scoring, collection.queries.embeddings
     found: list[list[str]] = []
     for part in collection.query_parts():
         scores = hybrid_scores(
             queries[part],
             collection.documents.embeddings,
-            lambda_anchor=chosen.scoring.lambda_anchor,
-            lambda_late=chosen.scoring.lambda_late,
-            weights=collection.scoring.query_weights,
-            floor=chosen.scoring.floor,
+            lambda_anchor=scoring.lambda_anchor,
+            lambda_late=scoring.late_weight,
+            weights=scoring.query_weights,
+            floor=scoring.late_floor,
         )
         found += rank(scores, collection.data.document_ids, depth)
     return found

@@ -27,7 +27,7 @@ import numpy as np
 from lib.record import record
 from lib.synthetic import ANCHOR_DIM, QUERY_TOKENS, TOKEN_DIM, VOCABULARY, Synthetic, make_index, search
 
-from smart_retrieval.core.hybrid import unit_rows
+from smart_retrieval.core.vectors import unit_rows
 from smart_retrieval.embeddings import SmartEmbeddings
 from smart_retrieval.index.ingest.new_documents import NewDocument
 from smart_retrieval.index.mirror.mirror import Mirror

@@ -55,7 +55,9 @@ class Judged:
         documents, queries = encode_dataset(model, self.data, EncodingCache())
         self.documents, self.queries = documents.embeddings, queries.embeddings
         self.anchor = anchor_scores(self.queries, self.documents)
-        self.weights, self.floor = IdfWeights.fit(self.documents), model.preset.scoring.floor
+        scoring = model.preset.scoring.fitted(model.calibrator.statistics(self.documents))
+        self.weights, self.floor = IdfWeights.fit(self.documents), scoring.late_floor
+        self.late_weight = scoring.late_weight
 
     def ndcg(self, projection: torch.Tensor | None = None, gate: torch.Tensor | None = None) -> dict[str, Any]:
         """NDCG@10 of each query by anchor, late and hybrid."""
@@ -65,10 +67,11 @@ class Judged:
             vectors = torch.from_numpy(np.array(self.queries.token_vectors, np.float32))
             weights = weights * torch.exp(vectors @ gate).numpy()
         late = late_scores(queries, documents, weights=weights, floor=self.floor)
+        hybrid = self.anchor + self.late_weight * late
         names, ids = list(self.data.qrels), self.data.document_ids
         return {
             system: per_query_metrics(self.data.qrels, dict(zip(names, rank(scores, ids, 10), strict=True)))["ndcg@10"]
-            for system, scores in (("anchor", self.anchor), ("late", late), ("hybrid", self.anchor + late))
+            for system, scores in (("anchor", self.anchor), ("late", late), ("hybrid", hybrid))
         }
 
 

@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from smart_retrieval import IdfWeights, SmartModel, anchor_scores, late_scores
+from smart_retrieval import SmartModel, anchor_scores, late_scores
 from smart_retrieval.core.matches import token_matches
 from smart_retrieval.demo.stdlib_docs import build_stdlib_docs
 
@@ -31,16 +31,16 @@ def main() -> None:
     documents = build_stdlib_docs()
     texts = {document.id: f"{document.title} {document.text}" for document in documents}
     sample = model.encode_document([texts[document.id] for document in documents[:: len(documents) // 400]])
-    weights = IdfWeights.fit(sample)
+    scoring = model.preset.scoring.fitted(model.calibrator.statistics(sample))
     text = next(document.text for document in documents if document.id == ANSWER)
     answer = f"{ANSWER.rpartition('.')[2]}: {' '.join(text.split('.')[0].split())}"
     query, document = model.encode_query(QUESTION), model.encode_document(answer)
 
     rows, columns = query.token_strings(0), document.token_strings(0)
     similarity = query.token_vectors @ document.token_vectors.T
-    matches = token_matches(query, document, weights, model.preset.scoring.floor)
+    matches = token_matches(query, document, scoring.query_weights, scoring.late_floor)
     anchor = float(anchor_scores(query, document)[0, 0])
-    late = float(late_scores(query, document, weights=weights, floor=model.preset.scoring.floor)[0, 0])
+    late = float(late_scores(query, document, weights=scoring.query_weights, floor=scoring.late_floor)[0, 0])
 
     figure, (grid, bars) = plt.subplots(1, 2, figsize=(11, 3.4), width_ratios=[4, 1], sharey=True)
     image = grid.imshow(similarity, cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -58,9 +58,10 @@ def main() -> None:
     bars.tick_params(axis="y", left=False, labelleft=False)
     bars.set_title("part of the late score", loc="left")
     bars.spines[["top", "right"]].set_visible(False)
-    total = model.preset.scoring.lambda_anchor * anchor + model.preset.scoring.lambda_late * late
+    total = scoring.lambda_anchor * anchor + scoring.late_weight * late
     figure.suptitle(
-        f"score = anchors' cosine {anchor:.2f} + late interaction {late:.2f} = {total:.2f},  from one forward pass",
+        f"score = anchors' cosine {anchor:.2f} + {scoring.late_weight:.2f} × late interaction {late:.2f} "
+        f"= {total:.2f}, from one forward pass",
         x=0.01,
         ha="left",
         fontsize=11,

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import smart_retrieval
-from smart_retrieval import Readout, Scoring, SmartIndex, SmartModel
+from smart_retrieval import Scoring, SmartIndex, SmartModel
+from smart_retrieval.core.calibration import Calibration
 from smart_retrieval.core.hybrid import hybrid_scores
 from smart_retrieval.core.weights import IdfWeights
 from smart_retrieval.evaluation import evaluate
@@ -69,13 +70,14 @@ rank = evaluate.rank
 
 
 def test_the_scores_are_those_of_the_formula(tiny):
-    model = SmartModel(tiny("mean"), readout=Readout(), device="cpu")
+    model = SmartModel(tiny("mean"), device="cpu")
     queries, documents = model.encode_query(QUERIES), model.encode_document(DOCUMENTS)
-    wanted = hybrid_scores(queries, documents, weights=IdfWeights.fit(documents))
+    found, idf = Calibration.fit(documents), IdfWeights.fit(documents)
+    wanted = hybrid_scores(queries, documents, weights=idf, lambda_late=found.lambda_late, floor=found.floor)
     np.testing.assert_allclose(model.similarity(queries, documents), wanted, atol=1e-6)
     assert np.abs(model.similarity(queries, documents, weights=None) - wanted).max() > 1e-4
     given = model.similarity(queries, documents, scoring=Scoring("idf"))
-    np.testing.assert_array_equal(given, model.similarity(queries, documents, floor=None))
+    np.testing.assert_array_equal(given, model.similarity(queries, documents, floor=None, lambda_late=1.0))
 
 
 SNIPPET = """

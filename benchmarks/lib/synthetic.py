@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from smart_retrieval.core.hybrid import unit_rows
+from smart_retrieval.core.vectors import unit_rows
 from smart_retrieval.embeddings import SmartEmbeddings
 from smart_retrieval.index.codec.factory import fit_codec
 from smart_retrieval.index.smart_index import SmartIndex

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from smart_retrieval import Preset, Readout
-from smart_retrieval.core.presets import PRESETS, get_preset, preset_for
+from smart_retrieval.core.presets import PRESETS, get_preset
 from smart_retrieval.core.scoring import Scoring
 from smart_retrieval.errors import ScoringError
 
@@ -24,7 +24,7 @@ def test_there_is_a_default_and_each_preset_knows_its_name():
         assert get_preset(name) is preset
         assert preset.name == name
         assert preset.scoring.lambda_anchor > 0
-        assert preset.scoring.lambda_late > 0
+        assert preset.scoring.lambda_late in (1.0, "calibrated")
 
 
 def test_scoring_is_json():
@@ -35,25 +35,21 @@ def test_scoring_is_json():
     assert get_preset("paper").scoring.floor is None
 
 
-@pytest.mark.parametrize(("pooling", "n_states"), [("lasttoken", 25), ("cls", 13), ("mean", 3), ("cls+mean", 13)])
-def test_the_default_falls_back_to_the_last_layer_where_it_was_not_shown_to_hold(pooling, n_states):
-    preset = preset_for("default", pooling=pooling, n_states=n_states)
-    assert preset.readout == Readout()
-    assert preset.scoring.floor is None
-    assert preset.scoring.weights == get_preset("default").scoring.weights
-    assert preset_for("paper", pooling=pooling, n_states=n_states) is get_preset("paper")
+@pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])
+def test_the_default_is_one_rule_for_every_pooling(smart, pooling):
+    default = get_preset("default")
+    model = smart(pooling, preset="default")
+    assert model.preset == default
+    assert model.readout == default.readout == Readout((-1,), token_filter="content")
+    assert smart(pooling, preset="paper").readout == Readout()
 
 
-def test_the_default_applies_in_full_to_mean_pooled_models():
-    assert preset_for("default", pooling="mean", n_states=7) is get_preset("default")
-    with pytest.raises(ScoringError, match="papper"):
-        preset_for("papper", pooling="mean", n_states=7)
-
-
-def test_a_models_preset_fits_its_pooling(smart):
-    assert smart("cls", preset="default").readout == Readout()
-    assert smart("mean", preset="default").readout == get_preset("default").readout
-    assert smart("mean", preset="paper").readout == Readout()
+def test_a_floor_chosen_for_certain_layers_is_dropped_with_them_and_a_calibrated_one_is_kept():
+    other = Readout((-2,))
+    assert get_preset("default").reading(other).scoring == get_preset("default").scoring
+    fixed = Preset("mine", Readout(), Scoring("idf", floor=0.4))
+    assert fixed.reading(other).scoring == Scoring("idf")
+    assert fixed.reading(Readout(token_filter="content")).scoring.floor == 0.4
 
 
 @pytest.mark.parametrize("floor", [1, 1.5, float("nan"), float("inf")])

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from smart_retrieval import IdfWeights, Scoring
+from smart_retrieval.core.calibration import Calibration
+from smart_retrieval.core.collection import CollectionStatistics
 from smart_retrieval.errors import ScoringError
 
 
@@ -35,11 +37,29 @@ def test_a_floor_is_a_number_none_or_the_presets():
 
 def test_idf_is_a_name_until_a_collection_gives_the_table():
     table = IdfWeights()
-    assert Scoring("idf").fitted(lambda: table).query_weights is table
-    assert Scoring().fitted(lambda: pytest.fail("not wanted")).query_weights is None
+
+    def unwanted():
+        pytest.fail("not wanted")
+
+    assert Scoring("idf").fitted(CollectionStatistics(lambda: table, unwanted)).query_weights is table
+    assert Scoring().fitted(CollectionStatistics(unwanted, unwanted)).query_weights is None
     with pytest.raises(ScoringError, match="found 'idf'"):
         _ = Scoring("idf").query_weights
     assert Scoring(table).to_dict()["weights"] == "custom"
+
+
+def test_late_weight_and_floor_are_names_until_a_collection_is_calibrated():
+    scoring = Scoring("uniform", lambda_late="calibrated", floor="calibrated")
+    statistics = CollectionStatistics(IdfWeights, lambda: Calibration(0.125, 0.25))
+    fitted = scoring.fitted(statistics)
+    assert (fitted.late_weight, fitted.late_floor) == (1.25, 0.25)
+    assert Scoring(**scoring.to_dict()) == scoring
+    assert scoring.override(lambda_late=2.0).fitted(statistics).late_weight == 2.0
+    assert scoring.override(floor=None).fitted(statistics).late_floor is None
+    with pytest.raises(ScoringError, match="lambda_late: found 'calibrated'"):
+        _ = scoring.late_weight
+    with pytest.raises(ScoringError, match="floor: found 'calibrated'"):
+        _ = scoring.late_floor
 
 
 def test_a_late_score_of_weight_0_is_not_read():

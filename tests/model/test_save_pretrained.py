@@ -8,6 +8,7 @@ from fixtures.ragged import same
 from fixtures.tiny_models import PROMPTS, TEXTS
 
 from smart_retrieval import Readout, SmartModel
+from smart_retrieval.core.calibration import Calibration
 from smart_retrieval.core.presets import Preset, get_preset
 from smart_retrieval.core.scoring import Scoring
 from smart_retrieval.errors import ReadoutError, SmartError
@@ -66,14 +67,34 @@ def test_the_scoring_is_saved_too(tiny, tmp_path):
     assert np.array_equal(reopened.similarity(queries, documents), model.similarity(queries, documents))
 
 
-def test_a_file_without_scoring_starts_from_the_preset(tiny, tmp_path):
-    readout = get_preset("default").readout
-    SmartModel(tiny("mean"), device="cpu", readout=readout).save_pretrained(tmp_path / "m")
+@pytest.mark.parametrize(("layers", "floor"), [((-3, -2), 0.55), ((-1,), None)])
+def test_a_file_without_scoring_has_that_of_version_0_1(tiny, tmp_path, layers, floor):
+    SmartModel(tiny("mean"), device="cpu", readout=Readout(layers)).save_pretrained(tmp_path / "m")
     file = tmp_path / "m" / "smart" / "config.json"
     config = json.loads(file.read_text())
-    assert config.pop("scoring")["floor"] == get_preset("default").scoring.floor
+    assert config.pop("scoring")["floor"] == "calibrated"
     file.write_text(json.dumps(config))
-    assert SmartModel(tmp_path / "m", device="cpu").preset == get_preset("default")
+    model = SmartModel(tmp_path / "m", device="cpu")
+    assert (model.readout, model.preset.scoring) == (Readout(layers), Scoring("idf", floor=floor))
+
+
+def test_the_calibration_is_saved_with_the_model(tiny, tmp_path):
+    model = SmartModel(tiny("mean"), device="cpu")
+    assert model.calibration is None
+    documents = model.encode_document(["the otter swims", "tax is due", "sea water and the sun"])
+    found = model.calibrate(documents)
+    assert model.calibration == found == Calibration.fit(documents)
+    model.save_pretrained(tmp_path / "m")
+    saved = SmartModel(tmp_path / "m", device="cpu")
+    assert saved.calibration == found
+    one, query = documents[[0]], model.encode_query("otter")
+    # One document is too few to calibrate on.
+    np.testing.assert_array_equal(saved.similarity(query, one), model.similarity(query, one))
+    assert saved.with_readout(Readout((-2,))).calibration is None
+    file = tmp_path / "m" / "smart" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "calibration": {"floor": 1}}))
+    with pytest.raises(ReadoutError, match="calibration: found"):
+        SmartModel(tmp_path / "m", device="cpu")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smart_retrieval import IdfWeights, Readout, Scoring, SmartModel, hybrid_scores
+from smart_retrieval.core.calibration import Calibration
 from smart_retrieval.core.head import TokenHead
 from smart_retrieval.core.roles import TokenRole
 from smart_retrieval.errors import ReadoutError
@@ -268,7 +269,7 @@ def test_prompts_can_be_given_at_construction(tiny):
     from sentence_transformers import SentenceTransformer
 
     prompts = {"query": "find: ", "document": "the "}
-    model = SmartModel(tiny("mean"), device="cpu", prompts=prompts)
+    model = SmartModel(tiny("mean"), device="cpu", prompts=prompts, preset="paper")
     stock = SentenceTransformer(str(tiny("mean")), device="cpu", prompts=prompts)
     assert model.encode_query("sea").token_strings(0) == ["find", ":", "sea"]
     assert model.encode_document("sea").token_strings(0) == ["the", "sea"]
@@ -329,9 +330,10 @@ def test_similarity_uses_the_presets_scoring(smart):
     assert np.array_equal(paper.similarity(queries, documents), hybrid_scores(queries, documents))
     preset = model.preset
     own = preset.scoring
-    scoring = {"lambda_anchor": own.lambda_anchor, "lambda_late": own.lambda_late, "floor": own.floor}
+    assert (own.weights, own.lambda_late, own.floor) == ("idf", "calibrated", "calibrated")
+    found = Calibration.fit(documents)
+    scoring = {"lambda_anchor": own.lambda_anchor, "lambda_late": found.lambda_late, "floor": found.floor}
     scoring["weights"] = IdfWeights.fit(documents)
-    assert own.weights == "idf"
     assert np.array_equal(model.similarity(queries, documents), hybrid_scores(queries, documents, **scoring))
     weights = np.arange(len(queries.token_vectors)) + 1
     for floor in (None, 0.3):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..embeddings import SmartEmbeddings
 from ..errors import ScoringError
 from ..types import Array
 from .late import DEFAULT_MEMORY, QueryWeights, late_scores
 from .scoring import Scoring
+from .vectors import unit_rows
 
 
 def anchor_scores(queries: SmartEmbeddings, documents: SmartEmbeddings) -> Array:
@@ -71,11 +70,3 @@ def hybrid_scores(
         return scoring.combine(anchor, anchor)
     late = late_scores(queries, documents, weights=scoring.query_weights, floor=floor, memory=memory)
     return scoring.combine(anchor, late)
-
-
-def unit_rows(vectors: Array) -> Array:
-    """Rows of unit length, float32; rows of zeros stay zeros."""
-    rows = np.asarray(vectors, np.float32)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: Array = rows / np.where(norms > 0, norms, 1)
-    return unit

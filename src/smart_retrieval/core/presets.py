@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from ..errors import ScoringError, one_of
 from .readout import Readout
-from .scoring import Scoring
+from .scoring import CALIBRATED, Scoring
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,17 @@ class Preset:
     def reading(self, readout: Readout) -> Preset:
         """The same preset over another readout; a floor chosen for certain layers is dropped with them."""
         same = (readout.layers, readout.mix) == (self.readout.layers, self.readout.mix)
-        return replace(self, readout=readout, scoring=self.scoring if same else self.scoring.override(floor=None))
+        return replace(self, readout=readout, scoring=self.scoring if same else self.scoring.for_other_states())
 
 
 PRESETS = {
     # The paper's fixed recipe: last layer, equal weights, both parts in full (arXiv 2605.24938).
     "paper": Preset("paper", Readout()),
-    # Chosen on text with mean-pooled models; benchmarks/research/default_preset and the log, 2026-11-23.
-    "default": Preset("default", Readout((-3, -2), "mean"), Scoring("idf", floor=0.55)),
+    # One rule for every model and collection: benchmarks/results/default_selection.json and the log, 2026-11-26.
+    "default": Preset(
+        "default", Readout(token_filter="content"), Scoring("idf", lambda_late=CALIBRATED, floor=CALIBRATED)
+    ),
 }
-
-# The default needs the two states below the last one to be contextual: an embedding output and three blocks at least.
-_STATES_FOR_DEFAULT = 4
 
 
 def get_preset(name: str) -> Preset:
@@ -47,13 +46,6 @@ def get_preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def preset_for(name: str, *, pooling: str, n_states: int) -> Preset:
-    """The preset of this name, as far as it has been shown to hold for a model of this kind.
-
-    The default's layers and floor were chosen with mean-pooled text models. Where another pooling trains the states
-    differently, or there are too few of them, it keeps its IDF weights and reads the last layer as the paper does.
-    """
-    preset = get_preset(name)
-    if preset.name == "default" and (pooling != "mean" or n_states < _STATES_FOR_DEFAULT):
-        return preset.reading(Readout())
-    return preset
+def default_of_0_1(readout: Readout) -> Scoring:
+    """What ``default`` scored with in version 0.1, for indexes and models of that time, which name no scoring."""
+    return Scoring("idf", floor=0.55 if (readout.layers, readout.mix) == ((-3, -2), "mean") else None)

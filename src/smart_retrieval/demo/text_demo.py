@@ -11,7 +11,6 @@ import numpy as np
 from ..core.hybrid import anchor_scores
 from ..core.matches import TokenMatch, token_matches
 from ..core.scoring import Scoring
-from ..core.weights import IdfWeights
 from ..embeddings import SmartEmbeddings
 from ..evaluation.beir import BeirDataset, load_beir
 from ..evaluation.cache import EncodingCache, encode_dataset
@@ -74,7 +73,7 @@ def run_demo(
 def compare_questions(smart: SmartModel, data: BeirDataset, cache: EncodingCache) -> list[Question]:
     """The two questions that the hybrid helps most, and the one it hurts most."""
     documents, queries = (encoding.embeddings for encoding in encode_dataset(smart, data, cache))
-    scoring = smart.preset.scoring.fitted(lambda: IdfWeights.fit(documents))
+    scoring = smart.preset.scoring.fitted(smart.calibrator.statistics(documents))
     scores = {
         "anchor": anchor_scores(queries, documents),
         "hybrid": smart.similarity(queries, documents, scoring=scoring),
@@ -111,7 +110,7 @@ def _deciding_tokens(
     query: SmartEmbeddings, winner: SmartEmbeddings, loser: SmartEmbeddings, scoring: Scoring
 ) -> list[dict[str, Any]]:
     """Query tokens by how much more they found in the hybrid's first document than in the anchor's."""
-    ours, theirs = (token_matches(query, one, scoring.query_weights, scoring.floor) for one in (winner, loser))
+    ours, theirs = (token_matches(query, one, scoring.query_weights, scoring.late_floor) for one in (winner, loser))
     words, found, instead = query.token_strings(0), winner.token_strings(0), loser.token_strings(0)
 
     def described(match: TokenMatch, other: TokenMatch) -> dict[str, Any]:
@@ -121,7 +120,7 @@ def _deciding_tokens(
             "similarity": round(match.similarity, 3),
             "instead_of": instead[other.document_index],
             "instead_of_similarity": round(other.similarity, 3),
-            "difference": round(scoring.lambda_late * (match.contribution - other.contribution), 4),
+            "difference": round(scoring.late_weight * (match.contribution - other.contribution), 4),
         }
 
     tokens = [described(match, other) for match, other in zip(ours, theirs, strict=True)]

@@ -162,7 +162,7 @@ class _Coded:
 def _judge(collection: Collection, blocks: Sequence[SmartEmbeddings | _Coded]) -> dict[str, Array]:
     """The hybrid's metrics with these token vectors, query by query."""
     data, queries, scoring = collection.data, collection.queries.embeddings, collection.scoring
-    weights, floor = scoring.query_weights, scoring.floor
+    weights, floor = scoring.query_weights, scoring.late_floor
     ranking: dict[str, list[str]] = {}
     for part in collection.query_parts():
         late = [

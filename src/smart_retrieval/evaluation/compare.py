@@ -68,7 +68,7 @@ def compare_beir(
     bm25 = Bm25(data.texts)
     for part in collection.query_parts():
         by_anchor = anchor_scores(queries[part], documents)
-        late = late_scores(queries[part], documents, weights=scoring.query_weights, floor=scoring.floor)
+        late = late_scores(queries[part], documents, weights=scoring.query_weights, floor=scoring.late_floor)
         smart, words = scoring.combine(by_anchor, late), bm25.scores(data.queries[part])
         for system, scores in fused(by_anchor, words, smart, data.document_ids, lexical_weight).items():
             listed = _listed(scores, data.document_ids, drop=system in _LISTS)

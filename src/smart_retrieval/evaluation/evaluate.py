@@ -15,7 +15,6 @@ from ..core.hybrid import anchor_scores
 from ..core.late import late_scores
 from ..core.presets import Preset, get_preset
 from ..core.scoring import Scoring, TokenWeights
-from ..core.weights import IdfWeights
 from ..errors import ReadoutError
 from ..extras import require
 from ..types import Array
@@ -110,7 +109,7 @@ class Collection:
     @cached_property
     def scoring(self) -> Scoring:
         """The scoring in use, with the IDF table of these documents where it takes one."""
-        return self.chosen.scoring.fitted(lambda: IdfWeights.fit(self.documents.embeddings))
+        return self.chosen.scoring.fitted(self.smart.calibrator.statistics(self.documents.embeddings))
 
     def query_parts(self) -> Iterator[slice]:
         """Slices of the queries whose scores of all documents fit into memory."""
@@ -299,13 +298,13 @@ def _rank_all(collection: Collection) -> tuple[dict[str, dict[str, list[str]]], 
     rankings: dict[str, dict[str, list[str]]] = {system: {} for system in SYSTEMS}
     seconds = dict.fromkeys(SYSTEMS, 0.0)
     # Once without the clock: the first call maps files into memory and starts the threads of the linear algebra.
-    late_scores(queries[:1], documents, weights=scoring.query_weights, floor=scoring.floor)
+    late_scores(queries[:1], documents, weights=scoring.query_weights, floor=scoring.late_floor)
     anchor_scores(queries[:1], documents)
     for part in collection.query_parts():
         clock = [time.perf_counter()]
         by_anchor = anchor_scores(queries[part], documents)
         clock.append(time.perf_counter())
-        by_late = late_scores(queries[part], documents, weights=scoring.query_weights, floor=scoring.floor)
+        by_late = late_scores(queries[part], documents, weights=scoring.query_weights, floor=scoring.late_floor)
         clock.append(time.perf_counter())
         by_both = scoring.combine(by_anchor, by_late)
         clock.append(time.perf_counter())

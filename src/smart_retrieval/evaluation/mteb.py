@@ -21,7 +21,6 @@ import numpy as np
 from ..core.hybrid import anchor_scores
 from ..core.late import late_scores
 from ..core.scoring import Scoring
-from ..core.weights import IdfWeights
 from ..embeddings import SmartEmbeddings
 from ..errors import DatasetError, IndexMismatchError, ScoringError, SmartWarning, UnsupportedModelError
 from ..extras import require
@@ -220,7 +219,7 @@ class SmartSearch(Search[SmartEmbeddings]):
     def _rank(
         self, kept: SmartEmbeddings, ids: Sequence[str], queries: SmartEmbeddings, top_k: int, only: TopRanked | None
     ) -> Iterator[tuple[str, Iterable[tuple[str, float]]]]:
-        scoring = self.chosen.scoring.fitted(lambda: IdfWeights.fit(kept))
+        scoring = self.chosen.scoring.fitted(self.smart.calibrator.statistics(kept))
         place_of = {one: place for place, one in enumerate(self._ids)}
         step = max(1, SCORES_AT_ONCE // max(1, len(self._ids)))
         for start in range(0, len(ids), step):
@@ -238,7 +237,7 @@ class SmartSearch(Search[SmartEmbeddings]):
         self, queries: SmartEmbeddings, documents: SmartEmbeddings, scoring: Scoring, allowed: Sequence[Array] | None
     ) -> Array:
         """``[Nq, Nd]``; minus infinity for documents that are not to be listed."""
-        weights, floor, limit = scoring.query_weights, scoring.floor, self.candidates
+        weights, floor, limit = scoring.query_weights, scoring.late_floor, self.candidates
         anchor = anchor_scores(queries, documents)
         if allowed is None and not scoring.lambda_late:
             return scoring.combine(anchor, anchor)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, final
 
+from ..core.scoring import LateWeight
 from ..files import write_text
 
 
@@ -211,7 +212,7 @@ class MmebSetting(TypedDict):
     """One way of weighing anchor and late score: means of groups of tasks, and each task's metrics and counts."""
 
     lambda_anchor: float
-    lambda_late: float
+    lambda_late: LateWeight
     means: list[dict[str, Any]]
     scores: dict[str, dict[str, Any]]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.hybrid import unit_rows
+from ..core.vectors import unit_rows
 from ..embeddings import SmartEmbeddings
 from ..errors import CodecError, IndexBusyError, SmartError, SmartWarning
 from ..types import Array

@@ -51,6 +51,8 @@ def new_manifest(
             "files_as": kind,
             "modalities": sorted(model.modalities),
         },
+        scoring=model.preset.scoring.to_dict(),
+        model_calibration=model.calibration.to_dict() if model.calibration is not None else {},
         lexical=lexical,
         package=__version__,
     )

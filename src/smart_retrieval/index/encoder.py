@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from ..core.presets import PRESETS
 from ..core.readout import Readout
 from ..embeddings import SmartEmbeddings
 from ..errors import EmptyInputError, IndexMismatchError, NonFiniteError
@@ -57,10 +58,13 @@ class IndexEncoder:
     def _checked(self, model: SmartModel | str) -> SmartModel:
         """The model if it is the one that the index was made with; the error names every difference."""
         manifest = self._store.manifest
+        readout, named = Readout.from_dict(manifest.readout), isinstance(model, str)
         if isinstance(model, str):
             model = load_model(model, manifest.model, str(manifest.limits.get("preset", "default")))
-            readout = Readout.from_dict(manifest.readout)
-            model = model if model.readout == readout else model.with_readout(readout)
+        # An index of version 0.1, which records no scoring, reads other layers than the default of today.
+        of_0_1 = not manifest.scoring and model.readout == PRESETS["default"].readout
+        if model.readout != readout and (named or of_0_1):
+            model = model.with_readout(readout)
         identity = model.identity()
         found = {key: identity[key] for key in ("fingerprint", "pooling", "max_length")}
         found |= {key: identity.get(key) for key in VISUAL_LIMITS if key in identity or key in manifest.model}

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, cast, overload
 
+from ..core.calibration import Calibration
 from ..core.presets import Preset
 from ..core.readout import Readout
-from ..core.scoring import Scoring, TokenWeights
+from ..core.scoring import LateWeight, Scoring, TokenWeights
 from ..core.weights import IdfWeights
 from ..documents.readers.jsonl import JsonlFields
 from ..embeddings import SmartEmbeddings
@@ -28,6 +29,7 @@ from .ingest.report import IngestReport
 from .ingest.writer import IndexWriter
 from .search.hits import Hits
 from .search.searcher import DEFAULT_CANDIDATES, Searcher, Settings
+from .statistics import IndexStatistics
 from .store.folder import FILE
 from .store.records import Document
 from .store.store import Store
@@ -50,8 +52,8 @@ class SearchOptions(TypedDict, total=False):
     scoring: Scoring | None
     weights: TokenWeights | Literal["preset"]
     lambda_anchor: float | None
-    lambda_late: float | None
-    floor: float | Literal["preset"] | None
+    lambda_late: LateWeight | None
+    floor: float | Literal["preset", "calibrated"] | None
     lexical_weight: float
     deadline_ms: float | None
 
@@ -75,6 +77,7 @@ class SmartIndex:
     def __init__(self, store: Store, model: SmartModel | str | None = None) -> None:
         self._store = store
         self._encoder = IndexEncoder(store, model)
+        self._statistics = IndexStatistics(store, self._encoder)
         self._searcher = Searcher(store, self._encoder)
         self._writer = IndexWriter(store, self._encoder)
 
@@ -244,8 +247,10 @@ class SmartIndex:
 
     @property
     def preset(self) -> Preset:
-        """The scoring settings in force where a search names no others."""
-        return self.model.preset
+        """The settings in force where a search names no others."""
+        return Preset(
+            str(self._store.manifest.limits.get("preset", "default")), self.readout, self._statistics.scoring()
+        )
 
     def codec(self) -> Codec:
         """The codec that reads the stored codes."""
@@ -253,7 +258,11 @@ class SmartIndex:
 
     def idf(self) -> IdfWeights:
         """IDF weights over the documents now in the index."""
-        return self._searcher.idf()
+        return self._statistics.newest().idf
+
+    def calibration(self) -> Calibration:
+        """Late weight and floor of these documents, which the scoring of ``default`` takes."""
+        return self._statistics.newest().calibration
 
     def info(self) -> dict[str, Any]:
         """Counts, sizes and settings."""
@@ -267,6 +276,8 @@ class SmartIndex:
             "prompts": dict(manifest.prompts),
             "pooling": manifest.pooling,
             "limits": dict(manifest.limits),
+            "scoring": dict(manifest.scoring),
+            "calibration": dict(manifest.calibration or manifest.model_calibration),
         }
 
     # -- writing -----------------------------------------------------------------------------------------------
@@ -307,7 +318,10 @@ class SmartIndex:
             MediaError: A picture cannot be read; batches before it are stored.
         """
         documents = new_documents(items, ids, metadata, embeddings, sources, pages, headings)
-        return self._writer.add(documents, embeddings, on_duplicate)
+        try:
+            return self._writer.add(documents, embeddings, on_duplicate)
+        finally:
+            self._statistics.fix_calibration()
 
     def add_encoded(
         self,
@@ -328,6 +342,7 @@ class SmartIndex:
             DuplicateIdError: An id is there already, or twice among the documents.
         """
         self._writer.add_encoded(documents, embeddings, on_duplicate)
+        self._statistics.fix_calibration()
 
     def upsert(
         self,
@@ -426,9 +441,11 @@ class SmartIndex:
             (12, 0)
         """
         reader = FileReader(self._store.manifest, self._encoder, read_as or {}, jsonl, max_tokens, overlap, min_tokens)
-        return index_folder(
+        report = index_folder(
             self._writer, reader, folder, include, exclude, hidden=hidden, sync=sync, batch=batch, bar=show_progress
         )
+        self._statistics.fix_calibration()
+        return report
 
     # -- searching ---------------------------------------------------------------------------------------------
 
@@ -451,8 +468,8 @@ class SmartIndex:
         scoring: Scoring | None = None,
         weights: TokenWeights | Literal["preset"] = "preset",
         lambda_anchor: float | None = None,
-        lambda_late: float | None = None,
-        floor: float | Literal["preset"] | None = "preset",
+        lambda_late: LateWeight | None = None,
+        floor: float | Literal["preset", "calibrated"] | None = "preset",
         lexical_weight: float = 0.0,
         deadline_ms: float | None = None,
     ) -> Hits | list[Hits]:
@@ -501,7 +518,7 @@ class SmartIndex:
         texts, encoded = self._encoder.encode_queries(queries)
         if lexical_weight and (texts is None or not all(texts)):
             raise SmartError("lexical_weight: found queries that are encoded or without words, expected texts")
-        chosen = self._scoring(scoring, weights, lambda_anchor, lambda_late, floor)
+        chosen = self._statistics.settled(scoring, weights, lambda_anchor, lambda_late, floor)
         deadline = None if deadline_ms is None else started + deadline_ms / 1000
         settings = Settings(k, candidates, exact, chosen, lexical_weight, deadline)
         hits = self._searcher.search(encoded, texts, settings, where=where)
@@ -515,22 +532,6 @@ class SmartIndex:
             queries = [queries]
         return self.search(queries, k, **options)
 
-    def _scoring(
-        self,
-        scoring: Scoring | None,
-        weights: TokenWeights | Literal["preset"],
-        lambda_anchor: float | None,
-        lambda_late: float | None,
-        floor: float | Literal["preset"] | None,
-    ) -> Scoring:
-        """The scoring in force; the preset, which may load the model, is read only if a field is not given."""
-        if scoring is None:
-            unweighted = isinstance(weights, str) and weights == "preset"
-            left_out = unweighted or floor == "preset" or lambda_anchor is None or lambda_late is None
-            scoring = self.preset.scoring if left_out else Scoring()
-        given = scoring.override(weights=weights, lambda_anchor=lambda_anchor, lambda_late=lambda_late, floor=floor)
-        return given.fitted(self.idf)
-
     def explain(
         self,
         query: OneQuery | SmartEmbeddings,
@@ -539,8 +540,8 @@ class SmartIndex:
         scoring: Scoring | None = None,
         weights: TokenWeights | Literal["preset"] = "preset",
         lambda_anchor: float | None = None,
-        lambda_late: float | None = None,
-        floor: float | Literal["preset"] | None = "preset",
+        lambda_late: LateWeight | None = None,
+        floor: float | Literal["preset", "calibrated"] | None = "preset",
     ) -> Explanation:
         """Take one document's score for one query apart.
 
@@ -560,7 +561,7 @@ class SmartIndex:
             UnknownIdError: The document is not there.
         """
         texts, encoded = self._encoder.encode_queries(query if isinstance(query, SmartEmbeddings) else [query])
-        chosen = self._scoring(scoring, weights, lambda_anchor, lambda_late, floor)
+        chosen = self._statistics.settled(scoring, weights, lambda_anchor, lambda_late, floor)
         with self._store.reading():
             codec = self._encoder.codec()  # first: it notices a codec that was changed meanwhile
             (document,) = self._store.get([id])
@@ -577,12 +578,13 @@ class SmartIndex:
         """Give the space of deleted documents back; fit the codec if that is still to be done.
 
         Args:
-            refit: Fit the codec anew, encoding all passages again from their stored texts.
+            refit: Fit the codec anew, encoding all passages again from their stored texts, and the calibration.
 
         Raises:
             SmartError: ``refit`` and documents without texts, or pictures.
         """
         self._writer.fit(from_texts=refit)
+        self._statistics.fix_calibration(again=refit)
         self._store.optimize()
         self._searcher.mirror().rebuild()
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..backbones.checkpoints import CHECKPOINT_FILES, LoadOptions
+from ..core.calibration import Calibration
+from ..core.presets import default_of_0_1
 from ..core.readout import Readout
 from ..core.scoring import Scoring
-from ..errors import AdapterMismatchError, ReadoutError
+from ..errors import AdapterMismatchError, ReadoutError, ScoringError
 from ..files import atomic_file
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 SMART_FOLDER = "smart"
 SMART_FORMAT = "smart-model/1"
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
-_KEYS = {"format", "readout", "backbone", "adapter", "prompts", "scoring"}
+_KEYS = {"format", "readout", "backbone", "adapter", "prompts", "scoring", "calibration"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class SavedReadout:
     adapter: AdapterConfig | None = None  # whose weights lie beside the file
     prompts: dict[str, str] | None = None  # of a folder that holds no backbone
     scoring: Scoring | None = None
+    calibration: Calibration | None = None
 
     @property
     def names_its_backbone(self) -> bool:
@@ -58,12 +61,15 @@ class SavedReadout:
     def preset(self, chosen: Preset) -> Preset:
         """The preset that a model of this folder starts from, where this one was chosen.
 
-        ``"default"`` means what the folder holds; another preset only loses its floor under an adapter, since it was
-        chosen for the frozen states.
+        ``"default"`` means what the folder holds; another preset only loses a fixed floor under an adapter, since it
+        was chosen for the frozen states.
         """
-        if self.scoring is not None and chosen.name == "default":
-            return replace(chosen, readout=self.readout, scoring=self.scoring)
-        return chosen if self.adapter is None else replace(chosen, scoring=chosen.scoring.override(floor=None))
+        scoring = chosen.scoring
+        if chosen.name == "default":
+            scoring = self.scoring or default_of_0_1(self.readout)
+            chosen = replace(chosen, readout=self.readout, scoring=scoring)
+        named = self.scoring is not None and chosen.name == "default"
+        return chosen if named or self.adapter is None else replace(chosen, scoring=scoring.for_other_states())
 
     def as_trained(self, options: LoadOptions) -> LoadOptions:
         """The options that load the backbone as the adapter was trained on it; those given take precedence."""
@@ -114,15 +120,16 @@ def read_saved(folder: Path) -> SavedReadout | None:
                 f"readout {str(file)!r}: found an adapter for {shape.layers} layers beside layers "
                 f"{list(readout.layers)}, expected as many"
             )
-    return SavedReadout(file, readout, backbone, shape, prompts, _scoring(config.get("scoring"), file))
+    scoring, calibration = _scoring(config.get("scoring"), file), _calibration(config.get("calibration"), file)
+    return SavedReadout(file, readout, backbone, shape, prompts, scoring, calibration)
 
 
 def _scoring(found: Any, file: Path) -> Scoring | None:
     """The scoring a file holds, checked."""
     if found is None:
         return None
-    needed = {"weights": str, "lambda_anchor": int | float, "lambda_late": int | float}
-    kinds = needed | {"floor": int | float | None}  # left out where there is none, as files of version 0.1 always do
+    needed = {"weights": str, "lambda_anchor": int | float, "lambda_late": int | float | str}
+    kinds = needed | {"floor": int | float | str | None}  # left out where there is none
     if (
         not isinstance(found, dict)
         or not set(needed) <= set(found) <= set(kinds)
@@ -132,7 +139,18 @@ def _scoring(found: Any, file: Path) -> Scoring | None:
         raise ReadoutError(
             f"readout {str(file)!r}: found scoring {found!r}, expected {', '.join(sorted(needed))} and optionally floor"
         )
-    return Scoring(**found)
+    try:
+        return Scoring(**found)
+    except ScoringError as error:
+        raise ReadoutError(f"readout {str(file)!r}: found scoring {found!r}: {error}") from error
+
+
+def _calibration(found: Any, file: Path) -> Calibration | None:
+    """The calibration a file holds, checked."""
+    try:
+        return None if found is None else Calibration.from_dict(found)
+    except ScoringError as error:
+        raise ReadoutError(f"readout {str(file)!r}: {error}") from error
 
 
 def read_adapter_folder(name: str) -> SavedReadout | None:
@@ -162,6 +180,7 @@ def write_saved(
     adapter: Adapter | None = None,
     prompts: Mapping[str, str] | None = None,
     scoring: Scoring | None = None,
+    calibration: Calibration | None = None,
 ) -> None:
     """Write ``smart/`` into a model folder; ``prompts`` are for one that holds no backbone."""
     smart = folder / SMART_FOLDER
@@ -177,6 +196,8 @@ def write_saved(
         config["prompts"] = dict(prompts)
     if scoring is not None:
         config["scoring"] = {name: value for name, value in scoring.to_dict().items() if value is not None}
+    if calibration is not None:
+        config["calibration"] = calibration.to_dict()
     with atomic_file(smart / CONFIG_FILE) as partial:
         partial.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 

@@ -12,21 +12,24 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from ..backbones.checkpoints import DEFAULT_MODEL, LoadOptions
 from ..backbones.registry import open_backbone
+from ..core.calibration import Calibration, has_words
+from ..core.collection import Calibrator
 from ..core.head import TokenHead
 from ..core.hybrid import hybrid_scores
 from ..core.packing import AnchorPacker
-from ..core.presets import get_preset, preset_for
+from ..core.presets import get_preset
 from ..core.readout import Readout
-from ..core.scoring import Scoring, TokenWeights
-from ..core.weights import IdfWeights
+from ..core.scoring import LateWeight, Scoring, TokenWeights
 from ..embeddings import SmartEmbeddings
 from ..errors import AdapterMismatchError, EmptyInputError, ReadoutError, UnsupportedModelError, one_of
 from ..inputs import is_one_item
 from ..progress import progress
 from ..types import Array
 from .batching import BatchLimits
+from .calibrations import packaged_calibration
 from .encoding import Encoder, at_least_one, gathered
 from .saving import check_layers, read_adapter_folder, read_saved, write_saved
+from .vocabulary import vocabulary_queries
 
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
@@ -131,7 +134,7 @@ class SmartModel:
     ) -> None:
         if trust_remote_code:
             raise UnsupportedModelError("found trust_remote_code=True, expected False: code from a hub is never run")
-        get_preset(preset)  # an unknown one fails before the model loads
+        chosen = get_preset(preset)  # an unknown one fails before the model loads
         if dtype not in DTYPES:
             raise ReadoutError(f"dtype: {one_of(dtype, DTYPES)}")
         self.name = str(model_name_or_path)
@@ -152,11 +155,11 @@ class SmartModel:
             saved = read_saved(Path(self.backbone.source))
         else:
             saved.check_backbone(str(source), self.backbone.fingerprint)
-        chosen = preset_for(preset, pooling=self.backbone.pooling, n_states=self.backbone.n_states)
         chosen = chosen if saved is None else saved.preset(chosen)
         self.readout = readout or (saved.readout if saved is not None else chosen.readout)
         self.preset = chosen.reading(self.readout)
         adapter = None
+        self._calibration = saved.calibration if saved is not None and saved.readout == self.readout else None
         if saved is not None and saved.adapter is not None:
             check_layers(self.readout, saved.readout)
             adapter = saved.load_adapter()
@@ -218,7 +221,7 @@ class SmartModel:
             )
         clone = self._with(readout, adapter)
         if scoring is None:
-            scoring = clone.preset.scoring if adapter is self.adapter else clone.preset.scoring.override(floor=None)
+            scoring = clone.preset.scoring if adapter is self.adapter else clone.preset.scoring.for_other_states()
         clone.preset = replace(clone.preset, scoring=scoring)
         return clone
 
@@ -227,6 +230,9 @@ class SmartModel:
         clone.__dict__.pop("encoder", None)
         clone.readout = readout
         clone.preset = self.preset.reading(readout)
+        if readout != self.readout or adapter is not self.adapter:
+            clone._calibration = None
+            clone.__dict__.pop("calibrator", None)
         clone._encoder = clone._make_encoder(adapter, self.dtype)
         return clone
 
@@ -407,8 +413,8 @@ class SmartModel:
         scoring: Scoring | None = None,
         weights: TokenWeights | Literal["preset"] = "preset",
         lambda_anchor: float | None = None,
-        lambda_late: float | None = None,
-        floor: float | Literal["preset"] | None = "preset",
+        lambda_late: LateWeight | None = None,
+        floor: float | Literal["preset", "calibrated"] | None = "preset",
     ) -> Array:
         """Hybrid scores of every query against every document, which are taken as the whole collection.
 
@@ -433,15 +439,53 @@ class SmartModel:
         chosen = (scoring or self.preset.scoring).override(
             weights=weights, lambda_anchor=lambda_anchor, lambda_late=lambda_late, floor=floor
         )
-        chosen = chosen.fitted(lambda: IdfWeights.fit(documents))
+        chosen = chosen.fitted(self.calibrator.statistics(documents))
         return hybrid_scores(
             queries,
             documents,
             weights=chosen.query_weights,
             lambda_anchor=chosen.lambda_anchor,
-            lambda_late=chosen.lambda_late,
-            floor=chosen.floor,
+            lambda_late=chosen.late_weight,
+            floor=chosen.late_floor,
         )
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What collections that are too small for a calibration of their own are scored with; None where unknown.
+
+        Packaged models bring theirs along, a folder of :meth:`save_pretrained` what the model had, and
+        :meth:`calibrate` measures it.
+        """
+        if self._calibration is None and self.adapter is None:
+            return packaged_calibration(self.backbone, self.readout)
+        return self._calibration
+
+    def calibrate(self, documents: SmartEmbeddings) -> Calibration:
+        """Measure the model on documents like those it will search, and keep that as its :attr:`calibration`.
+
+        Args:
+            documents: Encoded by this model; a few hundred are enough.
+
+        Returns:
+            The calibration.
+
+        Example:
+            >>> model = SmartModel("minilm")
+            >>> model.calibrate(model.encode_document(["Otters sleep afloat.", "Tax is due in May."])).documents
+            2
+        """
+        probes = None if has_words(documents) else self._probes()
+        self._calibration = Calibration.fit(documents, probes)
+        self.__dict__.pop("calibrator", None)
+        return self._calibration
+
+    @cached_property
+    def calibrator(self) -> Calibrator:
+        """Calibrates collections that this model encoded, see :class:`~smart_retrieval.core.collection.Calibrator`."""
+        return Calibrator(self.calibration, self._probes)
+
+    def _probes(self) -> SmartEmbeddings:
+        return self.encode_query(vocabulary_queries(self.tokenizer), show_progress=False)
 
     # -- Sentence Transformers and disk ------------------------------------------------------------------------
 
@@ -464,7 +508,10 @@ class SmartModel:
         """
         folder = Path(path)
         self.backbone.save(folder)
-        write_saved(folder, self.readout, self.backbone.identity(), self.adapter, scoring=self.preset.scoring)
+        write_saved(
+            folder, self.readout, self.backbone.identity(), self.adapter,
+            scoring=self.preset.scoring, calibration=self.calibration,
+        )  # fmt: skip
 
     def save_adapter(self, path: str | Path) -> None:
         """Write the adapter alone: a folder of a few MB that names its backbone, which ``SmartModel`` loads with it.
@@ -482,7 +529,7 @@ class SmartModel:
         if Path(self.backbone.source).is_dir() and Path(identity["name"]).is_dir():
             # Seen from another folder, a relative path would lead elsewhere.
             identity["name"] = str(Path(identity["name"]).resolve())
-        write_saved(folder, self.readout, identity, self.adapter, self.prompts, self.preset.scoring)
+        write_saved(folder, self.readout, identity, self.adapter, self.prompts, self.preset.scoring, self.calibration)
         saved = read_saved(folder)
         if saved is None or not saved.names_its_backbone:
             raise ReadoutError(f"adapter {str(folder)!r}: found a checkpoint in that folder, expected a new folder")

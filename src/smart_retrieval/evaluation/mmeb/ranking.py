@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core.hybrid import unit_rows
+from ...core.collection import CollectionStatistics
 from ...core.late import late_scores
-from ...core.scoring import Scoring
+from ...core.scoring import LateWeight, Scoring
+from ...core.vectors import unit_rows
 from ...core.weights import IdfWeights
 from ...embeddings import SmartEmbeddings
 from ...errors import NonFiniteError, ScoringError, one_of
@@ -32,11 +33,14 @@ _SIMILARITIES = 8 * 2**20
 _DENSE = 0.25
 
 
-def settings_for(lambda_anchor: float, lambdas_late: Sequence[float]) -> dict[str, Scoring]:
+def settings_for(lambda_anchor: float, lambdas_late: Sequence[LateWeight]) -> dict[str, Scoring]:
     """By name: the anchor alone, late interaction alone, and the hybrid for each lambda but 0."""
-    hybrids = {f"hybrid-{late:g}": (lambda_anchor, late) for late in dict.fromkeys(lambdas_late) if late}
-    pairs = {"anchor": (1.0, 0.0), "late": (0.0, 1.0), **hybrids}
-    return {name: Scoring("uniform", *pair) for name, pair in pairs.items()}
+    hybrids = {
+        f"hybrid-{late if isinstance(late, str) else format(late, 'g')}": Scoring("uniform", lambda_anchor, late)
+        for late in dict.fromkeys(lambdas_late)
+        if late
+    }
+    return {"anchor": Scoring("uniform", 1.0, 0.0), "late": Scoring("uniform", 0.0, 1.0), **hybrids}
 
 
 def rank_task(
@@ -55,7 +59,9 @@ def rank_task(
     """Rank the candidates of every query by the lambdas of each setting, and the weights and floor of ``scoring``."""
     anchors = unit_rows(store.anchors("document", candidate_keys))
     blocks = list(_blocks(store.lengths("document", candidate_keys), store.smart.token_dim, vectors_at_once))
-    scoring = scoring.fitted(lambda: _idf(store, candidate_keys, blocks))
+    statistics = _statistics(store, candidate_keys, blocks)
+    scoring = scoring.fitted(statistics)
+    settings = {name: one.fitted(statistics) for name, one in settings.items()}
     for rows in _query_blocks(store, query_keys, len(candidate_keys), scores_at_once, vectors_at_once):
         queries = store.gather("query", query_keys[rows])
         # A task ranks all candidates for each of its queries, or each query's own.
@@ -90,7 +96,7 @@ def _fill(
     """Late scores of a block of queries and a block of candidates; where queries have their own, those at least."""
 
     def score(some: SmartEmbeddings, part: SmartEmbeddings) -> Array:
-        return late_scores(some, part, weights=scoring.query_weights, floor=scoring.floor, memory=_SIMILARITIES)
+        return late_scores(some, part, weights=scoring.query_weights, floor=scoring.late_floor, memory=_SIMILARITIES)
 
     # Candidates in float32 at once: scoring goes over them for every few queries.
     if not own:
@@ -131,11 +137,22 @@ def _query_blocks(
             yield slice(start, min(start + most, block.stop))
 
 
-def _idf(store: EncodingStore, keys: Sequence[str], blocks: Sequence[slice]) -> IdfWeights:
-    weights = IdfWeights()
-    for block in blocks:
-        weights.add(store.gather("document", keys[block], vectors=False))
-    return weights
+def _statistics(store: EncodingStore, keys: Sequence[str], blocks: Sequence[slice]) -> CollectionStatistics:
+    """Those of a task's candidates, read block by block."""
+
+    def idf() -> IdfWeights:
+        weights = IdfWeights()
+        for block in blocks:
+            weights.add(store.gather("document", keys[block], vectors=False))
+        return weights
+
+    def read(places: Array) -> SmartEmbeddings:
+        return store.gather("document", [keys[place] for place in places.tolist()])
+
+    statistics = CollectionStatistics(
+        idf, lambda: store.smart.calibrator.calibrate(len(keys), read, lambda: statistics.idf)
+    )
+    return statistics
 
 
 # -- the best candidates, and the order of those that score the same --------------------------------------------------

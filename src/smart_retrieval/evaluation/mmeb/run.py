@@ -40,7 +40,7 @@ class MmebOptions:
     Args:
         prompts: Wording of inputs, ``"qwen"`` or ``"v2v"``; None takes ``"v2v"`` for VLM2Vec's models and ``"qwen"``
             for all others.
-        lambdas_late: Weights of late interaction to report.
+        lambdas_late: Weights of late interaction to report; the preset's when None.
         mode: Form of the metrics, ``"correct"`` or ``"official-compatible"``.
         ties: Order of equal candidates, ``"official"`` or ``"name"``.
         depth: Candidates listed in the predictions.
@@ -52,7 +52,7 @@ class MmebOptions:
     """
 
     prompts: str | None = None
-    lambdas_late: tuple[float, ...] = (1.0,)
+    lambdas_late: tuple[float, ...] | None = None
     mode: str = "correct"
     ties: str = "official"
     depth: int = 100
@@ -65,8 +65,8 @@ class MmebOptions:
                 raise ScoringError(f"{name}: {one_of(getattr(self, name), allowed)}")
         if self.prompts is not None:
             get_prompts(self.prompts)
-        if not all(float("-inf") < value < float("inf") for value in self.lambdas_late):
-            raise ScoringError(f"lambda_late: found {list(self.lambdas_late)}, expected finite numbers")
+        if not all(float("-inf") < value < float("inf") for value in self.lambdas_late or ()):
+            raise ScoringError(f"lambda_late: found {list(self.lambdas_late or ())}, expected finite numbers")
         if self.depth < 10:
             raise ScoringError(f"depth: found {self.depth}, expected 10 or more, as deep as the metrics look")
 
@@ -201,7 +201,8 @@ class _Run:
     digests: MediaDigests
 
     def __post_init__(self) -> None:
-        self.settings = settings_for(self.chosen.scoring.lambda_anchor, self.options.lambdas_late)
+        scoring, lambdas = self.chosen.scoring, self.options.lambdas_late
+        self.settings = settings_for(scoring.lambda_anchor, (scoring.lambda_late,) if lambdas is None else lambdas)
         # What each task's score file holds, by setting; only in the process that ranks.
         self.scores: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in self.settings}
 

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._version import __version__
-from ...core.hybrid import unit_rows
 from ...core.roles import kept_roles
+from ...core.vectors import unit_rows
 from ...embeddings import FORMAT, SmartEmbeddings
 from ...errors import SmartError, SmartWarning
 from ...inputs import Item

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from ...core.hybrid import anchor_scores, unit_rows
+from ...core.collection import CollectionStatistics
+from ...core.hybrid import anchor_scores
 from ...core.late import DEFAULT_MEMORY, best_similarities, document_blocks, query_sums, token_shares, weighted_parts
 from ...core.presets import Preset
 from ...core.readout import Readout
 from ...core.roles import TOKEN_FILTERS, TokenRole, kept_roles
 from ...core.scoring import TOKEN_WEIGHTS, Scoring, TokenWeights
+from ...core.vectors import unit_rows
 from ...core.weights import IdfWeights
 from ...embeddings import SmartEmbeddings
 from ...errors import ReadoutError, ScoringError, SmartWarning, UnsupportedModelError, one_of
@@ -81,6 +83,7 @@ class Sweep:
         self._kept_rows: dict[tuple[Task, str], KeptRows] = {}
         self._stand_ins: dict[tuple[Task, Readout], SmartEmbeddings] = {}
         self._idf_weights: dict[str, IdfWeights] = {}
+        self._statistics: dict[Readout, CollectionStatistics] = {}
 
     @classmethod
     def encode(
@@ -174,9 +177,8 @@ class Sweep:
     def lates(self, readout: Readout, scorings: Sequence[Scoring]) -> list[Array]:
         """`late` under the weights and floors of several scorings, which share the costly part."""
         queries = self.embeddings("query", readout)
-        shares = [
-            token_shares(queries, scoring.fitted(lambda: self._idf(readout)).query_weights) for scoring in scorings
-        ]
+        scorings = [scoring.fitted(self.statistics(readout)) for scoring in scorings]
+        shares = [token_shares(queries, scoring.query_weights) for scoring in scorings]
         scores = [np.zeros((len(queries), len(self.documents)), np.float32) for _ in scorings]
         # The rows of all layers, the readout's own and the similarities are in memory at once.
         block_rows = DEFAULT_MEMORY // (4 * (2 * self.documents.token_dim + _QUERY_ROWS))
@@ -186,7 +188,7 @@ class Sweep:
                 rows = slice(int(queries.offsets[part.start]), int(queries.offsets[part.stop]))
                 similar = best_similarities(np.asarray(queries.token_vectors[rows], np.float32), block)
                 for own, share, scoring in zip(scores, shares, scorings, strict=True):
-                    weighted = weighted_parts(similar, share[rows], scoring.floor)
+                    weighted = weighted_parts(similar, share[rows], scoring.late_floor)
                     own[part, documents] = query_sums(weighted, queries[part].offsets)
         return scores
 
@@ -235,10 +237,11 @@ class Sweep:
                 values[setting] = self.judge(setting.scoring.combine(self.anchor, self.anchor), metric)
                 advance(1)
         for readout, own in by_readout.items():
-            parts = list(dict.fromkeys(_late_part(setting.scoring) for setting in own))
+            fitted = {setting: setting.scoring.fitted(self.statistics(readout)) for setting in own}
+            parts = list(dict.fromkeys(_late_part(scoring) for scoring in fitted.values()))
             late = dict(zip(parts, self.lates(readout, parts), strict=True))
-            for setting in own:
-                scores = setting.scoring.combine(self.anchor, late[_late_part(setting.scoring)])
+            for setting, scoring in fitted.items():
+                scores = scoring.combine(self.anchor, late[_late_part(scoring)])
                 values[setting] = self.judge(scores, metric)
                 advance(1)
         return values
@@ -317,6 +320,22 @@ class Sweep:
                 warnings.simplefilter("ignore", SmartWarning)
                 self._stand_ins[task, readout] = encode(bare, batch_size=self._batch_size, show_progress=False)
         return self._stand_ins[task, readout]
+
+    def statistics(self, readout: Readout) -> CollectionStatistics:
+        """IDF weights and calibration of these documents under a readout."""
+        if readout not in self._statistics:
+
+            def read(places: Array) -> SmartEmbeddings:
+                return SmartEmbeddings.concatenate(
+                    self._read("document", readout, slice(place, place + 1)) for place in places.tolist()
+                )
+
+            calibrator = self.smart.with_readout(readout).calibrator
+            self._statistics[readout] = CollectionStatistics(
+                lambda: self._idf(readout),
+                lambda: calibrator.calibrate(len(self.documents), read, lambda: self._idf(readout)),
+            )
+        return self._statistics[readout]
 
     def _idf(self, readout: Readout) -> IdfWeights:
         """IDF weights of these documents' tokens, which depend on the token filter alone."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ...core.hybrid import unit_rows
+from ...core.vectors import unit_rows
 from ...embeddings import SmartEmbeddings
 from ...errors import CodecError
 from ...types import Array

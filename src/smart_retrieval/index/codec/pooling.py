@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core.hybrid import unit_rows
+from ...core.vectors import unit_rows
 from ...embeddings import SmartEmbeddings
 from ...errors import CodecError
 

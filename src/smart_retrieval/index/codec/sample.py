@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ...core.hybrid import unit_rows
+from ...core.vectors import unit_rows
 from ...embeddings import SmartEmbeddings
 from ...errors import CodecError
 from ...types import Array

@@ -98,7 +98,7 @@ def explain_document(
     file: PictureFile,
 ) -> Explanation:
     """Take apart the score of one document, whose vectors are ``stored``, for one query, whose text is ``text``."""
-    matches = token_matches(query, stored, scoring.query_weights, scoring.floor)
+    matches = token_matches(query, stored, scoring.query_weights, scoring.late_floor)
     roles = [TokenRole(role).name.lower() for role in query.roles.tolist()]
     words = query.token_strings(0, model.tokenizer)
     answers = stored.token_strings(0, model.tokenizer)
@@ -128,8 +128,8 @@ def explain_document(
         anchor,
         late,
         scoring.lambda_anchor,
-        scoring.lambda_late,
-        scoring.floor,
+        scoring.late_weight,
+        scoring.late_floor,
         tokens,
         document.text,
         document.source,
@@ -180,7 +180,7 @@ def _explain_picture(
     places = [_place(media, match.document_index) for match in matches]
     rows = rows_of(tokens, places)
     shares = token_shares(query, scoring.query_weights)
-    maps = grid_maps(similarities, shares, media.grids, floor=scoring.floor, rows=[row.tokens for row in rows])
+    maps = grid_maps(similarities, shares, media.grids, floor=scoring.late_floor, rows=[row.tokens for row in rows])
     late = sum(token.contribution for token in tokens)
     outside = sum(token.contribution for token, place in zip(tokens, places, strict=True) if place is None)
     share = outside / late if late > 0 and maps else 0.0

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ...core.hybrid import unit_rows
 from ...core.late import token_shares, weighted_parts
 from ...core.scoring import Scoring
-from ...core.weights import IdfWeights
+from ...core.vectors import unit_rows
 from ...embeddings import SmartEmbeddings
 from ...types import Array
 from ..codec.base import Codec, QueryTables
@@ -86,7 +85,6 @@ class Searcher:
         self._encoder = encoder
         self._mirror: Mirror | None = None
         self._filters = Filters()
-        self._idf: tuple[int, IdfWeights] | None = None
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -101,17 +99,6 @@ class Searcher:
             if self._mirror is None:
                 self._mirror = Mirror(self.store)
             return self._mirror
-
-    def idf(self) -> IdfWeights:
-        """IDF weights over the documents of the newest commit."""
-        with self.store.reading():
-            commit = self.store.state().number
-            if self._idf is None or self._idf[0] != commit:
-                documents, ids, counts = self.store.idf()
-                frequencies = np.zeros(int(ids.max(initial=-1)) + 1, np.int64)
-                frequencies[ids] = counts
-                self._idf = (commit, IdfWeights(documents, frequencies))
-            return self._idf[1]
 
     def search(
         self, queries: SmartEmbeddings, texts: Sequence[str] | None, settings: Settings, *, where: str | None = None
@@ -308,7 +295,7 @@ def late_stage(
         if start and settings.deadline is not None and time.perf_counter() > settings.deadline:
             return late, start
         part = chosen[start : start + step]
-        parts = weighted_parts(_best_similarities(snapshot, codec, tables, part), shares, scoring.floor)
+        parts = weighted_parts(_best_similarities(snapshot, codec, tables, part), shares, scoring.late_floor)
         late[start : start + step] = parts.sum(axis=0)
     return late, len(chosen)
 

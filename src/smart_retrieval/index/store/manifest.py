@@ -30,6 +30,9 @@ class Manifest:
     prompts: Mapping[str, Any] = field(default_factory=dict)
     pooling: Any = None  # factor of the token pooling
     limits: Mapping[str, Any] = field(default_factory=dict)  # token and pixel limits of the encoding, and more
+    scoring: Mapping[str, Any] = field(default_factory=dict)  # as Scoring.to_dict() gives it; empty in version 0.1
+    calibration: Mapping[str, Any] = field(default_factory=dict)  # of the collection, once it is fixed
+    model_calibration: Mapping[str, Any] = field(default_factory=dict)  # until then, if the model has one
     lexical: bool = True  # whether there is a full-text index beside the vectors
     package: str = ""  # version of the package that made it; a note, never compared
     uuid: str = field(default_factory=lambda: uuid.uuid4().hex)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...core.weights import IdfWeights
 from ...errors import TrainingError
 from .batches import blocks
 from .examples import Example, TrainingSet
@@ -51,7 +50,7 @@ def mine_negatives(
         raise TrainingError(f"found {count} negatives below {below}, expected at least 1 and a share above 0")
     documents = model.encode_document(data.documents, show_progress=show_progress)
     queries = model.encode_query(data.queries, show_progress=show_progress)
-    scoring = model.preset.scoring.fitted(lambda: IdfWeights.fit(documents))
+    scoring = model.preset.scoring.fitted(model.calibrator.statistics(documents))
     mined: list[Example] = []
     for block in blocks(len(data.examples), _QUERIES):
         chosen = [data.examples[i] for i in block]

@@ -1,0 +1,145 @@
+"""Late weight and floor of a model in a collection, without judgments, from what is known to be unrelated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from ..embeddings import SmartEmbeddings
+from ..errors import ScoringError
+from ..types import Array
+from .late import best_similarities
+from .vectors import unit_rows
+from .weights import IdfWeights
+
+# The two constants of the default preset, chosen out of fold on four collections and four models
+# (benchmarks/results/default_selection.json); both lie on wide plateaus.
+FLOOR_QUANTILE = 0.65
+LATE_PER_SPREAD = 10.0
+
+# Documents and query tokens looked at, whatever the size of the collection.
+_SAMPLE_DOCUMENTS = 256
+_SAMPLE_TOKENS = 512
+_SEED = 20260524
+# Equal vectors everywhere would leave nothing to stretch the rest over.
+_HIGHEST_FLOOR = 0.98
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How similar a model finds what is unrelated, in one collection: late weight and floor of ``default``.
+
+    Cosines of one model spread between 0 and 1, of another between 0.7 and 0.9, so that no fixed weight or floor suits
+    both. Two figures of different documents, which are mostly unrelated, say what they mean:
+
+    * ``anchor_spread``, the standard deviation of the cosines of their anchors. The late weight is 10 times that, so
+      that late interaction moves a score as far as the anchors do.
+    * ``background``, the similarity that a rare token of one document finds in another (the .65 quantile of its best
+      ones). What is no more similar than that says nothing, and is the floor.
+
+    Args:
+        anchor_spread: Standard deviation of cosines.
+        background: A cosine.
+        documents: Documents it was measured on.
+
+    Source:
+        This project; benchmarks/default_selection.py.
+
+    Example:
+        >>> documents = SmartEmbeddings([[1.0, 0.0], [0.6, 0.8]], [[1.0, 0.0], [0.6, 0.8]], [0, 1, 2], token_ids=[7, 8])
+        >>> round(Calibration.fit(documents).floor, 3)
+        0.6
+    """
+
+    anchor_spread: float
+    background: float
+    documents: int = 0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.anchor_spread) and self.anchor_spread >= 0 and -1 <= self.background < 1):
+            raise ScoringError(
+                f"calibration: found an anchor spread of {self.anchor_spread} and a background of {self.background}, "
+                "expected a number of 0 or more and one between -1 and 1"
+            )
+
+    @property
+    def lambda_late(self) -> float:
+        """Weight of the late score."""
+        return LATE_PER_SPREAD * self.anchor_spread
+
+    @property
+    def floor(self) -> float:
+        """Token similarities up to here count as none."""
+        return self.background
+
+    @classmethod
+    def fit(cls, documents: SmartEmbeddings, probes: SmartEmbeddings | None = None) -> Calibration:
+        """Measure documents: a sample of 256, and 512 of their tokens, drawn by IDF; the same for the same documents.
+
+        Args:
+            documents: The collection, in its order. Those without token vectors are left out; of fewer than two the
+                calibration is the paper's: weight 1, floor 0.
+            probes: Queries whose tokens ask in the place of the documents' own, which pictures have none of.
+        """
+        return cls.measure(documents[sample_positions(len(documents))], IdfWeights.fit(documents), probes)
+
+    @classmethod
+    def measure(cls, sample: SmartEmbeddings, idf: IdfWeights, probes: SmartEmbeddings | None = None) -> Calibration:
+        """:meth:`fit` of a sample that is drawn already, with the IDF weights of the collection it was drawn from."""
+        sample = sample[sample.lengths > 0]
+        if len(sample) < 2:
+            return cls(1 / LATE_PER_SPREAD, 0.0, len(sample))
+        anchors = unit_rows(sample.anchors)
+        cosines = (anchors @ anchors.T)[np.triu_indices(len(sample), 1)].astype(np.float64)
+        asking, owners = sample if probes is None else probes, np.arange(len(sample))
+        chosen = _drawn_tokens(idf.weights(asking) if probes is None else np.ones(len(asking.token_vectors)), asking)
+        best = best_similarities(np.asarray(asking.token_vectors[chosen], np.float32), sample)
+        if probes is None:
+            own = np.repeat(owners, sample.lengths)[chosen]
+            best = best[own[:, None] != owners]
+        background = float(np.quantile(best, FLOOR_QUANTILE))
+        return cls(float(cosines.std()), min(max(background, 0.0), _HIGHEST_FLOOR), len(sample))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able, read back by :meth:`from_dict`."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Calibration:
+        """Read what :meth:`to_dict` gave.
+
+        Raises:
+            ScoringError: A value is missing, unknown or unusable.
+        """
+        try:
+            return cls(**found)
+        except (TypeError, ValueError) as error:
+            expected = ", ".join(part.name for part in fields(cls))
+            raise ScoringError(f"calibration: found {found!r}, expected {expected}") from error
+
+
+def sample_positions(documents: int) -> Array:
+    """Positions of the documents that are looked at, ascending, of so many."""
+    if documents <= _SAMPLE_DOCUMENTS:
+        return np.arange(documents)
+    return np.sort(np.random.default_rng(_SEED).choice(documents, _SAMPLE_DOCUMENTS, replace=False))
+
+
+def has_words(sample: SmartEmbeddings) -> bool:
+    """Whether at least half of the documents have words of their own, and not only pictures."""
+    worded = np.zeros(len(sample), bool)
+    worded[np.repeat(np.arange(len(sample)), sample.lengths)[sample.token_ids >= 0]] = True
+    return 2 * int(worded.sum()) >= len(sample)
+
+
+def _drawn_tokens(weights: Array, asking: SmartEmbeddings) -> Array:
+    """Rows of the tokens that ask, drawn by weight, ascending; words only where there are any."""
+    shares = np.asarray(weights, np.float64)
+    words = asking.token_ids >= 0
+    shares = np.where(words, shares, 0.0) if shares[words].any() else np.ones_like(shares)
+    size = min(_SAMPLE_TOKENS, int(np.count_nonzero(shares)))
+    return np.sort(np.random.default_rng(_SEED).choice(len(shares), size, replace=False, p=shares / shares.sum()))

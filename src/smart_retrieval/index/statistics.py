@@ -1,0 +1,109 @@
+"""How an index scores where a search names nothing else: the scoring it was made with, and its calibration."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from ..core.calibration import Calibration
+from ..core.collection import MIN_DOCUMENTS, Calibrator, CollectionStatistics
+from ..core.presets import PRESETS, default_of_0_1
+from ..core.readout import Readout
+from ..core.scoring import CALIBRATED, LateWeight, Scoring, TokenWeights
+from ..core.weights import IdfWeights
+from ..embeddings import SmartEmbeddings
+from ..types import Array
+from .encoder import IndexEncoder, decode_vectors
+from .store.manifest import Manifest
+from .store.store import Store
+
+
+class IndexStatistics:
+    """IDF weights and calibration of an index, at its newest commit.
+
+    The calibration is fixed at the end of the first write that leaves :data:`MIN_DOCUMENTS` documents, and then stays,
+    so that scores can be compared over time; until then it follows the documents, by the rule of :class:`Calibrator`.
+    """
+
+    def __init__(self, store: Store, encoder: IndexEncoder) -> None:
+        self._store, self._encoder = store, encoder
+        self._newest: tuple[int, CollectionStatistics] | None = None
+
+    def newest(self) -> CollectionStatistics:
+        """Those of the newest commit."""
+        with self._store.reading():
+            commit = self._store.state().number
+            if self._newest is None or self._newest[0] != commit:
+                self._newest = (commit, CollectionStatistics(self._idf, self._calibration))
+            return self._newest[1]
+
+    def scoring(self) -> Scoring:
+        """The scoring that the index was made with; that of version 0.1 for an index of that time."""
+        found = self._store.manifest.scoring
+        if found and found["weights"] != "custom":
+            return Scoring(**found)
+        own = self._encoder.model().preset.scoring
+        if not found and own == PRESETS["default"].scoring:  # the model has none of its own
+            return default_of_0_1(Readout.from_dict(self._store.manifest.readout))
+        return own
+
+    def settled(
+        self,
+        scoring: Scoring | None,
+        weights: TokenWeights | Literal["preset"],
+        lambda_anchor: float | None,
+        lambda_late: LateWeight | None,
+        floor: float | Literal["preset", "calibrated"] | None,
+    ) -> Scoring:
+        """The scoring given, in numbers; fields left out are the index's own."""
+        given = (scoring or self.scoring()).override(
+            weights=weights, lambda_anchor=lambda_anchor, lambda_late=lambda_late, floor=floor
+        )
+        return given.fitted(self.newest())
+
+    def fix_calibration(self, *, again: bool = False) -> None:
+        """Measure and keep the calibration if that is still to be done, or ``again``."""
+        store = self._store
+        if CALIBRATED not in (store.manifest.scoring.get("lambda_late"), store.manifest.scoring.get("floor")):
+            return
+        with store.reading() as connection:
+            fixed, documents = bool(Manifest.read(connection).calibration), store.state().documents
+            if documents < MIN_DOCUMENTS or (fixed and not again):
+                return
+            measured = self._measured()
+        with store.transaction() as handle:
+            Manifest.put(handle.connection, "calibration", measured.to_dict())
+            handle.dirty = True  # a commit, which other processes notice
+        store.reload()
+
+    def _idf(self) -> IdfWeights:
+        with self._store.reading():
+            documents, ids, counts = self._store.idf()
+        frequencies = np.zeros(int(ids.max(initial=-1)) + 1, np.int64)
+        frequencies[ids] = counts
+        return IdfWeights(documents, frequencies)
+
+    def _calibration(self) -> Calibration:
+        with self._store.reading() as connection:
+            manifest = Manifest.read(connection)
+            return Calibration.from_dict(manifest.calibration) if manifest.calibration else self._measured()
+
+    def _measured(self) -> Calibration:
+        with self._store.reading():
+            rowids = self._store.select(None)
+
+            def read(places: Array) -> SmartEmbeddings:
+                vectors = self._store.read_vectors(rowids[places])
+                sample = decode_vectors(self._encoder.codec(), vectors)
+                if len(vectors.token_ids) == len(sample.token_ids):
+                    return sample
+                # Of pooled tokens no word is known, only whether the document has words: one id stands for all.
+                worded = np.add.reduceat(np.append(vectors.token_ids >= 0, False), vectors.id_offsets[:-1]) > 0
+                sample.token_ids = np.where(np.repeat(worded, sample.lengths), 0, -1).astype(np.int32)
+                return sample
+
+            model = self._store.manifest.model_calibration
+            own = Calibration.from_dict(model) if model else None
+            calibrator = Calibrator(own, lambda: self._encoder.model().calibrator.probes())
+            return calibrator.calibrate(len(rowids), read, self._idf)
