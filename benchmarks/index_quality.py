@@ -24,7 +24,7 @@ from smart_retrieval.demo.stdlib_docs import stdlib_collection, write_beir
 from smart_retrieval.evaluation.cache import EncodingCache
 from smart_retrieval.evaluation.compare import compare_beir
 from smart_retrieval.evaluation.evaluate import Collection, load_collection
-from smart_retrieval.evaluation.metrics import per_query_metrics, rank
+from smart_retrieval.evaluation.metrics import per_query_metrics
 from smart_retrieval.evaluation.terminal import print_table
 from smart_retrieval.index.search import searcher as searching
 from smart_retrieval.index.search.searcher import DEFAULT_CANDIDATES
@@ -46,7 +46,7 @@ def exact_first(collection: Collection, depth: int) -> list[list[str]]:
             weights=collection.scoring.query_weights,
             floor=chosen.scoring.floor,
         )
-        found += rank(scores, collection.data.document_ids, depth)
+        found += collection.data.rank(scores, depth, part).values()
     return found
 
 
@@ -73,8 +73,10 @@ def measure(collection: Collection, folder: Path) -> dict[str, Any]:
         built = time.perf_counter() - start
 
         def run(**options: Any) -> list[list[str]]:
-            hits = index.search_many(queries, 10, scoring=collection.chosen.scoring, **options)
-            return [[hit.id for hit in one] for one in hits]
+            # One more than is judged: the query itself may be among them, and is not ranked.
+            hits = index.search_many(queries, 11, scoring=collection.chosen.scoring, **options)
+            found = zip(data.query_ids, hits, strict=True)
+            return [[hit.id for hit in own if hit.id != one or one not in data.identical][:10] for one, own in found]
 
         whole = run(exact=True)
         rows = []
