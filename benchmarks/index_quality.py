@@ -1,6 +1,6 @@
 """Is the index as good as exact, uncompressed scoring, and how does SMART compare with BM25 and its fusions?
 
-    python benchmarks/index_quality.py FOLDER... [--no-stdlib] [--cache DIR]
+    python benchmarks/index_quality.py [FOLDER...] [--data DIR] [--model NAME] [--no-stdlib] [--cache DIR]
 
 An actual SmartIndex (default codec, fitted as it always is) is filled from each collection. For each number of
 candidates: the share of the exact hybrid's first ten that it finds - of the exact hybrid over its own codes, which is
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lib.collections import add_collections, named_collections
 from lib.record import record
 
 from smart_retrieval.core.hybrid import hybrid_scores
-from smart_retrieval.demo.stdlib_docs import stdlib_collection, write_beir
 from smart_retrieval.evaluation.cache import EncodingCache
 from smart_retrieval.evaluation.compare import compare_beir
 from smart_retrieval.evaluation.evaluate import Collection, load_collection
@@ -118,20 +118,14 @@ def measure(collection: Collection, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", type=Path, nargs="*", help="BEIR-layout folders")
+    add_collections(parser)
     parser.add_argument("--model", default="minilm")
-    parser.add_argument("--no-stdlib", action="store_true", help="leave the project's own collection out")
     parser.add_argument("--cache", type=Path, help="where encodings are kept")
     parser.add_argument("--name", default="index_quality", help="name of the result file")
     arguments = parser.parse_args()
     cache = EncodingCache(arguments.cache)
     indexes, comparisons = [], []
-    with tempfile.TemporaryDirectory() as temporary:
-        folders = list(arguments.folders)
-        if not arguments.no_stdlib:
-            own = stdlib_collection()
-            write_beir(Path(temporary) / "stdlib", own.docs, own.questions)
-            folders.append(Path(temporary) / "stdlib")
+    with named_collections(arguments) as folders, tempfile.TemporaryDirectory() as temporary:
         for number, folder in enumerate(folders):
             collection = load_collection(folder, model=arguments.model, cache=cache)
             indexes.append(measure(collection, Path(temporary) / f"{number}.smart"))
