@@ -1,8 +1,10 @@
 # Everything a newcomer needs: each target sets up its own environment in .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
-# A folder with test collections in the BEIR layout, cranfield and cacm among them: see benchmarks/README.md.
+# A folder with the test collections cranfield, cacm and npl in the BEIR layout: see benchmarks/README.md.
 DATA ?= data
+# Where `make bench` puts the models it measures.
+MODELS ?= models
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint docs format bench dist clean
@@ -50,10 +52,12 @@ format: .venv/dev ## Rewrite the sources in the project's style
 	$(BIN)/ruff format .
 
 bench: .venv/dev ## Run the benchmarks that need no data beyond $(DATA); results go to benchmarks/results
+	$(BIN)/python benchmarks/prepare_models.py $(MODELS)
 	$(BIN)/python benchmarks/encode_overhead.py --data $(DATA)/cranfield
 	$(BIN)/python benchmarks/encode_memory.py
 	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/quality.py $(DATA)/cranfield $(DATA)/cacm
+	$(BIN)/python benchmarks/quality.py --data $(DATA) --model minilm --model $(MODELS)/paraphrase-minilm-l3 \
+		--model $(MODELS)/multilingual-e5-small --model $(MODELS)/all-mpnet-base-v2
 
 dist: .venv/dev ## Build wheel and sdist, check them, and run the README from the wheel in a clean environment
 	$(BIN)/python dev/check_dist.py

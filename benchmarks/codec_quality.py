@@ -1,6 +1,6 @@
 """Quality kept by compression: every suggested codec and token pooling, fitted on half of the documents.
 
-    python benchmarks/codec_quality.py FOLDER... [--no-stdlib] [--cache DIR] [--plots DIR]
+    python benchmarks/codec_quality.py [FOLDER...] [--data DIR] [--no-stdlib] [--cache DIR] [--plots DIR]
 
 Writes results/codec_quality.json; the measurement is `smart eval beir DIR --codec all`.
 """
@@ -8,12 +8,11 @@ Writes results/codec_quality.json; the measurement is `smart eval beir DIR --cod
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
+from lib.collections import add_collections, named_collections
 from lib.record import record
 
-from smart_retrieval.demo.stdlib_docs import stdlib_collection, write_beir
 from smart_retrieval.evaluation.cache import EncodingCache
 from smart_retrieval.evaluation.codecs import evaluate_codecs, plot_codecs
 from smart_retrieval.evaluation.results import CodecsResult
@@ -25,24 +24,18 @@ TARGETS = {10: 0.99, 6: 0.985, 2: 0.96}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folders", type=Path, nargs="*", help="BEIR-layout folders")
+    add_collections(parser)
     parser.add_argument("--model", default="minilm")
     parser.add_argument("--preset", default="default")
     parser.add_argument("--codec", default="all")
     parser.add_argument("--seeds", type=int, default=1, help="draw the half so many times")
-    parser.add_argument("--no-stdlib", action="store_true", help="leave the project's own collection out")
     parser.add_argument("--cache", type=Path, help="where encodings are kept")
     parser.add_argument("--plots", type=Path, help="folder for one plot a collection")
     parser.add_argument("--name", default="codec_quality", help="name of the result file")
     arguments = parser.parse_args()
     cache = EncodingCache(arguments.cache)
     results: list[CodecsResult] = []
-    with tempfile.TemporaryDirectory() as temporary:
-        folders = list(arguments.folders)
-        if not arguments.no_stdlib:
-            own = stdlib_collection()
-            write_beir(Path(temporary) / "stdlib", own.docs, own.questions)
-            folders.append(Path(temporary) / "stdlib")
+    with named_collections(arguments) as folders:
         for folder in folders:
             for seed in range(arguments.seeds):
                 result = evaluate_codecs(

@@ -1,6 +1,6 @@
 """Is the index as good as exact, uncompressed scoring, and how does SMART compare with BM25 and its fusions?
 
-    python benchmarks/index_quality.py FOLDER... [--no-stdlib] [--cache DIR]
+    python benchmarks/index_quality.py [FOLDER...] [--data DIR] [--model NAME] [--no-stdlib] [--cache DIR]
 
 An actual SmartIndex (default codec, fitted as it always is) is filled from each collection. For each number of
 candidates: the share of the exact hybrid's first ten that it finds - of the exact hybrid over its own codes, which is
@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lib.collections import add_collections, named_collections
 from lib.record import record
 
 from smart_retrieval.core.hybrid import hybrid_scores
-from smart_retrieval.demo.stdlib_docs import stdlib_collection, write_beir
 from smart_retrieval.evaluation.cache import EncodingCache
 from smart_retrieval.evaluation.compare import compare_beir
 from smart_retrieval.evaluation.evaluate import Collection, load_collection
-from smart_retrieval.evaluation.metrics import per_query_metrics, rank
+from smart_retrieval.evaluation.metrics import per_query_metrics
 from smart_retrieval.evaluation.terminal import print_table
 from smart_retrieval.index.search import searcher as searching
 from smart_retrieval.index.search.searcher import DEFAULT_CANDIDATES
@@ -46,7 +46,7 @@ def exact_first(collection: Collection, depth: int) -> list[list[str]]:
             weights=scoring.query_weights,
             floor=scoring.late_floor,
         )
-        found += rank(scores, collection.data.document_ids, depth)
+        found += collection.data.rank(scores, depth, part).values()
     return found
 
 
@@ -73,8 +73,10 @@ def measure(collection: Collection, folder: Path) -> dict[str, Any]:
         built = time.perf_counter() - start
 
         def run(**options: Any) -> list[list[str]]:
-            hits = index.search_many(queries, 10, scoring=collection.chosen.scoring, **options)
-            return [[hit.id for hit in one] for one in hits]
+            # One more than is judged: the query itself may be among them, and is not ranked.
+            hits = index.search_many(queries, 11, scoring=collection.chosen.scoring, **options)
+            found = zip(data.query_ids, hits, strict=True)
+            return [[hit.id for hit in own if hit.id != one or one not in data.identical][:10] for one, own in found]
 
         whole = run(exact=True)
         rows = []
@@ -116,20 +118,14 @@ def measure(collection: Collection, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", type=Path, nargs="*", help="BEIR-layout folders")
+    add_collections(parser)
     parser.add_argument("--model", default="minilm")
-    parser.add_argument("--no-stdlib", action="store_true", help="leave the project's own collection out")
     parser.add_argument("--cache", type=Path, help="where encodings are kept")
     parser.add_argument("--name", default="index_quality", help="name of the result file")
     arguments = parser.parse_args()
     cache = EncodingCache(arguments.cache)
     indexes, comparisons = [], []
-    with tempfile.TemporaryDirectory() as temporary:
-        folders = list(arguments.folders)
-        if not arguments.no_stdlib:
-            own = stdlib_collection()
-            write_beir(Path(temporary) / "stdlib", own.docs, own.questions)
-            folders.append(Path(temporary) / "stdlib")
+    with named_collections(arguments) as folders, tempfile.TemporaryDirectory() as temporary:
         for number, folder in enumerate(folders):
             collection = load_collection(folder, model=arguments.model, cache=cache)
             indexes.append(measure(collection, Path(temporary) / f"{number}.smart"))

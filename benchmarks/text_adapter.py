@@ -29,7 +29,7 @@ from smart_retrieval.core.adapter import Adapter, AdapterConfig
 from smart_retrieval.core.weights import IdfWeights
 from smart_retrieval.evaluation.beir import load_beir
 from smart_retrieval.evaluation.cache import EncodingCache, encode_dataset
-from smart_retrieval.evaluation.metrics import per_query_metrics, rank
+from smart_retrieval.evaluation.metrics import per_query_metrics
 from smart_retrieval.evaluation.significance import paired_comparison
 
 TARGETS = {"cranfield": "cacm", "cacm": "cranfield"}
@@ -68,9 +68,8 @@ class Judged:
             weights = weights * torch.exp(vectors @ gate).numpy()
         late = late_scores(queries, documents, weights=weights, floor=self.floor)
         hybrid = self.anchor + self.late_weight * late
-        names, ids = list(self.data.qrels), self.data.document_ids
         return {
-            system: per_query_metrics(self.data.qrels, dict(zip(names, rank(scores, ids, 10), strict=True)))["ndcg@10"]
+            system: per_query_metrics(self.data.qrels, self.data.rank(scores, 10))["ndcg@10"]
             for system, scores in (("anchor", self.anchor), ("late", late), ("hybrid", hybrid))
         }
 

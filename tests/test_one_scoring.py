@@ -16,7 +16,7 @@ from smart_retrieval import Scoring, SmartIndex, SmartModel
 from smart_retrieval.core.calibration import Calibration
 from smart_retrieval.core.hybrid import hybrid_scores
 from smart_retrieval.core.weights import IdfWeights
-from smart_retrieval.evaluation import evaluate
+from smart_retrieval.evaluation.beir import BeirDataset
 from smart_retrieval.evaluation.evaluate import evaluate_beir
 
 DOCUMENTS = [
@@ -61,12 +61,12 @@ def test_the_same_scores_everywhere(tiny, tmp_path, monkeypatch, preset, given):
     judged = "".join(f"q{number}\td{number}\t1\n" for number in range(len(QUERIES)))
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + judged)
     ranked = []
-    monkeypatch.setattr(evaluate, "rank", lambda values, *rest: ranked.append(values) or rank(values, *rest))
+    rank = BeirDataset.rank
+    monkeypatch.setattr(
+        BeirDataset, "rank", lambda data, values, *rest: ranked.append(values) or rank(data, values, *rest)
+    )
     evaluate_beir(folder, model=model, **given)
     np.testing.assert_allclose(ranked[-1], scores, atol=1e-5)  # anchor, late, hybrid
-
-
-rank = evaluate.rank
 
 
 def test_the_scores_are_those_of_the_formula(tiny):

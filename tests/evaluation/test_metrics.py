@@ -78,9 +78,11 @@ def test_ties_go_by_id_at_the_boundary_too():
     assert rank(np.zeros((1, 2)), ["9", "10"], depth=1) == [["10"]]
 
 
-def test_minus_infinity_ranks_last_and_depth_beyond_the_end_lists_all():
-    assert rank(np.array([[-np.inf, 1.0, -np.inf]]), ["b", "c", "a"], depth=9) == [["c", "a", "b"]]
-    assert rank(np.array([[-np.inf, 1.0, -np.inf]]), ["b", "c", "a"], depth=2) == [["c", "a"]]
+def test_minus_infinity_is_not_listed_and_depth_beyond_the_end_lists_all():
+    assert rank(np.array([[0.5, 1.0, 0.5]]), ["b", "c", "a"], depth=9) == [["c", "a", "b"]]
+    for depth in (1, 2, 3, 9):
+        assert rank(np.array([[-np.inf, 1.0, -np.inf]]), ["b", "c", "a"], depth) == [["c"]]
+        assert rank(np.full((1, 3), -np.inf), ["b", "c", "a"], depth) == [[]]
 
 
 def test_integer_scores_do_not_overflow():
@@ -111,5 +113,6 @@ def test_rank_is_a_plain_sort(data, ids, queries, depth):
     # Few distinct values, so that ties are everywhere.
     values = st.sampled_from([-np.inf, -1.0, -0.0, 0.0, 0.5, 1.0, np.inf])
     scores = data.draw(arrays(np.float32, (queries, len(ids)), elements=values))
-    expected = [[ids[j] for j in sorted(range(len(ids)), key=lambda j: (-row[j], ids[j]))][:depth] for row in scores]
+    listed = [sorted(np.flatnonzero(row > -np.inf), key=lambda j, row=row: (-row[j], ids[j])) for row in scores]
+    expected = [[ids[j] for j in places][:depth] for places in listed]
     assert rank(scores, ids, depth) == expected

@@ -15,10 +15,9 @@ from ..embeddings import SmartEmbeddings
 from ..evaluation.beir import BeirDataset, load_beir
 from ..evaluation.cache import EncodingCache, encode_dataset
 from ..evaluation.evaluate import evaluate_beir
-from ..evaluation.metrics import per_query_metrics, rank
+from ..evaluation.metrics import per_query_metrics
 from ..evaluation.results import write_json
 from ..evaluation.terminal import render_table
-from ..types import Array
 from .stdlib_docs import stdlib_collection, write_beir
 
 if TYPE_CHECKING:
@@ -78,14 +77,15 @@ def compare_questions(smart: SmartModel, data: BeirDataset, cache: EncodingCache
         "anchor": anchor_scores(queries, documents),
         "hybrid": smart.similarity(queries, documents, scoring=scoring),
     }
-    ndcg = {system: _ndcg(data, own) for system, own in scores.items()}
+    ranked = {system: data.rank(own, 10) for system, own in scores.items()}
+    ndcg = {system: per_query_metrics(data.qrels, own)["ndcg@10"] for system, own in ranked.items()}
     # A stable sort: of questions with equal gains the first is shown, on every machine.
     order = np.argsort(ndcg["hybrid"] - ndcg["anchor"], kind="stable")
     position = {name: place for place, name in enumerate(data.document_ids)}
 
     def described(query: int, why: str) -> Question:
         grades = data.qrels[data.query_ids[query]]
-        best = {system: rank(own[query][None], data.document_ids, _SHOWN)[0] for system, own in scores.items()}
+        best = {system: own[data.query_ids[query]][:_SHOWN] for system, own in ranked.items()}
         anchor, hybrid = (
             {
                 "ndcg@10": float(ndcg[system][query]),
@@ -99,11 +99,6 @@ def compare_questions(smart: SmartModel, data: BeirDataset, cache: EncodingCache
 
     shown = ((-1, "helped most"), (-2, "helped second most"), (0, "hurt most"))
     return [described(int(order[place]), why) for place, why in shown]
-
-
-def _ndcg(data: BeirDataset, scores: Array) -> Array:
-    ranking = dict(zip(data.query_ids, rank(scores, data.document_ids, 10), strict=True))
-    return per_query_metrics(data.qrels, ranking)["ndcg@10"]
 
 
 def _deciding_tokens(

@@ -12,7 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
+
 from ..errors import DatasetError
+from ..types import Array
+from .metrics import rank
 
 #: The default size of a collection: every layer of so many abstracts takes some 7 GB with MiniLM.
 DOCUMENTS, QUERIES = 4_000, 400
@@ -60,6 +64,59 @@ class BeirDataset:
         """SHA-256 of all ids and texts in their order, see `content_fingerprint`."""
         return content_fingerprint([*self.document_ids, *self.query_ids], [*self.texts, *self.queries])
 
+    @cached_property
+    def identical(self) -> frozenset[str]:
+        """Ids of the queries that a document shares: it is taken for the query itself and not ranked for it.
+
+        BEIR's rule (its ``ignore_identical_ids``), but for a document that is judged relevant to the query of its id:
+        that is an answer, not the question.
+        """
+        shared = set(self.query_ids).intersection(self.document_ids)
+        return frozenset(query for query in shared if self.qrels[query].get(query, 0) <= 0)
+
+    def without_identical(self, scores: Array, queries: slice = slice(None)) -> Array:
+        """Scores with minus infinity for documents that are not ranked, see `identical`.
+
+        Args:
+            scores: Scores of all documents, ``[Nq, Nd]``.
+            queries: The queries of the rows; all when left out.
+
+        Returns:
+            A copy; the scores themselves where nothing is left out.
+        """
+        rows = [row for row, query in enumerate(self.query_ids[queries]) if query in self.identical]
+        if not rows:
+            return scores
+        kept = scores.astype(np.result_type(scores, np.float32))
+        kept[rows, [self._columns[self.query_ids[queries][row]] for row in rows]] = -np.inf
+        return kept
+
+    def rank(self, scores: Array, depth: int, queries: slice = slice(None)) -> dict[str, list[str]]:
+        """The best documents of each query by its id, `without_identical`; the rest as `metrics.rank` does it.
+
+        Args:
+            scores: Scores of all documents, ``[Nq, Nd]``; minus infinity where a document is not to be listed.
+            depth: How many documents to list.
+            queries: The queries of the rows; all when left out.
+
+        Returns:
+            Document ids, best first, by query id.
+
+        Raises:
+            NonFiniteError: A score is NaN.
+            ScoringError: The shapes do not fit together, or `depth` is below 1.
+
+        Example:
+            >>> data = load_beir("arguana")  # doctest: +SKIP
+            >>> data.rank(scores, 10)[data.query_ids[0]]  # doctest: +SKIP
+        """
+        ranked = rank(self.without_identical(scores, queries), self.document_ids, depth)
+        return dict(zip(self.query_ids[queries], ranked, strict=True))
+
+    @cached_property
+    def _columns(self) -> dict[str, int]:
+        return {name: column for column, name in enumerate(self.document_ids)}
+
 
 def load_beir(folder: str | Path, split: str = "test") -> BeirDataset:
     """Read a BEIR-layout folder and check every line of it.
@@ -102,7 +159,12 @@ def load_beir(folder: str | Path, split: str = "test") -> BeirDataset:
         if empty := [name for name, text in texts.items() if not text]:
             warnings.append(f"{_count(len(empty), one, many)} without any text kept: {_name_some(empty)}")
     documents, asked = (list(corpus), list(corpus.values())), (list(queries), list(queries.values()))
-    return BeirDataset(folder.resolve().name, folder, split, *documents, *asked, qrels, warnings)
+    data = BeirDataset(folder.resolve().name, folder, split, *documents, *asked, qrels, warnings)
+    if data.identical:
+        counted = _count(len(data.identical), "query has", "queries have")
+        named = _name_some(query for query in data.query_ids if query in data.identical)
+        warnings.append(f"{counted} the id of a document, which is not ranked for them, as in BEIR: {named}")
+    return data
 
 
 def content_fingerprint(ids: Sequence[str], texts: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ from ..index.smart_index import DEFAULT_CODEC
 from ..types import Array
 from .charts import new_figure, save_figure
 from .evaluate import GAIN_METRIC, Collection, EvalOptions, load_collection
-from .metrics import DEPTH, mean_metrics, per_query_metrics, rank
+from .metrics import DEPTH, mean_metrics, per_query_metrics
 from .results import CodecRow, CodecsResult, VectorsRow
 
 #: What ``all`` stands for: every suggested codec, and half as many token vectors in float32 and in the default codec.
@@ -173,7 +173,7 @@ def _judge(collection: Collection, blocks: Sequence[SmartEmbeddings | _Coded]) -
         ]
         by_anchor = anchor_scores(queries[part], collection.documents.embeddings)
         scores = scoring.combine(by_anchor, np.concatenate(late, axis=1))
-        ranking.update(zip(data.query_ids[part], rank(scores, data.document_ids, DEPTH), strict=True))
+        ranking.update(data.rank(scores, DEPTH, part))
     return per_query_metrics(data.qrels, ranking)
 
 

@@ -24,8 +24,6 @@ RRF_K = 60  #: constant of reciprocal rank fusion (Cormack, Clarke and Büttcher
 #: The systems compared, in the order of the report.
 COMPARED = ("anchor", "BM25", "anchor + BM25 (RRF)", "anchor + BM25 (min-max)", "SMART", "SMART + BM25")
 
-_LISTS = COMPARED[1:4]  # what these did not list is not ranked at all
-
 
 def compare_beir(
     folder: str | Path,
@@ -69,10 +67,12 @@ def compare_beir(
     for part in collection.query_parts():
         by_anchor = anchor_scores(queries[part], documents)
         late = late_scores(queries[part], documents, weights=scoring.query_weights, floor=scoring.late_floor)
-        smart, words = scoring.combine(by_anchor, late), bm25.scores(data.queries[part])
+        smart = scoring.combine(by_anchor, late)
+        # Left out before the lists are joined, whose first and last scores count.
+        by_anchor = data.without_identical(by_anchor, part)
+        words = np.where(np.isneginf(by_anchor), np.float32(0), bm25.scores(data.queries[part]))
         for system, scores in fused(by_anchor, words, smart, data.document_ids, lexical_weight).items():
-            listed = _listed(scores, data.document_ids, drop=system in _LISTS)
-            rankings[system].update(zip(data.query_ids[part], listed, strict=True))
+            rankings[system].update(data.rank(scores, DEPTH, part))
     judged = {system: per_query_metrics(data.qrels, rankings[system]) for system in COMPARED}
 
     def gain(system: str) -> GainFacts | None:
@@ -147,18 +147,9 @@ def _first(scores: Array, document_ids: Sequence[str]) -> Array:
     """Place of each document among the first `DEPTH` of each row, from 0; `DEPTH` where it is not among them."""
     column = {name: number for number, name in enumerate(document_ids)}
     places = np.full(scores.shape, DEPTH, np.int64)
-    for row, listed in zip(places, _listed(scores, document_ids, drop=True), strict=True):
+    for row, listed in zip(places, rank(scores, document_ids, DEPTH), strict=True):
         row[[column[name] for name in listed]] = np.arange(len(listed))
     return places
-
-
-def _listed(scores: Array, document_ids: Sequence[str], *, drop: bool) -> list[list[str]]:
-    """The first `DEPTH` documents of each row, without those at ``-inf`` if they are to be dropped."""
-    found = rank(scores, document_ids, DEPTH)
-    if not drop:
-        return found
-    counts = np.isfinite(scores).sum(axis=1).tolist()
-    return [names[:count] for names, count in zip(found, counts, strict=True)]
 
 
 def _min_max(scores: Array, places: Array) -> Array:

@@ -20,7 +20,7 @@ from ..extras import require
 from ..types import Array
 from .beir import BeirDataset, load_beir
 from .cache import Encoding, EncodingCache, encode_dataset
-from .metrics import DEPTH, METRICS, mean_metrics, per_query_metrics, rank
+from .metrics import DEPTH, METRICS, mean_metrics, per_query_metrics
 from .provenance import limits, run_facts, versions
 from .results import About, BeirResult
 from .significance import paired_comparison
@@ -163,8 +163,9 @@ class Collection:
 def evaluate_beir(folder: str | Path, *, per_query: bool = False, **options: Unpack[EvalOptions]) -> BeirResult:
     """Rank every document for every query by the anchor, by the tokens and by both, and judge the rankings.
 
-    Scoring is exhaustive and exact; ties are broken by document id; the first 1000 documents are judged. The late row
-    uses the same query-token weights as the hybrid.
+    Scoring is exhaustive and exact; ties are broken by document id; the first 1000 documents are judged. A document
+    with the query's id is not ranked, see `BeirDataset.identical`. The late row uses the same query-token weights as
+    the hybrid.
 
     Args:
         folder: A BEIR-layout folder, see `load_beir`.
@@ -311,6 +312,5 @@ def _rank_all(collection: Collection) -> tuple[dict[str, dict[str, list[str]]], 
         for system, start, stop in zip(SYSTEMS, (0, 1, 0), (1, 2, 3), strict=True):
             seconds[system] += clock[stop] - clock[start]
         for system, scores in zip(SYSTEMS, (by_anchor, by_late, by_both), strict=True):
-            ranked = rank(scores, data.document_ids, DEPTH)
-            rankings[system].update(zip(data.query_ids[part], ranked, strict=True))
+            rankings[system].update(data.rank(scores, DEPTH, part))
     return rankings, {system: 1000 * seconds[system] / len(queries) for system in SYSTEMS}

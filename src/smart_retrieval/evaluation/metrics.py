@@ -98,12 +98,12 @@ def rank(scores: Array, document_ids: Sequence[str], depth: int) -> list[list[st
     their file nor on how a partial sort happens to move them, the boundary at `depth` included.
 
     Args:
-        scores: Scores of shape [Nq, Nd]; infinities are fine (a document that cannot match may have -inf).
+        scores: Scores of shape [Nq, Nd]; minus infinity where a document is not to be listed.
         document_ids: The Nd ids of the columns, all different.
-        depth: How many documents to list; all Nd where there are fewer.
+        depth: How many documents to list; all there are to list where these are fewer.
 
     Returns:
-        For each of the Nq queries min(depth, Nd) document ids: score falling, then id rising.
+        For each of the Nq queries up to `depth` document ids: score falling, then id rising.
 
     Raises:
         NonFiniteError: A score is NaN.
@@ -134,9 +134,9 @@ def rank(scores: Array, document_ids: Sequence[str], depth: int) -> list[list[st
         if depth < len(row):
             # argpartition alone would keep an arbitrary few of the documents that share the last score let in.
             boundary = row[np.argpartition(row, len(row) - depth)[len(row) - depth]]
-            kept = np.flatnonzero(row >= boundary)
+            kept = np.flatnonzero((row >= boundary) & (row > -np.inf))
         else:
-            kept = np.arange(len(row))
+            kept = np.flatnonzero(row > -np.inf)
         # lexsort is stable and ascending, last key first; negated as floats, for the least integer has no negative.
         order = np.lexsort((id_order[kept], -row[kept].astype(np.float64)))[:depth]
         ranking.append([document_ids[place] for place in kept[order]])

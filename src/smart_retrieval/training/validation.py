@@ -84,7 +84,12 @@ class Validation:
         return {**dict(zip(SYSTEMS, found, strict=True)), "lambda_late": weights[best]}
 
     def _ndcg(self, scores: Array) -> float:
-        return float(np.mean([ndcg(scores[e.query], set(e.positives), DEPTH) for e in self.data.examples]))
+        values = []
+        for example in self.data.examples:
+            row = scores[example.query].copy()
+            row[list(example.identical)] = -np.inf
+            values.append(ndcg(row, set(example.positives), DEPTH))
+        return float(np.mean(values))
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ from ...types import Array
 from ..beir import BeirDataset
 from ..cache import Encoding, encode_dataset
 from ..evaluate import GAIN_METRIC
-from ..metrics import METRICS, per_query_metrics, rank
+from ..metrics import METRICS, per_query_metrics
 
 if TYPE_CHECKING:
     from ...model.smart_model import SmartModel
@@ -200,8 +200,7 @@ class Sweep:
         """
         if metric not in METRICS:
             raise ScoringError(f"metric: {one_of(metric, METRICS)}")
-        ranked = rank(scores, self.data.document_ids, _DEPTHS[metric])
-        return per_query_metrics(self.data.qrels, dict(zip(self.data.query_ids, ranked, strict=True)))[metric]
+        return per_query_metrics(self.data.qrels, self.data.rank(scores, _DEPTHS[metric]))[metric]
 
     def per_query(
         self, setting: Preset, metric: str = GAIN_METRIC, system: Literal["anchor", "late", "hybrid"] = "hybrid"

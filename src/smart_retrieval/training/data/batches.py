@@ -20,7 +20,7 @@ class Batch:
     queries: list[int]
     documents: list[int]
     targets: NDArray[np.int64]  # [Nq] the column of each query's document
-    ignored: NDArray[np.bool_]  # [Nq, Nd] other documents that answer the query, too
+    ignored: NDArray[np.bool_]  # [Nq, Nd] other documents that answer the query, or are it
     teacher: NDArray[np.float32] | None = None  # [Nq, Nd], -inf where there is no score
 
 
@@ -48,7 +48,7 @@ def batch_of_step(data: TrainingSet, step: int, *, batch_size: int, negatives: i
     ignored = np.zeros((len(chosen), len(columns)), bool)
     teacher = np.full(ignored.shape, -np.inf, np.float32) if data.has_scores else None
     for row, example in enumerate(examples):
-        for document in example.positives:
+        for document in (*example.positives, *example.identical):
             if document in columns and columns[document] != targets[row]:
                 ignored[row, columns[document]] = True
         if teacher is not None and example.scores is not None:
@@ -78,7 +78,7 @@ def training_rows(data: TrainingSet, negatives: int, seed: int, *, scored: bool 
         for place, positive in enumerate(example.positives):
             order = rng.permutation(len(example.negatives)).tolist()[:negatives]
             drawn = [example.negatives[i] for i in order]
-            taken = {*example.positives, *drawn}
+            taken = {*example.positives, *example.identical, *drawn}
             while len(drawn) < negatives:
                 other = int(rng.integers(len(data.documents)))
                 if other not in taken or len(taken) >= len(data.documents):

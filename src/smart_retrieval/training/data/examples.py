@@ -23,12 +23,14 @@ class Example:
         positives: Numbers of documents that answer it; one is drawn each time the example is used.
         negatives: Numbers of documents known not to.
         scores: A teacher's scores of the positives and the negatives, in that order; None without a teacher.
+        identical: Numbers of documents that are the query itself: neither ranked for it nor contrasted with it.
     """
 
     query: int
     positives: tuple[int, ...]
     negatives: tuple[int, ...] = ()
     scores: tuple[float, ...] | None = None
+    identical: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class TrainingSet:
         return len(self.examples)
 
     def relevant(self) -> dict[int, frozenset[int]]:
-        """For each query number every document known to answer it."""
-        return {example.query: frozenset(example.positives) for example in self.examples}
+        """For each query number every document not to be contrasted with it: it answers the query, or is it."""
+        return {example.query: frozenset(example.positives + example.identical) for example in self.examples}
 
     @property
     def has_scores(self) -> bool:
@@ -68,7 +70,9 @@ class TrainingSet:
         """Some examples with the queries and documents they need, numbered anew."""
         examples = [self.examples[index] for index in chosen]
         queries = {example.query: number for number, example in enumerate(examples)}
-        wanted = dict.fromkeys(d for example in examples for d in (*example.positives, *example.negatives))
+        wanted = dict.fromkeys(
+            d for example in examples for d in (*example.positives, *example.negatives, *example.identical)
+        )
         documents = {old: number for number, old in enumerate(wanted)}
         renumbered = [
             replace(
@@ -76,6 +80,7 @@ class TrainingSet:
                 query=queries[example.query],
                 positives=tuple(documents[d] for d in example.positives),
                 negatives=tuple(documents[d] for d in example.negatives),
+                identical=tuple(documents[d] for d in example.identical),
             )
             for example in examples
         ]
@@ -115,9 +120,10 @@ class Collector:
     def __init__(self, name: str) -> None:
         self.name = name
         self.warnings: list[str] = []
-        # By content: number, item and group of a document; a query, and the scores of its positives and negatives.
+        # By content: number, item and group of a document; a query, the scores of its positives and negatives, and
+        # the documents that are the query itself.
         self._documents: dict[Any, tuple[int, Item, str]] = {}
-        self._queries: dict[Any, tuple[Item, dict[int, float | None], dict[int, float | None]]] = {}
+        self._queries: dict[Any, tuple[Item, dict[int, float | None], dict[int, float | None], list[Any]]] = {}
         self._repeated = 0
 
     def document(self, item: Item, group: str = "") -> int:
@@ -131,26 +137,34 @@ class Collector:
         positives: Sequence[int],
         negatives: Sequence[int] = (),
         scores: Sequence[float] | None = None,
+        *,
+        identical: Item | None = None,
     ) -> None:
-        """Add a row; rows of the same query are put together. ``scores`` are of positives, then of negatives."""
+        """Add a row; rows of the same query are put together.
+
+        ``scores`` are of positives, then of negatives; ``identical`` is a document that is the query itself.
+        """
         key = content_key(query)
         self._repeated += key in self._queries
-        _, known, others = self._queries.setdefault(key, (query, {}, {}))
+        _, known, others, themselves = self._queries.setdefault(key, (query, {}, {}, []))
         given: Sequence[float | None] = [None] * (len(positives) + len(negatives)) if scores is None else scores
         known.update(zip(positives, given, strict=False))
         others.update(zip(negatives, given[len(positives) :], strict=True))
+        if identical is not None:
+            themselves.append(content_key(identical))
 
     def finish(self) -> TrainingSet:
         """The set; refused without an example."""
         examples, contradictions = [], 0
-        for number, (_, positives, others) in enumerate(self._queries.values()):
-            negatives = {d: s for d, s in others.items() if d not in positives}
-            contradictions += len(others) - len(negatives)
+        for number, (_, positives, others, themselves) in enumerate(self._queries.values()):
+            known = {self._documents[key][0] for key in themselves if key in self._documents}
+            identical = tuple(sorted(known.difference(positives)))
+            contradictions += len(others.keys() & positives.keys())
+            negatives = {d: s for d, s in others.items() if d not in positives and d not in identical}
             scores = [*positives.values(), *negatives.values()]
             whole = tuple(score for score in scores if score is not None)
-            examples.append(
-                Example(number, tuple(positives), tuple(negatives), whole if len(whole) == len(scores) else None)
-            )
+            taught = whole if len(whole) == len(scores) else None
+            examples.append(Example(number, tuple(positives), tuple(negatives), taught, identical))
         if not examples:
             raise DatasetError(f"found no training example in {self.name}, expected at least one query with a positive")
         if self._repeated:
@@ -159,7 +173,7 @@ class Collector:
             self.warnings.append(f"{contradictions:,} negatives that are also positives of their query left out")
         return TrainingSet(
             self.name,
-            [query for query, _, _ in self._queries.values()],
+            [query for query, *_ in self._queries.values()],
             [document for _, document, _ in self._documents.values()],
             examples,
             [group for _, _, group in self._documents.values()],
@@ -188,7 +202,7 @@ def _source_key(source: Any) -> Any:
 
 
 def split(data: TrainingSet, fraction: float, seed: int = 0, most: int = 2_000) -> tuple[TrainingSet, TrainingSet]:
-    """The training and the validation set: no document, and no page of one file, is on both sides.
+    """The training and the validation set: no document of an example, and no page of one file, is on both sides.
 
     Queries that share a positive or its file go together; at most ``most`` are held out.
     """
@@ -219,7 +233,7 @@ def split(data: TrainingSet, fraction: float, seed: int = 0, most: int = 2_000) 
             own = len(example.positives)
             scores = example.scores and (*example.scores[:own], *(example.scores[own + place] for place in kept))
             example = replace(example, negatives=tuple(example.negatives[place] for place in kept), scores=scores)
-        rest.append(example)
+        rest.append(replace(example, identical=tuple(d for d in example.identical if d not in held_documents)))
     training = replace(data, examples=rest).subset(range(len(rest)), data.name)
     if dropped:
         note = f"{dropped:,} negatives left out of training because they are documents of the validation set"

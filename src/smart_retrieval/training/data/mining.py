@@ -57,12 +57,12 @@ def mine_negatives(
         scores = model.similarity(queries[[example.query for example in chosen]], documents, scoring=scoring)
         for example, row in zip(chosen, scores, strict=True):
             limit = below * max(float(row[d]) for d in example.positives)
-            known = {*example.positives, *example.negatives}
+            known = {*example.positives, *example.negatives, *example.identical}
             order = np.argsort(-row, kind="stable")
             hard = [d for d in order[: len(known) + 10 * count].tolist() if d not in known and row[d] <= limit][:count]
             negatives = (*example.negatives, *hard)
             taught = tuple(float(row[d]) for d in (*example.positives, *negatives)) if teach else None
-            mined.append(Example(example.query, example.positives, negatives, taught))
+            mined.append(replace(example, negatives=negatives, scores=taught))
     added = sum(len(new.negatives) - len(old.negatives) for new, old in zip(mined, data.examples, strict=True))
     note = (
         f"{added:,} hard negatives mined with the hybrid, up to {count} a query, below {below:g} of the best positive"

@@ -100,7 +100,7 @@ def _read_beir(folder: Path, split: str) -> TrainingSet:
     for query_id, text in zip(data.query_ids, data.queries, strict=True):
         grades = data.qrels[query_id]
         sides = [[collector.document(Item(texts[d])) for d in grades if (grades[d] > 0) == wanted] for wanted in (1, 0)]
-        collector.add(Item(text), *sides)
+        collector.add(Item(text), *sides, identical=Item(texts[query_id]) if query_id in data.identical else None)
     collector.warnings.extend(data.warnings)
     return collector.finish()
 
