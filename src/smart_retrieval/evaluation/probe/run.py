@@ -101,7 +101,11 @@ def probe(
         for system in ("late", "hybrid")
     }
     layers = list(_layers(sweep, default))
-    curves = {name: list(_over_lambda_late(setting)) for name, setting in by_preset.items()}
+    own_lambda = {
+        name: setting.scoring.fitted(sweep.statistics(setting.readout)).late_weight
+        for name, setting in by_preset.items()
+    }
+    curves = {name: list(_over_lambda_late(setting, own_lambda[name])) for name, setting in by_preset.items()}
     variants = dict(_variants(sweep, default))
     anchor_alone = replace(default, scoring=system_scoring(default.scoring, "anchor"))
     by_layer = (setting for _, setting in layers)
@@ -134,7 +138,7 @@ def probe(
         "lambda_late": [
             {
                 "preset": name,
-                "chosen": by_preset[name].scoring.lambda_late,
+                "chosen": own_lambda[name],
                 "points": [{"lambda_late": one.scoring.lambda_late, **on_curve(one)} for one in curve],
             }
             for name, curve in curves.items()
@@ -191,8 +195,8 @@ def _layers(sweep: Sweep, default: Preset) -> Iterator[tuple[dict[str, Any], Pre
                 yield {"layer": layer, "system": system, "weights": weights}, Preset("layer", readout, scoring)
 
 
-def _over_lambda_late(setting: Preset) -> Iterator[Preset]:
-    for value in sorted({*LAMBDAS, setting.scoring.lambda_late}):
+def _over_lambda_late(setting: Preset, own: float) -> Iterator[Preset]:
+    for value in sorted({*LAMBDAS, own}):
         yield replace(setting, scoring=setting.scoring.override(lambda_late=value))
 
 
@@ -204,7 +208,7 @@ def _variants(sweep: Sweep, default: Preset) -> Iterator[tuple[str, Preset]]:
             yield f"{weights} weights", replace(default, scoring=scoring.override(weights=weights))
     for floor in FLOORS:
         if floor != scoring.floor:
-            name = "no floor" if floor is None else f"floor {floor:g}"
+            name = "no floor" if floor is None else f"floor {floor if isinstance(floor, str) else format(floor, 'g')}"
             yield name, replace(default, scoring=scoring.override(floor=floor))
     for token_filter in sweep.token_filters:
         if token_filter != own.token_filter:

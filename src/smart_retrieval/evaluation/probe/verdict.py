@@ -9,7 +9,7 @@ from ..significance import format_p_value, p_value_text
 from ..terminal import new_table, notes, print_verdict
 
 ALPHA = 0.05  #: below this a difference counts as shown
-_FEW = 50  # fewer queries than this show large effects only
+_FEW = 100  # fewer queries than this show large effects only
 
 EFFECTS = {"helps": "SMART helps", "unclear": "No clear effect", "hurts": "SMART hurts"}
 

@@ -9,10 +9,12 @@ from typing import Any
 
 from ...core.presets import Preset
 from ...core.readout import Readout
-from ...core.scoring import TOKEN_WEIGHTS, Scoring
+from ...core.scoring import CALIBRATED, TOKEN_WEIGHTS, LateWeight, Scoring
 
-FLOORS = (None, 0.4, 0.55)  #: token similarities up to here count as none
-LAMBDAS = (0.25, 0.5, 1.0, 1.5, 2.0, 4.0)  #: weights of the late score beside 0, which is the anchor alone
+#: Token similarities up to here count as none.
+FLOORS: tuple[LateWeight | None, ...] = (None, CALIBRATED)
+#: Weights of the late score beside 0, which is the anchor alone.
+LAMBDAS: tuple[LateWeight, ...] = (CALIBRATED, 0.25, 0.5, 1.0, 1.5, 2.0, 4.0)
 
 
 def grid(
@@ -72,7 +74,11 @@ def setting_name(setting: Preset) -> str:
     parts = [f"layers {layers} ({own.mix})" if len(own.layers) > 1 else f"layer {layers}"]
     if own.token_filter != "paper":
         parts.append(f"filter {own.token_filter}")
-    parts += [f"{scoring.weights} weights", "no floor" if scoring.floor is None else f"floor {scoring.floor:g}"]
+    parts += [f"{scoring.weights} weights", "no floor" if scoring.floor is None else f"floor {_shown(scoring.floor)}"]
     if scoring.lambda_anchor != 1:
         parts.append(f"λ_anchor {scoring.lambda_anchor:g}")
-    return ", ".join([*parts, f"λ_late {scoring.lambda_late:g}"])
+    return ", ".join([*parts, f"λ_late {_shown(scoring.lambda_late)}"])
+
+
+def _shown(value: LateWeight) -> str:
+    return value if isinstance(value, str) else f"{value:g}"

@@ -9,6 +9,8 @@ from ..significance import format_p_value
 from ..terminal import new_table, print_verdict
 
 LEVEL = 0.05  #: what counts as significant
+#: Below this the choice is one of chance: halves of CACM's 52 queries disagree by more than the settings differ.
+FEW_QUERIES = 100
 
 _COLUMNS = ("anchor", "paper", "default", "out_of_fold", "in_sample")
 
@@ -45,6 +47,12 @@ def verdict(result: Mapping[str, Any], *, is_default: bool, target: str | None) 
         sentences.append("SMART does not help here: of all settings the anchor alone was chosen.")
     elif not helps:
         sentences.append("That SMART helps on these data is not shown.")
+    queries = sum(row["queries"] for row in result["rows"])
+    if queries < FEW_QUERIES:
+        sentences.append(
+            f"{queries} queries are too few to choose among {result['settings']:,} settings on: expected "
+            f"{FEW_QUERIES} or more, since fewer pick a setting that suits them by chance."
+        )
     if result["written"] is not None:
         sentences.append(f"Written to {result['written']}; a model loaded from there starts from this setting.")
     elif target is not None:
