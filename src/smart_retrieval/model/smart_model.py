@@ -108,6 +108,8 @@ class SmartModel:
         0
     """
 
+    _calibration: Calibration | None = None
+
     def __init__(
         self,
         model_name_or_path: str | Path = DEFAULT_MODEL,
@@ -159,7 +161,8 @@ class SmartModel:
         self.readout = readout or (saved.readout if saved is not None else chosen.readout)
         self.preset = chosen.reading(self.readout)
         adapter = None
-        self._calibration = saved.calibration if saved is not None and saved.readout == self.readout else None
+        if saved is not None and saved.readout == self.readout:
+            self._calibration = saved.calibration
         if saved is not None and saved.adapter is not None:
             check_layers(self.readout, saved.readout)
             adapter = saved.load_adapter()
