@@ -31,7 +31,7 @@ def test_fusions_by_hand():
     anchor = np.float32([[0.9, 0.5, 0.1, 0.5]])
     words = np.float32([[0.0, 4.0, 10.0, 0.0]])
     smart = np.float32([[1.0, 0.8, 0.2, 0.7]])
-    found = fused(anchor, words, smart, ["d", "b", "c", "a"], 0.5)
+    found = fused(anchor, words, smart, smart + words, ["d", "b", "c", "a"])
     assert list(found) == list(COMPARED)
     np.testing.assert_array_equal(found["anchor"], anchor)
     assert found["BM25"].tolist() == [[-np.inf, 4.0, 10.0, -np.inf]]
@@ -39,13 +39,14 @@ def test_fusions_by_hand():
     reciprocal = [1 / 61, 1 / 63 + 1 / 62, 1 / 64 + 1 / 61, 1 / 62]
     np.testing.assert_allclose(found["anchor + BM25 (RRF)"][0], reciprocal)
     np.testing.assert_allclose(found["anchor + BM25 (min-max)"][0], [1.0, 0.5, 1.0, 0.5], rtol=1e-6)
-    np.testing.assert_allclose(found["SMART + BM25"][0], smart[0] + 0.5 * words[0] / (words[0] + 10), rtol=1e-6)
+    np.testing.assert_array_equal(found["SMART"], smart)
+    np.testing.assert_array_equal(found["SMART + BM25"], smart + words)
 
 
 def test_fusions_see_the_first_documents_of_each_list(monkeypatch):
     monkeypatch.setattr(compare, "DEPTH", 2)
     anchor, words = np.float32([[0.9, 0.5, 0.1, 0.0]]), np.float32([[0.0, 1.0, 10.0, 0.5]])
-    found = fused(anchor, words, anchor, list("abcd"), 0.2)
+    found = fused(anchor, words, anchor, anchor, list("abcd"))
     for system in ("anchor + BM25 (RRF)", "anchor + BM25 (min-max)"):
         assert np.isneginf(found[system][0]).tolist() == [False, False, False, True]
     np.testing.assert_allclose(found["anchor + BM25 (min-max)"][0][:3], [1.0, 0.0, 1.0])
@@ -53,12 +54,12 @@ def test_fusions_see_the_first_documents_of_each_list(monkeypatch):
 
 def test_one_match_counts_in_full():
     anchor, words = np.float32([[0.9, 0.1]]), np.float32([[0.0, 3.0]])
-    assert fused(anchor, words, anchor, ["a", "b"], 0.2)["anchor + BM25 (min-max)"].tolist() == [[1.0, 1.0]]
+    assert fused(anchor, words, anchor, anchor, ["a", "b"])["anchor + BM25 (min-max)"].tolist() == [[1.0, 1.0]]
 
 
 def test_a_query_without_matches_keeps_the_anchors_order():
     anchor, words = np.float32([[0.2, 0.9]]), np.zeros((1, 2), np.float32)
-    found = fused(anchor, words, anchor, ["a", "b"], 0.2)
+    found = fused(anchor, words, anchor, anchor, ["a", "b"])
     assert np.isneginf(found["BM25"]).all()
     for system in ("anchor + BM25 (RRF)", "anchor + BM25 (min-max)", "SMART + BM25"):
         assert found[system][0].argmax() == 1
