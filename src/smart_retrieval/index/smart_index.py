@@ -517,7 +517,7 @@ class SmartIndex:
             raise SmartError("lexical_weight: found queries that are encoded or without words, expected texts")
         chosen = self._statistics.settled(scoring, weights, lambda_anchor, lambda_late, floor)
         deadline = None if deadline_ms is None else started + deadline_ms / 1000
-        spread = self.calibration.anchor_spread if lexical_weight else 0.0
+        spread = self.calibration().anchor_spread if lexical_weight else 0.0
         settings = Settings(k, candidates, exact, chosen, lexical_weight, deadline, spread)
         hits = self._searcher.search(encoded, texts, settings, where=where)
         return hits[0] if alone else hits

@@ -459,7 +459,7 @@ def test_words_bring_candidates_of_their_own(worded, two_stages):
 def test_the_score_is_the_sum_of_its_parts(worded):
     rowids, bm25 = worded.store.bm25_scores("zebra otter")
     expected = dict(
-        zip(worded.store.ids_of(rowids), worded.calibration.anchor_spread * bm25 / search.FULL_BM25, strict=True)
+        zip(worded.store.ids_of(rowids), worded.calibration().anchor_spread * bm25 / search.FULL_BM25, strict=True)
     )
     options = {**PLAIN, "lambda_anchor": 0.5, "lambda_late": 2.0}
     plain = {hit.id: hit for hit in worded.search("zebra otter", 100, exact=True, **options)}
