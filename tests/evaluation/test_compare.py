@@ -7,12 +7,13 @@ import pytest
 from test_evaluate import FakeModel, cache, fake, folder  # noqa: F401
 from typer.testing import CliRunner
 
+from smart_retrieval import SmartIndex
 from smart_retrieval.cli.main import eval_app as app
 from smart_retrieval.evaluation import compare, evaluate
 from smart_retrieval.evaluation.compare import COMPARED, Bm25, compare_beir, fused
 from smart_retrieval.evaluation.evaluate import evaluate_beir
 from smart_retrieval.evaluation.terminal import print_table
-from smart_retrieval.index.search.searcher import LEXICAL_WEIGHT
+from smart_retrieval.index.search.searcher import LEXICAL_WEIGHT, lexical_scores
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +26,23 @@ def test_bm25_scores_of_shared_words():
     scores = bm25.scores(["wings", "slab of heat", "", '" OR NEAR('])
     assert scores.shape == (4, 4)
     assert (scores > 0).tolist() == [[True, False, False, True], [False, True, False, False], [False] * 4, [False] * 4]
+
+
+def test_bm25_is_that_of_an_index(minilm, tmp_path):
+    texts = [
+        "The wing lifts the ﬂap and the rudder.",
+        "Heat of a slab of steel.",
+        "Otters sleep.",
+        "Wings, wings of lift.",
+    ]
+    queries = ["the lifting of a wing, wings", "ﬂaps", "of the"]
+    scores = Bm25(texts, "english").scores(queries)
+    with SmartIndex.create(tmp_path / "a.smart", minilm, language="english") as index:
+        index.add(texts, ids=list("abcd"))
+        spread = index.calibration().anchor_spread
+        for query, row in zip(queries, lexical_scores(scores, spread), strict=True):
+            hits = index.search(query, lexical_weight=1.0)
+            assert {hit.id: hit.lexical for hit in hits} == pytest.approx(dict(zip("abcd", row, strict=True)))
 
 
 def test_fusions_by_hand():
