@@ -90,7 +90,7 @@ def test_search_options_reach_the_index(built):
     path = built[0]
     only = loaded(run("search", path, "bread", "--where", "year > 2000", "--json"))
     assert [hit["id"] for hit in only["hits"]] == ["r.jsonl#1"]
-    words = loaded(run("search", path, "butter", "--lexical-weight", 5, "--json"))
+    words = loaded(run("search", path, "butter", "--lexical-weight", 500, "--json"))
     assert words["hits"][0]["id"] == "r.jsonl#1"
     assert words["hits"][0]["lexical"] > 0
     assert "lexical" in run("search", path, "butter", "--lexical", "--exact").stdout

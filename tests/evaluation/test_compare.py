@@ -7,12 +7,13 @@ import pytest
 from test_evaluate import FakeModel, cache, fake, folder  # noqa: F401
 from typer.testing import CliRunner
 
+from smart_retrieval import SmartIndex
 from smart_retrieval.cli.main import eval_app as app
 from smart_retrieval.evaluation import compare, evaluate
 from smart_retrieval.evaluation.compare import COMPARED, Bm25, compare_beir, fused
 from smart_retrieval.evaluation.evaluate import evaluate_beir
 from smart_retrieval.evaluation.terminal import print_table
-from smart_retrieval.index.search.searcher import LEXICAL_WEIGHT
+from smart_retrieval.index.search.searcher import LEXICAL_WEIGHT, lexical_scores
 
 
 @pytest.fixture(autouse=True)
@@ -27,11 +28,28 @@ def test_bm25_scores_of_shared_words():
     assert (scores > 0).tolist() == [[True, False, False, True], [False, True, False, False], [False] * 4, [False] * 4]
 
 
+def test_bm25_is_that_of_an_index(minilm, tmp_path):
+    texts = [
+        "The wing lifts the ﬂap and the rudder.",
+        "Heat of a slab of steel.",
+        "Otters sleep.",
+        "Wings, wings of lift.",
+    ]
+    queries = ["the lifting of a wing, wings", "ﬂaps", "of the"]
+    scores = Bm25(texts, "english").scores(queries)
+    with SmartIndex.create(tmp_path / "a.smart", minilm, language="english") as index:
+        index.add(texts, ids=list("abcd"))
+        spread = index.calibration().anchor_spread
+        for query, row in zip(queries, lexical_scores(scores, spread), strict=True):
+            hits = index.search(query, lexical_weight=1.0)
+            assert {hit.id: hit.lexical for hit in hits} == pytest.approx(dict(zip("abcd", row, strict=True)))
+
+
 def test_fusions_by_hand():
     anchor = np.float32([[0.9, 0.5, 0.1, 0.5]])
     words = np.float32([[0.0, 4.0, 10.0, 0.0]])
     smart = np.float32([[1.0, 0.8, 0.2, 0.7]])
-    found = fused(anchor, words, smart, ["d", "b", "c", "a"], 0.5)
+    found = fused(anchor, words, smart, smart + words, ["d", "b", "c", "a"])
     assert list(found) == list(COMPARED)
     np.testing.assert_array_equal(found["anchor"], anchor)
     assert found["BM25"].tolist() == [[-np.inf, 4.0, 10.0, -np.inf]]
@@ -39,13 +57,14 @@ def test_fusions_by_hand():
     reciprocal = [1 / 61, 1 / 63 + 1 / 62, 1 / 64 + 1 / 61, 1 / 62]
     np.testing.assert_allclose(found["anchor + BM25 (RRF)"][0], reciprocal)
     np.testing.assert_allclose(found["anchor + BM25 (min-max)"][0], [1.0, 0.5, 1.0, 0.5], rtol=1e-6)
-    np.testing.assert_allclose(found["SMART + BM25"][0], smart[0] + 0.5 * words[0] / (words[0] + 10), rtol=1e-6)
+    np.testing.assert_array_equal(found["SMART"], smart)
+    np.testing.assert_array_equal(found["SMART + BM25"], smart + words)
 
 
 def test_fusions_see_the_first_documents_of_each_list(monkeypatch):
     monkeypatch.setattr(compare, "DEPTH", 2)
     anchor, words = np.float32([[0.9, 0.5, 0.1, 0.0]]), np.float32([[0.0, 1.0, 10.0, 0.5]])
-    found = fused(anchor, words, anchor, list("abcd"), 0.2)
+    found = fused(anchor, words, anchor, anchor, list("abcd"))
     for system in ("anchor + BM25 (RRF)", "anchor + BM25 (min-max)"):
         assert np.isneginf(found[system][0]).tolist() == [False, False, False, True]
     np.testing.assert_allclose(found["anchor + BM25 (min-max)"][0][:3], [1.0, 0.0, 1.0])
@@ -53,12 +72,12 @@ def test_fusions_see_the_first_documents_of_each_list(monkeypatch):
 
 def test_one_match_counts_in_full():
     anchor, words = np.float32([[0.9, 0.1]]), np.float32([[0.0, 3.0]])
-    assert fused(anchor, words, anchor, ["a", "b"], 0.2)["anchor + BM25 (min-max)"].tolist() == [[1.0, 1.0]]
+    assert fused(anchor, words, anchor, anchor, ["a", "b"])["anchor + BM25 (min-max)"].tolist() == [[1.0, 1.0]]
 
 
 def test_a_query_without_matches_keeps_the_anchors_order():
     anchor, words = np.float32([[0.2, 0.9]]), np.zeros((1, 2), np.float32)
-    found = fused(anchor, words, anchor, ["a", "b"], 0.2)
+    found = fused(anchor, words, anchor, anchor, ["a", "b"])
     assert np.isneginf(found["BM25"]).all()
     for system in ("anchor + BM25 (RRF)", "anchor + BM25 (min-max)", "SMART + BM25"):
         assert found[system][0].argmax() == 1

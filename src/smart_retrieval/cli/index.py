@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -13,6 +13,7 @@ from .output import console, echo_json, plural, printable
 if TYPE_CHECKING:
     from ..index.ingest.report import IngestReport
     from ..index.smart_index import SmartIndex
+    from ..index.text.language import Language
 
 _KINDS = ("auto", "text", "pages")
 
@@ -31,6 +32,9 @@ def index(
     pooling: Annotated[
         float | None, typer.Option(min=1, help="New index: merge similar token vectors until 1/N of them are left.")
     ] = None,
+    language: Annotated[
+        str, typer.Option(help="New index: english, other, or auto: by the share of English stop words. For BM25.")
+    ] = "auto",
     include: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Read only files that match, as in .gitignore. Repeatable.")
     ] = None,
@@ -86,6 +90,7 @@ def index(
         model,
         codec=codec,
         pooling=pooling,
+        language=cast("Language", language),
         files_as=kind,
         max_visual_tokens=max_visual_tokens,
         max_frames=max_frames,

@@ -7,6 +7,12 @@ from typing import Any
 from .options import AsJson, IndexPath
 from .output import console, echo_json, plural, size
 
+_LANGUAGES = {
+    "english": "yes, English: word endings stripped, stop words left out",
+    "other": "yes, words as they are",
+    "auto": "yes, as English until there are enough words to tell the language",
+}
+
 
 def info(index_path: IndexPath, as_json: AsJson = False) -> None:
     """Show what INDEX holds: documents, files, sizes, model, codec."""
@@ -48,7 +54,7 @@ def _print(found: dict[str, Any]) -> None:
         "model": f"{model['name']} ({details})",
         **({"sees": f"at most {', '.join(seen)}"} if seen else {}),
         "readout": ", ".join(f"{key} {value}" for key, value in found["readout"].items()),
-        "full text": "yes" if found["lexical"] else "no",
+        "full text": _LANGUAGES[found["language"]] if found["lexical"] else "no",
         "format": str(found["format"]),
         "created": found["created"],
         "updated": f"{found['updated']} (commit {found['commit']:,})",

@@ -33,8 +33,11 @@ def search(
         int | None, typer.Option(min=1, help="Documents chosen by anchor score for the hybrid score.")
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Score every document with the hybrid.")] = False,
-    lexical: Annotated[bool, typer.Option("--lexical", help="Add BM25 with a weight of 0.2.")] = False,
-    lexical_weight: Annotated[float | None, typer.Option(min=0, help="Add BM25 with this weight.")] = None,
+    lexical: Annotated[bool, typer.Option("--lexical", help="Add BM25 with a weight of 3.")] = False,
+    lexical_weight: Annotated[
+        float | None,
+        typer.Option(min=0, help="Add BM25 with this weight, in units of the spread of the anchors' cosines."),
+    ] = None,
     weights: Weights = None,
     lambda_anchor: LambdaAnchor = None,
     lambda_late: LambdaLate = None,

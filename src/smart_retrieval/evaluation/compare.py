@@ -11,8 +11,9 @@ import numpy as np
 
 from ..core.hybrid import anchor_scores
 from ..core.late import late_scores
-from ..index.search.searcher import LEXICAL_HALF, LEXICAL_WEIGHT
-from ..index.store import lexical
+from ..index.search.searcher import FULL_BM25, LEXICAL_WEIGHT, lexical_scores
+from ..index.store.lexical import FullText, add_functions
+from ..index.text.language import Language, language_of
 from ..types import Array
 from .evaluate import GAIN_METRIC, EvalOptions, load_collection
 from .metrics import DEPTH, mean_metrics, per_query_metrics, rank
@@ -37,8 +38,9 @@ def compare_beir(
     Every system ranks all documents, exactly. BM25 is SQLite's FTS5, through the very code that the index uses, over
     title and text in full (the model may cut them off). The fusions see the first 1000 documents of both lists:
     reciprocal rank fusion with k = 60; or the sum of both scores, each brought to 0..1 between the list's first and
-    last score, 0 where a list lacks the document. SMART + BM25 adds ``lexical_weight * s / (s + 10)`` to SMART's score,
-    as the index does; this rule knows neither the other documents nor the result list.
+    last score, 0 where a list lacks the document. SMART + BM25 adds ``lexical_weight * spread * s / max(the
+    query's best s, 30)`` to SMART's score, as the index does; the spread is the standard deviation of the anchors'
+    cosines.
 
     Args:
         folder: A BEIR-layout folder, see `load_beir`.
@@ -63,7 +65,7 @@ def compare_beir(
     data, documents, queries = collection.data, collection.documents.embeddings, collection.queries.embeddings
     scoring = collection.scoring
     rankings: dict[str, dict[str, list[str]]] = {system: {} for system in COMPARED}
-    bm25 = Bm25(data.texts)
+    bm25, spread = Bm25(data.texts), collection.statistics.calibration.anchor_spread
     for part in collection.query_parts():
         by_anchor = anchor_scores(queries[part], documents)
         late = late_scores(queries[part], documents, weights=scoring.query_weights, floor=scoring.late_floor)
@@ -71,7 +73,8 @@ def compare_beir(
         # Left out before the lists are joined, whose first and last scores count.
         by_anchor = data.without_identical(by_anchor, part)
         words = np.where(np.isneginf(by_anchor), np.float32(0), bm25.scores(data.queries[part]))
-        for system, scores in fused(by_anchor, words, smart, data.document_ids, lexical_weight).items():
+        with_words = smart + np.float32(lexical_weight) * lexical_scores(words, spread)
+        for system, scores in fused(by_anchor, words, smart, with_words, data.document_ids).items():
             rankings[system].update(data.rank(scores, DEPTH, part))
     judged = {system: per_query_metrics(data.qrels, rankings[system]) for system in COMPARED}
 
@@ -85,10 +88,11 @@ def compare_beir(
         "systems": [{"name": system, **mean_metrics(judged[system]), "gain": gain(system)} for system in COMPARED],
         "fusion": {
             "lexical_weight": lexical_weight,
-            "lexical_half": LEXICAL_HALF,
+            "anchor_spread": spread,
+            "full_bm25": FULL_BM25,
             "rrf_k": RRF_K,
             "depth": DEPTH,
-            "bm25": f"SQLite {sqlite3.sqlite_version} FTS5, {lexical.TOKENIZER}",
+            "bm25": f"SQLite {sqlite3.sqlite_version} FTS5, {bm25.full_text.tokenizer}",
         },
         **collection.about(judged if per_query else None),
     }
@@ -97,20 +101,21 @@ def compare_beir(
 class Bm25:
     """BM25 of texts held in memory, through the index's own code."""
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    def __init__(self, texts: Sequence[str], language: Language = "auto") -> None:
         self._count = len(texts)
+        self.full_text = FullText(language_of(filter(None, texts)) if language == "auto" else language)
         self._connection = sqlite3.connect(":memory:")
+        add_functions(self._connection)
         self._connection.execute("CREATE TABLE documents (rowid INTEGER PRIMARY KEY, text TEXT)")
-        lexical.create(self._connection)
+        self.full_text.create(self._connection)
         # Rowids as an index would give them, from 1.
-        self._connection.executemany("INSERT INTO documents VALUES (?, ?)", enumerate(texts, start=1))
-        lexical.add(self._connection, enumerate(texts, start=1))
+        self.full_text.add(self._connection, dict(enumerate(texts, start=1)))
 
     def scores(self, queries: Sequence[str]) -> Array:
         """``[Nq, Nd]`` float32; 0 where no word is shared."""
         scores = np.zeros((len(queries), self._count), np.float32)
         for row, query in zip(scores, queries, strict=True):
-            rowids, values = lexical.bm25_scores(self._connection, query, self._count)
+            rowids, values = self.full_text.bm25_scores(self._connection, query)
             row[rowids - 1] = values
         return scores
 
@@ -119,9 +124,9 @@ class Bm25:
 
 
 def fused(
-    by_anchor: Array, words: Array, smart: Array, document_ids: Sequence[str], lexical_weight: float
+    by_anchor: Array, words: Array, smart: Array, with_words: Array, document_ids: Sequence[str]
 ) -> dict[str, Array]:
-    """Scores of every system of `COMPARED`, from the anchor's cosines, BM25 (0: no shared word) and SMART's scores.
+    """Scores of every system of `COMPARED`: the anchor's cosines, BM25 (0: no shared word), SMART's without and with.
 
     All are ``[Nq, Nd]``; ``-inf`` where a list of BM25 or a fusion lacks the document. Ids break ties.
     """
@@ -138,7 +143,7 @@ def fused(
         np.where(missing, -np.inf, reciprocal),
         np.where(missing, -np.inf, spread),
         smart,
-        smart + np.float32(lexical_weight) * words / (words + np.float32(LEXICAL_HALF)),
+        with_words,
     )
     return dict(zip(COMPARED, values, strict=True))
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
+from ..core.collection import CollectionStatistics
 from ..core.hybrid import anchor_scores
 from ..core.late import late_scores
 from ..core.presets import Preset, get_preset
@@ -107,9 +108,14 @@ class Collection:
     queries: Encoding
 
     @cached_property
+    def statistics(self) -> CollectionStatistics:
+        """IDF weights and calibration of these documents."""
+        return self.smart.calibrator.statistics(self.documents.embeddings)
+
+    @cached_property
     def scoring(self) -> Scoring:
         """The scoring in use, with the IDF table of these documents where it takes one."""
-        return self.chosen.scoring.fitted(self.smart.calibrator.statistics(self.documents.embeddings))
+        return self.chosen.scoring.fitted(self.statistics)
 
     def query_parts(self) -> Iterator[slice]:
         """Slices of the queries whose scores of all documents fit into memory."""

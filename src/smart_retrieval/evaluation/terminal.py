@@ -57,7 +57,8 @@ def render_comparison(result: CompareResult) -> RenderableType:
         table.add_row(row["name"], *values, relative, "" if gain is None else p_value_text(gain["p_value"]))
     lines = [
         "gain and p: over the anchor, nDCG@10, paired randomisation test",
-        f"SMART + BM25: SMART + {fusion['lexical_weight']:g} x s / (s + {fusion['lexical_half']:g}); "
+        f"SMART + BM25: SMART + {fusion['lexical_weight']:g} x {fusion['anchor_spread']:.2g} x s / max(best s, "
+        f"{fusion['full_bm25']:g}); "
         f"RRF with k = {fusion['rrf_k']}",
     ]
     return _render(result, table, lines)

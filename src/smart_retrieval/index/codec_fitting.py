@@ -19,6 +19,7 @@ from .codec.pooling import pool_tokens
 from .encoder import decode_vectors
 from .store.records import Vectors
 from .store.store import Store
+from .text.folding import fold
 
 if TYPE_CHECKING:
     from ..model.smart_model import SmartModel
@@ -110,6 +111,8 @@ class FitPolicy:
         texts = [document.text for document in documents]
         if len(texts) < len(vectors.rowids) or not all(texts):
             raise SmartError("refit: found documents without a text, expected all of them to be encoded from texts")
+        if self.store.manifest.folding:
+            texts = [fold(text) for text in texts]
         return pool_tokens(model.encode_document(texts, show_progress=False), self.store.manifest.pooling or 1)
 
 

@@ -12,8 +12,9 @@ from ..errors import CodecError, IndexMismatchError, SmartError, UnsupportedMode
 from .codec.base import Codec
 from .codec.names import parse_codec
 from .codec_fitting import FitPolicy
-from .encoder import VISUAL_LIMITS
+from .encoder import VISUAL_LIMITS, load_model
 from .store.manifest import Manifest
+from .text.language import LANGUAGES, Language
 
 if TYPE_CHECKING:
     from ..model.smart_model import SmartModel
@@ -22,7 +23,7 @@ FILES_AS = ("auto", "text", "pages")
 
 
 def new_manifest(
-    model: SmartModel, codec: str, pooling: float, files_as: str, *, lexical: bool
+    model: SmartModel, codec: str, pooling: float, files_as: str, *, lexical: bool, language: Language
 ) -> tuple[Manifest, Codec]:
     """The manifest of a new index, and the codec it begins with."""
     kind = settle_files_as(files_as, model.modalities)
@@ -34,6 +35,8 @@ def new_manifest(
         )
     if not (math.isfinite(pooling) and pooling >= 1):
         raise CodecError(f"token pooling: found {pooling}, expected a number of at least 1; 1 is none")
+    if language not in LANGUAGES:
+        raise SmartError(f"language: {one_of(language, LANGUAGES)}")
     start = FitPolicy.start(wanted, model.token_dim)
     identity = model.identity()
     manifest = Manifest(
@@ -54,9 +57,20 @@ def new_manifest(
         scoring=model.preset.scoring.to_dict(),
         model_calibration=model.calibration.to_dict() if model.calibration is not None else {},
         lexical=lexical,
+        language=language,
+        folding=True,
         package=__version__,
     )
     return manifest, start
+
+
+def model_within(model: SmartModel | str, limits: Mapping[str, int | None]) -> SmartModel:
+    """The model for a new index: loaded by its name with these limits, or one that was loaded with them."""
+    smart = load_model(model, limits) if isinstance(model, str) else model
+    for name, value in limits.items():
+        if value not in (None, getattr(smart, name)):
+            raise SmartError(f"{name}: found a model loaded with {getattr(smart, name)}, expected {value}")
+    return smart
 
 
 def settle_files_as(asked: str, modalities: Collection[str]) -> str:
@@ -77,7 +91,7 @@ def settle_files_as(asked: str, modalities: Collection[str]) -> str:
 
 
 def check_settings(path: Path, manifest: Manifest, codec: str | None, given: Mapping[str, float | str | None]) -> None:
-    """Refuse settings that this index was not made with, None standing for a setting left out.
+    """Refuse settings that this index was not made with, None and "auto" standing for a setting left out.
 
     The messages name the options of ``smart index``.
     """
@@ -89,8 +103,9 @@ def check_settings(path: Path, manifest: Manifest, codec: str | None, given: Map
         )
     made_with: dict[str, Any] = {name: manifest.model.get(name) for name in VISUAL_LIMITS}
     made_with |= {"pooling": manifest.pooling, "as": manifest.limits.get("files_as", "text")}
+    made_with["language"] = manifest.language
     for name, value in given.items():
-        if value is not None and value != made_with[name]:
+        if value not in (None, "auto", made_with[name]):
             raise IndexMismatchError(
                 f"index {str(path)!r}: found {name.replace('_', ' ')} {_shown(made_with[name])}, asked for "
                 f"{_shown(value)}; leave --{name.replace('_', '-')} out, or index into a new one"

@@ -17,6 +17,7 @@ from .codec.base import Codec
 from .codec.factory import codec_from_bytes
 from .store.records import Vectors
 from .store.store import Store
+from .text.folding import fold_item
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -86,9 +87,15 @@ class IndexEncoder:
         if not items or any(not item.text.strip() and item.modalities == {"text"} for item in items):
             raise EmptyInputError("found an empty query, expected some words or a picture")
         # One at a time: padding changes the last bits of a batch's encodings, and with them ties.
-        encoded = SmartEmbeddings.concatenate([self.model().encode_query(item, show_progress=False) for item in items])
+        encoded = SmartEmbeddings.concatenate(
+            [self.model().encode_query(self.folded(item), show_progress=False) for item in items]
+        )
         self.check_widths(encoded)
         return [item.text for item in items], encoded
+
+    def folded(self, item: Item) -> Item:
+        """What is encoded of an item: its text without compatibility forms, unless the index keeps them."""
+        return fold_item(item) if self._store.manifest.folding else item
 
     def codec(self) -> Codec:
         """The codec of the newest commit, read again after ``optimize`` changed it here or in another process."""

@@ -18,7 +18,7 @@ from ..embeddings import SmartEmbeddings
 from ..errors import IndexDamagedError, SmartError
 from ..inputs import is_one_item
 from .codec.base import Codec
-from .creation import check_settings, new_manifest
+from .creation import check_settings, model_within, new_manifest
 from .encoder import IndexEncoder, OneQuery, decode_vectors, load_model
 from .explain.explanation import Explanation, explain_document
 from .explain.shown_pictures import PictureFile
@@ -34,6 +34,7 @@ from .store.folder import FILE
 from .store.records import Document
 from .store.store import Store
 from .store.verify import VerifyReport
+from .text.language import Language
 
 if TYPE_CHECKING:
     from ..model.smart_model import SmartModel
@@ -92,6 +93,7 @@ class SmartIndex:
         codec: str = DEFAULT_CODEC,
         pooling: float = 1,
         lexical: bool = True,
+        language: Language = "auto",
         files_as: Literal["auto", "text", "pages"] = "auto",
         timeout: float = 30.0,
     ) -> Self:
@@ -104,6 +106,8 @@ class SmartIndex:
                 fitted is fitted once enough tokens are there; until then they are kept in float16.
             pooling: Merge similar token vectors of a document until 1 / ``pooling`` are left; 1 for none.
             lexical: Keep a full-text index of the passages, for ``lexical_weight``.
+            language: What it is to read words as: ``"english"`` strips endings and leaves stop words out of queries,
+                ``"other"`` does not; ``"auto"`` takes English if 15 % of the first words (200 or more) are stop words.
             files_as: What :meth:`index_folder` makes of files: ``"pages"`` takes PDFs as pictures of their pages, and
                 pictures and videos too; ``"text"`` what can be read as text; ``"auto"`` pages if the model takes
                 pictures.
@@ -116,7 +120,7 @@ class SmartIndex:
             UnsupportedModelError: ``files_as="pages"`` and the model takes no pictures.
         """
         smart = load_model(model) if isinstance(model, str) else model
-        manifest, start = new_manifest(smart, codec, pooling, files_as, lexical=lexical)
+        manifest, start = new_manifest(smart, codec, pooling, files_as, lexical=lexical, language=language)
         return cls(Store.create(path, manifest, start.to_bytes(), timeout=timeout), smart)
 
     @classmethod
@@ -155,6 +159,7 @@ class SmartIndex:
         *,
         codec: str | None = None,
         pooling: float | None = None,
+        language: Language = "auto",
         files_as: Literal["auto", "text", "pages"] = "auto",
         max_visual_tokens: int | None = None,
         max_frames: int | None = None,
@@ -166,33 +171,31 @@ class SmartIndex:
             model: The model, or its name; ``minilm`` for a new index when None, the recorded one otherwise.
             codec: How token vectors are kept; the usual one for a new index when None.
             pooling: Token pooling factor; 1 for a new index when None.
+            language: Of the passages, see :meth:`create`; ``"auto"`` takes an existing index as it is.
             files_as: What is made of files, see :meth:`create`; ``"auto"`` takes an existing index as it is.
             max_visual_tokens: Most visual tokens of a picture, for a model given by name; its own limit for a new index
                 when None.
             max_frames: Most frames of a video; likewise.
 
         Raises:
-            IndexMismatchError: There is an index, made with another model, pooling, limit or ``files_as``.
+            IndexMismatchError: There is an index, made with another model, pooling, limit, language or ``files_as``.
             CodecError: There is an index with another codec, or no such codec.
             IndexFormatError: There is an index of another format.
             SmartError: A limit is given, and a model that is loaded with another.
 
         Example:
             >>> with SmartIndex.open_or_create("docs.smart") as index:  # doctest: +SKIP
-            ...     index.index_folder("docs")
+            ...     index.index_folder("docs", include=["*.md"])
         """
         asked: dict[str, Any] = {"max_visual_tokens": max_visual_tokens, "max_frames": max_frames}
         if not (Path(path) / FILE).exists():
-            smart = load_model(model or DEFAULT_MODEL, asked) if isinstance(model, str | None) else model
-            for name, value in asked.items():
-                if value not in (None, getattr(smart, name)):
-                    raise SmartError(f"{name}: found a model loaded with {getattr(smart, name)}, expected {value}")
-            start = 1 if pooling is None else pooling
-            return cls.create(path, smart, codec=codec or DEFAULT_CODEC, pooling=start, files_as=files_as)
+            smart = model_within(model or DEFAULT_MODEL, asked)
+            new: dict[str, Any] = {"codec": codec, "pooling": pooling, "language": language, "files_as": files_as}
+            return cls.create(path, smart, **{name: value for name, value in new.items() if value is not None})
         index = cls.open(path, model)
         try:
-            given = {"pooling": pooling, **asked, "as": None if files_as == "auto" else files_as}
-            check_settings(index.path, index.store.manifest, codec, given)
+            asked |= {"pooling": pooling, "language": language, "as": files_as}
+            check_settings(index.path, index.store.manifest, codec, asked)
         except BaseException:
             index.close()
             raise
@@ -434,11 +437,6 @@ class SmartIndex:
             MediaError: There is no such folder, or a pattern is malformed.
             IndexMismatchError: The index belongs to another folder.
             SmartError: ``sync`` and nothing was found at all: the folder may not be mounted.
-
-        Example:
-            >>> report = index.index_folder("docs", include=["*.md"])  # doctest: +SKIP
-            >>> report.added, report.unchanged  # doctest: +SKIP
-            (12, 0)
         """
         reader = FileReader(self._store.manifest, self._encoder, read_as or {}, jsonl, max_tokens, overlap, min_tokens)
         report = index_folder(
@@ -491,7 +489,7 @@ class SmartIndex:
             lambda_anchor: Weight of the anchors' cosine.
             lambda_late: Weight of late interaction.
             floor: Token similarities that count as none; None for no floor.
-            lexical_weight: Weight of BM25 (brought to 0..1 by s / (s + 10)); its best passages become candidates, too.
+            lexical_weight: Weight of BM25, see :class:`Hit`; 3 is usual. Its best passages become candidates, too.
                 Needs a text in the query.
             deadline_ms: Milliseconds after which scoring stops; the hits are then marked ``partial``.
 
@@ -504,7 +502,6 @@ class SmartIndex:
             IndexMismatchError: Encoded queries of other widths than the index.
 
         Example:
-            >>> index.search("rotate the logs", k=3, where="year > 2020")  # doctest: +SKIP
             >>> index.search({"text": "this chart, newer", "image": "chart.png"})  # doctest: +SKIP
         """
         started = time.perf_counter()
@@ -520,7 +517,8 @@ class SmartIndex:
             raise SmartError("lexical_weight: found queries that are encoded or without words, expected texts")
         chosen = self._statistics.settled(scoring, weights, lambda_anchor, lambda_late, floor)
         deadline = None if deadline_ms is None else started + deadline_ms / 1000
-        settings = Settings(k, candidates, exact, chosen, lexical_weight, deadline)
+        spread = self.calibration().anchor_spread if lexical_weight else 0.0
+        settings = Settings(k, candidates, exact, chosen, lexical_weight, deadline, spread)
         hits = self._searcher.search(encoded, texts, settings, where=where)
         return hits[0] if alone else hits
 
@@ -569,8 +567,9 @@ class SmartIndex:
             if media := document.media:  # with its thumbnail, so that it can be drawn after the index was closed
                 document = replace(document, media=replace(media, preview=media.thumbnail()))
             entry = self._store.files.get(document.source) if media and document.source else None
-        file = PictureFile(self._store.manifest.root, entry)
-        return explain_document(encoded, texts[0] if texts else None, document, stored, chosen, self.model, file)
+        text, manifest = texts[0] if texts else None, self._store.manifest
+        file, folding = PictureFile(manifest.root, entry), manifest.folding
+        return explain_document(encoded, text, document, stored, chosen, self.model, file, folding=folding)
 
     # -- care --------------------------------------------------------------------------------------------------
 

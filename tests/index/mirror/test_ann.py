@@ -209,7 +209,7 @@ def test_words_add_candidates(make, smart):
     texts = [f"the otter {number}" for number in range(COUNT - 1)] + ["a zeppelin over the fjord"]
     index.add(texts, ids=names(COUNT), embeddings=DOCS)
     assert snapshot_of(index).ann is not None
-    hits = index.search("zeppelin", 3, lexical_weight=50.0, **FEW)
+    hits = index.search("zeppelin", 3, lexical_weight=500.0, **FEW)
     assert hits[0].id == names(COUNT)[-1]
     assert hits.candidates <= 41
 

@@ -451,21 +451,23 @@ def test_words_bring_candidates_of_their_own(worded, two_stages):
     without = worded.search("zebra otter", 10, candidates=10, **PLAIN)
     assert without.candidates == 10
     assert "rare" not in [hit.id for hit in without]
-    hits = worded.search("zebra otter", 10, candidates=10, lexical_weight=50.0, **PLAIN)
+    hits = worded.search("zebra otter", 10, candidates=10, lexical_weight=500.0, **PLAIN)
     assert hits[0].id == "rare"
     assert 10 < hits.candidates <= 20
 
 
 def test_the_score_is_the_sum_of_its_parts(worded):
-    rowids, bm25 = worded.store.bm25_scores("zebra otter", 1000)
-    expected = dict(zip(worded.store.ids_of(rowids), bm25 / (bm25 + 10), strict=True))
+    rowids, bm25 = worded.store.bm25_scores("zebra otter")
+    expected = dict(
+        zip(worded.store.ids_of(rowids), worded.calibration().anchor_spread * bm25 / search.FULL_BM25, strict=True)
+    )
     options = {**PLAIN, "lambda_anchor": 0.5, "lambda_late": 2.0}
     plain = {hit.id: hit for hit in worded.search("zebra otter", 100, exact=True, **options)}
     hits = worded.search("zebra otter", 100, exact=True, lexical_weight=3.0, **options)
     assert len(hits) == 100
     for hit in hits:
         assert hit.lexical == pytest.approx(expected.get(hit.id, 0.0), abs=1e-6)
-        assert 0 <= hit.lexical < 1
+        assert 0 <= hit.lexical <= 1
         assert (hit.anchor, hit.late) == (plain[hit.id].anchor, plain[hit.id].late)
         assert hit.score == pytest.approx(0.5 * hit.anchor + 2 * hit.late + 3 * hit.lexical, abs=1e-5)
         assert plain[hit.id].lexical is None
@@ -481,6 +483,30 @@ def test_every_document_scored_has_its_words_scored(worded, monkeypatch, stages)
     for hit in hits:
         assert hit.lexical == pytest.approx(exact[hit.id].lexical, rel=1e-6), hit.id
         assert hit.score == pytest.approx(exact[hit.id].score, abs=1e-5)
+
+
+def test_a_filter_changes_no_lexical_part(worded):
+    whole = {hit.id: hit for hit in worded.search("zebra otter", 100, lexical_weight=1.0, **PLAIN)}
+    hits = worded.search("zebra otter", 100, where="id != 'rare'", lexical_weight=1.0, **PLAIN)
+    assert len(hits) == 99
+    for hit in hits:
+        assert (hit.score, hit.lexical) == (whole[hit.id].score, whole[hit.id].lexical)
+
+
+def test_equal_words_bring_no_more_candidates_than_wanted(worded, two_stages):
+    hits = worded.search("moon", 5, candidates=10, lexical_weight=1.0, **PLAIN)
+    assert hits.candidates <= 20
+
+
+def test_lexical_scores_are_relative_to_the_best_of_a_query():
+    found = search.lexical_scores(np.array([[10.0, 40.0, 0.0], [3.0, 0.0, 15.0]]), 0.5)
+    np.testing.assert_allclose(found, [[0.125, 0.5, 0.0], [0.05, 0.0, 0.25]], rtol=1e-6)
+    assert search.lexical_scores(np.zeros(0), 0.5).shape == (0,)
+
+
+def test_words_that_tell_nothing_add_nothing(worded):
+    hits = worded.search("otter", 100, lexical_weight=1.0, **PLAIN)
+    assert max(hit.lexical for hit in hits) < 1e-5, "99 of 100 passages hold it"
 
 
 def test_words_without_any_hit_change_nothing(worded):

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from smart_retrieval.errors import SmartError
-from smart_retrieval.index.store.lexical import MAX_TERMS, match_query
+from smart_retrieval.index.store.lexical import MAX_TERMS, FullText
 from smart_retrieval.index.store.records import Record
 from smart_retrieval.index.store.store import Store
 
@@ -31,6 +31,15 @@ def passage(id, text, **more):
     return Record(id, np.ones(stores.ANCHOR_DIM), empty, np.zeros(0, np.int32), text=text, **more)
 
 
+def bm25(store, query):
+    """Scores by rowid."""
+    rowids, scores = store.bm25_scores(query)
+    assert rowids.dtype == np.int64
+    assert (np.diff(rowids) > 0).all()
+    assert (scores > 0).all()
+    return dict(zip(rowids.tolist(), scores.tolist(), strict=True))
+
+
 @pytest.fixture
 def store(tmp_path):
     with Store.create(tmp_path / "a.smart", stores.manifest()) as store:
@@ -40,30 +49,26 @@ def store(tmp_path):
 
 def by_hand(query, texts):
     """BM25 as SQLite documents it: k1 = 1.2, b = 0.75, idf floored above 0."""
-    stem = {"dogs": "dog"}
+    stem = {"dogs": "dog", "cats": "cat"}
     tokens = [[stem.get(word, word) for word in re.findall(r"\w+", text.lower())] for text in texts]
     average = sum(map(len, tokens)) / len(tokens)
     scores = {}
-    for term in dict.fromkeys(stem.get(word, word) for word in query.split()):
-        hits = [index for index, words in enumerate(tokens) if term in words]
+    for term in (stem.get(word, word) for word in query.split()):
+        hits = [index for index, words in enumerate(tokens, start=1) if term in words]
         idf = max(math.log((len(texts) - len(hits) + 0.5) / (len(hits) + 0.5)), 1e-6)
         for index in hits:
-            count = tokens[index].count(term)
-            norm = count + 1.2 * (1 - 0.75 + 0.75 * len(tokens[index]) / average)
+            count = tokens[index - 1].count(term)
+            norm = count + 1.2 * (1 - 0.75 + 0.75 * len(tokens[index - 1]) / average)
             scores[index] = scores.get(index, 0) + idf * count * 2.2 / norm
     return scores
 
 
-def test_scores_are_bm25(tmp_path):
+@pytest.mark.parametrize("query", ["cat dogs river", "cat dogs cat river dogs dogs", "dog dogs dog cats"])
+def test_scores_are_bm25_with_every_occurrence_in_the_query(tmp_path, query):
     texts = [*TEXTS[:4], "nothing here", "other words", "more of them"]
     with Store.create(tmp_path / "a.smart", stores.manifest()) as store:
         store.add([passage(f"{number}", text) for number, text in enumerate(texts)])
-        rowids, scores = store.bm25_scores("cat dogs river", 10)
-    expected = by_hand("cat dogs river", texts)
-    assert dict(zip((rowids - 1).tolist(), scores.tolist(), strict=True)) == pytest.approx(expected)
-    assert rowids.dtype == np.int64
-    assert (np.diff(scores) <= 0).all()
-    assert (scores > 0).all()
+        assert bm25(store, query) == pytest.approx(by_hand(query, texts))
 
 
 def test_words_are_folded_and_stemmed(store):
@@ -75,34 +80,106 @@ def test_words_are_folded_and_stemmed(store):
         "КОШКА": {8},
         "house fox": {2, 4},
     }.items():
-        assert set(store.bm25_scores(query, 10)[0].tolist()) == expected, query
+        assert set(bm25(store, query)) == expected, query
 
 
-def test_limit_filter_and_ties(store):
-    assert len(store.bm25_scores("dog cat", 2)[0]) == 2
-    assert store.bm25_scores("dog cat", 10, rowids=[1, 3])[0].tolist() in ([1, 3], [3, 1])
-    assert store.bm25_scores("dog cat", 10, rowids=np.array([8]))[0].tolist() == []
-    assert store.bm25_scores("dog cat", 10, rowids=[])[0].tolist() == []
-    assert store.bm25_scores("dog", 0)[0].tolist() == []
-    store.add([passage(f"same-{number}", "identical zebra") for number in range(5)])
-    assert store.bm25_scores("zebra", 3)[0].tolist() == [9, 10, 11]
-    everything = dict(zip(*map(np.ndarray.tolist, store.bm25_scores("dog cat", 10)), strict=True))
-    some = dict(zip(*map(np.ndarray.tolist, store.bm25_scores("dog cat", 10, rowids=[1, 2])), strict=True))
-    assert some == {row: everything[row] for row in (1, 2)}, "a filter changes no score"
+def test_stop_words_count_only_where_there_is_nothing_else(store):
+    assert bm25(store, "the dog on the mat") == bm25(store, "dog mat")
+    assert set(bm25(store, "the")) == {1, 4}
+    assert set(bm25(store, "and on the")) == {1, 2, 4}
+
+
+def test_other_languages_keep_their_words(tmp_path):
+    with Store.create(tmp_path / "a.smart", stores.manifest(language="other")) as store:
+        store.add([passage("a", "die Logs an der Wand"), passage("b", "Log"), passage("c", "so")])
+        assert set(bm25(store, "logs")) == {1}
+        assert set(bm25(store, "an so log")) == {1, 2, 3}
+
+
+ENGLISH = "The logs of the server are rotated at night, and so are those of the proxy that it runs behind."
+GERMAN = "Die Logdateien des Servers werden nachts rotiert, ebenso jene des Proxys, hinter dem er läuft, und an"
+
+
+@pytest.mark.parametrize(("text", "language"), [(ENGLISH, "english"), (GERMAN, "other")])
+def test_the_language_is_found_once_there_is_enough_text(tmp_path, text, language):
+    with Store.create(tmp_path / "a.smart", stores.manifest(language="auto", folding=True)) as store:
+        with Store.open(tmp_path / "a.smart") as reader:
+            store.add([passage("picture", ""), passage("first", text + " Proxys ﬁne")])
+            assert store.info()["language"] == "auto"
+            assert set(bm25(reader, "proxy")) == {2}, "taken for English until then"
+            store.add([passage(f"{number}", text) for number in range(20)])
+            assert store.info()["language"] == language
+            assert 2 in bm25(reader, "proxys an"), "what was there is indexed again"
+            assert set(bm25(reader, "fine")) == {2}
+            stemmed = language == "english"
+            assert (2 in bm25(reader, "logs")) == stemmed
+            assert bool(bm25(reader, "an proxyz")) == (not stemmed), "a stop word in English only"
+        store.delete(ids=["first", "3"])
+        assert store.verify().ok
+        store.optimize()
+        assert store.verify().ok
+        store.add([passage("more", ENGLISH * 20)])
+        assert store.info()["language"] == language, "it stays as it was found"
+
+
+def test_a_language_that_was_undone_is_not_noted(tmp_path):
+    with Store.create(tmp_path / "a.smart", stores.manifest(language="auto")) as store:
+        with pytest.raises(ZeroDivisionError), store.transaction():
+            raise ZeroDivisionError(store.add([passage("x", GERMAN * 20)]))
+        assert store.info()["language"] == "auto"
+        store.add([passage("x", ENGLISH * 20)])
+        assert store.info()["language"] == "english"
+        assert bm25(store, "log")
+
+
+FORMS = {
+    "ｆｕｌｌ ｗｉｄｔｈ": "full width",
+    "the oﬃce ﬂoor": "office floor",
+    "ﻣﺮﺣﺒﺎ": "مرحبا",
+    "ｶﾞﾗｽ": "ガラス",
+    "⽇本": "日本",
+    "𝐛𝐨𝐥𝐝": "bold",
+}
+
+
+@pytest.mark.parametrize(("form", "plain"), FORMS.items())
+def test_compatibility_forms_are_found_both_ways(tmp_path, form, plain):
+    with Store.create(tmp_path / "a.smart", stores.manifest(folding=True)) as store:
+        store.add([passage("form", form), passage("plain", plain), passage("none", "zebra"), passage("other", "ab")])
+        assert set(bm25(store, form)) == set(bm25(store, plain)) == {1, 2}
+        assert [document.text for document in store.get(["form", "plain"])] == [form, plain]
+        assert store.verify().ok
+        store.add([passage("form", "otter")], "replace")
+        assert set(bm25(store, form)) == {2}
+        assert store.verify().ok
+        store.delete(ids=["plain"])
+        assert not bm25(store, plain)
+        assert store.verify().ok
+
+
+def test_a_damaged_row_among_folded_ones_is_deleted(tmp_path):
+    with Store.create(tmp_path / "a.smart", stores.manifest(folding=True)) as store:
+        store.add([passage("a", "ﬁne"), passage("b", "ﬁne otter")])
+        with store.transaction() as handle:
+            handle.connection.execute("UPDATE documents SET text = CAST(x'ff41' AS TEXT) WHERE id = 'a'")
+        assert not store.verify().ok
+        store.delete(ids=["a"])
+        assert store.verify().ok
+        assert set(bm25(store, "fine")) == {2}
 
 
 def test_the_full_text_index_follows_add_replace_and_delete(store):
     store.delete(ids=["2"])
-    assert set(store.bm25_scores("dogs", 10)[0].tolist()) == {2, 4}
+    assert set(bm25(store, "dogs")) == {2, 4}
     store.add([passage("1", "only birds now")], "replace")
-    assert set(store.bm25_scores("dogs", 10)[0].tolist()) == {4}
-    assert store.bm25_scores("birds", 10)[0].tolist() == [9]
+    assert set(bm25(store, "dogs")) == {4}
+    assert list(bm25(store, "birds")) == [9]
     with pytest.raises(ZeroDivisionError), store.transaction():
         raise ZeroDivisionError(store.add([passage("x", "birds")]))
-    assert store.bm25_scores("birds", 10)[0].tolist() == [9]
+    assert list(bm25(store, "birds")) == [9]
     assert store.verify().ok
     store.optimize()
-    assert store.bm25_scores("birds", 10)[0].tolist() == [9]
+    assert list(bm25(store, "birds")) == [9]
     assert store.verify().ok
 
 
@@ -113,7 +190,7 @@ def test_the_full_text_index_is_optional(tmp_path):
         assert store.verify().ok
         store.optimize()
         with pytest.raises(SmartError, match="lexical=False"):
-            store.bm25_scores("text", 1)
+            store.bm25_scores("text")
 
 
 @pytest.mark.parametrize(
@@ -136,15 +213,14 @@ def test_the_full_text_index_is_optional(tmp_path):
     ],
 )
 def test_fts5_syntax_is_just_text(store, query):
-    rowids, scores = store.bm25_scores(query, 10)
-    assert len(rowids) == len(scores)
-    assert re.fullmatch(r'("[^"\s]+"( OR "[^"\s]+")*)?', match_query(query))
+    assert set(bm25(store, query)) <= set(range(1, 9))
+    assert all(re.fullmatch(r'[^"\s]+', word) for word in FullText().query_words(query))
 
 
 @settings(max_examples=200)
 @given(query=st.text(max_size=40))
 def test_any_text_is_a_query(store, query):
-    store.bm25_scores(query, 3)
+    bm25(store, query)
 
 
 @settings(max_examples=100)
@@ -154,11 +230,11 @@ def test_any_text_is_a_query(store, query):
 def test_every_passage_with_a_word_is_found_by_its_own_text(store, text):
     added = store.add([passage("own", text)], "replace")
     if any(character.isascii() and character.isalnum() for character in text):
-        assert added.rowids[0] in store.bm25_scores(text, 100)[0].tolist()
+        assert added.rowids[0] in bm25(store, text)
 
 
 def test_very_long_queries(store):
     query = " ".join(f"word{number}" for number in range(5000)) + " dog"
-    assert match_query(query).count(" OR ") == MAX_TERMS - 1
-    assert store.bm25_scores(query, 10)[0].tolist() == []
-    assert store.bm25_scores("dog " + query, 10)[0].size == 3
+    assert len(FullText().query_words(query)) == MAX_TERMS
+    assert not bm25(store, query)
+    assert len(bm25(store, "dog " + query)) == 3

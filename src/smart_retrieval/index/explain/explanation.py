@@ -17,6 +17,7 @@ from ...core.scoring import Scoring
 from ...embeddings import SmartEmbeddings
 from ..store.pictures import VISUAL, Media
 from ..store.records import Document
+from ..text.folding import fold, stored_spans
 from .heatmap import grid_maps, place_in_grid, value_scale
 from .page import render_page
 from .png import draw_png
@@ -96,13 +97,20 @@ def explain_document(
     scoring: Scoring,
     model: SmartModel,
     file: PictureFile,
+    *,
+    folding: bool,
 ) -> Explanation:
-    """Take apart the score of one document, whose vectors are ``stored``, for one query, whose text is ``text``."""
+    """Take apart the score of one document, whose vectors are ``stored``, for one query, whose text is ``text``.
+
+    ``folding`` says that the document was encoded without compatibility forms.
+    """
     matches = token_matches(query, stored, scoring.query_weights, scoring.late_floor)
     roles = [TokenRole(role).name.lower() for role in query.roles.tolist()]
     words = query.token_strings(0, model.tokenizer)
     answers = stored.token_strings(0, model.tokenizer)
-    spans = _spans(model, document.text, stored.token_ids.tolist())
+    seen = fold(document.text) if folding else document.text
+    spans = _spans(model, seen, stored.token_ids.tolist())
+    spans = stored_spans(document.text, spans) if seen != document.text else spans
     tokens = tuple(
         ExplainedToken(
             words[match.query_index] or _visual_name(query, match.query_index),

@@ -20,6 +20,7 @@ from ...pictures.visual_inputs import visual_inputs
 from ..encoder import IndexEncoder
 from ..store.manifest import Manifest
 from ..store.records import pack_metadata
+from ..text.folding import fold
 from .new_documents import NewDocument
 from .recorded_pictures import record_picture
 
@@ -54,6 +55,7 @@ class FileReader:
         self._unknown_as = formats.get(ANY_SUFFIX, "")
         known = {suffix: name for suffix, name in formats.items() if suffix != ANY_SUFFIX}
         self._options = ReadOptions(jsonl=jsonl or JsonlFields(), formats=known)
+        self._folding = manifest.folding
         limits = manifest.limits
         # An index that was made before pictures could be stored says neither.
         self._pages = limits.get("files_as") == "pages"
@@ -106,7 +108,8 @@ class FileReader:
 
     @cached_property
     def _count_tokens(self) -> Callable[[str], int]:
-        return token_counter(self._encoder.model())
+        count = token_counter(self._encoder.model())
+        return (lambda text: count(fold(text))) if self._folding else count
 
     def _pictures(self, file: FoundFile, skipped: SkipLog) -> Generator[NewDocument, None, None]:
         """Pictures without text; none is decoded before the model does."""

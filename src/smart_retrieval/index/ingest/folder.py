@@ -275,9 +275,9 @@ class FileBatches:
             return [], None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SmartWarning)  # counted in the report instead
-            encoded = self._writer.encoder.model().encode_document(
-                [document.item for _, document in waiting], show_progress=False, on_error="skip"
-            )
+            encoder = self._writer.encoder
+            items = [encoder.folded(document.item) for _, document in waiting]
+            encoded = encoder.model().encode_document(items, show_progress=False, on_error="skip")
         self._report.truncated += encoded.report.truncated_tokens
         reasons = dict(encoded.report.failures)
         kept = []

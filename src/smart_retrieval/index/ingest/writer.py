@@ -36,7 +36,7 @@ class IndexWriter:
         done: list[str] = []
         for batch in batches(documents, BATCH_WEIGHT):
             if embeddings is None:
-                items = [document.item for document in batch]
+                items = [self.encoder.folded(document.item) for document in batch]
                 encoded = self.encoder.model().encode_document(items, show_progress=False)
             else:
                 encoded = embeddings[len(done) : len(done) + len(batch)]

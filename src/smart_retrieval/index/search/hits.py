@@ -19,7 +19,8 @@ class Hit:
         score: What it was ranked by: ``lambda_anchor * anchor + lambda_late * late`` (+ ``lexical_weight * lexical``).
         anchor: Cosine of the anchors.
         late: Late interaction score.
-        lexical: BM25 brought to 0..1, if the search weighs it.
+        lexical: BM25, divided by the query's best in the index (by 30, if that is less) and times the spread of the
+            anchors' cosines, if the search weighs it.
         text: The passage.
         source: File it came from.
         page: Its page there, from 1.

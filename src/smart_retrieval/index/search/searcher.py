@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -25,9 +25,6 @@ from ..mirror.snapshot import Filters, Selection, Snapshot
 from ..store.store import Store
 from .hits import Hit, Hits
 
-# Called with a limit and rowids (or None for any); gives rowids and BM25 scores, best first.
-Words = Callable[[int, Array | None], tuple[Array, Array]]
-
 # Anchors find 99 % of the exact hybrid's first ten within so many candidates (benchmarks/results/index_quality.json).
 DEFAULT_CANDIDATES = 400
 # Products of query and document tokens up to which everything is scored: some 20 ms on one core.
@@ -44,12 +41,10 @@ _ROUNDING = 4e-6
 _AT_ONCE = 256
 # Candidates scored together without a deadline: their anchors are 100 MB at 384 dimensions.
 _MOST_AT_ONCE = 65_536
-# BM25 has no upper end; s / (s + this) brings it to 0..1 by a rule that knows neither query nor result list.
-LEXICAL_HALF = 10.0
-# Weight of ``s / (s + 10)`` beside SMART's score. Mean nDCG@10 of Cranfield, CACM and the standard library's
-# documentation (MiniLM, preset default): .4826 without, .4834 / .4873 / .4871 / .4858 / .4838 / .4769 with
-# .1 / .2 / .3 / .4 / .5 / 1; at .2 no collection loses more than .001.
-LEXICAL_WEIGHT = 0.2
+# Both chosen on four collections (benchmarks/results/lexical_weight.json), where wide ranges of them do as well: the
+# weight of the lexical part where none is given, and the BM25 from which on a query's best passage counts in full.
+LEXICAL_WEIGHT = 3.0
+FULL_BM25 = 30.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +57,7 @@ class Settings:
     scoring: Scoring = field(default_factory=Scoring)
     lexical_weight: float = 0.0
     deadline: float | None = None  # time.perf_counter() at which scoring stops
+    anchor_spread: float = 0.0  # of the index's calibration, the unit of the lexical part
 
 
 @dataclass(frozen=True)
@@ -118,15 +114,18 @@ class Searcher:
             for number in range(len(queries)):
                 query, words = queries[number], None
                 if settings.lexical_weight and texts is not None:
-                    words = self._words(texts[number], selection)
+                    words = self._lexical(snapshot, texts[number], settings.anchor_spread)
                 own = replace(settings, scoring=_own_weights(settings.scoring, queries, number))
                 scored = search_snapshot(snapshot, codec, query, own, selection, words)
                 found.append(self._hits(snapshot, scored, settings, query))
             return found
 
-    def _words(self, text: str, selection: Selection) -> Words:
-        """BM25 of the best passages, or of certain rows."""
-        return lambda limit, rowids: self.store.bm25_scores(text, limit, selection.rowids if rowids is None else rowids)
+    def _lexical(self, snapshot: Snapshot, text: str, spread: float) -> Array:
+        """The lexical part of the score at all positions, ``[N]`` float32; 0 without any of the query's words."""
+        rowids, bm25 = self.store.bm25_scores(text)
+        positions, lexical = snapshot.positions(rowids), np.zeros(len(snapshot), np.float32)
+        lexical[positions[positions >= 0]] = lexical_scores(bm25, spread)[positions >= 0]
+        return lexical
 
     def _hits(self, snapshot: Snapshot, scored: Scored, settings: Settings, query: SmartEmbeddings) -> Hits:
         best = best_places(scored.scores, settings.k) if settings.k else np.zeros(0, np.int64)
@@ -171,23 +170,29 @@ def search_snapshot(
     query: SmartEmbeddings,
     settings: Settings,
     selection: Selection,
-    words: Words | None = None,
+    words: Array | None = None,
 ) -> Scored:
-    """Score one query, by itself, so that a batch gives what its queries give alone."""
+    """Score one query, by itself, so that a batch gives what its queries give alone.
+
+    ``words`` is the lexical part at all positions.
+    """
     wanted = max(settings.candidates, settings.k)
     tokens = sum(len(segment.codes) for segment in snapshot.segments) * selection.count / max(1, len(snapshot))
     if settings.exact or selection.count <= wanted or tokens * len(query.token_vectors) <= EXHAUSTIVE_PRODUCTS:
         chosen, anchor = _sorted(selection.positions, exact_cosines(snapshot, query, selection.positions))
     else:
-        found = snapshot.positions(words(wanted, None)[0] if words is not None else [])
-        chosen, anchor = candidates(snapshot, query, selection, wanted, found[found >= 0])
+        found = np.zeros(0, np.int64)
+        if words is not None:
+            found = selection.among(np.flatnonzero(words))
+            found = found[np.lexsort((found, -words[found]))[:wanted]]
+        chosen, anchor = candidates(snapshot, query, selection, wanted, found)
     late, done = late_stage(snapshot, codec, query, chosen, settings)
     partial = done < len(chosen)
     chosen, anchor, late = chosen[:done], anchor[:done], late[:done]
     scores = settings.scoring.combine(anchor, late)
     lexical = np.zeros(len(chosen), np.float32)
     if words is not None:
-        lexical = _lexical(snapshot, words, chosen)
+        lexical = words[chosen]
         scores = scores + np.float32(settings.lexical_weight) * lexical
     return Scored(chosen, scores, anchor, late, lexical, selection.count, partial)
 
@@ -268,15 +273,16 @@ def exact_cosines(snapshot: Snapshot, query: SmartEmbeddings, positions: Array) 
     return cosines
 
 
-def _lexical(snapshot: Snapshot, words: Words, chosen: Array) -> Array:
-    """BM25 of these positions brought to 0..1, ``[n]`` float32; 0 without any of the words."""
-    rowids = snapshot.rowids_at(chosen)
-    found, scores = words(len(chosen), rowids)
-    order = np.argsort(rowids)
-    places = order[np.searchsorted(rowids, found, sorter=order)]
-    lexical = np.zeros(len(chosen), np.float32)
-    lexical[places] = scores / (scores + LEXICAL_HALF)
-    return lexical
+def lexical_scores(bm25: Array, spread: float) -> Array:
+    """The lexical part of scores, float32: ``spread * s / max(best s, 30)`` of each BM25 s; the last axis is documents.
+
+    The best is the query's in the whole index: long queries get no more than short ones, and neither a filter nor the
+    number of candidates changes what a document gets. A best below 30 comes from few words, or from such that many
+    passages hold, and counts for less.
+    """
+    best = np.max(bm25, axis=-1, keepdims=True, initial=FULL_BM25)
+    part: Array = (bm25 / best * spread).astype(np.float32)
+    return part
 
 
 def late_stage(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ...errors import IndexDamagedError, IndexFormatError
 from ...files import sync_folder
-from . import lexical
 from .connections import Connections, connect, translated
+from .lexical import FullText
 from .manifest import Manifest
 from .schema import APPLICATION_ID, FORMAT_VERSION, PAGE_SIZE, TABLES, State, codes_table, write_codec
 
@@ -49,8 +49,8 @@ def _build(file: Path, manifest: Manifest, codec: bytes) -> None:
         for statement in TABLES.split(";")[:-1]:
             connection.execute(statement)
         connection.execute(codes_table("codes"))
-        if manifest.lexical:
-            lexical.create(connection)
+        if full_text := FullText.of(manifest):
+            full_text.create(connection)
         manifest.write(connection)
         state = State()
         write_codec(connection, state.generation, codec)

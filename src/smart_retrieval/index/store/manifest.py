@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ...errors import IndexDamagedError, IndexMismatchError
+from ..text.language import Language
 from .schema import checksum, now
 
 
@@ -34,6 +35,9 @@ class Manifest:
     calibration: Mapping[str, Any] = field(default_factory=dict)  # of the collection, once it is fixed
     model_calibration: Mapping[str, Any] = field(default_factory=dict)  # until then, if the model has one
     lexical: bool = True  # whether there is a full-text index beside the vectors
+    # Of what version 0.1.0 made, which noted neither: it stemmed as in English, and folded nothing.
+    language: Language = "english"  # of the full-text index; "auto" until there are enough words to tell
+    folding: bool = False  # whether compatibility forms are folded, in what is encoded and in the full-text index
     package: str = ""  # version of the package that made it; a note, never compared
     uuid: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: str = field(default_factory=now)

@@ -13,8 +13,9 @@ import numpy as np
 
 from ...errors import DuplicateIdError, IndexDamagedError, SmartError
 from ...types import Array
-from . import lexical, pictures
+from . import pictures
 from .connections import Connections, Handle
+from .lexical import FullText
 from .manifest import Manifest
 from .records import Added, Document, Record, Vectors, pack_metadata, pack_token_ids, unpack_token_ids
 from .schema import RawText, blob_checksum, checksum, json_list
@@ -90,7 +91,7 @@ def existing(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, in
     return found
 
 
-def add_rows(handle: Handle, rows: Sequence[PackedRecord], on_duplicate: str, *, with_lexical: bool) -> Added:
+def add_rows(handle: Handle, rows: Sequence[PackedRecord], on_duplicate: str, full_text: FullText | None) -> Added:
     """Add records in order.
 
     Of two with one id in a batch, the later wins with ``on_duplicate="replace"`` and the earlier with ``"skip"``.
@@ -113,7 +114,7 @@ def add_rows(handle: Handle, rows: Sequence[PackedRecord], on_duplicate: str, *,
     if on_duplicate == "skip":
         unique = {id: row for id, row in unique.items() if id not in known}
     elif known:
-        delete_rows(handle, list(known.values()), with_lexical=with_lexical)
+        delete_rows(handle, list(known.values()), full_text)
     added = Added(
         rowids=list(range(state.last_rowid + 1, state.last_rowid + 1 + len(unique))),
         replaced=len(known) if on_duplicate == "replace" else 0,
@@ -121,11 +122,11 @@ def add_rows(handle: Handle, rows: Sequence[PackedRecord], on_duplicate: str, *,
         commit=state.number,
     )
     if unique:
-        _insert(handle, list(zip(added.rowids, unique.values(), strict=True)), with_lexical=with_lexical)
+        _insert(handle, list(zip(added.rowids, unique.values(), strict=True)), full_text)
     return added
 
 
-def _insert(handle: Handle, rows: list[tuple[int, PackedRecord]], *, with_lexical: bool) -> None:
+def _insert(handle: Handle, rows: list[tuple[int, PackedRecord]], full_text: FullText | None) -> None:
     connection, state = handle.connection, handle.state
     documents, vectors, codes = [], [], []
     for rowid, (record, page, metadata, anchor, ids, blob) in rows:
@@ -143,8 +144,8 @@ def _insert(handle: Handle, rows: list[tuple[int, PackedRecord]], *, with_lexica
     connection.executemany("INSERT INTO vectors (rowid, n_ids, anchor, ids, checksum) VALUES (?, ?, ?, ?, ?)", vectors)
     connection.executemany("INSERT INTO codes (rowid, n_tokens, codes, checksum) VALUES (?, ?, ?, ?)", codes)
     pictures.insert(connection, ((rowid, row.record.id, row.record.media) for rowid, row in rows))
-    if with_lexical:
-        lexical.add(connection, ((rowid, row.record.text) for rowid, row in rows))
+    if full_text:
+        full_text.add(connection, {rowid: row.record.text for rowid, row in rows})
     _count(connection, [_unique(row.record.token_ids) for _, row in rows], 1)
     state.documents += len(rows)
     state.last_rowid += len(rows)
@@ -167,24 +168,24 @@ def _count(connection: sqlite3.Connection, unique_ids: Sequence[Array], sign: in
         connection.executemany("DELETE FROM idf WHERE token = ? AND df <= 0", ((token,) for token in tokens.tolist()))
 
 
-def delete_rows(handle: Handle, rowids: Sequence[int], *, with_lexical: bool) -> int:
+def delete_rows(handle: Handle, rowids: Sequence[int], full_text: FullText | None) -> int:
     """Delete rows and say how many there were; rowids that are not there are passed over.
 
     A damaged row is deleted too: what it should be taken out of is then recounted from the rows that stay.
     """
     deleted, all_sound = 0, True
     for start in range(0, len(rowids), CHUNK):
-        found, sound = _delete_chunk(handle, json_list(rowids[start : start + CHUNK]), with_lexical=with_lexical)
+        found, sound = _delete_chunk(handle, json_list(rowids[start : start + CHUNK]), full_text)
         deleted += found
         all_sound &= sound
     if not all_sound:
         _recount(handle.connection)
-        if with_lexical:
+        if full_text:
             handle.connection.execute("INSERT INTO lexical (lexical) VALUES ('rebuild')")
     return deleted
 
 
-def _delete_chunk(handle: Handle, rowids: str, *, with_lexical: bool) -> tuple[int, bool]:
+def _delete_chunk(handle: Handle, rowids: str, full_text: FullText | None) -> tuple[int, bool]:
     """How many rows were there, and whether all of them matched their checksums."""
     connection, state = handle.connection, handle.state
     with raw_text(connection):
@@ -193,20 +194,20 @@ def _delete_chunk(handle: Handle, rowids: str, *, with_lexical: bool) -> tuple[i
         ).fetchall()
     if not rows:
         return 0, True
-    unique, texts, sound = [], [], True
+    unique, sound = [], True
     for row in rows:
         document, stored, vector, vector_stored = row[:8], row[8], row[9:12], row[12]
         try:
             if checksum(*document) != stored or blob_checksum(*document[:2], *vector) != vector_stored:
                 raise IndexDamagedError("its checksum differs")
             unique.append(_unique(unpack_token_ids(vector[2], vector[0])))
-            texts.append((document[0], document[-1].decode()))
+            document[-1].decode()
         except (IndexDamagedError, TypeError, ValueError):
             sound = False
     if sound:
         _count(connection, unique, -1)
-        if with_lexical:
-            lexical.remove(connection, texts)
+        if full_text:
+            full_text.remove(connection, rowids)
     # vectors, codes (those that optimize is writing, too) and media go with their document.
     connection.executemany("DELETE FROM documents WHERE rowid = ?", ((row[0],) for row in rows))
     connection.executemany("INSERT OR REPLACE INTO tombstones VALUES (?, ?)", ((row[0], state.number) for row in rows))

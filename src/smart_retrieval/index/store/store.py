@@ -13,8 +13,9 @@ import numpy as np
 
 from ...errors import IndexDamagedError, IndexMismatchError, SmartError, UnknownIdError, one_of
 from ...types import Array
-from . import folder, lexical, maintenance, pictures, rows
+from . import folder, maintenance, pictures, rows
 from .connections import Connections, Handle
+from .lexical import FullText
 from .manifest import Manifest
 from .records import Added, Document, FileEntry, Record, Vectors
 from .schema import FORMAT_VERSION, State, checksum
@@ -204,14 +205,14 @@ class Store:
                 kept = self._idf = (state.number, (state.documents, table[:, 0].copy(), table[:, 1].copy()))
             return kept[1]
 
-    def bm25_scores(self, query_text: str, limit: int, rowids: Rowids | None = None) -> tuple[Array, Array]:
-        """The best passages by BM25: rowids ``[n]`` int64 and scores ``[n]`` float64, best first; for any text."""
-        if not self.manifest.lexical:
-            raise SmartError(
-                f"index {str(self.path)!r}: it was created with lexical=False; index again to search words"
-            )
+    def bm25_scores(self, query_text: str) -> tuple[Array, Array]:
+        """BM25 of all passages with a word of any text: rowids ``[n]`` int64 ascending, scores ``[n]`` float64 > 0."""
         with self.reading() as connection:
-            return lexical.bm25_scores(connection, query_text, limit, rowids)
+            # Read again: another process may have found out the language since this one opened the index.
+            full_text = FullText.of(Manifest.read(connection))
+            if full_text is not None:
+                return full_text.bm25_scores(connection, query_text)
+        raise SmartError(f"index {str(self.path)!r}: it was created with lexical=False; index again to search words")
 
     # -- writing -----------------------------------------------------------------------------------------------
 
@@ -225,7 +226,17 @@ class Store:
                 raise IndexMismatchError(
                     f"index {str(self.path)!r}: another process changed its codec; reload() it and encode again"
                 )
-            return rows.add_rows(handle, packed, on_duplicate, with_lexical=self.manifest.lexical)
+            full_text = FullText.of(self.manifest)
+            added = rows.add_rows(handle, packed, on_duplicate, full_text)
+            if full_text is not None and full_text.language == "auto" and any(row.record.text for row in packed):
+                self._settle_language(handle.connection)
+        return added
+
+    def _settle_language(self, connection: sqlite3.Connection) -> None:
+        """Note the language of the passages once there are enough of them to tell."""
+        full_text = FullText.of(Manifest.read(connection))  # again, since another process may have noted it
+        if full_text is not None and (language := full_text.settled(connection)) != "auto":
+            Manifest.put(connection, "language", language)
 
     def delete(
         self,
@@ -244,7 +255,7 @@ class Store:
             elif ids is not None:
                 rowids = self.rowids(ids, missing=missing)
             numbers = np.unique(np.asarray(rowids, np.int64)).tolist()
-            return rows.delete_rows(handle, numbers, with_lexical=self.manifest.lexical)
+            return rows.delete_rows(handle, numbers, FullText.of(self.manifest))
 
     # -- maintenance -------------------------------------------------------------------------------------------
 
@@ -307,6 +318,7 @@ class Store:
             "anchor_dim": manifest.anchor_dim,
             "model": dict(manifest.model),
             "lexical": manifest.lexical,
+            "language": manifest.language,
             "created": manifest.created,
             "updated": state.updated,
             "bytes": {

@@ -1,0 +1,1 @@
+"""Texts as an index compares them: characters folded, and what their language decides."""
