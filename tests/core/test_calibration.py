@@ -50,7 +50,7 @@ def test_it_measures_what_all_pairs_say(shared):
     found = Calibration.fit(documents)
     spread, background = reference(documents)
     assert found.anchor_spread == pytest.approx(spread, rel=1e-5)
-    assert found.background == pytest.approx(background, abs=0.02)
+    assert found.background == pytest.approx(background, abs=1e-6)
     assert (found.floor, found.lambda_late) == (found.background, LATE_PER_SPREAD * found.anchor_spread)
     assert found.documents == 40
 
@@ -78,6 +78,15 @@ def test_the_sample_is_bounded_ascending_and_without_repetition(documents):
     assert len(places) == min(documents, 256)
     assert (np.diff(places) > 0).all()
     assert documents == 0 or 0 <= places[0] <= places[-1] < documents
+
+
+@given(st.permutations(range(60)))
+@settings(max_examples=10, deadline=None)
+def test_the_order_of_documents_changes_nothing(order):
+    documents = collection(60, tokens=20)
+    found, again = Calibration.fit(documents), Calibration.fit(documents[order])
+    assert again.background == pytest.approx(found.background, abs=1e-6)
+    assert again.anchor_spread == pytest.approx(found.anchor_spread, rel=1e-6)
 
 
 def test_documents_without_tokens_are_left_out():

@@ -11,10 +11,10 @@ import pytest
 
 import smart_retrieval.model.smart_model
 from smart_retrieval import Readout, SmartEmbeddings, SmartModel
+from smart_retrieval.core.collection import Calibrator
 from smart_retrieval.core.hybrid import hybrid_scores
 from smart_retrieval.core.late import late_scores
 from smart_retrieval.core.scoring import Scoring
-from smart_retrieval.core.weights import IdfWeights
 from smart_retrieval.errors import DatasetError, EmbeddingsError, ReadoutError, ScoringError, SmartWarning
 from smart_retrieval.evaluation import evaluate
 from smart_retrieval.evaluation.cache import EncodingCache
@@ -140,17 +140,18 @@ def test_figures_are_those_of_the_public_functions(folder, preset, monkeypatch):
     documents = model.encode_document(data.texts, batch_size=None, show_progress=False, out=None)
     queries = model.encode_query(data.queries, batch_size=None, show_progress=False, out=None)
     chosen = model.preset
-    weights = IdfWeights.fit(documents) if preset == "default" else None
-    own = chosen.scoring
+    own = chosen.scoring.fitted(Calibrator(None, lambda: None).statistics(documents))
+    weights = own.query_weights
+    assert (weights is None) == (preset == "paper")
     options = {
         "lambda_anchor": own.lambda_anchor,
-        "lambda_late": own.lambda_late,
+        "lambda_late": own.late_weight,
         "weights": weights,
-        "floor": own.floor,
+        "floor": own.late_floor,
     }
     by_system = {
         "anchor": hybrid_scores(queries, documents, lambda_late=0.0),
-        "late": late_scores(queries, documents, weights=weights, floor=own.floor),
+        "late": late_scores(queries, documents, weights=weights, floor=own.late_floor),
         "hybrid": hybrid_scores(queries, documents, **options),
     }
     for row in result["rows"]:
@@ -210,7 +211,7 @@ def test_another_split_encodes_its_queries_alone(folder, cache):
     "change",
     [
         {"layers": [-2]},
-        {"token_filter": "content"},
+        {"token_filter": "paper"},
         {"model": FakeModel("another")},
         {"model": FakeModel("fake", weights="1")},
     ],
@@ -252,11 +253,11 @@ def test_the_label_names_what_differs_from_the_preset(folder):
         return evaluate_beir(folder, **{"model": "fake", **options})["preset"]
 
     assert label(preset="paper") == "paper"
-    assert label(lambda_late=1.0, floor=0.55) == "default", "the default's own value is no change"
+    assert label(lambda_late="calibrated", floor="calibrated") == "default", "the default's own value is no change"
     assert label(lambda_late=3.0) == "default with lambda_late=3.0"
     assert label(preset="paper", weights="idf") == "paper with weights=idf"
     assert label(model=FakeModel(preset="paper")) == "paper", "a loaded model brings its preset"
-    assert label(model=FakeModel(readout=Readout(layers=(-3,)))) == "default with layers=[-3]"
+    assert label(model=FakeModel(readout=Readout((-3,), token_filter="content"))) == "default with layers=[-3]"
 
 
 def test_the_result_names_the_settings_used(folder):

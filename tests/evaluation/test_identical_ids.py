@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from fixtures.training import write_jsonl
 
-from smart_retrieval import SmartModel
+from smart_retrieval import Readout, SmartModel
 from smart_retrieval.core.presets import get_preset
 from smart_retrieval.demo.text_demo import compare_questions
 from smart_retrieval.evaluation.beir import load_beir
@@ -48,7 +48,7 @@ def folder(tmp_path):
 
 @pytest.fixture(scope="module")
 def model(tiny):
-    return SmartModel(tiny("mean"), device="cpu")
+    return SmartModel(tiny("mean"), device="cpu", readout=Readout((-3, -2)))
 
 
 def test_every_row_of_every_report(folder, model):

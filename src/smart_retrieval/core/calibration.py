@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -95,13 +96,13 @@ class Calibration:
             return cls(1 / LATE_PER_SPREAD, 0.0, len(sample))
         anchors = unit_rows(sample.anchors)
         cosines = (anchors @ anchors.T)[np.triu_indices(len(sample), 1)].astype(np.float64)
-        asking, owners = sample if probes is None else probes, np.arange(len(sample))
-        chosen = _drawn_tokens(idf.weights(asking) if probes is None else np.ones(len(asking.token_vectors)), asking)
+        asking = sample if probes is None else probes
+        chosen, shares = _drawn_tokens(idf.weights(asking) if probes is None else None, asking)
         best = best_similarities(np.asarray(asking.token_vectors[chosen], np.float32), sample)
-        if probes is None:
-            own = np.repeat(owners, sample.lengths)[chosen]
-            best = best[own[:, None] != owners]
-        background = float(np.quantile(best, FLOOR_QUANTILE))
+        weights = np.repeat(shares[:, None], len(sample), axis=1)
+        if probes is None:  # no token is asked about its own document
+            weights[np.repeat(np.arange(len(sample)), sample.lengths)[chosen][:, None] == np.arange(len(sample))] = 0
+        background = _weighted_quantile(best.ravel(), weights.ravel(), FLOOR_QUANTILE)
         return cls(float(cosines.std()), min(max(background, 0.0), _HIGHEST_FLOOR), len(sample))
 
     def to_dict(self) -> dict[str, Any]:
@@ -136,9 +137,38 @@ def has_words(sample: SmartEmbeddings) -> bool:
     return 2 * int(worded.sum()) >= len(sample)
 
 
-def _drawn_tokens(weights: Array, asking: SmartEmbeddings) -> Array:
-    """Rows of the tokens that ask, drawn by weight, a row perhaps more than once; words only where there are any."""
-    shares = np.asarray(weights, np.float64)
+def _drawn_tokens(weights: Array | None, asking: SmartEmbeddings) -> tuple[Array, Array]:
+    """Rows of the tokens that ask, ascending, and what each counts: words only where there are any.
+
+    Drawn by priority sampling (Duffield, Lund and Thorup, 2007), whose weights are exact where everything is drawn. A
+    token's chance depends on its document's text and its place there, so that the order of documents changes nothing.
+    """
+    total = len(asking.token_vectors)
+    shares = np.ones(total) if weights is None else np.asarray(weights, np.float64)
     words = asking.token_ids >= 0
-    shares = np.where(words, shares, 0.0) if shares[words].any() else np.ones_like(shares)
-    return np.sort(np.random.default_rng(_SEED).choice(len(shares), _SAMPLE_TOKENS, p=shares / shares.sum()))
+    shares = np.where(words, shares, 0.0) if shares[words].any() else np.ones(total)
+    texts = [zlib.crc32(one.token_ids.astype(np.int64).tobytes()) for one in asking]
+    places = np.arange(total) - np.repeat(asking.offsets[:-1], asking.lengths)
+    priority = shares / _uniform(np.repeat(np.array(texts, np.uint64), asking.lengths), places.astype(np.uint64))
+    order = np.argsort(-priority, kind="stable")
+    chosen = np.sort(order[:_SAMPLE_TOKENS][shares[order[:_SAMPLE_TOKENS]] > 0])
+    threshold = priority[order[_SAMPLE_TOKENS]] if total > _SAMPLE_TOKENS else 0.0
+    return chosen, np.maximum(shares[chosen], threshold)
+
+
+def _uniform(texts: Array, places: Array) -> Array:
+    """Numbers in (0, 1] that look random and are the same for the same text and place (SplitMix64)."""
+    with np.errstate(over="ignore"):
+        mixed = (texts << np.uint64(32)) + places + np.uint64(0x9E3779B97F4A7C15)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+        mixed ^= mixed >> np.uint64(31)
+    uniform: Array = ((mixed >> np.uint64(11)).astype(np.float64) + 1) / 2.0**53
+    return uniform
+
+
+def _weighted_quantile(values: Array, weights: Array, share: float) -> float:
+    """The value up to which this share of the weight lies."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(reached, share * reached[-1])])

@@ -230,12 +230,12 @@ class SmartModel:
 
     def _with(self, readout: Readout, adapter: Adapter | None) -> SmartModel:
         clone = copy.copy(self)
-        clone.__dict__.pop("encoder", None)
+        for cached in ("encoder", "calibrator", "_probes"):
+            clone.__dict__.pop(cached, None)
         clone.readout = readout
         clone.preset = self.preset.reading(readout)
         if readout != self.readout or adapter is not self.adapter:
             clone._calibration = None
-            clone.__dict__.pop("calibrator", None)
         clone._encoder = clone._make_encoder(adapter, self.dtype)
         return clone
 
@@ -477,7 +477,7 @@ class SmartModel:
             >>> model.calibrate(model.encode_document(["Otters sleep afloat.", "Tax is due in May."])).documents
             2
         """
-        probes = None if has_words(documents) else self._probes()
+        probes = None if has_words(documents) else self._probes
         self._calibration = Calibration.fit(documents, probes)
         self.__dict__.pop("calibrator", None)
         return self._calibration
@@ -485,8 +485,9 @@ class SmartModel:
     @cached_property
     def calibrator(self) -> Calibrator:
         """Calibrates collections that this model encoded, see :class:`~smart_retrieval.core.collection.Calibrator`."""
-        return Calibrator(self.calibration, self._probes)
+        return Calibrator(self.calibration, lambda: self._probes)
 
+    @cached_property
     def _probes(self) -> SmartEmbeddings:
         return self.encode_query(vocabulary_queries(self.tokenizer), show_progress=False)
 

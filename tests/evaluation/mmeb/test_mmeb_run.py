@@ -109,6 +109,7 @@ def test_another_lambda_encodes_nothing(whole, mmeb_root, tiny_vlm, monkeypatch,
     monkeypatch.setattr(SmartModel, "encode_query", refuse)
     monkeypatch.setattr(SmartModel, "encode_document", refuse)
     changed = [*arguments, "--tasks", ",".join(FEW), "--json", "--token-filter", "content", "--weights", "uniform"]
+    changed += ["--floor", "none"]  # a calibrated one encodes queries of the vocabulary
     changed[changed.index("0,0.5,2")] = "3"
     changed[changed.index(str(folder / "out"))] = str(tmp_path / "out")
     found = CliRunner().invoke(app, changed)

@@ -176,10 +176,10 @@ def test_a_decoder_with_prompts_has_its_roles_counted(folder, smart):
     result = probe(folder, model=smart("decoder-prompts", preset="default"))
     every, used = result["tokens"]["all_kept"], result["tokens"]["as_used"]
     assert set(every["document_tokens"]) == {"special", "prompt", "text"}
-    assert set(used["document_tokens"]) == {"prompt", "text"}, "the paper's filter keeps prompts"
+    assert set(used["document_tokens"]) == {"text"}, "the default drops prompts"
     for part in (every["document_tokens"], every["wins"], every["score"], used["wins"]):
         assert sum(part.values()) == pytest.approx(1.0)
-    assert "token filter content" in rows(result, "variants")
+    assert "token filter paper" in rows(result, "variants")
 
 
 def test_every_position_is_what_the_model_sees(smart):

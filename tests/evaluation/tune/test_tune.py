@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from smart_retrieval import Readout, SmartIndex, SmartModel
 from smart_retrieval.core.adapter import Adapter, AdapterConfig
+from smart_retrieval.core.calibration import Calibration
 from smart_retrieval.core.hybrid import hybrid_scores
 from smart_retrieval.core.presets import Preset, get_preset
 from smart_retrieval.core.scoring import Scoring
@@ -57,9 +58,11 @@ def collection(folder, queries=24, documents=20, seed=0, relevant=None):
 def scores(model, data, setting):
     own = model.with_readout(setting.readout)
     documents, queries = own.encode_document(data.texts), own.encode_query(data.queries)
+    found = Calibration.fit(documents)
     weights = IdfWeights.fit(documents) if setting.scoring.weights == "idf" else None
-    own = setting.scoring
-    return hybrid_scores(queries, documents, lambda_late=own.lambda_late, weights=weights, floor=own.floor)
+    late, floor = setting.scoring.lambda_late, setting.scoring.floor
+    late, floor = found.lambda_late if late == "calibrated" else late, found.floor if floor == "calibrated" else floor
+    return hybrid_scores(queries, documents, lambda_late=late, weights=weights, floor=floor)
 
 
 def naive_ndcg(model, data, setting):

@@ -38,8 +38,9 @@ def mmeb(
     weights: options.Weights = None,
     lambda_anchor: options.LambdaAnchor = None,
     lambda_late: Annotated[
-        str, typer.Option(metavar="N,…", help="Weights of the late score, one result row each.")
-    ] = "1",
+        str | None,
+        typer.Option(metavar="N,…", help="Weights of the late score, one result row each. [default: the preset's]"),
+    ] = None,
     floor: options.Floor = None,
     mode: Annotated[str, typer.Option(help="Metrics: correct or official-compatible.")] = "correct",
     ties: Annotated[str, typer.Option(help="Order of equal candidates: official or name.")] = "official",
@@ -117,7 +118,9 @@ def mmeb(
         console().print(render_table(result))
 
 
-def _lambdas(value: str) -> tuple[float, ...]:
+def _lambdas(value: str | None) -> tuple[float, ...] | None:
+    if value is None:
+        return None
     try:
         return tuple(float(part) for part in value.split(","))
     except ValueError:

@@ -60,7 +60,7 @@ def rank_task(
     anchors = unit_rows(store.anchors("document", candidate_keys))
     blocks = list(_blocks(store.lengths("document", candidate_keys), store.smart.token_dim, vectors_at_once))
     statistics = _statistics(store, candidate_keys, blocks)
-    scoring = scoring.fitted(statistics)
+    scoring = scoring.override(lambda_late=1.0).fitted(statistics)  # the settings have the lambdas
     settings = {name: one.fitted(statistics) for name, one in settings.items()}
     for rows in _query_blocks(store, query_keys, len(candidate_keys), scores_at_once, vectors_at_once):
         queries = store.gather("query", query_keys[rows])
