@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import io
 import itertools
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -249,3 +250,11 @@ def test_tables_of_how_it_works_hold_the_committed_figures():
         row = re.search(rf"^\| {name} \| .*$", text, re.MULTILINE)
         assert row is not None
         assert re.findall(r"\.(\d{4})", row[0]) == [f"{values[system]:.4f}"[2:] for system in order], name
+
+
+def test_the_guide_shows_the_measured_gains_of_options(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    table = importlib.import_module("search_options").table
+    measured = json.loads(read(ROOT / "benchmarks" / "results" / "search_options.json"))
+    expected = "\n".join(table(measured["collections"]))
+    assert expected in read(DOCS / "guides" / "search_documents.md"), expected

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .index.explain.explanation import Explanation as Explanation
     from .index.search.hits import Hit as Hit
     from .index.search.hits import Hits as Hits
+    from .index.search.options import Reranker as Reranker
     from .index.smart_index import SmartIndex as SmartIndex
     from .inputs import Item as Item
     from .model.smart_model import SmartModel as SmartModel
@@ -40,6 +41,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "errors": ("SmartError",),
         "index.explain.explanation": ("Explanation",),
         "index.search.hits": ("Hit", "Hits"),
+        "index.search.options": ("Reranker",),
         "index.smart_index": ("SmartIndex",),
         "inputs": ("Item",),
         "model.smart_model": ("SmartModel",),

@@ -5,6 +5,9 @@ import sqlite3
 
 import pytest
 from fixtures.commands import loaded, run
+from fixtures.rerankers import save_cross_encoder
+
+from smart_retrieval.errors import ModelNotFoundError
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +111,37 @@ def test_search_and_explain_take_weights_and_floor(built):
     explained = loaded(run("explain", path, "an otter in the river", hits[0]["id"], *given))
     assert explained["floor"] == 0.3
     assert explained["score"] == pytest.approx(hits[0]["score"], abs=1e-3)
+
+
+def test_options_of_the_result_list(built, tmp_path):
+    path, query = built[0], "an otter in the river"
+    given = ("--feedback", 0.5, "--neighbours", 0.2, "--lexical")
+    found = loaded(run("search", path, query, *given, "--json"))
+    second = found["hits"][1]
+    assert found["best"] == found["hits"][0]["id"]
+    explained = loaded(run("explain", path, query, second["id"], *given, "--json"))
+    assert explained["score"] == pytest.approx(second["score"], abs=1e-3)
+    assert [part["name"] for part in explained["added"]] == ["lexical", "feedback", "neighbours"]
+    parts = [explained[f"lambda_{name}"] * explained[name] for name in ("anchor", "late")]
+    assert explained["score"] == pytest.approx(sum(parts) + sum(part["contribution"] for part in explained["added"]))
+    like = f"like hit {found['best']}: {explained['added'][1]['contribution']:+.4f} (feedback)"
+    assert like in run("explain", path, query, second["id"], *given).stdout
+    page = tmp_path / "why.html"
+    assert run("explain", path, query, second["id"], *given, "--out", page).exit_code == 0
+    assert like in page.read_text(encoding="utf-8")
+    assert f"feedback {second['feedback']:.3f}" in run("search", path, query, *given).stdout
+
+
+def test_a_reranker_orders_the_first_hits(built, tmp_path):
+    path, query, folder = built[0], "an otter in the river", save_cross_encoder(tmp_path / "reranker")
+    hits = loaded(run("search", path, query, "--rerank", folder, "--rerank-depth", 3, "--json"))["hits"]
+    scores = [hit["rerank"] for hit in hits]
+    assert scores[:3] == sorted(scores[:3], reverse=True)
+    assert set(scores[3:]) == {None}
+    explained = run("explain", path, query, hits[0]["id"], "--rerank", folder)
+    assert f"reranked with {scores[0]:.4f}" in explained.stdout
+    missing = run("search", path, query, "--rerank", tmp_path / "none")
+    assert isinstance(missing.exception, ModelNotFoundError)
 
 
 def test_search_by_file(built):

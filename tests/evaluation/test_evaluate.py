@@ -15,11 +15,20 @@ from smart_retrieval.core.collection import Calibrator
 from smart_retrieval.core.hybrid import hybrid_scores
 from smart_retrieval.core.late import late_scores
 from smart_retrieval.core.scoring import Scoring
-from smart_retrieval.errors import DatasetError, EmbeddingsError, ReadoutError, ScoringError, SmartWarning
+from smart_retrieval.errors import (
+    DatasetError,
+    EmbeddingsError,
+    ModelNotFoundError,
+    ReadoutError,
+    ScoringError,
+    SmartWarning,
+)
 from smart_retrieval.evaluation import evaluate
+from smart_retrieval.evaluation.beir import BeirDataset
 from smart_retrieval.evaluation.cache import EncodingCache
 from smart_retrieval.evaluation.evaluate import evaluate_beir
 from smart_retrieval.evaluation.metrics import per_query_metrics, rank
+from smart_retrieval.evaluation.terminal import print_table
 from smart_retrieval.types import EncodingReport
 
 WORDS = ["the", "wing", "lift", "drag", "heat", "slab", "steel", "of", "flow", "shock"]
@@ -110,7 +119,19 @@ def cache(tmp_path):
 def test_schema(folder):
     result = evaluate_beir(folder, model="fake")
     assert list(result) == [
-        *("dataset", "model", "preset", "rows", "gain", "readout", "scoring", "prompts", "limits", "encode"),
+        *(
+            "dataset",
+            "model",
+            "preset",
+            "rows",
+            "gain",
+            "refinements",
+            "readout",
+            "scoring",
+            "prompts",
+            "limits",
+            "encode",
+        ),
         *("versions", "run"),
     ]
     assert json.loads(json.dumps(result, allow_nan=False)) == result
@@ -119,6 +140,7 @@ def test_schema(folder):
     assert (dataset["n_documents"], dataset["n_queries"], dataset["n_judgments"]) == (12, 4, 5)
     assert dataset["warnings"] == ["1 judgment of 1 unknown document left out: 'gone'"]
     assert (result["model"], result["preset"]) == ("fake", "default")
+    assert (result["refinements"], result["gain"]["refined"]) == ({}, None)
     assert [row["name"] for row in result["rows"]] == ["anchor", "late", "hybrid"]
     for row in result["rows"]:
         expected = ["name", "ndcg@10", "recall@100", "mrr@10", "map", "bytes_per_document", "score_ms_per_query"]
@@ -310,3 +332,70 @@ def test_a_whole_scoring_and_single_fields(folder):
 def test_unknown_options_are_type_errors(folder, option):
     with pytest.raises(TypeError, match=option):
         evaluate_beir(folder, **{"model": "fake", option: 1})
+
+
+@pytest.mark.parametrize("options", [{"feedback": 0.5}, {"neighbours": 0.2}, {"feedback": 0.4, "neighbours": 0.3}])
+def test_options_add_a_row_and_leave_the_others_as_they_are(folder, monkeypatch, capsys, options):
+    plain = evaluate_beir(folder, model="fake")
+    ranked = []
+    rank = BeirDataset.rank
+    monkeypatch.setattr(
+        BeirDataset, "rank", lambda data, values, *rest: ranked.append(values) or rank(data, values, *rest)
+    )
+    result = evaluate_beir(folder, model="fake", per_query=True, **options)
+    drop = ("score_ms_per_query",)
+    rows = [{name: value for name, value in row.items() if name not in drop} for row in result["rows"]]
+    assert rows[:3] == [{name: value for name, value in row.items() if name not in drop} for row in plain["rows"]]
+    assert rows[3]["name"] == ", ".join(["hybrid", *(f"{name} {weight:g}" for name, weight in options.items())])
+    assert (result["refinements"], result["preset"]) == (options, "default")
+    hybrid, refined = ranked[-2:]
+    assert (refined > hybrid).any()
+    values = result["per_query"]["values"]
+    difference = np.mean(values[rows[3]["name"]]["ndcg@10"]) - np.mean(values["hybrid"]["ndcg@10"])
+    assert result["gain"]["refined"]["difference"] == pytest.approx(difference)
+    assert result["gain"]["mean_baseline"] == pytest.approx(np.mean(values["anchor"]["ndcg@10"]))
+    print_table(result)
+    shown = capsys.readouterr().out
+    assert "+ options" in shown
+    assert f"options ({rows[3]['name']}) over hybrid, nDCG@10" in " ".join(shown.split())
+
+
+def test_the_query_itself_is_not_the_best_hit(folder):
+    lines = (folder / "queries.jsonl").read_text().splitlines()
+    (folder / "corpus.jsonl").write_text((folder / "corpus.jsonl").read_text() + "\n".join(lines) + "\n")
+    options = {"model": "fake", "feedback": 100.0, "per_query": True}
+    alike = evaluate_beir(folder, **options)["per_query"]["values"]["hybrid, feedback 100"]
+    # With the query itself as the best hit, whatever is like it would come first.
+    (folder / "corpus.jsonl").write_text((folder / "corpus.jsonl").read_text().replace('"q0"', '"other"'))
+    other = evaluate_beir(folder, **options)["per_query"]["values"]["hybrid, feedback 100"]
+    assert alike["mrr@10"][0] != other["mrr@10"][0]
+
+
+def test_a_reranker_orders_the_first_documents(folder):
+    class Judge:
+        """Knows that the text of d5 is right."""
+
+        def __init__(self, wanted):
+            self.wanted, self.seen = wanted, []
+
+        def predict(self, pairs):
+            self.seen.append([text for _, text in pairs])
+            return [float(text == self.wanted) for _, text in pairs]
+
+    texts = {row["_id"]: row["text"] for row in map(json.loads, (folder / "corpus.jsonl").read_text().splitlines())}
+    judge = Judge(texts["d5"])
+    result = evaluate_beir(folder, model="fake", rerank=judge, rerank_depth=12, per_query=True)
+    assert [len(texts) for texts in judge.seen] == [12] * 4
+    assert result["rows"][3]["name"] == "hybrid, rerank Judge (12)"
+    assert result["refinements"] == {"rerank": "Judge", "rerank_depth": 12}
+    values = result["per_query"]["values"]["hybrid, rerank Judge (12)"]
+    assert values["mrr@10"][0] == 1.0
+    few = Judge(texts["d5"])
+    evaluate_beir(folder, model="fake", rerank=few, rerank_depth=3, feedback=0.2)
+    assert [len(texts) for texts in few.seen] == [3] * 4
+
+
+def test_a_reranker_that_cannot_be_loaded_fails_before_anything_is_encoded(folder, fake):
+    with pytest.raises(ModelNotFoundError, match="reranker"):
+        evaluate_beir(folder, model="fake", rerank="./missing")
+    assert fake.calls == []

@@ -115,7 +115,13 @@ def _check_checkpoint(path: Path) -> None:
         )
 
 
-def hub_answers(name: str, revision: str | None = None, token: bool | str | None = None) -> bool:
+def hub_answers(
+    name: str,
+    revision: str | None = None,
+    token: bool | str | None = None,
+    *,
+    organisation: str = "sentence-transformers",
+) -> bool:
     """Whether the model hub can be asked for this model now; False when only its local cache can.
 
     One short request, because the loaders behind it retry for more than a minute when there is no network. An error
@@ -124,8 +130,8 @@ def hub_answers(name: str, revision: str | None = None, token: bool | str | None
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
-    # Sentence Transformers looks a bare name up under its own organisation.
-    full = name if "/" in name else f"sentence-transformers/{name}"
+    # Sentence Transformers looks a bare name up under an organisation of its own.
+    full = name if "/" in name else f"{organisation}/{name}"
     cached = False
     try:
         cached = _is_cached({full, name}, revision)

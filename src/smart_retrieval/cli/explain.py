@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import options
 from .options import AsJson, Floor, Image, IndexModel, IndexPath, LambdaAnchor, LambdaLate, Weights, scoring_of
 from .output import console, echo_json, item_of_options, location, printable, shaded
 
@@ -34,15 +35,27 @@ def explain(
     lambda_anchor: LambdaAnchor = None,
     lambda_late: LambdaLate = None,
     floor: Floor = None,
+    where: options.Where = None,
+    lexical: options.Lexical = False,
+    lexical_weight: options.LexicalWeight = None,
+    feedback: options.Feedback = 0.0,
+    neighbours: options.Neighbours = 0.0,
+    rerank: options.Rerank = None,
     model: IndexModel = None,
     as_json: AsJson = False,
 ) -> None:
-    """Explain the score of passage ID for QUERY: what each query token matched, and what that contributed."""
+    """Explain the score of passage ID for QUERY: what each query token matched, and what that contributed.
+
+    Options that change scores are to be those of the search.
+    """
     scoring = scoring_of(weights, lambda_anchor, lambda_late, floor)
+    refinements = options.refinements_of(feedback, neighbours, rerank)
     from ..index.smart_index import SmartIndex
 
     with SmartIndex.open(index_path, model, mode="r") as index:
-        found = index.explain(item_of_options(query, image), id, **scoring)
+        weight = options.lexical_of(lexical, lexical_weight)
+        item = item_of_options(query, image)
+        found = index.explain(item, id, where=where, lexical_weight=weight, **refinements, **scoring)
         if out is not None:
             as_png = out.suffix.lower() == ".png"
             out.write_bytes(found.to_png(root) if as_png else found.to_html(root).encode())
@@ -60,11 +73,15 @@ def _print(found: Explanation) -> None:
 
     out = console()
     out.print(Text(f"{found.id}  {location(found.source, found.page, found.heading)}", style="dim"))
+    added = "".join(f" + {part.weight:g} × {part.value:.4f} {part.name}" for part in found.added)
     out.print(
         f"{found.score:.4f} = {found.lambda_anchor:g} × {found.anchor:.4f} anchor "
-        f"+ {found.lambda_late:g} × {found.late:.4f} late\n",
+        f"+ {found.lambda_late:g} × {found.late:.4f} late{added}",
         markup=False,
     )
+    for line in found.likeness():
+        out.print(Text(printable(line), style="dim"))
+    out.print()
     table = Table(box=None, pad_edge=False, show_footer=True)
     table.add_column("query token", footer="late score")
     table.add_column("weight", justify="right")

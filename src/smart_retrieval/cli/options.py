@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from ..evaluation.cache import EncodingCache
     from ..evaluation.evaluate import ScoringFields
+    from ..index.search.options import RefinementFields
 
 IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.")]
 IndexModel = Annotated[str | None, typer.Option(help="The index's model, if it was moved since.")]
@@ -36,6 +37,26 @@ Floor = Annotated[
     str | None,
     typer.Option(help="Token similarities below it count as 0: a number below 1, or none. [default: the preset's]"),
 ]
+
+Where = Annotated[
+    str | None, typer.Option(help="Filter over metadata, source, page, heading, id: \"year > 2020 and lang = 'en'\".")
+]
+Lexical = Annotated[bool, typer.Option("--lexical", help="Add BM25 with a weight of 3.")]
+LexicalWeight = Annotated[
+    float | None,
+    typer.Option(min=0, help="Add BM25 with this weight, in units of the spread of the anchors' cosines."),
+]
+Feedback = Annotated[
+    float, typer.Option(min=0, help="Add likeness to the best hit (cosine of the anchors) with this weight, e.g. 0.3.")
+]
+Neighbours = Annotated[
+    float, typer.Option(min=0, help="Add the mean score of a document's 3 nearest hits with this weight, e.g. 0.2.")
+]
+Rerank = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL", help="Order the first hits by this cross-encoder: a folder or hub name."),
+]
+RerankDepth = Annotated[int | None, typer.Option(min=1, help="Hits that --rerank orders. [default: 50]")]
 
 Documents = Annotated[int, typer.Option(min=2, help="Sample at most this many documents; relevant ones are kept.")]
 Queries = Annotated[int, typer.Option(min=1, help="Sample at most this many queries.")]
@@ -87,6 +108,31 @@ def scoring_of(
         "lambda_late": lambda_late,
         "floor": floor_of(floor),
     }
+
+
+def refinements_of(
+    feedback: float, neighbours: float, rerank: str | None, depth: int | None = None
+) -> RefinementFields:
+    """The options that refine a result list."""
+    if depth is not None and rerank is None:
+        raise typer.BadParameter("found --rerank-depth without --rerank, expected --rerank MODEL")
+    found: RefinementFields = {}
+    if feedback:
+        found["feedback"] = feedback
+    if neighbours:
+        found["neighbours"] = neighbours
+    if rerank is not None:
+        found["rerank"] = rerank
+    if depth is not None:
+        found["rerank_depth"] = depth
+    return found
+
+
+def lexical_of(lexical: bool, weight: float | None) -> float:
+    """The weight of BM25, from ``--lexical`` and ``--lexical-weight``."""
+    from ..index.search.searcher import LEXICAL_WEIGHT
+
+    return weight if weight is not None else LEXICAL_WEIGHT * lexical
 
 
 def cache_of(folder: Path | None, no_cache: bool) -> EncodingCache | None:

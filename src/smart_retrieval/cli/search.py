@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import options
 from .options import AsJson, Floor, Image, IndexModel, IndexPath, LambdaAnchor, LambdaLate, Weights, scoring_of
 from .output import console, echo_json, item_of_options, location, on_terminal, printable, shaded, window
 
@@ -25,19 +26,17 @@ def search(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="The query; may be left out with --image.")] = "",
     image: Image = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of hits; of files with --group-by.")] = 10,
-    where: Annotated[
-        str | None,
-        typer.Option(help="Filter over metadata, source, page, heading, id: \"year > 2020 and lang = 'en'\"."),
-    ] = None,
+    where: options.Where = None,
     candidates: Annotated[
         int | None, typer.Option(min=1, help="Documents chosen by anchor score for the hybrid score.")
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Score every document with the hybrid.")] = False,
-    lexical: Annotated[bool, typer.Option("--lexical", help="Add BM25 with a weight of 3.")] = False,
-    lexical_weight: Annotated[
-        float | None,
-        typer.Option(min=0, help="Add BM25 with this weight, in units of the spread of the anchors' cosines."),
-    ] = None,
+    lexical: options.Lexical = False,
+    lexical_weight: options.LexicalWeight = None,
+    feedback: options.Feedback = 0.0,
+    neighbours: options.Neighbours = 0.0,
+    rerank: options.Rerank = None,
+    rerank_depth: options.RerankDepth = None,
     weights: Weights = None,
     lambda_anchor: LambdaAnchor = None,
     lambda_late: LambdaLate = None,
@@ -58,10 +57,10 @@ def search(
         raise typer.BadParameter(f"--group-by: found {group_by!r}, expected file")
     item = item_of_options(query, image)
     scoring = scoring_of(weights, lambda_anchor, lambda_late, floor)
-    from ..index.search.searcher import DEFAULT_CANDIDATES, LEXICAL_WEIGHT
+    refinements = options.refinements_of(feedback, neighbours, rerank, rerank_depth)
+    from ..index.search.searcher import DEFAULT_CANDIDATES
     from ..index.smart_index import SmartIndex
 
-    weight = lexical_weight if lexical_weight is not None else LEXICAL_WEIGHT * lexical
     with SmartIndex.open(index_path, model, mode="r") as index:
         hits = index.search(
             item,
@@ -69,8 +68,9 @@ def search(
             where=where,
             candidates=candidates or DEFAULT_CANDIDATES,
             exact=exact,
-            lexical_weight=weight,
+            lexical_weight=options.lexical_of(lexical, lexical_weight),
             deadline_ms=deadline_ms,
+            **refinements,
             **scoring,
         )
         groups = dict(islice(hits.group_by_source().items(), k)) if group_by else None
@@ -111,8 +111,9 @@ def _print_hit(out: Console, rank: int, hit: Hit, explanation: Explanation | Non
     from ..index.ingest.file_reader import passage_body
 
     parts = f"anchor {hit.anchor:.3f}  late {hit.late:.3f}"
-    if hit.lexical is not None:
-        parts += f"  lexical {hit.lexical:.3f}"
+    for name in ("lexical", "feedback", "neighbours", "rerank"):
+        if (value := getattr(hit, name)) is not None:
+            parts += f"  {name} {value:.3f}"
     head = Text(f"{rank:>3}  {hit.score:.3f}  ", style="bold")
     head.append(f"({parts})  ", style="not bold dim")
     head.append(printable(hit.id), style="not bold cyan")

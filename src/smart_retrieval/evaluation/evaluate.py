@@ -11,19 +11,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
+import numpy as np
+
 from ..core.collection import CollectionStatistics
 from ..core.hybrid import anchor_scores
 from ..core.late import late_scores
 from ..core.presets import Preset, get_preset
 from ..core.scoring import Scoring, TokenWeights
+from ..core.vectors import unit_rows
 from ..errors import ReadoutError
 from ..extras import require
+from ..index.rerank import rerank_scores, reranker_of
+from ..index.search.boosts import boost_all
+from ..index.search.options import RERANK_DEPTH, Refinements, Reranker, RerankWith
 from ..types import Array
 from .beir import BeirDataset, load_beir
 from .cache import Encoding, EncodingCache, encode_dataset
 from .metrics import DEPTH, METRICS, mean_metrics, per_query_metrics
 from .provenance import limits, run_facts, versions
-from .results import About, BeirResult
+from .results import About, BeirResult, ComparisonFacts
 from .significance import paired_comparison
 
 if TYPE_CHECKING:
@@ -166,7 +172,16 @@ class Collection:
         return about
 
 
-def evaluate_beir(folder: str | Path, *, per_query: bool = False, **options: Unpack[EvalOptions]) -> BeirResult:
+def evaluate_beir(
+    folder: str | Path,
+    *,
+    per_query: bool = False,
+    feedback: float = 0.0,
+    neighbours: float = 0.0,
+    rerank: RerankWith = None,
+    rerank_depth: int = RERANK_DEPTH,
+    **options: Unpack[EvalOptions],
+) -> BeirResult:
     """Rank every document for every query by the anchor, by the tokens and by both, and judge the rankings.
 
     Scoring is exhaustive and exact; ties are broken by document id; the first 1000 documents are judged. A document
@@ -176,14 +191,20 @@ def evaluate_beir(folder: str | Path, *, per_query: bool = False, **options: Unp
     Args:
         folder: A BEIR-layout folder, see `load_beir`.
         per_query: Keep every query's metrics, for paired tests between results later.
+        feedback: As for :meth:`SmartIndex.search <smart_retrieval.SmartIndex.search>`, and so the next three. With any
+            of them there is one more row, whose name says which; the hybrid's stays the preset's.
+        neighbours: Weight of the mean score of a document's three nearest among the hybrid's first 400.
+        rerank: What orders the first documents anew, reading the texts.
+        rerank_depth: How many it reads.
         **options: Model, preset and what is changed of it, split, cache, batch size, progress: see `EvalOptions`.
 
     Returns:
         JSON-able: ``dataset``, ``model``, ``preset``, ``rows`` (one for each of `SYSTEMS`: metrics between 0 and 1,
         bytes of the uncompressed vectors a document, milliseconds to score all documents for a query), ``gain`` (the
-        hybrid's `Comparison` with the anchor in nDCG@10, and under ``late`` that of the late row), ``readout``,
-        ``scoring``, ``prompts`` (as put before queries and documents), ``limits``, ``encode``, ``versions``, ``run``
-        (date, commit, machine, command), and ``per_query`` where wanted (``ids``, and ``values`` by system and metric).
+        hybrid's `Comparison` with the anchor in nDCG@10; under ``late`` that of the late row; under ``refined`` that of
+        a row with options, with the hybrid), ``refinements`` (these options), ``readout``, ``scoring``, ``prompts`` (as
+        put before queries and documents), ``limits``, ``encode``, ``versions``, ``run`` (date, commit, machine,
+        command), and ``per_query`` where wanted (``ids``, and ``values`` by system and metric).
 
     Raises:
         DatasetError: The folder is missing, malformed or has nothing to evaluate.
@@ -200,17 +221,22 @@ def evaluate_beir(folder: str | Path, *, per_query: bool = False, **options: Unp
     Source:
         arXiv 2605.24938 for what is compared; BEIR's layout and trec_eval's metrics for how.
     """
+    refinements = Refinements(feedback, neighbours, rerank, rerank_depth)
+    reranker = reranker_of(rerank)  # what cannot be loaded fails before an hour of encoding is spent
     collection = load_collection(folder, **options)
-    rankings, milliseconds = _rank_all(collection)
-    judged = {system: per_query_metrics(collection.data.qrels, rankings[system]) for system in SYSTEMS}
-    anchor = judged["anchor"][GAIN_METRIC]
-    late, hybrid = (paired_comparison(anchor, judged[system][GAIN_METRIC]).to_dict() for system in ("late", "hybrid"))
+    rankings, milliseconds = _rank_all(collection, refinements, reranker)
+    judged = {system: per_query_metrics(collection.data.qrels, ranked) for system, ranked in rankings.items()}
+
+    def compared(system: str, base: str) -> ComparisonFacts:
+        return paired_comparison(judged[base][GAIN_METRIC], judged[system][GAIN_METRIC]).to_dict()
+
+    refined = next((system for system in judged if system not in SYSTEMS), None)
     documents = collection.documents.embeddings
     # Uncompressed vectors; ids, offsets and roles are not counted.
     anchor_bytes, token_bytes = (
         array.nbytes / len(documents) for array in (documents.anchors, documents.token_vectors)
     )
-    sizes = {"anchor": anchor_bytes, "late": token_bytes, "hybrid": anchor_bytes + token_bytes}
+    sizes = {"anchor": anchor_bytes, "late": token_bytes}
     about = collection.about(judged if per_query else None)
     return {
         "dataset": about["dataset"],
@@ -220,12 +246,18 @@ def evaluate_beir(folder: str | Path, *, per_query: bool = False, **options: Unp
             {
                 "name": system,
                 **mean_metrics(judged[system]),
-                "bytes_per_document": sizes[system],
+                "bytes_per_document": sizes.get(system, anchor_bytes + token_bytes),
                 "score_ms_per_query": milliseconds[system],
             }
-            for system in SYSTEMS
+            for system in judged
         ],
-        "gain": {"metric": GAIN_METRIC, **hybrid, "late": late},
+        "gain": {
+            "metric": GAIN_METRIC,
+            **compared("hybrid", "anchor"),
+            "late": compared("late", "anchor"),
+            "refined": compared(refined, "hybrid") if refined is not None else None,
+        },
+        "refinements": refinements.to_dict(),
         **about,
     }
 
@@ -298,12 +330,16 @@ def prompts_of(smart: SmartModel) -> dict[str, str]:
     return {task: smart.backbone.prompt_for(task, None, None) or "" for task in ("query", "document")}
 
 
-def _rank_all(collection: Collection) -> tuple[dict[str, dict[str, list[str]]], dict[str, float]]:
+def _rank_all(
+    collection: Collection, refinements: Refinements, reranker: Reranker | None
+) -> tuple[dict[str, dict[str, list[str]]], dict[str, float]]:
     """All documents ranked by each system: rankings by system and query, and milliseconds a query."""
     data, scoring = collection.data, collection.scoring
     queries, documents = collection.queries.embeddings, collection.documents.embeddings
-    rankings: dict[str, dict[str, list[str]]] = {system: {} for system in SYSTEMS}
-    seconds = dict.fromkeys(SYSTEMS, 0.0)
+    refined, units = refinements.to_dict(), unit_rows(documents.anchors)
+    systems = (*SYSTEMS, refined_name(refinements)) if refined else SYSTEMS
+    rankings: dict[str, dict[str, list[str]]] = {system: {} for system in systems}
+    seconds = dict.fromkeys(systems, 0.0)
     # Once without the clock: the first call maps files into memory and starts the threads of the linear algebra.
     late_scores(queries[:1], documents, weights=scoring.query_weights, floor=scoring.late_floor)
     anchor_scores(queries[:1], documents)
@@ -319,4 +355,35 @@ def _rank_all(collection: Collection) -> tuple[dict[str, dict[str, list[str]]], 
             seconds[system] += clock[stop] - clock[start]
         for system, scores in zip(SYSTEMS, (by_anchor, by_late, by_both), strict=True):
             rankings[system].update(data.rank(scores, DEPTH, part))
-    return rankings, {system: 1000 * seconds[system] / len(queries) for system in SYSTEMS}
+        if refined:
+            began = time.perf_counter()
+            # Left out first: the best hit must not be the query itself.
+            found = data.without_identical(by_both, part)
+            boosted = boost_all(found, units, refinements.feedback, refinements.neighbours)
+            ranked = data.rank(boosted, DEPTH, part)
+            if reranker is not None:
+                ranked = _reranked(reranker, refinements.rerank_depth, data, ranked)
+            seconds[systems[-1]] += clock[3] - clock[0] + time.perf_counter() - began
+            rankings[systems[-1]].update(ranked)
+    return rankings, {system: 1000 * seconds[system] / len(queries) for system in systems}
+
+
+def refined_name(refinements: Refinements) -> str:
+    """How a row with options is called: ``hybrid, feedback 0.5, rerank ms-marco (50)``."""
+    found = refinements.to_dict()
+    depth = found.pop("rerank_depth", None)
+    parts = [f"{name} {value:g}" if name != "rerank" else f"{name} {value} ({depth})" for name, value in found.items()]
+    return ", ".join(["hybrid", *parts])
+
+
+def _reranked(
+    reranker: Reranker, depth: int, data: BeirDataset, ranked: Mapping[str, list[str]]
+) -> dict[str, list[str]]:
+    """Each query's first documents in the reranker's order, ties in theirs, then the others."""
+    texts = dict(zip(data.document_ids, data.texts, strict=True))
+    queries = dict(zip(data.query_ids, data.queries, strict=True))
+    found = {}
+    for name, ids in ranked.items():
+        scores = rerank_scores(reranker, queries[name], [texts[id] for id in ids[:depth]])
+        found[name] = [ids[place] for place in np.argsort(-scores, kind="stable")] + ids[depth:]
+    return found

@@ -98,13 +98,14 @@ class GainFacts(ComparisonFacts):
 
 
 class HybridGain(GainFacts):
-    """The hybrid's gain, and beside it that of late interaction alone."""
+    """The hybrid's gain, and beside it that of late interaction alone, and of options over the hybrid."""
 
     late: ComparisonFacts
+    refined: ComparisonFacts | None
 
 
 class SystemRow(MetricMeans):
-    """One of anchor, late and hybrid: metrics, bytes of its uncompressed vectors, time to score all documents."""
+    """Anchor, late, hybrid, or that with options: metrics, bytes of its uncompressed vectors, time to score all."""
 
     name: str
     bytes_per_document: float
@@ -117,6 +118,7 @@ class BeirResult(About):
 
     rows: list[SystemRow]
     gain: HybridGain
+    refinements: dict[str, Any]
 
 
 class ComparedRow(MetricMeans):

@@ -38,13 +38,17 @@ def render_table(result: BeirResult) -> RenderableType:
     # The anchor alone needs the same forward pass, so every row has cost the same to encode; from the cache, nothing.
     seconds = result["encode"].get("seconds")
     encoding = "cached" if result["encode"].get("cached") or seconds is None else f"{seconds:.1f} s"
+    gain, refined = result["gain"], result["gain"].get("refined")
     for row, values in zip(result["rows"], _metric_cells(result["rows"]), strict=True):
+        # The name of a row with options is as long as there are options: it stands below, in full.
+        name = "+ options" if refined is not None and row is result["rows"][-1] else row["name"]
         size, milliseconds = f"{row['bytes_per_document']:,.0f}", f"{row['score_ms_per_query']:.2f} ms"
-        table.add_row(row["name"], *values, size, encoding, milliseconds)
-    gain = result["gain"]
+        table.add_row(name, *values, size, encoding, milliseconds)
     lines = [_gain_line("hybrid", gain, gain["metric"])]
     if "late" in gain:
         lines.append(_gain_line("late", gain["late"], gain["metric"]))
+    if refined is not None:
+        lines.append(_gain_line(f"options ({result['rows'][-1]['name']})", refined, gain["metric"], over="hybrid"))
     return _render(result, table, lines)
 
 
@@ -169,10 +173,10 @@ def _metric_cells(rows: Sequence[MetricMeans]) -> list[list[Text]]:
     ]
 
 
-def _gain_line(name: str, gain: ComparisonFacts, metric: str) -> str:
+def _gain_line(name: str, gain: ComparisonFacts, metric: str, *, over: str = "anchor") -> str:
     relative = "" if gain["relative"] is None else f" ({gain['relative']:+.1%})"
     return (
-        f"{name} over anchor, {metric_title(metric)}: {gain['difference']:+.4f}{relative}, "
+        f"{name} over {over}, {metric_title(metric)}: {gain['difference']:+.4f}{relative}, "
         f"{format_p_value(gain['p_value'])}, 95 % interval {gain['ci_low']:+.4f} to {gain['ci_high']:+.4f}; "
         f"{gain['wins']} wins, {gain['ties']} ties, {gain['losses']} losses"
     )

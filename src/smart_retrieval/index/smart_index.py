@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 
 from ..core.calibration import Calibration
 from ..core.presets import Preset
@@ -16,19 +16,20 @@ from ..core.weights import IdfWeights
 from ..documents.readers.jsonl import JsonlFields
 from ..embeddings import SmartEmbeddings
 from ..errors import IndexDamagedError, SmartError
-from ..inputs import is_one_item
+from ..inputs import is_one_item, item_of
 from .codec.base import Codec
 from .creation import check_settings, model_within, new_manifest
-from .encoder import IndexEncoder, OneQuery, decode_vectors, load_model
-from .explain.explanation import Explanation, explain_document
-from .explain.shown_pictures import PictureFile
+from .encoder import IndexEncoder, OneQuery, load_model
+from .explain.explanation import Explanation, explain_stored
 from .ingest.file_reader import FileReader
 from .ingest.folder import index_folder
 from .ingest.new_documents import BATCH_WEIGHT, NewDocument, new_documents
 from .ingest.report import IngestReport
 from .ingest.writer import IndexWriter
+from .rerank import rerank_document, rerank_hits, reranker_of
 from .search.hits import Hits
-from .search.searcher import DEFAULT_CANDIDATES, Searcher, Settings
+from .search.options import RERANK_DEPTH, SCORING_OPTIONS, Refinements, RerankWith, SearchOptions, check_words
+from .search.searcher import DEFAULT_CANDIDATES, Searcher, Settings, settings_of
 from .statistics import IndexStatistics
 from .store.folder import FILE
 from .store.records import Document
@@ -42,21 +43,6 @@ if TYPE_CHECKING:
 # 6 bytes a token; of the 6-byte codecs the one that keeps most (benchmarks/results/codec_quality.json).
 DEFAULT_CODEC = "anchored+3vq+norm"
 DEFAULT_MODEL = "minilm"
-
-
-class SearchOptions(TypedDict, total=False):
-    """The keyword arguments of :meth:`SmartIndex.search`."""
-
-    where: str | None
-    candidates: int
-    exact: bool
-    scoring: Scoring | None
-    weights: TokenWeights | Literal["preset"]
-    lambda_anchor: float | None
-    lambda_late: LateWeight | None
-    floor: float | Literal["preset", "calibrated"] | None
-    lexical_weight: float
-    deadline_ms: float | None
 
 
 class SmartIndex:
@@ -469,6 +455,10 @@ class SmartIndex:
         lambda_late: LateWeight | None = None,
         floor: float | Literal["preset", "calibrated"] | None = "preset",
         lexical_weight: float = 0.0,
+        feedback: float = 0.0,
+        neighbours: float = 0.0,
+        rerank: RerankWith = None,
+        rerank_depth: int = RERANK_DEPTH,
         deadline_ms: float | None = None,
     ) -> Hits | list[Hits]:
         """Find documents for one query or several.
@@ -491,7 +481,13 @@ class SmartIndex:
             floor: Token similarities that count as none; None for no floor.
             lexical_weight: Weight of BM25, see :class:`Hit`; 3 is usual. Its best passages become candidates, too.
                 Needs a text in the query.
-            deadline_ms: Milliseconds after which scoring stops; the hits are then marked ``partial``.
+            feedback: Weight of a document's likeness to the best hit: the cosine of their anchors.
+            neighbours: Weight of the mean score of a document's three nearest by anchor, among the first 400 hits.
+            rerank: What orders the first hits anew, reading query and document together: a Sentence Transformers
+                ``CrossEncoder``, its name or folder, or any :class:`~smart_retrieval.Reranker`. A hit's ``score`` stays
+                what it was; pictures are read from their files again.
+            rerank_depth: How many hits it reads.
+            deadline_ms: Milliseconds after which scoring stops; the hits are then marked ``partial``, and not reranked.
 
         Returns:
             Hits for one query, a list of them for several and for encoded queries.
@@ -500,6 +496,11 @@ class SmartIndex:
             EmptyInputError: A query is empty, or there is none.
             FilterError: The filter cannot be read.
             IndexMismatchError: Encoded queries of other widths than the index.
+            ModelNotFoundError: The reranker cannot be loaded.
+            UnsupportedModelError: It has no trained head, or takes no pictures and is to rank some.
+
+        Warns:
+            SmartWarning: Hits were not reranked, as their pictures cannot be opened any more.
 
         Example:
             >>> index.search({"text": "this chart, newer", "image": "chart.png"})  # doctest: +SKIP
@@ -512,14 +513,20 @@ class SmartIndex:
             raise SmartError(
                 f"search: found k={k} and candidates={candidates}, expected k of 0 or more and 1 candidate or more"
             )
+        refinements = Refinements(feedback, neighbours, rerank, rerank_depth)
+        reranker = reranker_of(rerank)
         texts, encoded = self._encoder.encode_queries(queries)
-        if lexical_weight and (texts is None or not all(texts)):
-            raise SmartError("lexical_weight: found queries that are encoded or without words, expected texts")
+        check_words(texts, lexical_weight, reranker)
         chosen = self._statistics.settled(scoring, weights, lambda_anchor, lambda_late, floor)
         deadline = None if deadline_ms is None else started + deadline_ms / 1000
         spread = self.calibration().anchor_spread if lexical_weight else 0.0
-        settings = Settings(k, candidates, exact, chosen, lexical_weight, deadline, spread)
+        read = max(k, rerank_depth) if reranker is not None else k
+        settings = Settings(read, candidates, exact, chosen, lexical_weight, refinements, deadline, spread)
         hits = self._searcher.search(encoded, texts, settings, where=where)
+        if reranker is not None:
+            root = self._store.manifest.root
+            pairs = zip(hits, cast("Sequence[Any]", queries), strict=True)
+            hits = [rerank_hits(found, item_of(one), reranker, rerank_depth, k, root) for found, one in pairs]
         return hits[0] if alone else hits
 
     def search_many(
@@ -530,46 +537,36 @@ class SmartIndex:
             queries = [queries]
         return self.search(queries, k, **options)
 
-    def explain(
-        self,
-        query: OneQuery | SmartEmbeddings,
-        id: str,
-        *,
-        scoring: Scoring | None = None,
-        weights: TokenWeights | Literal["preset"] = "preset",
-        lambda_anchor: float | None = None,
-        lambda_late: LateWeight | None = None,
-        floor: float | Literal["preset", "calibrated"] | None = "preset",
-    ) -> Explanation:
+    def explain(self, query: OneQuery | SmartEmbeddings, id: str, **options: Unpack[SearchOptions]) -> Explanation:
         """Take one document's score for one query apart.
 
         Args:
             query: A text, an image, an item, or one encoded query, such as ``hits.query``.
             id: The document.
-            scoring: As for :meth:`search`, and so the others.
-            weights: Query-token weights.
-            lambda_anchor: Weight of the anchors' cosine.
-            lambda_late: Weight of late interaction.
-            floor: Token similarities that count as none.
+            **options: Those of the :meth:`search` that is to be explained.
 
         Returns:
-            Which query token matched which document token, with contributions that add up to the late score.
+            Which query token matched which document token, with contributions that add up to the late score, and what
+            else the options add.
 
         Raises:
             UnknownIdError: The document is not there.
+            SmartError: It does not pass the filter; or as for :meth:`search`.
         """
+        reranker = reranker_of(options.get("rerank"))
         texts, encoded = self._encoder.encode_queries(query if isinstance(query, SmartEmbeddings) else [query])
-        chosen = self._statistics.settled(scoring, weights, lambda_anchor, lambda_late, floor)
-        with self._store.reading():
-            codec = self._encoder.codec()  # first: it notices a codec that was changed meanwhile
-            (document,) = self._store.get([id])
-            stored = decode_vectors(codec, self._store.read_vectors([document.rowid]))
-            if media := document.media:  # with its thumbnail, so that it can be drawn after the index was closed
-                document = replace(document, media=replace(media, preview=media.thumbnail()))
-            entry = self._store.files.get(document.source) if media and document.source else None
-        text, manifest = texts[0] if texts else None, self._store.manifest
-        file, folding = PictureFile(manifest.root, entry), manifest.folding
-        return explain_document(encoded, text, document, stored, chosen, self.model, file, folding=folding)
+        weight = options.get("lexical_weight", 0.0)
+        check_words(texts, weight, reranker)
+        given: dict[str, Any] = {name: value for name, value in options.items() if name in SCORING_OPTIONS}
+        settings = settings_of(
+            options, self._statistics.settled(**given), self.calibration().anchor_spread if weight else 0.0
+        )
+        asked = (encoded, texts[0] if texts else None)
+        found = explain_stored(self._store, self._encoder, self._searcher, *asked, id, settings, options.get("where"))
+        if reranker is None:
+            return found
+        (document,) = self.get(id)
+        return replace(found, rerank=rerank_document(document, item_of(query), reranker, self._store.manifest.root))
 
     # -- care --------------------------------------------------------------------------------------------------
 

@@ -50,11 +50,11 @@ class IndexStatistics:
 
     def settled(
         self,
-        scoring: Scoring | None,
-        weights: TokenWeights | Literal["preset"],
-        lambda_anchor: float | None,
-        lambda_late: LateWeight | None,
-        floor: float | Literal["preset", "calibrated"] | None,
+        scoring: Scoring | None = None,
+        weights: TokenWeights | Literal["preset"] = "preset",
+        lambda_anchor: float | None = None,
+        lambda_late: LateWeight | None = None,
+        floor: float | Literal["preset", "calibrated"] | None = "preset",
     ) -> Scoring:
         """The scoring given, in numbers; fields left out are the index's own."""
         given = (scoring or self.scoring()).override(

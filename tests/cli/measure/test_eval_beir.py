@@ -80,6 +80,13 @@ def test_options_reach_the_evaluation(called, tmp_path):
     }
 
 
+def test_options_of_the_result_list_reach_the_evaluation(called):
+    found = run("--no-cache", "--feedback", "0.5", "--neighbours", ".2", "--rerank", "m", "--rerank-depth", "20")
+    assert found.exit_code == 0, found.output
+    refined = {name: called[name] for name in ("feedback", "neighbours", "rerank", "rerank_depth")}
+    assert refined == {"feedback": 0.5, "neighbours": 0.2, "rerank": "m", "rerank_depth": 20}
+
+
 def test_the_table_says_what_was_left_out(called):
     found = run("--no-cache")
     assert called["cache"] is None
@@ -107,6 +114,10 @@ def test_json_is_all_of_stdout_and_can_be_kept(called, tmp_path):
         ("--layer", "-1,"),
         ("--cache", "x", "--no-cache"),
         ("--lambda-late", "much"),
+        ("--feedback", "-1"),
+        ("--rerank-depth", "5"),
+        ("--compare", "--feedback", "0.5"),
+        ("--codec", "all", "--rerank", "m"),
     ],
 )
 def test_wrong_usage_exits_with_2_before_any_work(called, wrong):

@@ -41,6 +41,10 @@ def beir(
     per_query: Annotated[
         bool, typer.Option("--per-query", help="Keep the metrics of every query, for paired tests in smart report.")
     ] = False,
+    feedback: options.Feedback = 0.0,
+    neighbours: options.Neighbours = 0.0,
+    rerank: options.Rerank = None,
+    rerank_depth: options.RerankDepth = None,
     split: options.Split = "test",
     batch_size: options.BatchSize = None,
     cache: options.CacheFolder = None,
@@ -50,13 +54,19 @@ def beir(
 ) -> None:
     """Compare a model's anchor with late and hybrid ranking on a BEIR-layout folder.
 
-    Encodings are cached, so other weights of the same model need no new encoding.
+    Encodings are cached, so other weights of the same model need no new encoding. --feedback, --neighbours and --rerank
+    add a row, compared with the hybrid.
     """
     chosen_layers = options.layers_of(layers)
     scoring = options.scoring_of(weights, lambda_anchor, lambda_late, floor)
     encodings = options.cache_of(cache, no_cache)
     if compare and codec is not None:
         raise typer.BadParameter("found both --compare and --codec, expected one of them")
+    refinements = options.refinements_of(feedback, neighbours, rerank, rerank_depth)
+    if (compare or codec is not None) and any(refinements.values()):
+        raise typer.BadParameter(
+            "found --feedback, --neighbours or --rerank with --compare or --codec, expected neither"
+        )
     if plot is not None and codec is None:
         raise typer.BadParameter("found --plot without --codec, add --codec all or --codec NAME")
     # Imported here, so that --help needs neither NumPy nor a model.
@@ -73,7 +83,9 @@ def beir(
             require("matplotlib", "plot")
         measure = partial(evaluate_codecs, codecs=codec)
     else:
-        from ...evaluation.evaluate import evaluate_beir as measure
+        from ...evaluation.evaluate import evaluate_beir
+
+        measure = partial(evaluate_beir, **refinements)
     result = measure(
         folder,
         model=model,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,12 @@ from ...core.matches import TokenMatch, token_matches
 from ...core.roles import TokenRole
 from ...core.scoring import Scoring
 from ...embeddings import SmartEmbeddings
+from ..encoder import IndexEncoder, decode_vectors
+from ..search.boosts import AddedPart
+from ..search.searcher import Searcher, Settings
 from ..store.pictures import VISUAL, Media
 from ..store.records import Document
+from ..store.store import Store
 from ..text.folding import fold, stored_spans
 from .heatmap import grid_maps, place_in_grid, value_scale
 from .page import render_page
@@ -38,7 +42,7 @@ class Explanation(ScoreBreakdown):
     Args:
         query: Its text, where it was given as text.
         id: The document.
-        score: ``lambda_anchor * anchor + lambda_late * late``.
+        score: ``lambda_anchor * anchor + lambda_late * late``, and what ``added`` contributes.
         anchor: Cosine of the anchors.
         late: Late interaction: the sum of the tokens' contributions.
         lambda_anchor: Weight of the first.
@@ -50,6 +54,9 @@ class Explanation(ScoreBreakdown):
         page: Its page there.
         heading: Its heading path there.
         visual: Heat maps, where the document is a picture.
+        added: What the search's options add: ``name`` (``"lexical"``, ``"feedback"``, ``"neighbours"``), ``weight``,
+            ``value``, ``contribution`` (their product) and ``like`` (ids of the documents that it comes from).
+        rerank: The reranker's score, if the search has one; it is no part of ``score``.
         file: Where a picture's file lies, which the heat maps are drawn on.
 
     Example:
@@ -89,6 +96,29 @@ class Explanation(ScoreBreakdown):
         return draw_png(self, find_pictures(self, self.file, root))
 
 
+def explain_stored(
+    store: Store,
+    encoder: IndexEncoder,
+    searcher: Searcher,
+    query: SmartEmbeddings,
+    text: str | None,
+    id: str,
+    settings: Settings,
+    where: str | None,
+) -> Explanation:
+    """Take apart the score that a search with these settings gives a stored document."""
+    with store.reading():
+        codec = encoder.codec()  # first: it notices a codec that was changed meanwhile
+        (document,) = store.get([id])
+        stored = decode_vectors(codec, store.read_vectors([document.rowid]))
+        if media := document.media:  # with its thumbnail, so that it can be drawn after the index was closed
+            document = replace(document, media=replace(media, preview=media.thumbnail()))
+        file = PictureFile(store.manifest.root, store.files.get(document.source) if media and document.source else None)
+        added = searcher.added_parts(query, text, settings, document.rowid, where)
+    folding, model = store.manifest.folding, encoder.model()
+    return explain_document(query, text, document, stored, settings.scoring, model, file, folding=folding, added=added)
+
+
 def explain_document(
     query: SmartEmbeddings,
     text: str | None,
@@ -99,6 +129,7 @@ def explain_document(
     file: PictureFile,
     *,
     folding: bool,
+    added: tuple[AddedPart, ...] = (),
 ) -> Explanation:
     """Take apart the score of one document, whose vectors are ``stored``, for one query, whose text is ``text``.
 
@@ -132,7 +163,7 @@ def explain_document(
     return Explanation(
         text,
         document.id,
-        float(scoring.combine(np.asarray(anchor), np.asarray(late))),
+        float(scoring.combine(np.asarray(anchor), np.asarray(late))) + sum(part.contribution for part in added),
         anchor,
         late,
         scoring.lambda_anchor,
@@ -144,7 +175,8 @@ def explain_document(
         document.page,
         document.heading,
         visual,
-        file,
+        added,
+        file=file,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from ..search.boosts import AddedPart
 from ..store.pictures import Media
 from .heatmap import GridMap, Scale, best_frames, frame_of_step
 
@@ -125,6 +126,8 @@ class ScoreBreakdown:
     page: int | None
     heading: str | None
     visual: VisualExplanation | None = None
+    added: tuple[AddedPart, ...] = ()
+    rerank: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: the fields by name, and ``special_share``; the tokens' ``contribution`` adds up to ``late``."""
@@ -132,6 +135,7 @@ class ScoreBreakdown:
         return {
             **found,
             "tokens": [asdict(token) for token in self.tokens],
+            "added": [{**asdict(part), "contribution": part.contribution} for part in self.added],
             "special_share": self.special_share,
             "visual": self.visual.to_dict() if self.visual is not None else None,
         }
@@ -148,6 +152,24 @@ class ScoreBreakdown:
         """
         own = sum(token.contribution for token in self.tokens if token.role in _SPECIAL_ROLES)
         return own / self.late if self.late > 0 else 0.0
+
+    def likeness(self) -> list[str]:
+        """What the search's options add, and which documents that comes from, one sentence each.
+
+        Example:
+            >>> part = AddedPart("feedback", 0.5, 0.25, ("guide.md#3",))
+            >>> ScoreBreakdown("", "a", 1, 0, 0, 1, 1, None, (), "", None, None, None, added=(part,)).likeness()
+            ['like hit guide.md#3: +0.1250 (feedback)']
+        """
+        found = [
+            f"{'like hit' if part.name == 'feedback' else 'beside'} {', '.join(part.like)}: "
+            f"{part.contribution:+.4f} ({part.name})"
+            for part in self.added
+            if part.like
+        ]
+        if self.rerank is not None:
+            found.append(f"reranked with {self.rerank:.4f}, which orders the first hits")
+        return found
 
     def rows(self) -> tuple[Row, ...]:
         """Lines of the query to show: its tokens one by one, those of its pictures as one."""

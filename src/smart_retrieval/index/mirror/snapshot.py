@@ -131,7 +131,7 @@ class Selection:
     """
 
     def __init__(self, snapshot: Snapshot, rowids: Array | None = None) -> None:
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         self.filtered = rowids is not None
         if rowids is not None:
             found = snapshot.positions(rowids)
@@ -141,31 +141,31 @@ class Selection:
     @cached_property
     def positions(self) -> Array:
         """The positions, ``[n]`` int64 ascending."""
-        return np.flatnonzero(self._snapshot.alive)
+        return np.flatnonzero(self.snapshot.alive)
 
     @cached_property
     def rowids(self) -> Array | None:
         """Their rowids, ``[n]`` int64; None without a filter."""
-        return self._snapshot.rowids_at(self.positions) if self.filtered else None
+        return self.snapshot.rowids_at(self.positions) if self.filtered else None
 
     def among(self, positions: Array) -> Array:
         """Those of some positions that may be found, in their order."""
         if not self.filtered:
-            return positions[self._snapshot.alive[positions]]
+            return positions[self.snapshot.alive[positions]]
         at = np.minimum(np.searchsorted(self.positions, positions), max(0, self.count - 1))
         return positions[self.positions[at] == positions] if self.count else positions[:0]
 
     def behind(self, start: int) -> Array:
         """Those from a position on, ``[n]`` int64 ascending."""
         if not self.filtered:
-            return np.flatnonzero(self._snapshot.alive[start:]) + start
+            return np.flatnonzero(self.snapshot.alive[start:]) + start
         return self.positions[np.searchsorted(self.positions, start) :]
 
     @cached_property
     def ann_mask(self) -> tuple[Array | None, int]:
         """Of the positions the anchor index covers: a bit each, little-endian (None: all), and how many of them."""
-        rows = self._snapshot.ann.rows if self._snapshot.ann is not None else 0
-        mask = self._snapshot.alive[:rows]
+        rows = self.snapshot.ann.rows if self.snapshot.ann is not None else 0
+        mask = self.snapshot.alive[:rows]
         if self.filtered:
             mask = np.zeros(rows, bool)
             mask[self.positions[: np.searchsorted(self.positions, rows)]] = True

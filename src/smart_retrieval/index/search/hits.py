@@ -16,7 +16,8 @@ class Hit:
 
     Args:
         id: Its id.
-        score: What it was ranked by: ``lambda_anchor * anchor + lambda_late * late`` (+ ``lexical_weight * lexical``).
+        score: The sum of its parts: ``lambda_anchor * anchor + lambda_late * late``, and ``lexical_weight * lexical``,
+            ``feedback * feedback``, ``neighbours * neighbours`` where the search weighs these.
         anchor: Cosine of the anchors.
         late: Late interaction score.
         lexical: BM25, divided by the query's best in the index (by 30, if that is less) and times the spread of the
@@ -27,6 +28,10 @@ class Hit:
         heading: Its heading path.
         metadata: What was stored with it.
         media: The picture it is: an image, a page, a video; None for text. Its thumbnail is read on access.
+        feedback: Cosine of its anchor with that of the best hit, if the search weighs it.
+        neighbours: Mean score of the three nearest hits by anchor before anything was added, if the search weighs it;
+            0 beyond the first 400 hits.
+        rerank: The reranker's score, if the search has one and it saw the hit. Hits with one come first, in its order.
     """
 
     id: str
@@ -40,6 +45,9 @@ class Hit:
     heading: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     media: Media | None = None
+    feedback: float | None = None
+    neighbours: float | None = None
+    rerank: float | None = None
 
     @property
     def kind(self) -> str:
@@ -59,7 +67,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Hits(Sequence[Hit]):
-    """The hits of one query, best first, ties by id.
+    """The hits of one query, best first: by score, ties by id; with a reranker, those it saw before the others.
 
     Args:
         hits: The hits.
@@ -67,6 +75,7 @@ class Hits(Sequence[Hit]):
         searched: Documents that passed the filter.
         partial: Whether the deadline ended the scoring before all candidates were done.
         query: The encoded query, for :meth:`~smart_retrieval.SmartIndex.explain`.
+        best: Id of the best hit of the hybrid, which ``feedback`` compares all others with.
     """
 
     hits: tuple[Hit, ...]
@@ -74,6 +83,7 @@ class Hits(Sequence[Hit]):
     searched: int
     partial: bool = False
     query: SmartEmbeddings | None = field(default=None, repr=False, compare=False)
+    best: str | None = None
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -108,4 +118,5 @@ class Hits(Sequence[Hit]):
             "candidates": self.candidates,
             "searched": self.searched,
             "partial": self.partial,
+            **({} if self.best is None else {"best": self.best}),
         }

@@ -16,6 +16,7 @@ from ...core.late import token_shares, weighted_parts
 from ...core.scoring import Scoring
 from ...core.vectors import unit_rows
 from ...embeddings import SmartEmbeddings
+from ...errors import SmartError
 from ...types import Array
 from ..codec.base import Codec, QueryTables
 from ..encoder import IndexEncoder
@@ -23,7 +24,9 @@ from ..mirror.arrays import release_pages
 from ..mirror.mirror import Mirror
 from ..mirror.snapshot import Filters, Selection, Snapshot
 from ..store.store import Store
+from .boosts import AddedPart, Boosts, boost
 from .hits import Hit, Hits
+from .options import Refinements, SearchOptions
 
 # Anchors find 99 % of the exact hybrid's first ten within so many candidates (benchmarks/results/index_quality.json).
 DEFAULT_CANDIDATES = 400
@@ -56,8 +59,17 @@ class Settings:
     exact: bool = False
     scoring: Scoring = field(default_factory=Scoring)
     lexical_weight: float = 0.0
+    refinements: Refinements = field(default_factory=Refinements)
     deadline: float | None = None  # time.perf_counter() at which scoring stops
     anchor_spread: float = 0.0  # of the index's calibration, the unit of the lexical part
+
+
+def settings_of(options: SearchOptions, scoring: Scoring, anchor_spread: float) -> Settings:
+    """How one document is scored under a search's options."""
+    candidates, exact = options.get("candidates", DEFAULT_CANDIDATES), options.get("exact", False)
+    refinements = Refinements(options.get("feedback", 0.0), options.get("neighbours", 0.0))
+    weight = options.get("lexical_weight", 0.0)
+    return Settings(1, candidates, exact, scoring, weight, refinements, anchor_spread=anchor_spread)
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,7 @@ class Scored:
     lexical: Array
     searched: int
     partial: bool
+    boosts: Boosts = field(default_factory=Boosts)
 
 
 class Searcher:
@@ -101,24 +114,56 @@ class Searcher:
     ) -> list[Hits]:
         """Search for each query by itself; the texts are for the lexical part."""
         with self.store.reading():
-            codec = self._encoder.codec()
-            snapshot = self.mirror().snapshot()
-            if snapshot.commit != self.store.state().number:
-                # Another thread brought the mirror up to a commit that this transaction does not see yet.
-                selection = Selection(snapshot, self.store.select(where))
-            elif where is not None:
-                selection = self._filters.get(snapshot, where, self.store.select)
-            else:
-                selection = snapshot.everything
+            codec, selection = self._encoder.codec(), self._selection(where)
             found = []
             for number in range(len(queries)):
                 query, words = queries[number], None
                 if settings.lexical_weight and texts is not None:
-                    words = self._lexical(snapshot, texts[number], settings.anchor_spread)
+                    words = self._lexical(selection.snapshot, texts[number], settings.anchor_spread)
                 own = replace(settings, scoring=_own_weights(settings.scoring, queries, number))
-                scored = search_snapshot(snapshot, codec, query, own, selection, words)
-                found.append(self._hits(snapshot, scored, settings, query))
+                scored = search_snapshot(selection.snapshot, codec, query, own, selection, words)
+                found.append(self._hits(selection.snapshot, scored, settings, query))
             return found
+
+    def added_parts(
+        self, query: SmartEmbeddings, text: str | None, settings: Settings, rowid: int, where: str | None
+    ) -> tuple[AddedPart, ...]:
+        """What a search adds to one document's anchor and late score, which becomes a candidate if it is none."""
+        weights = (settings.lexical_weight, settings.refinements.feedback, settings.refinements.neighbours)
+        if not any(weights):
+            return ()
+        with self.store.reading():
+            selection = self._selection(where)
+            snapshot = selection.snapshot
+            found = snapshot.positions([rowid])
+            own = selection.among(found[found >= 0])
+            if not len(own):
+                (name,) = self.store.ids_of(np.array([rowid]))
+                raise SmartError(f"document {name!r}: found one that does not pass the filter, expected one that does")
+            words = self._lexical(snapshot, text or "", settings.anchor_spread) if settings.lexical_weight else None
+            scored = search_snapshot(snapshot, self._encoder.codec(), query, settings, selection, words, own)
+            place, boosts = int(np.flatnonzero(scored.positions == own[0])[0]), scored.boosts
+
+            def ids(places: list[int]) -> tuple[str, ...]:
+                return tuple(str(name) for name in self.store.ids_of(snapshot.rowids_at(scored.positions[places])))
+
+            parts = []
+            if weights[0]:
+                parts.append(AddedPart("lexical", weights[0], float(scored.lexical[place])))
+            if boosts.feedback is not None:
+                parts.append(AddedPart("feedback", weights[1], float(boosts.feedback[place]), ids([boosts.best])))
+            if boosts.neighbours is not None and boosts.near is not None:
+                near = [int(one) for one in boosts.near[place] if one >= 0]
+                parts.append(AddedPart("neighbours", weights[2], float(boosts.neighbours[place]), ids(near)))
+            return tuple(parts)
+
+    def _selection(self, where: str | None) -> Selection:
+        """What the filter lets through of the commit that is read."""
+        snapshot = self.mirror().snapshot()
+        if snapshot.commit != self.store.state().number:
+            # Another thread brought the mirror up to a commit that this transaction does not see yet.
+            return Selection(snapshot, self.store.select(where))
+        return snapshot.everything if where is None else self._filters.get(snapshot, where, self.store.select)
 
     def _lexical(self, snapshot: Snapshot, text: str, spread: float) -> Array:
         """The lexical part of the score at all positions, ``[N]`` float32; 0 without any of the query's words."""
@@ -133,6 +178,7 @@ class Searcher:
         ranked = sorted(zip((-scored.scores[best]).tolist(), names, best.tolist(), strict=True))[: settings.k]
         places = [place for _, _, place in ranked]
         documents = self.store.get(rowids=snapshot.rowids_at(scored.positions[places]))
+        boosts = scored.boosts
         hits = tuple(
             Hit(
                 document.id,
@@ -146,10 +192,15 @@ class Searcher:
                 document.heading,
                 document.metadata,
                 document.media,
+                None if boosts.feedback is None else float(boosts.feedback[place]),
+                None if boosts.neighbours is None else float(boosts.neighbours[place]),
             )
             for document, place in zip(documents, places, strict=True)
         )
-        return Hits(hits, len(scored.positions), scored.searched, scored.partial, query)
+        like = None
+        if boosts.feedback is not None:
+            (like,) = self.store.ids_of(snapshot.rowids_at(scored.positions[[boosts.best]]))
+        return Hits(hits, len(scored.positions), scored.searched, scored.partial, query, like)
 
 
 def _own_weights(scoring: Scoring, queries: SmartEmbeddings, number: int) -> Scoring:
@@ -171,21 +222,57 @@ def search_snapshot(
     settings: Settings,
     selection: Selection,
     words: Array | None = None,
+    also: Array | None = None,
 ) -> Scored:
     """Score one query, by itself, so that a batch gives what its queries give alone.
 
-    ``words`` is the lexical part at all positions.
+    ``words`` is the lexical part at all positions; the positions ``also`` are scored in any case.
     """
     wanted = max(settings.candidates, settings.k)
     tokens = sum(len(segment.codes) for segment in snapshot.segments) * selection.count / max(1, len(snapshot))
-    if settings.exact or selection.count <= wanted or tokens * len(query.token_vectors) <= EXHAUSTIVE_PRODUCTS:
-        chosen, anchor = _sorted(selection.positions, exact_cosines(snapshot, query, selection.positions))
+    whole = settings.exact or selection.count <= wanted or tokens * len(query.token_vectors) <= EXHAUSTIVE_PRODUCTS
+    asked = unit_rows(query.anchors)[0]
+    if whole:
+        chosen, anchor = _sorted(selection.positions, exact_cosines(snapshot, asked, selection.positions))
     else:
         found = np.zeros(0, np.int64)
         if words is not None:
             found = selection.among(np.flatnonzero(words))
             found = found[np.lexsort((found, -words[found]))[:wanted]]
+        found = found if also is None else np.union1d(found, also)
         chosen, anchor = candidates(snapshot, query, selection, wanted, found)
+    scored = _score(snapshot, codec, query, settings, chosen, anchor, words)
+    added = settings.refinements
+    if not (added.feedback or added.neighbours) or not len(scored.scores):
+        return replace(scored, searched=selection.count)
+    scored = _joined(scored)
+    if added.feedback and not whole and not scored.partial:
+        # What lies near the best hit is found by its anchor, not by the query's.
+        best = snapshot.anchors_at(scored.positions[[int(np.argmax(scored.scores))]])[0]
+        near = np.setdiff1d(_nearest(snapshot, best, selection, wanted)[0], scored.positions)
+        more = _score(snapshot, codec, query, settings, near, exact_cosines(snapshot, asked, near), words)
+        scored = _joined(scored, more)
+    positions = scored.positions
+    scores, boosts = boost(
+        scored.scores,
+        added.feedback,
+        added.neighbours,
+        lambda place: exact_cosines(snapshot, snapshot.anchors_at(positions[[place]])[0], positions),
+        lambda places: snapshot.anchors_at(positions[places]),
+    )
+    return replace(scored, scores=scores, boosts=boosts, searched=selection.count)
+
+
+def _score(
+    snapshot: Snapshot,
+    codec: Codec,
+    query: SmartEmbeddings,
+    settings: Settings,
+    chosen: Array,
+    anchor: Array,
+    words: Array | None,
+) -> Scored:
+    """The hybrid's scores of these positions, whose anchors' cosines are known."""
     late, done = late_stage(snapshot, codec, query, chosen, settings)
     partial = done < len(chosen)
     chosen, anchor, late = chosen[:done], anchor[:done], late[:done]
@@ -194,7 +281,20 @@ def search_snapshot(
     if words is not None:
         lexical = words[chosen]
         scores = scores + np.float32(settings.lexical_weight) * lexical
-    return Scored(chosen, scores, anchor, late, lexical, selection.count, partial)
+    return Scored(chosen, scores, anchor, late, lexical, 0, partial)
+
+
+def _joined(*parts: Scored) -> Scored:
+    """All together in the order of their positions, so that ties do not depend on how each was found."""
+    positions = np.concatenate([part.positions for part in parts])
+    order = np.argsort(positions)
+
+    def joined(name: str) -> Array:
+        values: Array = np.concatenate([getattr(part, name) for part in parts])[order]
+        return values
+
+    scores, anchor, late, lexical = (joined(name) for name in ("scores", "anchor", "late", "lexical"))
+    return Scored(positions[order], scores, anchor, late, lexical, 0, any(part.partial for part in parts))
 
 
 def candidates(
@@ -204,14 +304,19 @@ def candidates(
 
     The positions ``more`` become candidates, too, where they may be found.
     """
-    positions = _near(snapshot, unit_rows(query.anchors)[0], selection, wanted)
-    positions, cosines = _sorted(positions, exact_cosines(snapshot, query, positions))
-    positions, cosines = positions[:wanted], cosines[:wanted]
+    anchor = unit_rows(query.anchors)[0]
+    positions, cosines = _nearest(snapshot, anchor, selection, wanted)
     if len(more):
         more = np.setdiff1d(selection.among(more), positions)
-        cosines = np.concatenate([cosines, exact_cosines(snapshot, query, more)])
+        cosines = np.concatenate([cosines, exact_cosines(snapshot, anchor, more)])
         positions, cosines = _sorted(np.concatenate([positions, more]), cosines)
     return positions, cosines
+
+
+def _nearest(snapshot: Snapshot, anchor: Array, selection: Selection, wanted: int) -> tuple[Array, Array]:
+    positions = _near(snapshot, anchor, selection, wanted)
+    positions, cosines = _sorted(positions, exact_cosines(snapshot, anchor, positions))
+    return positions[:wanted], cosines[:wanted]
 
 
 def _near(snapshot: Snapshot, anchor: Array, selection: Selection, wanted: int) -> Array:
@@ -259,13 +364,12 @@ def anchor_stage(snapshot: Snapshot, anchor: Array, start: int = 0) -> Array:
     return scores
 
 
-def exact_cosines(snapshot: Snapshot, query: SmartEmbeddings, positions: Array) -> Array:
-    """Cosines ``[n]`` float32 that depend on the two vectors alone.
+def exact_cosines(snapshot: Snapshot, anchor: Array, positions: Array) -> Array:
+    """Cosines ``[n]`` float32 with a unit anchor ``[Da]`` that depend on the two vectors alone.
 
     A matrix product rounds a row by where it stands in its block: equal documents would differ in their last bit, and
     an index would rank other ties first after it was optimized.
     """
-    anchor = unit_rows(query.anchors)[0]
     cosines = np.empty(len(positions), np.float32)
     for start in range(0, len(positions), _ROWS_AT_ONCE):
         part = positions[start : start + _ROWS_AT_ONCE]
