@@ -28,9 +28,12 @@ class TokenHead(Module):
 
     Reads ``token_embeddings`` (or ``all_layer_embeddings``), ``attention_mask``, ``token_roles`` and
     ``sentence_embedding``; writes ``token_vectors`` ``[B, T, Dt]``, each of unit length, and ``kept`` ``[B, T]`` bool.
+    ``mark_roles`` finds the roles of features that carry none.
+
     An item with no kept position keeps one: its first attended position, where the pooled vector stands in (for
-    a backbone whose anchor has another width, the mean of its attended states). ``mark_roles`` finds the roles of
-    features that carry none.
+    a backbone whose anchor has another width, the mean of its attended states). Under the filter ``"content"`` that
+    is so only where losses need a row of every item (:meth:`forward`, :meth:`flat_states`); :meth:`flat`, which
+    encodings are made with, gives such an item none.
     """
 
     config_keys: list[str] = ["readout"]  # noqa: RUF012 (as its base class declares it)
@@ -57,18 +60,18 @@ class TokenHead(Module):
         return features
 
     def flat(self, features: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """The kept token vectors alone, ``[sum T, Dt]`` float32, and ``kept`` ``[B, T]``: what :meth:`forward` gives.
+        """The kept token vectors alone, ``[sum T, Dt]`` float32, and ``kept`` ``[B, T]``.
 
         Dropped positions and padding are left out before anything is computed of them.
         """
         kept = self._kept(features)
-        if _without_kept(features, kept) is not None:
+        if self.readout.token_filter == "paper" and _without_kept(features, kept) is not None:
             features = self.forward(features)
             return features["token_vectors"][features["kept"]], features["kept"]
         return self.vectors([state[kept] for state in self._states(features)]), kept
 
     def flat_states(self, features: dict[str, Any]) -> tuple[list[Tensor], Tensor]:
-        """What :meth:`flat` makes its vectors of: one ``[sum T, H]`` for each layer, and ``kept`` ``[B, T]``."""
+        """What an adapter learns from: one ``[sum T, H]`` for each layer, and ``kept`` ``[B, T]``."""
         states, kept = self._states(features), self._kept(features)
         if (bare := _without_kept(features, kept)) is not None:
             stand_ins = self._stand_in_states(features, states)
