@@ -211,7 +211,8 @@ def rows_of(tokens: Sequence[ExplainedToken], places: Sequence[Place | None] = (
                 f"{QUERY_PICTURE} × {len(picture)}" if visual else _word(token.query_token),
                 tuple(own),
                 weight,
-                sum(tokens[one].weight * tokens[one].similarity for one in own) / weight if weight else 0.0,
+                # The plain mean of tokens that weigh nothing.
+                sum((tokens[one].weight / weight if weight else 1 / len(own)) * tokens[one].similarity for one in own),
                 sum(tokens[one].contribution for one in own),
                 "" if visual else _answer(token, place),
                 place,
