@@ -70,8 +70,8 @@ class EncodingReport:
             )
         if self.empty:
             messages.append(
-                f"{self.empty} of {self.items} {noun} have no content (a word that the model knows, a picture): little but "
-                "their anchor represents them"
+                f"{self.empty} of {self.items} {noun} have no content (a word that the model knows, a picture): little "
+                "but their anchor represents them"
             )
         for message in messages:
             warnings.warn(message, SmartWarning, stacklevel=4)

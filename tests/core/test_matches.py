@@ -35,7 +35,10 @@ def test_the_first_of_equal_tokens_is_named():
 def test_a_document_without_tokens_answers_nothing():
     query, document = ragged([2]), ragged([0])
     matches = token_matches(query, document, [1.0, 3.0], 0.2)
-    assert [(match.query_index, match.document_index, match.share) for match in matches] == [(0, -1, 0.25), (1, -1, 0.75)]
+    assert [(match.query_index, match.document_index, match.share) for match in matches] == [
+        (0, -1, 0.25),
+        (1, -1, 0.75),
+    ]
     assert sum(match.contribution for match in matches) == late_scores(query, document)[0, 0] == 0
 
 

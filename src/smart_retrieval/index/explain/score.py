@@ -31,7 +31,9 @@ class ExplainedToken:
     similarity: float  # cosine of the two
     weight: float  # the query token's share of all weights
     contribution: float  # what it adds to the late score
-    role: str = "text"  # "text", "image", "video"; every other is no content of the query ("prompt", "punctuation", ...)
+    role: str = (
+        "text"  # "text", "image", "video"; every other is no content of the query ("prompt", "punctuation", ...)
+    )
 
 
 @dataclass(frozen=True)
