@@ -17,14 +17,15 @@ from smart_retrieval.inputs import Frames
 CONTENT = Readout(token_filter="content")
 TEXT_FAMILIES = ("mean", "cls-normalized", "prompts", "decoder", "decoder-prompts", "decoder-eos-is-unk", "chat")
 VISION_FAMILIES = (
-    "qwen3-vl-embedding", "gme", "lamra-emb", "lamra-qwen25", "lamra-qwen3", "vlm2vec-v2", "jina-v4-merged", "bare-qwen3",
+    "qwen3-vl-embedding", "gme", "lamra-emb", "lamra-qwen25", "lamra-qwen3", "vlm2vec-v2", "jina-v4-merged",
+    "bare-qwen3",
 )  # fmt: skip
 INSTRUCT = "Instruct: find what the people write about the cold river and its animals when asked\nQuery: "
 PROMPTS = (None, "", "query: ", "word:", "the first of all, and then the text!\n", INSTRUCT)
 
 pytestmark = pytest.mark.filterwarnings("ignore::smart_retrieval.errors.SmartWarning")
 
-# Every vocabulary spells these, a digit only by itself; blanks and punctuation merge with the prompt's end in many ways.
+# Every vocabulary spells these, a digit only by itself; blanks and punctuation merge with the prompt's end.
 written = st.lists(
     st.sampled_from([*" \n.,:!?'-", *"abz", " 7 ", "the", " sea", "otters", "query: ", "ing", "TAX", "...", "word"]),
     max_size=7,
@@ -101,7 +102,8 @@ def test_prompts_by_name_and_by_default(name, tiny):
     prompts = {"query": INSTRUCT, "document": "passage: ", "other": "word of the people: "}
     model = SmartModel(tiny(name), device="cpu", readout=CONTENT, max_length=64, prompts=prompts)
     for encoded in (
-        model.encode_query(TEXTS[:4]), model.encode_query(TEXTS[:4], prompt_name="other"), model.encode_document(TEXTS[:4]),
+        model.encode_query(TEXTS[:4]), model.encode_query(TEXTS[:4], prompt_name="other"),
+        model.encode_document(TEXTS[:4]),
     ):  # fmt: skip
         assert [letters(spelled(model, one)) for one in encoded] == [letters(text) for text in TEXTS[:4]]
     model.backbone.model.prompts = {"usual": "word of the people: "}
