@@ -102,7 +102,8 @@ def test_no_prompt_is_in_an_explanation(tmp_path):
         index.add([*DOCUMENTS, INSTRUCT], ids=[*"abcdef"])
         for weights in ("idf", None):
             found = index.explain("remove a folder, and everything in it!", "c", weights=weights)
-            assert [token.query_token for token in found.tokens] == "remove a folder and everything in it".split()
+            words = [token.query_token for token in found.tokens]
+            assert words == ["remove", "a", "folder", "and", "everything", "in", "it"]
             assert {token.role for token in found.tokens} == {"text"}
             assert found.special_share == 0
 
@@ -127,8 +128,8 @@ def test_emoji_and_punctuation_are_the_anchors_alone(minilm):
 @pytest.mark.parametrize(
     ("text", "kept"),
     [
-        ("C++, C# or R&D?", "c + + c # or r & d"), ("$5 (50%)", "$ 5 50 %"), ("x_y `code`", "x y code"), ("东京。", "京"),
-        ("“hi” — he said…", "hi he said"),
+        ("C++, C# or R&D?", "c + + c # or r & d"), ("$5 (50%)", "$ 5 50 %"), ("x_y `code`", "x y code"),
+        ("东京。", "京"), ("“hi” — he said…", "hi he said"),
     ],
 )  # fmt: skip
 def test_symbols_are_words_and_punctuation_is_none(text, kept, minilm):

@@ -222,7 +222,8 @@ def _within_prompt(features: dict[str, Any], prompt: str | None, usual: int) -> 
     ends = torch.tensor([[stop for _, stop in encoding.offsets] for encoding in encodings], device=attended.device)
     # The first ones only: special tokens behind the text stand nowhere in it, too.
     inside = (ends <= len(prompt)).int().cumprod(dim=1).bool()
-    return (inside & attended).sum(dim=1, keepdim=True)
+    counts: Tensor = (inside & attended).sum(dim=1, keepdim=True)
+    return counts
 
 
 def _stock_input(item: Item) -> dict[str, Any]:
