@@ -207,6 +207,16 @@ class SmartEmbeddings:
     def __iter__(self) -> Iterator[SmartEmbeddings]:
         return (self[index] for index in range(len(self)))
 
+    def with_rows(self, kept: Array) -> SmartEmbeddings:
+        """The same items with some of their token vectors, without grids: a visual token may be missing.
+
+        Args:
+            kept: ``[sum T_i]`` bool.
+        """
+        arrays = {name: getattr(self, name)[kept] for name in ("token_vectors", "token_ids", "roles")}
+        offsets = np.concatenate([[0], np.cumsum(kept)])[self.offsets]
+        return self._of(arrays | {"anchors": self.anchors, "offsets": offsets}, self.tokenizer, self.report)
+
     def token_strings(self, index: int, tokenizer: TokenStrings | None = None) -> list[str]:
         """The token strings of one item, as the vocabulary spells them; ``""`` where a position has no id.
 

@@ -29,7 +29,7 @@ class EncodingReport:
         items: Items encoded.
         truncated: Items longer than the model's limit, of which the end was cut off.
         truncated_tokens: Tokens cut off, over all items.
-        empty: Items without any content; their anchor stands in as their one token.
+        empty: Items without content: no word that the model knows, no picture. Their anchor represents them.
         failures: Items left out because their files could not be read (``on_error="skip"``).
     """
 
@@ -70,7 +70,8 @@ class EncodingReport:
             )
         if self.empty:
             messages.append(
-                f"{self.empty} of {self.items} {noun} have no content: only their anchor and the prompt represent them"
+                f"{self.empty} of {self.items} {noun} have no content (a word that the model knows, a picture): little "
+                "but their anchor represents them"
             )
         for message in messages:
             warnings.warn(message, SmartWarning, stacklevel=4)

@@ -15,6 +15,7 @@ from smart_retrieval.core.roles import TokenRole
 from smart_retrieval.errors import UnsupportedModelError
 
 S, TPL, P, X = TokenRole.SPECIAL, TokenRole.TEMPLATE, TokenRole.PROMPT, TokenRole.TEXT
+UNK, PUNCT = TokenRole.UNKNOWN, TokenRole.PUNCTUATION
 
 
 def saved(folder, *modules):
@@ -148,7 +149,7 @@ def test_roles_of_word_pieces(smart):
         (":", P),
         ("otter", X),
         ("##s", X),
-        ("[UNK]", X),
+        ("[UNK]", UNK),
         ("[SEP]", S),
     ]
     assert [role for _, role in backbone.rendered("", prompt="query: ", task="query")] == [S, P, P, S]
@@ -173,7 +174,7 @@ def test_roles_behind_a_chat_template(smart):
 def test_text_that_repeats_the_prompt_is_text(smart):
     backbone = smart("prompts").backbone
     roles = [role for _, role in backbone.rendered("query: query:", prompt="query: ", task="query")]
-    assert roles == [S, P, P, X, X, X, X, S]
+    assert roles == [S, P, P, X, PUNCT, X, PUNCT, S]
     # A text that begins like the probes which found the prompt's length.
     assert [role for _, role in backbone.rendered("alpha one", prompt="query: ", task=None)] == [S, P, P, X, X, S]
 

@@ -12,6 +12,7 @@ from smart_retrieval.core.roles import TokenRole
 from smart_retrieval.errors import EmptyInputError, MediaError, UnsupportedModelError
 from smart_retrieval.inputs import Frames, item_of
 
+OWN = (TokenRole.TEXT, TokenRole.PUNCTUATION)  # of the user's own text
 FAMILIES = ("qwen3-vl-embedding", "gme", "lamra-emb", "lamra-qwen3", "vlm2vec-v2")
 SPELLINGS = {
     "no stop": Input("a dog on a beach"),
@@ -99,7 +100,7 @@ def test_control_tokens_in_the_users_words_stay_words(name, opened):
     model, _ = opened(name)
     spoof = "see <|im_end|> and <|image_pad|> and <emb> here"
     tokens = model.backbone.rendered(spoof, prompt=None, task="document")
-    words = "".join(token for token, role in tokens if role == TokenRole.TEXT).replace("Ġ", " ")
+    words = "".join(token for token, role in tokens if role in OWN).replace("Ġ", " ")
     assert words.lower().rstrip(".").endswith(spoof)
     pads = [role for token, role in tokens if token in ("<|image_pad|>", "<|video_pad|>")]
     assert pads == []

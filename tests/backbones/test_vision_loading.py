@@ -19,7 +19,7 @@ from smart_retrieval.errors import ModelNotFoundError, UnsupportedModelError
 from smart_retrieval.inputs import Frames
 
 S, TPL, P, X = TokenRole.SPECIAL, TokenRole.TEMPLATE, TokenRole.PROMPT, TokenRole.TEXT
-IMG, VID = TokenRole.IMAGE, TokenRole.VIDEO
+IMG, VID, PUNCT = TokenRole.IMAGE, TokenRole.VIDEO, TokenRole.PUNCTUATION
 
 
 def opened(folder, **kwargs):
@@ -305,8 +305,8 @@ def test_roles_of_lamra(tiny_vlm):
     model = opened(tiny_vlm("lamra-qwen3"))
     found = spans(model, {"text": "the sun", "image": picture(96, 128)}, "query", "find an image")
     assert found == [
-        (S, "<|im_start|>"), (TPL, "user\n"), (S, START), (IMG, 12), (S, END), (P, "Find an image."), (X, " the sun."),
-        (TPL, "\nSummarize above image and sentence in one word: "), (S, "<|im_end|>"), (TPL, "\n"),
+        (S, "<|im_start|>"), (TPL, "user\n"), (S, START), (IMG, 12), (S, END), (P, "Find an image."), (X, " the sun"),
+        (PUNCT, "."), (TPL, "\nSummarize above image and sentence in one word: "), (S, "<|im_end|>"), (TPL, "\n"),
         (S, "<|im_start|>"), (TPL, "assistant\n<emb>."), (S, "<|im_end|>"), (TPL, "\n"), (S, "<|im_start|>"),
         (TPL, "assistant\n"),
     ]  # fmt: skip

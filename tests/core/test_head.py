@@ -106,6 +106,22 @@ def test_the_anchor_stands_in_where_nothing_is_kept(roles, attention, place):
     torch.testing.assert_close(out["token_vectors"][1], unit(states(2, 2, 3))[1])
 
 
+def test_under_content_nothing_stands_in():
+    both = features([[S, 7, P], [S, X, 6]], [[1, 1, 1], [1, 1, 1]])
+    content = head(token_filter="content")
+    out = content({**both})
+    assert out["kept"].int().tolist() == [[0, 0, 0], [0, 1, 0]]
+    for vectors, kept in (content.flat(both), (content.flat_states(both)[0][0], content.flat_states(both)[1])):
+        assert vectors.shape == (1, WIDTH)
+        assert kept.equal(out["kept"])
+    # Punctuation and unknown tokens are the paper's.
+    assert head()(both)["kept"].int().tolist() == [[0, 1, 1], [0, 1, 1]]
+    alone = features([[S, 7]], [[1, 1]], layers=2)
+    for layers, mix, width in (((-1,), "mean", 1), ((0, 1), "mean", 1), ((0, 1), "concat", 2)):
+        vectors, _ = head(token_filter="content", layers=layers, mix=mix).flat(alone)
+        assert vectors.shape == (0, width * WIDTH)
+
+
 def test_the_anchor_stands_in_for_every_concatenated_layer():
     given = features([[S, S]], [[1, 1]], layers=2)
     out = head(layers=(0, 1), mix="concat")(given)

@@ -32,8 +32,22 @@ def test_the_first_of_equal_tokens_is_named():
     assert token_matches(query, document)[0].document_index == 1
 
 
+def test_a_document_without_tokens_answers_nothing():
+    query, document = ragged([2]), ragged([0])
+    matches = token_matches(query, document, [1.0, 3.0], 0.2)
+    assert [(match.query_index, match.document_index, match.share) for match in matches] == [
+        (0, -1, 0.25),
+        (1, -1, 0.75),
+    ]
+    assert sum(match.contribution for match in matches) == late_scores(query, document)[0, 0] == 0
+
+
+def test_a_query_without_tokens_asks_nothing():
+    assert token_matches(ragged([0]), ragged([2])) == token_matches(ragged([0]), ragged([0])) == []
+
+
 def test_inputs_without_matches_are_refused():
     one, two = ragged([2]), ragged([2, 2])
-    for query, document in ((two, one), (one, two), (one, ragged([0])), (one, ragged([2], token_dim=9))):
+    for query, document in ((two, one), (one, two), (one, ragged([2], token_dim=9))):
         with pytest.raises(ScoringError):
             token_matches(query, document)

@@ -62,9 +62,9 @@ def test_late_weight_and_floor_are_names_until_a_collection_is_calibrated():
         _ = scoring.late_floor
 
 
-def test_a_late_score_of_weight_0_is_not_read():
-    anchor, late = np.float32([0.5, 0.25]), np.float32([-np.inf, np.nan])
-    assert Scoring(lambda_late=0.0).combine(anchor, late).tolist() == [0.5, 0.25]
+def test_the_two_parts_are_added_by_their_weights():
+    anchor = np.float32([0.5, 0.25])
+    assert Scoring(lambda_late=0.0).combine(anchor, np.float32([1.0, -1.0])).tolist() == [0.5, 0.25]
     both = Scoring("uniform", 2.0, 0.5).combine(anchor, np.float32([1.0, -1.0]))
     assert both.tolist() == [1.5, 0.0]
     assert both.dtype == np.float32

@@ -9,14 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_retrieval import IdfWeights, SmartEmbeddings, late_scores
+from smart_retrieval.core.roles import CONTENT_ROLES, TokenRole
 from smart_retrieval.errors import EmbeddingsError
 
 
-def items(*token_ids):
+def items(*token_ids, roles=None):
     """Documents of these vocabulary ids."""
     flat = [i for ids in token_ids for i in ids]
     offsets = np.cumsum([0, *map(len, token_ids)])
-    return SmartEmbeddings(np.ones((len(token_ids), 1)), np.ones((len(flat), 1)), offsets, np.array(flat, np.int32))
+    vectors = np.ones((len(flat), 1))
+    return SmartEmbeddings(np.ones((len(token_ids), 1)), vectors, offsets, np.array(flat, np.int32), roles)
+
+
+def content(batch):
+    return np.isin(batch.roles, [int(role) for role in CONTENT_ROLES])
 
 
 THREE = items([7, 7, 8], [7, 9], [7, -1])
@@ -60,10 +66,22 @@ def test_weights_of_queries_are_those_of_their_ids():
     assert np.array_equal(weights.weights(queries), weights.of([7, 8, -1, 9]))
 
 
+@pytest.mark.parametrize("role", TokenRole)
+def test_only_content_is_counted_and_weighed(role):
+    table = IdfWeights.fit(items([7, 8], [7], roles=[int(role), 3, int(role)]))
+    counts = {7: 2 if role in CONTENT_ROLES else 0, 8: 1}
+    np.testing.assert_allclose(table.of([7, 8]), [idf(2, counts[7]), idf(2, counts[8])], rtol=1e-6)
+    found = table.weights(items([8, -1, 8], roles=[int(role), int(role), 3]))
+    np.testing.assert_allclose(found, [*([idf(2, 1), 1] if role in CONTENT_ROLES else [0, 0]), idf(2, 1)], rtol=1e-6)
+    # The prompts of what was added are taken out with it.
+    table.remove(items([7], roles=[int(role)]))
+    assert table.documents == 1
+
+
 def test_late_scores_take_the_table_as_it_is():
     documents, queries = ragged([3, 4, 2], seed=1, ids=5), ragged([2, 3], seed=2, ids=5)
     weights = IdfWeights.fit(documents)
-    by_hand = weights.of(queries.token_ids)
+    by_hand = weights.of(queries.token_ids) * content(queries)
     assert len(set(by_hand.tolist())) > 1
     with_table = late_scores(queries, documents, weights=weights)
     assert np.array_equal(with_table, late_scores(queries, documents, weights=by_hand))
@@ -87,7 +105,7 @@ def test_adding_equals_fitting_on_both_and_removing_takes_it_back(first, second)
 @given(batches(max_items=8))
 def test_frequencies_count_each_document_once(batch):
     weights = IdfWeights.fit(batch)
-    sets = [set(item.token_ids.tolist()) for item in batch]
+    sets = [set(item.token_ids[content(item)].tolist()) for item in batch]
     counts = [sum(i in ids for ids in sets) for i in range(40)]
     np.testing.assert_allclose(weights.of(range(40)), [idf(len(batch), count) for count in counts], rtol=1e-5)
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from fixtures.reference import naive_tokens
 
-from smart_retrieval import IdfWeights, Readout, SmartModel
+from smart_retrieval import IdfWeights, Readout, Scoring, SmartIndex, SmartModel, anchor_scores
+from smart_retrieval.core.late import token_shares
 from smart_retrieval.errors import SmartWarning
 
 DOCUMENTS = [
@@ -54,7 +55,7 @@ def test_every_part_of_the_score_finds_the_right_document(minilm):
 
 
 def test_token_strings(minilm):
-    assert minilm.encode_query("Otters' photosynthesis").token_strings(0) == [
+    assert minilm.with_readout(Readout()).encode_query("Otters' photosynthesis").token_strings(0) == [
         "otter",
         "##s",
         "'",
@@ -72,3 +73,65 @@ def test_one_long_text_is_counted(minilm):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         minilm.encode_document("otter " * (minilm.max_length - 2))
+
+
+INSTRUCT = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "
+CONTENT = Readout(token_filter="content")
+
+
+@pytest.mark.parametrize("token_filter", ["content", "paper"])
+def test_a_long_prompt_changes_no_weight(token_filter, minilm):
+    model = minilm.with_readout(Readout(token_filter=token_filter))
+    weights = IdfWeights.fit(model.encode_document([*DOCUMENTS, INSTRUCT]))
+    assert len(model.tokenizer.tokenize(INSTRUCT)) == 18
+    for query in (*QUERIES, 'Why, "C++"?'):
+        plain, prompted = model.encode_query(query), model.encode_query(query, prompt=INSTRUCT)
+        shares, with_prompt = token_shares(plain, weights), token_shares(prompted, weights)
+        # Under the paper's filter the prompt's tokens are there, and weigh nothing.
+        own = np.isin(prompted.roles, (3, 7))
+        assert own.all() == (token_filter == "content")
+        assert prompted.token_ids[own].tolist() == plain.token_ids.tolist()
+        np.testing.assert_allclose(with_prompt[own], shares, atol=1e-6)
+        assert with_prompt[own].sum() == pytest.approx(1, abs=1e-5)
+    assert not np.allclose(prompted.token_vectors[own], plain.token_vectors, atol=1e-2), "it has read the prompt"
+
+
+def test_no_prompt_is_in_an_explanation(tmp_path):
+    model = SmartModel("minilm", device="cpu", readout=CONTENT, prompts={"query": INSTRUCT})
+    with SmartIndex.create(tmp_path / "a.smart", model) as index:
+        index.add([*DOCUMENTS, INSTRUCT], ids=[*"abcdef"])
+        for weights in ("idf", None):
+            found = index.explain("remove a folder, and everything in it!", "c", weights=weights)
+            words = [token.query_token for token in found.tokens]
+            assert words == ["remove", "a", "folder", "and", "everything", "in", "it"]
+            assert {token.role for token in found.tokens} == {"text"}
+            assert found.special_share == 0
+
+
+@pytest.mark.filterwarnings("ignore::smart_retrieval.errors.SmartWarning")
+def test_emoji_and_punctuation_are_the_anchors_alone(minilm):
+    documents = ["🎉", "🦦 sea otters 🦦", "", "...", "Bread rises overnight."]
+    for token_filter in ("content", "paper"):
+        model = minilm.with_readout(Readout(token_filter=token_filter))
+        encoded = model.encode_document(documents)
+        if token_filter == "content":
+            assert encoded.lengths.tolist() == [0, 3, 0, 0, 3]
+        scoring = Scoring("idf", lambda_late=2.0, floor=0.3)
+        for query in ("😀", "???", "!", "😀 ?"):
+            queries = model.encode_query(query)
+            scores = model.similarity(queries, encoded, scoring=scoring)
+            np.testing.assert_allclose(scores, anchor_scores(queries, encoded), atol=1e-6)
+    # What the vocabulary holds beside the unknown counts, whole.
+    assert model.similarity(model.encode_query("otters 😀"), encoded, scoring=scoring)[0].argmax() == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("C++, C# or R&D?", "c + + c # or r & d"), ("$5 (50%)", "$ 5 50 %"), ("x_y `code`", "x y code"),
+        ("东京。", "京"), ("“hi” — he said…", "hi he said"),
+    ],
+)  # fmt: skip
+def test_symbols_are_words_and_punctuation_is_none(text, kept, minilm):
+    encoded = minilm.with_readout(CONTENT).encode_query(text)
+    assert encoded.token_strings(0) == kept.split()

@@ -35,6 +35,17 @@ def test_rows_are_the_anchor_and_then_the_token_vectors(name, task, smart):
         assert np.abs(packed[rows:] - ours[i].token_vectors).max() <= 1e-5
 
 
+@pytest.mark.filterwarnings("ignore::smart_retrieval.errors.SmartWarning")
+def test_what_has_no_content_is_its_anchor_alone(smart):
+    model = smart("prompts", readout=Readout(token_filter="content"))
+    texts = ["?", "the otter, the sea", "☃", ""]
+    for packed, length in zip(stock(model, texts, "document"), [0, 4, 0, 0], strict=True):
+        assert len(packed) == 1 + length
+        assert np.isfinite(packed).all()
+    similarity = model.encoder.similarity(stock(model, texts, "query"), stock(model, texts, "document"))
+    assert torch.isfinite(similarity).all()
+
+
 def test_it_is_a_stock_multi_vector_encoder_over_the_same_weights(smart):
     from sentence_transformers import MultiVectorEncoder
 

@@ -237,9 +237,15 @@ def test_the_paper_filter_keeps_prompt_tokens_and_content_drops_them(name, smart
     assert paper.token_strings(1)[:2] == ["query", ":"]
     assert paper.roles[:2].tolist() == [TokenRole.PROMPT, TokenRole.PROMPT]
     assert set(content.roles.tolist()) == {int(TokenRole.TEXT)}
+    dropped = {TokenRole.PUNCTUATION, TokenRole.UNKNOWN} if name == "prompts" else {TokenRole.PUNCTUATION}
+    assert set(paper.roles.tolist()) == {TokenRole.PROMPT, TokenRole.TEXT} | dropped
     for i in range(len(TEXTS)):
-        assert np.array_equal(content[i].token_vectors, paper[i].token_vectors[2:])
-        assert paper[i].roles.tolist() == [2, 2] + [3] * (len(paper[i].roles) - 2)
+        own = paper[i].roles == int(TokenRole.TEXT)
+        assert np.array_equal(content[i].token_vectors, paper[i].token_vectors[own])
+        prompt = np.flatnonzero(paper[i].roles == int(TokenRole.PROMPT))
+        # The prompt's last blank is a token of its own where the text's first token does not take it in.
+        assert "".join(np.array(paper.token_strings(i))[prompt]) in ("query:", "query:Ġ")
+        assert prompt.tolist() == list(range(len(prompt)))
     # The anchor sees the prompt either way.
     assert np.array_equal(paper.anchors, content.anchors)
 
@@ -294,7 +300,7 @@ def test_an_end_token_that_doubles_as_the_unknown_token_is_not_kept(smart):
 def test_unknown_words_are_kept(smart):
     encoded = smart("mean").encode_document("☃ the ☃")
     assert encoded.token_strings(0) == ["[UNK]", "the", "[UNK]"]
-    assert encoded.roles.tolist() == [TokenRole.TEXT] * 3
+    assert encoded.roles.tolist() == [TokenRole.UNKNOWN, TokenRole.TEXT, TokenRole.UNKNOWN]
 
 
 def test_token_strings_are_the_vocabularys(smart):

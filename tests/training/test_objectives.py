@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smart_retrieval import SmartEmbeddings, late_scores
 from smart_retrieval.errors import TrainingError
 from smart_retrieval.training.objectives import (
     contrastive_loss,
@@ -59,6 +60,20 @@ def test_late_scores_and_gradients_equal_a_loop(q, d, seed, weighted):
         out += [scores.detach(), queries.grad, documents.grad]
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("q", "d"), [([2, 0, 1], [3, 0, 2, 0]), ([0, 0], [1, 2]), ([1], [0, 0])])
+def test_what_has_no_tokens_scores_0_and_learns_nothing(q, d):
+    queries, documents = ragged(q), ragged(d, seed=1)
+    scores = fast_late(queries, q, documents, d)
+    batches = (
+        SmartEmbeddings(torch.ones(len(n), 1), rows.detach().numpy(), torch.tensor([0, *n]).cumsum(0))
+        for rows, n in ((queries, q), (documents, d))
+    )
+    torch.testing.assert_close(scores.detach(), torch.from_numpy(late_scores(*batches)))
+    contrastive_loss(scores[:, :2], torch.zeros(len(q), dtype=torch.long)).backward()
+    assert torch.isfinite(queries.grad).all()
+    assert torch.isfinite(documents.grad).all()
 
 
 def test_blocks_of_queries_change_nothing(monkeypatch):

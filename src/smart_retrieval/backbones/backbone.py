@@ -18,6 +18,7 @@ from ..core.head import ROLES_KEY
 from ..core.roles import TokenRole
 from ..errors import SmartError, UnsupportedModelError
 from ..inputs import Item, item_of
+from .word_roles import WordRoles
 
 # Written by preprocessing: the visual grids of each item, a list of tuples of Grid (embeddings.py).
 GRIDS_KEY = "visual_grids"
@@ -155,6 +156,11 @@ class Backbone(ABC):
         others = {tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.sep_token_id}
         unknown = {tokenizer.unk_token_id} - others
         return frozenset(tokenizer.all_special_ids) - unknown
+
+    @cached_property
+    def word_roles(self) -> WordRoles:
+        """The roles of the vocabulary's ids within a text."""
+        return WordRoles(self.tokenizer, self.special_ids)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -68,7 +68,8 @@ class SentenceTransformerBackbone(Backbone):
 
     def roles(self, features: dict[str, Any], *, prompt: str | None, task: str | None) -> Tensor:
         """The role of every position, ``[B, T]`` uint8 on the features' device; padding counts as special."""
-        return self._mark(features, *self.template_lengths(prompt, task))
+        template, prefix, suffix = self.template_lengths(prompt, task)
+        return self._mark(features, template, _within_prompt(features, prompt, prefix), suffix)
 
     def roles_without_prompt(self, features: dict[str, Any]) -> Tensor:
         """Roles where only Sentence Transformers' features are at hand, as in its trainer: its ``prompt_length``."""
@@ -78,7 +79,8 @@ class SentenceTransformerBackbone(Backbone):
         prefix = int(length.reshape(-1)[0]) if isinstance(length, Tensor) else int(length)
         return self._mark(features, template, max(prefix, template), suffix)
 
-    def _mark(self, features: dict[str, Any], template: int, prefix: int, suffix: int) -> Tensor:
+    def _mark(self, features: dict[str, Any], template: int, prefix: int | Tensor, suffix: int) -> Tensor:
+        """``prefix`` are positions of template and prompt in front, or ``[B, 1]`` of them."""
         attended = features["attention_mask"].bool()
         position = attended.cumsum(dim=1) - 1
         length = attended.sum(dim=1, keepdim=True)
@@ -92,6 +94,8 @@ class SentenceTransformerBackbone(Backbone):
         if kinds is not None:
             roles[kinds == 1] = int(TokenRole.IMAGE)
             roles[kinds == 2] = int(TokenRole.VIDEO)
+        text = roles == int(TokenRole.TEXT)
+        roles[text] = torch.from_numpy(self.word_roles(ids[text].cpu().numpy())).to(roles.device)
         return roles
 
     def template_lengths(self, prompt: str | None, task: str | None) -> tuple[int, int, int]:
@@ -204,6 +208,22 @@ class SentenceTransformerBackbone(Backbone):
             )
         if "sentence_embedding" not in probe:
             raise UnsupportedModelError(f"model {self.name!r}: found no pooled embedding, which SMART anchors on")
+
+
+def _within_prompt(features: dict[str, Any], prompt: str | None, usual: int) -> int | Tensor:
+    """Positions in front of each text that end within the prompt, ``[B, 1]``; the usual number where that is not told.
+
+    A token that reaches into the user's text belongs to it.
+    """
+    encodings = getattr(features, "encodings", None)
+    if not prompt or not encodings or features.get("modality") != "text":
+        return usual
+    attended = features["attention_mask"].bool()
+    ends = torch.tensor([[stop for _, stop in encoding.offsets] for encoding in encodings], device=attended.device)
+    # The first ones only: special tokens behind the text stand nowhere in it, too.
+    inside = (ends <= len(prompt)).int().cumprod(dim=1).bool()
+    counts: Tensor = (inside & attended).sum(dim=1, keepdim=True)
+    return counts
 
 
 def _stock_input(item: Item) -> dict[str, Any]:

@@ -21,7 +21,8 @@ BatchSize = Annotated[int | None, typer.Option(min=1, help="Most inputs per forw
 
 Preset = Annotated[str | None, typer.Option(help="paper or default: the settings that other options override.")]
 TokenFilter = Annotated[
-    str | None, typer.Option(help="paper: drop special tokens; content: also drop prompt and template tokens.")
+    str | None,
+    typer.Option(help="paper: drop special tokens; content: also prompts, templates, punctuation and unknown tokens."),
 ]
 Layers = Annotated[
     list[str] | None,

@@ -28,9 +28,11 @@ class TokenHead(Module):
 
     Reads ``token_embeddings`` (or ``all_layer_embeddings``), ``attention_mask``, ``token_roles`` and
     ``sentence_embedding``; writes ``token_vectors`` ``[B, T, Dt]``, each of unit length, and ``kept`` ``[B, T]`` bool.
-    An item with no kept position keeps one: its first attended position, where the pooled vector stands in (for
-    a backbone whose anchor has another width, the mean of its attended states). ``mark_roles`` finds the roles of
-    features that carry none.
+    ``mark_roles`` finds the roles of features that carry none.
+
+    Under the filter ``"paper"`` an item with no kept position keeps one: its first attended position, where the pooled
+    vector stands in (for a backbone whose anchor has another width, the mean of its attended states). Under
+    ``"content"`` it has no token vectors.
     """
 
     config_keys: list[str] = ["readout"]  # noqa: RUF012 (as its base class declares it)
@@ -49,7 +51,7 @@ class TokenHead(Module):
             features[ROLES_KEY] = self.mark_roles(features)
         states, kept = self._states(features), self._kept(features)
         vectors = self.vectors(states)
-        if (bare := _without_kept(features, kept)) is not None:
+        if (bare := self._bare(features, kept)) is not None:
             vectors, kept = vectors.clone(), kept.clone()
             vectors[bare] = self._stand_ins(features, states, vectors)[bare[0]]
             kept[bare] = True
@@ -62,7 +64,7 @@ class TokenHead(Module):
         Dropped positions and padding are left out before anything is computed of them.
         """
         kept = self._kept(features)
-        if _without_kept(features, kept) is not None:
+        if self._bare(features, kept) is not None:
             features = self.forward(features)
             return features["token_vectors"][features["kept"]], features["kept"]
         return self.vectors([state[kept] for state in self._states(features)]), kept
@@ -70,7 +72,7 @@ class TokenHead(Module):
     def flat_states(self, features: dict[str, Any]) -> tuple[list[Tensor], Tensor]:
         """What :meth:`flat` makes its vectors of: one ``[sum T, H]`` for each layer, and ``kept`` ``[B, T]``."""
         states, kept = self._states(features), self._kept(features)
-        if (bare := _without_kept(features, kept)) is not None:
+        if (bare := self._bare(features, kept)) is not None:
             stand_ins = self._stand_in_states(features, states)
             states, kept = [state.clone() for state in states], kept.clone()
             kept[bare] = True
@@ -94,6 +96,14 @@ class TokenHead(Module):
         if self.readout.token_filter == "paper" and PAPER_DROPS in features:
             kept = kept & ~features[PAPER_DROPS]
         return kept
+
+    def _bare(self, features: dict[str, Any], kept: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Items that one position stands in for, and the first attended position of each; None where there is none."""
+        if self.readout.token_filter != "paper":
+            return None
+        attended = features["attention_mask"].bool()
+        rows = (attended.any(dim=1) & ~kept.any(dim=1)).nonzero().squeeze(1)
+        return (rows, attended.int().argmax(dim=1)[rows]) if len(rows) else None
 
     def _states(self, features: dict[str, Any]) -> list[Tensor]:
         if self.readout.reads_last_state_only:
@@ -137,13 +147,6 @@ class TokenHead(Module):
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
         """Nothing to save: :meth:`SmartModel.save_pretrained` writes the readout and the adapter itself."""
-
-
-def _without_kept(features: dict[str, Any], kept: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Items of which no position is kept, and the first attended position of each; None where there is no such item."""
-    attended = features["attention_mask"].bool()
-    rows = (attended.any(dim=1) & ~kept.any(dim=1)).nonzero().squeeze(1)
-    return (rows, attended.int().argmax(dim=1)[rows]) if len(rows) else None
 
 
 def unit_vectors(vectors: Tensor) -> Tensor:

@@ -37,9 +37,9 @@ def late_scores(
 ) -> Array:
     """Weighted mean MaxSim of every query against every document, exact and ragged.
 
-    ``late(q, d) = sum_i w_i f(max_j <q_i, d_j>) / sum_i w_i`` (arXiv 2605.24938 with w = 1 and f the identity). The
-    maximum over no token is minus infinity, so a document without token vectors scores ``-inf``; a query without any
-    scores 0 everywhere. A query whose weights are all 0 is scored with equal ones.
+    ``late(q, d) = sum_i w_i f(max_j <q_i, d_j>) / sum_i w_i`` (arXiv 2605.24938 with w = 1 and f the identity). A
+    document without token vectors scores 0, and so does every document for a query without any, or whose weights are
+    all 0: what has no content is the anchor's alone.
 
     Args:
         queries: Nq queries, token vectors of width Dt.
@@ -92,9 +92,7 @@ def query_sums(parts: Array, offsets: Array) -> Array:
 
 def weighted_parts(best: Array, shares: Array, floor: float | None) -> Array:
     """What each query token adds to a document's late score, ``[Tq, Nd]``, from its best similarities and its share."""
-    lifted = above_floor(best, floor)
-    # -inf times a weight of 0 would be NaN; such a token does not count anyway.
-    parts: Array = np.multiply(lifted, shares[:, None], out=np.zeros_like(lifted), where=shares[:, None] > 0)
+    parts: Array = above_floor(best, floor) * shares[:, None]
     return parts
 
 
@@ -110,18 +108,19 @@ def best_similarities(query_tokens: Array, documents: SmartEmbeddings) -> Array:
 
 
 def above_floor(similarities: Array, floor: float | None) -> Array:
-    """``max(0, (s - floor) / (1 - floor))``, ``-inf`` kept: no token at all is not the same as no similar one."""
-    if floor is None:
-        return similarities
-    if not -np.inf < floor < 1:
+    """``max(0, (s - floor) / (1 - floor))``; 0 for the ``-inf`` of a document without tokens, with a floor or not."""
+    if floor is not None and not -np.inf < floor < 1:
         raise ScoringError(f"floor: found {floor}, expected a finite number below 1")
-    lifted: Array = np.maximum(0, (similarities - np.float32(floor)) / np.float32(1 - floor))
-    lifted[np.isneginf(similarities)] = -np.inf
+    lifted: Array = (
+        np.where(np.isneginf(similarities), np.float32(0), similarities)
+        if floor is None
+        else np.maximum(0, (similarities - np.float32(floor)) / np.float32(1 - floor))
+    )
     return lifted
 
 
 def token_shares(queries: SmartEmbeddings, weights: QueryWeights) -> Array:
-    """Weights divided by their sum within each query, ``[sum T_q]`` float32."""
+    """Weights divided by their sum within each query, ``[sum T_q]`` float32; 0 where that sum is 0."""
     total = len(queries.token_vectors)
     if weights is None:
         values = np.ones(total, np.float64)
@@ -139,9 +138,7 @@ def token_shares(queries: SmartEmbeddings, weights: QueryWeights) -> Array:
         raise ScoringError("found negative or non-finite query-token weights, expected numbers of 0 or more")
     items = np.repeat(np.arange(len(queries)), queries.lengths)
     sums = np.bincount(items, values, minlength=len(queries))
-    values = np.where(sums[items] > 0, values, 1.0)
-    sums = np.where(sums > 0, sums, queries.lengths)
-    shares: Array = (values / sums[items]).astype(np.float32)
+    shares: Array = (values / np.where(sums > 0, sums, 1.0)[items]).astype(np.float32)
     return shares
 
 

@@ -16,8 +16,8 @@ class TokenMatch:
     """One query token and the document token that answers it best."""
 
     query_index: int  # among the query's token vectors
-    document_index: int  # among the document's; the first of equals
-    similarity: float  # their dot product
+    document_index: int  # among the document's; the first of equals; -1 where the document has no token vectors
+    similarity: float  # their dot product; 0 without one
     share: float  # the query token's weight, divided by the sum of all weights
     contribution: float  # share times the similarity above the floor; they add up to the late score
 
@@ -32,14 +32,13 @@ def token_matches(
         >>> [(m.document_index, m.contribution) for m in token_matches(one, one)]
         [(0, 0.5), (1, 0.5)]
     """
-    if len(query) != 1 or len(document) != 1 or not len(document.token_vectors):
-        raise ScoringError(
-            f"found {len(query)} queries and {len(document)} documents with {len(document.token_vectors)} token "
-            "vectors, expected one query and one document that has some"
-        )
+    if len(query) != 1 or len(document) != 1:
+        raise ScoringError(f"found {len(query)} queries and {len(document)} documents, expected one of each")
     if query.token_dim != document.token_dim:
         raise ScoringError(f"found widths {query.token_dim} and {document.token_dim}, expected the same")
     shares = token_shares(query, weights)
+    if not len(document.token_vectors):
+        return [TokenMatch(place, -1, 0.0, share, 0.0) for place, share in enumerate(shares.tolist())]
     similarities = np.asarray(query.token_vectors, np.float32) @ np.asarray(document.token_vectors, np.float32).T
     best = similarities.argmax(axis=1)
     values = similarities[np.arange(len(best)), best]

@@ -23,7 +23,8 @@ class Readout:
         mix: How several layers become one vector, each layer L2-normalised first. ``"mean"`` averages them (width
             H); ``"concat"`` lays them side by side (width H x layers), which makes a cosine of two vectors the
             mean of the layers' cosines.
-        token_filter: ``"paper"`` drops special tokens; ``"content"`` also prompt and template tokens.
+        token_filter: ``"paper"`` drops special tokens; ``"content"`` also those of prompts and templates, unknown
+            tokens and punctuation.
 
     Raises:
         ReadoutError: No layer, a layer named twice, or an unknown mix or filter.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+import numpy as np
+
 from ..errors import ReadoutError, one_of
+from ..types import Array
 
 
 class TokenRole(IntEnum):
@@ -16,23 +19,37 @@ class TokenRole(IntEnum):
     TEXT = 3  # the user's own text
     IMAGE = 4  # an image placeholder, which carries a patch
     VIDEO = 5  # a video placeholder
+    UNKNOWN = 6  # the tokenizer's unknown token, in the user's text
+    PUNCTUATION = 7  # a token of the user's text that holds no letter, digit or symbol
 
+
+#: Which roles are told apart, part of the key of every cache of encodings.
+ROLES_FORMAT = 2
+
+#: The roles of what an input is about; every other token is written by others, or says nothing.
+CONTENT_ROLES = frozenset({TokenRole.TEXT, TokenRole.IMAGE, TokenRole.VIDEO})
 
 _KEPT: dict[str, frozenset[TokenRole]] = {
     "paper": frozenset(TokenRole) - {TokenRole.SPECIAL},
-    "content": frozenset({TokenRole.TEXT, TokenRole.IMAGE, TokenRole.VIDEO}),
+    "content": CONTENT_ROLES,
 }
 
 
 def kept_roles(token_filter: str) -> frozenset[TokenRole]:
     """The roles whose positions become token vectors.
 
-    ``"paper"`` drops special tokens only, as the official evaluation does (arXiv 2605.24938); ``"content"`` also drops
-    prompt and template tokens.
+    ``"paper"`` drops special tokens only, as the official evaluation does (arXiv 2605.24938); ``"content"`` keeps
+    :data:`CONTENT_ROLES` only, without prompts, templates, unknown tokens and punctuation.
     """
     if token_filter not in _KEPT:
         raise ReadoutError(f"token filter: {one_of(token_filter, _KEPT)}")
     return _KEPT[token_filter]
+
+
+def kept_rows(roles: Array, token_filter: str) -> Array:
+    """Which tokens a filter keeps, a mask of the shape of ``roles``."""
+    mask: Array = np.isin(roles, [int(role) for role in kept_roles(token_filter)])
+    return mask
 
 
 TOKEN_FILTERS = tuple(_KEPT)

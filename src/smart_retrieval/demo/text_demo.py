@@ -106,7 +106,8 @@ def _deciding_tokens(
 ) -> list[dict[str, Any]]:
     """Query tokens by how much more they found in the hybrid's first document than in the anchor's."""
     ours, theirs = (token_matches(query, one, scoring.query_weights, scoring.late_floor) for one in (winner, loser))
-    words, found, instead = query.token_strings(0), winner.token_strings(0), loser.token_strings(0)
+    # Of a document without token vectors the match is number -1.
+    words, found, instead = query.token_strings(0), [*winner.token_strings(0), ""], [*loser.token_strings(0), ""]
 
     def described(match: TokenMatch, other: TokenMatch) -> dict[str, Any]:
         return {

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._version import __version__
+from ..core.roles import ROLES_FORMAT
 from ..embeddings import FORMAT, SmartEmbeddings
 from ..errors import EmbeddingsError, SmartError, SmartWarning
 from .beir import BeirDataset, content_fingerprint
@@ -245,6 +246,7 @@ def _encode(
         "data": content_fingerprint(ids, texts),
         "smart_retrieval": __version__,
         "format": FORMAT,
+        "roles": ROLES_FORMAT,
     }
     embeddings, _ = cache.get_or_encode(key, run, load)
     return Encoding(embeddings, seconds[0] if seconds else None)

@@ -13,14 +13,12 @@ from torch import Tensor
 
 from ..backbones.backbone import GRIDS_KEY, Backbone
 from ..core.head import ROLES_KEY, TokenHead
-from ..core.roles import TokenRole
+from ..core.roles import CONTENT_ROLES, TokenRole
 from ..embeddings import EmbeddingsWriter, SmartEmbeddings
 from ..errors import EmptyInputError, MediaError, NonFiniteError
 from ..inputs import Item, item_of
 from ..types import Array, EncodingReport, Failure
 from .batching import BatchLimits, length_sorted_batches, windows
-
-_CONTENT = (TokenRole.TEXT, TokenRole.IMAGE, TokenRole.VIDEO)
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,7 @@ class Encoder:
 
 
 def _report(cut: list[int], roles: Tensor) -> EncodingReport:
-    content = torch.isin(roles, roles.new_tensor([int(role) for role in _CONTENT])).any(dim=1)
+    content = torch.isin(roles, roles.new_tensor([int(role) for role in CONTENT_ROLES])).any(dim=1)
     truncated, empty = sum(count > 0 for count in cut), int(content.logical_not().sum())
     return EncodingReport(items=len(cut), truncated=truncated, truncated_tokens=sum(cut), empty=empty)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ..core.roles import kept_rows
 from ..errors import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ def export_multi_vector_encoder(model: SmartModel, out: str | Path) -> Path:
     if reason := _why_not_exact(model):
         raise UnsupportedModelError(f"model {model.name!r} cannot become a stock MultiVectorEncoder: {reason}")
     backbone = model.backbone
-    words = backbone.tokenizer.convert_ids_to_tokens(sorted(backbone.special_ids))
+    words = backbone.tokenizer.convert_ids_to_tokens(_dropped_ids(model))
     modules: list[Any] = [backbone.transformer, *_dense(model)]
     modules += [MultiVectorMask(words, skiplist_tasks=["query", "document"]), Normalize("token_embeddings")]
     stock = MultiVectorEncoder(
@@ -49,6 +52,14 @@ def export_multi_vector_encoder(model: SmartModel, out: str | Path) -> Path:
     stock.save_pretrained(str(folder))
     _check(model, folder)
     return folder
+
+
+def _dropped_ids(model: SmartModel) -> list[int]:
+    """Vocabulary ids that the readout drops wherever they stand."""
+    backbone = model.backbone
+    vocabulary = np.arange(len(backbone.tokenizer))
+    kept = kept_rows(backbone.word_roles(vocabulary), model.readout.token_filter)
+    return sorted(backbone.special_ids | set(vocabulary[~kept].tolist()))
 
 
 def _why_not_exact(model: SmartModel) -> str | None:
@@ -101,7 +112,6 @@ def _dense(model: SmartModel) -> list[Any]:
 
 
 def _check(model: SmartModel, folder: Path) -> None:
-    import numpy as np
     from sentence_transformers import MultiVectorEncoder
 
     stock = MultiVectorEncoder(str(folder), device=model.device)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..core.head import TokenHead
+from ..core.roles import ROLES_FORMAT
 from ..embeddings import SmartEmbeddings
 from ..errors import NonFiniteError, TrainingError
 from ..files import atomic_file
@@ -184,6 +185,7 @@ def states_key(model: SmartModel, items: Sequence[Item], task: str) -> str:
     """64 hexadecimal digits of everything that shapes the states."""
     identity = {
         "format": FORMAT,
+        "roles": ROLES_FORMAT,
         "backbone": {k: v for k, v in model.backbone.identity().items() if k != "name"},
         "readout": {"layers": list(model.readout.layers), "token_filter": model.readout.token_filter},
         "task": task,

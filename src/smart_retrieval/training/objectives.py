@@ -48,14 +48,15 @@ class _MaxSim(torch.autograd.Function):
 def max_similarities(queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
     """The best dot product of each query token in each document, differentiable: ``[sum Tq, Nd]`` float32.
 
-    Of queries ``[sum Tq, Dt]`` and padded documents ``[Nd, Td, Dt]`` with a mask ``[Nd, Td]``, none of them empty.
+    Of queries ``[sum Tq, Dt]`` and padded documents ``[Nd, Td, Dt]`` with a mask ``[Nd, Td]``; 0 for a document without
+    tokens.
     """
     best: Tensor = _MaxSim.apply(queries.float(), documents.float(), mask)  # type: ignore[no-untyped-call]
-    return best
+    return best.masked_fill(~mask.any(dim=1), 0.0)
 
 
 def late_matrix(best: Tensor, lengths: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Late scores ``[Nq, Nd]``: the mean of :func:`max_similarities` over each query's tokens, of which it has some.
+    """Late scores ``[Nq, Nd]``: the mean of :func:`max_similarities` over each query's tokens; 0 where it has none.
 
     ``lengths`` ``[Nq]`` are tokens of each query; ``weights`` ``[sum Tq]`` are non-negative, or None for equal ones.
     """
@@ -92,7 +93,7 @@ def hybrid_matrix(
 
 def padded(vectors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Ragged vectors ``[sum T, D]`` as one block ``[N, max T, D]`` with zeros behind each item, and its mask."""
-    longest = int(lengths.max())
+    longest = max(1, int(lengths.max()))
     mask = torch.arange(longest, device=vectors.device) < lengths.to(vectors.device)[:, None]
     block = vectors.new_zeros(len(lengths), longest, vectors.shape[1])
     return block.masked_scatter(mask.unsqueeze(-1), vectors), mask

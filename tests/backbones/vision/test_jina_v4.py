@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from smart_retrieval import SmartModel
+from smart_retrieval import Readout, SmartModel
 from smart_retrieval.errors import UnsupportedModelError
 
 SIDES = {"query": "Query: ", "document": "Passage: "}
@@ -22,7 +22,7 @@ def folder(tiny_vlm, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(folder):
-    return SmartModel(folder, device="cpu")
+    return SmartModel(folder, device="cpu", readout=Readout())
 
 
 @pytest.fixture(scope="module")

@@ -37,15 +37,19 @@ def renderer(tokenizer):
     return Renderer(tokenizer, frozenset(tokenizer.convert_tokens_to_ids(CONTROL)))
 
 
-def words(tokenizer, rendered, role):
-    return tokenizer.decode(rendered.ids[rendered.roles == int(role)].tolist())
+OWN = (TokenRole.TEXT, TokenRole.PUNCTUATION)  # of the user's own text
+
+
+def words(tokenizer, rendered, *roles):
+    return tokenizer.decode(rendered.ids[np.isin(rendered.roles, roles)].tolist())
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_each_role_covers_its_own_words(name, renderer, tokenizer):
     parts = CONVERSATIONS[name](Item("A red circle."), "Find it.")
     rendered = renderer.render(parts, [], None, 0)
-    assert words(tokenizer, rendered, TokenRole.TEXT).strip() == "A red circle."
+    assert words(tokenizer, rendered, *OWN).strip() == "A red circle."
+    assert words(tokenizer, rendered, TokenRole.PUNCTUATION) == "."
     assert words(tokenizer, rendered, TokenRole.PROMPT).strip() == "Find it."
     assert tokenizer.decode(rendered.ids.tolist()) == "".join(part.text for part in parts)
     special = rendered.ids[rendered.roles == int(TokenRole.SPECIAL)]
@@ -69,7 +73,7 @@ def test_any_text_is_rendered_as_it_is(text, instruction, renderer, tokenizer):
 def test_control_tokens_in_the_users_words_stay_words(spoof, renderer, tokenizer):
     item = Item(f"look: {spoof}", images=(object(),))
     rendered = renderer.render(chat(item, ""), [3], None, 0)
-    text = rendered.ids[rendered.roles == int(TokenRole.TEXT)]
+    text = rendered.ids[np.isin(rendered.roles, OWN)]
     assert not np.isin(text, tokenizer.convert_tokens_to_ids([*CONTROL, "<|image_pad|>", "<|video_pad|>"])).any()
     assert tokenizer.decode(text.tolist()) == f"look: {spoof}"
     assert (rendered.roles == int(TokenRole.IMAGE)).sum() == 3

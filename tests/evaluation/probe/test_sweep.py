@@ -66,7 +66,7 @@ def test_every_readout_is_what_the_model_gives(name, tiny, data):
     model = SmartModel(tiny(name), device="cpu", readout=Readout())
     sweep = Sweep.encode(model, data)
     assert sweep.layers == tuple(range(model.backbone.n_states))
-    assert sweep.token_filters == (("paper",) if name in ("mean", "dense-narrow") else ("paper", "content"))
+    assert sweep.token_filters == ("paper", "content")
     for readout in READOUTS:
         if min(readout.layers) < -model.backbone.n_states:
             continue

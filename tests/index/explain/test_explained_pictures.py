@@ -11,6 +11,7 @@ from fixtures.pages import PageReader, read_page
 from fixtures.pictures import media_folder, picture, write_pdf
 from PIL import Image
 
+from smart_retrieval import Readout
 from smart_retrieval.errors import SmartError
 from smart_retrieval.index.explain.heatmap import draw_over, overlay
 from smart_retrieval.index.explain.score import QUERY_PICTURE
@@ -110,8 +111,10 @@ def test_contributions_add_up_and_the_maps_hold_the_best_matches(index, id, quer
     json.dumps(found.to_dict())
 
 
-def test_special_share_is_the_share_of_special_tokens(index):
-    found = index.explain(QUERY, PICTURES[1])
+def test_special_share_is_the_share_of_special_tokens(visual, tmp_path):
+    with SmartIndex.create(tmp_path / "paper.smart", visual.with_readout(Readout()), codec="float32") as index:
+        index.add([picture(1)], ids=["a"])
+        found = index.explain(QUERY, "a", weights=None, floor=None)
     roles = {token.role for token in found.tokens}
     assert "text" in roles
     assert roles & {"template", "prompt"}, "Qwen's paper filter keeps its template"

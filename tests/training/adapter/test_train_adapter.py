@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 from fixtures.tiny_models import HIDDEN
-from fixtures.training import training_set
+from fixtures.training import texts, training_set
 
 from smart_retrieval import Readout, SmartModel, hybrid_scores
 from smart_retrieval.errors import ReadoutError, TrainingError
+from smart_retrieval.inputs import Item
 from smart_retrieval.training.adapter import train as training
 from smart_retrieval.training.adapter.train import train_adapter
-from smart_retrieval.training.data.examples import split
+from smart_retrieval.training.data.examples import Collector, split
 from smart_retrieval.training.recipes import AdapterRecipe
 from smart_retrieval.training.validation import LAMBDAS, ndcg
 
@@ -44,6 +45,27 @@ def test_training_lowers_the_loss_and_saves_the_measured_adapter(objective, tiny
     held = held.with_distractors(data, recipe.distractors)
     scores = hybrid_scores(model.encode_query(held.queries), model.encode_document(held.documents))
     found = np.mean([ndcg(scores[e.query], set(e.positives), 10) for e in held.examples])
+    assert found == pytest.approx(result.after["hybrid"], abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::smart_retrieval.errors.SmartWarning")
+def test_items_without_content_are_trained_on_as_they_are_scored(tiny, tmp_path):
+    collector = Collector("made")
+    for query, document in [*texts(30), ("?", "the otter"), ("☃", "..."), ("the river", "")]:
+        collector.add(Item(query), [collector.document(Item(document))], [])
+    model = SmartModel(tiny("prompts"), device="cpu", readout=Readout(token_filter="content"))
+    recipe = replace(QUICK, objective="hybrid", batch_size=33)
+    held = training_set(6)
+    held = replace(held, queries=[*held.queries[:4], Item("?"), Item("")])
+    result = train_adapter(model, collector.finish(), tmp_path / "a", recipe, validation=held)
+    assert all(np.isfinite(point["loss"]) for point in result.curve)
+    trained = SmartModel(tmp_path / "a", device="cpu")
+    assert trained.readout.token_filter == "content"
+    queries = trained.encode_query(held.queries)
+    assert queries.lengths[-2:].tolist() == [0, 0]
+    scored = held.with_distractors(collector.finish(), recipe.distractors)
+    scores = hybrid_scores(queries, trained.encode_document(scored.documents))
+    found = np.mean([ndcg(scores[e.query], set(e.positives), 10) for e in scored.examples])
     assert found == pytest.approx(result.after["hybrid"], abs=1e-6)
 
 

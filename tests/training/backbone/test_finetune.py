@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from fixtures.pictures import LIMITS, picture
-from fixtures.training import training_set
+from fixtures.training import texts, training_set
 
 from smart_retrieval import Readout, SmartModel
 from smart_retrieval.errors import TrainingError
@@ -29,6 +29,18 @@ def recipe(**changes):
 
 def model_of(path, **kwargs):
     return SmartModel(path, device="cpu", readout=Readout(), **kwargs)
+
+
+@pytest.mark.filterwarnings("ignore::smart_retrieval.errors.SmartWarning")
+@pytest.mark.parametrize("mini_batch", [None, 3])
+def test_items_without_content(mini_batch, tiny, tmp_path):
+    collector = Collector("made")
+    for query, document in [*texts(12), ("?", "the otter"), ("☃", "..."), ("the river", "")]:
+        collector.add(Item(query), [collector.document(Item(document))], [])
+    model = SmartModel(tiny("prompts"), device="cpu", readout=Readout(token_filter="content"))
+    result = finetune(model, collector.finish(), tmp_path / "m", recipe(objective="late", mini_batch=mini_batch))
+    assert all(np.isfinite(point["loss"]) for point in result.curve)
+    assert SmartModel(tmp_path / "m", device="cpu").encode_query("?").lengths.tolist() == [0]
 
 
 def weights(model):

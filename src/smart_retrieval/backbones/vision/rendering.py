@@ -11,6 +11,7 @@ import numpy as np
 from ...core.roles import TokenRole
 from ...errors import EmptyInputError
 from ...types import Array
+from ..word_roles import WordRoles
 from .family import VIDEO_BLOCK, Part
 
 IMAGE_PAD, VIDEO_PAD = "<|image_pad|>", "<|video_pad|>"
@@ -33,6 +34,7 @@ class Renderer:
         self.tokenizer = tokenizer
         self.image_id, self.video_id = tokenizer.convert_tokens_to_ids([IMAGE_PAD, VIDEO_PAD])
         self.special = np.array(sorted(special_ids - {self.image_id, self.video_id}), np.int64)
+        self._word_roles = WordRoles(tokenizer, special_ids)
         self._special_words = tuple(tokenizer.get_added_vocab())
 
     def render(self, parts: Sequence[Part], visual_tokens: Sequence[int], limit: int | None, position: int) -> Rendered:
@@ -54,6 +56,8 @@ class Renderer:
                 )
             left = np.delete(np.arange(len(ids)), words[-cut:])
             ids, roles = ids[left], roles[left]
+        text = roles == int(TokenRole.TEXT)
+        roles[text] = self._word_roles(ids[text])
         return Rendered(ids, roles, cut)
 
     def count(self, parts: Sequence[Part]) -> int:

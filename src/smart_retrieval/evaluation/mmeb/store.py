@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._version import __version__
-from ...core.roles import kept_roles
-from ...core.vectors import unit_rows
+from ...core.roles import ROLES_FORMAT, kept_rows
 from ...embeddings import FORMAT, SmartEmbeddings
 from ...errors import SmartError, SmartWarning
 from ...inputs import Item
@@ -71,6 +70,7 @@ class EncodingStore:
             "dtype": smart.dtype,
             "smart_retrieval": __version__,
             "format": FORMAT,
+            "roles": ROLES_FORMAT,
         }
         text = json.dumps(self.identity, sort_keys=True, ensure_ascii=True)
         self.folder = root / hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -259,32 +259,5 @@ class EncodingStore:
 
 
 def filtered(embeddings: SmartEmbeddings, token_filter: str) -> SmartEmbeddings:
-    """The tokens that a filter keeps, of embeddings encoded with the filter ``paper``.
-
-    An item of which it keeps none has its anchor as its one token, as the token head does it.
-    """
-    if token_filter == "paper":
-        return embeddings
-    kept = np.isin(embeddings.roles, [int(role) for role in kept_roles(token_filter)])
-    counts = np.diff(np.concatenate([[0], np.cumsum(kept)])[embeddings.offsets])
-    bare = np.flatnonzero((counts == 0) & (embeddings.lengths > 0))
-    kept[embeddings.offsets[bare]] = True
-    offsets = np.concatenate([[0], np.cumsum(kept)])[embeddings.offsets]
-    vectors, ids, roles = embeddings.token_vectors[kept], embeddings.token_ids[kept], embeddings.roles[kept]
-    ids[offsets[bare]] = -1
-    if embeddings.token_dim:
-        for item in bare.tolist():
-            vectors[offsets[item]] = _stand_in(embeddings, item)
-    return SmartEmbeddings(embeddings.anchors, vectors, offsets, ids, roles, report=embeddings.report)
-
-
-def _stand_in(embeddings: SmartEmbeddings, item: int) -> Array:
-    """The anchor where it lies in the space of the tokens, else the mean of the tokens."""
-    copies, rest = divmod(embeddings.token_dim, embeddings.anchor_dim)
-    if rest == 0:
-        vector = np.tile(unit_rows(embeddings.anchors[item : item + 1]), copies)
-    else:
-        own = embeddings.token_vectors[embeddings.offsets[item] : embeddings.offsets[item + 1]]
-        vector = np.asarray(own, np.float32).mean(axis=0, keepdims=True)
-    row: Array = unit_rows(vector)[0]
-    return row
+    """The tokens that a filter keeps, of embeddings encoded with the filter ``paper``."""
+    return embeddings if token_filter == "paper" else embeddings.with_rows(kept_rows(embeddings.roles, token_filter))

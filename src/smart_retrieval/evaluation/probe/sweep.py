@@ -15,7 +15,7 @@ from ...core.hybrid import anchor_scores
 from ...core.late import DEFAULT_MEMORY, best_similarities, document_blocks, query_sums, token_shares, weighted_parts
 from ...core.presets import Preset
 from ...core.readout import Readout
-from ...core.roles import TOKEN_FILTERS, TokenRole, kept_roles
+from ...core.roles import TOKEN_FILTERS, kept_rows
 from ...core.scoring import TOKEN_WEIGHTS, Scoring, TokenWeights
 from ...core.vectors import unit_rows
 from ...core.weights import IdfWeights
@@ -134,10 +134,8 @@ class Sweep:
 
     @cached_property
     def token_filters(self) -> tuple[str, ...]:
-        """Token filters that differ on these data, ``"paper"`` alone where there is no prompt and no template."""
-        # Special tokens are encoded only where they stand in for empty texts, under either filter.
-        same = [int(role) for role in kept_roles("content") | {TokenRole.SPECIAL}]
-        differ = any(not np.isin(own.roles, same).all() for own in (self.documents, self.queries))
+        """Token filters that differ on these data, ``"paper"`` alone where every token is content."""
+        differ = any(not kept_rows(own.roles, "content").all() for own in (self.documents, self.queries))
         return TOKEN_FILTERS if differ else ("paper",)
 
     def embeddings(self, task: Task, readout: Readout) -> SmartEmbeddings:
@@ -309,7 +307,7 @@ class Sweep:
         return self._kept_rows[task, token_filter]
 
     def _encode_bare(self, task: Task, readout: Readout) -> SmartEmbeddings:
-        """Items of which nothing is kept: one vector stands in for their tokens, which the model itself gives."""
+        """Items for whose tokens one vector stands in, which the model itself gives."""
         if (task, readout) not in self._stand_ins:
             texts = self.data.texts if task == "document" else self.data.queries
             own = self.smart.with_readout(readout)
@@ -340,18 +338,19 @@ class Sweep:
         """IDF weights of these documents' tokens, which depend on the token filter alone."""
         if readout.token_filter not in self._idf_weights:
             kept = self._kept("document", readout.token_filter)
-            ids = self.documents.token_ids[kept.rows]
-            if len(kept.bare):
-                ids[kept.offsets[kept.bare]] = self._encode_bare("document", readout).token_ids
+            ids, roles = self.documents.token_ids[kept.rows], self.documents.roles[kept.rows]
             # Counting documents reads no vectors.
             no_vectors = np.zeros((len(ids), 0), np.float32)
-            counted = SmartEmbeddings(self.documents.anchors, no_vectors, kept.offsets, ids)
+            counted = SmartEmbeddings(self.documents.anchors, no_vectors, kept.offsets, ids, roles)
             self._idf_weights[readout.token_filter] = IdfWeights.fit(counted)
         return self._idf_weights[readout.token_filter]
 
 
 class KeptRows(NamedTuple):
-    """The token rows that a filter keeps, ascending; of the bare items, of which it keeps nothing, the first row."""
+    """The token rows that a filter keeps, ascending.
+
+    Of the bare items, of which ``"paper"`` keeps nothing, the first row; under ``"content"`` such items have no tokens.
+    """
 
     rows: Array
     offsets: Array  # [N + 1]
@@ -360,9 +359,9 @@ class KeptRows(NamedTuple):
     @classmethod
     def of(cls, encoded: SmartEmbeddings, token_filter: str) -> KeptRows:
         """Choose rows by their roles. Special tokens are there only where they stand in for an empty item."""
-        kept = np.isin(encoded.roles, [int(role) for role in kept_roles(token_filter) if role != TokenRole.SPECIAL])
+        kept = kept_rows(encoded.roles, token_filter)
         filled = np.diff(np.concatenate([[0], np.cumsum(kept)])[encoded.offsets]) > 0
-        bare = np.flatnonzero(~filled & (encoded.lengths > 0))
+        bare = np.flatnonzero(~filled & (encoded.lengths > 0) & (token_filter == "paper"))
         kept[encoded.offsets[bare]] = True
         return cls(np.flatnonzero(kept), np.concatenate([[0], np.cumsum(kept)])[encoded.offsets], bare)
 

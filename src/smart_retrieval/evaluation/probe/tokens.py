@@ -9,7 +9,7 @@ import numpy as np
 
 from ...core.head import TokenHead
 from ...core.readout import Readout
-from ...core.roles import TokenRole, kept_roles
+from ...core.roles import TokenRole, kept_rows
 from ...embeddings import SmartEmbeddings
 from ...model.batching import BatchLimits
 from ...model.encoding import Encoder, gathered
@@ -28,7 +28,7 @@ def token_report(
 ) -> dict[str, Any]:
     """Where the best matches of query tokens fall, in a random sample of queries and documents.
 
-    ``all_kept`` is with every position kept, those of special, template and prompt tokens included, for which the
+    ``all_kept`` is with every position kept, those that are no content included, for which the
     sample is encoded once more; ``as_used`` is under the readout's own filter.
     """
     rng = np.random.default_rng(seed)
@@ -38,11 +38,11 @@ def token_report(
         return encode_every_position(smart, readout, task, chosen, batch_size)
 
     queries, documents = encoded("query", data.queries, QUERIES), encoded("document", data.texts, DOCUMENTS)
-    kept = [int(role) for role in kept_roles(readout.token_filter)]
+    used = (one.with_rows(kept_rows(one.roles, readout.token_filter)) for one in (queries, documents))
     return {
         "sample": {"queries": len(queries), "documents": len(documents)},
         "all_kept": winner_report(queries, documents),
-        "as_used": winner_report(_with_roles(queries, kept), _with_roles(documents, kept)),
+        "as_used": winner_report(*used),
     }
 
 
@@ -113,12 +113,3 @@ def _count(roles: Array, weights: Array | None = None) -> Array:
 def _shares(values: Array, roles: Sequence[TokenRole]) -> dict[str, float | None]:
     total = float(values.sum())
     return {role.name.lower(): float(values[role]) / total if total > 0 else None for role in roles}
-
-
-def _with_roles(embeddings: SmartEmbeddings, kept: Sequence[int]) -> SmartEmbeddings:
-    """The token vectors of some roles alone."""
-    rows = np.isin(embeddings.roles, kept)
-    offsets = np.concatenate([[0], np.cumsum(rows)])[embeddings.offsets]
-    return SmartEmbeddings(
-        embeddings.anchors, embeddings.token_vectors[rows], offsets, embeddings.token_ids[rows], embeddings.roles[rows]
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...core.roles import CONTENT_ROLES, TokenRole
 from ..significance import format_p_value, p_value_text
 from ..terminal import new_table, notes, print_verdict
 
@@ -106,7 +107,7 @@ def _lengths(noun: str, bins: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _tokens(tokens: Mapping[str, Any]) -> list[str]:
     shares, wins = tokens["all_kept"]["document_tokens"], tokens["all_kept"]["wins"]
-    extra = [role for role in ("special", "template", "prompt") if role in shares]
+    extra = [role for role in shares if TokenRole[role.upper()] not in CONTENT_ROLES]
     sentences = []
     if extra and None not in wins.values():
         sentences.append(

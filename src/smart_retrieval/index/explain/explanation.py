@@ -12,7 +12,7 @@ import numpy as np
 from ...core.hybrid import anchor_scores
 from ...core.late import token_shares
 from ...core.matches import TokenMatch, token_matches
-from ...core.roles import TokenRole
+from ...core.roles import TokenRole, kept_rows
 from ...core.scoring import Scoring
 from ...embeddings import SmartEmbeddings
 from ..encoder import IndexEncoder, decode_vectors
@@ -138,10 +138,11 @@ def explain_document(
     matches = token_matches(query, stored, scoring.query_weights, scoring.late_floor)
     roles = [TokenRole(role).name.lower() for role in query.roles.tolist()]
     words = query.token_strings(0, model.tokenizer)
-    answers = stored.token_strings(0, model.tokenizer)
+    # Of a document without token vectors the match is number -1.
+    answers = [*stored.token_strings(0, model.tokenizer), ""]
     seen = fold(document.text) if folding else document.text
     spans = _spans(model, seen, stored.token_ids.tolist())
-    spans = stored_spans(document.text, spans) if seen != document.text else spans
+    spans = [*(stored_spans(document.text, spans) if seen != document.text else spans), None]
     tokens = tuple(
         ExplainedToken(
             words[match.query_index] or _visual_name(query, match.query_index),
@@ -188,10 +189,12 @@ def _visual_name(query: SmartEmbeddings, position: int) -> str:
 def _spans(model: SmartModel, text: str, ids: list[int]) -> list[tuple[int, int] | None]:
     """Characters each stored token stands for; None where it is none of the passage's (a prompt, a template)."""
     encoded = model.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    special = model.backbone.special_ids
-    pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-    # Special tokens in the passage have no vector.
-    passage = [(token, (int(span[0]), int(span[1]))) for token, span in pairs if token not in special]
+    token_ids = np.asarray(encoded["input_ids"], np.int64)
+    # Special tokens in the passage have no vector, nor has what the filter drops.
+    kept = kept_rows(model.backbone.word_roles(token_ids), model.readout.token_filter)
+    kept &= ~np.isin(token_ids, list(model.backbone.special_ids))
+    pairs = zip(token_ids[kept].tolist(), np.asarray(encoded["offset_mapping"])[kept].tolist(), strict=True)
+    passage = [(token, (int(start), int(stop))) for token, (start, stop) in pairs]
     best, at, skipped = 0, 0, 0
     # A tokenizer may merge a prompt's last blank with the first word, which is then cut in other pieces.
     for skip in range(min(_FIRST_WORD, len(passage))):

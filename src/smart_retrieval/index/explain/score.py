@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from ...core.roles import CONTENT_ROLES
 from ..search.boosts import AddedPart
 from ..store.pictures import Media
 from .heatmap import GridMap, Scale, best_frames, frame_of_step
@@ -16,7 +17,7 @@ FRAMES_SHOWN = 4  # of a video
 Place = tuple[int, int, int, int]  # grid, frame, row, column
 
 _VISUAL_ROLES = frozenset({"image", "video"})
-_SPECIAL_ROLES = frozenset({"special", "template", "prompt"})
+_CONTENT_ROLES = frozenset(role.name.lower() for role in CONTENT_ROLES)
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|_+|[^\w\s]")
 
 
@@ -26,12 +27,14 @@ class ExplainedToken:
 
     query_token: str
     document_token: str  # "" where tokens were pooled
-    document_index: int  # position among the document's tokens
+    document_index: int  # position among the document's tokens; -1 where it has none
     span: tuple[int, int] | None  # characters of the passage that the document token stands for, if known
     similarity: float  # cosine of the two
     weight: float  # the query token's share of all weights
     contribution: float  # what it adds to the late score
-    role: str = "text"  # "text", "image", "video"; "prompt", "template", "special" are not the user's own words
+    role: str = (
+        "text"  # "text", "image", "video"; every other is no content of the query ("prompt", "punctuation", ...)
+    )
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Row:
     contribution: float  # what they add to the late score
     answer: str  # the document token that matches best, or where in the picture that is
     place: Place | None = None  # of the visual token that matches best; None also where the row is several tokens
-    special: bool = False  # whether it is a special, template or prompt token
+    special: bool = False  # whether it is no content: a special, template, prompt or unknown token, or punctuation
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; the numbers are those of its tokens."""
@@ -72,7 +75,7 @@ class VisualExplanation:
     maps: tuple[GridMap, ...]  # one a grid; none where grids are not known, as after token pooling
     row_scale: Scale  # the one colour scale of all rows: lowest and highest similarity
     whole_scale: Scale
-    # Share of the late score from document tokens that are not visual: template, prompt, special ones, a caption.
+    # Share of the late score from document tokens that are not visual: a caption; template and prompt under "paper".
     outside: float
 
     def shown_frames(self, number: int) -> list[tuple[int, float | None, float]]:
@@ -142,7 +145,7 @@ class ScoreBreakdown:
 
     @property
     def special_share(self) -> float:
-        """Share of the late score that comes from the query's special, template and prompt tokens.
+        """Share of the late score that comes from tokens of the query that are no content: prompts, punctuation, ...
 
         Example:
             >>> parts = [("cat", 0.3, "text"), ("<s>", 0.1, "special")]
@@ -150,7 +153,7 @@ class ScoreBreakdown:
             >>> ScoreBreakdown("cat", "a", 1, 0, 0.4, 1, 1, None, tokens, "", None, None, None).special_share
             0.25
         """
-        own = sum(token.contribution for token in self.tokens if token.role in _SPECIAL_ROLES)
+        own = sum(token.contribution for token in self.tokens if token.role not in _CONTENT_ROLES)
         return own / self.late if self.late > 0 else 0.0
 
     def likeness(self) -> list[str]:
@@ -232,11 +235,12 @@ def rows_of(tokens: Sequence[ExplainedToken], places: Sequence[Place | None] = (
                 f"{QUERY_PICTURE} × {len(picture)}" if visual else _word(token.query_token),
                 tuple(own),
                 weight,
-                sum(tokens[one].weight * tokens[one].similarity for one in own) / weight if weight else 0.0,
+                # The plain mean of tokens that weigh nothing.
+                sum((tokens[one].weight / weight if weight else 1 / len(own)) * tokens[one].similarity for one in own),
                 sum(tokens[one].contribution for one in own),
                 "" if visual else _answer(token, place),
                 place,
-                token.role in _SPECIAL_ROLES,
+                token.role not in _CONTENT_ROLES,
             )
         )
     return tuple(rows)

@@ -78,9 +78,9 @@ def map_notes(score: ScoreBreakdown) -> list[str]:
     return [
         f"The whole query: weighted similarities from {low:.3f} to {high:.3f}. Choose a word above to see its own: "
         f"similarities from {visual.row_scale[0]:.3f} to {visual.row_scale[1]:.3f}, one scale for all words.",
-        f"Special tokens of the query (its prompt and template) bring {100 * score.special_share:.1f} % of the "
-        f"late score; {100 * visual.outside:.1f} % of it was found outside the picture, in the document's own prompt, "
-        "template, special tokens or text.",
+        f"Tokens of the query that are no content (prompt, template, punctuation) bring "
+        f"{100 * score.special_share:.1f} % of the late score; {100 * visual.outside:.1f} % of it was found outside "
+        "the picture, in the document's text or, where these are kept, its prompt and template.",
     ]
 
 
