@@ -29,7 +29,7 @@ THREE = items([7, 7, 8], [7, 9], [7, -1])
 
 
 def idf(documents, frequency):
-    return max(0.0, math.log((documents + 1) / (frequency + 0.5)))
+    return max(0.0, math.log((documents + 1) / (max(frequency, 1) + 0.5)))
 
 
 def test_the_formula_by_hand():
@@ -42,12 +42,14 @@ def test_the_formula_by_hand():
     assert found[0] == pytest.approx(math.log(4 / 3.5), rel=1e-6)
 
 
-def test_ids_never_seen_weigh_most_and_positions_without_an_id_weigh_one():
+def test_ids_never_seen_weigh_as_the_rarest_and_positions_without_an_id_weigh_one():
     weights = IdfWeights.fit(THREE)
     found = weights.of([[7, -1], [499, 8]])
     assert found.shape == (2, 2)
     assert found[0, 1] == 1
-    assert found[1, 0] == found.max()
+    assert found[1, 0] == found[1, 1] > found[0, 0]
+    of_0_1 = IdfWeights(weights.documents, weights.frequencies, unseen=0)
+    np.testing.assert_allclose(of_0_1.of([499, 8]), [math.log(4 / 0.5), math.log(4 / 1.5)], rtol=1e-6)
     assert weights.of([]).shape == (0,)
 
 

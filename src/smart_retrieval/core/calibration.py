@@ -78,18 +78,29 @@ class Calibration:
         return self.background
 
     @classmethod
-    def fit(cls, documents: SmartEmbeddings, probes: SmartEmbeddings | None = None) -> Calibration:
+    def fit(
+        cls, documents: SmartEmbeddings, probes: SmartEmbeddings | None = None, *, quantile: float = FLOOR_QUANTILE
+    ) -> Calibration:
         """Measure documents: a sample of 256, and 512 of their tokens, drawn by IDF; the same for the same documents.
 
         Args:
             documents: The collection, in its order. Those without token vectors are left out; of fewer than two the
                 calibration is the paper's: weight 1, floor 0.
             probes: Queries whose tokens ask in the place of the documents' own, which pictures have none of.
+            quantile: The share of unrelated similarities that lie below the background.
         """
-        return cls.measure(documents[sample_positions(len(documents))], IdfWeights.fit(documents), probes)
+        sample = documents[sample_positions(len(documents))]
+        return cls.measure(sample, IdfWeights.fit(documents), probes, quantile=quantile)
 
     @classmethod
-    def measure(cls, sample: SmartEmbeddings, idf: IdfWeights, probes: SmartEmbeddings | None = None) -> Calibration:
+    def measure(
+        cls,
+        sample: SmartEmbeddings,
+        idf: IdfWeights,
+        probes: SmartEmbeddings | None = None,
+        *,
+        quantile: float = FLOOR_QUANTILE,
+    ) -> Calibration:
         """:meth:`fit` of a sample that is drawn already, with the IDF weights of the collection it was drawn from."""
         sample = sample[sample.lengths > 0]
         if len(sample) < 2:
@@ -102,7 +113,7 @@ class Calibration:
         weights = np.repeat(shares[:, None], len(sample), axis=1)
         if probes is None:  # no token is asked about its own document
             weights[np.repeat(np.arange(len(sample)), sample.lengths)[chosen][:, None] == np.arange(len(sample))] = 0
-        background = _weighted_quantile(best.ravel(), weights.ravel(), FLOOR_QUANTILE)
+        background = _weighted_quantile(best.ravel(), weights.ravel(), quantile)
         return cls(float(cosines.std()), min(max(background, 0.0), _HIGHEST_FLOOR), len(sample))
 
     def to_dict(self) -> dict[str, Any]:

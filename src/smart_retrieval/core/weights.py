@@ -19,6 +19,9 @@ FORMAT = "smart-idf/1"
 class IdfWeights:
     """Inverse document frequency of vocabulary ids: ``max(0, ln((N + 1) / (df + 0.5)))``.
 
+    A word that no document holds weighs as much as one that a single document holds: it is rare, and other words of its
+    meaning may match it, but that it is missing makes it no more telling than the rarest word there is.
+
     A token that most documents contain says little about which one is meant. Prompts, templates, unknown tokens and
     punctuation are not counted and weigh nothing. Kept with the collection: it is fitted on documents, follows what is
     added and removed, and is saved beside them.
@@ -26,15 +29,16 @@ class IdfWeights:
     Args:
         documents: N, documents counted.
         frequencies: ``[vocabulary]`` int64; documents that contain each id. Ids beyond its end were never seen.
+        unseen: Documents that an id which none holds counts as being in; 0 in version 0.1.
 
     Example:
         >>> docs = SmartEmbeddings([[1.0], [1.0]], [[1.0]] * 3, [0, 2, 3], token_ids=[7, 8, 7])
         >>> IdfWeights.fit(docs).of([7, 8, 9]).round(3).tolist()
-        [0.182, 0.693, 1.792]
+        [0.182, 0.693, 0.693]
     """
 
-    def __init__(self, documents: int = 0, frequencies: Array | None = None) -> None:
-        self.documents = documents
+    def __init__(self, documents: int = 0, frequencies: Array | None = None, *, unseen: int = 1) -> None:
+        self.documents, self.unseen = documents, unseen
         self.frequencies: Array = np.zeros(0, np.int64) if frequencies is None else frequencies.astype(np.int64)
 
     @classmethod
@@ -75,7 +79,7 @@ class IdfWeights:
         self.documents, self.frequencies = total, counts
 
     def of(self, token_ids: Any) -> Array:
-        """Weights of vocabulary ids, float32 of the same shape; an id never seen gets the largest, -1 gets 1.
+        """Weights of vocabulary ids, float32 of the same shape; -1 gets 1.
 
         Positions without an id (-1) are those of images, video or an anchor standing in.
         """
@@ -83,6 +87,7 @@ class IdfWeights:
         seen = np.zeros(ids.shape, np.int64)
         known = (ids >= 0) & (ids < len(self.frequencies))
         seen[known] = self.frequencies[ids[known]]
+        seen[seen == 0] = self.unseen
         idf = np.maximum(0, np.log((self.documents + 1) / (seen + 0.5)))
         result: Array = np.where(ids >= 0, idf, 1.0).astype(np.float32)
         return result

@@ -82,7 +82,7 @@ class IndexStatistics:
             documents, ids, counts = self._store.idf()
         frequencies = np.zeros(int(ids.max(initial=-1)) + 1, np.int64)
         frequencies[ids] = counts
-        return IdfWeights(documents, frequencies)
+        return IdfWeights(documents, frequencies, unseen=1 if self._store.manifest.scoring else 0)
 
     def _calibration(self) -> Calibration:
         with self._store.reading() as connection:

@@ -120,7 +120,8 @@ class Sweep:
         else:
             named = spread(states, own.resolve_layers(states)) if layers is None else tuple(layers)
             chosen = Readout(named).resolve_layers(states)
-            readout = Readout((-1,) if chosen == (states - 1,) else chosen, "concat")
+            # Of the last layer alone they are the ordinary token vectors, which other commands cache, too.
+            readout = Readout() if chosen == (states - 1,) else Readout(chosen, "concat")
         options: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
         try:
             encodings = encode_dataset(smart.with_readout(readout), data, cache, **options)
@@ -129,7 +130,7 @@ class Sweep:
                 raise
             # A backbone that gives its last state alone.
             chosen = (states - 1,)
-            encodings = encode_dataset(smart.with_readout(Readout((-1,), "concat")), data, cache, **options)
+            encodings = encode_dataset(smart.with_readout(Readout()), data, cache, **options)
         return cls(smart, data, chosen, encodings, cache=cache, batch_size=batch_size)
 
     @cached_property
