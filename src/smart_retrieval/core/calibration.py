@@ -97,7 +97,7 @@ class Calibration:
         anchors = unit_rows(sample.anchors)
         cosines = (anchors @ anchors.T)[np.triu_indices(len(sample), 1)].astype(np.float64)
         asking = sample if probes is None else probes
-        chosen, shares = _drawn_tokens(idf.weights(asking) if probes is None else None, asking)
+        chosen, shares = _drawn_tokens(idf.of(asking.token_ids) if probes is None else None, asking)
         best = best_similarities(np.asarray(asking.token_vectors[chosen], np.float32), sample)
         weights = np.repeat(shares[:, None], len(sample), axis=1)
         if probes is None:  # no token is asked about its own document
