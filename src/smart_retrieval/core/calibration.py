@@ -28,6 +28,8 @@ _SAMPLE_TOKENS = 512
 _SEED = 20260524
 # Equal vectors everywhere would leave nothing to stretch the rest over.
 _HIGHEST_FLOOR = 0.98
+# Those of eight documents. A pair alone would have no spread, and late interaction no weight.
+_PRIOR_PAIRS = 28
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,11 @@ class Calibration:
     ) -> Calibration:
         """Measure documents: a sample of 256, and 512 of their tokens, drawn by IDF; the same for the same documents.
 
+        Of a few documents the spread is drawn towards a late weight of 1 - floor, of fewer than two that is all: the
+        paper's weight of 1, and no floor.
+
         Args:
-            documents: The collection, in its order. Those without token vectors are left out; of fewer than two the
-                calibration is the paper's: weight 1, floor 0.
+            documents: The collection, in its order. Those without token vectors are left out.
             probes: Queries whose tokens ask in the place of the documents' own, which pictures have none of.
             quantile: The share of unrelated similarities that lie below the background.
         """
@@ -104,17 +108,18 @@ class Calibration:
         """:meth:`fit` of a sample that is drawn already, with the IDF weights of the collection it was drawn from."""
         sample = sample[sample.lengths > 0]
         if len(sample) < 2:
-            return cls(1 / LATE_PER_SPREAD, 0.0, len(sample))
+            return cls(_spread(np.zeros(0), 0.0), 0.0, len(sample))
         anchors = unit_rows(sample.anchors)
         cosines = (anchors @ anchors.T)[np.triu_indices(len(sample), 1)].astype(np.float64)
         asking = sample if probes is None else probes
-        chosen, shares = _drawn_tokens(idf.weights(asking) if probes is None else None, asking)
+        chosen, shares = _drawn_tokens(idf.of(asking.token_ids) if probes is None else None, asking)
         best = best_similarities(np.asarray(asking.token_vectors[chosen], np.float32), sample)
         weights = np.repeat(shares[:, None], len(sample), axis=1)
         if probes is None:  # no token is asked about its own document
             weights[np.repeat(np.arange(len(sample)), sample.lengths)[chosen][:, None] == np.arange(len(sample))] = 0
         background = _weighted_quantile(best.ravel(), weights.ravel(), quantile)
-        return cls(float(cosines.std()), min(max(background, 0.0), _HIGHEST_FLOOR), len(sample))
+        background = min(max(background, 0.0), _HIGHEST_FLOOR)
+        return cls(_spread(cosines, background), background, len(sample))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, read back by :meth:`from_dict`."""
@@ -176,6 +181,13 @@ def _uniform(texts: Array, places: Array) -> Array:
         mixed ^= mixed >> np.uint64(31)
     uniform: Array = ((mixed >> np.uint64(11)).astype(np.float64) + 1) / 2.0**53
     return uniform
+
+
+def _spread(cosines: Array, background: float) -> float:
+    """The standard deviation of the cosines; where they are few, near that of the paper's weight above the floor."""
+    prior = (1 - background) / LATE_PER_SPREAD
+    squares = len(cosines) * float(cosines.var()) if len(cosines) else 0.0
+    return math.sqrt((squares + _PRIOR_PAIRS * prior**2) / (len(cosines) + _PRIOR_PAIRS))
 
 
 def _weighted_quantile(values: Array, weights: Array, share: float) -> float:

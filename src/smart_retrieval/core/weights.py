@@ -19,12 +19,19 @@ FORMAT = "smart-idf/1"
 class IdfWeights:
     """Inverse document frequency of vocabulary ids: ``max(0, ln((N + 1) / (df + 0.5)))``.
 
+    <<<<<<< HEAD
     A word that no document holds weighs as much as one that a single document holds: it is rare, and other words of its
     meaning may match it, but that it is missing makes it no more telling than the rarest word there is.
 
     A token that most documents contain says little about which one is meant. Prompts, templates, unknown tokens and
     punctuation are not counted and weigh nothing. Kept with the collection: it is fitted on documents, follows what is
     added and removed, and is saved beside them.
+    =======
+    A token that most documents contain says little about which one is meant. What is no content of a query weighs
+    nothing: prompts, templates, unknown tokens, punctuation. Of documents every token vector counts that could be
+    matched. Kept with the collection: it is fitted on documents, follows what is added and removed, and is saved beside
+    them.
+    >>>>>>> content
 
     Args:
         documents: N, documents counted.
@@ -62,9 +69,8 @@ class IdfWeights:
 
     def _count(self, documents: SmartEmbeddings, sign: int) -> None:
         ids = np.asarray(documents.token_ids, np.int64)
-        counted = (ids >= 0) & kept_rows(documents.roles, "content")
-        items = np.repeat(np.arange(len(documents)), documents.lengths)[counted]
-        ids = ids[counted]
+        items = np.repeat(np.arange(len(documents)), documents.lengths)[ids >= 0]
+        ids = ids[ids >= 0]
         size = max(len(self.frequencies), int(ids.max(initial=-1)) + 1)
         # Each id counts once for a document, however often it occurs there.
         pairs = np.unique(items * max(size, 1) + ids)

@@ -339,10 +339,10 @@ class Sweep:
         """IDF weights of these documents' tokens, which depend on the token filter alone."""
         if readout.token_filter not in self._idf_weights:
             kept = self._kept("document", readout.token_filter)
-            ids, roles = self.documents.token_ids[kept.rows], self.documents.roles[kept.rows]
+            ids = self.documents.token_ids[kept.rows]
             # Counting documents reads no vectors.
             no_vectors = np.zeros((len(ids), 0), np.float32)
-            counted = SmartEmbeddings(self.documents.anchors, no_vectors, kept.offsets, ids, roles)
+            counted = SmartEmbeddings(self.documents.anchors, no_vectors, kept.offsets, ids)
             self._idf_weights[readout.token_filter] = IdfWeights.fit(counted)
         return self._idf_weights[readout.token_filter]
 
