@@ -21,23 +21,20 @@ import numpy as np
 from lib.collections import add_collections, named_collections
 from lib.record import record
 
-from smart_retrieval import Preset, Readout, Scoring, SmartModel
+from smart_retrieval import Readout, Scoring, SmartModel
 from smart_retrieval.core.calibration import FLOOR_QUANTILE, Calibration
 from smart_retrieval.core.presets import get_preset
 from smart_retrieval.evaluation.beir import load_beir
 from smart_retrieval.evaluation.cache import EncodingCache
 from smart_retrieval.evaluation.probe.sweep import Sweep
+from smart_retrieval.types import Array
 
 QUANTILES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 FACTORS = (4, 6, 8, 10, 12, 14, 16, 20)
 TOLERANCE = 0.005
 METRICS = ("ndcg@10", "recall@100")
 READOUT = Readout(token_filter="content")
-REFERENCES = {
-    "anchor": Preset("anchor", Readout(), Scoring(lambda_late=0.0)),
-    "paper": get_preset("paper"),
-    "idf": Preset("idf", READOUT, Scoring("idf", lambda_late=2.0)),
-}
+IDF_WEIGHT = 2.0  # of the plain IDF that the default is compared with
 Pair = tuple[str, str]  # model and collection
 
 
@@ -72,22 +69,30 @@ def measure(smart: SmartModel, folder: Path, cache: EncodingCache) -> dict[str, 
     sweep = Sweep.encode(smart, load_beir(folder), layers=(-1,), cache=cache)
     documents = sweep.embeddings("document", READOUT)
     measured = {quantile: Calibration.fit(documents, quantile=quantile) for quantile in QUANTILES}
+    floors = [Scoring("idf", floor=None), *(Scoring("idf", floor=one.background) for one in measured.values())]
+    # The costly part once: late scores for each floor, of which every weight is a sum.
+    plain, *lates = sweep.lates(READOUT, floors)
+    paper = get_preset("paper")
+
+    def judged(scores: Array) -> dict[str, float]:
+        return {metric: float(sweep.judge(scores, metric).mean()) for metric in METRICS}
+
+    means = {
+        "anchor": judged(sweep.anchor),
+        "paper": judged(sweep.anchor + sweep.lates(paper.readout, [paper.scoring])[0]),
+        "idf": judged(sweep.anchor + np.float32(IDF_WEIGHT) * plain),
+    }
     grid = {
-        (quantile, factor): Preset("grid", READOUT, Scoring("idf", 1.0, factor * one.anchor_spread, one.background))
-        for quantile, one in measured.items()
+        f"{quantile} {factor}": judged(sweep.anchor + np.float32(factor * one.anchor_spread) * late)
+        for (quantile, one), late in zip(measured.items(), lates, strict=True)
         for factor in FACTORS
     }
-    settings = [*REFERENCES.values(), *grid.values()]
-    means: dict[Preset, dict[str, float]] = {setting: {} for setting in settings}
-    for metric in METRICS:
-        for setting, values in sweep.measure(settings, metric=metric).items():
-            means[setting][metric] = float(values.mean())
-    print(f"{smart.name} {folder.name}: anchor {means[REFERENCES['anchor']]['ndcg@10']:.4f}", flush=True)
+    print(f"{smart.name} {folder.name}: anchor {means['anchor']['ndcg@10']:.4f}", flush=True)
     return {
         "anchor_spread": measured[QUANTILES[0]].anchor_spread,
         "background": {str(quantile): one.background for quantile, one in measured.items()},
-        **{name: means[setting] for name, setting in REFERENCES.items()},
-        "grid": {f"{quantile} {factor}": means[setting] for (quantile, factor), setting in grid.items()},
+        **means,
+        "grid": grid,
     }
 
 

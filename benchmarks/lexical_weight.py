@@ -1,8 +1,8 @@
 """How BM25 is brought to the scale of SMART's score, and its default weight, chosen out of fold.
 
-Reads encodings made beforehand, ``ENCODINGS/MODEL/COLLECTION/{q,d}`` (folders that ``SmartEmbeddings.save`` wrote, the
-last layer's part last in each token vector), and BEIR-layout folders of the same names. SMART's score is that of the
-calibrated default: last layer, content tokens, IDF; the lexical part is w x spread x rule(BM25).
+    python benchmarks/lexical_weight.py [FOLDER...] [--data DIR] --model NAME... [--no-stdlib] [--cache DIR]
+
+SMART's score is that of the default preset; the lexical part is w x anchor spread x rule(BM25).
 """
 
 from __future__ import annotations
@@ -13,17 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lib.collections import add_collections, named_collections
 from lib.record import record
 
-from smart_retrieval.core.calibration import Calibration
 from smart_retrieval.core.hybrid import anchor_scores
 from smart_retrieval.core.late import late_scores
-from smart_retrieval.core.roles import TokenRole
-from smart_retrieval.core.scoring import Scoring
-from smart_retrieval.core.weights import IdfWeights
-from smart_retrieval.embeddings import SmartEmbeddings
 from smart_retrieval.evaluation.beir import BeirDataset, load_beir
+from smart_retrieval.evaluation.cache import EncodingCache
 from smart_retrieval.evaluation.compare import Bm25, fused
+from smart_retrieval.evaluation.evaluate import Collection, load_collection
 from smart_retrieval.evaluation.metrics import mean_metrics, per_query_metrics
 from smart_retrieval.index.search.searcher import LEXICAL_WEIGHT, lexical_scores
 from smart_retrieval.types import Array
@@ -48,15 +46,6 @@ def to_best(scores: Array) -> Array:
     return found
 
 
-def last_layer(encoded: SmartEmbeddings) -> SmartEmbeddings:
-    """Unit vectors of the last layer, of content tokens only."""
-    kept = np.asarray(encoded.roles) == TokenRole.TEXT
-    vectors = np.asarray(encoded.token_vectors[:, -encoded.anchor_dim :], np.float32)[kept]
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    offsets = np.concatenate([[0], np.cumsum(kept)])[encoded.offsets]
-    return SmartEmbeddings(np.asarray(encoded.anchors), vectors, offsets, np.asarray(encoded.token_ids)[kept])
-
-
 def ndcg(data: BeirDataset, scores: Array) -> float:
     return mean_metrics(per_query_metrics(data.qrels, data.rank(scores, 10)))["ndcg@10"]
 
@@ -65,18 +54,16 @@ def recall(data: BeirDataset, scores: Array) -> float:
     return mean_metrics(per_query_metrics(data.qrels, data.rank(scores, 100)))["recall@100"]
 
 
-def measure(data: BeirDataset, encodings: Path, words: Array) -> dict[str, Any]:
+def measure(collection: Collection, words: Array) -> dict[str, Any]:
     """nDCG@10 of the baselines and of every rule and weight, for one model on one collection."""
-    documents, queries = (last_layer(SmartEmbeddings.load(encodings / side)) for side in "dq")
-    idf = IdfWeights.fit(documents)
-    found = Calibration.fit(documents)
-    spread = found.anchor_spread
-    anchor, late = anchor_scores(queries, documents), late_scores(queries, documents, weights=idf, floor=found.floor)
-    smart = Scoring(lambda_late=found.lambda_late).combine(anchor, np.maximum(late, 0))
+    data, documents, queries = collection.data, collection.documents.embeddings, collection.queries.embeddings
+    scoring, spread = collection.scoring, collection.statistics.calibration.anchor_spread
+    anchor = anchor_scores(queries, documents)
+    late = late_scores(queries, documents, weights=scoring.query_weights, floor=scoring.late_floor)
+    smart = scoring.combine(anchor, late)
     systems = fused(anchor, words, smart, smart + lexical_scores(words, LEXICAL_WEIGHT * spread), data.document_ids)
     return {
         "spread": round(spread, 4),
-        "floor": round(found.floor, 4),
         "systems": {name: round(ndcg(data, scores), 4) for name, scores in systems.items()},
         "recall@100": {name: round(recall(data, systems[name]), 4) for name in ("anchor", "SMART", "SMART + BM25")},
         "rules": {
@@ -99,26 +86,28 @@ def out_of_fold(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", type=Path, nargs="+", help="BEIR-layout folders")
-    parser.add_argument("--encodings", type=Path, required=True)
-    parser.add_argument("--models", nargs="+", required=True, help="names of folders in ENCODINGS")
+    add_collections(parser)
+    parser.add_argument("--model", action="append", required=True, help="name or folder; may be repeated")
+    parser.add_argument("--cache", type=Path, help="where encodings are kept")
     arguments = parser.parse_args()
+    models = [Path(name).name for name in arguments.model]
     found: dict[tuple[str, str], dict[str, Any]] = {}
     bm25: dict[str, dict[str, float]] = {}
-    for folder in arguments.folders:
-        data = load_beir(folder)
-        words = Bm25(data.texts).scores(data.queries)
-        bm25[data.name] = {
-            "english": ndcg(data, words),
-            "other": ndcg(data, Bm25(data.texts, "other").scores(data.queries)),
-        }
-        for model in arguments.models:
-            one = found[model, data.name] = measure(data, arguments.encodings / model / data.name, words)
-            print(
-                f"{model:8} {data.name:10}", "  ".join(f"{name} {value:.4f}" for name, value in one["systems"].items())
-            )
+    with named_collections(arguments) as folders:
+        for folder in folders:
+            data = load_beir(folder)
+            words = Bm25(data.texts).scores(data.queries)
+            bm25[data.name] = {
+                "english": ndcg(data, words),
+                "other": ndcg(data, Bm25(data.texts, "other").scores(data.queries)),
+            }
+            for name, model in zip(models, arguments.model, strict=True):
+                collection = load_collection(folder, model=model, cache=EncodingCache(arguments.cache))
+                one = found[name, data.name] = measure(collection, words)
+                shown = "  ".join(f"{system} {value:.4f}" for system, value in one["systems"].items())
+                print(f"{name:22} {data.name:10} {shown}", flush=True)
     means: dict[str, Any] = {}
-    for model in arguments.models:
+    for model in models:
         own = [one["systems"] for (name, _), one in found.items() if name == model]
         mean = {system: float(np.mean([one[system] for one in own])) for system in own[0]}
         over = mean["SMART + BM25"] / mean["anchor + BM25 (min-max)"] - 1
@@ -127,10 +116,10 @@ def main() -> None:
     folds = {}
     for rule in RULES:
         # With one model there is none to choose on but itself.
-        kept = list(out_of_fold(found, rule, models=len(arguments.models) > 1))
+        kept = list(out_of_fold(found, rule, models=len(models) > 1))
         folds[rule] = {
             "weights": [weight for _, weight, _ in kept],
-            "ndcg@10": {m: round(float(np.mean([n for name, _, n in kept if name == m])), 4) for m in arguments.models},
+            "ndcg@10": {m: round(float(np.mean([n for name, _, n in kept if name == m])), 4) for m in models},
             "mean_by_weight": np.mean([one["rules"][rule] for one in found.values()], axis=0).round(4).tolist(),
         }
         print(f"{rule:28} out of fold {np.mean([n for _, _, n in kept]):.4f}", folds[rule]["mean_by_weight"])

@@ -64,7 +64,9 @@ def spelled(model, encoded):
 def test_the_words_of_a_text_are_kept_and_no_others(name, task, text, prompt, opened):
     model = opened(name)
     encoded = getattr(model, f"encode_{task}")(text, prompt=prompt)
-    assert letters(spelled(model, encoded)) == letters(text)
+    found = letters(spelled(model, encoded))
+    # What is longer than the model's limit is cut off.
+    assert found == letters(text) or (encoded.report.truncated and letters(text).startswith(found))
     assert set(encoded.roles.tolist()) <= {TokenRole.TEXT}
     assert (encoded.lengths > 0) == bool(letters(text))
 

@@ -45,6 +45,7 @@ class FakeModel(SmartModel):
         self.readout = readout or self.preset.readout
         self.backbone = SimpleNamespace(
             identity=lambda: {"name": str(name), "revision": None, "fingerprint": weights},
+            fingerprint=weights,
             prompts={},
             prompt_for=lambda task, *_: prompt if task == "query" else None,
             max_length=4,
@@ -126,6 +127,7 @@ def test_schema(folder):
             "rows",
             "gain",
             "refinements",
+            "calibration",
             "readout",
             "scoring",
             "prompts",

@@ -54,6 +54,7 @@ def _print(found: dict[str, Any]) -> None:
         "model": f"{model['name']} ({details})",
         **({"sees": f"at most {', '.join(seen)}"} if seen else {}),
         "readout": ", ".join(f"{key} {value}" for key, value in found["readout"].items()),
+        "scoring": _scoring(found),
         "full text": _LANGUAGES[found["language"]] if found["lexical"] else "no",
         "format": str(found["format"]),
         "created": found["created"],
@@ -65,3 +66,27 @@ def _print(found: dict[str, Any]) -> None:
     for name, value in rows.items():
         table.add_row(name, Text(str(value)))
     console().print(table)
+
+
+def _scoring(found: dict[str, Any]) -> str:
+    """Weights, lambdas and floor; of calibrated ones the numbers, and where they come from."""
+    scoring, calibration = found["scoring"], found["calibration"]
+    if not scoring:
+        return "that of version 0.1"
+    parts, source = [f"{scoring['weights']} weights", f"λ_anchor {scoring['lambda_anchor']:g}"], ""
+    for name, label in (("lambda_late", "λ_late"), ("floor", "floor")):
+        value = scoring[name]
+        if value == "calibrated":
+            value = calibration.get(name)
+            parts.append(f"{label} {'calibrated' if value is None else format(value, '.3g')}")
+            source = _CALIBRATED[calibration.get("of", "documents")]
+        else:
+            parts.append(f"{label} {'none' if value is None else format(value, 'g')}")
+    return ", ".join(parts) + source
+
+
+_CALIBRATED = {
+    "collection": " (calibrated on these documents)",
+    "model": " (the model's calibration, until there are 64 documents)",
+    "documents": " (on the documents there are, until there are 64)",
+}

@@ -36,7 +36,9 @@ LambdaAnchor = Annotated[float | None, typer.Option(help="Weight of the anchor s
 LambdaLate = Annotated[float | None, typer.Option(help="Weight of the late score. [default: the preset's]")]
 Floor = Annotated[
     str | None,
-    typer.Option(help="Token similarities below it count as 0: a number below 1, or none. [default: the preset's]"),
+    typer.Option(
+        help="Token similarities below it count as 0: a number below 1, none, or calibrated. [default: the preset's]"
+    ),
 ]
 
 Where = Annotated[
@@ -87,16 +89,18 @@ def layers_of(values: list[str] | None) -> tuple[int, ...] | None:
         raise typer.BadParameter(f"layers: found {','.join(values or ())!r}, expected integers such as -1,-2") from None
 
 
-def floor_of(value: str | None) -> float | Literal["preset"] | None:
+def floor_of(value: str | None) -> float | Literal["preset", "calibrated"] | None:
     """The floor of ``--floor``: a number, None for ``none``, the preset's if it is not given."""
     if value is None:
         return "preset"
     if value.lower() == "none":
         return None
+    if value.lower() == "calibrated":
+        return "calibrated"
     try:
         return float(value)
     except ValueError:
-        raise typer.BadParameter(f"floor: found {value!r}, expected a number below 1, or none") from None
+        raise typer.BadParameter(f"floor: found {value!r}, expected a number below 1, none, or calibrated") from None
 
 
 def scoring_of(

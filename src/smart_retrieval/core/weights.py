@@ -19,19 +19,11 @@ FORMAT = "smart-idf/1"
 class IdfWeights:
     """Inverse document frequency of vocabulary ids: ``max(0, ln((N + 1) / (df + 0.5)))``.
 
-    <<<<<<< HEAD
-    A word that no document holds weighs as much as one that a single document holds: it is rare, and other words of its
-    meaning may match it, but that it is missing makes it no more telling than the rarest word there is.
-
-    A token that most documents contain says little about which one is meant. Prompts, templates, unknown tokens and
-    punctuation are not counted and weigh nothing. Kept with the collection: it is fitted on documents, follows what is
-    added and removed, and is saved beside them.
-    =======
     A token that most documents contain says little about which one is meant. What is no content of a query weighs
-    nothing: prompts, templates, unknown tokens, punctuation. Of documents every token vector counts that could be
-    matched. Kept with the collection: it is fitted on documents, follows what is added and removed, and is saved beside
-    them.
-    >>>>>>> content
+    nothing: prompts, templates, unknown tokens, punctuation. A word that no document holds weighs as much as one that a
+    single document holds: it is rare, and words of its meaning may match it, but that it is missing makes it no more
+    telling than the rarest word there is. Of documents every token vector counts that could be matched. Kept with the
+    collection: it is fitted on documents, follows what is added and removed, and is saved beside them.
 
     Args:
         documents: N, documents counted.

@@ -17,7 +17,7 @@ from ..core.collection import CollectionStatistics
 from ..core.hybrid import anchor_scores
 from ..core.late import late_scores
 from ..core.presets import Preset, get_preset
-from ..core.scoring import Scoring, TokenWeights
+from ..core.scoring import CALIBRATED, LateWeight, Scoring, TokenWeights
 from ..core.vectors import unit_rows
 from ..errors import ReadoutError
 from ..extras import require
@@ -54,8 +54,8 @@ class ScoringFields(TypedDict, total=False):
 
     weights: TokenWeights | Literal["preset"]
     lambda_anchor: float | None
-    lambda_late: float | None
-    floor: float | Literal["preset"] | None
+    lambda_late: LateWeight | None
+    floor: float | Literal["preset", "calibrated"] | None
 
 
 class Settings(ScoringFields, total=False):
@@ -122,6 +122,14 @@ class Collection:
     def scoring(self) -> Scoring:
         """The scoring in use, with the IDF table of these documents where it takes one."""
         return self.chosen.scoring.fitted(self.statistics)
+
+    @property
+    def calibration(self) -> dict[str, Any] | None:
+        """What these documents were calibrated to, and the late weight and floor in use; None where none was used."""
+        if CALIBRATED not in (self.chosen.scoring.lambda_late, self.chosen.scoring.floor):
+            return None
+        used = {"lambda_late": self.scoring.late_weight, "floor": self.scoring.late_floor}
+        return {**self.statistics.calibration.to_dict(), **used}
 
     def query_parts(self) -> Iterator[slice]:
         """Slices of the queries whose scores of all documents fit into memory."""
@@ -202,9 +210,10 @@ def evaluate_beir(
         JSON-able: ``dataset``, ``model``, ``preset``, ``rows`` (one for each of `SYSTEMS`: metrics between 0 and 1,
         bytes of the uncompressed vectors a document, milliseconds to score all documents for a query), ``gain`` (the
         hybrid's `Comparison` with the anchor in nDCG@10; under ``late`` that of the late row; under ``refined`` that of
-        a row with options, with the hybrid), ``refinements`` (these options), ``readout``, ``scoring``, ``prompts`` (as
-        put before queries and documents), ``limits``, ``encode``, ``versions``, ``run`` (date, commit, machine,
-        command), and ``per_query`` where wanted (``ids``, and ``values`` by system and metric).
+        a row with options, with the hybrid), ``refinements`` (these options), ``calibration`` (what ``"calibrated"``
+        came to on these documents), ``readout``, ``scoring``, ``prompts`` (as put before queries and documents),
+        ``limits``, ``encode``, ``versions``, ``run`` (date, commit, machine, command), and ``per_query`` where wanted
+        (``ids``, and ``values`` by system and metric).
 
     Raises:
         DatasetError: The folder is missing, malformed or has nothing to evaluate.
@@ -258,6 +267,7 @@ def evaluate_beir(
             "refined": compared(refined, "hybrid") if refined is not None else None,
         },
         "refinements": refinements.to_dict(),
+        "calibration": collection.calibration,
         **about,
     }
 

@@ -119,6 +119,7 @@ class BeirResult(About):
     rows: list[SystemRow]
     gain: HybridGain
     refinements: dict[str, Any]
+    calibration: dict[str, Any] | None  # of the collection, with the late weight and the floor it gives
 
 
 class ComparedRow(MetricMeans):

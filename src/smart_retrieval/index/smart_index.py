@@ -266,7 +266,7 @@ class SmartIndex:
             "pooling": manifest.pooling,
             "limits": dict(manifest.limits),
             "scoring": dict(manifest.scoring),
-            "calibration": dict(manifest.calibration or manifest.model_calibration),
+            "calibration": self._statistics.known_calibration(),
         }
 
     # -- writing -----------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -61,6 +61,16 @@ class IndexStatistics:
             weights=weights, lambda_anchor=lambda_anchor, lambda_late=lambda_late, floor=floor
         )
         return given.fitted(self.newest())
+
+    def known_calibration(self) -> dict[str, Any]:
+        """What is recorded of the calibration, and ``of`` what it is: ``"collection"``, or ``"model"`` until then."""
+        manifest = self._store.manifest
+        found = manifest.calibration or manifest.model_calibration
+        if not found:
+            return {}
+        calibration = Calibration.from_dict(found)
+        numbers = {"lambda_late": calibration.lambda_late, "floor": calibration.floor}
+        return {**found, **numbers, "of": "collection" if manifest.calibration else "model"}
 
     def fix_calibration(self, *, again: bool = False) -> None:
         """Measure and keep the calibration if that is still to be done, or ``again``."""

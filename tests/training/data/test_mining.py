@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from fixtures.training import training_set
 
-from smart_retrieval import IdfWeights, SmartModel, hybrid_scores
+from smart_retrieval import SmartModel
 from smart_retrieval.errors import TrainingError
 from smart_retrieval.training.data.mining import mine_negatives
 
@@ -15,9 +15,8 @@ def test_mined_negatives_are_the_best_of_what_is_not_known_to_answer(preset, tin
     data = training_set(20, negatives=1)
     mined = mine_negatives(model, data, 3, below=0.97, teach=True)
     queries, documents = model.encode_query(data.queries), model.encode_document(data.documents)
-    weights = IdfWeights.fit(documents) if preset == "default" else None
     assert model.preset.scoring.weights == ("idf" if preset == "default" else "uniform")
-    scores = hybrid_scores(queries, documents, weights=weights, floor=model.preset.scoring.floor)
+    scores = model.similarity(queries, documents)
     assert mined.has_scores
     for old, new in zip(data.examples, mined.examples, strict=True):
         row = scores[old.query]

@@ -79,7 +79,7 @@ def evaluate_mmeb(
     modalities: Sequence[str] = (),
     model: str | Path | SmartModel = "glyph",
     weights: str | None = "preset",
-    floor: float | Literal["preset"] | None = "preset",
+    floor: float | Literal["preset", "calibrated"] | None = "preset",
     token_filter: str | None = None,
     lambda_anchor: float | None = None,
     options: MmebOptions | None = None,
