@@ -11,6 +11,7 @@ from ._lazy import lazy_names
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from .core.calibration import Calibration as Calibration
     from .core.hybrid import anchor_scores as anchor_scores
     from .core.hybrid import hybrid_scores as hybrid_scores
     from .core.late import late_scores as late_scores
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "core.calibration": ("Calibration",),
         "core.hybrid": ("anchor_scores", "hybrid_scores"),
         "core.late": ("late_scores",),
         "core.presets": ("Preset",),

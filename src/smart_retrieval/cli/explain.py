@@ -76,7 +76,7 @@ def _print(found: Explanation) -> None:
     added = "".join(f" + {part.weight:g} × {part.value:.4f} {part.name}" for part in found.added)
     out.print(
         f"{found.score:.4f} = {found.lambda_anchor:g} × {found.anchor:.4f} anchor "
-        f"+ {found.lambda_late:g} × {found.late:.4f} late{added}",
+        f"+ {found.lambda_late:.4g} × {found.late:.4f} late{added}",
         markup=False,
     )
     for line in found.likeness():
@@ -102,7 +102,7 @@ def _print(found: Explanation) -> None:
         )
     out.print(table)
     if found.floor is not None:
-        out.print(f"Similarities below {found.floor:g} count as none.", style="dim", markup=False)
+        out.print(f"Similarities below {found.floor:.3g} count as none.", style="dim", markup=False)
     if found.visual is not None:
         _print_visual(found, found.visual)
     if found.text:
