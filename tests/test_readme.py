@@ -99,15 +99,14 @@ def test_the_table_holds_the_committed_figures():
 
 
 def test_the_row_of_pages_holds_the_committed_figures():
-    seed = result("glyph_frozen")["seeds"][0]
+    glyph = result("glyph_default")["models"]["glyph"]
     row = re.search(r"^\| pictures of pages .*$", README, re.MULTILINE)
     assert row is not None
-    figures = seed["ndcg@10_through_library"]
-    assert result("glyph_frozen")["pages"] == 1000
+    assert result("glyph_default")["pages"] == 1000
     assert re.findall(r"\.(\d{3})\b", row[0]) == [
-        shown(figures[k], 3)[1:] for k in ("anchor", "hybrid_paper", "hybrid_default")
+        shown(glyph["ndcg@10"][name], 3)[1:] for name in ("anchor", "paper", "default")
     ]
-    gains = [seed["over_anchor"][name]["relative"] for name in ("library_hybrid_paper", "library_hybrid_default")]
+    gains = [glyph["over_anchor"][name]["relative"] for name in ("paper", "default")]
     assert re.findall(r"\+([\d.]+) %", row[0]) == [f"{100 * gain:.1f}" for gain in gains]
 
 
@@ -120,7 +119,7 @@ def test_other_figures_are_the_committed_ones():
         next(row["ndcg@10"] for row in one["systems"] if row["name"] == "anchor + BM25 (min-max)")
         for one in result("index_quality")["comparisons"]
     ]
-    assert f"{', '.join(shown(value, 4) for value in fused)} on the three collections" in README
+    assert f"{', '.join(shown(value, 4) for value in fused)} on the four collections" in README
     ratios = result("encode_overhead")["ratios"]
     low, high = sorted((ratios["paper"], ratios["default"]))
     assert f"{low:.2f} to {high:.2f} ×" in README
