@@ -12,7 +12,7 @@ Language = Literal["auto", "english", "other"]
 LANGUAGES = ("auto", "english", "other")
 
 # What "auto" decides on. Of words of two letters and more, .33 to .42 are stop words in English prose and .24 to .30 in
-# titles; in none of 104 other languages more than .12 (program messages, English fragments included), mostly below .05.
+# titles; in program messages of many other languages, English fragments included, at most .12, mostly below .05.
 ENOUGH_WORDS, ENOUGH_TEXTS = 200, 1000
 ENGLISH_SHARE = 0.15
 
