@@ -66,7 +66,7 @@ class BeirDataset:
 
     @cached_property
     def identical(self) -> frozenset[str]:
-        """Ids of the queries that a document shares: it is taken for the query itself and not ranked for it.
+        """Ids that a query and a document share; such a document is taken for the query and not ranked for it.
 
         BEIR's rule (its ``ignore_identical_ids``), but for a document that is judged relevant to the query of its id:
         that is an answer, not the question.

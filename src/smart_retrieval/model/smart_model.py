@@ -484,7 +484,7 @@ class SmartModel:
 
     @cached_property
     def calibrator(self) -> Calibrator:
-        """Calibrates collections that this model encoded, see :class:`~smart_retrieval.core.collection.Calibrator`."""
+        """Calibrates collections that this model encoded."""
         return Calibrator(self.calibration, lambda: self._probes)
 
     @cached_property
