@@ -17,7 +17,7 @@ from .late import best_similarities
 from .vectors import unit_rows
 from .weights import IdfWeights
 
-# The two constants of the default preset. Both lie on wide plateaus over four collections and four models; the weight
+# The two constants of the default preset. Both lie on wide plateaus over four collections and three models; the weight
 # is what most folds choose that leave a collection or a model out (benchmarks/results/default_selection.json).
 FLOOR_QUANTILE = 0.6
 LATE_PER_SPREAD = 10.0
@@ -163,7 +163,7 @@ def _drawn_tokens(weights: Array | None, asking: SmartEmbeddings) -> tuple[Array
     shares = np.ones(total) if weights is None else np.asarray(weights, np.float64)
     words = asking.token_ids >= 0
     shares = np.where(words, shares, 0.0) if shares[words].any() else np.ones(total)
-    texts = [zlib.crc32(one.token_ids.astype(np.int64).tobytes()) for one in asking]
+    texts = [zlib.crc32(ids.tobytes()) for ids in np.split(asking.token_ids.astype(np.int64), asking.offsets[1:-1])]
     places = np.arange(total) - np.repeat(asking.offsets[:-1], asking.lengths)
     priority = shares / _uniform(np.repeat(np.array(texts, np.uint64), asking.lengths), places.astype(np.uint64))
     order = np.argsort(-priority, kind="stable")

@@ -307,10 +307,9 @@ class SmartIndex:
             MediaError: A picture cannot be read; batches before it are stored.
         """
         documents = new_documents(items, ids, metadata, embeddings, sources, pages, headings)
-        try:
-            return self._writer.add(documents, embeddings, on_duplicate)
-        finally:
-            self._statistics.fix_calibration()
+        added = self._writer.add(documents, embeddings, on_duplicate)
+        self._statistics.fix_calibration()
+        return added
 
     def add_encoded(
         self,

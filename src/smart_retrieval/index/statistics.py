@@ -75,16 +75,18 @@ class IndexStatistics:
     def fix_calibration(self, *, again: bool = False) -> None:
         """Measure and keep the calibration if that is still to be done, or ``again``."""
         store = self._store
-        if CALIBRATED not in (store.manifest.scoring.get("lambda_late"), store.manifest.scoring.get("floor")):
+        scoring, fixed = store.manifest.scoring, bool(store.manifest.calibration)
+        if CALIBRATED not in (scoring.get("lambda_late"), scoring.get("floor")) or (fixed and not again):
             return
-        with store.reading() as connection:
-            fixed, documents = bool(Manifest.read(connection).calibration), store.state().documents
-            if documents < MIN_DOCUMENTS or (fixed and not again):
+        with store.reading():
+            if store.state().documents < MIN_DOCUMENTS:
                 return
             measured = self._measured()
         with store.transaction() as handle:
-            Manifest.put(handle.connection, "calibration", measured.to_dict())
-            handle.dirty = True  # a commit, which other processes notice
+            # Another process may have done it since: the first one counts.
+            if again or not Manifest.read(handle.connection).calibration:
+                Manifest.put(handle.connection, "calibration", measured.to_dict())
+                handle.dirty = True  # a commit, which other processes notice
         store.reload()
 
     def _idf(self) -> IdfWeights:

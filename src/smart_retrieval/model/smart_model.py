@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from ..backbones.checkpoints import DEFAULT_MODEL, LoadOptions
 from ..backbones.registry import open_backbone
-from ..core.calibration import Calibration, has_words
+from ..core.calibration import Calibration
 from ..core.collection import Calibrator
 from ..core.head import TokenHead
 from ..core.hybrid import hybrid_scores
@@ -477,8 +477,7 @@ class SmartModel:
             >>> model.calibrate(model.encode_document(["Otters sleep afloat.", "Tax is due in May."])).documents
             2
         """
-        probes = None if has_words(documents) else self._probes
-        self._calibration = Calibration.fit(documents, probes)
+        self._calibration = Calibrator(None, lambda: self._probes).statistics(documents).calibration
         self.__dict__.pop("calibrator", None)
         return self._calibration
 
