@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -52,7 +54,9 @@ def run_visual_demo(
     collection = glyph_collection("test", pages)
     folder = _draw(home / f"glyph-pages-{pages}", collection)
     smart = SmartModel(model)
-    place = home / f"glyph-pages-{pages}-{smart.identity()['fingerprint']}.smart"
+    # An index that an earlier version left keeps its readout and scoring, and would show that version's figures.
+    made_with = json.dumps([smart.identity()["fingerprint"], smart.readout.to_dict(), smart.preset.scoring.to_dict()])
+    place = home / f"glyph-pages-{pages}-{hashlib.sha256(made_with.encode()).hexdigest()[:16]}.smart"
     with SmartIndex.open_or_create(place, smart, files_as="pages") as index:
         report = index.index_folder(folder)
         rankings = search_pages(index, collection)
