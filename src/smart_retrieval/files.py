@@ -19,6 +19,7 @@ from typing import Any
 from .errors import MediaError, MissingExtraError, SmartError
 
 NOT_REGULAR = "not a regular file"
+OF_THE_SYSTEM = "of the system (as under /proc), not of a disk"
 _LEAST_READ = 64 * 2**20
 
 
@@ -64,7 +65,7 @@ def open_local(path: str | Path) -> BufferedReader:
             if not stat.S_ISREG(status.st_mode):
                 raise UnreadableFileError(path, NOT_REGULAR)
             if is_of_the_system(raw.fileno()):
-                raise UnreadableFileError(path, "a file of the system, not of a disk")
+                raise UnreadableFileError(path, OF_THE_SYSTEM)
             # Some network file systems do not know how much there is.
             raw.most = max(status.st_size, _LEAST_READ)
             return BufferedReader(raw)
@@ -106,14 +107,15 @@ _SYSTEM_KINDS = frozenset(
 )
 
 
-def is_of_the_system(descriptor: int) -> bool:
-    """Whether an open file is one of /proc, /sys and the like, where sizes are wrong and reading may never end."""
+def is_of_the_system(file: int | Path) -> bool:
+    """Whether an open file, or a folder, is one of /proc, /sys and the like: made up as it is read, perhaps endless."""
     if not sys.platform.startswith("linux"):
         return False
     import ctypes
 
     found = (ctypes.c_long * 64)()  # larger than any struct statfs, which begins with the kind
-    return _libc().fstatfs(descriptor, found) == 0 and found[0] & 0xFFFFFFFF in _SYSTEM_KINDS
+    failed = _libc().fstatfs(file, found) if isinstance(file, int) else _libc().statfs(os.fsencode(file), found)
+    return not failed and found[0] & 0xFFFFFFFF in _SYSTEM_KINDS
 
 
 @cache

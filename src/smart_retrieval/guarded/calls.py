@@ -43,7 +43,6 @@ def guarded(
             other errors the kind and message are kept as the detail.
         MissingExtraError: By the marked function.
     """
-
     allowed = limits or Limits()
 
     def mark(function: Callable[Concatenate[Path, P], R]) -> Callable[Concatenate[Path, P], R]:
