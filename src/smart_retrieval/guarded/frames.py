@@ -16,7 +16,7 @@ class Kind(IntEnum):
 
     READY = 0
     CALL = 1
-    STEP = 2
+    STEP = 2  # how many, in eight bytes
     RESULT = 3
     UNREADABLE = 4  # reason and detail
     MISSING_EXTRA = 5  # the message

@@ -123,7 +123,7 @@ class ChildProcess:
                     return kind, answer
                 with self._lock:
                     if self._deadline is not None:
-                        self._deadline += limits.seconds_a_step
+                        self._deadline += limits.seconds_a_step * int.from_bytes(answer, "little")
         except (FrameError, OSError) as error:
             self.kill()
             raise ChildDiedError(*self._cause(error)) from error
