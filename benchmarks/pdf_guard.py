@@ -73,7 +73,7 @@ def side_by_side(guarded: Callable[[int], Any], here: Callable[[int], Any], roun
 def processor_seconds() -> float:
     """Of this process and its children."""
     here = psutil.Process()
-    return sum(one.cpu_times().user + one.cpu_times().system for one in (here, *here.children()))
+    return float(sum(one.cpu_times().user + one.cpu_times().system for one in (here, *here.children())))
 
 
 def draw(path: Path, page: int, draw_page: Callable[..., pdf_drawing.Pixels]) -> None:
