@@ -2,7 +2,8 @@
 
 The PDFs are made on the fly: pages of text, and pages that each hold a scanned picture and vector text. Both ways take
 turns; the figures are medians of what a file, or a page, took, and the best of it, which other work on the machine
-disturbs least. The child is running when the clock starts; its start is measured by itself.
+disturbs least. Before each there is a pause, as a model takes between them: right after the other way, a process that
+has slept wakes on a core that another one has warmed for itself. The child is running when the clock starts; its start is measured by itself.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from smart_retrieval.pictures import pdf_drawing
 from smart_retrieval.pictures.pdf_pages import PAGE_PIXELS
 
 _MIB = 2**20
+_PAUSE_SECONDS = 0.02
 
 
 def write_text(path: Path, count: int) -> None:
@@ -55,6 +57,7 @@ def side_by_side(guarded: Callable[[int], Any], here: Callable[[int], Any], roun
         for name, call in (("guarded", guarded), ("in_this_process", here)):
             before = processor_seconds()
             for part in range(parts):
+                time.sleep(_PAUSE_SECONDS)
                 begun = time.perf_counter()
                 call(part + 1)
                 if turn >= 0:
