@@ -3,7 +3,8 @@
 The PDFs are made on the fly: pages of text, and pages that each hold a scanned picture and vector text. Both ways take
 turns; the figures are medians of what a file, or a page, took, and the best of it, which other work on the machine
 disturbs least. Before each there is a pause, as a model takes between them: right after the other way, a process that
-has slept wakes on a core that another one has warmed for itself. The child is running when the clock starts; its start is measured by itself.
+has slept wakes on a core that another one has warmed for itself. The child is running when the clock starts; its start
+is measured by itself.
 """
 
 from __future__ import annotations
