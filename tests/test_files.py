@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
+from smart_retrieval import files
+from smart_retrieval.documents.read import read_file
 from smart_retrieval.errors import MediaError, MissingExtraError
 from smart_retrieval.files import Skipped, UnreadableFileError, atomic_file, content_hash, open_local, read_bytes
+from smart_retrieval.pictures.images import load_image
+from smart_retrieval.pictures.pdf_pages import PdfPages
+from smart_retrieval.pictures.video import VideoFile
 
 
 def test_the_file_is_replaced_when_the_block_ends(tmp_path):
@@ -83,3 +89,59 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
 def test_every_error_becomes_a_record(error: Exception, record: Skipped) -> None:
     assert Skipped.from_error("x", error) == record
     assert not Skipped.from_error("x", error, failed=False).failed
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc and /sys are Linux's")
+@pytest.mark.parametrize("name", ["/proc/self/status", "/proc/kmsg", "/proc/self/mem", "/sys/kernel/mm/ksm/run"])
+def test_files_of_the_system_are_refused(tmp_path: Path, name: str) -> None:
+    if not os.path.exists(name):
+        pytest.skip(f"no {name} here")
+    link = tmp_path / "link.pdf"
+    link.symlink_to(name)
+    for call in (
+        content_hash,
+        load_image,
+        lambda path: VideoFile(path).frames(2),
+        PdfPages,
+        lambda path: read_file(path),
+    ):
+        with pytest.raises(MediaError, match=r"link\.pdf: of the system"):
+            call(link)
+
+
+def test_a_special_file_is_not_even_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pdf")
+    opened: list[object] = []
+
+    def write() -> None:
+        with open(tmp_path / "pipe.pdf", "wb") as file:
+            opened.append(file)
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    for call in (content_hash, load_image, PdfPages, read_file):
+        with pytest.raises(MediaError, match=r"pipe\.pdf: not a regular file"):
+            call(tmp_path / "pipe.pdf")
+    thread.join(0.2)
+    assert opened == []  # a reader would have let the writer in
+    with open(tmp_path / "pipe.pdf", "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)):
+        thread.join()
+
+
+def test_a_file_that_grows_is_read_up_to_what_it_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_LEAST_READ", 100)
+    path = tmp_path / "log"
+    path.write_bytes(b"line\n" * 1000)
+    with open_local(path) as whole, open_local(path) as lines, open_local(path) as some, path.open("ab") as more:
+        for _ in range(3):
+            more.write(b"more\n" * 10_000)
+            more.flush()
+            assert whole.read() in (b"line\n" * 1000, b"")
+        assert sum(1 for _ in lines) == 1000
+        assert some.seek(4990) == 4990
+        assert some.read(100) == b"line\nline\n"
+        assert some.readinto(bytearray(9)) == 0
+        assert whole.seek(0, os.SEEK_END) > 5000
+        assert whole.read(10) == b""
+    with pytest.raises(UnreadableFileError, match="larger than the limit"):
+        read_bytes(path, 10_000)

@@ -6,14 +6,21 @@ import hashlib
 import os
 import secrets
 import stat
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedReader
+from functools import cache
+from io import BufferedReader, FileIO
 from pathlib import Path
+from typing import Any
 
 from .errors import MediaError, MissingExtraError, SmartError
+
+NOT_REGULAR = "not a regular file"
+OF_THE_SYSTEM = "of the system (as under /proc), not of a disk"
+_LEAST_READ = 64 * 2**20
 
 
 class UnreadableFileError(MediaError):
@@ -42,35 +49,100 @@ def os_error(path: str | Path, error: OSError) -> UnreadableFileError:
 
 
 def open_local(path: str | Path) -> BufferedReader:
-    """Open a regular file for reading bytes; the caller closes it."""
+    """Open a regular file of an ordinary file system for reading bytes; the caller closes it.
+
+    Pipes, sockets and devices are refused before they are opened, and so are the files of /proc, /sys and their like:
+    some wait for ever, some never end. Of a file that grows meanwhile no more is read than it holds now, or 64 MiB.
+    """
     try:
-        file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return file
-        file.close()
+        # Before it is opened, as that alone may rewind a tape or wake the writer of a pipe.
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):
+            raise UnreadableFileError(path, "is a directory" if stat.S_ISDIR(mode) else NOT_REGULAR)
+        raw = _UpToItsSize(path, "rb", opener=_open_without_waiting)
+        try:
+            status = os.fstat(raw.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise UnreadableFileError(path, NOT_REGULAR)
+            if is_of_the_system(raw.fileno()):
+                raise UnreadableFileError(path, OF_THE_SYSTEM)
+            # Some network file systems do not know how much there is.
+            raw.most = max(status.st_size, _LEAST_READ)
+            return BufferedReader(raw)
+        except BaseException:
+            raw.close()
+            raise
     except OSError as error:
         raise os_error(path, error) from error
     except ValueError as error:  # a NUL character in the name
         raise UnreadableFileError(path, "not the name of a file", str(error)) from error
-    raise UnreadableFileError(path, "not a regular file")
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    # Opening a named pipe would wait for a writer forever.
+    # It may have become a named pipe since, whose opening would wait for a writer for ever.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+class _UpToItsSize(FileIO):
+    """A file that ends where it ended when it was opened, however fast it grows."""
+
+    most = 0
+
+    def readinto(self, buffer: Any) -> int:
+        left = max(0, self.most - self.tell())
+        view = memoryview(buffer).cast("B")
+        return super().readinto(view[:left]) or 0
+
+    def readall(self) -> bytes:
+        pieces = []
+        while piece := self.read(min(2**20, max(0, self.most - self.tell()))):
+            pieces.append(piece)
+        return b"".join(pieces)
+
+
+# Of Linux, in statfs(2) and the kernel's magic.h: file systems whose files are made up as they are read.
+_SYSTEM_KINDS = frozenset(
+    {0x9FA0, 0x62656572, 0x64626720, 0x74726163, 0x27E0EB, 0x63677270, 0x73636673, 0x62656570, 0xCAFE4A11}  # proc, sys
+    | {0x6165676C, 0xDE5E81E4, 0x19800202, 0x1CD1, 0xF97CFF8C, 0x43415D53, 0x5A3C69F0, 0x42494E4D, 0x6E736673}
+)
+
+
+def is_of_the_system(file: int | Path) -> bool:
+    """Whether an open file, or a folder, is one of /proc, /sys and the like: made up as it is read, perhaps endless."""
+    if not sys.platform.startswith("linux"):
+        return False
+    import ctypes
+
+    found = (ctypes.c_long * 64)()  # larger than any struct statfs, which begins with the kind
+    failed = _libc().fstatfs(file, found) if isinstance(file, int) else _libc().statfs(os.fsencode(file), found)
+    return not failed and found[0] & 0xFFFFFFFF in _SYSTEM_KINDS
+
+
+@cache
+def _libc() -> Any:
+    import ctypes
+
+    return ctypes.CDLL(None)
 
 
 def read_bytes(path: str | Path, max_bytes: int) -> bytes:
     """Read a regular file whole, never more than a limit."""
     with open_local(path) as file:
         try:
-            # One more than allowed: the size in the directory may be stale, or 0 as under /proc.
+            if os.fstat(file.fileno()).st_size > max_bytes:
+                raise too_large(path, max_bytes)
+            # One more than allowed: it may grow meanwhile.
             data = file.read(max_bytes + 1)
         except OSError as error:
             raise os_error(path, error) from error
     if len(data) > max_bytes:
-        raise UnreadableFileError(path, f"larger than the limit of {max_bytes:,} bytes")
+        raise too_large(path, max_bytes)
     return data
+
+
+def too_large(path: str | Path, max_bytes: int) -> UnreadableFileError:
+    """The error of a file with more bytes than are read."""
+    return UnreadableFileError(path, f"larger than the limit of {max_bytes:,} bytes")
 
 
 def content_hash(path: str | Path) -> str:

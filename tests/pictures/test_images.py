@@ -382,3 +382,28 @@ def test_without_pillow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 def test_pillow_of_this_machine_reads_all_formats() -> None:
     assert features.check("webp")
     assert features.check("libtiff")
+
+
+def tiled_tiff(side: int) -> bytes:
+    """A TIFF of 16 x 16 pixels in one tile of a larger size, which compresses to almost nothing."""
+    packer = zlib.compressobj(9)
+    pixels = b"".join(packer.compress(bytes(side)) for _ in range(side)) + packer.flush()
+    tags = {256: 16, 257: 16, 258: 8, 259: 8, 262: 1, 277: 1, 322: side, 323: side, 325: len(pixels)}
+    offset = 8 + 2 + 12 * (len(tags) + 1) + 4
+    entries = (struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted({**tags, 324: offset}.items()))
+    return struct.pack("<2sHIH", b"II", 42, 8, len(tags) + 1) + b"".join(entries) + bytes(4) + pixels
+
+
+def test_tiles_far_larger_than_their_picture_are_refused() -> None:
+    assert load_image(tiled_tiff(1024)).size == (16, 16)
+    with pytest.raises(MediaError, match=r"tiles of an implausible size \(8192 x 8192\)"):
+        load_image(tiled_tiff(8192))
+
+
+def test_a_jpeg_that_draws_over_itself_without_end_is_refused() -> None:
+    data = encoded(photo(), "JPEG", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    assert load_image(data[:-2] + last * 20 + data[-2:]).size == (96, 64)
+    with pytest.raises(MediaError, match=r"implausibly many scans \(2,0"):
+        load_image(data[:-2] + last * 2000 + data[-2:])
+    assert load_image(encoded(photo(), "JPEG") + b"\xff\xda" * 2000).size == (96, 64)  # what follows is not a scan

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from fixtures.drawn_pdf import Drawn, drawn_pdf
+from fixtures.hostile_pdf import HOSTILE
 from fixtures.tiny_pdf import lines, tiny_pdf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smart_retrieval.documents.read import read_file
+from smart_retrieval.documents.read import read_file, read_files
+from smart_retrieval.documents.walk import scan
 from smart_retrieval.errors import MediaError, MissingExtraError
-from smart_retrieval.pictures import pdf_pages
+from smart_retrieval.files import SkipLog
+from smart_retrieval.guarded import Limits, calls
+from smart_retrieval.pictures import pdf_drawing
 from smart_retrieval.pictures.pdf_pages import PAGE_PIXELS, PdfPageImage, PdfPages, close_documents, page_scale
 from smart_retrieval.pictures.sources import ImageSource
 
@@ -30,10 +35,14 @@ RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 QUARTERS = (((0, 0, 300, 400), (1, 0, 0)), ((300, 400, 300, 400), (0, 1, 0)))
 
 
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Draws in this process, so that a test can look on."""
+    monkeypatch.setattr(calls, "_on_step", lambda: None)
+    monkeypatch.setattr(pdf_drawing, "_OPEN", opened := pdf_drawing._OpenPdfs())
     yield
-    close_documents()
+    for path in list(opened._open):
+        opened.close(path)
 
 
 def write(folder: Path, data: bytes, name: str = "a.pdf") -> Path:
@@ -165,7 +174,13 @@ def test_unreadable_files(tmp_path: Path, data: bytes, message: str) -> None:
         PdfPageImage(path, 1).load()
     with pytest.raises(MediaError, match="no such file"):
         PdfPages(tmp_path / "none.pdf")
-    gc.collect()
+
+
+@pytest.mark.usefixtures("here")
+def test_a_file_that_is_refused_is_closed(tmp_path: Path) -> None:
+    path = write(tmp_path, b"no pdf")
+    with pytest.raises(MediaError):
+        PdfPages(path)
     assert str(path) not in open_files()
 
 
@@ -174,6 +189,7 @@ def test_encrypted_with_an_empty_password_opens(tmp_path: Path) -> None:
         assert np.asarray(pages.render(1)).min() < 100
 
 
+@pytest.mark.usefixtures("here")
 def test_a_document_is_parsed_once_and_closed_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
     original = pypdfium2.PdfDocument
@@ -200,25 +216,41 @@ def test_a_document_is_parsed_once_and_closed_at_its_end(tmp_path: Path, monkeyp
     for other in others:
         PdfPageImage(other, 1, max_pixels=2_000).load()
     assert len(open_files() & {str(other) for other in others}) == 4
+    with PdfPages(others[-1]) as pages:
+        pages.size(1)
+        assert str(others[-1]) in open_files()
+    assert str(others[-1]) not in open_files()
+
+
+def test_what_the_child_keeps_open_is_closed(tmp_path: Path) -> None:
+    path = write(tmp_path, drawn_pdf([Drawn(QUARTERS)] * 2))
+    PdfPageImage(path, 1).load()
+    open_in = [
+        child for child in psutil.Process().children() if str(path) in {file.path for file in child.open_files()}
+    ]
+    assert len(open_in) == 1
+    assert str(path) not in open_files()
     close_documents()
-    assert not open_files() & {str(other) for other in others}
+    assert not open_in[0].is_running()
+    assert PdfPageImage(path, 1).load().mode == "RGB"
 
 
+@pytest.mark.usefixtures("here")
 def test_reopening_frees_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
     original = pypdfium2.PdfDocument
     monkeypatch.setattr(pypdfium2, "PdfDocument", lambda *args: opened.append(args) or original(*args))
     drawn = [Drawn(QUARTERS, rotate=180 * (page % 2)) for page in range(20)]
     path = write(tmp_path, drawn_pdf(drawn))
-    monkeypatch.setattr(pdf_pages, "_REOPEN_BYTES", 1)
+    monkeypatch.setattr(pdf_drawing, "_REOPEN_BYTES", 1)
     with PdfPages(path) as pages:
         for page in range(1, 21):
             assert corners(pages.render(page, max_pixels=5_000)) == (
                 [WHITE, GREEN, RED, WHITE] if page % 2 else [WHITE, RED, GREEN, WHITE]
             )
     assert len(opened) == 5
-    monkeypatch.undo()
-    monkeypatch.setattr(pdf_pages, "_REOPEN_PAGES", 2)
+    monkeypatch.setattr(pdf_drawing, "_REOPEN_BYTES", 2**30)
+    monkeypatch.setattr(pdf_drawing, "_REOPEN_PAGES", 2)
     with PdfPages(path) as pages:
         assert [pages.render(page, max_pixels=100).mode for page in (1, 2, 3, 4, 5)] == ["RGB"] * 5
         path.write_bytes(b"gone")
@@ -243,7 +275,7 @@ def test_names_that_are_not_unicode(tmp_path: Path) -> None:
     assert PdfPageImage(path, 1).load().mode == "RGB"
 
 
-def test_threads_share_documents_and_the_lock_of_the_text_reader(tmp_path: Path) -> None:
+def test_threads_share_the_child_with_the_text_reader(tmp_path: Path) -> None:
     path = write(tmp_path, drawn_pdf([Drawn(QUARTERS)] * 20))
     text = write(tmp_path, tiny_pdf([lines("some text", "more text")] * 5), "text.pdf")
     problems: list[object] = []
@@ -283,3 +315,25 @@ def test_missing_packages_name_the_extra(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=rf"smart-retrieval\[{extra}\]"):
         PdfPages(write(tmp_path, drawn_pdf([Drawn()])))
+
+
+@pytest.mark.parametrize("name", ["loop", "double"])
+def test_a_hostile_file_costs_itself_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    call = calls._GUARD.call
+
+    def in_100_mib(function: Any, limits: Limits, *rest: Any) -> Any:
+        return call(function, replace(limits, memory=100 * 2**20), *rest)
+
+    monkeypatch.setattr(calls._GUARD, "call", in_100_mib)
+    good, bad = write(tmp_path, tiny_pdf([lines("words")])), write(tmp_path, HOSTILE[name](), "b.pdf")
+    assert bad.stat().st_size < 2_500
+    for use in (read_file, lambda path: PdfPageImage(path, 1).load()):
+        with pytest.raises(MediaError, match=r"b\.pdf: its reader ran out of memory \(possibly hostile\)"):
+            use(bad)
+        assert read_file(good).sections[0].text == "words"
+    log = SkipLog()
+    assert [file.relative for file, _ in read_files(scan(tmp_path), log)] == ["a.pdf"]
+    assert (log.failed, list(log.counts)) == (1, ["its reader ran out of memory (possibly hostile)"])
+    log = SkipLog()
+    assert [file.relative for file, _ in read_files(scan(tmp_path), log)] == ["a.pdf"]
+    assert [record.detail for record in log] == ["3 times; it is not tried again"]

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from smart_retrieval.errors import MediaError, MissingExtraError
 from smart_retrieval.inputs import item_of
 from smart_retrieval.pictures import video as video_module
+from smart_retrieval.pictures import video_stream
 from smart_retrieval.pictures.sources import VIDEO_SUFFIXES, VideoSource
 from smart_retrieval.pictures.video import VideoFile, pick_frames, read_frames
 
@@ -304,3 +307,27 @@ def test_without_pyav_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(MissingExtraError, match=r"smart-retrieval\[video\]"):
         read_frames(Path("a.mp4"), max_frames=1)
+
+
+def test_frames_far_larger_than_the_header_says_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video_stream, "MAX_PIXELS", 200 * 200)
+
+    def jpeg(side: int) -> bytes:
+        out = BytesIO()
+        Image.new("RGB", (side, side)).save(out, "JPEG")
+        return out.getvalue()
+
+    for side in (80, 400):
+        with av.open(str(tmp_path / "a.avi"), "w") as container:
+            stream = container.add_stream("mjpeg", rate=10)
+            stream.width = stream.height = 64
+            stream.pix_fmt = "yuvj420p"
+            for number in range(60):  # the first are read with the header
+                packet = av.Packet(jpeg(side if number == 59 else 64))
+                packet.stream, packet.is_keyframe = stream, True
+                packet.pts = packet.dts = number
+                container.mux(packet)
+        if side == 80:
+            assert len(read_frames(tmp_path / "a.avi", max_frames=2).images) == 2
+    with pytest.raises(MediaError, match=r"a\.avi: "):
+        read_frames(tmp_path / "a.avi", max_frames=2)

@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MediaError
-from ..files import FoundFile, SkipLog, Skipped, UnreadableFileError, os_error
+from ..files import (
+    NOT_REGULAR,
+    OF_THE_SYSTEM,
+    FoundFile,
+    SkipLog,
+    Skipped,
+    UnreadableFileError,
+    is_of_the_system,
+    os_error,
+)
 from .ignore import IgnoreRules, patterns, rules_above
 
 HIDDEN = "hidden"
@@ -104,6 +113,8 @@ class _Walk:
         self._linked: set[tuple[int, int]] = set()
         try:
             mode = root.stat().st_mode
+            if is_of_the_system(root):
+                raise UnreadableFileError(root, OF_THE_SYSTEM)
             if stat.S_ISDIR(mode):
                 os.scandir(root).close()
             elif not stat.S_ISREG(mode):
@@ -134,6 +145,9 @@ class _Walk:
                 self._skipped.add(Skipped.from_error(self._relative(folder), error))
                 continue
             if identity in self._walked:
+                continue
+            if is_of_the_system(folder):  # whose links lead in circles
+                self._skipped.add(Skipped(self._relative(folder) + "/", OF_THE_SYSTEM))
                 continue
             inner = rules.entering(folder) if self.respect else rules
             self._walked[identity] = (folder, inner)
@@ -206,7 +220,7 @@ class _Walk:
         if stat.S_ISREG(status.st_mode):
             yield FoundFile(path, self._relative(path), status.st_size, status.st_mtime_ns, outside)
         else:
-            self._skipped.add(Skipped(self._relative(path), "not a regular file"))
+            self._skipped.add(Skipped(self._relative(path), NOT_REGULAR))
 
     def _relative(self, path: Path) -> str:
         return _shown(path.relative_to(self._root)) if path != self._root else "."

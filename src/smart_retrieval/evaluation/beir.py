@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ..errors import DatasetError
+from ..files import UnreadableFileError, open_local
 from ..types import Array
 from .metrics import rank
 
@@ -201,7 +202,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, line without its end) for each line that is not blank."""
     try:
         # Bytes, because text mode would report neither the line of a bad byte nor split at newlines alone.
-        with path.open("rb") as file:
+        with open_local(path) as file:
             for number, line in enumerate(file, start=1):
                 try:
                     text = line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -212,6 +213,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                     ) from error
                 if text.strip():
                     yield number, text.rstrip("\r\n")
+    except UnreadableFileError as error:
+        raise DatasetError(str(error)) from error
     except OSError as error:
         raise DatasetError(f"cannot read {path}: {error.strerror or error}") from error
 

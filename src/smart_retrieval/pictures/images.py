@@ -6,6 +6,7 @@ is cut off is refused. Colour profiles are not applied, as vision models were tr
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ MAX_ASPECT = 200  # what Qwen's processors refuse beyond; a page or a photograph
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP")
 _IN_MEMORY = "a picture in memory"
+_LARGEST_TILE, _MOST_SCANS = 2**24, 1000
+_TIFF_TILE = (322, 323)
 _ORIENTATION, _TIFF_BITS, _TIFF_PHOTOMETRIC = 274, 258, 262
 #: EXIF orientation -> how the stored picture is to be turned. Pillow turns a TIFF by itself.
 _TURNS = dict(
@@ -141,6 +144,7 @@ def _opened(source: Path | bytes, max_pixels: int) -> Iterator[Image]:
         raise _damaged(name, error) from error
     with image:
         _check_size(image.size, name, max_pixels)
+        _check_work(image, data, name)
         yield image
 
 
@@ -155,6 +159,17 @@ def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
     else:
         return
     raise UnreadableFileError(name, reason, f"{width} x {height}")
+
+
+def _check_work(image: Any, data: bytes, name: str) -> None:
+    """Refuse small files that take far more memory or time to decode than their pictures have pixels."""
+    width, height = image.size
+    tile = [getattr(image, "tag_v2", {}).get(tag, 1) for tag in _TIFF_TILE]
+    if all(isinstance(side, int) for side in tile) and math.prod(tile) > max(width * height, _LARGEST_TILE):
+        raise UnreadableFileError(name, "tiles of an implausible size", f"{tile[0]} x {tile[1]}")
+    # Each scan of a progressive JPEG goes over the whole picture; encoders make about ten.
+    if image.info.get("progressive") and (scans := data.count(b"\xff\xda")) > _MOST_SCANS:
+        raise UnreadableFileError(name, "implausibly many scans", f"{scans:,}")
 
 
 def _damaged(name: str, error: Exception) -> UnreadableFileError:

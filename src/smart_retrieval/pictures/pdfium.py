@@ -1,17 +1,13 @@
-"""Opening a PDF with PDFium, for the reader of its text and for the pictures of its pages."""
+"""Opening a PDF with PDFium, in the guarded child: for the reader of its text and for the pictures of its pages."""
 
 from __future__ import annotations
 
 import re
-import threading
 from pathlib import Path
 from typing import Any
 
 from ..extras import require
 from ..files import UnreadableFileError
-
-#: Held around every call into PDFium, which is not thread-safe.
-PDFIUM_LOCK = threading.Lock()
 
 _SEARCHED_BYTES = 2**20
 _NO_PAGES = re.compile(rb"/Type\s*/Pages\b[^>]{0,200}?/Count\s+0\b|/Count\s+0\b[^>]{0,200}?/Type\s*/Pages\b")

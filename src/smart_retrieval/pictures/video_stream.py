@@ -234,4 +234,6 @@ def _video_stream(av: Any, path: Path, container: Any) -> Any:
         raise UnreadableFileError(path, "a video without frames")
     if width * height > MAX_PIXELS or max(width, height) > MAX_ASPECT * min(width, height):
         raise UnreadableFileError(path, "frames of an implausible size", f"{width} x {height}")
+    # FFmpeg's own bound, on frames that turn out larger than the header says; it counts a margin, too.
+    stream.codec_context.options = {"max_pixels": str(2 * MAX_PIXELS)}
     return stream

@@ -3,12 +3,16 @@
 import json
 import os
 import signal
+import socket
+import sys
 import time
+from contextlib import closing
 
 import pytest
 
 from smart_retrieval.documents.readers.jsonl import JsonlFields
 from smart_retrieval.errors import CodecError, IndexMismatchError, MediaError, MissingExtraError, SmartError
+from smart_retrieval.files import content_hash
 from smart_retrieval.index.ingest import folder as ingest
 from smart_retrieval.index.ingest.file_reader import FileReader, passage_body, token_counter
 from smart_retrieval.index.ingest.folder import FileBatches
@@ -392,3 +396,38 @@ def test_a_run_is_quick_where_nothing_changed(index, tmp_path):
     start = time.perf_counter()
     assert index.index_folder(folder).unchanged == 300
     assert time.perf_counter() - start < 1.0
+
+
+def test_files_too_large_are_not_hashed(index, docs, monkeypatch):
+    for name in ("large.txt", "large.pdf"):
+        with (docs / name).open("wb") as file:
+            file.truncate(65 * 2**20)
+    (docs / "records.jsonl").write_text('{"text": "a record"}\n')
+    hashed = []
+    monkeypatch.setattr(ingest, "content_hash", lambda path: hashed.append(path.name) or content_hash(path))
+    report = index.index_folder(docs)
+    assert sorted(found.path for found in report.failures) == ["large.pdf", "large.txt"]
+    assert {found.reason for found in report.failures} == {"larger than the limit of 67,108,864 bytes"}
+    assert sorted(hashed) == ["otters.md", "page.html", "records.jsonl", "tax.txt"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc and /sys are Linux's")
+def test_what_is_no_file_of_a_disk_neither_hangs_nor_is_read(index, docs):
+    os.mkfifo(docs / "pipe.md")
+    with closing(socket.socket(socket.AF_UNIX)) as listening:
+        listening.bind(str(docs / "socket.md"))
+    targets = {"zero.md": "/dev/zero", "messages.md": "/proc/kmsg", "status.md": "/proc/self/status", "system": "/sys"}
+    for name, target in {**targets, "processes": "/proc", "memory.pdf": "/proc/self/mem"}.items():
+        (docs / name).symlink_to(target)
+    report = index.index_folder(docs)
+    assert report.added == 3
+    assert {found.path: found.reason for found in report.skipped} == {
+        **dict.fromkeys(("pipe.md", "socket.md", "zero.md"), "not a regular file"),
+        **dict.fromkeys(
+            ("messages.md", "status.md", "memory.pdf", "system/", "processes/"),
+            "of the system (as under /proc), not of a disk",
+        ),
+    }
+    for root in ("/proc", "/proc/self/status", "/sys/kernel"):
+        with pytest.raises(MediaError, match="of the system"):
+            index.index_folder(root)

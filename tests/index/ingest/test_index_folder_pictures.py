@@ -9,12 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
+from fixtures.hostile_pdf import HOSTILE
 from fixtures.pictures import media_folder, picture, write_pdf, write_video
 
-from smart_retrieval.files import UnreadableFileError
+from smart_retrieval.files import UnreadableFileError, content_hash
+from smart_retrieval.guarded import Limits, calls
+from smart_retrieval.index.ingest import folder as ingest
 from smart_retrieval.index.ingest.file_reader import picture_id
 from smart_retrieval.index.smart_index import SmartIndex
-from smart_retrieval.pictures.pdf_pages import PdfPages
+from smart_retrieval.pictures import pdf_pages
 
 ALL = [
     "clip.mp4#video",
@@ -56,14 +59,14 @@ def encoded(monkeypatch, visual):
 def bad_page(monkeypatch):
     """Pages that fail when they are drawn."""
     bad = set()
-    render = PdfPages.render
+    draw = pdf_pages.draw_page
 
-    def fail(self, page, **options):
+    def fail(path, page, *options):
         if page in bad:
-            raise UnreadableFileError(self.path, "a damaged page", f"page {page}")
-        return render(self, page, **options)
+            raise UnreadableFileError(path, "a damaged page", f"page {page}")
+        return draw(path, page, *options)
 
-    monkeypatch.setattr(PdfPages, "render", fail)
+    monkeypatch.setattr(pdf_pages, "draw_page", fail)
     return bad
 
 
@@ -226,6 +229,7 @@ RUN = """
 import sys
 sys.path.insert(0, sys.argv[4])
 from pathlib import Path
+from fixtures.hostile_pdf import HOSTILE
 from fixtures.pictures import LIMITS
 from smart_retrieval import SmartModel
 from smart_retrieval.index.smart_index import SmartIndex
@@ -265,3 +269,26 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, visual):
         assert len(index) == 62
         assert index.index_folder(folder).unchanged == 2
         assert index.verify().ok
+
+
+def test_a_page_that_kills_the_pdf_engine_costs_itself(index, docs, monkeypatch):
+    call = calls._GUARD.call
+    monkeypatch.setattr(calls._GUARD, "call", lambda f, limits, *rest: call(f, Limits(memory=100 * 2**20), *rest))
+    (docs / "a.pdf").write_bytes(HOSTILE["loop"]())
+    for _ in range(2):
+        report = index.index_folder(docs)
+        assert report.failed == 1
+        assert [(found.path, found.reason) for found in report.failures] == [
+            ("a.pdf", "its reader ran out of memory (possibly hostile)")
+        ]
+        assert index.store.ids() == ALL
+
+
+def test_an_image_too_large_is_not_hashed(index, docs, monkeypatch):
+    with (docs / "large.png").open("wb") as file:
+        file.truncate(300 * 2**20)
+    hashed = []
+    monkeypatch.setattr(ingest, "content_hash", lambda path: hashed.append(path.name) or content_hash(path))
+    report = index.index_folder(docs)
+    assert [found.reason for found in report.failures] == ["larger than the limit of 268,435,456 bytes"]
+    assert len(hashed) == 5

@@ -14,7 +14,8 @@ from typing import Any
 
 from ...extras import require
 from ...files import UnreadableFileError, read_bytes
-from ...pictures.pdfium import PDFIUM_LOCK, open_pdf
+from ...guarded import guarded, step
+from ...pictures.pdfium import open_pdf
 from ..sections import Document, Section, SectionBuilder, one_line
 
 _MOST_CHARACTERS = 200_000_000  # a small file can unpack to any size
@@ -47,15 +48,15 @@ class Line:
     hyphen: bool = False
 
 
+@guarded(needs={"pypdfium2": "pdf"})
 def read(path: Path, max_bytes: int, max_pages: int) -> Document:
     """Read the text of a PDF: a section for each page and heading of its outline.
 
     Lines are joined to paragraphs, words hyphenated at a line's end made whole, headers and footers that run through
     all pages dropped after the first. Pages without text (scans) are counted in a note.
     """
-    require("pypdfium2", "pdf")
     data = read_bytes(path, max_bytes)
-    with PDFIUM_LOCK, closing(open_pdf(path, data)) as document:
+    with closing(open_pdf(path, data)) as document:
         count = len(document)
         if count > max_pages:
             raise UnreadableFileError(path, f"more than {max_pages:,} pages", f"{count:,}")
@@ -72,6 +73,7 @@ def read(path: Path, max_bytes: int, max_pages: int) -> Document:
             if characters > _MOST_CHARACTERS:
                 raise UnreadableFileError(path, f"more than {_MOST_CHARACTERS:,} characters of text")
             pages.append(lines)
+            step()
         if len(broken) == count:
             raise UnreadableFileError(path, "no page of the PDF can be read")
         outline, metadata = _outline(document), _metadata(document)

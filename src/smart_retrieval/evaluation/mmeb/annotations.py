@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import DatasetError
+from ...errors import DatasetError, MediaError
 from ...extras import require
+from ...files import read_bytes
 
 SUFFIXES = (".parquet", ".jsonl", ".json")
+_LONGEST_README = 16 * 2**20
+_LARGEST_JSON = 2 * 2**30
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,8 @@ def find_annotations(root: Path, data_set: str, config: str, split: str) -> list
 def _declared(folder: Path, config: str, split: str) -> list[str]:
     """Patterns from the front matter of the data set's README."""
     try:
-        text = (folder / "README.md").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        text = read_bytes(folder / "README.md", _LONGEST_README).decode()
+    except (MediaError, UnicodeDecodeError):
         return []
     parts = text.split("---", 2)
     if len(parts) < 3 or parts[0].strip():
@@ -166,9 +169,9 @@ def _parquet(file: Path, columns: Sequence[str], optional: Sequence[str]) -> Ite
 
 def _json(file: Path) -> Iterator[dict[str, Any]]:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_bytes(file, _LARGEST_JSON).decode()
         rows = json.loads(text) if file.suffix == ".json" else [json.loads(line) for line in text.splitlines() if line]
-    except (OSError, ValueError, RecursionError) as error:
+    except (MediaError, ValueError, RecursionError) as error:
         raise DatasetError(f"{file}: cannot be read as {file.suffix[1:]} ({str(error)[:200]})") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise DatasetError(f"{file}: found {type(rows).__name__}, expected a list of objects")

@@ -13,8 +13,9 @@ from ...documents.passages import split
 from ...documents.read import ReadOptions, format_of, stream_file
 from ...documents.readers.jsonl import JsonlFields
 from ...errors import SmartError
-from ...files import FoundFile, SkipLog
+from ...files import FoundFile, SkipLog, too_large
 from ...inputs import Item, VideoSource
+from ...pictures.images import MAX_IMAGE_BYTES
 from ...pictures.sources import visual_format_of
 from ...pictures.visual_inputs import visual_inputs
 from ..encoder import IndexEncoder
@@ -79,6 +80,19 @@ class FileReader:
         kind = visual_format_of(path)
         taken = self._pages and bool(kind) and ("video" if kind == "video" else "image") in self._modalities
         return taken and path.suffix.lower() not in self._options.formats
+
+    def check_size(self, file: FoundFile) -> None:
+        """Refuse a file that is too large to be read, before its bytes are hashed.
+
+        Raises:
+            UnreadableFileError: It is.
+        """
+        if self._as_pictures(file.path):
+            most = MAX_IMAGE_BYTES if visual_format_of(file.path) == "image" else None
+        else:
+            most = None if format_of(file.path, self._options) == "jsonl" else self._options.max_bytes
+        if most is not None and file.size > most:
+            raise too_large(file.path, most)
 
     def documents(self, file: FoundFile, notes: list[str], skipped: SkipLog) -> Generator[NewDocument, None, None]:
         """The passages or pictures of one file, in order, read no further ahead than must be.

@@ -193,6 +193,7 @@ class FileBatches:
         file = _File(found.relative, before is not None)
         left = found.size  # bytes that are not counted as done
         try:
+            self._reader.check_size(found)
             # Before it is read: should it change meanwhile, the next run sees that.
             entry = FileEntry(found.relative, found.size, found.mtime_ns, content_hash(found.path))
         except MediaError as error:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import DatasetError
 from ...evaluation.beir import load_beir
 from ...extras import require
-from ...files import UnreadableFileError
+from ...files import UnreadableFileError, open_local
 from ...inputs import Item
 from .examples import Collector, TrainingSet
 
@@ -139,7 +139,7 @@ def _without_empty(record: dict[str, Any]) -> dict[str, Any]:
 def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The file and line of each JSON object, and the object; blank lines are passed over."""
     try:
-        with path.open("rb") as file:
+        with open_local(path) as file:
             for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), start=1):
                 where = f"{path}, line {number}"
                 if len(line) == _LONGEST_LINE:
@@ -153,6 +153,8 @@ def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 if not isinstance(record, dict):
                     raise DatasetError(f"{where}: found {type(record).__name__}, expected a JSON object")
                 yield where, record
+    except UnreadableFileError as error:
+        raise DatasetError(str(error)) from error
     except OSError as error:
         raise DatasetError(f"cannot read {path}: {error.strerror or error}") from error
 
