@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -77,6 +78,9 @@ def _root(
 def main() -> None:
     """Run ``smart``: exit status 0 for success, 1 for a named error (one line on stderr), 2 for wrong usage."""
     warnings.showwarning = _show_warning
+    if isinstance(sys.stdout, TextIOWrapper):
+        # What the terminal's encoding lacks, and names of files that are no text, in escapes.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except SmartError as error:
