@@ -83,9 +83,15 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
+def _typed_pattern(line: str) -> str:
+    """A pattern whose bytes that are no UTF-8 match those of names."""
+    typed = typed_name(line)
+    return line if typed == line else typed.replace("\\", "\\\\")
+
+
 def _spec(lines: Sequence[str], what: str) -> Any:
     try:
-        return patterns(typed_name(line) for line in lines) if lines else None
+        return patterns(_typed_pattern(line) for line in lines) if lines else None
     except ValueError as error:
         raise MediaError(
             f"found a malformed pattern in {what} {list(lines)}: {error}; expected .gitignore syntax"

@@ -93,7 +93,9 @@ def holds(node, row):
             return any(isinstance(one, str) and like(nfc(one), nfc(pattern)) for one in found)
         case Contains(field, wanted):
             value = value_of(field, row)
-            return equal(value, wanted) or (isinstance(value, str) and kind(wanted) == "text" and nfc(wanted) in nfc(value))
+            return equal(value, wanted) or (
+                isinstance(value, str) and kind(wanted) == "text" and nfc(wanted) in nfc(value)
+            )
         case Compare(field, "=", wanted):
             return equal(value_of(field, row), wanted)
         case Compare(field, operator, wanted):

@@ -21,7 +21,7 @@ from .manifest import Manifest
 from .records import Added, Document, FileEntry, Record, Vectors
 from .schema import FORMAT_VERSION, State, checksum
 from .verify import VerifyReport, verify, verify_lexical
-from .where import Exists, compile_where, keys_of
+from .where import Exists, compile_where, keys_of, parse
 
 Missing = Literal["error", "skip"]
 Rowids = Sequence[int] | Array
@@ -138,7 +138,7 @@ class Store:
         """Metadata keys of a filter that no document has, as they are written in it."""
         with self.reading() as connection:
             found = []
-            for field in dict.fromkeys(keys_of(where)):
+            for field in dict.fromkeys(keys_of(parse(where))):
                 sql, parameters = compile_where(Exists(field))
                 if not connection.execute(f"SELECT 1 FROM documents WHERE {sql} LIMIT 1", parameters).fetchone():
                     found.append(".".join(field.path))

@@ -386,18 +386,16 @@ def compile_where(where: str | Expression | None) -> Sql:
     return _compile(parse(where) if isinstance(where, str) else where)
 
 
-def keys_of(where: str) -> Iterator[Field]:
+def keys_of(node: Expression) -> Iterator[Field]:
     """The metadata keys that an expression names, each as often as it does."""
-    nodes = [parse(where)]
-    while nodes:
-        node = nodes.pop()
-        match node:
-            case And(parts) | Or(parts):
-                nodes += parts
-            case Not(part):
-                nodes.append(part)
-            case _ if not node.field.built_in:
-                yield node.field
+    match node:
+        case And(parts) | Or(parts):
+            for part in parts:
+                yield from keys_of(part)
+        case Not(part):
+            yield from keys_of(part)
+        case _ if not node.field.built_in:
+            yield node.field
 
 
 def _compile(node: Expression) -> Sql:
