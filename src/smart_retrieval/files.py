@@ -57,7 +57,7 @@ def valid_name(name: str) -> str:
 
 
 def typed_name(name: str) -> str:
-    """A name or id that a user gave, as :func:`valid_name` has it if it holds bytes that are no UTF-8, else as it is."""
+    """A name or id that a user gave: as :func:`valid_name` has it where it holds bytes that are no UTF-8."""
     return valid_name(name) if _STRAY_BYTE.search(name) else name
 
 

@@ -75,7 +75,7 @@ def test_models_take_half_characters(smart):
 # -- ids ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bad", ["", "a\ud800", "a\udce9", "a\0", 5, None])
+@pytest.mark.parametrize("bad", ["", "a\ud800", "a\0", 5, None])
 def test_ids_that_cannot_be_stored_are_refused_before_anything_is_encoded(make, bad):
     index = make()
     with pytest.raises(SmartError, match="document id"):

@@ -15,6 +15,7 @@ from .._version import __version__
 from ..errors import SmartError, SmartWarning
 from . import convert, delete, demo, explain, index, info, inspect, optimize, search, train, verify
 from .measure import eval_beir, eval_mmeb, eval_mteb, probe, report, tune
+from .output import printable
 
 
 def _group(help: str, **commands: Callable[..., None]) -> typer.Typer:
@@ -95,11 +96,11 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    print(f"smart: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"smart: error: {' '.join(printable(message).split())}", file=sys.stderr)
     sys.exit(1)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     # Ours are for the user, on a terminal; those of other libraries are for developers.
     if issubclass(category, SmartWarning) and sys.stderr.isatty():
-        print(f"smart: warning: {message}", file=sys.stderr)
+        print(f"smart: warning: {printable(str(message))}", file=sys.stderr)

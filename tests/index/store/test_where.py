@@ -413,9 +413,10 @@ def test_sql_agrees_with_a_plain_evaluator(node, found):
 def test_a_spelt_expression_parses_back(node):
     text = spelt(node)
     try:
-        assert spelt(parse(text)) == text
+        again = spelt(parse(text))
     except FilterError as error:  # what a column of a document never is
-        assert "never has" in str(error) or "after page" in str(error)
+        again = text if "never has" in str(error) or "after page" in str(error) else str(error)
+    assert again == text
 
 
 @settings(max_examples=200)

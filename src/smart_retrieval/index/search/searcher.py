@@ -124,9 +124,8 @@ class Searcher:
                 own = replace(settings, scoring=_own_weights(settings.scoring, queries, number))
                 scored = search_snapshot(selection.snapshot, codec, query, own, selection, words)
                 found.append(self._hits(selection.snapshot, scored, settings, query))
-            unknown = (
-                self.store.unknown_keys(where) if where and not selection.count and len(selection.snapshot) else []
-            )
+            nothing_passes = not selection.count and len(selection.snapshot)
+            unknown = self.store.unknown_keys(where) if where and nothing_passes else []
         if unknown:
             keys = ", ".join(map(repr, unknown))
             warnings.warn(f"where: no document has the metadata {keys}, so none passes", SmartWarning, stacklevel=3)

@@ -80,8 +80,8 @@ class Added:
 def pack_metadata(metadata: Mapping[str, Any], owner: str) -> str:
     """Metadata as the JSON text that is stored.
 
-    Not ASCII-escaped: SQLite compares JSON keys as they are written. Its texts are cleaned as those of files are: half a
-    character cannot be stored, and SQLite's ``json_extract`` ends a string at NUL.
+    Not ASCII-escaped: SQLite compares JSON keys as they are written. Cleaned as texts of files are: half a character
+    cannot be stored, and SQLite's ``json_extract`` ends a string at NUL.
     """
     try:
         if not isinstance(metadata, Mapping):

@@ -98,9 +98,8 @@ def equivalent(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, 
     for id in ids:
         # Of ASCII there is one spelling, and a lone half of a character is in no index.
         if not id.isascii() and not _SURROGATE.search(id):
-            rows = connection.execute(
-                "SELECT rowid FROM documents WHERE smart_nfc(id) = smart_nfc(?)", (id,)
-            ).fetchall()
+            query = "SELECT rowid FROM documents WHERE smart_nfc(id) = smart_nfc(?) LIMIT 2"
+            rows = connection.execute(query, (id,)).fetchall()
             if len(rows) == 1:
                 found[id] = rows[0][0]
     return found

@@ -428,7 +428,7 @@ def _joined(word: str, parts: Sequence[Sql]) -> Sql:
 
 
 class _Operand(NamedTuple):
-    """What a condition is about: the SQL of a value and of its JSON type, or a column; ``item``: of an item of a list."""
+    """What a condition is about: the SQL of a value and of its JSON type, a column, or an item of a list."""
 
     value: Sql
     kind: Sql
