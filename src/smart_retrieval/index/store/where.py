@@ -360,7 +360,7 @@ class _Parser:
 Sql = tuple[str, list[Any]]
 
 
-def nfc(text: object) -> object:
+def nfc(text: Any) -> Any:
     """Text as it is compared, letters composed with their accents; anything else as it is."""
     return unicodedata.normalize("NFC", text) if isinstance(text, str) else text
 
