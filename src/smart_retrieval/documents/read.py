@@ -69,7 +69,8 @@ SUFFIXES: Mapping[str, str] = {
     # Languages that people write, not data or what programs write for programs (.json, .css, .svg).
     **dict.fromkeys(
         """.py .pyi .pyw .js .mjs .cjs .jsx .ts .tsx .java .kt .kts .scala .groovy .c .h .cc .cpp .cxx .hh .hpp .cs .fs
-        .go .rs .swift .m .mm .rb .php .pl .pm .lua .r .jl .hs .ml .ex .exs .erl .clj .dart .zig .sh .bash .zsh .ps1 .sql
+        .go .rs .swift .m .mm .rb .php .pl .pm .lua .r .jl .hs .ml .ex .exs .erl .clj .dart .zig .sh .bash .zsh .ps1
+        .sql
         """.split(),  # noqa: SIM905
         "code",
     ),
