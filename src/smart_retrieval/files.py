@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import stat
 import sys
@@ -21,6 +22,9 @@ from .errors import MediaError, MissingExtraError, SmartError
 NOT_REGULAR = "not a regular file"
 OF_THE_SYSTEM = "of the system (as under /proc), not of a disk"
 _LEAST_READ = 64 * 2**20
+_STRAY_BYTE = re.compile("[\udc80-\udcff]")  # a byte that is no UTF-8, as ``os.fsdecode`` has it
+_ESCAPED_BYTE = re.compile(r"\\(?=x(?:5c|[89a-f][0-9a-f]))")
+_ESCAPE = re.compile(r"\\x(5c|[89a-f][0-9a-f])")
 
 
 class UnreadableFileError(MediaError):
@@ -41,6 +45,33 @@ class UnreadableFileError(MediaError):
         self.path = str(path)
         self.reason = reason
         self.detail = detail
+
+
+def valid_name(name: str) -> str:
+    r"""A name of a file as Unicode text: bytes that are no UTF-8 as ``\xNN``; different names stay different.
+
+    Python shows such bytes as halves of characters, which no database takes. A name that spells ``\xNN`` itself gets a
+    second ``\x5c``.
+
+    Example:
+        >>> valid_name(os.fsdecode(b"caf\xe9.txt")), valid_name("café.txt")
+        ('caf\\xe9.txt', 'café.txt')
+    """
+    name = _ESCAPED_BYTE.sub(r"\\x5c", name)
+    name = _STRAY_BYTE.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", name)
+    return name.encode("utf-8", "backslashreplace").decode()  # halves of characters, which Windows allows
+
+
+def typed_name(name: str) -> str:
+    """A name or id that a user gave: as :func:`valid_name` has it where it holds bytes that are no UTF-8."""
+    return valid_name(name) if _STRAY_BYTE.search(name) else name
+
+
+def path_on_disk(folder: str | Path, name: str) -> Path:
+    """The path that opens a file of a folder, whose name there is as :func:`valid_name` has it."""
+    real = _ESCAPE.sub(lambda found: "\\" if found[1] == "5c" else chr(0xDC00 + int(found[1], 16)), name)
+    # A source that a user gave to an index is in nobody's notation.
+    return Path(folder) / (real if real != name and (Path(folder) / real).exists() else name)
 
 
 def os_error(path: str | Path, error: OSError) -> UnreadableFileError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ __all__ = ["AnyImage", "AnyVideo", "Frames", "ImageSource", "Item", "VideoSource
 AnyImage: TypeAlias = "Image | Path | ImageSource"
 AnyVideo: TypeAlias = "Frames | Path | VideoSource"
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _KEYS = ("text", "image", "video", "instruction")
 
 
@@ -27,7 +29,7 @@ class Item:
     """One input: text, images, a video, or several of them together.
 
     Args:
-        text: The text; a string is always text, never a path or a URL.
+        text: The text; a string is always text, never a path or a URL. Halves of characters become U+FFFD.
         images: Pictures, paths of picture files, or :class:`ImageSource`.
         video: :class:`Frames`, the path of a video file, or a :class:`VideoSource`.
         instruction: The task this item is encoded for; replaces the model's prompt.
@@ -41,6 +43,14 @@ class Item:
     images: tuple[AnyImage, ...] = ()
     video: AnyVideo | None = None
     instruction: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("text", "instruction"):
+            value = getattr(self, name)
+            if isinstance(value, str) and _SURROGATE.search(value):
+                # Two halves become their character and a lone one U+FFFD: no tokenizer takes it.
+                whole = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+                object.__setattr__(self, name, whole)
 
     @property
     def modalities(self) -> frozenset[str]:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
+# Control characters, and those with which a text reorders what stands around it.
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def _harmless(value: Any) -> Any:
+    return _STEERING.sub("", value) if type(value) is str else value
+
 
 def render(package: str, name: str, **values: object) -> str:
     """Render a template of a package's folder ``templates``; a value that it lacks is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader(package), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader(package),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_harmless,
     )
     return environment.get_template(name).render(**values)

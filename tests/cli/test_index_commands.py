@@ -52,6 +52,30 @@ def test_index_reports_what_it_did(built):
     assert {"root", "index", "tokens", "seconds", "notes", "passages_removed"} <= set(report)
 
 
+ODD = "otter \x1b[2J\x9b31m \u202e [/red] [bold] <script> می\u200cخ"
+
+
+def test_nothing_printed_steers_the_terminal(model, tmp_path):
+    from smart_retrieval import SmartIndex
+
+    with SmartIndex.create(tmp_path / "[x].smart", model) as index:
+        index.add([ODD], ids=[ODD], sources=[ODD], headings=[ODD], metadata=[{"a": ODD}])
+        (id,) = index.store.ids()
+    for command in (
+        ("search", tmp_path / "[x].smart", ODD),
+        ("search", tmp_path / "[x].smart", ODD, "--group-by", "file"),
+        ("explain", tmp_path / "[x].smart", ODD, id),
+        ("info", tmp_path / "[x].smart"),
+    ):
+        for more in ((), ("--json",)):
+            result = run(*command, *more)
+            assert result.exit_code == 0, result.output
+            assert not set("\x1b\x9b\u202e") & set(result.stdout)
+            if command[0] != "info":
+                assert "[/red] [bold] <script>" in result.stdout
+                assert "می\u200cخ" in result.stdout
+
+
 def test_the_second_run_reports_that_nothing_changed(own, docs):
     result = run("index", docs, "--index", own)
     assert result.exit_code == 0

@@ -72,7 +72,7 @@ def _print(found: Explanation) -> None:
     from rich.text import Text
 
     out = console()
-    out.print(Text(f"{found.id}  {location(found.source, found.page, found.heading)}", style="dim"))
+    out.print(Text(f"{printable(found.id)}  {location(found.source, found.page, found.heading)}", style="dim"))
     added = "".join(f" + {part.weight:g} × {part.value:.4f} {part.name}" for part in found.added)
     out.print(
         f"{found.score:.4f} = {found.lambda_anchor:g} × {found.anchor:.4f} anchor "

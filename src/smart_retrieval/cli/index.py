@@ -72,7 +72,7 @@ def index(
     overlap: Annotated[int, typer.Option(min=0, help="Tokens repeated from the previous passage.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Index the text, Markdown, HTML, reStructuredText, JSON Lines and PDF files of DIR, or its pages and images.
+    """Index the documents of DIR (text, Markdown, HTML, PDF, Office, e-mail, code and more), or its pages and images.
 
     Run it again to bring the index up to date: only files that changed are read. It can be interrupted at any time; the
     next run continues. Files that cannot be read are listed with the reason; the others are indexed.

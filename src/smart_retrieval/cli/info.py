@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .options import AsJson, IndexPath
-from .output import console, echo_json, plural, size
+from .output import console, echo_json, plural, printable, size
 
 _LANGUAGES = {
     "english": "yes, English: word endings stripped, stop words left out",
@@ -64,7 +64,7 @@ def _print(found: dict[str, Any]) -> None:
     table.add_column(style="dim")
     table.add_column()
     for name, value in rows.items():
-        table.add_row(name, Text(str(value)))
+        table.add_row(name, Text(printable(str(value))))
     console().print(table)
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from .._version import __version__
 from ..errors import SmartError, SmartWarning
 from . import convert, delete, demo, explain, index, info, inspect, optimize, search, train, verify
 from .measure import eval_beir, eval_mmeb, eval_mteb, probe, report, tune
+from .output import printable
 
 
 def _group(help: str, **commands: Callable[..., None]) -> typer.Typer:
@@ -77,6 +79,9 @@ def _root(
 def main() -> None:
     """Run ``smart``: exit status 0 for success, 1 for a named error (one line on stderr), 2 for wrong usage."""
     warnings.showwarning = _show_warning
+    if isinstance(sys.stdout, TextIOWrapper):
+        # What the terminal's encoding lacks, and names of files that are no text, in escapes.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except SmartError as error:
@@ -91,11 +96,11 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    print(f"smart: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"smart: error: {' '.join(printable(message).split())}", file=sys.stderr)
     sys.exit(1)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     # Ours are for the user, on a terminal; those of other libraries are for developers.
     if issubclass(category, SmartWarning) and sys.stderr.isatty():
-        print(f"smart: warning: {message}", file=sys.stderr)
+        print(f"smart: warning: {printable(str(message))}", file=sys.stderr)

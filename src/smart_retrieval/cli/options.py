@@ -42,7 +42,7 @@ Floor = Annotated[
 ]
 
 Where = Annotated[
-    str | None, typer.Option(help="Filter over metadata, source, page, heading, id: \"year > 2020 and lang = 'en'\".")
+    str | None, typer.Option(help="Filter over metadata, source, page, heading, id: \"year > 2020 and tags = 'en'\".")
 ]
 Lexical = Annotated[bool, typer.Option("--lexical", help="Add BM25 with a weight of 3.")]
 LexicalWeight = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
     from ..index.explain.score import ShadedWord
     from ..inputs import Item
 
+# What JSON leaves as it is and a terminal does not: control characters, changes of direction, halves of characters.
+_STEERING = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _LEVELS = ("on grey15", "on #4d3300", "on #805500", "bold on #b37700")
 
 
 def echo_json(value: Any) -> None:
     """One JSON object on stdout."""
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=False, default=str))
+    text = json.dumps(value, indent=1, ensure_ascii=False, default=str)
+    typer.echo(_STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def deliver(result: Mapping[str, Any], show: Callable[[Any], None], *, as_json: bool, out: Path | None) -> None:
@@ -41,7 +45,9 @@ def console() -> Console:
     """Stdout; lines are wrapped to the terminal's width, and left whole in a pipe."""
     from rich.console import Console
 
-    return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
+    # Names and texts are never read as markup.
+    wrap = not sys.stdout.isatty()
+    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=wrap)
 
 
 def on_terminal() -> bool:
@@ -65,8 +71,8 @@ def location(source: str | None, page: int | None, heading: str | None) -> str:
 
 
 def printable(text: str) -> str:
-    """Text that cannot steer a terminal: control characters but line ends become spaces."""
-    return "".join(c if c in "\n\t" or c.isprintable() else " " for c in text)
+    """Text that cannot steer a terminal: control characters but line ends become spaces, joiners of letters stay."""
+    return "".join(c if c in "\n\t\u200c\u200d" or c.isprintable() else " " for c in text)
 
 
 def size(number: float) -> str:

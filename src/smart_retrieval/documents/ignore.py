@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from ..files import read_bytes
 from .readers.text import decode
@@ -14,10 +15,10 @@ _MOST_BYTES = 2**20
 
 
 def patterns(lines: Iterable[str]) -> Any:
-    """Compile lines in the syntax of ``.gitignore``; a `ValueError` says which of them is no pattern."""
+    """Compile lines in the syntax of ``.gitignore``, for names in NFC; a `ValueError` says which is no pattern."""
     from pathspec import GitIgnoreSpec
 
-    return GitIgnoreSpec.from_lines(lines)
+    return GitIgnoreSpec.from_lines(normalize("NFC", line) for line in lines)
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class IgnoreRules:
             if not path.is_relative_to(folder) or path == folder:
                 continue
             relative = prefix + path.relative_to(folder).as_posix() + ("/" if is_folder else "")
-            found = spec.check_file(relative).include
+            found = spec.check_file(normalize("NFC", relative)).include
             if found is not None:
                 return bool(found)
         return False

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import MissingExtraError
 from ..files import FoundFile, SkipLog, Skipped, UnreadableFileError
-from .readers import html, jsonl, markdown, pdf, rst, text
+from .readers import archives, code, html, jsonl, mail, markdown, pdf, rst, tables, text
 from .readers.jsonl import JsonlFields
 from .sections import Document, Section
 
@@ -39,6 +39,15 @@ READERS: Mapping[str, Callable[[Path, ReadOptions], Document]] = {
     "rst": lambda path, options: rst.read(path, options.max_bytes),
     "jsonl": lambda path, options: jsonl.read(path, options.max_bytes, options.jsonl),
     "pdf": lambda path, options: pdf.read(path, options.max_bytes, options.max_pages),
+    "docx": lambda path, options: archives.read_docx(path, options.max_bytes),
+    "pptx": lambda path, options: archives.read_pptx(path, options.max_bytes),
+    "xlsx": lambda path, options: archives.read_xlsx(path, options.max_bytes),
+    "epub": lambda path, options: archives.read_epub(path, options.max_bytes),
+    "csv": lambda path, options: tables.read(path, options.max_bytes),
+    "notebook": lambda path, options: code.read_notebook(path, options.max_bytes),
+    "email": lambda path, options: mail.read(path, options.max_bytes),
+    "mailbox": lambda path, options: mail.read_mailbox(path, options.max_bytes),
+    "code": lambda path, options: code.read(path, options.max_bytes),
 }
 
 #: Lower-case suffix -> format name.
@@ -49,6 +58,22 @@ SUFFIXES: Mapping[str, str] = {
     **dict.fromkeys((".rst", ".rest"), "rst"),
     **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
     ".pdf": "pdf",
+    **dict.fromkeys((".docx", ".docm"), "docx"),
+    **dict.fromkeys((".pptx", ".pptm", ".ppsx"), "pptx"),
+    **dict.fromkeys((".xlsx", ".xlsm"), "xlsx"),
+    ".epub": "epub",
+    **dict.fromkeys((".csv", ".tsv"), "csv"),
+    ".ipynb": "notebook",
+    ".eml": "email",
+    ".mbox": "mailbox",
+    # Languages that people write, not data or what programs write for programs (.json, .css, .svg).
+    **dict.fromkeys(
+        """.py .pyi .pyw .js .mjs .cjs .jsx .ts .tsx .java .kt .kts .scala .groovy .c .h .cc .cpp .cxx .hh .hpp .cs .fs
+        .go .rs .swift .m .mm .rb .php .pl .pm .lua .r .jl .hs .ml .ex .exs .erl .clj .dart .zig .sh .bash .zsh .ps1
+        .sql
+        """.split(),  # noqa: SIM905
+        "code",
+    ),
 }
 # Files without a suffix that are plain text by convention.
 _NAMES = frozenset(

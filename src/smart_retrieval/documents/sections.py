@@ -9,9 +9,21 @@ from typing import Any
 
 _LINE_ENDS = re.compile("\r\n?|\v|\x85|\u2028")
 _PARAGRAPH_ENDS = re.compile("\n?[\f\u2029]\n?")
-# Control characters, byte-order marks inside the text and soft hyphens: invisible, yet they split words in two for a
-# tokenizer. NUL would also end a string in SQLite.
-_INVISIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\u00ad\ufeff\ufffe\uffff]")
+# Control characters, byte-order marks inside the text, soft hyphens, marks of direction and invisible operators: not
+# seen, yet they split words in two for a tokenizer. NUL would also end a string in SQLite.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f\u00ad\u034f\u061c\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufffe\uffff]"
+)
+# Characters without width that mean something in some scripts only. A zero-width space parts the words of Thai, Lao,
+# Tibetan, Burmese and Khmer. Joiners shape letters from Hebrew and Arabic on, in India's scripts, and emoji.
+_WORDS_PARTED = "\u0e00-\u109f\u1780-\u17ff\u1950-\u1aaf"
+_SHAPED = "\u0590-\u1dff\u2190-\u2bff\ua800-\uabff\ufb1d-\ufdff\ufe0e\ufe0f\ufe70-\ufefc\U00010800-\U0001faff"
+_WIDTHLESS = re.compile(
+    f"\u200b+(?![{_WORDS_PARTED}])|(?<![{_WORDS_PARTED}])\u200b+"
+    f"|(?<![{_SHAPED}])[\u200c\u200d]++|[\u200c\u200d]++(?![{_SHAPED}])"
+    # Tags spell the flags of England, Scotland and Wales behind a black flag; elsewhere they are hidden text.
+    "|(\U0001f3f4[\U000e0020-\U000e007f]++)|[\U000e0000-\U000e007f]"
+)
 # Half of a surrogate pair ("\ud800" in JSON) cannot be written as UTF-8, so tokenizers and databases refuse it.
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -54,13 +66,24 @@ class Document:
 def clean_text(text: str) -> str:
     r"""Make text safe to tokenize and store: ``\n`` as the only line end, no control or half characters.
 
-    Form feeds and paragraph separators become blank lines, half surrogate pairs U+FFFD; other control characters,
-    soft hyphens and stray byte-order marks are removed.
+    Form feeds and paragraph separators become blank lines, half surrogate pairs U+FFFD; other control characters, soft
+    hyphens, byte-order marks, marks of direction, and characters without width where they mean nothing are removed.
     """
     if text.isascii() and text.isprintable():
         return text
     text = _PARAGRAPH_ENDS.sub("\n\n", _LINE_ENDS.sub("\n", text))
-    return _SURROGATES.sub("\ufffd", _INVISIBLE.sub("", text))
+    return _SURROGATES.sub("\ufffd", _WIDTHLESS.sub(r"\1", _INVISIBLE.sub("", text)))
+
+
+def clean_json(value: Any) -> Any:
+    """A JSON value with every string in it cleaned, names too."""
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, list | tuple):
+        return [clean_json(item) for item in value]
+    if isinstance(value, Mapping):
+        return {clean_json(name): clean_json(item) for name, item in value.items()}
+    return value
 
 
 def one_line(text: str) -> str:

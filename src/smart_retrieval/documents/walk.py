@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from ..errors import MediaError
 from ..files import (
@@ -25,6 +26,8 @@ from ..files import (
     UnreadableFileError,
     is_of_the_system,
     os_error,
+    typed_name,
+    valid_name,
 )
 from .ignore import IgnoreRules, patterns, rules_above
 
@@ -79,16 +82,27 @@ def scan(
 
 def _shown(path: Path) -> str:
     """A path as valid Unicode, ``/`` between folders."""
-    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+    return valid_name(path.as_posix())
+
+
+def _time_of(status: os.stat_result) -> int:
+    """Time of last change in 64 bits, as a database takes it; beyond the year 2262 it goes on from 1677."""
+    return (status.st_mtime_ns + 2**63) % 2**64 - 2**63
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
+def _typed_pattern(line: str) -> str:
+    """A pattern whose bytes that are no UTF-8 match those of names."""
+    typed = typed_name(line)
+    return line if typed == line else typed.replace("\\", "\\\\")
+
+
 def _spec(lines: Sequence[str], what: str) -> Any:
     try:
-        return patterns(lines) if lines else None
+        return patterns(_typed_pattern(line) for line in lines) if lines else None
     except ValueError as error:
         raise MediaError(
             f"found a malformed pattern in {what} {list(lines)}: {error}; expected .gitignore syntax"
@@ -126,7 +140,7 @@ class _Walk:
     def run(self) -> Iterator[FoundFile]:
         if not self._root.is_dir():
             status = self._root.stat()
-            yield FoundFile(self._root, _shown(Path(self._root.name)), status.st_size, status.st_mtime_ns)
+            yield FoundFile(self._root, _shown(Path(self._root.name)), status.st_size, _time_of(status))
             return
         yield from self._folders(self._root, rules_above(self._root) if self.respect else IgnoreRules(), False)
         while self._links:
@@ -202,14 +216,15 @@ class _Walk:
     def _left_out(self, path: Path, rules: IgnoreRules, *, is_folder: bool, record: bool = True) -> bool:
         """Whether the rules leave this out; recorded if so."""
         name = self._relative(path) + ("/" if is_folder else "")
+        composed = normalize("NFC", name)  # as the patterns are
         reason = ""
         if path.name == ".git" or (path.name.startswith(".") and not self.hidden):
             reason = HIDDEN
-        elif self._exclude is not None and self._exclude.match_file(name):
+        elif self._exclude is not None and self._exclude.match_file(composed):
             reason = EXCLUDED
         elif rules.ignores(path, is_folder=is_folder):
             reason = IGNORED
-        elif self._include is not None and not is_folder and not self._include.match_file(name):
+        elif self._include is not None and not is_folder and not self._include.match_file(composed):
             reason = NOT_INCLUDED
         if reason and record:
             self._skipped.add(Skipped(name, reason))
@@ -218,7 +233,7 @@ class _Walk:
     def _file(self, path: Path, status: os.stat_result, outside: bool) -> Iterator[FoundFile]:
         """A regular file; devices, pipes and sockets are recorded and skipped."""
         if stat.S_ISREG(status.st_mode):
-            yield FoundFile(path, self._relative(path), status.st_size, status.st_mtime_ns, outside)
+            yield FoundFile(path, self._relative(path), status.st_size, _time_of(status), outside)
         else:
             self._skipped.add(Skipped(self._relative(path), NOT_REGULAR))
 

@@ -78,7 +78,7 @@ def svg_element(figure: Figure, title: str, colours: Mapping[str, str]) -> str:
     out = io.StringIO()
     # Text stays text, in the page's font.
     _save(figure, out, "svg", fonttype="none")
-    drawn = ElementTree.fromstring(out.getvalue().encode())
+    drawn, title = ElementTree.fromstring(out.getvalue().encode()), one_line(title)
     svg = ElementTree.Element("svg", {"viewBox": drawn.get("viewBox", ""), "role": "img", "aria-label": title})
     ElementTree.SubElement(svg, "title").text = title
     for element in drawn.iter():

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .charts import one_line
 from .metrics import METRICS, metric_title
 from .results import About, BeirResult, CodecsResult, CompareResult, ComparisonFacts, MetricMeans
 from .significance import format_p_value, p_value_text
@@ -132,7 +133,7 @@ def stacked(*parts: Table | Text | Sequence[str]) -> Group:
 
     shown: list[RenderableType] = []
     for part in parts:
-        lines = [Text(line) for line in part] if isinstance(part, Sequence) else [part]
+        lines = [Text(one_line(line)) for line in part] if isinstance(part, Sequence) else [part]
         shown += [Text(""), *lines] if shown else lines
     return Group(*shown)
 
@@ -145,7 +146,7 @@ def print_verdict(
 
     sentences = [f"- {sentence}" for sentence in verdict["sentences"]]
     more = [] if details is None else [details]
-    headline = Text(verdict["headline"], style="bold")
+    headline = Text(one_line(verdict["headline"]), style="bold")
     print_rendered(stacked(headline, table, sentences, *more, [f"note: {note}" for note in notes]))
 
 
@@ -153,7 +154,8 @@ def print_rendered(rendered: RenderableType) -> None:
     """Print to stdout, in colour on a terminal only; in a pipe there is no width to fit, and lines stay whole."""
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else 400, highlight=False).print(rendered)
+    width = None if sys.stdout.isatty() else 400
+    Console(width=width, highlight=False, markup=False, emoji=False).print(rendered)
 
 
 def _render(result: About, table: Table, lines: Sequence[str]) -> RenderableType:

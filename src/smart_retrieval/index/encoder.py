@@ -17,7 +17,7 @@ from .codec.base import Codec
 from .codec.factory import codec_from_bytes
 from .store.records import Vectors
 from .store.store import Store
-from .text.folding import fold_item
+from .text.folding import clean_item, fold_item
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -83,7 +83,7 @@ class IndexEncoder:
                 raise NonFiniteError("found NaN or infinity in the encoded queries, expected finite numbers")
             self.check_widths(queries)
             return None, queries
-        items = [item_of(query, position) for position, query in enumerate(queries)]
+        items = [clean_item(item_of(query, position)) for position, query in enumerate(queries)]
         if not items or any(not item.text.strip() and item.modalities == {"text"} for item in items):
             raise EmptyInputError("found an empty query, expected some words or a picture")
         # One at a time: padding changes the last bits of a batch's encodings, and with them ties.

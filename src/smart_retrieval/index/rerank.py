@@ -14,6 +14,7 @@ import numpy as np
 
 from ..backbones.checkpoints import hide_progress_bars, hub_answers, only_errors_logged
 from ..errors import MediaError, ModelNotFoundError, NonFiniteError, ScoringError, SmartWarning, UnsupportedModelError
+from ..files import path_on_disk
 from ..inputs import Item
 from ..pictures.images import load_image
 from ..pictures.pdf_pages import PdfPageImage
@@ -147,7 +148,7 @@ def document_side(hit: Hit | Document, root: str) -> Any:
         return hit.text
     if hit.source is None:
         raise MediaError(f"document {hit.id!r}: found no file that its picture came from, expected one to read again")
-    path = Path(root or ".") / hit.source
+    path = path_on_disk(root or ".", hit.source)
     if hit.media.kind == "video":
         return _side(hit.text, [], VideoFile(path).frames(FRAMES).images)
     if hit.media.kind == "page" and hit.page is not None:

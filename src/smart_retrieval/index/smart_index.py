@@ -470,7 +470,7 @@ class SmartIndex:
                 several of these; or encoded queries.
             k: Hits wanted.
             where: Filter over metadata and ``id``, ``source``, ``page``, ``heading``, such as
-                ``"year > 2020 and lang = 'en'"``.
+                ``"year > 2020 and tags = 'en'"``; of a list, one item has to pass.
             candidates: Documents the anchors choose for the second stage.
             exact: Score every document that passes the filter.
             scoring: Lambdas, weights and floor; the preset's when None. The next four arguments replace its fields.

@@ -248,7 +248,7 @@ def test_variants_are_named_only_when_the_difference_is_clear(result):
 
 # -- the page --------------------------------------------------------------------------------------------------
 
-HOSTILE = '"><script src="https://evil.example/x.js"></script><img src=x onerror=alert(1)>{{title}}&'
+HOSTILE = '\u202e\x1b"><script src="https://evil.example/x.js"></script><img src=x onerror=alert(1)>{{title}}&'
 
 
 class Tags(HTMLParser):
@@ -276,6 +276,7 @@ def test_hostile_text_is_shown_and_nothing_is_loaded(result, tmp_path):
     write_page(poisoned, file)
     tags = Tags()
     tags.feed(file.read_text(encoding="utf-8"))
+    assert not set("\u202e\x1b") & set(tags.text)
     names = {name for name, _ in tags.seen}
     assert not names & {"script", "img", "link", "iframe", "object", "embed", "base", "form", "a", "image", "use"}
     for _, attributes in tags.seen:
@@ -351,8 +352,9 @@ def test_charts_are_inert_labelled_and_the_same_every_time():
         *("viewBox", "role", "aria-label", "d", "x", "y", "transform", "style")
     }
     texts = [element.text for element in svg.iter("text")]
-    assert {f"{HOSTILE[:27]}…", "$x$", "nDCG@10"} <= set(texts)
-    assert svg.find("title").text == svg.get("aria-label") == HOSTILE
+    shown = f"  {HOSTILE[2:]}"
+    assert {f"{shown[:27]}…", "$x$", "nDCG@10"} <= set(texts)
+    assert svg.find("title").text == svg.get("aria-label") == shown
     assert "var(--a)" in drawn("a").svg
     assert not re.search("#[0-9a-f]{6}", drawn("a").svg), "only the page's colours"
     assert drawn("a") == drawn("a")

@@ -45,6 +45,19 @@ def test_everything_is_escaped_and_nothing_is_loaded():
     assert "http" not in page.replace("http-equiv", "")
 
 
+def test_text_in_another_direction_stays_in_its_place():
+    odd = "\u202e<script>\u2067\x1b[1m\u05d0\u05d1"
+    page = explanation(
+        odd, (token(odd, (0, 3), 0.3, answer=odd),), query=odd, id=odd, source=odd, heading=odd
+    ).to_html()
+    assert not set("\u202e\u2067\x1b") & set(page)
+    shown = "&lt;script&gt;[1m\u05d0\u05d1"
+    assert f'<h1 dir="auto">{shown}</h1>' in page
+    assert page.count(f"<bdi>{shown}</bdi>") == 4  # id, source, heading, the best match
+    assert f'<bdi class="t">{shown}</bdi>' in page
+    assert '<div class="passage" dir="auto">' in page
+
+
 def test_the_header_says_how_the_score_came_about():
     text = " ".join(read_page(explanation(lambda_late=2.0, score=1.7).to_html()).text.split())
     assert "1.7000 = 1 × 0.8000 anchor + 2 × 0.4500 late" in text

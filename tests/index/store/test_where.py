@@ -3,13 +3,27 @@
 import json
 import re
 import sqlite3
+import unicodedata
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from smart_retrieval.errors import FilterError
-from smart_retrieval.index.store.where import And, Compare, Exists, Field, In, Like, Not, Or, compile_where, parse
+from smart_retrieval.index.store.where import (
+    And,
+    Compare,
+    Contains,
+    Exists,
+    Field,
+    In,
+    Like,
+    Not,
+    Or,
+    add_functions,
+    compile_where,
+    parse,
+)
 
 MISSING = object()
 
@@ -17,12 +31,23 @@ MISSING = object()
 def value_of(field, row):
     if field.built_in:
         return MISSING if row[field.path[0]] is None else row[field.path[0]]
-    value = row["metadata"]
-    for name in field.path:
-        if not isinstance(value, dict) or name not in value:
-            return MISSING
-        value = value[name]
-    return value
+    # A path as it is spelt, composed, or decomposed.
+    for form in (str, nfc, lambda name: unicodedata.normalize("NFD", name)):
+        value = row["metadata"]
+        for name in map(form, field.path):
+            value = value.get(name, MISSING) if isinstance(value, dict) else MISSING
+        if value is not MISSING:
+            return value
+    return MISSING
+
+
+def nfc(text):
+    return unicodedata.normalize("NFC", text)
+
+
+def items_of(value):
+    """A value, and its items where it is a list."""
+    return [value, *(value if isinstance(value, list) else ())]
 
 
 def kind(value):
@@ -36,7 +61,10 @@ def kind(value):
 def equal(value, wanted):
     if wanted is None:
         return value is None or value is MISSING
-    return value is not MISSING and kind(value) == kind(wanted) and value == wanted
+    return any(
+        kind(one) == kind(wanted) and (nfc(one) == nfc(wanted) if isinstance(one, str) else one == wanted)
+        for one in items_of(value)
+    )
 
 
 def like(value, pattern):
@@ -61,20 +89,29 @@ def holds(node, row):
         case In(field, values):
             return any(equal(value_of(field, row), wanted) for wanted in values)
         case Like(field, pattern):
+            found = items_of(value_of(field, row))
+            return any(isinstance(one, str) and like(nfc(one), nfc(pattern)) for one in found)
+        case Contains(field, wanted):
             value = value_of(field, row)
-            return isinstance(value, str) and like(value, pattern)
+            return equal(value, wanted) or (
+                isinstance(value, str) and kind(wanted) == "text" and nfc(wanted) in nfc(value)
+            )
         case Compare(field, "=", wanted):
             return equal(value_of(field, row), wanted)
         case Compare(field, operator, wanted):
-            value = value_of(field, row)
-            if value is MISSING or kind(value) != kind(wanted):
-                return False
-            return {"<": value < wanted, "<=": value <= wanted, ">": value > wanted, ">=": value >= wanted}[operator]
+            pairs = [(one, wanted) for one in items_of(value_of(field, row)) if kind(one) == kind(wanted)]
+            if isinstance(wanted, str):
+                pairs = [(nfc(one), nfc(wanted)) for one, _ in pairs]
+            return any(
+                {"<": one < other, "<=": one <= other, ">": one > other, ">=": one >= other}[operator]
+                for one, other in pairs
+            )
     raise AssertionError(node)
 
 
 def run(where, rows):
     connection = sqlite3.connect(":memory:")
+    add_functions(connection)
     try:
         connection.execute("CREATE TABLE documents (id TEXT, source TEXT, page INTEGER, heading TEXT, metadata TEXT)")
         for row in rows:
@@ -147,7 +184,47 @@ def document(metadata=None, *, id="a", source=None, page=None, heading=None):
         ("x = 0.1", {"x": 0.1}, True),
         ("metadata.page = 'iv'", {"page": "iv"}, True),
         ("`page` = 'iv'", {"page": "iv"}, True),
-        ("page = 'iv'", {"page": "iv"}, False),
+        ("tags = 'a'", {"tags": ["a", "b"]}, True),
+        ("tags = 'c'", {"tags": ["a", "b"]}, False),
+        ("tags = 'a'", {"tags": []}, False),
+        ("tags = 'a'", {"tags": [["a"], {"x": "a"}]}, False),
+        ("tags != 'a'", {"tags": ["a", "b"]}, False),
+        ("tags != 'c'", {"tags": ["a", "b"]}, True),
+        ("not tags = 'c'", {"tags": ["a", "b"]}, True),
+        ("tags in ('c', 'b')", {"tags": ["a", "b"]}, True),
+        ("tags not in ('c', 'b')", {"tags": ["a", "b"]}, False),
+        ("tags not in ('c', 'd', null)", {"tags": ["a", "b"]}, True),
+        ("tags = 1 and tags = true and tags = 1.5", {"tags": [1, True, 1.5]}, True),
+        ("tags = 1", {"tags": [True, "1"]}, False),
+        ("tags like 'ab%'", {"tags": ["x", "ABC"]}, True),
+        ("years > 2020 and years < 2000", {"years": [1999, 2021]}, True),
+        ("years > 2021", {"years": [1999, 2021, "2022"]}, False),
+        ("tags is null", {"tags": [None]}, False),
+        ("tags in (null, 'b')", {"tags": [None]}, False),
+        ("tags is not null and tags exists", {"tags": []}, True),
+        ("a.tags = 'x'", {"a": {"tags": ["x"]}}, True),
+        ("tags contains 'a'", {"tags": ["a", "b"]}, True),
+        ("tags contains 'a'", {"tags": ["ab"]}, False),
+        ("tags contains 'a'", {"tags": "a"}, True),
+        ("tags not contains 'a'", {"tags": ["a", "b"]}, False),
+        ("not tags contains 'a'", {}, True),
+        ("years contains 2020", {"years": [2020]}, True),
+        ("years CONTAINS 2020", {"years": 2020}, True),
+        ("years contains 2020", {"years": "2020"}, False),
+        ("title contains 'ump'", {"title": "The pump"}, True),
+        ("title contains 'Ump'", {"title": "The pump"}, False),
+        ("title contains '%'", {"title": "The pump"}, False),
+        ("contains contains 'a'", {"contains": ["a"]}, True),
+        ("contains = 1", {"contains": 1}, True),
+        ("name = 'caf\u00e9'", {"name": "cafe\u0301"}, True),
+        ("name = 'cafe\u0301'", {"name": "caf\u00e9"}, True),
+        ("name in ('x', 'cafe\u0301')", {"name": ["caf\u00e9"]}, True),
+        ("name like 'caf_'", {"name": "cafe\u0301"}, True),
+        ("name contains '\u00e9'", {"name": "cafe\u0301s"}, True),
+        ("name > 'cafe'", {"name": "cafe\u0301"}, True),
+        ("name < 'caff'", {"name": "cafe\u0301"}, False),
+        ("gr\u00f6\u00dfe = 1", {"gro\u0308\u00dfe": 1}, True),
+        ("`gro\u0308\u00dfe` exists", {"gr\u00f6\u00dfe": 1}, True),
         ("\n x\t=\n1 ", {"x": 1}, True),
     ],
 )
@@ -161,13 +238,13 @@ def test_the_documents_own_fields():
     row = document(id="7", source="a/b.pdf", page=3, heading="Logs > Rotation")
     for where, expected in {
         "id = '7'": True,
-        "id = 7": False,
         "id in ('7', '8')": True,
         "page = 3 and page >= 2.5": True,
-        "page = '3'": False,
+        "page != 2 and page is not null": True,
+        "heading contains 'Rotation' and source contains 'a/'": True,
         "page in (1, 3)": True,
         "source like '%.pdf' and heading exists": True,
-        "heading is null or source = true": False,
+        "heading is null or source is null": False,
     }.items():
         assert run(where, [row]) == [expected], where
         assert holds(parse(where), row) == expected
@@ -191,7 +268,19 @@ def test_the_documents_own_fields():
         ("x like 'a\\'", 8, "backslash"),
         ("x > true", 3, "no order"),
         ("x < null", 3, "no order"),
-        ("x not 5", 7, "'in', 'like' or 'exists'"),
+        ("x not 5", 7, "'in', 'like', 'contains' or 'exists'"),
+        ("x contains null", 12, "null after 'contains'"),
+        ("x contains", 11, "a value"),
+        ("page contains 3", 15, "page = 3"),
+        ("page = '3'", 8, "a number; write page = 3"),
+        ("page != 'iv'", 9, "a number"),
+        ("page in (1, 'a')", 13, "a number"),
+        ("page like '3%'", 11, "a number"),
+        ("id = 7", 6, "text; write id = '3'"),
+        ("source = true", 10, "text"),
+        ("heading > 5", 11, "text"),
+        ("heading in ('a', 5)", 18, "text"),
+        ("`\ud800` = 1", 1, "control code"),
         ("in = 5", 1, "backticks"),
         ("`` = 5", 1, "empty"),
         ('`a"b` = 5', 1, "control code"),
@@ -238,9 +327,9 @@ def test_the_longest_allowed_expressions_run():
     assert run(inner, [document({"x": 1})]) == [holds(parse(inner), document({"x": 1}))]
 
 
-names = st.sampled_from(["a", "b", "c d", "é"])
+names = st.sampled_from(["a", "b", "c d", "é", "e\u0301"])
 texts = st.text(
-    st.sampled_from("aAbB%_\\'\"é{}[]1 .") | st.characters(exclude_characters="\0", codec="utf-8"), max_size=4
+    st.sampled_from("aAbB%_\\'\"ée\u0301{}[]1 .") | st.characters(exclude_characters="\0", codec="utf-8"), max_size=4
 )
 # Fractions that decimal and binary agree on: SQLite's reader of JSON may be one unit in the last place off.
 numbers = st.integers(-3, 3) | st.integers(-(2**63), 2**63 - 1) | st.integers(-40, 40).map(lambda part: part / 8)
@@ -265,6 +354,7 @@ conditions = st.one_of(
     st.builds(Compare, fields, st.sampled_from(["<", "<=", ">", ">="]), numbers | texts),
     st.builds(In, fields, st.lists(scalars, min_size=1, max_size=4).map(tuple)),
     st.builds(Like, fields, patterns),
+    st.builds(Contains, fields, st.booleans() | numbers | texts),
     st.builds(Exists, fields),
 )
 expressions = st.recursive(
@@ -302,6 +392,8 @@ def spelt(node) -> str:
             return f"{name(field)} in ({', '.join(map(literal, values))})"
         case Like(field, pattern):
             return f"{name(field)} like {literal(pattern)}"
+        case Contains(field, value):
+            return f"{name(field)} contains {literal(value)}"
         case Compare(field, operator, value):
             return f"{name(field)} {operator} {literal(value)}"
     raise AssertionError(node)
@@ -320,7 +412,11 @@ def test_sql_agrees_with_a_plain_evaluator(node, found):
 @given(expressions)
 def test_a_spelt_expression_parses_back(node):
     text = spelt(node)
-    assert spelt(parse(text)) == text
+    try:
+        again = spelt(parse(text))
+    except FilterError as error:  # what a column of a document never is
+        again = text if "never has" in str(error) or "after page" in str(error) else str(error)
+    assert again == text
 
 
 @settings(max_examples=200)
@@ -351,7 +447,7 @@ def test_values_and_names_never_reach_the_sql(attack):
     quoted = attack.replace("'", "''")
     sql, parameters = compile_where(f"a = '{quoted}' and b in ('{quoted}')")
     assert attack not in sql.replace("?", "") or attack == "?"
-    assert parameters.count(attack) == 2
+    assert parameters.count(attack) == 4  # a value, and an item of a list
     assert run(f"a = '{quoted}'", [document({"a": attack}), document({"a": "x"})]) == [True, False]
     if '"' not in attack:
         sql, parameters = compile_where(f"`{attack}` = 1")

@@ -1,1 +1,1 @@
-"""One reader a file format: text, Markdown, HTML, reStructuredText, PDF, JSON Lines."""
+"""One reader a file format; those that are much alike in one file."""

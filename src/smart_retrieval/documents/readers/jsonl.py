@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ...files import UnreadableFileError, open_local, os_error
-from ..sections import Document, Section, clean_text
+from ..sections import Document, Section, clean_json, clean_text
 
 _NOTES_KEPT = 20
 _MISSING = object()
@@ -130,7 +130,7 @@ def _parse(line: bytes | None) -> dict[str, Any]:
     try:
         record = json.loads(line.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite)
         if b"\\u" in line:
-            record = _without_odd_characters(record)
+            record = clean_json(record)  # an escape can spell NUL or half a character ("\ud800")
     except UnicodeDecodeError as error:
         raise _BadLineError(f"not UTF-8 (byte {error.start})") from None
     except json.JSONDecodeError as error:
@@ -152,17 +152,6 @@ def _finite(digits: str) -> float:
     if math.isinf(number := float(digits)):
         raise ValueError(f"{digits[:20]} is too large a number")
     return number
-
-
-def _without_odd_characters(value: Any) -> Any:
-    r"""The same value, its strings safe to store: an escape can spell NUL or half a character ("\ud800")."""
-    if isinstance(value, str):
-        return clean_text(value)
-    if isinstance(value, list):
-        return [_without_odd_characters(item) for item in value]
-    if isinstance(value, dict):
-        return {clean_text(name): _without_odd_characters(item) for name, item in value.items()}
-    return value
 
 
 def _get(record: dict[str, Any], name: str) -> Any:

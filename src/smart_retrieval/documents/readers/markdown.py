@@ -40,7 +40,7 @@ def read(path: Path, max_bytes: int) -> Document:
     text, notes = read_text(path, max_bytes)
     metadata, body = split_front_matter(text)
     builder = SectionBuilder()
-    _add_markdown(body, builder)
+    add_markdown(body, builder)
     title = metadata.get("title")
     return Document(builder.sections(title if isinstance(title, str) else ""), metadata, notes)
 
@@ -140,7 +140,8 @@ def _refused_entry(chunk: str) -> dict[str, Any] | None:
     return {key: [item for node in nodes for item in _value(node, set()) or []] or None}
 
 
-def _add_markdown(text: str, builder: SectionBuilder) -> None:
+def add_markdown(text: str, builder: SectionBuilder) -> None:
+    """Add the headings and paragraphs of a text without front matter."""
     from markdown_it import MarkdownIt
     from markdown_it.tree import SyntaxTreeNode
 

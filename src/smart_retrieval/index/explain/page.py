@@ -22,14 +22,14 @@ def render_page(score: ScoreBreakdown, shown: ShownPictures) -> str:
     """The page of an explanation whose maps are drawn on these pictures."""
     rows, visual = score.rows(), score.visual
     page = f"page {score.page}" if score.page is not None else ""
-    place = (score.source, page, (score.heading or "").replace(" > ", " › "))
+    place = (score.source, page, *(score.heading or "").split(" > "))
     return render(
         __package__,
         "explanation.html.j2",
         data_uri=_data_uri,
         score=score,
         title=score.query if score.query is not None else score.id,
-        place=" › ".join(part for part in place if part),
+        place=[part for part in place if part],
         rows=rows,
         heaviest=max((row.weight for row in rows), default=0) or 1,
         most=max((row.contribution for row in rows), default=0) or 1,

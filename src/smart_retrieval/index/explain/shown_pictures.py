@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import MediaError, MissingExtraError
+from ...files import path_on_disk
 from ..store.records import FileEntry
 from .score import ScoreBreakdown, VisualExplanation
 
@@ -96,7 +97,7 @@ def find_pictures(score: ScoreBreakdown, file: PictureFile, root: str | Path | N
     if score.source is None:
         note = "It did not come from a file: this is the thumbnail that the index keeps."
     else:
-        path = Path(root or file.root or ".") / score.source
+        path = path_on_disk(root or file.root or ".", score.source)
         try:
             images = _from_file(path, score.page, visual)
             note = _changed(path, file.entry)

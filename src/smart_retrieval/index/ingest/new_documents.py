@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...documents.sections import clean_json
 from ...embeddings import SmartEmbeddings
 from ...errors import EmptyInputError, SmartError
-from ...files import content_hash
+from ...files import content_hash, typed_name
 from ...inputs import Frames, Item, item_of
+from ..text.folding import clean_item
 from .recorded_pictures import FEW_FRAMES, RecordedPicture, open_image, place_of, record_picture
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+_NOT_IN_IDS = re.compile("[\0\ud800-\udfff]")
 # Weight of the documents that are encoded and committed together.
 BATCH_WEIGHT = 256
 # Weight of a picture, what is in memory of it while it is encoded, where that of a passage is 1.
@@ -37,7 +41,7 @@ class NewDocument:
         picture: The item's first picture, if it has one, where size and thumbnail are to be stored.
 
     Raises:
-        SmartError: The page is no whole number.
+        SmartError: The id is no text that can be stored, or the page no whole number.
     """
 
     id: str
@@ -49,6 +53,11 @@ class NewDocument:
     picture: RecordedPicture | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.id, str) or not self.id or _NOT_IN_IDS.search(self.id):
+            # Replaced, it would be another document's.
+            raise SmartError(
+                f"found document id {self.id!r}, expected a non-empty string without NUL and halves of characters"
+            )
         if self.page is not None and (isinstance(self.page, bool) or not isinstance(self.page, int)):
             raise SmartError(f"document {self.id!r}: found page {self.page!r}, expected a whole number")
 
@@ -95,12 +104,16 @@ def new_documents(
 def _new_document(position: int, row: dict[str, Any]) -> NewDocument:
     item = item_of(row["item"], position) if "item" in row else Item()
     id = row["id"] if "id" in row else content_id(item)
+    item = clean_item(item)
     source, page, picture = row.get("source"), row.get("page"), None
     if item.images or item.video is not None:
         own_source, own_page = place_of(item)
         source, page = row.get("source", own_source), row.get("page", own_page)
         item, picture = record_picture(item)
-    return NewDocument(id, item, source, page, row.get("heading"), row.get("metadata") or {}, picture)
+    heading, metadata = row.get("heading"), row.get("metadata") or {}
+    if isinstance(source, str):
+        source = typed_name(source)
+    return NewDocument(id, item, source, page, clean_json(heading), metadata, picture)
 
 
 def batches(documents: Iterable[NewDocument], weight: int) -> Iterator[list[NewDocument]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,7 +17,7 @@ from ...core.late import token_shares, weighted_parts
 from ...core.scoring import Scoring
 from ...core.vectors import unit_rows
 from ...embeddings import SmartEmbeddings
-from ...errors import SmartError
+from ...errors import SmartError, SmartWarning
 from ...types import Array
 from ..codec.base import Codec, QueryTables
 from ..encoder import IndexEncoder
@@ -123,7 +124,12 @@ class Searcher:
                 own = replace(settings, scoring=_own_weights(settings.scoring, queries, number))
                 scored = search_snapshot(selection.snapshot, codec, query, own, selection, words)
                 found.append(self._hits(selection.snapshot, scored, settings, query))
-            return found
+            nothing_passes = not selection.count and len(selection.snapshot)
+            unknown = self.store.unknown_keys(where) if where and nothing_passes else []
+        if unknown:
+            keys = ", ".join(map(repr, unknown))
+            warnings.warn(f"where: no document has the metadata {keys}, so none passes", SmartWarning, stacklevel=3)
+        return found
 
     def added_parts(
         self, query: SmartEmbeddings, text: str | None, settings: Settings, rowid: int, where: str | None

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...errors import IndexBusyError, IndexDamagedError, IndexFullError, SmartError
-from .lexical import add_functions
+from . import lexical, where
 from .lock import file_lock
 from .schema import State
 
@@ -220,7 +220,8 @@ def connect(uri: str, timeout: float) -> sqlite3.Connection:
         connection.execute("PRAGMA secure_delete = FAST")  # Debian's default would write every freed page once more
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         connection.execute("PRAGMA temp_store = MEMORY")
-        add_functions(connection)
+        lexical.add_functions(connection)
+        where.add_functions(connection)
     except BaseException:
         connection.close()
         raise

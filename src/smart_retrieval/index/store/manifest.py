@@ -69,7 +69,7 @@ class Manifest:
     @staticmethod
     def put(connection: sqlite3.Connection, key: str, value: Any) -> None:
         """Store one field."""
-        row = (key, json.dumps(value, ensure_ascii=False))
+        row = (key, json.dumps(value))  # in ASCII, since a path may hold bytes that are no UTF-8
         connection.execute("INSERT OR REPLACE INTO manifest VALUES (?, ?, ?)", (*row, checksum(*row)))
 
     @classmethod

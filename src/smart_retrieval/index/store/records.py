@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...documents.sections import clean_json
 from ...errors import IndexDamagedError, SmartError
 from ...types import Array
 from .pictures import Media
@@ -79,31 +80,17 @@ class Added:
 def pack_metadata(metadata: Mapping[str, Any], owner: str) -> str:
     """Metadata as the JSON text that is stored.
 
-    Not ASCII-escaped: SQLite compares JSON keys as they are written. NUL is refused because SQLite's ``json_extract``
-    ends a string there.
+    Not ASCII-escaped: SQLite compares JSON keys as they are written. Cleaned as texts of files are: half a character
+    cannot be stored, and SQLite's ``json_extract`` ends a string at NUL.
     """
     try:
         if not isinstance(metadata, Mapping):
             raise TypeError(f"it is a {type(metadata).__name__}")
         if not all(isinstance(key, str) for key in metadata):
             raise TypeError("a key is no string")
-        packed = json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        packed.encode()
-        if "\\u0000" in packed and "\0" in _strings(metadata):
-            raise ValueError("a string holds a NUL character")
+        return json.dumps(clean_json(metadata), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
         raise SmartError(f"metadata of document {owner!r}: expected a JSON object ({error})") from error
-    return packed
-
-
-def _strings(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, Mapping):
-        return "".join(_strings(part) for pair in value.items() for part in pair)
-    if isinstance(value, Sequence):
-        return "".join(_strings(part) for part in value)
-    return ""
 
 
 def pack_token_ids(token_ids: Array) -> bytes:

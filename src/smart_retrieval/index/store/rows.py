@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from .records import Added, Document, Record, Vectors, pack_metadata, pack_token
 from .schema import RawText, blob_checksum, checksum, json_list
 
 CHUNK = 1000
+_SURROGATE = re.compile("[\ud800-\udfff]")
 # Columns of a document and of its vectors; each group ends with its checksum.
 DOCUMENT = "d.rowid, d.id, d.added, d.source, d.page, d.heading, d.metadata, d.text, d.checksum"
 VECTORS = "v.n_ids, v.anchor, v.ids, v.checksum"
@@ -72,11 +74,9 @@ def pack(record: Record, anchor_dim: int, code_width: int) -> PackedRecord:
     page = None if record.page is None else int(record.page)
     if page is not None and not -(2**63) <= page < 2**63:
         raise SmartError(f"document {record.id!r}: found page {page}, expected a page number")
-    try:
-        for part in (record.id, record.text, record.source or "", record.heading or ""):
-            part.encode()
-    except (UnicodeEncodeError, AttributeError) as error:
-        raise SmartError(f"document {record.id!r}: expected Unicode text ({error})") from error
+    for part in (record.id, record.text, record.source or "", record.heading or ""):
+        if not isinstance(part, str) or _SURROGATE.search(part):
+            raise SmartError(f"document {record.id!r}: found {part[:40]!r}, expected Unicode text")
     metadata = pack_metadata(record.metadata, record.id)
     return PackedRecord(record, page, metadata, anchor.tobytes(), pack_token_ids(ids), codes.tobytes())
 
@@ -84,10 +84,24 @@ def pack(record: Record, anchor_dim: int, code_width: int) -> PackedRecord:
 def existing(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, int]:
     """The rowids of those ids that are in the index."""
     found: dict[str, int] = {}
+    ids = [id for id in ids if not _SURROGATE.search(id)]  # which SQLite does not take
     for start in range(0, len(ids), CHUNK):
         part = ids[start : start + CHUNK]
         marks = ",".join("?" * len(part))
         found.update(connection.execute(f"SELECT id, rowid FROM documents WHERE id IN ({marks})", part))
+    return found
+
+
+def equivalent(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, int]:
+    """The rowids of ids that Unicode holds equal to these: letters with their accents composed, or decomposed."""
+    found: dict[str, int] = {}
+    for id in ids:
+        # Of ASCII there is one spelling, and a lone half of a character is in no index.
+        if not id.isascii() and not _SURROGATE.search(id):
+            query = "SELECT rowid FROM documents WHERE smart_nfc(id) = smart_nfc(?) LIMIT 2"
+            rows = connection.execute(query, (id,)).fetchall()
+            if len(rows) == 1:
+                found[id] = rows[0][0]
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ...errors import IndexDamagedError, IndexMismatchError, SmartError, UnknownIdError, one_of
+from ...files import typed_name
 from ...types import Array
 from . import folder, maintenance, pictures, rows
 from .connections import Connections, Handle
@@ -20,7 +21,7 @@ from .manifest import Manifest
 from .records import Added, Document, FileEntry, Record, Vectors
 from .schema import FORMAT_VERSION, State, checksum
 from .verify import VerifyReport, verify, verify_lexical
-from .where import compile_where
+from .where import Exists, compile_where, keys_of, parse
 
 Missing = Literal["error", "skip"]
 Rowids = Sequence[int] | Array
@@ -133,10 +134,22 @@ class Store:
         with self.reading() as connection:
             return np.sort(_numbers(connection.execute(f"SELECT rowid FROM documents WHERE {sql}", parameters)))
 
+    def unknown_keys(self, where: str) -> list[str]:
+        """Metadata keys of a filter that no document has, as they are written in it."""
+        with self.reading() as connection:
+            found = []
+            for field in dict.fromkeys(keys_of(parse(where))):
+                sql, parameters = compile_where(Exists(field))
+                if not connection.execute(f"SELECT 1 FROM documents WHERE {sql} LIMIT 1", parameters).fetchone():
+                    found.append(".".join(field.path))
+            return found
+
     def rowids(self, ids: Sequence[str], *, missing: Missing = "error") -> Array:
         """Rowids of documents by id, in the order given, ``[n]`` int64."""
         with self.reading() as connection:
-            known = rows.existing(connection, list(ids))
+            ids = [typed_name(str(id)) for id in ids]
+            known = rows.existing(connection, ids)
+            known |= rows.equivalent(connection, [id for id in ids if id not in known])
         absent = [id for id in ids if id not in known]
         if absent and missing == "error":
             more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""

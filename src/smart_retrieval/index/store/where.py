@@ -1,17 +1,21 @@
 """From a ``where`` tree to SQL over ``documents``: every value and every path is a bound parameter.
 
 Each condition first asks for the kind of the stored value, with tests that are never NULL, so that every condition is
-true or false and ``not`` is its exact opposite.
+true or false and ``not`` is its exact opposite. A condition holds of a list if it holds of one of its items. Text that
+Unicode holds equal, composed or decomposed, is equal: both sides are compared in NFC.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+import sqlite3
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 from ...errors import FilterError
+from ...files import typed_name
 
 BUILT_IN = ("id", "source", "page", "heading")
 MAX_LENGTH = 20_000
@@ -56,6 +60,14 @@ class Like:
 
 
 @dataclass(frozen=True)
+class Contains:
+    """The field is a list that holds the value, the value itself, or a text of which the value is a part."""
+
+    field: Field
+    value: str | int | float | bool
+
+
+@dataclass(frozen=True)
 class Exists:
     """The key is there, whatever its value."""
 
@@ -83,7 +95,7 @@ class Or:
     parts: tuple[Expression, ...]
 
 
-Expression: TypeAlias = Compare | In | Like | Exists | Not | And | Or
+Expression: TypeAlias = Compare | In | Like | Contains | Exists | Not | And | Or
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
@@ -95,6 +107,11 @@ _TOKEN = re.compile(
 )
 _OPERATORS = {"=": "=", "==": "=", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 _KEYWORDS = ("and", "or", "not", "in", "like", "is", "null", "exists", "true", "false")
+# A key may have this name, which had no meaning before 0.2: it is read as an operator only where one stands.
+_CONTAINS = "contains"
+
+
+_PAGE = Field(("page",), built_in=True)
 
 
 class _Token(NamedTuple):
@@ -222,28 +239,38 @@ class _Parser:
         else:
             opposite = self.accept("not")
             if self.accept("in"):
-                found = In(field, self.values())
+                found = In(field, self.values(field))
             elif self.accept("like"):
-                found = Like(field, self.pattern())
+                found = Like(field, self.pattern(field))
             elif self.accept("exists"):
                 found = Exists(field)
+            elif self.token.kind == "name" and self.token.text.lower() == _CONTAINS:
+                found = self.contains(field)
             else:
-                wanted = (
-                    "'in', 'like' or 'exists'" if opposite else "'=', '<', 'in', 'like', 'is', 'exists' or their like"
-                )
-                raise self.unexpected(wanted)
+                words = "'in', 'like', 'contains' or 'exists'"
+                raise self.unexpected(words if opposite else f"'=', '<', 'is', {words} or their like")
         return Not(found) if opposite else found
 
     def comparison(self, field: Field) -> Expression:
         at = self.token.at
         operator = _OPERATORS[self.token.text]
         self.next += 1
-        value = self.value()
+        value = self.value(field)
         if operator == "!=":
             return Not(Compare(field, "=", value))
         if operator != "=" and (value is None or isinstance(value, bool)):
             raise self.error(f"found '{operator}' with true, false or null, which have no order", at)
         return Compare(field, operator, value)
+
+    def contains(self, field: Field) -> Contains:
+        self.next += 1
+        at = self.token.at
+        value = self.value(field)
+        if value is None:
+            raise self.error("found null after 'contains', expected text, a number, true or false", at)
+        if field == _PAGE:
+            raise self.error("found 'contains' after page, which is a number; write page = 3", at)
+        return Contains(field, value)
 
     def field(self) -> Field:
         at = self.token.at
@@ -264,21 +291,30 @@ class _Parser:
         self.next += 1
         name = token.text.strip("`")
         # SQLite's JSON paths have no way to write these inside a key.
-        if not name or any(character in '"\\' or character < " " for character in name):
+        if not name or any(c in '"\\' or c < " " or "\ud800" <= c <= "\udfff" for c in name):
             raise self.error('found a field name that is empty or holds ", \\ or a control code', token.at)
         return name
 
-    def values(self) -> tuple[Value, ...]:
+    def values(self, field: Field) -> tuple[Value, ...]:
         self.expect("(")
-        found = [self.value()]
+        found = [self.value(field)]
         while self.accept(","):
             if len(found) == MAX_VALUES:
                 raise self.error(f"found more than {MAX_VALUES} values")
-            found.append(self.value())
+            found.append(self.value(field))
         self.expect(")")
         return tuple(found)
 
-    def value(self) -> Value:
+    def value(self, field: Field) -> Value:
+        """The next value; an error if the field is one of the document's own and never of its kind."""
+        at = self.token.at
+        value = self.any_value()
+        if field.built_in and value is not None and isinstance(value, str) == (field == _PAGE):
+            kind, example = ("a number", "page = 3") if field == _PAGE else ("text", f"{field.path[0]} = '3'")
+            raise self.error(f"found a value that {field.path[0]} never has, as it is {kind}; write {example}", at)
+        return value
+
+    def any_value(self) -> Value:
         token = self.token
         if token.kind == "keyword" and token.text in ("true", "false", "null"):
             self.next += 1
@@ -291,7 +327,8 @@ class _Parser:
             raise self.unexpected(f"a value{hint}")
         self.next += 1
         quote = token.text[0]
-        value = token.text[1:-1].replace(quote * 2, quote)
+        # A name from the command line as it is in the index; other halves of characters are not there.
+        value = typed_name(token.text[1:-1].replace(quote * 2, quote))
         try:
             value.encode()
         except UnicodeEncodeError:
@@ -308,11 +345,11 @@ class _Parser:
             raise self.error("found a number out of range", token.at)
         return value
 
-    def pattern(self) -> str:
+    def pattern(self, field: Field) -> str:
         token = self.token
         if token.kind != "string":
             raise self.unexpected("a pattern in quotes after 'like'")
-        pattern = str(self.value())
+        pattern = str(self.value(field))
         if len(pattern) > 1000:
             raise self.error("found a pattern of more than 1000 characters", token.at)
         if re.fullmatch(r"(?:[^\\]|\\.)*", pattern, re.DOTALL) is None:
@@ -323,18 +360,42 @@ class _Parser:
 Sql = tuple[str, list[Any]]
 
 
+def nfc(text: Any) -> Any:
+    """Text as it is compared, letters composed with their accents; anything else as it is."""
+    return unicodedata.normalize("NFC", text) if isinstance(text, str) else text
+
+
+def add_functions(connection: sqlite3.Connection) -> None:
+    """Give a connection the SQL function that filters use."""
+    connection.create_function("smart_nfc", 1, nfc, deterministic=True)
+
+
 def compile_where(where: str | Expression | None) -> Sql:
     """A condition for the WHERE clause of a query over ``documents``, with question marks, and their parameters.
 
+    The connection needs :func:`add_functions`.
+
     Example:
-        >>> compile_where("year > 2020")[1]
-        ['$."year"', '$."year"', 2020]
+        >>> compile_where("source = 'a.md'")
+        ("(source IS NOT NULL AND source = ?)", ['a.md'])
     """
     if where is None:
         return "1", []
-    if not isinstance(where, str | Compare | In | Like | Exists | Not | And | Or):
+    if not isinstance(where, str | Compare | In | Like | Contains | Exists | Not | And | Or):
         raise FilterError(f'where: found {where!r}, expected a text such as "year > 2020"')
     return _compile(parse(where) if isinstance(where, str) else where)
+
+
+def keys_of(node: Expression) -> Iterator[Field]:
+    """The metadata keys that an expression names, each as often as it does."""
+    match node:
+        case And(parts) | Or(parts):
+            for part in parts:
+                yield from keys_of(part)
+        case Not(part):
+            yield from keys_of(part)
+        case _ if not node.field.built_in:
+            yield node.field
 
 
 def _compile(node: Expression) -> Sql:
@@ -347,17 +408,17 @@ def _compile(node: Expression) -> Sql:
             sql, parameters = _compile(part)
             return f"(NOT {sql})", parameters
         case Compare(field, operator, value):
-            return _compare(field, operator, value)
+            return _of_items(field, lambda operand: _compare(operand, operator, value))
         case In(field, values):
-            return _in(field, values)
+            return _of_items(field, lambda operand: _in(operand, values))
         case Like(field, pattern):
-            sql, parameters = _operand(field)
-            text, kind = _is_kind(field, "text")
-            return f"({text} AND {sql} LIKE ? ESCAPE '\\')", [*kind, *parameters, pattern]
+            return _of_items(field, lambda operand: _like(operand, pattern))
+        case Contains(field, value):
+            equal = _of_items(field, lambda operand: _compare(operand, "=", value))
+            return _joined(" OR ", [equal, _has_part(_operand(field), value)]) if isinstance(value, str) else equal
         case Exists(field):
-            if field.built_in:
-                return f"({field.path[0]} IS NOT NULL)", []
-            return "(json_type(metadata, ?) IS NOT NULL)", [_path(field)]
+            sql, parameters = (field.path[0], []) if field.built_in else _json("json_type", field)
+            return f"({sql} IS NOT NULL)", parameters
 
 
 def _joined(word: str, parts: Sequence[Sql]) -> Sql:
@@ -366,57 +427,114 @@ def _joined(word: str, parts: Sequence[Sql]) -> Sql:
     return f"({word.join(sql for sql, _ in parts)})", [value for _, values in parts for value in values]
 
 
-def _path(field: Field) -> str:
-    return "$" + "".join(f'."{name}"' for name in field.path)
+class _Operand(NamedTuple):
+    """What a condition is about: the SQL of a value and of its JSON type, a column, or an item of a list."""
+
+    value: Sql
+    kind: Sql
+    built_in: str = ""
+    item: bool = False
 
 
-def _operand(field: Field) -> Sql:
+def _json(function: str, field: Field) -> Sql:
+    """A JSON function of the metadata at a path; a key may be stored composed or decomposed."""
+    paths = {"$" + "".join(f'."{name}"' for name in path): None for path in _spellings(field.path)}
+    calls = ", ".join([f"{function}(metadata, ?)"] * len(paths))
+    return (f"coalesce({calls})" if len(paths) > 1 else calls), list(paths)
+
+
+def _spellings(path: tuple[str, ...]) -> list[tuple[str, ...]]:
+    return [path, *(tuple(unicodedata.normalize(form, name) for name in path) for form in ("NFC", "NFD"))]
+
+
+def _operand(field: Field) -> _Operand:
     # The built-in names come from the parser's own list, not from the text.
-    return (field.path[0], []) if field.built_in else ("json_extract(metadata, ?)", [_path(field)])
-
-
-def _is_kind(field: Field, kind: str) -> Sql:
-    """A test for the kind of the stored value: text, number, true, false or null. Never NULL itself."""
     if field.built_in:
-        name = field.path[0]
+        return _Operand((field.path[0], []), ("", []), field.path[0])
+    return _Operand(_json("json_extract", field), _json("json_type", field))
+
+
+def _of_items(field: Field, condition: Callable[[_Operand], Sql]) -> Sql:
+    """A condition of a value, or of one of its items where it is a list."""
+    operand = _operand(field)
+    alone = condition(operand)
+    if field.built_in:
+        return alone
+    kind, kind_paths = operand.kind
+    value, value_paths = operand.value
+    # ``atom`` is NULL for a list or an object; a text that is no list must not be read as JSON.
+    items = f"json_each(CASE {kind} WHEN 'array' THEN {value} ELSE '[]' END) AS item"
+    sql, parameters = condition(_Operand(("item.atom", []), ("item.type", []), item=True))
+    found = f"EXISTS (SELECT 1 FROM {items} WHERE {sql})"
+    return _joined(" OR ", [alone, (found, [*kind_paths, *value_paths, *parameters])])
+
+
+def _is_kind(operand: _Operand, kind: str) -> Sql:
+    """A test for the kind of a value: text, number, true, false or null. Never NULL itself."""
+    name = operand.built_in
+    if name:
         if kind == "text":
             # Spelt so that SQLite uses the indexes on id and source; page is the one that is no text.
             return ("0" if name == "page" else f"{name} IS NOT NULL"), []
         if kind == "number":
             return (f"{name} IS NOT NULL" if name == "page" else "0"), []
         return (f"{name} IS NULL" if kind == "null" else "0"), []
-    if kind == "number":
-        return "ifnull(json_type(metadata, ?), '') IN ('integer', 'real')", [_path(field)]
+    sql, parameters = operand.kind
     if kind == "null":
-        return "ifnull(json_type(metadata, ?), 'null') = 'null'", [_path(field)]
-    return "json_type(metadata, ?) IS ?", [_path(field), kind]
+        # Of the field as a whole: a list with null in it is there.
+        return ("0", []) if operand.item else (f"ifnull({sql}, 'null') = 'null'", parameters)
+    if kind == "number":
+        return f"ifnull({sql}, '') IN ('integer', 'real')", parameters
+    return f"{sql} IS ?", [*parameters, kind]
+
+
+def _composed(operand: _Operand) -> Sql:
+    sql, parameters = operand.value
+    return f"smart_nfc({sql})", parameters
 
 
 def _bound(value: str | int | float) -> Sql:
     # A fraction is read by SQLite's own JSON reader, like the stored one: both end up as the same float.
-    return ("json_extract(?, '$')", [repr(value)]) if isinstance(value, float) else ("?", [value])
+    return ("json_extract(?, '$')", [repr(value)]) if isinstance(value, float) else ("?", [nfc(value)])
 
 
-def _compare(field: Field, operator: str, value: Value) -> Sql:
+def _compare(operand: _Operand, operator: str, value: Value) -> Sql:
     if value is None or isinstance(value, bool):
-        sql, parameters = _is_kind(field, "null" if value is None else str(value).lower())
+        sql, parameters = _is_kind(operand, "null" if value is None else str(value).lower())
         return f"({sql})", parameters
-    test, kind = _is_kind(field, "text" if isinstance(value, str) else "number")
-    operand, path = _operand(field)
+    test, kind = _is_kind(operand, "text" if isinstance(value, str) else "number")
+    # No other spelling equals an ASCII text, so that the indexes serve the usual condition.
+    plain = not isinstance(value, str) or (operator == "=" and value.isascii())
+    sql, parameters = operand.value if plain else _composed(operand)
     mark, bound = _bound(value)
-    return f"({test} AND {operand} {operator} {mark})", [*kind, *path, *bound]
+    return f"({test} AND {sql} {operator} {mark})", [*kind, *parameters, *bound]
 
 
-def _in(field: Field, values: Sequence[Value]) -> Sql:
+def _in(operand: _Operand, values: Sequence[Value]) -> Sql:
+    parts = [_compare(operand, "=", value) for value in (None, True, False) if any(value is found for found in values)]
     texts = [value for value in values if isinstance(value, str)]
-    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    parts = [_compare(field, "=", value) for value in (None, True, False) if any(value is found for found in values)]
-    operand, path = _operand(field)
-    for kind, chosen in (("text", texts), ("number", numbers)):
+    groups: list[tuple[str, Sql, Sequence[str | int | float]]] = [
+        ("text", operand.value, [value for value in texts if value.isascii()]),
+        ("text", _composed(operand), [value for value in texts if not value.isascii()]),
+        ("number", operand.value, [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]),
+    ]
+    for kind, (sql, parameters), chosen in groups:
         if chosen:
-            test, parameters = _is_kind(field, kind)
+            test, tested = _is_kind(operand, kind)
             marks = [_bound(value) for value in chosen]
-            listed = ", ".join(sql for sql, _ in marks)
+            listed = ", ".join(mark for mark, _ in marks)
             bound = [part for _, values in marks for part in values]
-            parts.append((f"({test} AND {operand} IN ({listed}))", [*parameters, *path, *bound]))
+            parts.append((f"({test} AND {sql} IN ({listed}))", [*tested, *parameters, *bound]))
     return _joined(" OR ", parts)
+
+
+def _like(operand: _Operand, pattern: str) -> Sql:
+    test, kind = _is_kind(operand, "text")
+    sql, parameters = _composed(operand)
+    return f"({test} AND {sql} LIKE ? ESCAPE '\\')", [*kind, *parameters, nfc(pattern)]
+
+
+def _has_part(operand: _Operand, part: str) -> Sql:
+    test, kind = _is_kind(operand, "text")
+    sql, parameters = _composed(operand)
+    return f"({test} AND instr({sql}, ?) > 0)", [*kind, *parameters, nfc(part)]

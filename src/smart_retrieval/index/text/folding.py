@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import replace
 
+from ...documents.sections import clean_text
 from ...inputs import Item
 
 _BLOCKS = (
@@ -43,6 +44,12 @@ def fold(text: str) -> str:
 
 def _ordinary(form: re.Match[str]) -> str:
     return unicodedata.ucd_3_2_0.normalize("NFKC", form[0])
+
+
+def clean_item(item: Item) -> Item:
+    """An item with its text as readers of files give it: without characters that are not seen."""
+    cleaned = clean_text(item.text)
+    return item if cleaned == item.text else replace(item, text=cleaned)
 
 
 def fold_item(item: Item) -> Item:

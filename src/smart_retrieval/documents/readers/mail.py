@@ -1,0 +1,147 @@
+"""E-mail: the subject as a heading, who wrote when to whom as metadata, the text, and the names of what is attached."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+from ...files import UnreadableFileError, read_bytes
+from ..sections import Document, Section, SectionBuilder, one_line
+from .html import html_blocks
+from .text import decode
+
+_DEEPEST = 5  # messages forwarded in messages
+_MOST_ADDRESSES = 100
+_MARKED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
+_FROM_LINE = re.compile(rb"^From [^\n]*\n", re.MULTILINE)
+
+
+def read(path: Path, max_bytes: int) -> Document:
+    """Read one message."""
+    data = read_bytes(path, max_bytes)
+    message = _parsed(data)
+    if not message.keys():
+        raise UnreadableFileError(path, "not a readable e-mail", "found no headers")
+    return Document(list(_sections(message, path)), _headers(message))
+
+
+def read_mailbox(path: Path, max_bytes: int) -> Document:
+    """Read a mailbox in the format mbox: a record for each message, with metadata of its own."""
+    data = read_bytes(path, max_bytes)
+    # Within a message such a line has a mark before it; that it follows an empty one tells it from older ways to write.
+    marks = [found.span() for found in _FROM_LINE.finditer(data) if _blank(data, found.start())]
+    if data.strip() and not marks:
+        raise UnreadableFileError(path, "not a readable mailbox", "found no line that begins with 'From '")
+    sections: list[Section] = []
+    ends = [*(start for start, _ in marks[1:]), len(data)]
+    for number, ((_, start), end) in enumerate(zip(marks, ends, strict=False), 1):
+        message = _parsed(_MARKED_FROM.sub(rb"\1", data[start:end]))
+        about = _headers(message)
+        sections += [replace(one, key=str(number), metadata=about) for one in _sections(message, path)]
+    return Document(sections)
+
+
+def _blank(data: bytes, at: int) -> bool:
+    return at == 0 or data[:at].endswith((b"\n\n", b"\n\r\n"), at - 3 if at > 3 else 0)
+
+
+def _parsed(data: bytes) -> EmailMessage:
+    message = message_from_bytes(data, policy=policy.default)
+    assert isinstance(message, EmailMessage)
+    return message
+
+
+def _header(message: EmailMessage, name: str) -> str:
+    """A header as text; empty if there is none, or none that can be read."""
+    try:
+        return one_line(str(message[name] or ""))
+    except Exception:  # the standard library fails in many ways on malformed ones
+        return ""
+
+
+def _headers(message: EmailMessage) -> dict[str, Any]:
+    found: dict[str, Any] = {name: _header(message, name) for name in ("subject", "from")}
+    for name in ("to", "cc"):
+        text = _header(message, name)
+        found[name] = [part.strip() for part in re.split(r",(?=[^,]*@)", text) if part.strip()][:_MOST_ADDRESSES]
+    try:
+        found["date"] = parsedate_to_datetime(_header(message, "date")).isoformat()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        found["date"] = _header(message, "date")
+    found["attachments"] = [name for part in _attached(message) if (name := _file_name(part))]
+    return {name: value for name, value in found.items() if value}
+
+
+def _attached(message: EmailMessage) -> list[EmailMessage]:
+    try:
+        return [part for part in message.walk() if isinstance(part, EmailMessage) and _file_name(part)]
+    except Exception:  # as above
+        return []
+
+
+def _file_name(part: EmailMessage) -> str:
+    try:
+        return one_line(part.get_filename() or "")
+    except Exception:  # as above
+        return ""
+
+
+def _sections(message: EmailMessage, path: Path, depth: int = 0) -> Iterator[Section]:
+    builder = SectionBuilder()
+    builder.heading(1, _header(message, "subject"))
+    for part in _leaves(message):
+        kind = part.get_content_type()
+        if kind == "text/html":
+            for block in html_blocks(_text(part, path)):
+                builder.block(block.level + 1 if block.level else 0, block.text)
+        elif kind.startswith("text/"):
+            for paragraph in re.split(r"\n[ \t]*\n", _text(part, path).replace("\r\n", "\n")):
+                builder.paragraph(paragraph)
+    if names := [name for part in _attached(message) if (name := _file_name(part))]:
+        builder.paragraph(f"Attachments: {', '.join(names)}")
+    yield from builder.sections()
+    if depth < _DEEPEST:
+        for part in _forwarded(message):
+            yield from _sections(part, path, depth + 1)
+
+
+def _leaves(message: EmailMessage) -> Iterator[EmailMessage]:
+    """The parts that are the message's own text: of alternatives the plain one, nothing attached or forwarded."""
+    kind = message.get_content_type()
+    if kind == "message/rfc822" or message.is_attachment():
+        return
+    if not message.is_multipart():
+        if not _file_name(message):
+            yield message
+        return
+    parts = [part for part in message.iter_parts() if isinstance(part, EmailMessage)]
+    if kind == "multipart/alternative":
+        plain = [part for part in parts if part.get_content_type() == "text/plain" and str(part.get_payload()).strip()]
+        parts = plain[:1] or parts[-1:]
+    for part in parts:
+        yield from _leaves(part)
+
+
+def _forwarded(message: EmailMessage) -> Iterator[EmailMessage]:
+    if message.get_content_type() == "message/rfc822":
+        yield from (part for part in message.get_payload() if isinstance(part, EmailMessage))
+    elif message.is_multipart():
+        for part in message.iter_parts():
+            if isinstance(part, EmailMessage):
+                yield from _forwarded(part)
+
+
+def _text(part: EmailMessage, path: Path) -> str:
+    data = part.get_payload(decode=True)
+    if not isinstance(data, bytes):
+        return ""
+    try:
+        return decode(data, path, part.get_content_charset("") or "")[0]
+    except UnreadableFileError:
+        return ""  # named text, and it is none
