@@ -20,7 +20,6 @@ from smart_retrieval.errors import MediaError
         (b"\xfe\xff" + "café".encode("utf-16-be"), "café", False),
         ("café".encode("utf-32"), "café", False),
         ("caf\u00e9 \u201cquoted\u201d".encode("cp1252"), "café “quoted”", True),
-        (b"caf\xe9 \x81", "café \x81", True),
         ("éèàüö".encode() + b" \xff end", "éèàüö \ufffd end", True),
         (b"one\r\ntwo\rthree\x0cfour", "one\ntwo\nthree\n\nfour", False),
     ],
@@ -32,7 +31,7 @@ def test_encodings_and_line_ends(tmp_path: Path, data: bytes, text: str, noted: 
 
 
 @pytest.mark.parametrize(
-    "data", [b"ab\x00cd", bytes(range(1, 32)) * 50, b"%PDF-1.4 text only", "no mark".encode("utf-16-le")]
+    "data", [b"ab\x00cd", bytes(range(1, 32)) * 50, b"%PDF-1.4 text only", b"text with one \x00 in it!"]
 )
 def test_binary_is_refused_with_name_and_reason(tmp_path: Path, data: bytes) -> None:
     path = written(tmp_path, "a.txt", data)

@@ -69,9 +69,9 @@ _VERSIONS = {
 _DEEPEST = 40
 
 
-def read(path: Path, max_bytes: int) -> Document:
+def read(path: Path, max_bytes: int, encoding: str = "") -> Document:
     """Read a reStructuredText file; the fields before its first title become metadata."""
-    text, notes = read_text(path, max_bytes)
+    text, notes = read_text(path, max_bytes, encoding)
     substitutions = {name: plain_inline(value) for name, value in _SUBSTITUTION.findall(text)}
     lines = [line.rstrip() for line in text.expandtabs(8).split("\n")]
     metadata, position = _leading_fields(lines)
