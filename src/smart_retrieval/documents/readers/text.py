@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import unicodedata
 from pathlib import Path
 
 from ...errors import SmartError
@@ -42,7 +43,7 @@ _UNLIKELY = frozenset({"mac-iceland", "hp-roman8", "cp1006"})  # taken for repea
 _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")  # not escape (1b): terminal logs are text
 _HIGH_BYTE = re.compile(rb"[\x80-\xff]")
 _SEVEN_BIT = re.compile(rb"\x1b\$|~\{[\x21-\x77][\x21-\x7e]")  # ISO-2022 and HZ switch to two-byte characters
-_WHITE = frozenset("\t\n\r ")
+_WHITE = frozenset("\t\n\v\f\r\x1b")
 _SAMPLE_BYTES = 65_536
 _BINARY_SHARE = 0.02  # text has next to no control characters; compressed bytes have about 10 %
 _DAMAGED_SHARE = 0.1  # of the characters beyond ASCII; more of them, and it is another encoding
@@ -95,9 +96,10 @@ def encoding_of(data: bytes, path: Path, declared: str = "", encoding: str = "")
             return codec, []
     if encoding:
         return checked_encoding(encoding), []
-    if b"\x00" in data and (codec := _wide(data)):
-        return codec, [_guessed(codec)]
-    _refuse_binary(data, path)
+    if reason := _binary(data):
+        if codec := _wide(data):
+            return codec, [_guessed(codec)]
+        raise UnreadableFileError(path, _BINARY, reason)
     codec = codec_of(declared) if declared else ""
     if codec.startswith(("utf-16", "utf-32")):  # the bytes just read as ASCII say otherwise
         codec = "utf-8"
@@ -162,7 +164,7 @@ def _beyond_ascii(data: bytes, codec: str) -> int:
 
 def _wide(data: bytes) -> str:
     """The form of UTF-16 or UTF-32 that data without a byte-order mark is in; empty if none."""
-    best, codec = 0, ""
+    found: list[tuple[int, str]] = []
     sample = data[: _SAMPLE_BYTES - _SAMPLE_BYTES % 4]
     if not _HIGH_BYTE.search(sample) and sample.count(0) < 0.4 * len(sample):
         return ""  # ASCII with a stray NUL; as UTF-16 it has one for each letter
@@ -171,26 +173,22 @@ def _wide(data: bytes) -> str:
             text = codecs.getincrementaldecoder(name)("strict").decode(sample)
         except UnicodeDecodeError:
             continue
-        if any(character < " " and character not in _WHITE for character in text):
-            continue
-        # The wrong order of bytes reads "a" and " " as characters of remote scripts.
-        common = sum(character.isascii() for character in text)
-        if common > best:
-            best, codec = common, name
-    return codec
+        if not any(unicodedata.category(one) in {"Cc", "Cn", "Co"} and one not in _WHITE for one in set(text)):
+            # The wrong order of bytes scatters letters of one script over all of Unicode.
+            found.append((len({ord(one) >> 8 for one in text}), name))
+    return min(found)[1] if found else ""
 
 
-def _refuse_binary(data: bytes, path: Path) -> None:
-    """Refuse what no text file holds: many NUL bytes, or many control characters at the beginning."""
+def _binary(data: bytes) -> str:
+    """What no text file holds: many NUL bytes, or many control characters at the beginning; empty for text."""
     if data.startswith(b"%PDF-"):
-        raise UnreadableFileError(path, _BINARY, "a PDF; name it .pdf")
+        return "a PDF; name it .pdf"
     if data.count(0) > _BINARY_SHARE * len(data):
-        raise UnreadableFileError(path, _BINARY, "NUL bytes")
+        return "NUL bytes"
     sample = data[:_SAMPLE_BYTES]
     if b"\x1b$)" in sample:  # ISO-2022-KR shifts with control characters
         sample = sample.replace(b"\x0e", b"").replace(b"\x0f", b"")
-    if len(_CONTROLS.findall(sample)) > _BINARY_SHARE * len(sample):
-        raise UnreadableFileError(path, _BINARY, "many control characters")
+    return "many control characters" if len(_CONTROLS.findall(sample)) > _BINARY_SHARE * len(sample) else ""
 
 
 def _guess(data: bytes) -> str:
