@@ -1,9 +1,9 @@
 """HTML: headings, paragraphs, lists and tables as text; scripts, styles and navigation left out.
 
-The tree is built by lexbor (selectolax): by the standard's rules, so as browsers see the page, 1.5 MB with wheels
-everywhere, in C. html5lib, in Python, is 30 times as slow and not kept up any more; lxml's trees are not the standard's.
-What a reader may reveal (``hidden``, accordions, tab panels, buttons) is text; navigation, ``<noscript>``, templates and
-the choices of forms are only where a page has next to no other text.
+The tree is built by lexbor (selectolax): by the standard's rules, so as browsers see the page; 1.5 MB in C, with wheels
+everywhere. html5lib, in Python, is far slower and not kept up any more; lxml's trees are not the standard's. What a
+reader may reveal (``hidden``, accordions, tab panels, buttons) is text; navigation, ``<noscript>``, templates and the
+choices of forms are only where a page has next to no other text.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from ..sections import one_line
 ASIDE = "aside"
 
 _DEEPEST = 200  # browsers stop at 512
+_LONGEST = 1_000  # characters of what the head says, which is kept with every passage
 _BLOCKS = frozenset(
     """address article aside blockquote center details dialog div fieldset figcaption figure footer form header hgroup
     legend main nav noframes noscript section select summary template textarea""".split()  # noqa: SIM905
@@ -114,7 +115,7 @@ class Markup:
             return len(self._markup) if name in {"script", "style"} else start
         text = self._markup[start : close.start()]
         if name == "title" and not self.title and not self._drawings:
-            self.title = one_line(unescape(text))
+            self.title = one_line(unescape(text))[:_LONGEST]
         elif name in {"textarea", "xmp"}:
             self._start(name, "", False)
             self._text(text)
@@ -148,9 +149,11 @@ class Markup:
         if name == "img":
             self._text(f" {one_line(attributes.get('alt', '')).replace('&', '&amp;')} ")
         elif name == "html":
-            self.language = self.language or one_line(attributes.get("lang") or attributes.get("xml:lang") or "")
+            self.language = (
+                self.language or one_line(attributes.get("lang") or attributes.get("xml:lang") or "")[:_LONGEST]
+            )
         elif attributes.get("name", "").lower() == "description":
-            self.description = self.description or one_line(attributes.get("content", ""))
+            self.description = self.description or one_line(attributes.get("content", ""))[:_LONGEST]
 
     def _end(self, name: str) -> None:
         if name == "svg":

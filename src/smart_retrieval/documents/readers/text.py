@@ -45,9 +45,10 @@ _HIGH_BYTE = re.compile(rb"[\x80-\xff]")
 _SEVEN_BIT = re.compile(rb"\x1b\$|~\{[\x21-\x77][\x21-\x7e]")  # ISO-2022 and HZ switch to two-byte characters
 _WHITE = frozenset("\t\n\v\f\r\x1b")
 _SAMPLE_BYTES = 65_536
+_COMMON = re.compile("[ -~\u3001-\u30ff\uff01-\uff5e]")  # spaces and marks, of which no text of any length has none
 _BINARY_SHARE = 0.02  # text has next to no control characters; compressed bytes have about 10 %
 _DAMAGED_SHARE = 0.1  # of the characters beyond ASCII; more of them, and it is another encoding
-# A few accents say nothing to a detector; in other scripts, and in Chinese, Japanese and Korean, nearly all bytes are high.
+# A few accents say nothing to a detector; in other scripts nearly all bytes are high.
 _FEW, _FEW_SHARE = 8, 0.3
 _BINARY = "binary, not text"
 
@@ -173,7 +174,9 @@ def _wide(data: bytes) -> str:
             text = codecs.getincrementaldecoder(name)("strict").decode(sample)
         except UnicodeDecodeError:
             continue
-        if not any(unicodedata.category(one) in {"Cc", "Cn", "Co"} and one not in _WHITE for one in set(text)):
+        if _COMMON.search(text) and not any(
+            unicodedata.category(one) in {"Cc", "Cn", "Co"} and one not in _WHITE for one in set(text)
+        ):
             # The wrong order of bytes scatters letters of one script over all of Unicode.
             found.append((len({ord(one) >> 8 for one in text}), name))
     return min(found)[1] if found else ""
