@@ -85,6 +85,24 @@ def test_the_second_run_reports_that_nothing_changed(own, docs):
     assert result.stderr == ""
 
 
+def test_index_says_what_it_guessed_and_what_holds_no_text(own, docs, tmp_path):
+    folder = tmp_path / "more"
+    folder.mkdir()
+    text = "Сегодня мы собрались, чтобы обсудить важный вопрос о будущем нашего города."
+    (folder / "a.txt").write_bytes(text.encode("cp1251"))
+    (folder / "b.html").write_text("<script>start()</script>")
+    path, model = tmp_path / "more.smart", loaded(run("info", own, "--json"))["model"]["name"]
+    result = run("index", folder, "--index", path, "--model", model, "--codec", "float16")
+    assert result.exit_code == 0
+    assert "cannot be read, 1 × holds no text that can be read: b.html" in result.stdout
+    assert "note, 1 × encoding guessed: a.txt (cp1251)" in result.stdout
+    (folder / "a.txt").write_bytes(b"More. " + text.encode("cp1251"))
+    assert "note" not in run("index", folder, "--index", path, "--encoding", "windows-1251").stdout
+    wrong = run("index", folder, "--index", path, "--encoding", "klingon")
+    assert wrong.exit_code != 0
+    assert "klingon" in str(wrong.exception)
+
+
 def test_another_model_or_codec_is_a_named_error(own, docs, tiny):
     from smart_retrieval.errors import CodecError, IndexMismatchError
 

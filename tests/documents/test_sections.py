@@ -17,3 +17,11 @@ def test_clean_text_removes_what_tokenizers_and_databases_refuse() -> None:
     assert cleaned == "ab\ufffdc\ndef"
     cleaned.encode()
     assert clean_text("plain") == "plain"
+
+
+def test_what_is_too_long_for_a_heading_is_text() -> None:
+    builder = SectionBuilder()
+    builder.heading(1, "A")
+    builder.heading(2, "word " * 400)
+    builder.paragraph("under it")
+    assert [(part.heading, part.text) for part in builder.sections()] == [(("A",), "word " * 399 + "word\n\nunder it")]

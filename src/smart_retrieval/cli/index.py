@@ -60,6 +60,10 @@ def index(
     metadata_field: Annotated[
         list[str] | None, typer.Option(help="JSON Lines: field to keep as metadata. Repeatable. [default: all others]")
     ] = None,
+    encoding: Annotated[
+        str,
+        typer.Option(help="Encoding of the files' text, such as windows-1251. [default: each file's own, or a guess]"),
+    ] = "",
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Most tokens per passage. [default: the model's limit]")
     ] = None,
@@ -103,6 +107,7 @@ def index(
             sync=sync,
             read_as=formats,
             jsonl=fields,
+            encoding=encoding,
             max_tokens=max_tokens,
             overlap=overlap,
         )
@@ -147,7 +152,7 @@ def _print(report: IngestReport, opened: SmartIndex) -> None:
         head = "cannot be read" if reason["failed"] else "left out"
         listed = f": {', '.join(names[:5])}{more}" if reason["failed"] else ""
         out.print(printable(f"{head}, {reason['count']:,} × {reason['reason']}{listed}"), markup=False)
-    for path, note in report.notes[:5]:
-        out.print(printable(f"note, {path}: {note}"), markup=False)
-    if report.n_notes > 5:
-        out.print(f"and {report.n_notes - 5:,} more notes (--json lists them)", markup=False)
+    for kind in report.note_kinds():
+        named = [f"{file['path']} ({file['detail']})" if file["detail"] else file["path"] for file in kind["files"][:5]]
+        more = f" and {kind['count'] - len(named):,} more" if kind["count"] > len(named) else ""
+        out.print(printable(f"note, {kind['count']:,} × {kind['note']}: {', '.join(named)}{more}"), markup=False)

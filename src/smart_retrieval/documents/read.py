@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import MissingExtraError
-from ..files import FoundFile, SkipLog, Skipped, UnreadableFileError
+from ..files import FoundFile, SkipLog, Skipped, UnreadableFileError, open_local
 from .readers import archives, code, html, jsonl, mail, markdown, pdf, rst, tables, text
 from .readers.jsonl import JsonlFields
 from .sections import Document, Section
@@ -23,31 +23,41 @@ class ReadOptions:
         jsonl: Which fields of a JSON Lines record mean what.
         formats: Format by lower-case suffix, on top of `SUFFIXES`: ``{".conf": "text"}``; ``""`` as the format turns a
             suffix off.
+        encoding: Encoding of the files' text, by any name that browsers know ("windows-1251", "shift_jis"); empty:
+            what a file's byte-order mark or the file itself says, UTF-8, or a guess, which is noted.
+
+    Raises:
+        SmartError: There is no such encoding.
     """
 
     max_bytes: int = 64 * 2**20
     max_pages: int = 10_000
     jsonl: JsonlFields = field(default_factory=JsonlFields)
     formats: Mapping[str, str] = field(default_factory=dict)
+    encoding: str = ""
+
+    def __post_init__(self) -> None:
+        if self.encoding:
+            text.checked_encoding(self.encoding)
 
 
 #: Format name -> what reads it.
 READERS: Mapping[str, Callable[[Path, ReadOptions], Document]] = {
-    "text": lambda path, options: text.read(path, options.max_bytes),
-    "markdown": lambda path, options: markdown.read(path, options.max_bytes),
-    "html": lambda path, options: html.read(path, options.max_bytes),
-    "rst": lambda path, options: rst.read(path, options.max_bytes),
-    "jsonl": lambda path, options: jsonl.read(path, options.max_bytes, options.jsonl),
+    "text": lambda path, options: text.read(path, options.max_bytes, options.encoding),
+    "markdown": lambda path, options: markdown.read(path, options.max_bytes, options.encoding),
+    "html": lambda path, options: html.read(path, options.max_bytes, options.encoding),
+    "rst": lambda path, options: rst.read(path, options.max_bytes, options.encoding),
+    "jsonl": lambda path, options: jsonl.read(path, options.max_bytes, options.jsonl, options.encoding),
     "pdf": lambda path, options: pdf.read(path, options.max_bytes, options.max_pages),
     "docx": lambda path, options: archives.read_docx(path, options.max_bytes),
     "pptx": lambda path, options: archives.read_pptx(path, options.max_bytes),
     "xlsx": lambda path, options: archives.read_xlsx(path, options.max_bytes),
     "epub": lambda path, options: archives.read_epub(path, options.max_bytes),
-    "csv": lambda path, options: tables.read(path, options.max_bytes),
+    "csv": lambda path, options: tables.read(path, options.max_bytes, options.encoding),
     "notebook": lambda path, options: code.read_notebook(path, options.max_bytes),
     "email": lambda path, options: mail.read(path, options.max_bytes),
     "mailbox": lambda path, options: mail.read_mailbox(path, options.max_bytes),
-    "code": lambda path, options: code.read(path, options.max_bytes),
+    "code": lambda path, options: code.read(path, options.max_bytes, options.encoding),
 }
 
 #: Lower-case suffix -> format name.
@@ -75,6 +85,8 @@ SUFFIXES: Mapping[str, str] = {
         "code",
     ),
 }
+#: Why a file counts as not read that is not empty, and of which no text is left.
+NO_TEXT = "holds no text that can be read"
 # Files without a suffix that are plain text by convention.
 _NAMES = frozenset(
     {"readme", "license", "licence", "copying", "authors", "changelog", "changes", "news", "install", "todo"}
@@ -102,11 +114,13 @@ def read_file(path: str | Path, options: ReadOptions | None = None) -> Document:
         options: Limits, and fields of JSON Lines.
 
     Returns:
-        Its sections, its metadata, and notes on what was guessed or skipped. An empty file has no sections.
+        Its sections, its metadata, and notes on what was guessed or skipped ("encoding guessed: cp1251": what happened,
+        a colon, details). An empty file has no sections.
 
     Raises:
         UnreadableFileError: The file cannot be read; the message (a `MediaError`) names it and says why. Whatever a
-            parser raises becomes this error.
+            parser raises becomes this error. So does a file with content and no text: a page of scripts, a Markdown
+            file of nothing but front matter.
         MissingExtraError: A package for this format is not installed.
 
     Example:
@@ -121,7 +135,10 @@ def read_file(path: str | Path, options: ReadOptions | None = None) -> Document:
     if name not in READERS:
         raise UnreadableFileError(path, f"no reader for the format {name!r}", f"expected one of {', '.join(READERS)}")
     try:
-        return READERS[name](path, options)
+        document = READERS[name](path, options)
+        if not document.sections and _has_content(path):
+            raise UnreadableFileError(path, NO_TEXT)
+        return document
     except (UnreadableFileError, MissingExtraError):
         raise
     except Exception as error:  # a bug in a parser must not stop a run over a million files
@@ -142,7 +159,10 @@ def stream_file(path: str | Path, notes: list[str], options: ReadOptions | None 
     path, options = Path(path), options or ReadOptions()
     if format_of(path, options) == "jsonl":
         try:
-            yield from jsonl.iter_jsonl(path, options.jsonl, notes, max_line_bytes=options.max_bytes)
+            sections = jsonl.iter_jsonl(
+                path, options.jsonl, notes, max_line_bytes=options.max_bytes, encoding=options.encoding
+            )
+            yield from sections
         except UnreadableFileError:
             raise
         except (ValueError, OSError, RecursionError) as error:
@@ -182,6 +202,15 @@ def read_files(
             skipped.add(Skipped.from_error(file.relative, error, failed=bool(format_of(file.path, options))))
             continue
         yield file, document
+
+
+def _has_content(path: Path) -> bool:
+    """Whether a file holds more than white space and byte-order marks."""
+    with open_local(path) as file:
+        while piece := file.read(65_536):
+            if piece.strip(b" \t\r\n\f\v\x00\xef\xbb\xbf\xff\xfe"):
+                return True
+    return False
 
 
 def _parser_error(path: Path, error: Exception) -> UnreadableFileError:

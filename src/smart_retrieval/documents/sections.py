@@ -27,6 +27,8 @@ _WIDTHLESS = re.compile(
 # Half of a surrogate pair ("\ud800" in JSON) cannot be written as UTF-8, so tokenizers and databases refuse it.
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
+_LONGEST_HEADING = 1_000  # characters
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -107,9 +109,15 @@ class SectionBuilder:
         self._bare_page: int | None = None
 
     def heading(self, level: int, text: str) -> None:
-        """Begin a section; `level` counts from 1 and only its order matters, so levels may be skipped."""
+        """Begin a section; `level` counts from 1 and only its order matters, so levels may be skipped.
+
+        What is too long for a heading becomes a paragraph: headings are repeated with every passage under them.
+        """
         title = one_line(text)
         if not title:
+            return
+        if len(title) > _LONGEST_HEADING:
+            self.paragraph(text)
             return
         self._has_top = self._has_top or level == 1
         if not self._open or self._open[-1][0] >= level:
@@ -147,7 +155,7 @@ class SectionBuilder:
         """
         self._keep_bare_heading()
         self._flush()
-        title = one_line(title)
+        title = one_line(title)[:_LONGEST_HEADING]
         if not title or self._has_top:
             return self._sections
         return [replace(section, heading=(title, *section.heading)) for section in self._sections]

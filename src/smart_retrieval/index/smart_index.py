@@ -385,6 +385,7 @@ class SmartIndex:
         sync: bool = False,
         read_as: Mapping[str, str] | None = None,
         jsonl: JsonlFields | None = None,
+        encoding: str = "",
         max_tokens: int | None = None,
         overlap: int = 0,
         min_tokens: int | None = None,
@@ -409,6 +410,7 @@ class SmartIndex:
             read_as: Format by suffix, on top of the known ones: ``{".conf": "text"}``; ``"*"`` stands for every suffix
                 that is not known. Goes before pages: with ``{".pdf": "pdf"}`` an index of pages takes the text of PDFs.
             jsonl: Which fields of JSON Lines mean what.
+            encoding: Of the files' text ("windows-1251"); empty: each file's own, or else a guess that is noted.
             max_tokens: Most tokens of a passage; the model's limit when None.
             overlap: Tokens of a passage repeated at the beginning of the next.
             min_tokens: Neighbouring sections shorter than this are joined; a little when None.
@@ -423,7 +425,8 @@ class SmartIndex:
             IndexMismatchError: The index belongs to another folder.
             SmartError: ``sync`` and nothing was found at all: the folder may not be mounted.
         """
-        reader = FileReader(self._store.manifest, self._encoder, read_as or {}, jsonl, max_tokens, overlap, min_tokens)
+        manifest, formats = self._store.manifest, read_as or {}
+        reader = FileReader(manifest, self._encoder, formats, jsonl, max_tokens, overlap, min_tokens, encoding)
         report = index_folder(
             self._writer, reader, folder, include, exclude, hidden=hidden, sync=sync, batch=batch, bar=show_progress
         )

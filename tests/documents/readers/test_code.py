@@ -101,7 +101,8 @@ def test_notebooks(read: Any) -> None:
         ]
     }
     assert outline(read("b.ipynb", json.dumps(old))) == [(("A",), "b")]
-    assert read("c.ipynb", notebook()).sections == []
+    with pytest.raises(UnreadableFileError, match="no text"):
+        read("c.ipynb", notebook())
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"a": 1}', "[" * 100_000, '{"worksheets": 5}'])

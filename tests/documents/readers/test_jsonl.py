@@ -40,7 +40,6 @@ def test_jsonl_bad_lines_are_named_and_skipped(tmp_path: Path) -> None:
         b'{"_id": 1, "text": "x"}',
         b'{"title": "x"}',
         b'{"_id": true, "title": "x"}',
-        b'{"_id": 1, "title": "\xff"}',
         b'{"_id": 1, "title": "x", "n": NaN}',
         b'{"_id": 1, "title": "x", "n": 1e999}',
         b'{"_id": 1, "title": "x", "n": ' + b"9" * 5000 + b"}",
@@ -51,10 +50,10 @@ def test_jsonl_bad_lines_are_named_and_skipped(tmp_path: Path) -> None:
     document = read_file(path, ReadOptions(jsonl=FIELDS))
     assert [section.key for section in document.sections] == ["ok"]
     assert len(document.notes) == len(bad) + 1
-    assert document.notes[0].startswith("line 2: not JSON: ")
-    assert "line 3: expected an object {...}, found list" in document.notes
-    assert "line 12: id 'ok' was used before" in document.notes
-    assert document.notes[-1] == "11 of 12 lines skipped"
+    assert document.notes[0].startswith("lines skipped: line 2: not JSON: ")
+    assert "lines skipped: line 3: expected an object {...}, found list" in document.notes
+    assert "lines skipped: line 11: id 'ok' was used before" in document.notes
+    assert document.notes[-1] == "lines skipped: 10 of 11"
     with pytest.raises(MediaError, match=r"no good line of JSON \(line 1: "):
         read_file(written(tmp_path, "b.jsonl", b"\n".join(bad[:3])), ReadOptions(jsonl=FIELDS))
 
@@ -74,8 +73,31 @@ def test_jsonl_streams_past_the_size_limit_and_drops_overlong_lines(tmp_path: Pa
         read_file(path, options)
     notes: list[str] = []
     assert [section.key for section in stream_file(path, notes, options)] == ["1", "2", "3", "4", "5", "7"]
-    assert notes == ["line 6: longer than the limit", "1 of 7 lines skipped"]
+    assert notes == ["lines skipped: line 6: longer than the limit", "lines skipped: 1 of 7"]
     endless: list[str] = []
     written(tmp_path, "b.jsonl", line + "{\n" * 100)
     assert len(list(iter_jsonl(tmp_path / "b.jsonl", JsonlFields(), endless))) == 1
     assert len(endless) == 21, "twenty lines named, all counted"
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "cp1251", "gb18030", "shift_jis"]
+)
+def test_jsonl_in_any_encoding(tmp_path: Path, encoding: str) -> None:
+    text = (
+        "今日は天気がいいので、公園を散歩しました。"
+        if encoding == "shift_jis"
+        else "今天天气很好,我们一起去公园散步吧。"
+    )
+    text = "Сегодня мы собрались, чтобы обсудить важный вопрос." if encoding == "cp1251" else text
+    lines = "".join(f'{{"text": "{number}. {text}"}}\n' for number in range(3))
+    document = read_file(written(tmp_path, "a.jsonl", lines.encode(encoding)))
+    assert [section.text for section in document.sections] == [f"{number}. {text}" for number in range(3)]
+    told = encoding in {"utf-16", "utf-8-sig"}
+    assert [note.partition(":")[0] for note in document.notes] == ([] if told else ["encoding guessed"])
+
+
+def test_a_bad_byte_costs_a_character_and_not_the_line(tmp_path: Path) -> None:
+    document = read_file(written(tmp_path, "a.jsonl", '{"text": "éèàü'.encode() + b'\xff"}\n{"text": "b"}\n'))
+    assert [section.text for section in document.sections] == ["éèàü\ufffd", "b"]
+    assert document.notes == ["damaged characters: 1 in utf-8"]

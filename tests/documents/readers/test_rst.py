@@ -134,3 +134,13 @@ def test_rst_content(read: Any) -> None:
 )
 def test_rst_inline(marked: str, plain: str) -> None:
     assert plain_inline(marked) == plain
+
+
+def test_substitutions_do_not_multiply_a_file(read: Any) -> None:
+    document = read(
+        "a.rst", ".. |a| replace:: " + "x" * 30_000 + "\n.. |b| replace:: Bee\n\n|b| " + "|a| " * 15_000 + "\n"
+    )
+    assert document.sections[0].text.startswith("Bee xxx")
+    assert sum(len(section.text) for section in document.sections) < 300_000
+    assert document.notes[0].startswith("substitutions not expanded: 14,99")
+    assert read("b.rst", ".. |a| replace:: Ay\n\n" + "|a| " * 9_000).notes == []

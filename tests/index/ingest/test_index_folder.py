@@ -321,6 +321,41 @@ def test_records_of_json_lines_become_passages_with_metadata(index, docs):
     assert report.notes[0][0] == "r.jsonl"
 
 
+def test_a_file_with_content_and_no_text_is_named_each_time_and_its_old_passages_go(index, docs):
+    page = docs / "page.html"
+    page.write_text("<p>the warm otter</p>")
+    index.index_folder(docs)
+    assert "page.html" in sources(index)
+    page.write_text("<title>App</title><div id=root></div><script>start()</script>")
+    (docs / "empty.txt").write_text(" \n")
+    for _ in range(2):
+        report = index.index_folder(docs)
+        assert [(record.path, record.reason) for record in report.failures] == [
+            ("page.html", "holds no text that can be read")
+        ]
+        assert "page.html" not in sources(index)
+    page.write_text("<p>the otter again</p>")
+    assert (index.index_folder(docs).failed, "page.html" in sources(index)) == (0, True)
+
+
+def test_guessed_and_damaged_text_is_counted_by_files(index, docs):
+    russian = "Сегодня мы собрались, чтобы обсудить важный вопрос о будущем нашего города."
+    for name in ("a.txt", "b.md"):
+        (docs / name).write_bytes(russian.encode("cp1251"))
+    (docs / "c.txt").write_bytes("Größe und Güte und Höhe".encode() + b"\xff")
+    report = index.index_folder(docs)
+    named = [{"path": "a.txt", "detail": "cp1251"}, {"path": "b.md", "detail": "cp1251"}]
+    assert report.to_dict()["notes"]["kinds"] == [
+        {"note": "encoding guessed", "count": 2, "files": named},
+        {"note": "damaged characters", "count": 1, "files": [{"path": "c.txt", "detail": "1 in utf-8"}]},
+    ]
+    (docs / "d.txt").write_bytes("Привет".encode("koi8-r"))
+    assert index.index_folder(docs, encoding="koi8-r").notes == []
+    assert [hit.text for hit in index.get(index.store.ids("source = 'd.txt'"))] == ["Привет"]
+    with pytest.raises(SmartError, match="found 'klingon'"):
+        index.index_folder(docs, encoding="klingon")
+
+
 def test_limits_that_the_model_does_not_have_are_refused(index, docs):
     with pytest.raises(SmartError, match="at most the model's"):
         index.index_folder(docs, max_tokens=10_000)

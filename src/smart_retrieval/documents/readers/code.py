@@ -18,9 +18,9 @@ _MOST_PARSED = 2_000_000  # characters; a tree takes a hundred times as much mem
 _LONG_LINE = 500  # characters a line on average: written by a program for a program
 
 
-def read(path: Path, max_bytes: int) -> Document:
+def read(path: Path, max_bytes: int, encoding: str = "") -> Document:
     """Read source code; of Python, a function, class or method is a section of its own."""
-    text, notes = read_text(path, max_bytes)
+    text, notes = read_text(path, max_bytes, encoding)
     lines = text.split("\n")
     if len(text) > _LONG_LINE * len(lines) and len(text) > 10 * _LONG_LINE:
         raise UnreadableFileError(path, "minified code")

@@ -7,13 +7,16 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ...files import UnreadableFileError, open_local, os_error
 from ..sections import Document, Section, clean_json, clean_text
+from .text import damage, encoding_of
 
 _NOTES_KEPT = 20
+_SAMPLE_BYTES = 2**20
 _MISSING = object()
 
 
@@ -40,30 +43,34 @@ class _BadLineError(Exception):
     """Why one line is skipped."""
 
 
-def read(path: Path, max_bytes: int, fields: JsonlFields) -> Document:
+def read(path: Path, max_bytes: int, fields: JsonlFields, encoding: str = "") -> Document:
     """Read a whole JSON Lines file; see `iter_jsonl` for one larger than memory."""
     with open_local(path) as file:
         if os.fstat(file.fileno()).st_size > max_bytes:
             raise UnreadableFileError(path, f"larger than the limit of {max_bytes:,} bytes")
     notes: list[str] = []
-    return Document(list(iter_jsonl(path, fields, notes, max_line_bytes=max_bytes)), {}, notes)
+    sections = list(iter_jsonl(path, fields, notes, max_line_bytes=max_bytes, encoding=encoding))
+    return Document(sections, {}, notes)
 
 
 def iter_jsonl(
-    path: Path, fields: JsonlFields, notes: list[str], *, max_line_bytes: int = 64 * 2**20
+    path: Path, fields: JsonlFields, notes: list[str], *, max_line_bytes: int = 64 * 2**20, encoding: str = ""
 ) -> Iterator[Section]:
-    """Read the records of a file in UTF-8 one after another, in constant memory; a section's key is the record's id.
+    """Read the records of a file one after another, in constant memory; a section's key is the record's id.
 
     A bad line (no JSON object, no text, longer than `max_line_bytes`, an id missing or used before) is skipped; blank
     lines do not count. `notes` receives one sentence for each of the first 20 bad lines and, at the end, their number.
     """
-    good = bad = 0
+    good = bad = damaged = 0
     first_bad = ""
     seen: set[str] = set()
     with open_local(path) as file:
-        for number, line in enumerate(_lines(path, file, max_line_bytes), start=1):
+        codec, guessed = _encoding(path, file, encoding)
+        notes += guessed
+        for number, line in enumerate(_lines(path, file, max_line_bytes, codec), start=1):
             if line is not None and not line.strip():
                 continue
+            damaged += line.count("\ufffd") if line else 0
             try:
                 section = _section(line, number, fields)
                 if section.key in seen:
@@ -72,7 +79,7 @@ def iter_jsonl(
                 bad += 1
                 first_bad = first_bad or f"line {number}: {error}"
                 if bad <= _NOTES_KEPT:
-                    notes.append(f"line {number}: {error}")
+                    notes.append(f"lines skipped: line {number}: {error}")
                 continue
             if fields.id:
                 seen.add(section.key)
@@ -81,27 +88,38 @@ def iter_jsonl(
     if bad and not good:
         raise UnreadableFileError(path, "no good line of JSON", first_bad)
     if bad:
-        notes.append(f"{bad} of {bad + good} lines skipped")
+        notes.append(f"lines skipped: {bad} of {bad + good}")
+    if damaged:
+        notes.append(damage(damaged, codec))
 
 
-def _lines(path: Path, file: BinaryIO, limit: int) -> Iterator[bytes | None]:
-    """The lines of a file; None for one longer than the limit, which is never held in memory."""
-    first = True
+def _encoding(path: Path, file: BinaryIO, encoding: str) -> tuple[str, list[str]]:
+    """The encoding of the file, by its first lines."""
     try:
-        while line := file.readline(limit + 1):
-            if first:
-                line, first = line.removeprefix(b"\xef\xbb\xbf"), False
-            if len(line) > limit and not line.endswith(b"\n"):
-                while line and not line.endswith(b"\n"):
-                    line = file.readline(limit + 1)
-                yield None
-            else:
-                yield line
+        sample = file.read(_SAMPLE_BYTES)
+        file.seek(0)
+    except OSError as error:
+        raise os_error(path, error) from error
+    whole = sample[: sample.rfind(b"\n") + 1] if len(sample) == _SAMPLE_BYTES and b"\x00" not in sample else sample
+    return encoding_of(whole or sample, path, encoding=encoding)
+
+
+def _lines(path: Path, file: BinaryIO, limit: int, codec: str) -> Iterator[str | None]:
+    """The lines of a file; None for one longer than the limit, which is never held in memory."""
+    try:
+        with TextIOWrapper(file, codec, errors="replace", newline="\n") as text:
+            while line := text.readline(limit + 1):
+                if len(line) > limit and not line.endswith("\n"):
+                    while line and not line.endswith("\n"):
+                        line = text.readline(limit + 1)
+                    yield None
+                else:
+                    yield line
     except OSError as error:
         raise os_error(path, error) from error
 
 
-def _section(line: bytes | None, number: int, fields: JsonlFields) -> Section:
+def _section(line: str | None, number: int, fields: JsonlFields) -> Section:
     """One record as a section."""
     record = _parse(line)
     texts = [text for name in fields.text if (text := _text(_get(record, name)))]
@@ -124,15 +142,13 @@ def _section(line: bytes | None, number: int, fields: JsonlFields) -> Section:
     return Section("\n\n".join(texts), (title,) if title else (), None, key, metadata)
 
 
-def _parse(line: bytes | None) -> dict[str, Any]:
+def _parse(line: str | None) -> dict[str, Any]:
     if line is None:
         raise _BadLineError("longer than the limit")
     try:
-        record = json.loads(line.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite)
-        if b"\\u" in line:
+        record = json.loads(line, parse_constant=_no_constant, parse_float=_finite)
+        if "\\u" in line:
             record = clean_json(record)  # an escape can spell NUL or half a character ("\ud800")
-    except UnicodeDecodeError as error:
-        raise _BadLineError(f"not UTF-8 (byte {error.start})") from None
     except json.JSONDecodeError as error:
         raise _BadLineError(f"not JSON: {error.msg} at column {error.colno}") from None
     except (ValueError, RecursionError) as error:

@@ -35,9 +35,9 @@ _DEEPEST = 60  # lists in lists, two levels each
 _BREAK = re.compile(r"<br\s*/?>$", re.IGNORECASE)
 
 
-def read(path: Path, max_bytes: int) -> Document:
+def read(path: Path, max_bytes: int, encoding: str = "") -> Document:
     """Read a Markdown file; front matter becomes its metadata."""
-    text, notes = read_text(path, max_bytes)
+    text, notes = read_text(path, max_bytes, encoding)
     metadata, body = split_front_matter(text)
     builder = SectionBuilder()
     add_markdown(body, builder)

@@ -9,7 +9,7 @@ is included, executed or loaded.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..sections import Document, SectionBuilder
@@ -67,12 +67,13 @@ _VERSIONS = {
     "versionremoved": "Removed in version",
 }
 _DEEPEST = 40
+_LEAST_EXPANSION = 65_536  # characters that substitutions may add to any file
 
 
-def read(path: Path, max_bytes: int) -> Document:
+def read(path: Path, max_bytes: int, encoding: str = "") -> Document:
     """Read a reStructuredText file; the fields before its first title become metadata."""
-    text, notes = read_text(path, max_bytes)
-    substitutions = {name: plain_inline(value) for name, value in _SUBSTITUTION.findall(text)}
+    text, notes = read_text(path, max_bytes, encoding)
+    substitutions = _Substitutions(text)
     lines = [line.rstrip() for line in text.expandtabs(8).split("\n")]
     metadata, position = _leading_fields(lines)
     builder = SectionBuilder()
@@ -93,10 +94,30 @@ def read(path: Path, max_bytes: int) -> Document:
             start = position + used
         position += used or 1
     flush()
+    if substitutions.refused:
+        notes.append(f"substitutions not expanded: {substitutions.refused:,}, their text would be too long")
     return Document(builder.sections(), metadata, notes)
 
 
-def plain_inline(text: str, substitutions: Mapping[str, str] | None = None) -> str:
+class _Substitutions(dict[str, str]):
+    """What ``|name|`` stands for, as long as all of it together is not far longer than the file."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__({name: plain_inline(value) for name, value in _SUBSTITUTION.findall(text)})
+        self._left = _LEAST_EXPANSION + len(text)
+        self.refused = 0
+
+    def expanded(self, name: str, marked: str) -> str:
+        """What stands for a name; the name with its marks if there is nothing, or no more room."""
+        found = self.get(name, marked)
+        if found != marked and len(found) > self._left:
+            self.refused += 1
+            return marked
+        self._left -= len(found)
+        return found
+
+
+def plain_inline(text: str, substitutions: _Substitutions | None = None) -> str:
     """Remove inline marks from a paragraph; `substitutions` say what ``|name|`` stands for, unknown names stay."""
 
     def replacement(match: re.Match[str]) -> str:
@@ -106,7 +127,7 @@ def plain_inline(text: str, substitutions: Mapping[str, str] | None = None) -> s
             target = _TARGET.match(match["quoted"])
             return target[1] if target else match["quoted"].lstrip("~!")
         if kind == "name":
-            return (substitutions or {}).get(found, match[0])
+            return substitutions.expanded(found, match[0]) if substitutions else match[0]
         if kind == "escaped":
             return "" if found.isspace() else found
         return found
@@ -141,7 +162,7 @@ def _title(lines: list[str], position: int) -> tuple[str, str, int]:
     return "", "", 0
 
 
-def _blocks(lines: list[str], substitutions: Mapping[str, str], depth: int) -> Iterator[str]:
+def _blocks(lines: list[str], substitutions: _Substitutions, depth: int) -> Iterator[str]:
     """The paragraphs, lists, tables and code among these lines, in order."""
     if depth > _DEEPEST:
         yield "\n".join(lines)
@@ -177,7 +198,7 @@ def _blocks(lines: list[str], substitutions: Mapping[str, str], depth: int) -> I
                     yield "\n".join(code).strip("\n")
 
 
-def _text(block: list[str], substitutions: Mapping[str, str]) -> Iterator[str]:
+def _text(block: list[str], substitutions: _Substitutions) -> Iterator[str]:
     """A paragraph's text: one line, unless its lines are examples, verse or a list of command options."""
     if block[0].startswith(">>>"):
         yield "\n".join(block)
@@ -212,7 +233,7 @@ def _indented(lines: list[str], position: int) -> tuple[list[str], int]:
     return [line[margin:] for line in lines[start:end]], end
 
 
-def _list(lines: list[str], position: int, substitutions: Mapping[str, str], depth: int) -> tuple[list[str], int]:
+def _list(lines: list[str], position: int, substitutions: _Substitutions, depth: int) -> tuple[list[str], int]:
     """A list, or fields: one paragraph if each item is a single line of text, else a paragraph an item."""
     items: list[list[str]] = []
     while position < len(lines):
@@ -238,7 +259,7 @@ def _list(lines: list[str], position: int, substitutions: Mapping[str, str], dep
     return ["\n".join(item) for item in items], position
 
 
-def _explicit(line: str, block: list[str], substitutions: Mapping[str, str], depth: int) -> Iterator[str]:
+def _explicit(line: str, block: list[str], substitutions: _Substitutions, depth: int) -> Iterator[str]:
     """The text of a directive or footnote; nothing of comments and link targets."""
     if footnote := _FOOTNOTE.match(line):
         inner = list(_blocks([*([footnote[2]] if footnote[2] else []), *block], substitutions, depth + 1))

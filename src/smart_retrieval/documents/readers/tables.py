@@ -61,9 +61,9 @@ def _has_names(rows: Sequence[Sequence[str]]) -> bool:
     )
 
 
-def read(path: Path, max_bytes: int) -> Document:
+def read(path: Path, max_bytes: int, encoding: str = "") -> Document:
     """Read a file of comma- or tab-separated values, whatever separates them."""
-    text, notes = read_text(path, max_bytes)
+    text, notes = read_text(path, max_bytes, encoding)
     # The module's limit is for the whole process: raised for long texts in cells, never lowered.
     csv.field_size_limit(max(csv.field_size_limit(), max_bytes))
     builder = SectionBuilder()

@@ -51,11 +51,12 @@ class FileReader:
         max_tokens: int | None,
         overlap: int,
         min_tokens: int | None,
+        encoding: str = "",
     ) -> None:
         self._encoder = encoder
         self._unknown_as = formats.get(ANY_SUFFIX, "")
         known = {suffix: name for suffix, name in formats.items() if suffix != ANY_SUFFIX}
-        self._options = ReadOptions(jsonl=jsonl or JsonlFields(), formats=known)
+        self._options = ReadOptions(jsonl=jsonl or JsonlFields(), formats=known, encoding=encoding)
         self._folding = manifest.folding
         limits = manifest.limits
         # An index that was made before pictures could be stored says neither.

@@ -9,10 +9,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...documents.read import NO_TEXT
 from ...documents.walk import scan
 from ...embeddings import SmartEmbeddings
 from ...errors import IndexMismatchError, MediaError, MissingExtraError, SmartError, SmartWarning
-from ...files import FoundFile, Skipped, content_hash
+from ...files import FoundFile, Skipped, UnreadableFileError, content_hash
 from ...progress import progress
 from ..store.manifest import Manifest
 from ..store.records import FileEntry
@@ -236,6 +237,8 @@ class FileBatches:
             yield from self._reader.documents(found, notes, self._report.skipped)
         except Exception as error:  # a fault in one file's parser must not cost the others
             file.broken = True
+            # It was read whole, and what the index holds of it is not in it any more.
+            file.dropped = file.dropped or (isinstance(error, UnreadableFileError) and error.reason == NO_TEXT)
             record = Skipped.from_error(file.path, error)
             if isinstance(error, SmartError) and not isinstance(error, MediaError | MissingExtraError):
                 record = Skipped(file.path, "cannot be stored", str(error), failed=True)

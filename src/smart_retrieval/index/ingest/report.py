@@ -30,8 +30,10 @@ class IngestReport:
         truncated: Tokens at the ends of passages that the model did not see.
         seconds: How long it took.
         skipped: Everything passed over, and why.
-        notes: (path, sentence) on what was guessed or repaired while reading; the first 200.
+        notes: (path, sentence) on what was guessed or repaired while reading; the first 200. A sentence says what
+            happened, then particulars after a colon.
         n_notes: How many there were.
+        noted: Number of files by what happened in reading them ("encoding guessed").
     """
 
     root: str
@@ -49,6 +51,7 @@ class IngestReport:
     skipped: SkipLog = field(default_factory=SkipLog)
     notes: list[tuple[str, str]] = field(default_factory=list)
     n_notes: int = 0
+    noted: Counter[str] = field(default_factory=Counter)
 
     @property
     def failed(self) -> int:
@@ -63,6 +66,7 @@ class IngestReport:
     def note(self, path: str, sentences: list[str]) -> None:
         """Keep what a reader had to say about a file."""
         self.n_notes += len(sentences)
+        self.noted.update({sentence.partition(": ")[0] for sentence in sentences})
         self.notes += [(path, sentence) for sentence in sentences][: max(0, _NOTES_KEPT - len(self.notes))]
 
     def reasons(self) -> list[dict[str, Any]]:
@@ -88,6 +92,28 @@ class IngestReport:
             for reason, count in order
         ]
 
+    def note_kinds(self) -> list[dict[str, Any]]:
+        """What was guessed or repaired, most frequent first: in how many files, of which a few are named.
+
+        Example:
+            >>> report = IngestReport("docs")
+            >>> report.note("a.txt", ["encoding guessed: cp1251"])
+            >>> report.note_kinds()
+            [{'note': 'encoding guessed', 'count': 1, 'files': [{'path': 'a.txt', 'detail': 'cp1251'}]}]
+        """
+        named: dict[str, dict[str, str]] = {kind: {} for kind, _ in self.noted.most_common()}
+        for path, sentence in self.notes:
+            kind, _, detail = sentence.partition(": ")
+            named[kind].setdefault(path, detail)
+        return [
+            {
+                "note": kind,
+                "count": self.noted[kind],
+                "files": [{"path": path, "detail": detail} for path, detail in list(files.items())[:_NAMED]],
+            }
+            for kind, files in named.items()
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         files = ("seen", "added", "updated", "unchanged", "removed", "failed")
@@ -98,5 +124,9 @@ class IngestReport:
             **{name: getattr(self, name) for name in numbers},
             "seconds": round(self.seconds, 3),
             "skipped": self.reasons(),
-            "notes": {"count": self.n_notes, "first": [{"path": path, "note": note} for path, note in self.notes]},
+            "notes": {
+                "count": self.n_notes,
+                "kinds": self.note_kinds(),
+                "first": [{"path": path, "note": note} for path, note in self.notes],
+            },
         }
