@@ -34,8 +34,7 @@ class Word:
     page: int = 1
 
 
-@guarded(needs={"pypdfium2": "pdf"})
-def page_words(path: Path, page: int) -> list[Word]:
+def page_words(path: str | Path, page: int) -> list[Word]:
     """The words of a page of a PDF.
 
     Args:
@@ -47,30 +46,14 @@ def page_words(path: Path, page: int) -> list[Word]:
         without a text layer.
 
     Raises:
-        UnreadableFileError: The file or page cannot be read.
+        UnreadableFileError: The file or page cannot be read, or there is no such page.
         MissingExtraError: pypdfium2 is not installed.
 
     Example:
-        >>> [word.text for word in page_words(Path("report.pdf"), 1)]  # doctest: +SKIP
+        >>> [word.text for word in page_words("report.pdf", 1)]  # doctest: +SKIP
         ['Annual', 'report']
     """
-    with open_local(path) as file, closing(open_pdf(path, file)) as document:
-        if not 1 <= page <= len(document):
-            raise UnreadableFileError(path, "no such page", f"page {page}, expected 1 to {len(document)}")
-        try:
-            with closing(document[page - 1]) as opened, closing(opened.get_textpage()) as textpage:
-                area = PageArea(opened)
-                lines = word_lines(area, textpage)
-        except Exception as error:  # PDFium's errors are of several kinds
-            raise UnreadableFileError(path, "a damaged page", f"page {page}: {error}") from error
-    width, height = area.shown_size
-    found: list[Word] = []
-    for line in lines:
-        for text, level in line.words:
-            if area.shows(level, line.turn):
-                left, bottom, right, top = area.shown(level, line.turn)
-                found.append(Word(text, (left / width, 1 - top / height, right / width, 1 - bottom / height), page))
-    return found
+    return words_of_page(Path(path), page)
 
 
 def find_words(words: list[Word], passage: str) -> list[Word]:
@@ -109,12 +92,42 @@ def find_words(words: list[Word], passage: str) -> list[Word]:
         begins = {owner: index for index, owner in reversed(list(enumerate(owners)))}
         start = next((index for index in whole if begins[owners[index]] == index), whole[0])
         return [words[index] for index in sorted(set(owners[start : start + len(wanted)]))]
-    lengths = [0] * len(words)
-    for block in SequenceMatcher(None, text, wanted, autojunk=False).get_matching_blocks():
-        for owner in owners[block.a : block.a + block.size] if block.size > 1 else ():
-            lengths[owner] += 1
-    return [word for word, length in zip(words, lengths, strict=True) if length and length == len(_bare(word.text))]
+    pieces: list[tuple[str, list[int]]] = []  # as text, so divided words whole; and which words these are
+    divided = False
+    for index, word in enumerate(words):
+        if divided and word.text[:1].islower():
+            pieces[-1] = pieces[-1][0] + _bare(word.text), [*pieces[-1][1], index]
+        else:
+            pieces.append((_bare(word.text), [index]))
+        divided = word.text.endswith(("-", "\u2010"))
+    # Words that stand in most places do not begin a stretch that agrees, which keeps long pages fast.
+    matcher = SequenceMatcher(None, [piece for piece, _ in pieces], [_bare(word) for word in passage.split()])
+    stretches = [pieces[block.a : block.a + block.size] for block in matcher.get_matching_blocks()]
+    found = {index for stretch in stretches for piece, indexes in stretch if piece for index in indexes}
+    return [word for index, word in enumerate(words) if index in found]
 
 
 def _bare(text: str) -> str:
     return "".join(_LETTERS.findall(unicodedata.normalize("NFKC", text).casefold()))
+
+
+@guarded(needs={"pypdfium2": "pdf"})
+def words_of_page(path: Path, page: int) -> list[Word]:
+    """`page_words`, in the guarded child."""
+    with open_local(path) as file, closing(open_pdf(path, file)) as document:
+        if not 1 <= page <= len(document):
+            raise UnreadableFileError(path, "no such page", f"page {page}, expected 1 to {len(document)}")
+        try:
+            with closing(document[page - 1]) as opened, closing(opened.get_textpage()) as textpage:
+                area = PageArea(opened)
+                lines = word_lines(area, textpage)
+        except Exception as error:  # PDFium's errors are of several kinds
+            raise UnreadableFileError(path, "a damaged page", f"page {page}: {error}") from error
+    width, height = area.shown_size
+    found: list[Word] = []
+    for line in lines:
+        for text, level in line.words:
+            if area.shows(level, line.turn):
+                left, bottom, right, top = area.shown(level, line.turn)
+                found.append(Word(text, (left / width, 1 - top / height, right / width, 1 - bottom / height), page))
+    return found
