@@ -13,6 +13,7 @@ from .layout import Line
 _MOST_HEADING_LINES = 5
 _MOST_PITCH = 2.2  # heights of a line, between lines of a paragraph
 
+_NO_LETTERS = re.compile(r"[\W_]+")
 _SENTENCE_END = re.compile(r"[.!?:;…。！？][\"'”’»)\]]*$")
 _BULLET = re.compile(r"[•‣◦▪●■–—*·-]\s|\(?(?:\d{1,3}|[a-z])[.)]\s")
 
@@ -34,7 +35,7 @@ def heading_line(lines: Sequence[Line], title: str, start: int) -> tuple[int, in
 
 
 def _bare(text: str) -> str:
-    return "".join(character for character in text.casefold() if character.isalnum())
+    return _NO_LETTERS.sub("", text.casefold())
 
 
 def paragraphs(lines: Sequence[Line]) -> list[str]:

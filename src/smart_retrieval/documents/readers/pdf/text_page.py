@@ -28,6 +28,7 @@ _SLANT = math.radians(10)
 _WORD = re.compile(r"\S+")
 _SPACES = " " * 3
 _DOT = 3.0  # points
+_LEAST_GAP = 4.0  # points: between columns of the smallest print
 # PDFium writes the hyphen that divides a word at a line's end, and the line end, as U+FFFE or U+0002.
 _LINE_ENDS = re.compile("(\r\n|\n|\r|\ufffe|\x02)")
 _PRESENTATION_FORMS = re.compile("[\ufb00-\ufdff\ufe70-\ufefc]")
@@ -204,17 +205,33 @@ class _Boxes:
         """Where in the text pieces of level lines begin that stand far from the one before, as columns and cells do."""
         left, top, right, bottom = (ctypes.c_double() for _ in range(4))
         get, page = self._raw.FPDFText_GetRect, self._page
-        pieces: list[tuple[float, float, float, float]] = []
+        start, end = 0.0, math.inf
+        apart: list[int] = []
         for piece in range(self._raw.FPDFText_CountRects(page, 0, -1)):
             get(page, piece, left, top, right, bottom)
-            pieces.append((left.value, bottom.value, right.value, top.value))
+            before, start = start, left.value
+            if start - end > _LEAST_GAP or before - right.value > _LEAST_GAP:
+                apart.append(piece)
+            end = right.value
+        pairs: list[tuple[Box, Box]] = []
+        for piece in apart:
+            boxes = []
+            for place in (piece - 1, piece):
+                get(page, place, left, top, right, bottom)
+                boxes.append(Box(left.value, bottom.value, right.value, top.value))
+            if boxes[0].bottom < boxes[1].top and boxes[1].bottom < boxes[0].top:
+                pairs.append((boxes[0], boxes[1]))
         # These boxes are those of the ink: pieces without tall letters say little of the height of a line, dots less.
-        usual = median([top - bottom for _, bottom, _, top in pieces if top - bottom > _DOT] or [_DOT])
+        heights = [box.top - box.bottom for pair in pairs for box in pair]
+        usual = median([height for height in heights if height > _DOT] or [_DOT])
         found: set[int] = set()
-        for (start, under, end, above), (begin, low, stop, high) in pairwise(pieces):
-            gap = max(begin - end, start - stop)
-            if gap > _WIDE_GAP * max(usual, high - low, above - under) and low < above and under < high:
-                index = self._raw.FPDFText_GetCharIndexAtPos(page, begin + 0.1, (low + high) / 2, 1, high - low)
+        for one, other in pairs:
+            gap = max(other.left - one.right, one.left - other.right)
+            if gap > _WIDE_GAP * max(usual, one.top - one.bottom, other.top - other.bottom):
+                middle = (other.bottom + other.top) / 2
+                index = self._raw.FPDFText_GetCharIndexAtPos(
+                    page, other.left + 0.1, middle, 1, other.top - other.bottom
+                )
                 if not self._same:
                     index = self._raw.FPDFText_GetTextIndexFromCharIndex(page, index)
                 if 0 < index < len(text) and text[index - 1].isspace():
