@@ -39,6 +39,7 @@ PACKAGES = ("pypdf==7.1.1", "pikepdf==10.18.0", "ocrmypdf==17.13.0")
 DEBIAN = Path("/usr/share/doc")
 LEAST_WORDS = 20
 ENOUGH = 0.9
+SAME_LETTERS = 0.98  # then words are only cut differently
 _WORD = re.compile(r"\w+")
 
 
@@ -122,7 +123,7 @@ def main() -> None:
         "files": tried,
         "judged": len(rows),
         "enough_words": sum(row["words"] >= ENOUGH for row in rows),
-        "enough_words_or_letters": sum(max(row["words"], row["letters"] - 0.08) >= ENOUGH for row in rows),
+        "enough_words_or_letters": sum(row["words"] >= ENOUGH or row["letters"] >= SAME_LETTERS for row in rows),
         "mean_pairs": round(sum(row["pairs"] for row in rows) / len(rows), 4),
         "seconds": round(seconds, 2),
     }
