@@ -23,7 +23,8 @@ BLOCK = 4 << 20
 #: Which content of a file was looked at: inode, bytes, and the times of its last changes.
 FileIdentity: TypeAlias = "tuple[int, int, int, int]"
 
-_known: OrderedDict[tuple[str, int | None], tuple[FileIdentity, int]] = OrderedDict()
+# By path, first byte and number of bytes: of which identity the file was when it was read, and the checksum.
+_known: OrderedDict[tuple[str, int, int | None], tuple[FileIdentity, int]] = OrderedDict()
 _lock = threading.Lock()
 _KEPT = 4096
 
@@ -34,33 +35,29 @@ def file_identity(path: Path) -> FileIdentity:
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def file_checksum(path: Path, size: int | None = None) -> int:
-    """CRC-32 of a file, or of its first bytes."""
-    checksum, left = 0, path.stat().st_size if size is None else size
+def file_checksum(path: Path, size: int | None = None, start: int = 0) -> int:
+    """CRC-32 of a file from a byte on, of ``size`` bytes or to its end."""
     with path.open("rb") as file:
-        while left and (block := file.read(min(left, BLOCK))):
+        file.seek(start)
+        checksum, left = 0, os.fstat(file.fileno()).st_size - start if size is None else size
+        while left > 0 and (block := file.read(min(left, BLOCK))):
             checksum, left = zlib.crc32(block, checksum), left - len(block)
     return checksum
 
 
-def known_checksum(path: Path, size: int | None = None) -> int:
+def known_checksum(path: Path, size: int | None = None, start: int = 0) -> int:
     """:func:`file_checksum`, read once a process as long as nothing writes to the file."""
-    key, identity = (str(path), size), file_identity(path)
+    key, identity = (str(path), start, size), file_identity(path)
     with _lock:
         found = _known.get(key)
     if found is not None and found[0] == identity:
         return found[1]
-    checksum = file_checksum(path, size)
-    remember(path, identity, checksum, size)
-    return checksum
-
-
-def remember(path: Path, identity: FileIdentity, checksum: int, size: int | None = None) -> None:
-    """Note the checksum of a file that was of this identity before it was read."""
+    checksum = file_checksum(path, size, start)
     with _lock:
-        _known[str(path), size] = (identity, checksum)
+        _known[key] = (identity, checksum)
         while len(_known) > _KEPT:
             _known.popitem(last=False)
+    return checksum
 
 
 def bytes_checksum(array: Array, start: int = 0) -> int:
