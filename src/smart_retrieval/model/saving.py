@@ -151,7 +151,7 @@ def _calibration(found: Any, file: Path) -> Calibration | None:
     try:
         return None if found is None else Calibration.from_dict(unsigned(found, optional=True))
     except ValueError as error:  # a ScoringError for one
-        raise ReadoutError(f"readout {str(file)!r}: calibration: {error}; calibrate again") from error
+        raise ReadoutError(f"readout {str(file)!r}: {error}, in its calibration; calibrate again") from error
 
 
 def read_adapter_folder(name: str) -> SavedReadout | None:

@@ -11,7 +11,9 @@ processes: ``checked.json`` says of which inode, size and times that was. Small 
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -41,6 +43,7 @@ STAMP, CHECKED = "stamp.json", "checked.json"
 DTYPES = {"anchors": "<f4", "codes": "u1", "offsets": "<i8", "rowids": "<i8"}
 _ENDINGS = {"anchors": "f4", "codes": "u8", "offsets": "i8", "rowids": "i8"}
 BATCH = 2000
+_NAME = re.compile(r"g[0-9a-f]{10}(\.ann-[0-9a-f]{8})?")
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Stamp:
 
     def size(self, array: str) -> int:
         """Bytes of one array."""
-        return int(np.prod(self.shape(array))) * np.dtype(DTYPES[array]).itemsize
+        return math.prod(self.shape(array)) * np.dtype(DTYPES[array]).itemsize
 
     def to_json(self) -> str:
         """The stamp with its own checksum."""
@@ -87,7 +90,21 @@ class Stamp:
         found = body.pop("ann", None)
         if found is not None:
             found = ann.AnnStamp(**{part.name: found[part.name] for part in fields(ann.AnnStamp)})
-        return cls(**{part.name: body[part.name] for part in fields(cls) if part.name != "ann"}, ann=found)
+        stamp = cls(**{part.name: body[part.name] for part in fields(cls) if part.name != "ann"}, ann=found)
+        stamp._check_values()
+        return stamp
+
+    def _check_values(self) -> None:
+        """Refuse what no writer writes: the names are of files that are opened, and the numbers are of bytes."""
+        names, numbers = [self.name], [*self.checksums.values()]
+        numbers += [getattr(self, part.name) for part in fields(self) if part.type == "int"]
+        if self.ann is not None:
+            names.append(self.ann.file.replace(ann.SUFFIX, ""))
+            numbers += [getattr(self.ann, part.name) for part in fields(self.ann) if part.type == "int"]
+        if not all(_NAME.fullmatch(name) for name in names) or self.checksums.keys() != DTYPES.keys():
+            raise ValueError("it names other files")
+        if not all(type(number) is int and 0 <= number < 1 << 62 for number in numbers):
+            raise ValueError("it holds other numbers")
 
 
 class DamagedFileError(ValueError):
@@ -155,6 +172,8 @@ class MirrorFiles:
     def _check(self, path: Path, size: int, checksum: int) -> None:
         """Compare a file with its checksum, unless somebody did so since it was last written to."""
         identity = file_identity(path)
+        if path.is_symlink():  # to a file that an appending writer would change
+            raise DamagedFileError(f"derived file {path.name} is a link")
         if identity[1] < size:
             raise DamagedFileError(f"derived file {path.name} is too short")
         noted = self._noted() if size >= LARGE_BYTES else {}
