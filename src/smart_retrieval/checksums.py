@@ -90,8 +90,8 @@ def unsigned(body: Any, *, optional: bool = False) -> dict[str, Any]:
     """
     if not isinstance(body, dict):
         raise ValueError(f"found {type(body).__name__}, expected an object")
-    body = dict(body)
-    found = body.pop("checksum", None)
-    if not (found is None and optional) and found != signed(body)["checksum"]:
+    plain: dict[str, Any] = dict(body)
+    found = plain.pop("checksum", None)
+    if not (found is None and optional) and found != signed(plain)["checksum"]:
         raise ValueError("it does not match its checksum")
-    return body
+    return plain

@@ -378,3 +378,24 @@ def test_the_stamp_says_what_it_mirrors(store):
     stamp = json.loads((store.path / "derived" / "stamp.json").read_text())
     assert (stamp["uuid"], stamp["commit"], stamp["rows"]) == (store.manifest.uuid, 1, 30)
     assert FOLD_ROWS == 20_000
+
+
+def test_a_link_or_a_name_elsewhere_is_not_followed(store, tmp_path):
+    """An appending writer would change the file it leads to."""
+    mirror = Mirror(store, fold_rows=5)
+    folder = store.path / "derived"
+    (codes,) = folder.glob("*.codes.*")
+    victim = tmp_path / "victim"
+    codes.rename(victim)
+    before = victim.read_bytes()
+    codes.symlink_to(victim)
+    store.add([record(f"x{number}") for number in range(9)])
+    with pytest.warns(SmartWarning, match="is a link"):
+        mirror = Mirror(store, fold_rows=5)
+    assert_mirrors(mirror, store)
+    assert victim.read_bytes() == before
+    stamp = json.loads((folder / "stamp.json").read_text())
+    body = {key: value for key, value in stamp.items() if key != "checksum"}
+    (folder / "stamp.json").write_text(json.dumps(signed(body | {"name": "../../victim"})))
+    with pytest.warns(SmartWarning, match=r"stamp\.json is damaged"):
+        assert_mirrors(Mirror(store), store)

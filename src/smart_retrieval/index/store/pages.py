@@ -129,14 +129,14 @@ def _header(file: Path) -> bytes:
         return opened.read(100).ljust(100, b"\0")
 
 
-def _commit_of(file: Path) -> list[int] | None:
+def _commit_of(file: Path) -> list[Any] | None:
     """Number and token of the newest commit in the file itself, whatever the write-ahead log holds."""
     query = "SELECT number, token FROM commits ORDER BY number DESC LIMIT 1"
     with suppress(sqlite3.Error, OSError):
         uri = f"{file.absolute().as_uri()}?mode=ro&immutable=1"
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
             row = connection.execute(query).fetchone()
-            return [int(value) for value in row] if row else []
+            return list(row or ())
     return None
 
 
