@@ -105,6 +105,8 @@ class IndexEncoder:
         if self._codec is None or self._codec[0] != store.generation:
             codec, manifest = codec_from_bytes(store.codec()), store.manifest
             if codec.bytes_per_token != manifest.code_width or codec.anchor_dim not in (None, manifest.anchor_dim):
+                if store.generation != store.state().generation:
+                    return self.codec()  # another process has changed it meanwhile
                 raise IndexDamagedError(
                     f"index {str(store.path)!r}: found codec {codec.name!r} of {codec.bytes_per_token} bytes a token, "
                     f"expected the one of its {manifest.code_width} bytes a token; restore a copy"
