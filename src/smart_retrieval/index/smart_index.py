@@ -588,10 +588,7 @@ class SmartIndex:
         self._searcher.mirror().rebuild()
 
     def verify(self) -> VerifyReport:
-        """Recompute every checksum, of the database and of the derived files; finds every flipped byte.
-
-        Derived files that are damaged are a problem in the report, although the next search writes them anew.
-        """
+        """Recompute every checksum, of the database and of the derived files; finds every flipped byte."""
         report = self._store.verify()
         try:
             with self._store.reading():
