@@ -472,6 +472,7 @@ def test_a_manifest_of_another_format_or_with_unknown_counts(reported, tmp_path)
     manifest = json.loads(file.read_text())
     file.write_text(json.dumps({**manifest, "format": "smart-embeddings/9"}))
     refused(path, "smart-embeddings/9.*expected 'smart-embeddings/1'")
+    del manifest["checksum"]
     file.write_text(json.dumps({**manifest, "report": {"itmes": 3}}))
     refused(path, "cannot be read")
 
@@ -500,3 +501,54 @@ def test_a_foreign_folder(tmp_path):
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "code.py").write_text("print()")
     refused(tmp_path / "src", "not a folder of embeddings")
+
+
+def flips(path, count, seed=0):
+    """Flip random bits of a file, one at a time."""
+    whole = path.read_bytes()
+    rng = np.random.default_rng(seed)
+    for at in rng.integers(0, len(whole), count).tolist():
+        changed = bytearray(whole)
+        changed[at] ^= 1 << int(rng.integers(8))
+        path.write_bytes(changed)
+        yield at
+    path.write_bytes(whole)
+
+
+def loads_as(path, expected, mmap=False):
+    """Whether it loads, and then as what it was."""
+    try:
+        found = SmartEmbeddings.load(path, mmap=mmap)
+    except EmbeddingsError:
+        return False
+    assert same(found, expected)
+    assert found.report == expected.report
+    return True
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+def test_no_flipped_bit_of_a_folder_is_taken(reported, tmp_path, mmap):
+    path = reported.save(tmp_path / "emb")
+    for file in sorted(path.iterdir()):
+        taken = sum(loads_as(path, reported, mmap) for _ in flips(file, 60))
+        assert taken <= 5 * (file.suffix == ".json"), file  # the spaces between the JSON's values
+    assert loads_as(path, reported, mmap)
+
+
+def test_no_flipped_bit_of_a_file_is_taken(reported, tmp_path):
+    path = reported.save(tmp_path / "emb.safetensors")
+    for at in flips(path, 400):
+        assert not loads_as(path, reported), at
+    assert loads_as(path, reported)
+
+
+def test_files_without_checksums_still_load(reported, tmp_path):
+    """As version 0.1.0 wrote them."""
+    from safetensors.numpy import load_file, save_file
+
+    folder, file = reported.save(tmp_path / "emb"), reported.save(tmp_path / "emb.safetensors")
+    about = json.loads((folder / "embeddings.json").read_text())
+    (folder / "embeddings.json").write_text(json.dumps({key: about[key] for key in ("format", "report")}))
+    save_file(load_file(file), file, {"format": about["format"], "report": json.dumps(about["report"])})
+    assert loads_as(folder, reported)
+    assert loads_as(file, reported)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import ArrayLike
 
+from .checksums import arrays_checksum, bytes_checksum, file_checksum, known_checksum, signed, unsigned
 from .errors import EmbeddingsError
 from .files import atomic_file
 from .types import Array, EncodingReport
@@ -318,8 +319,9 @@ class SmartEmbeddings:
             from safetensors.numpy import save_file
 
             arrays = {name: np.ascontiguousarray(array) for name, array in self.to_numpy().items()}
+            about = {"format": FORMAT, "report": json.dumps(self.report.to_dict())}
             with atomic_file(path) as partial:
-                save_file(arrays, partial, {"format": FORMAT, "report": json.dumps(self.report.to_dict())})
+                save_file(arrays, partial, about | {"crc32": str(arrays_checksum(about, arrays))})
         else:
             with EmbeddingsWriter(path) as writer:
                 writer.append(self)
@@ -347,8 +349,6 @@ class SmartEmbeddings:
         except Exception as error:  # a damaged file raises many kinds
             reason = f"{type(error).__name__}: {error}"
             raise EmbeddingsError(f"embeddings {str(path)!r}: cannot be read ({reason})") from error
-        if (found := about.get("format")) != FORMAT:
-            raise EmbeddingsError(f"embeddings {str(path)!r}: found format {found!r}, expected {FORMAT!r}")
         embeddings = cls.from_numpy(arrays)
         embeddings.report = report
         return embeddings
@@ -389,13 +389,30 @@ def _read_folder(path: Path, mmap: bool) -> tuple[dict[str, Array], dict[str, An
             f"embeddings {str(path)!r}: found no {_ABOUT}: not a folder of embeddings, or its encoding was cut "
             "off; encode again"
         )
+    facts = json.loads(about.read_text(encoding="utf-8"))
+    _check_format(path, facts.get("format"))
+    facts = unsigned(facts, optional=True)
+    checksums = facts.pop("arrays", None)  # those of the first versions have none
     arrays = {}
     for name in _ARRAYS:
         file, is_grid = path / f"{name}.npy", name.startswith("grid_")
         # Folders of the first versions have no grids. Grids are few, and an array without rows cannot be mapped.
-        if not is_grid or file.is_file():
+        if checksums is not None or not is_grid or file.is_file():
             arrays[name] = np.load(file, mmap_mode="r" if mmap and not is_grid else None, allow_pickle=False)
-    return arrays, json.loads(about.read_text(encoding="utf-8"))
+            if checksums is not None and _array_entry(arrays[name], file) != checksums[name]:
+                raise EmbeddingsError(f"embeddings {str(path)!r}: {name} does not match its checksum; encode again")
+    return arrays, facts
+
+
+def _check_format(path: Path, found: Any) -> None:
+    if found != FORMAT:
+        raise EmbeddingsError(f"embeddings {str(path)!r}: found format {found!r}, expected {FORMAT!r}")
+
+
+def _array_entry(array: Array, file: Path) -> list[int]:
+    """What is recorded of an array's file: CRC-32 of its header, and of the array behind it."""
+    start = file.stat().st_size - array.nbytes
+    return [file_checksum(file, start), known_checksum(file, start=start)]
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -404,7 +421,16 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata() or {}
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    return arrays, {"format": metadata.get("format"), "report": json.loads(metadata.get("report", "{}"))}
+    _check_format(path, metadata.get("format"))
+    checksum = metadata.pop("crc32", None)
+    if unknown := sorted(set(metadata) - {"format", "report"}):
+        raise EmbeddingsError(
+            f"embeddings {str(path)!r}: found unknown entries {unknown}: damaged, or of a new version"
+        )
+    # Files of the first versions have none.
+    if checksum is not None and checksum != str(arrays_checksum(metadata, arrays)):
+        raise EmbeddingsError(f"embeddings {str(path)!r}: it does not match its checksum; encode again")
+    return arrays, {"report": json.loads(metadata.get("report", "{}"))}
 
 
 class EmbeddingsWriter:
@@ -446,9 +472,8 @@ class EmbeddingsWriter:
         if not self._arrays:
             self.abort()
             raise EmbeddingsError(f"embeddings {str(self.path)!r}: nothing was encoded, so there is nothing to write")
-        for array in self._arrays.values():
-            array.close()
-        about = {"format": FORMAT, "report": self.report.to_dict()}
+        entries = {name: array.close() for name, array in self._arrays.items()}
+        about = signed({"format": FORMAT, "report": self.report.to_dict(), "arrays": entries})
         (self._part / _ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         if self.path.exists():
             shutil.rmtree(self.path)
@@ -476,7 +501,7 @@ class _GrowingArray:
     """One .npy file that grows along its first axis; NumPy's header leaves room for the number to grow."""
 
     def __init__(self, path: Path, first: Array) -> None:
-        self.dtype, self.row_shape, self.rows = first.dtype, first.shape[1:], 0
+        self.dtype, self.row_shape, self.rows, self.checksum = first.dtype, first.shape[1:], 0, 0
         self.file: IO[bytes] = path.open("w+b")
         self._write_header()
 
@@ -491,12 +516,17 @@ class _GrowingArray:
             raise EmbeddingsError(
                 f"found rows of {rows.dtype} {rows.shape[1:]}, expected {self.dtype} {self.row_shape} as before"
             )
-        self.file.write(np.ascontiguousarray(rows).data)
+        block = np.ascontiguousarray(rows)
+        self.file.write(block.data)
+        self.checksum = bytes_checksum(block, self.checksum)
         self.rows += len(rows)
 
-    def close(self) -> None:
+    def close(self) -> list[int]:
+        """Finish the file; its entry, see :func:`_array_entry`."""
         self._write_header()
+        start = self.file.tell()
         self.file.close()
+        return [file_checksum(Path(self.file.name), start), self.checksum]
 
 
 def _holds_only_embeddings(path: Path) -> bool:

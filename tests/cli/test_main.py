@@ -48,6 +48,30 @@ def test_a_named_error_is_one_line_and_status_1(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+BROKEN = (
+    "import smart_retrieval.model.describe as d\n"
+    "def broken(model, **k):\n    raise KeyError('line one\\nline two')\nd.describe_model = broken\n"
+)
+
+
+def test_an_unexpected_error_is_one_line_that_asks_for_a_report():
+    done = smart("inspect", "x", code=BROKEN)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("smart: error: an unexpected KeyError (")
+    assert "smart --debug" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("options", "set"), [(["--debug"], ""), ([], "1")])
+def test_debug_shows_where_an_error_was_raised(options, set, tmp_path):
+    for command, error in ((["inspect", "x"], "KeyError"), (["verify", str(tmp_path)], "IndexFormatError")):
+        done = smart(*options, *command, code=f"import os; os.environ['SMART_DEBUG'] = {set!r}\n{BROKEN}")
+        assert done.returncode == 1
+        assert "Traceback" in done.stderr
+        assert error in done.stderr
+        assert done.stderr.splitlines()[-1].startswith("smart: error: ")
+
+
 @pytest.mark.parametrize("wrong", [["inspct"], ["eval", "beir"], ["inspect", "--no-such-option"]])
 def test_wrong_usage_is_status_2(wrong):
     done = smart(*wrong)

@@ -1,6 +1,7 @@
 """States on disk: equal to the backbone's, computed once, resumed after an interruption."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from fixtures.tiny_models import HIDDEN, TEXTS
 
 from smart_retrieval import Readout, SmartModel
 from smart_retrieval.core.adapter import Adapter, AdapterConfig
-from smart_retrieval.errors import TrainingError
+from smart_retrieval.errors import SmartWarning, TrainingError
 from smart_retrieval.inputs import Item
 from smart_retrieval.training import hidden_states
 from smart_retrieval.training.hidden_states import CachedStates, LiveStates, cache_states, states_key
@@ -103,6 +104,36 @@ def test_an_interrupted_computation_resumes(tiny, tmp_path, monkeypatch):
     everything = range(len(ITEMS))
     for a, b in zip(resumed.batch(everything).states, whole.batch(everything).states, strict=True):
         torch.testing.assert_close(a, b, atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["states.f16", "scales.f32", "anchors.f32", "lengths.i64", "progress.json"])
+def test_a_flipped_bit_is_found_and_everything_computed_again(tiny, tmp_path, name):
+    model = model_of(tiny("mean"))
+    first = cache_states(model, ITEMS, "query", tmp_path, budget=BIG).batch([0, 5])
+    (folder,) = (tmp_path / "states").iterdir()
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SmartWarning)
+        with pytest.raises(TrainingError):
+            CachedStates(folder)
+    with pytest.warns(SmartWarning, match="damaged.*compute them again"):
+        second = cache_states(model, ITEMS, "query", tmp_path, budget=BIG).batch([0, 5])
+    assert all(torch.equal(a, b) for a, b in zip(first.states, second.states, strict=True))
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_cache_without_checksums_is_used(tiny, tmp_path, monkeypatch, complete):
+    """As version 0.1.0 left it, whole or interrupted."""
+    model = model_of(tiny("mean"))
+    first = cache_states(model, ITEMS, "query", tmp_path, budget=BIG).batch([0, 5])
+    (folder,) = (tmp_path / "states").iterdir()
+    about = json.loads((folder / "progress.json").read_text())
+    del about["checksum"], about["checksums"]
+    (folder / "progress.json").write_text(json.dumps(about | {"complete": complete}))
+    second = cache_states(model, ITEMS, "query", tmp_path, budget=BIG).batch([0, 5])
+    assert all(torch.equal(a, b) for a, b in zip(first.states, second.states, strict=True))
 
 
 def test_states_over_the_budget_are_not_kept(tiny, tmp_path):

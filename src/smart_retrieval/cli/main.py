@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from io import TextIOWrapper
@@ -61,6 +62,9 @@ app.command("inspect")(inspect.inspect)
 app.command("demo")(demo.demo)
 
 
+_debug = False
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"smart-retrieval {__version__}")
@@ -72,8 +76,12 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="SMART_DEBUG", help="Show where an error was raised, for a report.")
+    ] = False,
 ) -> None:
-    pass
+    global _debug
+    _debug = debug
 
 
 def main() -> None:
@@ -93,9 +101,14 @@ def main() -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}")
+    except Exception as error:
+        hint = "" if _debug else ": please report it with the output of the same command with smart --debug"
+        _fail(f"an unexpected {type(error).__name__} ({str(error)[:300]}){hint}")
 
 
 def _fail(message: str) -> None:
+    if _debug:
+        traceback.print_exc()
     print(f"smart: error: {' '.join(printable(message).split())}", file=sys.stderr)
     sys.exit(1)
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..core.presets import PRESETS
 from ..core.readout import Readout
 from ..embeddings import SmartEmbeddings
-from ..errors import EmptyInputError, IndexMismatchError, NonFiniteError
+from ..errors import EmptyInputError, IndexDamagedError, IndexMismatchError, NonFiniteError
 from ..inputs import Frames, ImageSource, Item, VideoSource, item_of
 from .codec.base import Codec
 from .codec.factory import codec_from_bytes
@@ -103,7 +103,15 @@ class IndexEncoder:
         if store.generation != store.state().generation:
             store.reload()
         if self._codec is None or self._codec[0] != store.generation:
-            self._codec = (store.generation, codec_from_bytes(store.codec()))
+            codec, manifest = codec_from_bytes(store.codec()), store.manifest
+            if codec.bytes_per_token != manifest.code_width or codec.anchor_dim not in (None, manifest.anchor_dim):
+                if store.generation != store.state().generation:
+                    return self.codec()  # another process has changed it meanwhile
+                raise IndexDamagedError(
+                    f"index {str(store.path)!r}: found codec {codec.name!r} of {codec.bytes_per_token} bytes a token, "
+                    f"expected the one of its {manifest.code_width} bytes a token; restore a copy"
+                )
+            self._codec = (store.generation, codec)
         return self._codec[1]
 
     def check_widths(self, encoded: SmartEmbeddings) -> None:

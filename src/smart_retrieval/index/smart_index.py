@@ -26,6 +26,7 @@ from .ingest.folder import index_folder
 from .ingest.new_documents import BATCH_WEIGHT, NewDocument, new_documents
 from .ingest.report import IngestReport
 from .ingest.writer import IndexWriter
+from .mirror.files import MirrorFiles
 from .rerank import rerank_document, rerank_hits, reranker_of
 from .search.hits import Hits
 from .search.options import RERANK_DEPTH, SCORING_OPTIONS, Refinements, RerankWith, SearchOptions, check_words
@@ -587,12 +588,12 @@ class SmartIndex:
         self._searcher.mirror().rebuild()
 
     def verify(self) -> VerifyReport:
-        """Recompute every checksum; finds every flipped byte."""
+        """Recompute every checksum, of the database and of the derived files; finds every flipped byte."""
         report = self._store.verify()
         try:
             with self._store.reading():
-                report.notes.extend(self._searcher.mirror().verify())
+                report.problems.extend(MirrorFiles(self.path / "derived").verify(self._store))
         except IndexDamagedError as error:
-            # They cannot be made while a row is damaged; that row is in the report.
+            # They cannot be compared while a row is damaged; that row is in the report.
             report.notes.append(f"derived files: {error}")
         return report

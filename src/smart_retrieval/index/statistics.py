@@ -13,6 +13,7 @@ from ..core.readout import Readout
 from ..core.scoring import CALIBRATED, LateWeight, Scoring, TokenWeights
 from ..core.weights import IdfWeights
 from ..embeddings import SmartEmbeddings
+from ..errors import IndexDamagedError
 from ..types import Array
 from .encoder import IndexEncoder, decode_vectors
 from .store.manifest import Manifest
@@ -41,8 +42,11 @@ class IndexStatistics:
     def scoring(self) -> Scoring:
         """The scoring that the index was made with; that of version 0.1 for an index of that time."""
         found = self._store.manifest.scoring
-        if found and found["weights"] != "custom":
-            return Scoring(**found)
+        if found and found.get("weights") != "custom":
+            try:
+                return Scoring(**found)
+            except TypeError as error:
+                raise IndexDamagedError(f"the index's scoring cannot be read ({error}); restore a copy") from error
         own = self._encoder.model().preset.scoring
         if not found and own == PRESETS["default"].scoring:  # the model has none of its own
             return default_of_0_1(Readout.from_dict(self._store.manifest.readout))

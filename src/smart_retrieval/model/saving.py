@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..backbones.checkpoints import CHECKPOINT_FILES, LoadOptions
+from ..checksums import arrays_checksum, signed, unsigned
 from ..core.calibration import Calibration
 from ..core.presets import default_of_0_1
 from ..core.readout import Readout
@@ -148,9 +149,9 @@ def _scoring(found: Any, file: Path) -> Scoring | None:
 def _calibration(found: Any, file: Path) -> Calibration | None:
     """The calibration a file holds, checked."""
     try:
-        return None if found is None else Calibration.from_dict(found)
-    except ScoringError as error:
-        raise ReadoutError(f"readout {str(file)!r}: {error}") from error
+        return None if found is None else Calibration.from_dict(unsigned(found, optional=True))
+    except ValueError as error:  # a ScoringError for one
+        raise ReadoutError(f"readout {str(file)!r}: {error}, in its calibration; calibrate again") from error
 
 
 def read_adapter_folder(name: str) -> SavedReadout | None:
@@ -197,7 +198,8 @@ def write_saved(
     if scoring is not None:
         config["scoring"] = {name: value for name, value in scoring.to_dict().items() if value is not None}
     if calibration is not None:
-        config["calibration"] = calibration.to_dict()
+        # The rest is for people to read and change; these are measured numbers.
+        config["calibration"] = signed(calibration.to_dict())
     with atomic_file(smart / CONFIG_FILE) as partial:
         partial.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
@@ -220,13 +222,24 @@ def load_weights(adapter: Adapter, tensors: Mapping[str, Tensor], where: str) ->
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    return read_tensors_and_metadata(file)[0]
+
+
+def read_tensors_and_metadata(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors of a safetensors file and what is said about them, as :func:`write_tensors` wrote them."""
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return load_file(file)
+        with safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError, ValueError) as error:
         raise ReadoutError(f"adapter {str(file)!r}: expected safetensors weights, found {error}") from error
+    # Files of version 0.1.0, and of others, have none.
+    found = metadata.pop("crc32", None)
+    if found is not None and found != _checksum(tensors, metadata):
+        raise ReadoutError(f"adapter {str(file)!r}: found weights that do not match their checksum; restore a copy")
+    return tensors, metadata
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -234,5 +247,14 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     from safetensors.torch import save_file
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    about = metadata or {}
     with atomic_file(file, durable=True) as partial:
-        save_file(plain, partial, metadata)
+        save_file(plain, partial, about | {"crc32": _checksum(plain, about)})
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    from torch import uint8
+
+    about = {"metadata": dict(metadata), "tensors": {n: [str(t.dtype), list(t.shape)] for n, t in tensors.items()}}
+    # As bytes, since NumPy knows no bfloat16.
+    return str(arrays_checksum(about, {name: t.reshape(-1).view(uint8).numpy() for name, t in tensors.items()}))

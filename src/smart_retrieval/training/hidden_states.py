@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checksums import bytes_checksum, known_checksum, signed, unsigned
 from ..core.head import TokenHead
 from ..core.roles import ROLES_FORMAT
 from ..embeddings import SmartEmbeddings
-from ..errors import NonFiniteError, TrainingError
+from ..errors import NonFiniteError, SmartWarning, TrainingError
 from ..files import atomic_file
 from ..inputs import Item
 from ..model.batching import BatchLimits
@@ -99,6 +101,7 @@ class CachedStates:
         about = _read_progress(folder)
         if not about.get("complete"):
             raise TrainingError(f"states {str(folder)!r}: found an unfinished cache, expected one that is complete")
+        _check_files(folder, about)
         self._layers = int(about["layers"])
         tokens, width = int(about["tokens"]), int(about["width"])
         self._states = np.memmap(folder / "states.f16", np.float16, "r", shape=(tokens, width))
@@ -148,9 +151,17 @@ def cache_states(
     folder = root / "states" / states_key(model, items, task)
     folder.mkdir(parents=True, exist_ok=True)
     about = _read_progress(folder)
-    if about.get("complete"):
-        advance(len(items))
-        return CachedStates(folder)
+    try:
+        if about.get("complete"):
+            found = CachedStates(folder)
+            advance(len(items))
+            return found
+        _check_files(folder, about)
+    except (TrainingError, OSError, ValueError) as error:
+        warnings.warn(f"found damaged hidden states and compute them again ({error})", SmartWarning, stacklevel=2)
+        shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        about = {}
     layers = len(model.readout.layers)
     width = layers * model.state_dim
     done, tokens = int(about.get("items", 0)), int(about.get("tokens", 0))
@@ -161,6 +172,7 @@ def cache_states(
         "anchors.f32": done * model.anchor_dim * 4,
         "lengths.i64": done * 8,
     }
+    checksums = dict(about.get("checksums", {} if done else {name: [0, 0] for name in sizes}))
     with ExitStack() as stack:
         files = {name: stack.enter_context(_open_at(folder / name, size)) for name, size in sizes.items()}
         about = {"format": FORMAT, "items": done, "tokens": tokens, "width": width, "layers": layers, "complete": False}
@@ -173,6 +185,10 @@ def cache_states(
                 files[name].write(np.ascontiguousarray(array).data)
                 files[name].flush()
                 os.fsync(files[name].fileno())
+                if checksums:  # what a version without them began goes on without
+                    size, checksum = checksums[name]
+                    checksums[name] = [size + array.nbytes, bytes_checksum(array, checksum)]
+            about["checksums"] = checksums
             _write_progress(folder, about)
         else:
             _write_progress(folder, about | {"complete": True})
@@ -224,14 +240,25 @@ def _stored(window: SmartEmbeddings, layers: int) -> dict[str, Array]:
     }
 
 
+def _check_files(folder: Path, about: dict[str, Any]) -> None:
+    """Refuse files that are not what was written, as far as they are counted; of a version without checksums, none."""
+    for name, (size, checksum) in about.get("checksums", {}).items():
+        if (folder / name).stat().st_size < size or known_checksum(folder / name, size) != checksum:
+            raise TrainingError(f"states {str(folder)!r}: {name} does not match its checksum; compute them again")
+
+
 def _write_progress(folder: Path, about: dict[str, Any]) -> None:
     with atomic_file(folder / _PROGRESS) as partial:
-        partial.write_text(json.dumps(about) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(signed(about)) + "\n", encoding="utf-8")
 
 
 def _read_progress(folder: Path) -> dict[str, Any]:
     try:
-        about = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        about = unsigned(json.loads((folder / _PROGRESS).read_text(encoding="utf-8")), optional=True)
+    except OSError:
         return {}
-    return about if isinstance(about, dict) and about.get("format") == FORMAT else {}
+    except ValueError as error:
+        message = f"found a damaged {_PROGRESS} of hidden states and compute them again ({folder}: {error})"
+        warnings.warn(message, SmartWarning, stacklevel=3)
+        return {}
+    return about if about.get("format") == FORMAT else {}

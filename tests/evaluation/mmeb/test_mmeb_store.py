@@ -130,6 +130,12 @@ def test_partial_shards_of_a_killed_run_are_removed(tmp_path):
     assert not part.exists()
 
 
+def flip(file, at):
+    whole = bytearray(file.read_bytes())
+    whole[at] ^= 1
+    file.write_bytes(whole)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -138,6 +144,8 @@ def test_partial_shards_of_a_killed_run_are_removed(tmp_path):
         lambda folder: folder.with_suffix(".json").write_text("[1"),
         lambda folder: folder.with_suffix(".json").write_text('["one key"]'),
         lambda folder: np.save(folder / "anchors.npy", np.full((4, 6), np.nan, np.float32)),
+        lambda folder: flip(folder / "token_vectors.npy", -9),
+        lambda folder: flip(folder.with_suffix(".json"), 9),
     ],
 )
 def test_a_damaged_shard_is_encoded_again(tmp_path, damage):

@@ -2,13 +2,15 @@
 
 import json
 import shutil
+import zlib
 
 import numpy as np
 import pytest
 from fixtures import stores
 from fixtures.stores import assert_mirrors, record
 
-from smart_retrieval.errors import IndexDamagedError
+from smart_retrieval.checksums import signed
+from smart_retrieval.errors import IndexDamagedError, SmartWarning
 from smart_retrieval.index.mirror.files import MirrorFiles
 from smart_retrieval.index.mirror.mirror import FOLD_ROWS, Mirror
 from smart_retrieval.index.store.lock import file_lock
@@ -177,16 +179,66 @@ def test_files_that_are_missing_or_damaged_are_written_anew(store, writes, spoil
     assert len(names(store)) == 7, names(store)
 
 
-@pytest.mark.parametrize("name", ["anchors", "codes"])
-def test_flipped_bytes_of_the_large_files_are_found_by_verify(store, name):
-    Mirror(store)
+@pytest.mark.parametrize("name", ["anchors", "codes", "offsets", "rowids", "dead-"])
+@pytest.mark.parametrize("large", [0, 1 << 40])
+def test_a_flipped_byte_is_found_and_said_and_never_used(store, monkeypatch, name, large):
+    """Whether files are read at each opening or noted as read."""
+    monkeypatch.setattr("smart_retrieval.index.mirror.files.LARGE_BYTES", large)
+    mirror = Mirror(store, fold_rows=5)
+    store.delete(ids=["4"])
+    store.add([record(f"x{number}") for number in range(9)])
+    mirror.snapshot()
+    assert mirror.verify() == []
     spoil_flipped(name)(store.path / "derived")
-    mirror = Mirror(store)
     (problem,) = mirror.verify()
     assert name in problem
-    mirror.rebuild()
-    assert mirror.verify() == []
-    assert_mirrors(mirror, store)
+    with pytest.warns(SmartWarning, match=f"{name}.* does not match its checksum; it is written anew"):
+        again = Mirror(store)
+    assert_mirrors(again, store)
+    assert again.verify() == []
+
+
+def test_large_files_are_read_once_for_all_processes(store, monkeypatch):
+    read = []
+    monkeypatch.setattr("smart_retrieval.index.mirror.files.LARGE_BYTES", 0)
+    monkeypatch.setattr("smart_retrieval.index.mirror.files.known_checksum", lambda path, size: read.append(path.name))
+    Mirror(store)  # which has just written them
+    Mirror(store)
+    assert read == []
+    (store.path / "derived" / "checked.json").write_text("{")
+    monkeypatch.undo()
+    monkeypatch.setattr("smart_retrieval.index.mirror.files.LARGE_BYTES", 0)
+    Mirror(store)
+    assert len(json.loads((store.path / "derived" / "checked.json").read_text())) == 5
+
+
+def test_files_with_right_checksums_that_are_not_the_databases(store):
+    """As somebody might hand them over."""
+    mirror = Mirror(store)
+    folder = store.path / "derived"
+    (codes,) = folder.glob("*.codes.*")
+    content = bytearray(codes.read_bytes())
+    content[7] ^= 1
+    codes.write_bytes(content)
+    stamp = json.loads((folder / "stamp.json").read_text())
+    stamp["checksums"]["codes"] = zlib.crc32(content)
+    (folder / "stamp.json").write_text(json.dumps(signed({k: v for k, v in stamp.items() if k != "checksum"})))
+    assert mirror.verify() == ["the derived files do not hold what the database holds"]
+
+
+@pytest.mark.parametrize(("array", "value"), [("offsets", 2**40), ("offsets", -5), ("rowids", 1)])
+def test_numbers_that_would_read_beyond_an_array_are_refused_whatever_their_checksum(store, array, value):
+    Mirror(store)
+    folder = store.path / "derived"
+    (path,) = folder.glob(f"*.{array}.*")
+    numbers = np.fromfile(path, "<i8")
+    numbers[5] = value
+    path.write_bytes(numbers.tobytes())
+    stamp = json.loads((folder / "stamp.json").read_text())
+    stamp["checksums"][array] = zlib.crc32(numbers.tobytes())
+    (folder / "stamp.json").write_text(json.dumps(signed({k: v for k, v in stamp.items() if k != "checksum"})))
+    with pytest.warns(SmartWarning, match="do not ascend"):
+        assert_mirrors(Mirror(store), store)
 
 
 def test_bytes_beyond_the_stamp_are_overwritten(store):
@@ -326,3 +378,24 @@ def test_the_stamp_says_what_it_mirrors(store):
     stamp = json.loads((store.path / "derived" / "stamp.json").read_text())
     assert (stamp["uuid"], stamp["commit"], stamp["rows"]) == (store.manifest.uuid, 1, 30)
     assert FOLD_ROWS == 20_000
+
+
+def test_a_link_or_a_name_elsewhere_is_not_followed(store, tmp_path):
+    """An appending writer would change the file it leads to."""
+    mirror = Mirror(store, fold_rows=5)
+    folder = store.path / "derived"
+    (codes,) = folder.glob("*.codes.*")
+    victim = tmp_path / "victim"
+    codes.rename(victim)
+    before = victim.read_bytes()
+    codes.symlink_to(victim)
+    store.add([record(f"x{number}") for number in range(9)])
+    with pytest.warns(SmartWarning, match="is a link"):
+        mirror = Mirror(store, fold_rows=5)
+    assert_mirrors(mirror, store)
+    assert victim.read_bytes() == before
+    stamp = json.loads((folder / "stamp.json").read_text())
+    body = {key: value for key, value in stamp.items() if key != "checksum"}
+    (folder / "stamp.json").write_text(json.dumps(signed(body | {"name": "../../victim"})))
+    with pytest.warns(SmartWarning, match=r"stamp\.json is damaged"):
+        assert_mirrors(Mirror(store), store)

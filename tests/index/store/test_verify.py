@@ -1,5 +1,6 @@
 """verify finds every flipped byte and every sum that is off; damaged rows are named and can be deleted."""
 
+import json
 import re
 import sqlite3
 
@@ -8,7 +9,8 @@ import pytest
 from fixtures import stores
 from fixtures.stores import change, record
 
-from smart_retrieval.errors import IndexDamagedError
+from smart_retrieval.errors import IndexDamagedError, SmartError
+from smart_retrieval.index.store.pages import sums_path
 from smart_retrieval.index.store.records import FileEntry
 from smart_retrieval.index.store.store import Store
 
@@ -47,6 +49,7 @@ def test_verify_finds_a_flipped_bit_in_every_column(store, path, table, column, 
     store.add([record(letter * 9) for letter in "aHz0~"])  # ids that no flipped bit turns into each other
     store.close()
     rng = np.random.default_rng(0)
+    whole = (path / "index.sqlite").read_bytes()
     for _ in range(4):
         at, bit = int(rng.integers(1000)), int(rng.integers(3))
         flip(path, table, column, 3, at, bit)
@@ -55,7 +58,7 @@ def test_verify_finds_a_flipped_bit_in_every_column(store, path, table, column, 
             assert not report.ok
             assert (3, part) in {(damage.rowid, damage.part) for damage in report.damaged}
             assert {damage.rowid for damage in report.damaged} == {3}
-        flip(path, table, column, 3, at, bit)
+        (path / "index.sqlite").write_bytes(whole)
     with Store.open(path) as opened:
         assert opened.verify().ok
 
@@ -123,6 +126,92 @@ def test_verify_finds_flipped_bytes_of_the_file(store, path):
         except IndexDamagedError:
             pass  # so early that it cannot even be opened
     file.write_bytes(whole)
+
+
+def grown(path):
+    """An index with free pages and pages half empty, closed."""
+    with Store.open(path, "w") as store:
+        store.add([record(f"{number}") for number in range(120)])
+        store.delete(where="id like '1%'")
+        store.add([record(f"x{number}") for number in range(30)])
+        store.files.put(FileEntry("a.txt", 10, 5, "00"))
+
+
+def flips_not_found(path, places):
+    """Places of flipped bits that neither opening nor verify finds."""
+    file = path / "index.sqlite"
+    whole, missed = file.read_bytes(), []
+    for place in places:
+        changed = bytearray(whole)
+        changed[place] ^= 1 << place % 8
+        file.write_bytes(changed)
+        try:
+            with Store.open(path) as opened:
+                if opened.verify().ok:
+                    missed.append(place)
+        except SmartError:
+            pass
+    file.write_bytes(whole)
+    return missed
+
+
+def test_verify_finds_every_flipped_bit_of_the_file(store, path):
+    """Of the header, of free pages and of bytes that hold nothing, too."""
+    store.close()
+    grown(path)
+    rng = np.random.default_rng(3)
+    size = (path / "index.sqlite").stat().st_size
+    places = [*rng.integers(0, 100, 20).tolist(), 24, 25, 26, 27, 60, 68, 92, 96, *rng.integers(100, size, 40).tolist()]
+    assert flips_not_found(path, places) == []
+    with Store.open(path, "w") as opened:
+        assert opened.verify().ok
+        assert opened.verify().notes == []
+
+
+def test_pages_keep_their_checksums_over_commits_and_optimize(store, path):
+    for number in range(4):
+        store.add([record(f"{number}")])
+        store.close()
+        assert json.loads(sums_path(path / "index.sqlite").read_bytes().split(b"\n")[0])["commit"][0] == number + 1
+        store = Store.open(path, "w")
+        report = store.verify()
+        assert report.ok
+        assert report.notes == []
+    with Store.open(path, "w") as other:  # while another holds the write-ahead log
+        other.add([record("b")])
+    assert store.verify().ok
+    store.optimize()
+    assert store.verify().ok
+    assert store.verify().notes == []
+    store.close()
+
+
+def test_checksums_of_pages_that_are_damaged_missing_or_of_another_commit(store, path):
+    store.add([record("a")])
+    store.close()
+    file = path / "index.sqlite"
+    sums = sums_path(file)
+    saved, whole = file.read_bytes(), sums.read_bytes()
+    sums.write_bytes(whole[:-1] + b"!")
+    with Store.open(path) as opened:
+        assert any("-pages is damaged" in problem for problem in opened.verify().problems)
+    sums.unlink()
+    with Store.open(path, "w") as opened:
+        report = opened.verify()
+        assert report.ok
+        assert any("no checksums yet" in note for note in report.notes)
+        opened.add([record("b")])
+    with Store.open(path, "w") as opened:
+        assert opened.verify().notes == []
+    file.write_bytes(saved)  # a copy that was put back
+    with Store.open(path, "w") as opened:
+        report = opened.verify()
+        assert report.ok
+        assert any("of another commit" in note for note in report.notes)
+        opened.add([record("c")])
+    with Store.open(path, "w") as opened:
+        assert opened.verify().ok
+        assert opened.verify().notes == []
 
 
 def test_damaged_rows_are_an_error_when_read_and_can_be_deleted(store, path):

@@ -111,7 +111,7 @@ class EncodingStore:
             self._remove(side, shard)
 
     def _encode(self, side: str, keys: list[str], items: list[Item]) -> None:
-        name = hashlib.sha256("".join(keys).encode()).hexdigest()[:16]
+        name = _shard_name(keys)
         folder = self._side(side)
         for leftover in folder.glob(f".{name}.*.part"):  # of a run that was killed
             shutil.rmtree(leftover, ignore_errors=True)
@@ -174,8 +174,10 @@ class EncodingStore:
             if (side, file.stem) not in self._lengths and (folder / file.stem).is_dir():
                 try:
                     keys = json.loads(file.read_text(encoding="utf-8"))
+                    if _shard_name(keys) != file.stem:
+                        raise SmartError("its keys are not those it is named after")
                     self._register(side, file.stem, keys, self._read(side, file.stem))
-                except (SmartError, ValueError, OSError) as error:
+                except (SmartError, ValueError, TypeError, OSError) as error:
                     self._damaged(side, file.stem, error)
 
     def _register(self, side: str, shard: str, keys: Sequence[str], embeddings: SmartEmbeddings) -> None:
@@ -256,6 +258,10 @@ class EncodingStore:
         for start, stop in sorted(pairwise([*starts, len(places)]), key=lambda run: places[run[0]]):
             shard, row = places[start]
             yield start, self._read(side, shard)[row : row + stop - start]
+
+
+def _shard_name(keys: Sequence[str]) -> str:
+    return hashlib.sha256("".join(keys).encode()).hexdigest()[:16]
 
 
 def filtered(embeddings: SmartEmbeddings, token_filter: str) -> SmartEmbeddings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
@@ -11,6 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ...checksums import arrays_checksum
 from ...core.vectors import unit_rows
 from ...embeddings import SmartEmbeddings
 from ...errors import CodecError
@@ -173,7 +173,7 @@ class Codec(ABC):
         arrays = {name: np.ascontiguousarray(array) for name, array in sorted(self.to_arrays().items())}
         about = {"format": FORMAT, "name": self.name, "token_dim": str(self.token_dim)}
         # safetensors writes metadata in no fixed order; one entry is always in order.
-        text = json.dumps({**about, "crc32": _checksum(about, arrays)}, sort_keys=True)
+        text = json.dumps({**about, "crc32": arrays_checksum(about, arrays)}, sort_keys=True)
         return save(arrays, {"codec": text})
 
     # -- for subclasses ----------------------------------------------------------------------------------------
@@ -245,17 +245,11 @@ def read_codec(data: bytes) -> tuple[str, int, dict[str, Array]]:
         raise CodecError(f"codec: cannot be read ({type(error).__name__}: {error}); its bytes are damaged") from error
     if found != FORMAT:
         raise CodecError(f"codec: found format {found!r}, expected {FORMAT!r}: written by another version")
-    if crc != _checksum(about, arrays):
+    if crc != arrays_checksum(about, arrays):
         raise CodecError("codec: found a checksum that does not match; its bytes are damaged")
+    if not all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f"):
+        raise CodecError("codec: found NaN or infinity, expected finite numbers; fit it again")
     return str(about["name"]), width, arrays
-
-
-def _checksum(about: dict[str, Any], arrays: dict[str, Array]) -> int:
-    crc = zlib.crc32(json.dumps(about, sort_keys=True).encode())
-    for name, array in sorted(arrays.items()):
-        crc = zlib.crc32(f"{name} {array.dtype.str} {array.shape}".encode(), crc)
-        crc = zlib.crc32(np.ascontiguousarray(array).data.cast("B") if array.size else b"", crc)
-    return crc
 
 
 def _row_ranges(starts: ArrayLike, stops: ArrayLike | None, total: int) -> tuple[Array, Array]:

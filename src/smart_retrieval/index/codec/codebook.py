@@ -95,8 +95,6 @@ class CodebookCodec(Codec):
         self.context = None if context is None else np.asarray(context, np.float32)
         self.clusters = len(self.centroids) - len(self.ids)
         self._check()
-        self._slots = np.full(int(self.ids.max(initial=-1)) + 1, -1, np.int64)
-        self._slots[self.ids] = self.clusters + np.arange(len(self.ids))
 
     @classmethod
     def fit(cls, spec: CodecSpec, sample: TokenSample, vocabulary: ArrayLike | None, seed: int) -> CodebookCodec:
@@ -155,8 +153,11 @@ class CodebookCodec(Codec):
     def _centroid_numbers(self, vectors: Array, ids: Array) -> Array:
         """Number of the centroid of each token, ``[T]`` int64: its id's, else the nearest of those from k-means."""
         numbers = np.full(len(ids), -1, np.int64)
-        known = (ids >= 0) & (ids < len(self._slots))
-        numbers[known] = self._slots[ids[known]]
+        if len(self.ids):
+            # Searched, not looked up: a table as long as the largest id may be of any size.
+            places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+            known = self.ids[places] == ids
+            numbers[known] = self.clusters + places[known]
         other = numbers < 0
         if other.any():
             numbers[other] = nearest(vectors[other], self.centroids[: self.clusters].astype(np.float32))

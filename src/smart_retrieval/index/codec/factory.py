@@ -66,4 +66,9 @@ def codec_from_bytes(data: bytes) -> Codec:
 def codec_from_arrays(name: str, token_dim: int, arrays: dict[str, Array]) -> Codec:
     """A codec from its name, its width and the arrays of :meth:`Codec.to_arrays`."""
     spec = parse_codec(name)
-    return _CLASSES[spec.family].from_arrays(spec, token_dim, arrays)
+    try:
+        return _CLASSES[spec.family].from_arrays(spec, token_dim, arrays)
+    except CodecError:
+        raise
+    except (TypeError, ValueError, IndexError) as error:  # arrays of types or shapes that no codec has
+        raise CodecError(f"codec {name!r}: found arrays that do not fit this codec ({error}); fit it again") from error

@@ -1,8 +1,7 @@
 """An approximate index over the anchors of a large index (faiss IVF,SQ8), kept as a file beside the mapped arrays.
 
 Their stamp (:class:`~smart_retrieval.index.mirror.files.Stamp`) names the file together with its size and checksums, so
-that it can belong to no other rows. What faiss reads when it opens the file (everything but codes and ids) is checked
-each time; codes and ids stay mapped, and a wrong one costs a candidate, no more.
+that it can belong to no other rows.
 """
 
 from __future__ import annotations
@@ -12,18 +11,18 @@ import os
 import secrets
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...checksums import file_checksum
 from ...errors import MissingExtraError, SmartWarning
 from ...extras import require
 from ...progress import progress
 from ...types import Array
-from .arrays import file_checksum, release_pages
+from .arrays import release_pages
 
 # Rows from which on an index is worth its building; below, all anchors are read for every query.
 ANN_ROWS = 200_000
@@ -185,17 +184,7 @@ class AnnStamp:
     trained: int  # rows there were when it was trained
     probes: int  # lists to look into
     size: int  # bytes
-    head: int  # bytes that are not codes or ids
-    head_checksum: int  # CRC-32 of them
     checksum: int  # CRC-32 of the file
-
-    def verify(self, folder: Path) -> list[str]:
-        """Read the whole file; what is wrong with it, in words."""
-        path = folder / self.file
-        with suppress(OSError):
-            if path.stat().st_size == self.size and file_checksum(path) == self.checksum:
-                return []
-        return [f"derived file {path.name} does not match its checksum"]
 
 
 def faiss_module() -> Any | None:
@@ -211,11 +200,9 @@ def faiss_module() -> Any | None:
 
 
 def load(faiss: Any, folder: Path, stamp: AnnStamp, anchor_dim: int) -> AnchorIndex | None:
-    """Map the file; None if it is missing or not what was written."""
+    """Map the file, whose checksum was compared; None if faiss cannot read it, or finds something else in it."""
     path = folder / stamp.file
     try:
-        if path.stat().st_size != stamp.size or file_checksum(path, stamp.head) != stamp.head_checksum:
-            return None
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except (OSError, RuntimeError):
         return None
@@ -244,7 +231,4 @@ def write(faiss: Any, folder: Path, name: str, anchors: Array, before: AnnStamp 
     with path.open("rb+") as file:
         os.fsync(file.fileno())
     size = path.stat().st_size
-    head = size - len(anchors) * (int(index.code_size) + 8)
-    return AnnStamp(
-        path.name, len(anchors), trained, probes, size, head, file_checksum(path, head), file_checksum(path)
-    )
+    return AnnStamp(path.name, len(anchors), trained, probes, size, file_checksum(path))

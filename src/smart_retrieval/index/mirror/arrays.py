@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import os
 import weakref
-import zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -64,12 +63,3 @@ class RowFile:
         if len(found) != size * len(rows):
             raise OSError("found the file of a mapped array cut short")
         return np.frombuffer(found, self.array.dtype).reshape(len(rows), *self.array.shape[1:])
-
-
-def file_checksum(path: Path, size: int | None = None) -> int:
-    """CRC-32 of a file, or of its first bytes."""
-    checksum, left = 0, path.stat().st_size if size is None else size
-    with path.open("rb") as file:
-        while left and (block := file.read(min(left, 1 << 22))):
-            checksum, left = zlib.crc32(block, checksum), left - len(block)
-    return checksum

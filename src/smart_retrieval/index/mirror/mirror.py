@@ -109,8 +109,8 @@ class Mirror:
             self._refresh(state)
 
     def verify(self) -> list[str]:
-        """Compare the mapped files with their checksums; says in words what is wrong. :meth:`rebuild` repairs it."""
-        return self._files.verify(self._stamp)
+        """What is wrong with the files, in words: see :meth:`MirrorFiles.verify`. :meth:`rebuild` repairs it."""
+        return self._files.verify(self.store)
 
     # -- from files --------------------------------------------------------------------------------------------
 
@@ -132,6 +132,8 @@ class Mirror:
                 if not held:
                     raise SmartError(f"{str(self._files.folder)!r}: another process writes it and does not finish")
                 found = self._files.load(self.store) if reuse else None  # another process may have written it meanwhile
+                if found is None:
+                    self._say_damaged()
                 if found is None or self._wasteful(found[0], found[2]):
                     bar = None if state.documents >= ann.ANN_ROWS else False
                     with progress("Writing search files", state.documents, bar) as advance:
@@ -147,6 +149,11 @@ class Mirror:
         if found is None:
             raise SmartError(f"{str(self._files.folder)!r}: cannot be read back; check the disk")
         return self._take(*found)
+
+    def _say_damaged(self) -> None:
+        if self._files.problem:
+            message = f"index {str(self.store.path)!r}: {self._files.problem}; it is written anew from the database"
+            warnings.warn(message, SmartWarning, stacklevel=2)
 
     def _take(self, stamp: Stamp, base: Segment, dead: Array) -> None:
         self._stamp, self._base = stamp, base
@@ -195,6 +202,9 @@ class Mirror:
         if before is not None and self._ann_file == stamp.file:
             return before
         self._ann_file = stamp.file
+        if not self._files.check_ann(stamp):
+            self._say_damaged()
+            return None
         return ann.load(faiss, self._files.folder, stamp, self._stamp.anchor_dim)
 
     def _ann_due(self) -> bool:

@@ -17,7 +17,7 @@ from ...core.late import token_shares, weighted_parts
 from ...core.scoring import Scoring
 from ...core.vectors import unit_rows
 from ...embeddings import SmartEmbeddings
-from ...errors import SmartError, SmartWarning
+from ...errors import IndexDamagedError, SmartError, SmartWarning
 from ...types import Array
 from ..codec.base import Codec, QueryTables
 from ..encoder import IndexEncoder
@@ -413,6 +413,8 @@ def late_stage(
         part = chosen[start : start + step]
         parts = weighted_parts(_best_similarities(snapshot, codec, tables, part), shares, scoring.late_floor)
         late[start : start + step] = parts.sum(axis=0)
+        if np.isnan(late[start : start + step]).any():
+            raise IndexDamagedError("found codes or anchors that are not numbers; run verify, then restore a copy")
     return late, len(chosen)
 
 

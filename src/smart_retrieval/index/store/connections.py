@@ -20,10 +20,24 @@ from pathlib import Path
 from ...errors import IndexBusyError, IndexDamagedError, IndexFullError, SmartError
 from . import lexical, where
 from .lock import file_lock
+from .pages import checkpoint
 from .schema import State
 
 CHECKPOINT_BYTES = 32 << 20
 CACHE_KIB = 32 << 10
+# Steps of SQLite's machine for one reading: far more than a scan of all rows takes, and an end to a damaged or hostile
+# database whose pages lead around in circles.
+STEPS_AT_ONCE, STEPS, STEPS_A_PAGE = 1_000_000, 500_000_000, 500_000
+
+
+class _Steps:
+    """Stops a statement, by returning true, when too many steps were taken."""
+
+    left = most = STEPS
+
+    def __call__(self) -> bool:
+        self.left -= STEPS_AT_ONCE
+        return self.left < 0
 
 
 class Handle:
@@ -37,6 +51,14 @@ class Handle:
         self.state = State()  # of the write transaction that runs
         self.dirty = False  # whether it changed anything
         self.pid = os.getpid()
+        self.steps = _Steps()
+        connection.set_progress_handler(self.steps, STEPS_AT_ONCE)
+
+    def limit(self) -> None:
+        """Begin to count the steps of a reading."""
+        if not self.depth:
+            self.steps.most = STEPS + STEPS_A_PAGE * self.connection.execute("PRAGMA page_count").fetchone()[0]
+        self.steps.left = self.steps.most
 
     def close(self) -> None:
         """Close the connection, unless it came through a fork: closing it there would drop the parent's locks."""
@@ -109,7 +131,14 @@ class Connections:
         return (found.st_ino, found.st_size, found.st_mtime_ns, 0)
 
     def close(self) -> None:
-        """Close every thread's connection."""
+        """Close every thread's connection; the last to close finds nothing in the write-ahead log any more."""
+        handle = getattr(self._local, "handle", None)
+        free = self.writable and not self._closed and self._pid == os.getpid() and not (handle and handle.depth)
+        if free and os.path.exists(f"{self.file}-wal"):
+            # Before SQLite does, which keeps no checksums of pages. Whoever holds the lock will do so in turn.
+            with suppress(SmartError, OSError, sqlite3.Error), file_lock(self.file.with_name("write.lock"), 0) as held:
+                if held:
+                    checkpoint((handle or self._handle()).connection, self.file)
         self._closed = True
         for handle in list(self._handles):
             handle.close()
@@ -123,6 +152,7 @@ class Connections:
             handle = self._handle()
             if not handle.depth:
                 handle.connection.execute("BEGIN")
+            handle.limit()
             handle.depth += 1
             try:
                 yield handle.connection
@@ -147,6 +177,7 @@ class Connections:
             with self._only_writer():
                 handle.connection.execute("BEGIN IMMEDIATE")
                 try:
+                    handle.limit()
                     handle.state, handle.depth = State.read(handle.connection), 1
                     handle.state.number += 1
                     handle.writing, handle.dirty = True, False
@@ -170,6 +201,7 @@ class Connections:
             if handle.depth:
                 raise SmartError("found a transaction of this thread under way; finish it first")
             with self._only_writer():
+                handle.limit()
                 yield handle.connection
 
     @contextmanager
@@ -190,7 +222,7 @@ class Connections:
         # What was committed stays in the WAL if this fails, and the next commit tries again.
         with suppress(OSError, sqlite3.Error):
             if os.stat(f"{self.file}-wal").st_size > CHECKPOINT_BYTES:
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                checkpoint(connection, self.file)
 
 
 @contextmanager
@@ -215,6 +247,7 @@ def connect(uri: str, timeout: float) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, timeout=timeout, isolation_level=None, check_same_thread=False, uri=True)
     try:
         connection.execute("PRAGMA user_version").fetchone()  # which opens the file, if it can be opened
+        connection.execute("PRAGMA cell_size_check = ON")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA secure_delete = FAST")  # Debian's default would write every freed page once more
@@ -251,13 +284,25 @@ def translated(file: Path) -> Iterator[None]:
             raise SmartError(
                 f"{where}: cannot be opened or written ({error}); check the folder's permissions"
             ) from error
+        if code == sqlite3.SQLITE_INTERRUPT:
+            raise IndexDamagedError(
+                f"{where}: reading it takes more steps than an index of its size can need; restore a copy"
+            ) from error
+        if isinstance(error, _OF_DATA) and code not in _OF_THE_SYSTEM:
+            raise IndexDamagedError(f"{where}: the database is not as it was made ({error}); restore a copy") from error
         raise
+    except UnicodeDecodeError as error:  # in the words of an error of SQLite, for one
+        raise IndexDamagedError(f"{where}: found text that is not UTF-8 ({error}); restore a copy") from error
     except OSError as error:
         if error.errno in (28, 122):  # ENOSPC, EDQUOT
             raise IndexFullError(f"{where}: the disk is full ({error}); free some space and try again") from error
         if error.errno in (1, 13, 30):  # EPERM, EACCES, EROFS
             raise SmartError(f"{where}: cannot be written ({error}); check the folder's permissions") from error
         raise
+
+
+_OF_DATA = (sqlite3.OperationalError, sqlite3.DataError, sqlite3.IntegrityError)
+_OF_THE_SYSTEM = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL, 0)
 
 
 def _no_space(file: Path) -> bool:

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
-from ...errors import IndexDamagedError, IndexFormatError
+from ...errors import IndexDamagedError, IndexFormatError, SmartError
 from ...files import sync_folder
+from . import pictures
 from .connections import Connections, connect, translated
-from .lexical import FullText
-from .manifest import Manifest
-from .schema import APPLICATION_ID, FORMAT_VERSION, PAGE_SIZE, TABLES, State, codes_table, write_codec
+from .lexical import FullText, add_functions
+from .manifest import LANGUAGES, Manifest
+from .schema import (
+    APPLICATION_ID,
+    FORMAT_VERSION,
+    PAGE_SIZE,
+    TABLES,
+    State,
+    check_objects,
+    codes_table,
+    plain_sql,
+    write_codec,
+)
 
 FILE = "index.sqlite"
 
@@ -61,6 +74,11 @@ def _build(file: Path, manifest: Manifest, codec: bytes) -> None:
 def connect_to(folder: Path, *, writable: bool, timeout: float) -> Connections:
     """Connect to the index of a folder."""
     file = folder / FILE
+    for ending in ("-wal", "-shm"):
+        if Path(f"{file}{ending}").is_symlink():
+            raise IndexFormatError(
+                f"found a link at {str(folder)!r} in place of {FILE}{ending}; SQLite would write there"
+            )
     if not file.is_file():
         raise IndexFormatError(f"found no index at {str(folder)!r} (no {FILE} there); check the path, or create one")
     connections = Connections(file, writable=writable, timeout=timeout)
@@ -85,3 +103,23 @@ def _check_format(connections: Connections) -> None:
     if version != FORMAT_VERSION:
         todo = "upgrade smart-retrieval" if version > FORMAT_VERSION else "index the documents again"
         raise IndexFormatError(f"{where}: found format {version}, this version reads format {FORMAT_VERSION}; {todo}")
+    with connections.reading() as connection:
+        check_objects(connection, _objects())
+
+
+@cache
+def _objects() -> dict[str, set[str]]:
+    """Everything that an index may hold, and how it is made."""
+    allowed: dict[str, set[str]] = {}
+    for full_text in (None, *(FullText(language, folding) for language in LANGUAGES for folding in (True, False))):
+        with closing(sqlite3.connect(":memory:")) as connection:
+            connection.executescript(f"{TABLES};{codes_table('codes')};{codes_table('codes_next')};{pictures.TABLE}")
+            add_functions(connection)
+            if full_text is not None:
+                try:
+                    full_text.create(connection)
+                except SmartError:  # this SQLite has no FTS5
+                    break
+            for name, sql in connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"):
+                allowed.setdefault(name, set()).add(plain_sql(sql))
+    return allowed

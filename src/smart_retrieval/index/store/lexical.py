@@ -92,7 +92,7 @@ class FullText:
         """The language, found from the passages if it is not known; what is indexed already is then indexed again."""
         if self.language != "auto":
             return self.language
-        texts = connection.execute("SELECT text FROM documents WHERE text <> '' ORDER BY rowid")
+        texts = connection.execute("SELECT CAST(text AS TEXT) FROM documents WHERE text <> '' ORDER BY rowid")
         language = language_of(row[0] for row in texts)
         if language == "other":
             connection.execute("DROP TABLE lexical")

@@ -16,6 +16,7 @@ from ...types import Array
 from .connections import Connections, Handle
 from .lock import file_lock
 from .manifest import Manifest
+from .pages import checkpoint
 from .records import Vectors
 from .rows import ids_of, iterate
 from .schema import blob_checksum, codes_table, write_codec
@@ -125,5 +126,5 @@ def compact(connections: Connections, *, with_lexical: bool) -> None:
             connection.execute("PRAGMA busy_timeout = 1000")
             # Readers that hold on to an older commit keep the WAL from being emptied; the next checkpoint will.
             with suppress(OperationalError):
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                checkpoint(connection, connections.file, "TRUNCATE")
             connection.execute(f"PRAGMA busy_timeout = {int(connections.timeout * 1000)}")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, get_args
 
 from ...errors import IndexDamagedError, IndexMismatchError
 from ..text.language import Language
 from .schema import checksum, now
+
+LANGUAGES: tuple[Language, ...] = get_args(Language)
+MOST_WIDTH = 1 << 20  # dimensions of an anchor, bytes of a token's code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +83,41 @@ class Manifest:
         for key, value, stored in connection.execute("SELECT key, value, checksum FROM manifest"):
             if checksum(key, value) != stored:
                 raise IndexDamagedError(f"manifest: {key!r} does not match its checksum; restore a copy of the index")
-            values[key] = json.loads(value)
+            try:
+                values[key] = _read_value(key, value)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise IndexDamagedError(
+                    f"manifest: {str(key)[:60]!r} cannot be read ({error}); restore a copy"
+                ) from error
         names = {part.name for part in fields(cls)}
         missing = sorted({"model", "codec", "anchor_dim", "code_width", "uuid"} - set(values))
         if missing:
             raise IndexDamagedError(f"manifest: found no {', '.join(missing)}; restore a copy of the index")
         return cls(**{key: value for key, value in values.items() if key in names})
+
+
+_TEXTS = ("codec", "package", "uuid", "created", "root")
+_OBJECTS = ("model", "readout", "prompts", "limits", "scoring", "calibration", "model_calibration")
+
+
+def _read_value(key: Any, text: Any) -> Any:
+    """A field's value, of the type that it must have."""
+    value = json.loads(text, parse_constant=_refused)
+    expected = {
+        **dict.fromkeys(_TEXTS, isinstance(value, str)),
+        **dict.fromkeys(_OBJECTS, isinstance(value, dict)),
+        **dict.fromkeys(("lexical", "folding"), isinstance(value, bool)),
+        **dict.fromkeys(("anchor_dim", "code_width"), type(value) is int and 0 < value <= MOST_WIDTH),
+        "language": value in LANGUAGES,
+        "pooling": value is None or (type(value) in (int, float) and math.isfinite(value)),
+    }
+    if not expected.get(key, True):
+        raise ValueError(f"found {text[:60]!r}")
+    return value
+
+
+def _refused(constant: str) -> Any:
+    raise ValueError(f"found {constant}")
 
 
 def _plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ its own: everything else is read without its pages.
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from ...errors import IndexDamagedError
 from ...types import Array
 from .schema import checksum
 
+MOST_TOKENS = 1 << 22  # of one picture or video, which is far more than any model takes
 VISUAL = (TokenRole.IMAGE, TokenRole.VIDEO)
 
 
@@ -59,7 +61,9 @@ class PlacedGrid:
             grid = cls(str(kind), int(t), int(h), int(w), tuple((int(first), int(count)) for first, count in runs))
             if min(grid.t, grid.h, grid.w) < 1 or sum(count for _, count in grid.runs) != grid.t * grid.h * grid.w:
                 raise ValueError("its runs do not add up")
-        except (TypeError, ValueError) as error:
+            if min((first, count) for first, count in grid.runs)[0] < 0 or sum(c for _, c in grid.runs) > MOST_TOKENS:
+                raise ValueError("its runs cannot be")
+        except (TypeError, ValueError, OverflowError) as error:
             raise IndexDamagedError(f"found {str(value)[:60]!r}, expected the grid of a picture") from error
         return grid
 
@@ -150,7 +154,7 @@ class Media:
 
 # -- rows of the media table -------------------------------------------------------------------------------------------
 
-_TABLE = """
+TABLE = """
 CREATE TABLE IF NOT EXISTS media (
     rowid INTEGER PRIMARY KEY REFERENCES documents ON DELETE CASCADE,
     kind TEXT NOT NULL,
@@ -184,7 +188,7 @@ def insert(connection: sqlite3.Connection, rows: Iterable[tuple[int, str, Media 
             sums = (checksum(rowid, id, *facts), checksum(rowid, id, len(thumbnail), thumbnail))
             values.append((rowid, *facts, *sums, thumbnail))
     if values:
-        connection.execute(_TABLE)
+        connection.execute(TABLE)
         connection.executemany("INSERT INTO media VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
 
@@ -205,14 +209,15 @@ def of_rows(connection: sqlite3.Connection, rowids: str, load: Callable[[int], b
         if checksum(rowid, id, *facts) != stored:
             raise _damaged(rowid, id)
         kind, width, height, times, grids = facts
-        found[rowid] = Media(
-            kind,
-            width,
-            height,
-            tuple(float(time) for time in json.loads(times)),
-            tuple(PlacedGrid.from_list(grid) for grid in json.loads(grids)),
-            load=partial(load, rowid),
-        )
+        try:
+            seconds = tuple(float(time) for time in json.loads(times))
+            placed = tuple(PlacedGrid.from_list(grid) for grid in json.loads(grids))
+            sizes = all(size is None or isinstance(size, int) for size in (width, height))
+            if not (isinstance(kind, str) and sizes and all(map(math.isfinite, seconds))):
+                raise ValueError("found values of other types")
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise _damaged(rowid, id) from error
+        found[rowid] = Media(kind, width, height, seconds, placed, load=partial(load, rowid))
     return found
 
 
@@ -221,9 +226,9 @@ def thumbnail_of(connection: sqlite3.Connection, rowid: int) -> bytes:
     for _, id, thumbnail, stored in _select(
         connection, "m.thumbnail, m.thumbnail_checksum", "WHERE m.rowid = ?", rowid
     ):
-        if checksum(rowid, id, len(thumbnail), thumbnail) != stored:
+        if not isinstance(thumbnail, bytes) or checksum(rowid, id, len(thumbnail), thumbnail) != stored:
             raise _damaged(rowid, id)
-        return bytes(thumbnail)
+        return thumbnail
     return b""
 
 
@@ -231,7 +236,7 @@ def counts(connection: sqlite3.Connection) -> dict[str, int]:
     """Documents that are pictures, by kind."""
     if not exists(connection):
         return {}
-    return dict(connection.execute("SELECT kind, count(*) FROM media GROUP BY kind ORDER BY kind"))
+    return dict(connection.execute("SELECT CAST(kind AS TEXT), count(*) FROM media GROUP BY 1 ORDER BY 1"))
 
 
 def damaged_rows(connection: sqlite3.Connection) -> Iterator[tuple[int, Any]]:

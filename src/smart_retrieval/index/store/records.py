@@ -14,6 +14,9 @@ from ...errors import IndexDamagedError, SmartError
 from ...types import Array
 from .pictures import Media
 
+MOST_ID = 1 << 26  # of a vocabulary: weights are kept in an array as long as this
+MOST_WITHOUT_IDS = 1 << 20  # tokens of one document of which none has an id, such as visual ones
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -107,8 +110,9 @@ def pack_token_ids(token_ids: Array) -> bytes:
 
 def unpack_token_ids(blob: bytes, count: int) -> Array:
     """The inverse of :func:`pack_token_ids`: ``[count]`` int32."""
-    width, rest = divmod(len(blob), count) if count else (0, len(blob))
-    if rest or width > 4:
+    width, rest = divmod(len(blob), count) if count > 0 else (0, len(blob))
+    # Ids of no bytes, all -1, may be so many at most: a count alone must not take memory.
+    if rest or width > 4 or count < 0 or (not width and count > MOST_WITHOUT_IDS):
         raise IndexDamagedError(f"found {len(blob)} bytes for {count} token ids")
     padded = np.zeros((count, 4), np.uint8)
     padded[:, :width] = np.frombuffer(blob, np.uint8).reshape(count, width)

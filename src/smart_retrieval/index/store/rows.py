@@ -18,7 +18,17 @@ from . import pictures
 from .connections import Connections, Handle
 from .lexical import FullText
 from .manifest import Manifest
-from .records import Added, Document, Record, Vectors, pack_metadata, pack_token_ids, unpack_token_ids
+from .records import (
+    MOST_ID,
+    MOST_WITHOUT_IDS,
+    Added,
+    Document,
+    Record,
+    Vectors,
+    pack_metadata,
+    pack_token_ids,
+    unpack_token_ids,
+)
 from .schema import RawText, blob_checksum, checksum, json_list
 
 CHUNK = 1000
@@ -67,8 +77,10 @@ def pack(record: Record, anchor_dim: int, code_width: int) -> PackedRecord:
             f"document {record.id!r}: found an anchor of shape {anchor.shape} and {codes.dtype} codes of shape "
             f"{codes.shape}, expected ({anchor_dim},) and uint8 (tokens, {code_width})"
         )
-    if ids.ndim != 1 or (ids.size and (ids.dtype.kind not in "iu" or ids.min() < -1 or ids.max() >= 2**31 - 1)):
-        raise SmartError(f"document {record.id!r}: expected token ids as one row of integers from -1 up")
+    if ids.ndim != 1 or (ids.size and (ids.dtype.kind not in "iu" or ids.min() < -1 or ids.max() > MOST_ID)):
+        raise SmartError(f"document {record.id!r}: expected token ids as one row of integers from -1 to {MOST_ID}")
+    if ids.size > MOST_WITHOUT_IDS and ids.max() < 0:
+        raise SmartError(f"document {record.id!r}: found {ids.size} tokens, expected at most {MOST_WITHOUT_IDS}")
     if not math.isfinite(float(np.abs(anchor).sum(dtype=np.float64))):
         raise SmartError(f"document {record.id!r}: its anchor holds NaN or infinity")
     page = None if record.page is None else int(record.page)
@@ -267,6 +279,8 @@ def iterate(connections: Connections, manifest: Manifest, after: int, batch: int
             vectors = _vectors(connection, manifest, "documents AS d", condition, (after, batch))
         if not len(vectors.rowids):
             return
+        if int(vectors.rowids[0]) <= after or (np.diff(vectors.rowids) <= 0).any():
+            raise IndexDamagedError("found rows that do not ascend: the database is damaged; restore a copy")
         yield vectors
         after = int(vectors.rowids[-1])
 
@@ -278,17 +292,25 @@ def _vectors(
     rows = connection.execute(query, parameters).fetchall()
     ids: list[Array] = []
     for rowid, id, n_ids, anchor, packed, stored, n_tokens, codes, code_stored in rows:
-        if (
-            None in (anchor, packed, codes)
-            or blob_checksum(rowid, id, n_ids, anchor, packed) != stored
-            or blob_checksum(rowid, id, n_tokens, codes) != code_stored
-        ):
-            raise _damaged(rowid, id)
-        ids.append(unpack_token_ids(packed, n_ids))
-    anchors, all_codes = b"".join([row[3] for row in rows]), b"".join([row[7] for row in rows])
+        try:
+            if (
+                len(anchor) != 4 * manifest.anchor_dim
+                or len(codes) != n_tokens * manifest.code_width
+                or not isinstance(id, str)
+                or blob_checksum(rowid, id, n_ids, anchor, packed) != stored
+                or blob_checksum(rowid, id, n_tokens, codes) != code_stored
+            ):
+                raise _damaged(rowid, id)
+            ids.append(unpack_token_ids(packed, n_ids))
+        except (TypeError, ValueError) as error:  # a row that is missing, or a value of another type
+            raise _damaged(rowid, id) from error
+    joined, all_codes = b"".join([row[3] for row in rows]), b"".join([row[7] for row in rows])
+    anchors = np.frombuffer(joined, "<f4").reshape(-1, manifest.anchor_dim)
+    if not math.isfinite(float(np.abs(anchors).sum(dtype=np.float64))):
+        raise _damaged(*rows[int(np.argmin(np.isfinite(anchors).all(axis=1)))][:2])
     return Vectors(
         rowids=np.array([row[0] for row in rows], np.int64),
-        anchors=np.frombuffer(anchors, "<f4").reshape(-1, manifest.anchor_dim),
+        anchors=anchors,
         codes=np.frombuffer(all_codes, np.uint8).reshape(sum(row[6] for row in rows), manifest.code_width),
         offsets=np.cumsum([0, *(row[6] for row in rows)], dtype=np.int64),
         token_ids=np.concatenate([np.zeros(0, np.int32), *ids]),
@@ -308,13 +330,20 @@ def documents_of(
     found: list[Document] = []
     for *values, stored in connection.execute(f"SELECT {DOCUMENT} FROM {LISTED}", (wanted,)):
         rowid, id, commit, source, page, heading, metadata, text = values
-        if checksum(*values) != stored:
-            raise _damaged(rowid, id)
-        found.append(Document(rowid, id, text, source, page, heading, json.loads(metadata), commit, media.get(rowid)))
+        try:
+            facts = json.loads(metadata)
+            texts = all(isinstance(part, str) for part in (id, text, source or "", heading or ""))
+            numbers = isinstance(page, int | None) and isinstance(commit, int)
+            if checksum(*values) != stored or not (texts and numbers and isinstance(facts, dict)):
+                raise _damaged(rowid, id)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise _damaged(rowid, id) from error
+        found.append(Document(rowid, id, text, source, page, heading, facts, commit, media.get(rowid)))
     return found
 
 
 def _damaged(rowid: int, id: object) -> IndexDamagedError:
     return IndexDamagedError(
-        f"document {id!r} (row {rowid}) does not match its checksum; run verify, then delete it or restore a copy"
+        f"document {str(id)[:200]!r} (row {rowid}) does not match its checksum; run verify, then delete it or restore "
+        "a copy"
     )

@@ -11,10 +11,12 @@ import secrets
 import sqlite3
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from ...errors import IndexDamagedError
 
 APPLICATION_ID = 0x534D5254  # "SMRT"
 FORMAT_VERSION = 1
@@ -90,8 +92,10 @@ class State:
     def read(cls, connection: sqlite3.Connection) -> State:
         """The state of the commit that the connection's transaction sees."""
         row = connection.execute(
-            "SELECT number, documents, tokens, last_rowid, generation, updated FROM state"
+            "SELECT number, documents, tokens, last_rowid, generation, CAST(updated AS TEXT) FROM state"
         ).fetchone()
+        if row is None or not all(isinstance(value, int) and 0 <= value < 1 << 62 for value in row[:5]):
+            raise IndexDamagedError("the row that sums up the index is missing or damaged; restore a copy")
         return cls(*row)
 
     def write(self, connection: sqlite3.Connection) -> None:
@@ -108,6 +112,42 @@ def write_codec(connection: sqlite3.Connection, generation: int, codec: bytes) -
     """Store the codec's bytes in place of any other."""
     connection.execute("DELETE FROM codec")
     connection.execute("INSERT INTO codec VALUES (?, ?, ?)", (generation, codec, checksum(generation, codec)))
+
+
+# What SQLite itself keeps.
+_INTERNAL = {
+    "sqlite_sequence": "CREATE TABLE sqlite_sequence(name,seq)",
+    "sqlite_stat1": "CREATE TABLE sqlite_stat1(tbl,idx,stat)",
+    "sqlite_stat4": "CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)",
+}
+
+
+def check_objects(connection: sqlite3.Connection, allowed: Mapping[str, set[str]]) -> None:
+    """Refuse a database with a table, index, view or trigger that no index has, or a table of other columns.
+
+    A view or trigger is a program that runs when the database is read or written.
+
+    Args:
+        connection: Reads nothing but the list of these.
+        allowed: The statements that may have created each, as :func:`plain_sql` writes them, by name.
+    """
+    missing = {table for table in allowed if f"CREATE TABLE {table} " in TABLES} | {"codes"}
+    for name, sql in connection.execute("SELECT name, sql FROM sqlite_master"):
+        known = allowed.get(name, {plain_sql(_INTERNAL[name])} if name in _INTERNAL else set())
+        automatic = sql is None and str(name).startswith("sqlite_autoindex_")
+        if not automatic and (not isinstance(sql, str) or plain_sql(sql) not in known):
+            raise IndexDamagedError(
+                f"found {str(name)[:60]!r} in the database, or made in another way, which no index has; it was changed "
+                "by something else: restore a copy, and open none that you do not trust"
+            )
+        missing.discard(name)
+    if missing:
+        raise IndexDamagedError(f"found no table {', '.join(sorted(missing))} in the database; restore a copy")
+
+
+def plain_sql(sql: str) -> str:
+    """A statement without quotes and with single blanks."""
+    return " ".join(sql.replace('"', "").replace("'", "").split())
 
 
 def json_list(rowids: Iterable[Any]) -> str:
@@ -142,7 +182,7 @@ def checksum(*values: Any) -> int:
 
 def blob_checksum(rowid: int, id: str | bytes, count: int, *blobs: bytes) -> int:
     """Checksum of a ``vectors`` or ``codes`` row; it knows its document, so a row in the wrong place is found too."""
-    name = id.encode() if isinstance(id, str) else bytes(id)
+    name = id.encode() if isinstance(id, str) else bytes(id) if isinstance(id, bytes) else repr(id).encode()
     crc = zlib.crc32(b"%r" % ((rowid, name, count, [len(blob) for blob in blobs]),))
     for blob in blobs:
         crc = zlib.crc32(blob, crc)

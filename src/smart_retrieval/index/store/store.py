@@ -18,7 +18,8 @@ from . import folder, maintenance, pictures, rows
 from .connections import Connections, Handle
 from .lexical import FullText
 from .manifest import Manifest
-from .records import Added, Document, FileEntry, Record, Vectors
+from .pages import checkpoint, wrong_pages
+from .records import MOST_ID, Added, Document, FileEntry, Record, Vectors
 from .schema import FORMAT_VERSION, State, checksum
 from .verify import VerifyReport, verify, verify_lexical
 from .where import Exists, compile_where, keys_of, parse
@@ -113,9 +114,9 @@ class Store:
         """The codec's bytes."""
         with self.reading() as connection:
             row = connection.execute("SELECT generation, data, checksum FROM codec").fetchone()
-        if row is None or checksum(*row[:2]) != row[2]:
+        if row is None or checksum(*row[:2]) != row[2] or not isinstance(row[1], bytes):
             raise IndexDamagedError(f"index {str(self.path)!r}: its codec does not match its checksum; restore a copy")
-        return bytes(row[1])
+        return row[1]
 
     def count(self) -> int:
         """Documents in the index."""
@@ -126,13 +127,13 @@ class Store:
         sql, parameters = compile_where(where)
         with self.reading() as connection:
             found = connection.execute(f"SELECT id FROM documents WHERE {sql} ORDER BY id", parameters)
-            return [row[0] for row in found]
+            return [str(row[0]) for row in found]
 
     def select(self, where: str | None = None) -> Array:
         """Rowids of the documents that a filter chooses, ``[n]`` int64 ascending."""
         sql, parameters = compile_where(where)
         with self.reading() as connection:
-            return np.sort(_numbers(connection.execute(f"SELECT rowid FROM documents WHERE {sql}", parameters)))
+            return np.sort(_first(connection.execute(f"SELECT rowid FROM documents WHERE {sql}", parameters)))
 
     def unknown_keys(self, where: str) -> list[str]:
         """Metadata keys of a filter that no document has, as they are written in it."""
@@ -199,13 +200,13 @@ class Store:
     def deleted_since(self, commit: int) -> Array:
         """Rowids deleted after a commit, ``[n]`` int64; complete as long as :meth:`commit_token` knows that commit."""
         with self.reading() as connection:
-            return _numbers(connection.execute("SELECT rowid FROM tombstones WHERE deleted > ?", (commit,)))
+            return _first(connection.execute("SELECT rowid FROM tombstones WHERE deleted > ?", (commit,)))
 
     def commit_token(self, commit: int) -> int | None:
         """The random token of a commit; ``None`` if it is unknown or ``optimize`` has forgotten it."""
         with self.reading() as connection:
             row = connection.execute("SELECT token FROM commits WHERE number = ?", (commit,)).fetchone()
-            return None if row is None else int(row[0])
+            return row[0] if row is not None and isinstance(row[0], int) else None
 
     def idf(self) -> tuple[int, Array, Array]:
         """N, vocabulary ids ``[n]`` int64 ascending and the documents that hold each ``[n]`` int64."""
@@ -213,8 +214,12 @@ class Store:
             state = State.read(connection)
             kept = self._idf
             if kept is None or kept[0] != state.number:
-                table = np.array(connection.execute("SELECT token, df FROM idf ORDER BY token").fetchall(), np.int64)
-                table = table.reshape(-1, 2)
+                pairs = connection.execute("SELECT token, df FROM idf ORDER BY token")
+                table = _numbers(part for pair in pairs for part in pair).reshape(-1, 2)
+                if len(table) and (
+                    table.min() < 0 or table[:, 0].max() > MOST_ID or table[:, 1].max() > state.documents
+                ):
+                    raise IndexDamagedError(f"index {str(self.path)!r}: its IDF table is damaged; restore a copy")
                 kept = self._idf = (state.number, (state.documents, table[:, 0].copy(), table[:, 1].copy()))
             return kept[1]
 
@@ -297,6 +302,7 @@ class Store:
         """Recompute every checksum and every sum; finds every flipped byte of documents, vectors and codes."""
         with self.reading() as connection:
             report = verify(connection)
+        self._verify_pages(report)
         if not self.manifest.lexical:
             return report
         if not self.connections.writable:
@@ -305,6 +311,24 @@ class Store:
         with self.transaction() as handle:
             verify_lexical(handle, report)
         return report
+
+    def _verify_pages(self, report: VerifyReport) -> None:
+        file = self.connections.file
+        problems: list[str] = []
+        notes: list[str] = []
+        if self.connections.writable:
+            try:
+                with self.connections.alone() as connection:
+                    checkpoint(connection, file)
+                    problems, notes = wrong_pages(file)
+            except IndexDamagedError as error:
+                problems = [str(error)]
+        elif _size(Path(f"{file}-wal")):
+            notes = ["unused bytes of the database were not checked: that needs mode='w'"]
+        else:
+            problems, notes = wrong_pages(file)
+        report.problems.extend(problems)
+        report.notes.extend(notes)
 
     def info(self) -> dict[str, Any]:
         """Counts, sizes in bytes and settings, without reading any document."""
@@ -344,6 +368,15 @@ class Store:
         }
 
 
+_FILES = "SELECT path, size, mtime_ns, sha256, checksum FROM files"
+
+
+def _file_entry(row: tuple[Any, ...]) -> FileEntry:
+    if checksum(*row[:4]) != row[4] or not isinstance(row[0], str):
+        raise IndexDamagedError(f"the entry of file {str(row[0])[:200]!r} does not match its checksum; restore a copy")
+    return FileEntry(*row[:4])
+
+
 class FileRegistry:
     """Which files are in the index, so that a second run touches only what changed.
 
@@ -367,29 +400,37 @@ class FileRegistry:
     def get(self, path: str) -> FileEntry | None:
         """The entry of a path."""
         with self._store.reading() as connection:
-            row = connection.execute(
-                "SELECT path, size, mtime_ns, sha256 FROM files WHERE path = ?", (path,)
-            ).fetchone()
-        return None if row is None else FileEntry(*row)
+            found = connection.execute(f"{_FILES} WHERE path = ?", (path,)).fetchall()
+        return _file_entry(found[0]) if found else None
 
     def all(self) -> dict[str, FileEntry]:
         """Every entry by path."""
         with self._store.reading() as connection:
-            found = connection.execute("SELECT path, size, mtime_ns, sha256 FROM files ORDER BY path").fetchall()
-        return {row[0]: FileEntry(*row) for row in found}
+            found = connection.execute(f"{_FILES} ORDER BY path").fetchall()
+        return {row[0]: _file_entry(row) for row in found}
 
     def drop(self, path: str) -> int:
         """Delete a file's passages and its entry in one commit; returns how many passages."""
         with self._store.transaction() as handle:
             found = handle.connection.execute("SELECT rowid FROM documents WHERE source = ?", (path,))
-            deleted = self._store.delete(rowids=_numbers(found))
+            deleted = self._store.delete(rowids=_first(found))
             if handle.connection.execute("DELETE FROM files WHERE path = ?", (path,)).rowcount:
                 handle.dirty = True
             return deleted
 
 
-def _numbers(found: Iterable[tuple[int]]) -> Array:
-    return np.fromiter((row[0] for row in found), np.int64)
+def _first(found: Iterable[tuple[Any, ...]]) -> Array:
+    return _numbers(row[0] for row in found)
+
+
+def _numbers(found: Iterable[Any]) -> Array:
+    """Whole numbers, whatever a damaged database holds in their place."""
+    try:
+        return np.fromiter(found, np.int64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise IndexDamagedError(
+            f"found something else than a number in the database ({error}); restore a copy"
+        ) from error
 
 
 def _size(file: Path) -> int:

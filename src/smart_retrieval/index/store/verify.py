@@ -14,7 +14,7 @@ from ...types import Array
 from . import pictures
 from .connections import Handle
 from .manifest import Manifest
-from .records import unpack_token_ids
+from .records import MOST_ID, unpack_token_ids
 from .rows import DOCUMENT, JOINED, VECTORS, raw_text
 from .schema import State, blob_checksum, checksum
 
@@ -89,8 +89,12 @@ def _rows(connection: sqlite3.Connection, report: VerifyReport) -> None:
     columns = f"{DOCUMENT}, {VECTORS}, c.n_tokens, c.codes, c.checksum"
     for row in connection.execute(f"SELECT {columns} FROM documents AS d {JOINED} ORDER BY d.rowid"):
         (rowid, id, added), vector, code = row[:3], row[9:13], row[13:]
+        if rowid <= last:
+            report.problems.append(f"found row {rowid} after row {last}: rows do not ascend")
+            return
+        report.documents, last = report.documents + 1, rowid
         sound = {
-            "document": checksum(*row[:8]) == row[8] and added <= state.number,
+            "document": checksum(*row[:8]) == row[8] and isinstance(added, int) and added <= state.number,
             "vectors": _matches(rowid, id, vector),
             "codes": _matches(rowid, id, code),
         }
@@ -98,12 +102,14 @@ def _rows(connection: sqlite3.Connection, report: VerifyReport) -> None:
         if sound["vectors"]:
             unique = np.unique(unpack_token_ids(vector[2], vector[0]))
             unique = unique[unique >= 0]
+            if unique.size and unique[-1] > MOST_ID:
+                report.problems.append(f"row {rowid}: found vocabulary id {unique[-1]}, expected at most {MOST_ID}")
+                unique = unique[unique <= MOST_ID]
             if unique.size and unique[-1] >= len(frequencies):
                 frequencies = np.pad(frequencies, (0, int(unique[-1]) + 1 - len(frequencies)))
             frequencies[unique] += 1
         if sound["codes"]:
             tokens += code[0]
-        report.documents, last = report.documents + 1, rowid
     report.problems.extend(_sums(connection, report, state, tokens, last, frequencies))
 
 

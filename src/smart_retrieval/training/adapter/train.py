@@ -18,7 +18,7 @@ from ...core.adapter import Adapter, AdapterConfig
 from ...core.head import TokenHead
 from ...core.scoring import Scoring
 from ...errors import ReadoutError, TrainingError
-from ...model.saving import write_tensors
+from ...model.saving import read_tensors_and_metadata, write_tensors
 from ...progress import progress
 from ..data.batches import Batch, batch_of_step, steps_in_epoch
 from ..data.examples import TrainingSet, content_key
@@ -268,15 +268,11 @@ class AdapterTraining:
         write_tensors(self.out / CHECKPOINT, tensors, {"format": FORMAT, "about": json.dumps(about)})
 
     def _resume(self, file: Path) -> int:
-        from safetensors import SafetensorError, safe_open
-
         where = f"checkpoint {str(file)!r}"
         try:
-            with safe_open(file, framework="pt") as opened:
-                metadata = opened.metadata() or {}
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
+            tensors, metadata = read_tensors_and_metadata(file)
             about = json.loads(metadata.get("about", "null"))
-        except (OSError, SafetensorError, ValueError) as error:
+        except (ReadoutError, ValueError) as error:
             raise TrainingError(f"{where}: cannot be read ({error}); delete it to start anew") from error
         if metadata.get("format") != FORMAT or not isinstance(about, dict):
             raise TrainingError(f"{where}: found format {metadata.get('format')!r}, expected {FORMAT!r}")
