@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import ModelNotFoundError, UnsupportedModelError
 from ..extras import require
+from ..locks import ForkLock
 
 DEFAULT_MODEL = "minilm"
 # The small visual model that comes with this package (examples/glyph_pages).
@@ -189,14 +190,22 @@ def hide_progress_bars() -> None:
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
+_LOGGING = ForkLock()
+_muted: list[int] = []  # what was logged before, once for each block that runs
+
+
 @contextmanager
 def only_errors_logged() -> Iterator[None]:
-    """Transformers logs no warnings while the block runs."""
+    """Transformers logs no warnings while the block runs, in any thread; the last to end restores what was before."""
     from transformers.utils import logging
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    with _LOGGING.held:
+        _muted.append(_muted[0] if _muted else logging.get_verbosity())
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
+        with _LOGGING.held:
+            before = _muted.pop()
+            if not _muted:
+                logging.set_verbosity(before)
