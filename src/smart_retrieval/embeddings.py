@@ -17,7 +17,7 @@ from numpy.lib import format as npy
 from numpy.typing import ArrayLike
 
 from .errors import EmbeddingsError
-from .files import atomic_file
+from .files import atomic_file, settled
 from .types import Array, EncodingReport
 
 FORMAT = "smart-embeddings/1"
@@ -415,7 +415,7 @@ class EmbeddingsWriter:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = settled(path)
         if self.path.exists() and not _holds_only_embeddings(self.path):
             raise EmbeddingsError(
                 f"embeddings {str(self.path)!r}: found a file or a folder of something else, expected a new path"

@@ -172,6 +172,10 @@ class Backbone(ABC):
     @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change with the weights: a hash over a sample of every tensor."""
+        return self.weights_fingerprint()
+
+    def weights_fingerprint(self) -> str:
+        """The :attr:`fingerprint` of the weights as they are now."""
         digest = hashlib.sha256()
         for name, tensor in self.model.state_dict().items():
             flat = tensor.detach().reshape(-1)

@@ -192,6 +192,10 @@ class SmartIndex:
         self._searcher.close()
         self._store.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, it is its folder: whoever unpickles it opens it again, with the model that this one was given."""
+        return type(self), (self._store, self._encoder.given)
+
     def __enter__(self) -> Self:
         return self
 
