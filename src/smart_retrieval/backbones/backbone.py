@@ -242,15 +242,22 @@ class Backbone(ABC):
 
     def forward(self, features: dict[str, Any], task: str) -> dict[str, Any]:
         """The features with what the modules add to them; one forward pass at a time, whatever thread asks."""
-        if self._pid != os.getpid() and self.model.device.type == "cuda":
-            raise SmartError(
-                f"model {self.name!r}: found a process forked from the one that loaded it onto {self.model.device}, "
-                "where CUDA does not work: start processes with multiprocessing's 'spawn', or load the model in each"
-            )
+        if self._pid != os.getpid():
+            self._after_fork()
         with self.running.held:
             self.model.eval()
             found: dict[str, Any] = self.model(features, task=task)
         return found
+
+    def _after_fork(self) -> None:
+        if self.model.device.type == "cuda":
+            raise SmartError(
+                f"model {self.name!r}: found a process forked from the one that loaded it onto {self.model.device}, "
+                "where CUDA does not work: start processes with multiprocessing's 'spawn', or load the model in each"
+            )
+        # The threads that OpenMP keeps for a pass did not come along, and it would wait for them for ever.
+        torch.set_num_threads(1)
+        self._pid = os.getpid()
 
     def rendered(self, item: Any, *, prompt: str | None, task: str | None) -> list[tuple[str, TokenRole]]:
         """The tokens of one input with their roles, as the backbone sees them."""

@@ -69,8 +69,8 @@ class IndexEncoder:
                 if not is_at_hand(name, self._store.manifest.model.get("revision")):
                     raise ModelNotFoundError(
                         f"index {str(self._store.path)!r}: it was made with model {name!r}, of which there is no "
-                        "folder and nothing in the local cache; an index does not decide who is asked for a model: name it "
-                        "yourself, with --model NAME or SmartIndex.open(path, model=...), to fetch it from the hub"
+                        "folder and nothing in the local cache; an index does not decide who is asked for a model: "
+                        "name it yourself, with --model NAME or SmartIndex.open(path, model=...), to fetch it"
                     )
                 self.loaded = self._checked(name, local=True)
             return self.loaded

@@ -163,7 +163,7 @@ class SmartModel:
             raise ReadoutError(f"model {self.name!r}: found backbone={str(backbone)!r} beside it, expected an adapter")
         source = self.name if saved is None else backbone or saved.backbone.get("name", "")
         self.backbone = open_backbone(source, options)
-        self._weights = self.backbone.fingerprint
+        self._weights = self.backbone.weights_fingerprint()
         if saved is None:
             saved = read_saved(Path(self.backbone.source))
         else:

@@ -3,6 +3,9 @@
 Writers hold a lock file around every transaction *and* every checkpoint. SQLite's own lock would do for the
 transaction, but SQLite before 3.51.3 may lose commits when a checkpoint runs while another connection restarts the
 WAL (sqlite.org/wal.html#walresetbug); with automatic checkpoints off and ours under the writers' lock, that cannot be.
+
+No connection is open while the process forks: SQLite would take its locks for the child's, too, and use the file
+without them. So a fork waits for transactions of other threads, and both processes connect anew.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...errors import IndexBusyError, IndexDamagedError, IndexFullError, SmartError
+from ...locks import ForkGate
 from . import lexical, where
 from .lock import file_lock
 from .schema import State
@@ -36,11 +40,13 @@ class Handle:
         self.writing = False
         self.state = State()  # of the write transaction that runs
         self.dirty = False  # whether it changed anything
+        self.closed = False
         self.pid = os.getpid()
 
     def close(self) -> None:
-        """Close the connection, unless it came through a fork: closing it there would drop the parent's locks."""
+        """Close the connection, unless it came through a fork, of a thread in a transaction."""
         if self.pid == os.getpid():
+            self.closed = True
             with suppress(sqlite3.Error):
                 self.connection.close()
 
@@ -59,6 +65,7 @@ class Connections:
         self._pid = os.getpid()
         self._inherited: list[object] = []
         self._reset()
+        _all.add(self)
 
     def _reset(self) -> None:
         self._local = threading.local()
@@ -70,15 +77,14 @@ class Connections:
         if self._closed:
             raise SmartError(f"index {str(self.file.parent)!r}: it was closed; open it again")
         if self._pid != os.getpid():
-            # SQLite connections do not survive a fork. The parent's are kept from being closed here, not used.
+            # Of a thread in a transaction, the parent's connection is kept from being closed here, not used.
             self._inherited.append((self._local, list(self._handles)))
             self._pid = os.getpid()
             self._reset()
         handle: Handle | None = getattr(self._local, "handle", None)
         if handle is not None and not handle.depth and handle.stamp is not None and handle.stamp != self._stamp():
             handle.close()  # an unlocked reader, and the file was written: start over
-            handle = None
-        if handle is None:
+        if handle is None or handle.closed:
             handle = self._local.handle = self._open()
             self._handles.add(handle)
         return handle
@@ -114,12 +120,18 @@ class Connections:
         for handle in list(self._handles):
             handle.close()
 
+    def disconnect(self) -> None:
+        """Close the connections that are in no transaction; each thread connects again when it needs to."""
+        for handle in list(self._handles):
+            if not handle.depth:
+                handle.close()
+
     # -- transactions ------------------------------------------------------------------------------------------
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """One read transaction: everything inside sees the same commit. Nested ones join the outermost."""
-        with translated(self.file):
+        with GATE.passing(), translated(self.file):
             handle = self._handle()
             if not handle.depth:
                 handle.connection.execute("BEGIN")
@@ -136,7 +148,7 @@ class Connections:
         """One write transaction; it commits on leaving, or rolls back on any error. Nested ones join the outermost."""
         if not self.writable:
             raise SmartError(f"index {str(self.file.parent)!r}: it is open for reading; open it with mode='w'")
-        with translated(self.file):
+        with GATE.passing(), translated(self.file):
             handle = self._handle()
             if handle.writing:
                 with _nested(handle):
@@ -165,7 +177,7 @@ class Connections:
     @contextmanager
     def alone(self) -> Iterator[sqlite3.Connection]:
         """A connection outside any transaction while no other writer runs: for VACUUM and checkpoints."""
-        with translated(self.file):
+        with GATE.passing(), translated(self.file):
             handle = self._handle()
             if handle.depth:
                 raise SmartError("found a transaction of this thread under way; finish it first")
@@ -184,13 +196,26 @@ class Connections:
 
     def in_transaction(self) -> bool:
         """Whether this thread is inside :meth:`reading` or :meth:`writing`."""
-        return bool(self._handle().depth)
+        handle: Handle | None = getattr(self._local, "handle", None)
+        return handle is not None and self._pid == os.getpid() and bool(handle.depth)
 
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
         # What was committed stays in the WAL if this fails, and the next commit tries again.
         with suppress(OSError, sqlite3.Error):
             if os.stat(f"{self.file}-wal").st_size > CHECKPOINT_BYTES:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+_all: weakref.WeakSet[Connections] = weakref.WeakSet()
+
+
+def _disconnect_all() -> None:
+    for connections in list(_all):
+        connections.disconnect()
+
+
+#: Whatever uses SQLite is inside.
+GATE = ForkGate(_disconnect_all)
 
 
 @contextmanager

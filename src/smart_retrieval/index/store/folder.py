@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
 from contextlib import closing
 from pathlib import Path
 
 from ...errors import IndexDamagedError, IndexFormatError
 from ...files import sync_folder
-from .connections import Connections, connect, translated
+from .connections import GATE, Connections, connect, translated
 from .lexical import FullText
 from .manifest import Manifest
 from .schema import APPLICATION_ID, FORMAT_VERSION, PAGE_SIZE, TABLES, State, codes_table, write_codec
@@ -22,8 +23,8 @@ def create(folder: Path, manifest: Manifest, codec: bytes) -> None:
     taken = IndexFormatError(f"found an index at {str(folder)!r} already; open it, or remove the folder first")
     if target.exists():
         raise taken
-    partial = folder / f"{FILE}.new-{os.getpid()}"
-    with translated(target):
+    partial = folder / f"{FILE}.new-{secrets.token_hex(8)}"
+    with GATE.passing(), translated(target):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             _build(partial, manifest, codec)
