@@ -9,6 +9,7 @@ import typer
 
 from .options import AsJson
 from .output import console, echo_json, plural, printable
+from .stopping import if_stopped
 
 if TYPE_CHECKING:
     from ..index.ingest.report import IngestReport
@@ -89,16 +90,19 @@ def index(
     fields = JsonlFields(
         tuple(text_field or ["text"]), title_field, id_field, None if metadata_field is None else tuple(metadata_field)
     )
-    with SmartIndex.open_or_create(
-        index_path,
-        model,
-        codec=codec,
-        pooling=pooling,
-        language=cast("Language", language),
-        files_as=kind,
-        max_visual_tokens=max_visual_tokens,
-        max_frames=max_frames,
-    ) as opened:
+    with (
+        SmartIndex.open_or_create(
+            index_path,
+            model,
+            codec=codec,
+            pooling=pooling,
+            language=cast("Language", language),
+            files_as=kind,
+            max_visual_tokens=max_visual_tokens,
+            max_frames=max_frames,
+        ) as opened,
+        if_stopped(lambda: f"{plural(len(opened), 'passage')} stored in {opened.path}"),
+    ):
         report = opened.index_folder(
             folder,
             include=include or (),

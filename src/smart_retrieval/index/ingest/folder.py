@@ -12,7 +12,7 @@ from ...documents.read import NO_TEXT
 from ...documents.walk import scan
 from ...embeddings import SmartEmbeddings
 from ...errors import IndexMismatchError, MediaError, MissingExtraError, SmartError
-from ...files import FoundFile, Skipped, UnreadableFileError, content_hash
+from ...files import FoundFile, Skipped, UnreadableFileError, content_hash, settled
 from ...progress import progress
 from ...types import counted_elsewhere
 from ..store.manifest import Manifest
@@ -38,7 +38,7 @@ def index_folder(
 ) -> IngestReport:
     """See :meth:`~smart_retrieval.SmartIndex.index_folder`."""
     started = time.perf_counter()
-    report = IngestReport(str(root))
+    report, root = IngestReport(str(root)), settled(root)
     store = writer.store
     own = store.path.resolve()  # which may lie in the folder
     files = scan(root, include, exclude, hidden=hidden, skipped=report.skipped)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
@@ -20,8 +21,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ...errors import IndexBusyError, IndexDamagedError, IndexFullError, SmartError
-from ...locks import ForkGate
+from ...errors import IndexBusyError, IndexDamagedError, IndexFullError, IndexReadOnlyError, SmartError
+from ...locks import ForkGate, ForkLock
 from . import lexical, where
 from .lock import file_lock
 from .schema import State
@@ -64,6 +65,8 @@ class Connections:
         self._closed = False
         self._pid = os.getpid()
         self._inherited: list[object] = []
+        self._copying = ForkLock()
+        self._copy: tuple[tuple[int, ...], tempfile.TemporaryDirectory[str]] | None = None
         self._reset()
         _all.add(self)
 
@@ -99,14 +102,25 @@ class Connections:
         try:
             return Handle(connect(f"{uri}?mode=ro", self.timeout))
         except sqlite3.OperationalError as error:
-            # A folder that cannot be written to has no room for WAL's shared memory. Without a WAL the file holds
-            # everything and is read without locks; its stamp is compared before every transaction instead.
+            # A folder that cannot be written to has no room for WAL's shared memory, and so no writer either. Without a
+            # WAL the file holds everything and is read without locks; else a copy of both is read. The stamp of the
+            # file is compared before every transaction.
             if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
                 raise
             stamp = self._stamp()
             if stamp[-1]:
-                raise
+                return Handle(connect(f"{self._copied(stamp).as_uri()}?mode=ro", self.timeout), stamp)
             return Handle(connect(f"{uri}?mode=ro&immutable=1", self.timeout), stamp)
+
+    def _copied(self, stamp: tuple[int, ...]) -> Path:
+        """A private copy of the file and its WAL, for all threads until they change; removed with this object."""
+        with self._copying.held:
+            if self._copy is None or self._copy[0] != stamp:
+                folder = tempfile.TemporaryDirectory(prefix="smart-index-", ignore_cleanup_errors=True)
+                for name in (self.file.name, f"{self.file.name}-wal"):
+                    shutil.copyfile(self.file.with_name(name), Path(folder.name) / name)
+                self._copy = stamp, folder
+            return Path(self._copy[1].name) / self.file.name
 
     def _stamp(self) -> tuple[int, ...]:
         found = os.stat(self.file)
@@ -273,7 +287,7 @@ def translated(file: Path) -> Iterator[None]:
                 f"{where}: the database is damaged ({error}); run verify, then restore a copy or index again"
             ) from error
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-            raise SmartError(
+            raise IndexReadOnlyError(
                 f"{where}: cannot be opened or written ({error}); check the folder's permissions"
             ) from error
         raise
@@ -281,7 +295,7 @@ def translated(file: Path) -> Iterator[None]:
         if error.errno in (28, 122):  # ENOSPC, EDQUOT
             raise IndexFullError(f"{where}: the disk is full ({error}); free some space and try again") from error
         if error.errno in (1, 13, 30):  # EPERM, EACCES, EROFS
-            raise SmartError(f"{where}: cannot be written ({error}); check the folder's permissions") from error
+            raise IndexReadOnlyError(f"{where}: cannot be written ({error}); check the folder's permissions") from error
         raise
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...errors import IndexDamagedError, IndexMismatchError, SmartError, UnknownIdError, one_of
+from ...errors import IndexDamagedError, IndexMismatchError, IndexReadOnlyError, SmartError, UnknownIdError, one_of
 from ...files import settled, typed_name
 from ...types import Array
 from . import folder, maintenance, pictures, rows
@@ -308,8 +308,11 @@ class Store:
         if not self.connections.writable:
             report.notes.append("the full-text index was not checked: that needs mode='w'")
             return report
-        with self.transaction() as handle:
-            verify_lexical(handle, report)
+        try:
+            with self.transaction() as handle:
+                verify_lexical(handle, report)
+        except IndexReadOnlyError:
+            report.notes.append("the full-text index was not checked: the folder cannot be written to")
         return report
 
     def info(self) -> dict[str, Any]:
