@@ -81,7 +81,7 @@ class ForkGate:
 
 _locks: weakref.WeakSet[ForkLock] = weakref.WeakSet()
 _gates: weakref.WeakSet[ForkGate] = weakref.WeakSet()
-_taken: list[threading.RLock] = []  # type: ignore[valid-type]  # while the process forks
+_taken: list[threading.RLock] = []  # while the process forks
 
 
 def _before() -> None:
