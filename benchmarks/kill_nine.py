@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import islice
 from pathlib import Path
 
 from lib.record import record
@@ -71,7 +72,8 @@ def change(docs: Path, files: int, chance: random.Random, share: float) -> None:
             file.unlink(missing_ok=True)
             continue
         sections = 40 if chance.random() < 0.02 else chance.randint(1, 3)
-        parts = [f"# {chance.choice(WORDS.split())}\n\n{' '.join(chance.choices(WORDS.split(), k=60))}\n" for _ in range(sections)]
+        words = iter(chance.choices(WORDS.split(), k=61 * sections))
+        parts = [f"# {next(words)}\n\n{' '.join(islice(words, 60))}\n" for _ in range(sections)]
         file.write_text("\n".join(parts))
 
 
