@@ -11,6 +11,7 @@ results/kill_nine.json.
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def main() -> None:
         before: dict[str, dict[str, str]] = {}
         for _ in range(arguments.runs):
             kept = {path: passages for path, passages in before.items() if unchanged(docs / path, passages)}
-            ended = run(docs, index, arguments.model, kill_after=chance.uniform(0.3, 1.1) * whole) is not None
+            ended = run(docs, index, arguments.model, kill_after=chance.uniform(0.3, 1.1) * whole) < math.inf
             after = stored(index, found)
             counts["ended_before_the_kill"] += ended
             counts["killed_before_the_index"] += not ended and not (index / "index.sqlite").exists()
@@ -77,17 +78,17 @@ def change(docs: Path, files: int, chance: random.Random, share: float) -> None:
         file.write_text("\n".join(parts))
 
 
-def run(docs: Path, index: Path, model: str, kill_after: float | None = None) -> float | None:
-    """Seconds that a run took; None if it was killed."""
+def run(docs: Path, index: Path, model: str, kill_after: float = math.inf) -> float:
+    """Seconds that a run took; infinite if it was killed."""
     started = time.perf_counter()
     command = [sys.executable, "-m", "smart_retrieval", "index", docs, "--index", index, "--model", model, "--sync"]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
-        _, errors = process.communicate(timeout=kill_after)
+        _, errors = process.communicate(timeout=None if kill_after == math.inf else kill_after)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
-        return None
+        return math.inf
     if process.returncode:
         raise SystemExit(f"a run failed: {errors.decode()}")
     return round(time.perf_counter() - started, 1)
