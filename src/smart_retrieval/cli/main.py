@@ -15,8 +15,7 @@ from .._version import __version__
 from ..errors import SmartError, SmartWarning
 from . import convert, delete, demo, explain, index, info, inspect, optimize, search, train, verify
 from .measure import eval_beir, eval_mmeb, eval_mteb, probe, report, tune
-from .output import printable
-from .stopping import Stopped, stop_on_signals
+from .output import Stopped, printable, stop_on_signals
 
 
 def _group(help: str, **commands: Callable[..., None]) -> typer.Typer:

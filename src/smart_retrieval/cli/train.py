@@ -10,8 +10,7 @@ import typer
 
 from ..training.recipes import AdapterRecipe, FinetuneRecipe
 from .options import AsJson, Device, Layers, Model, TokenFilter, layers_of
-from .output import echo_json, printable, size
-from .stopping import if_stopped
+from .output import echo_json, if_stopped, printable, size
 
 if TYPE_CHECKING:
     from ..model.smart_model import SmartModel

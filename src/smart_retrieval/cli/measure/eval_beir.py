@@ -10,8 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import options
-from ..output import deliver
-from ..stopping import if_stopped
+from ..output import deliver, if_stopped
 
 
 def beir(
