@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from .checksums import arrays_checksum, bytes_checksum, file_checksum, known_checksum, signed, unsigned
 from .errors import EmbeddingsError
-from .files import atomic_file
+from .files import atomic_file, settled
 from .types import Array, EncodingReport
 
 FORMAT = "smart-embeddings/1"
@@ -441,7 +441,7 @@ class EmbeddingsWriter:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = settled(path)
         if self.path.exists() and not _holds_only_embeddings(self.path):
             raise EmbeddingsError(
                 f"embeddings {str(self.path)!r}: found a file or a folder of something else, expected a new path"

@@ -97,6 +97,10 @@ class IndexFullError(SmartError):
     """The disk is full; documents stored before are intact."""
 
 
+class IndexReadOnlyError(SmartError):
+    """The index's folder or file cannot be written to, or not even be opened; ``mode="r"`` may still read it."""
+
+
 class FilterError(SmartError, ValueError):
     """A ``where`` expression cannot be parsed; the message shows the position."""
 

@@ -74,6 +74,11 @@ def path_on_disk(folder: str | Path, name: str) -> Path:
     return Path(folder) / (real if real != name and (Path(folder) / real).exists() else name)
 
 
+def settled(path: str | Path) -> Path:
+    """The path as it is meant now: absolute and without ``~``, whatever the working directory or the home are later."""
+    return Path(os.path.expanduser(path)).absolute()
+
+
 def os_error(path: str | Path, error: OSError) -> UnreadableFileError:
     """An error of the operating system, phrased like all others ("cannot read a.txt: permission denied")."""
     return UnreadableFileError(path, (error.strerror or type(error).__name__).lower())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, TypeAlias
 
@@ -12,6 +14,21 @@ from numpy.typing import NDArray
 from .errors import SmartWarning
 
 Array: TypeAlias = NDArray[Any]
+
+_counted: ContextVar[bool] = ContextVar("counted", default=False)
+
+
+@contextmanager
+def counted_elsewhere() -> Iterator[None]:
+    """Reports of encodings do not warn while the block runs in this thread, whose caller counts them.
+
+    Not ``warnings.catch_warnings``, which changes the filters of all threads.
+    """
+    token = _counted.set(True)
+    try:
+        yield
+    finally:
+        _counted.reset(token)
 
 
 class Failure(NamedTuple):
@@ -56,6 +73,8 @@ class EncodingReport:
 
     def warn(self, noun: str, max_length: int | None) -> None:
         """Warn of items cut off, skipped or empty, at the line that called ``encode_query`` or ``encode_document``."""
+        if _counted.get():
+            return
         messages = []
         if self.truncated:
             messages.append(

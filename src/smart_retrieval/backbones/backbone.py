@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from ..core.head import ROLES_KEY
 from ..core.roles import TokenRole
 from ..errors import SmartError, UnsupportedModelError
 from ..inputs import Item, item_of
+from ..locks import ForkLock
+from .tokenizing import TOKENIZING
 from .word_roles import WordRoles
 
 # Written by preprocessing: the visual grids of each item, a list of tuples of Grid (embeddings.py).
@@ -50,7 +54,10 @@ class Backbone(ABC):
 
     def __init__(self, name: str, source: str, revision: str | None) -> None:
         self.name, self.source, self.revision = name, source, revision
-        self._emits_hidden_states = False
+        self._silent: list[tuple[Any, Any]] = []  # configs that request hidden states now, and their flag as loaded
+        #: Held around a forward pass: not every architecture keeps the state of a call out of its modules.
+        self.running = ForkLock()
+        self._pid = os.getpid()
 
     # -- to be implemented ------------------------------------------------------------------------------------
 
@@ -165,6 +172,10 @@ class Backbone(ABC):
     @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change with the weights: a hash over a sample of every tensor."""
+        return self.weights_fingerprint()
+
+    def weights_fingerprint(self) -> str:
+        """The :attr:`fingerprint` of the weights as they are now."""
         digest = hashlib.sha256()
         for name, tensor in self.model.state_dict().items():
             flat = tensor.detach().reshape(-1)
@@ -206,25 +217,47 @@ class Backbone(ABC):
     def emit_hidden_states(self) -> None:
         """Have every forward pass write ``all_layer_embeddings``, as a readout of other layers than the last needs.
 
-        Intermediate states are returned only while the model's config requests them, and that config is saved: hooks
-        switch it on for each call and off again.
+        From now on: threads share the config that requests them, so that it cannot be switched for a single call.
         """
-        if self._emits_hidden_states:
-            return
-        self._emits_hidden_states = True
-        configs = (self.transformer.config, self.transformer.config.get_text_config())
-        before = [config.output_hidden_states for config in configs]
+        with self.running.held:
+            if not self._silent:
+                configs = (self.transformer.config, self.transformer.config.get_text_config())
+                self._silent = [(config, config.output_hidden_states) for config in configs]
+                self._request_hidden_states()
 
-        def switch_on(*_: Any) -> None:
-            for config in configs:
-                config.output_hidden_states = True
+    def _request_hidden_states(self) -> None:
+        for config, _ in self._silent:
+            config.output_hidden_states = True
 
-        def switch_back(*_: Any) -> None:
-            for config, value in zip(configs, before, strict=True):
+    @contextmanager
+    def config_as_loaded(self) -> Iterator[None]:
+        """The config does not request hidden states while it is saved; encoding waits."""
+        with self.running.held:
+            for config, value in self._silent:
                 config.output_hidden_states = value
+            try:
+                yield
+            finally:
+                self._request_hidden_states()
 
-        self.transformer.register_forward_pre_hook(switch_on)
-        self.transformer.register_forward_hook(switch_back, always_call=True)
+    def forward(self, features: dict[str, Any], task: str) -> dict[str, Any]:
+        """The features with what the modules add to them; one forward pass at a time, whatever thread asks."""
+        if self._pid != os.getpid():
+            self._after_fork()
+        with self.running.held:
+            self.model.eval()
+            found: dict[str, Any] = self.model(features, task=task)
+        return found
+
+    def _after_fork(self) -> None:
+        if self.model.device.type == "cuda":
+            raise SmartError(
+                f"model {self.name!r}: found a process forked from the one that loaded it onto {self.model.device}, "
+                "where CUDA does not work: start processes with multiprocessing's 'spawn', or load the model in each"
+            )
+        # The threads that OpenMP keeps for a pass did not come along, and it would wait for them for ever.
+        torch.set_num_threads(1)
+        self._pid = os.getpid()
 
     def rendered(self, item: Any, *, prompt: str | None, task: str | None) -> list[tuple[str, TokenRole]]:
         """The tokens of one input with their roles, as the backbone sees them."""
@@ -244,19 +277,20 @@ class Backbone(ABC):
 
     def save(self, folder: Path) -> None:
         """Write the untouched checkpoint."""
-        self.model.save_pretrained(str(folder))
+        with self.config_as_loaded():
+            self.model.save_pretrained(str(folder))
 
     # -- inside ------------------------------------------------------------------------------------------------
 
     @cached_property
     def _probe(self) -> dict[str, Any]:
         # Without roles: they are not needed, and a model without tokens has none.
-        features = self.model.preprocess(["probe"], task="document")
+        with TOKENIZING.held:
+            features = self.model.preprocess(["probe"], task="document")
         features.pop(ROLES_KEY, None)
         features = {k: v.to(self.model.device) if isinstance(v, Tensor) else v for k, v in features.items()}
-        self.model.eval()
         with torch.inference_mode():
-            return {k: v for k, v in self.model(features, task="document").items() if isinstance(v, Tensor)}
+            return {k: v for k, v in self.forward(features, "document").items() if isinstance(v, Tensor)}
 
 
 class _RoleMarkingEncoder(MultiVectorEncoder):
@@ -268,7 +302,8 @@ class _RoleMarkingEncoder(MultiVectorEncoder):
         self._backbone = [backbone]
 
     def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
-        features: dict[str, Any] = super().preprocess(inputs, prompt=prompt, **kwargs)
+        with TOKENIZING.held:
+            features: dict[str, Any] = super().preprocess(inputs, prompt=prompt, **kwargs)
         if "input_ids" in features and ROLES_KEY not in features:
             features[ROLES_KEY] = self._backbone[0].roles(features, prompt=prompt, task=kwargs.get("task"))
         return features

@@ -15,6 +15,8 @@ from typing import Any
 
 from ..errors import ModelNotFoundError, UnsupportedModelError
 from ..extras import require
+from ..files import settled
+from ..locks import ForkLock
 
 DEFAULT_MODEL = "minilm"
 # The small visual model that comes with this package (examples/glyph_pages).
@@ -22,6 +24,9 @@ VISUAL_MODEL = "glyph"
 
 # Longer than any path: a text passed by mistake, of which the operating system would not even look up the name.
 _LONGEST_NAME = 4096
+
+# How paths begin that Windows would look up on another machine.
+REMOTE_PATHS = ("\\\\", "//")
 
 # Files that mark a folder as a checkpoint that Sentence Transformers or transformers can open.
 CHECKPOINT_FILES = ("modules.json", "config.json", "config_sentence_transformers.json")
@@ -79,12 +84,46 @@ def resolve_model(name_or_path: str | Path) -> str:
         raise ModelNotFoundError(f"model {name[:40]!r}…: found no folder or model of that name") from None
     if is_folder:
         _check_checkpoint(path)
-        return str(path)
+        return str(settled(path))
     if path.exists():
         raise ModelNotFoundError(f"model {name!r}: found a file, expected the checkpoint's folder")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelNotFoundError(f"model {name!r}: found no such folder; check the path, or give a hub name")
     return name
+
+
+def settled_name(name_or_path: str | Path) -> str:
+    """A model's name, where it is a folder's as an absolute path, so that it means the same folder later."""
+    name = str(name_or_path)
+    if not is_packaged(name) and _is_folder(name):
+        return str(settled(name))
+    return name
+
+
+def is_packaged(name: str) -> bool:
+    """Whether a name is that of a model which comes as a package; a folder of that name does not count."""
+    return name in (DEFAULT_MODEL, VISUAL_MODEL)
+
+
+def is_at_hand(name: str, revision: str | None = None) -> bool:
+    """Whether a model is packaged, in a folder of this machine or in the local cache; nothing is asked to find out."""
+    if name.startswith(REMOTE_PATHS):
+        return False
+    if is_packaged(name) or _is_folder(name):
+        return True
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return _is_cached({name, name if "/" in name else f"sentence-transformers/{name}"}, revision)
+    except (HFValidationError, OSError, ValueError):
+        return False
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return bool(name.strip()) and settled(name).is_dir()
+    except (OSError, ValueError):  # longer than a path may be, or no path at all
+        return False
 
 
 def _check_checkpoint(path: Path) -> None:
@@ -189,14 +228,22 @@ def hide_progress_bars() -> None:
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
+_LOGGING = ForkLock()
+_muted: list[int] = []  # what was logged before, once for each block that runs
+
+
 @contextmanager
 def only_errors_logged() -> Iterator[None]:
-    """Transformers logs no warnings while the block runs."""
+    """Transformers logs no warnings while the block runs, in any thread; the last to end restores what was before."""
     from transformers.utils import logging
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    with _LOGGING.held:
+        _muted.append(_muted[0] if _muted else logging.get_verbosity())
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
+        with _LOGGING.held:
+            before = _muted.pop()
+            if not _muted:
+                logging.set_verbosity(before)

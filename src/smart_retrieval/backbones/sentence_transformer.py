@@ -19,6 +19,7 @@ from ..errors import ModelNotFoundError, ReadoutError, SmartError, UnsupportedMo
 from ..inputs import Frames, Item, item_of
 from .backbone import Backbone
 from .checkpoints import LoadOptions, hide_progress_bars, only_errors_logged
+from .tokenizing import TOKENIZING, tokenize
 from .vision.pixels import opened_item
 
 # Words tried as probes before the vocabulary's own; common in most languages' vocabularies.
@@ -51,7 +52,8 @@ class SentenceTransformerBackbone(Backbone):
             values: list[Any] = [item.text for item in inputs]
         else:
             values = [_stock_input(self.load(item)) for item in inputs]
-        features: dict[str, Any] = self.model.preprocess(values, prompt=prompt, task=task)
+        with TOKENIZING.held:
+            features: dict[str, Any] = self.model.preprocess(values, prompt=prompt, task=task)
         features[ROLES_KEY] = self.roles(features, prompt=prompt, task=task)
         return features
 
@@ -135,7 +137,7 @@ class SentenceTransformerBackbone(Backbone):
         if not texts:
             return []
         # The limit is switched off, so transformers would warn of a length beyond it.
-        with only_errors_logged():
+        with only_errors_logged(), TOKENIZING.held:
             features = self.model.preprocess(
                 texts, prompt=prompt, task=task, processing_kwargs={"text": {"truncation": False}}
             )
@@ -146,10 +148,11 @@ class SentenceTransformerBackbone(Backbone):
 
     def _shared(self, prompt: str | None, task: str | None) -> tuple[int, int]:
         """The shortest common prefix and suffix over pairs of probes, in tokens."""
-        rendered: list[list[int]] = [
-            self.model.preprocess([word], prompt=prompt, task=task)["input_ids"][0].tolist()
-            for word in self._probe_words
-        ]
+        with TOKENIZING.held:
+            rendered: list[list[int]] = [
+                self.model.preprocess([word], prompt=prompt, task=task)["input_ids"][0].tolist()
+                for word in self._probe_words
+            ]
         pairs = list(itertools.pairwise(rendered))
         return min(_common(a, b) for a, b in pairs), min(_common(a[::-1], b[::-1]) for a, b in pairs)
 
@@ -163,7 +166,7 @@ class SentenceTransformerBackbone(Backbone):
         taken: set[int] = set()
         for word in (*_USUAL_WORDS, *(token for token, _ in vocabulary[::step])):
             plain = tokenizer.convert_tokens_to_string([word]).strip() if word not in _USUAL_WORDS else word
-            ids = tokenizer(plain, add_special_tokens=False, verbose=False)["input_ids"]
+            ids = tokenize(tokenizer, plain)["input_ids"]
             known = ids and not taken.intersection(ids) and not set(tokenizer.all_special_ids).intersection(ids)
             if plain.isalnum() and known:
                 words.append(plain)

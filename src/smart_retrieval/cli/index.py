@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from .options import AsJson
-from .output import console, echo_json, plural, printable
+from .output import console, echo_json, if_stopped, plural, printable
 
 if TYPE_CHECKING:
     from ..index.ingest.report import IngestReport
@@ -89,16 +89,19 @@ def index(
     fields = JsonlFields(
         tuple(text_field or ["text"]), title_field, id_field, None if metadata_field is None else tuple(metadata_field)
     )
-    with SmartIndex.open_or_create(
-        index_path,
-        model,
-        codec=codec,
-        pooling=pooling,
-        language=cast("Language", language),
-        files_as=kind,
-        max_visual_tokens=max_visual_tokens,
-        max_frames=max_frames,
-    ) as opened:
+    with (
+        SmartIndex.open_or_create(
+            index_path,
+            model,
+            codec=codec,
+            pooling=pooling,
+            language=cast("Language", language),
+            files_as=kind,
+            max_visual_tokens=max_visual_tokens,
+            max_frames=max_frames,
+        ) as opened,
+        if_stopped(lambda: f"{plural(len(opened), 'passage')} stored in {index_path}"),
+    ):
         report = opened.index_folder(
             folder,
             include=include or (),
@@ -114,7 +117,7 @@ def index(
         if as_json:
             echo_json({"index": str(index_path), "documents": len(opened), **report.to_dict()})
         else:
-            _print(report, opened)
+            _print(report, opened, index_path)
 
 
 def _as(values: list[str]) -> tuple[Any, dict[str, str]]:
@@ -136,14 +139,14 @@ def _as(values: list[str]) -> tuple[Any, dict[str, str]]:
     return kinds[0] if kinds else "auto", formats
 
 
-def _print(report: IngestReport, opened: SmartIndex) -> None:
+def _print(report: IngestReport, opened: SmartIndex, path: Path) -> None:
     out = console()
     counts = {name: getattr(report, name) for name in ("added", "updated", "unchanged", "removed", "failed")}
     done = [f"{count:,} {name}" for name, count in counts.items() if count or name == "added"]
     out.print(f"{plural(report.seen, 'file')}: {', '.join(done)}", markup=False)
     pictures = f", {report.pictures:,} of them pictures," if report.pictures else ""
     encoded = f"{plural(report.passages, 'passage')}{pictures} encoded ({plural(report.tokens, 'token')})"
-    out.print(f"{encoded} in {report.seconds:.1f} s; {plural(len(opened), 'passage')} in {opened.path}", markup=False)
+    out.print(f"{encoded} in {report.seconds:.1f} s; {plural(len(opened), 'passage')} in {path}", markup=False)
     if report.truncated:
         out.print(f"{plural(report.truncated, 'token')} at the ends of passages were beyond the model's limit")
     for reason in report.reasons():

@@ -16,7 +16,7 @@ from .._version import __version__
 from ..errors import SmartError, SmartWarning
 from . import convert, delete, demo, explain, index, info, inspect, optimize, search, train, verify
 from .measure import eval_beir, eval_mmeb, eval_mteb, probe, report, tune
-from .output import printable
+from .output import Stopped, printable, stop_on_signals
 
 
 def _group(help: str, **commands: Callable[..., None]) -> typer.Typer:
@@ -85,7 +85,11 @@ def _root(
 
 
 def main() -> None:
-    """Run ``smart``: exit status 0 for success, 1 for a named error (one line on stderr), 2 for wrong usage."""
+    """Run ``smart``: exit status 0 for success, 1 for a named error (one line on stderr), 2 for wrong usage.
+
+    130 and 143 are for a run that Ctrl-C or SIGTERM stopped.
+    """
+    stop_on_signals()
     warnings.showwarning = _show_warning
     if isinstance(sys.stdout, TextIOWrapper):
         # What the terminal's encoding lacks, and names of files that are no text, in escapes.
@@ -94,6 +98,9 @@ def main() -> None:
         app()
     except SmartError as error:
         _fail(str(error))
+    except Stopped as stopped:
+        print(f"smart: stopped: {stopped.note}", file=sys.stderr)
+        sys.exit(128 + stopped.number)
     except BrokenPipeError:
         # Whatever read our output has exited (`| head`); Python would report it again while closing stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,7 +10,7 @@ import typer
 
 from ..training.recipes import AdapterRecipe, FinetuneRecipe
 from .options import AsJson, Device, Layers, Model, TokenFilter, layers_of
-from .output import echo_json, printable, size
+from .output import echo_json, if_stopped, printable, size
 
 if TYPE_CHECKING:
     from ..model.smart_model import SmartModel
@@ -148,7 +148,9 @@ def finetune(
     if dry_run:
         _show_plan(loaded, training, held, recipe, as_json)
         return
-    _show_result(run(loaded, training, out, recipe, validation=held, say=_to_stderr).to_dict(), as_json)
+    with if_stopped(f"the last checkpoint stays in {out}"):
+        result = run(loaded, training, out, recipe, validation=held, say=_to_stderr).to_dict()
+    _show_result(result, as_json)
 
 
 def _model(

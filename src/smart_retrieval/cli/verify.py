@@ -14,9 +14,14 @@ _LISTED = 50
 
 def verify(index_path: IndexPath, as_json: AsJson = False) -> None:
     """Recompute every checksum of INDEX; if anything is damaged, list it and exit with status 1."""
+    from ..errors import IndexReadOnlyError
     from ..index.smart_index import SmartIndex
 
-    with SmartIndex.open(index_path) as index:
+    try:
+        index = SmartIndex.open(index_path)
+    except IndexReadOnlyError:
+        index = SmartIndex.open(index_path, mode="r")
+    with index:
         report = index.verify()
     if as_json:
         echo_json({"index": str(index_path), "ok": report.ok, **asdict(report)})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 from ..embeddings import SmartEmbeddings
 from ..types import Array
@@ -24,17 +23,24 @@ class CollectionStatistics:
     """
 
     def __init__(self, idf: Callable[[], IdfWeights], calibration: Callable[[], Calibration]) -> None:
-        self._idf, self._calibration = idf, calibration
+        self._make_idf, self._make_calibration = idf, calibration
+        # Not cached_property, which locks all collections in Python 3.11, and a forked child for ever.
+        self._idf: IdfWeights | None = None
+        self._calibration: Calibration | None = None
 
-    @cached_property
+    @property
     def idf(self) -> IdfWeights:
         """IDF weights over the collection's documents."""
-        return self._idf()
+        if self._idf is None:
+            self._idf = self._make_idf()
+        return self._idf
 
-    @cached_property
+    @property
     def calibration(self) -> Calibration:
         """Late weight and floor."""
-        return self._calibration()
+        if self._calibration is None:
+            self._calibration = self._make_calibration()
+        return self._calibration
 
 
 @dataclass(frozen=True)

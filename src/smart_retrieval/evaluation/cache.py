@@ -20,6 +20,7 @@ from .._version import __version__
 from ..core.roles import ROLES_FORMAT
 from ..embeddings import FORMAT, SmartEmbeddings
 from ..errors import EmbeddingsError, SmartError, SmartWarning
+from ..files import settled
 from .beir import BeirDataset, content_fingerprint
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class EncodingCache:
     """
 
     def __init__(self, root: Path | None = None) -> None:
-        self.folder = (_default_root() if root is None else Path(root)).expanduser() / "encodings"
+        self.folder = settled(_default_root() if root is None else root) / "encodings"
 
     def get_or_encode(
         self, key_parts: Mapping[str, Any], encode: Callable[[Path], object], load: Callable[[Path], T]

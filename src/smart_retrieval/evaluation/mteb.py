@@ -24,6 +24,7 @@ from ..core.scoring import Scoring
 from ..embeddings import SmartEmbeddings
 from ..errors import DatasetError, IndexMismatchError, ScoringError, SmartWarning, UnsupportedModelError
 from ..extras import require
+from ..files import settled
 from ..index.ingest.new_documents import NewDocument, content_id
 from ..index.search.searcher import DEFAULT_CANDIDATES
 from ..index.smart_index import DEFAULT_CODEC, SmartIndex
@@ -292,7 +293,7 @@ class IndexSearch(Search[SmartIndex]):
         smart = source.model if isinstance(source, SmartIndex) else source
         super().__init__(smart, candidates=candidates, scoring=scoring, **fields)
         self.codec = codec if self._given is None else str(self._given.info()["codec_wanted"])
-        self._folder = None if folder is None else Path(folder).expanduser()
+        self._folder = None if folder is None else settled(folder)
 
     def _experiment(self) -> dict[str, Any]:
         return {**super()._experiment(), "index": True, "codec": self.codec}

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from ..backbones.checkpoints import REMOTE_PATHS, is_at_hand, settled_name
 from ..core.presets import PRESETS
 from ..core.readout import Readout
 from ..embeddings import SmartEmbeddings
-from ..errors import EmptyInputError, IndexDamagedError, IndexMismatchError, NonFiniteError
+from ..errors import EmptyInputError, IndexDamagedError, IndexMismatchError, ModelNotFoundError, NonFiniteError
 from ..inputs import Frames, ImageSource, Item, VideoSource, item_of
+from ..locks import ForkLock
 from .codec.base import Codec
 from .codec.factory import codec_from_bytes
 from .store.records import Vectors
@@ -30,16 +32,20 @@ OneQuery: TypeAlias = "str | Item | Mapping[str, Any] | Path | ImageSource | Vid
 VISUAL_LIMITS = ("max_visual_tokens", "max_frames")
 
 
-def load_model(name: str, identity: Mapping[str, Any] | None = None, preset: str = "default") -> SmartModel:
+def load_model(
+    name: str, identity: Mapping[str, Any] | None = None, preset: str = "default", *, local: bool = False
+) -> SmartModel:
     """A model by name, with those parts of an identity that distinguish models of one name.
 
-    These are the family, :data:`VISUAL_LIMITS`, and the pooling where a user has to choose it.
+    These are the family, the revision, :data:`VISUAL_LIMITS`, and the pooling where a user has to choose it. With
+    ``local``, nothing is asked of a hub.
     """
     from ..model.smart_model import SmartModel
 
     given = identity or {}
-    own = ("family", *VISUAL_LIMITS, *(("pooling",) if given.get("family") == "bare-vlm" else ()))
-    return SmartModel(name, preset=preset, **{key: given[key] for key in own if given.get(key) is not None})
+    own = ("family", "revision", *VISUAL_LIMITS, *(("pooling",) if given.get("family") == "bare-vlm" else ()))
+    options: dict[str, Any] = {key: given[key] for key in own if given.get(key) is not None}
+    return SmartModel(name, preset=preset, local_files_only=local or None, **options)
 
 
 class IndexEncoder:
@@ -48,20 +54,33 @@ class IndexEncoder:
     def __init__(self, store: Store, model: SmartModel | str | None = None) -> None:
         self._store = store
         self._codec: tuple[int, Codec] | None = None
-        self.loaded = None if model is None else self._checked(model)
+        self._loading = ForkLock()
+        name = str(store.manifest.model.get("name", ""))
+        # A relative path, in indexes of version 0.1.0, means what it means now.
+        self._recorded = name if name.startswith(REMOTE_PATHS) else settled_name(name)
+        #: The model that it was opened with, or else loaded under its recorded name.
+        self.given = self.loaded = None if model is None else self._checked(model)
 
     def model(self) -> SmartModel:
         """The model; see :attr:`SmartIndex.model`."""
-        if self.loaded is None:
-            self.loaded = self._checked(str(self._store.manifest.model["name"]))
-        return self.loaded
+        with self._loading.held:
+            if self.loaded is None:
+                name = self._recorded
+                if not is_at_hand(name, self._store.manifest.model.get("revision")):
+                    raise ModelNotFoundError(
+                        f"index {str(self._store.path)!r}: it was made with model {name!r}, of which there is no "
+                        "folder and nothing in the local cache; an index does not decide who is asked for a model: "
+                        "name it yourself, with --model NAME or SmartIndex.open(path, model=...), to fetch it"
+                    )
+                self.loaded = self._checked(name, local=True)
+            return self.loaded
 
-    def _checked(self, model: SmartModel | str) -> SmartModel:
+    def _checked(self, model: SmartModel | str, *, local: bool = False) -> SmartModel:
         """The model if it is the one that the index was made with; the error names every difference."""
         manifest = self._store.manifest
         readout, named = Readout.from_dict(manifest.readout), isinstance(model, str)
         if isinstance(model, str):
-            model = load_model(model, manifest.model, str(manifest.limits.get("preset", "default")))
+            model = load_model(model, manifest.model, str(manifest.limits.get("preset", "default")), local=local)
         # An index of version 0.1, which records no scoring, reads other layers than the default of today.
         of_0_1 = not manifest.scoring and model.readout == PRESETS["default"].readout
         if model.readout != readout and (named or of_0_1):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ..backbones.checkpoints import hide_progress_bars, hub_answers, only_errors_logged
+from ..backbones.checkpoints import hide_progress_bars, hub_answers, only_errors_logged, settled_name
 from ..errors import MediaError, ModelNotFoundError, NonFiniteError, ScoringError, SmartWarning, UnsupportedModelError
 from ..files import path_on_disk
 from ..inputs import Item
+from ..locks import ForkLock
 from ..pictures.images import load_image
 from ..pictures.pdf_pages import PdfPageImage
 from ..pictures.video import VideoFile
@@ -28,7 +28,7 @@ from .store.records import Document
 # Frames of a video that a reranker is shown.
 FRAMES = 8
 # Tokenizers are not to be used by two threads at once.
-_PREDICTING = threading.Lock()
+_PREDICTING = ForkLock()
 
 
 def reranker_of(rerank: RerankWith) -> Reranker | None:
@@ -36,7 +36,7 @@ def reranker_of(rerank: RerankWith) -> Reranker | None:
     if rerank is None:
         return None
     if isinstance(rerank, str | Path):
-        return load_reranker(str(rerank))
+        return load_reranker(settled_name(rerank))
     if not callable(getattr(rerank, "predict", None)):
         raise ScoringError(
             f"rerank: found {type(rerank).__name__}, expected a CrossEncoder, its name or folder, or an object with "
@@ -89,7 +89,7 @@ def rerank_scores(reranker: Reranker, query: Any, documents: Sequence[Any]) -> A
                 f"rerank: found {' with '.join(kinds)} and a reranker that does not take that, expected one for "
                 "pictures, such as Qwen3-VL-Reranker"
             )
-    with _PREDICTING:
+    with _PREDICTING.held:
         scores = np.asarray(reranker.predict([(query, document) for document in documents]), np.float64)
     if scores.shape != (len(documents),):
         raise ScoringError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
@@ -15,7 +16,8 @@ from ..core.scoring import LateWeight, Scoring, TokenWeights
 from ..core.weights import IdfWeights
 from ..documents.readers.jsonl import JsonlFields
 from ..embeddings import SmartEmbeddings
-from ..errors import IndexDamagedError, SmartError
+from ..errors import IndexDamagedError, IndexFormatError, SmartError
+from ..files import settled
 from ..inputs import is_one_item, item_of
 from .codec.base import Codec
 from .creation import check_settings, model_within, new_manifest
@@ -175,10 +177,12 @@ class SmartIndex:
             ...     index.index_folder("docs", include=["*.md"])
         """
         asked: dict[str, Any] = {"max_visual_tokens": max_visual_tokens, "max_frames": max_frames}
-        if not (Path(path) / FILE).exists():
-            smart = model_within(model or DEFAULT_MODEL, asked)
+        path = settled(path)
+        if not (path / FILE).exists():
+            model = model_within(model or DEFAULT_MODEL, asked)
             new: dict[str, Any] = {"codec": codec, "pooling": pooling, "language": language, "files_as": files_as}
-            return cls.create(path, smart, **{name: value for name, value in new.items() if value is not None})
+            with suppress(IndexFormatError):  # another process was faster
+                return cls.create(path, model, **{name: value for name, value in new.items() if value is not None})
         index = cls.open(path, model)
         try:
             asked |= {"pooling": pooling, "language": language, "as": files_as}
@@ -192,6 +196,10 @@ class SmartIndex:
         """Close the index; what was acknowledged is on the disk already."""
         self._searcher.close()
         self._store.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, it is its folder: whoever unpickles it opens it again, with the model that this one was given."""
+        return type(self), (self._store, self._encoder.given)
 
     def __enter__(self) -> Self:
         return self
@@ -345,16 +353,8 @@ class SmartIndex:
         headings: Iterable[str | None] | None = None,
     ) -> list[str]:
         """:meth:`add`, replacing documents whose id is there."""
-        return self.add(
-            items,
-            ids=ids,
-            metadata=metadata,
-            embeddings=embeddings,
-            sources=sources,
-            pages=pages,
-            headings=headings,
-            on_duplicate="replace",
-        )
+        columns: dict[str, Any] = {"ids": ids, "metadata": metadata, "embeddings": embeddings, "sources": sources}
+        return self.add(items, **columns, pages=pages, headings=headings, on_duplicate="replace")
 
     def delete(self, ids: Sequence[str] | None = None, *, where: str | None = None) -> int:
         """Delete documents by id or by filter, as one commit.

@@ -123,16 +123,14 @@ class Encoder:
             run.advance(len(batch))
 
     def _forward(self, items: list[tuple[int, Item]], features: dict[str, Any], run: _Run) -> SmartEmbeddings:
-        model = self.backbone.model
-        model.eval()
-        device = model.device
+        device = self.backbone.model.device
         features = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in features.items()}
         # The roles are ours: a model that takes any keyword would be handed them.
         roles = features.pop(ROLES_KEY)
         grids = features.pop(GRIDS_KEY, None)
         ids = features["input_ids"]
         cut = self.backbone.cut_tokens([item for _, item in items], features, prompt=run.prompt, task=run.task)
-        features = {**model(features, task=run.task), ROLES_KEY: roles}
+        features = {**self.backbone.forward(features, run.task), ROLES_KEY: roles}
         kept_vectors, kept = self.head.flat(features)
         anchors = features["sentence_embedding"].float().cpu().numpy()
         vectors = kept_vectors.cpu().numpy()

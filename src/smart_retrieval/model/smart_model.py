@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
-from ..backbones.checkpoints import DEFAULT_MODEL, LoadOptions
+from ..backbones.checkpoints import DEFAULT_MODEL, LoadOptions, settled_name
 from ..backbones.registry import open_backbone
 from ..core.calibration import Calibration
 from ..core.collection import Calibrator
@@ -21,7 +21,8 @@ from ..core.presets import get_preset
 from ..core.readout import Readout
 from ..core.scoring import LateWeight, Scoring, TokenWeights
 from ..embeddings import SmartEmbeddings
-from ..errors import AdapterMismatchError, EmptyInputError, ReadoutError, UnsupportedModelError, one_of
+from ..errors import AdapterMismatchError, EmptyInputError, ReadoutError, SmartError, UnsupportedModelError, one_of
+from ..files import settled
 from ..inputs import is_one_item
 from ..progress import progress
 from ..types import Array
@@ -139,7 +140,16 @@ class SmartModel:
         chosen = get_preset(preset)  # an unknown one fails before the model loads
         if dtype not in DTYPES:
             raise ReadoutError(f"dtype: {one_of(dtype, DTYPES)}")
-        self.name = str(model_name_or_path)
+        self.name = settled_name(model_name_or_path)
+        backbone = None if backbone is None else settled_name(backbone)
+        # The hub's token stays out of pickles.
+        self._made_with = (type(self), self.name, ModelOptions(
+            device=device, revision=revision, max_length=max_length, prompts=prompts, dtype=dtype, family=family,
+            pooling=pooling, max_visual_tokens=max_visual_tokens, max_frames=max_frames, backbone=backbone,
+            cache_folder=None if cache_folder is None else str(settled(cache_folder)),
+            local_files_only=local_files_only, model_kwargs=model_kwargs, processor_kwargs=processor_kwargs,
+            config_kwargs=config_kwargs,
+        ))  # fmt: skip
         saved = read_adapter_folder(self.name)
         options = LoadOptions(
             family=family, pooling=pooling, max_length=max_length, prompts=prompts, max_visual_tokens=max_visual_tokens,
@@ -151,8 +161,9 @@ class SmartModel:
             options = saved.as_trained(options)
         elif backbone is not None:
             raise ReadoutError(f"model {self.name!r}: found backbone={str(backbone)!r} beside it, expected an adapter")
-        source = model_name_or_path if saved is None else backbone or saved.backbone.get("name", "")
+        source = self.name if saved is None else backbone or saved.backbone.get("name", "")
         self.backbone = open_backbone(source, options)
+        self._weights = self.backbone.weights_fingerprint()
         if saved is None:
             saved = read_saved(Path(self.backbone.source))
         else:
@@ -229,7 +240,7 @@ class SmartModel:
         return clone
 
     def _with(self, readout: Readout, adapter: Adapter | None) -> SmartModel:
-        clone = copy.copy(self)
+        clone = self.__copy__()
         for cached in ("encoder", "calibrator", "_probes"):
             clone.__dict__.pop(cached, None)
         clone.readout = readout
@@ -238,6 +249,22 @@ class SmartModel:
             clone._calibration = None
         clone._encoder = clone._make_encoder(adapter, self.dtype)
         return clone
+
+    def __copy__(self) -> SmartModel:
+        clone = object.__new__(type(self))
+        clone.__dict__.update(self.__dict__)
+        return clone
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, it is its name and arguments, its readout, its settings and its adapter: the weights load again."""
+        if self.backbone.weights_fingerprint() != self._weights:
+            raise SmartError(
+                f"model {self.name!r}: found weights that were changed since it was loaded, which a pickle by name "
+                "would lose: save_pretrained(folder), and open and pickle SmartModel(folder)"
+            )
+        adapter = None if self.adapter is None else copy.deepcopy(self.adapter).cpu()
+        state = self.readout, self.preset, self._calibration, adapter
+        return _loaded_again, (*self._made_with, self._weights, state)
 
     # -- what it is --------------------------------------------------------------------------------------------
 
@@ -536,3 +563,20 @@ class SmartModel:
         saved = read_saved(folder)
         if saved is None or not saved.names_its_backbone:
             raise ReadoutError(f"adapter {str(folder)!r}: found a checkpoint in that folder, expected a new folder")
+
+
+def _loaded_again(
+    kind: type[SmartModel], name: str, options: ModelOptions, weights: str, state: tuple[Any, ...]
+) -> SmartModel:
+    """A pickled model, loaded by its name."""
+    readout, preset, calibration, adapter = state
+    model = kind(name, **options)
+    if (found := model.backbone.fingerprint) != weights:
+        raise SmartError(
+            f"model {name!r}: found weights {found}, expected {weights}, those of the model that was pickled: it was "
+            "replaced since, or is another one on this machine"
+        )
+    if readout != model.readout or adapter is not model.adapter:
+        model = model._with(readout, adapter)
+    model.preset, model._calibration = preset, calibration
+    return model

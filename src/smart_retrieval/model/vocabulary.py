@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ..backbones.tokenizing import tokenize
+
 _QUERIES, _WORDS = 64, 8
 _SEED = 20260524
 _SHORTEST = 3  # letters
@@ -29,5 +31,5 @@ def vocabulary_queries(tokenizer: Any) -> list[str]:
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids: list[int] = tokenize(tokenizer, text)["input_ids"]
     return ids

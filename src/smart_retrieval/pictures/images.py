@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..extras import require
-from ..files import UnreadableFileError, read_bytes
+from ..files import UnreadableFileError, read_bytes, settled
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -55,6 +55,9 @@ class ImageFile:
 
     path: Path
     max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", settled(self.path))
 
     def load(self) -> Image:
         """The picture, RGB.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..extras import require
-from ..files import UnreadableFileError
+from ..files import UnreadableFileError, settled
 from ..guarded import stop
 from .pdf_drawing import close_pdf, count_pages, draw_page, page_scale, page_size
 
@@ -45,7 +45,7 @@ class PdfPages:
 
     def __init__(self, path: str | Path) -> None:
         require("PIL.Image", "image")
-        self.path = Path(path)
+        self.path = settled(path)
         self._count = count_pages(self.path)
         self._closed = False
 
@@ -126,6 +126,9 @@ class PdfPageImage:
     path: Path
     page: int
     max_pixels: int = PAGE_PIXELS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", settled(self.path))
 
     def load(self) -> Image:
         """The page on white, RGB.

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import UnreadableFileError, os_error
+from ..files import UnreadableFileError, os_error, settled
 from .images import MAX_ASPECT, load_image
 from .sources import FRAME_SUFFIXES, Frames
 from .video_stream import open_video
@@ -44,6 +44,9 @@ class VideoFile:
     end: float | None = None
     fps: float | None = None
     max_pixels: int = FRAME_PIXELS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", settled(self.path))
 
     def frames(self, max_frames: int) -> Frames:
         """At most so many frames, evenly spread.
@@ -174,6 +177,9 @@ class FrameFolder:
     path: Path
     fps: float = 1.0
     max_pixels: int = FRAME_PIXELS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", settled(self.path))
 
     def frames(self, max_frames: int) -> Frames:
         """At most so many pictures, evenly spread from the first to the last; all if there are fewer.

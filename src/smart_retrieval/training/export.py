@@ -49,7 +49,8 @@ def export_multi_vector_encoder(model: SmartModel, out: str | Path) -> Path:
         modules=modules, device=model.device, prompts=backbone.prompts, similarity_fn_name="meanmaxsim"
     )
     folder = Path(out)
-    stock.save_pretrained(str(folder))
+    with backbone.config_as_loaded():
+        stock.save_pretrained(str(folder))
     _check(model, folder)
     return folder
 

@@ -115,7 +115,8 @@ class VisionLanguageBackbone(Backbone):
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint that transformers opens, and Sentence Transformers where it can express the recipe."""
-        self.model.save_pretrained(str(folder))
+        with self.config_as_loaded():
+            self.model.save_pretrained(str(folder))
         modules = folder / "modules.json"
         listed = json.loads(modules.read_text(encoding="utf-8"))
         if self._recipe.positions != "mrope" or not self._recipe.pools_as_sentence_transformers:

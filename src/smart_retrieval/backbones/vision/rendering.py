@@ -11,6 +11,7 @@ import numpy as np
 from ...core.roles import TokenRole
 from ...errors import EmptyInputError
 from ...types import Array
+from ..tokenizing import tokenize
 from ..word_roles import WordRoles
 from .family import VIDEO_BLOCK, Part
 
@@ -74,13 +75,8 @@ class Renderer:
     def _whole(self, parts: Sequence[Part]) -> tuple[Array, Array]:
         """Tokenise the string as one, since tokens may cross from one part into the next."""
         spelled = [part for part in parts if part.text]
-        encoded = self.tokenizer(
-            "".join(part.text for part in spelled),
-            add_special_tokens=False,
-            return_offsets_mapping=True,
-            truncation=False,
-            verbose=False,
-        )
+        whole = "".join(part.text for part in spelled)
+        encoded = tokenize(self.tokenizer, whole, return_offsets_mapping=True)
         by_character = np.repeat(
             np.array([int(part.role) for part in spelled], np.uint8), [len(part.text) for part in spelled]
         )
@@ -98,13 +94,7 @@ class Renderer:
         ids: list[int] = []
         roles: list[int] = []
         for part in parts:
-            own = self.tokenizer(
-                part.text,
-                add_special_tokens=False,
-                split_special_tokens=part.role in _OWN_WORDS,
-                truncation=False,
-                verbose=False,
-            )["input_ids"]
+            own = tokenize(self.tokenizer, part.text, split_special_tokens=part.role in _OWN_WORDS)["input_ids"]
             ids += own
             roles += [int(part.role)] * len(own)
         return np.array(ids, np.int64), np.array(roles, np.uint8)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import options
-from ..output import deliver
+from ..output import deliver, if_stopped
 
 
 def beir(
@@ -86,20 +86,21 @@ def beir(
         from ...evaluation.evaluate import evaluate_beir
 
         measure = partial(evaluate_beir, **refinements)
-    result = measure(
-        folder,
-        model=model,
-        preset=preset,
-        layers=chosen_layers,
-        mix=mix,
-        token_filter=token_filter,
-        split=split,
-        cache=encodings,
-        batch_size=batch_size,
-        progress=None,
-        **scoring,
-        **({"per_query": True} if per_query else {}),
-    )
+    with if_stopped("encodings that were finished stay in the cache"):
+        result = measure(
+            folder,
+            model=model,
+            preset=preset,
+            layers=chosen_layers,
+            mix=mix,
+            token_filter=token_filter,
+            split=split,
+            cache=encodings,
+            batch_size=batch_size,
+            progress=None,
+            **scoring,
+            **({"per_query": True} if per_query else {}),
+        )
     if plot is not None:
         from ...evaluation.codecs import plot_codecs
 

@@ -25,6 +25,7 @@ from types import ModuleType
 import numpy as np
 
 from ...errors import SmartWarning
+from ...locks import ForkLock
 from ...types import Array
 
 #: Rows of an intermediate block; 8192 x 64 query tokens of float32 take 2 MiB.
@@ -208,7 +209,7 @@ def frozen(array: Array) -> Array:
 
 # -- loading the compiled kernels ----------------------------------------------------------------------------------
 
-_lock = threading.Lock()
+_lock = ForkLock()
 _done = 0
 _thread: threading.Thread | None = None
 _kernels: ModuleType | None = None
@@ -234,7 +235,7 @@ def _count(products: int) -> None:
     global _done, _thread
     if _kernels is not None or _thread is not None:
         return
-    with _lock:
+    with _lock.held:
         _done += products
         if _done > PATIENCE and _thread is None:
             _thread = threading.Thread(target=_load_in_background, name="smart-kernels")

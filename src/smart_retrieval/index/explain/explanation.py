@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...backbones.tokenizing import tokenize
 from ...core.hybrid import anchor_scores
 from ...core.late import token_shares
 from ...core.matches import TokenMatch, token_matches
@@ -188,7 +189,7 @@ def _visual_name(query: SmartEmbeddings, position: int) -> str:
 
 def _spans(model: SmartModel, text: str, ids: list[int]) -> list[tuple[int, int] | None]:
     """Characters each stored token stands for; None where it is none of the passage's (a prompt, a template)."""
-    encoded = model.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    encoded = tokenize(model.tokenizer, text, return_offsets_mapping=True)
     token_ids = np.asarray(encoded["input_ids"], np.int64)
     # Special tokens in the passage have no vector, nor has what the filter drops.
     kept = kept_rows(model.backbone.word_roles(token_ids), model.readout.token_filter)

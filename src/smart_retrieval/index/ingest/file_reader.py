@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...backbones.tokenizing import tokenize
 from ...documents.passages import split
 from ...documents.read import ReadOptions, format_of, stream_file
 from ...documents.readers.jsonl import JsonlFields
@@ -164,7 +165,7 @@ def token_counter(model: SmartModel) -> Callable[[str], int]:
     tokenizer = model.tokenizer
 
     def count(text: str) -> int:
-        return len(tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])
+        return len(tokenize(tokenizer, text)["input_ids"])
 
     prompt = model.backbone.prompt_for("document", None, None)
     around = model.backbone.token_count("a", prompt=prompt, task="document") - count("a")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -12,9 +11,10 @@ from pathlib import Path
 from ...documents.read import NO_TEXT
 from ...documents.walk import scan
 from ...embeddings import SmartEmbeddings
-from ...errors import IndexMismatchError, MediaError, MissingExtraError, SmartError, SmartWarning
-from ...files import FoundFile, Skipped, UnreadableFileError, content_hash
+from ...errors import IndexMismatchError, MediaError, MissingExtraError, SmartError
+from ...files import FoundFile, Skipped, UnreadableFileError, content_hash, settled
 from ...progress import progress
+from ...types import counted_elsewhere
 from ..store.manifest import Manifest
 from ..store.records import FileEntry
 from ..store.store import Store
@@ -38,7 +38,7 @@ def index_folder(
 ) -> IngestReport:
     """See :meth:`~smart_retrieval.SmartIndex.index_folder`."""
     started = time.perf_counter()
-    report = IngestReport(str(root))
+    report, root = IngestReport(str(root)), settled(root)
     store = writer.store
     own = store.path.resolve()  # which may lie in the folder
     files = scan(root, include, exclude, hidden=hidden, skipped=report.skipped)
@@ -277,8 +277,7 @@ class FileBatches:
         waiting = [(file, document) for file in self._files for document in file.waiting]
         if not waiting:
             return [], None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SmartWarning)  # counted in the report instead
+        with counted_elsewhere():
             encoder = self._writer.encoder
             items = [encoder.folded(document.item) for _, document in waiting]
             encoded = encoder.model().encode_document(items, show_progress=False, on_error="skip")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import MediaError
+from ...files import settled
 from ...inputs import AnyImage, AnyVideo, Frames, Item
 from ...pictures.images import as_rgb, load_image
 from ...pictures.video import VideoFile
@@ -91,7 +92,7 @@ def place_of(item: Item) -> tuple[str | None, int | None]:
     picture: Any = item.images[0] if len(item.images) == 1 else item.video if not item.images else None
     path = picture if isinstance(picture, Path) else getattr(picture, "path", None)
     page = getattr(picture, "page", None)
-    return (str(path) if isinstance(path, Path) else None), page if isinstance(page, int) else None
+    return (str(settled(path)) if isinstance(path, Path) else None), page if isinstance(page, int) else None
 
 
 def open_image(source: AnyImage) -> Image:

@@ -7,9 +7,12 @@ appended to the files when there are many of them.
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
-import threading
 import warnings
+import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import SmartError, SmartWarning
+from ...locks import ForkLock
 from ...progress import progress
 from ...types import Array
 from ..store.lock import file_lock
@@ -54,16 +58,16 @@ class Mirror:
     def __init__(self, store: Store, *, fold_rows: int = FOLD_ROWS) -> None:
         self.store = store
         self.fold_rows = fold_rows
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._files = MirrorFiles(store.path / "derived")
-        self._private: tempfile.TemporaryDirectory[str] | None = None
+        self._private: Callable[[], object] | None = None  # removes the private copy
         self._token: int | None = None
         self._ann: ann.AnchorIndex | None = None
         self._ann_file = ""
         self._ann_gave_up = False
         with store.reading():
             found = self._files.load(store)
-        with self._lock, store.reading():
+        with self._lock.held, store.reading():
             state = store.state()
             # Twice, because files that another process brought up to a newer commit look foreign to an older one.
             found = self._files.load(store) if found is None else found
@@ -73,7 +77,7 @@ class Mirror:
     def close(self) -> None:
         """Remove the private copy, if the index's folder could not be written to; snapshots stay valid on POSIX."""
         if self._private is not None:
-            self._private.cleanup()
+            self._private()
             self._private = None
 
     @property
@@ -89,7 +93,7 @@ class Mirror:
             return current
         if current.commit > state.number and self.store.connections.in_transaction():
             return current  # the caller's own transaction is older than what another thread has mapped
-        with self._lock, self.store.reading():
+        with self._lock.held, self.store.reading():
             state = self.store.state()
             if state.generation != self.store.generation:
                 self.store.reload()
@@ -102,7 +106,7 @@ class Mirror:
 
     def rebuild(self) -> None:
         """Rewrite the files, without the deleted rows."""
-        with self._lock, self.store.reading():
+        with self._lock.held, self.store.reading():
             state = self.store.state()
             self._build(state, reuse=False)
             self._use_ann()
@@ -143,8 +147,9 @@ class Mirror:
             if self._private is not None:
                 raise
             # No permission or no space beside the database: a private copy elsewhere serves as well.
-            self._private = tempfile.TemporaryDirectory(prefix="smart-derived-", ignore_cleanup_errors=True)
-            self._files = MirrorFiles(Path(self._private.name))
+            folder = tempfile.mkdtemp(prefix="smart-derived-")
+            self._private = weakref.finalize(self, _remove, folder, os.getpid())
+            self._files = MirrorFiles(Path(folder))
             return self._build(state, reuse=False)
         if found is None:
             raise SmartError(f"{str(self._files.folder)!r}: cannot be read back; check the disk")
@@ -265,6 +270,11 @@ class Mirror:
             self._take(*found)  # perhaps another process's work, which may stop at an earlier commit than this one
             self._use_ann()
             self._mark_deleted(self.store.deleted_since(self._seen))
+
+
+def _remove(folder: str, pid: int) -> None:
+    if os.getpid() == pid:  # a forked child leaves it to its parent
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Tail:

@@ -5,7 +5,7 @@ Anchors (and words) choose candidates; their hybrid scores are computed straight
 
 from __future__ import annotations
 
-import threading
+import os
 import time
 import warnings
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from ...core.scoring import Scoring
 from ...core.vectors import unit_rows
 from ...embeddings import SmartEmbeddings
 from ...errors import IndexDamagedError, SmartError, SmartWarning
+from ...locks import ForkLock
 from ...types import Array
 from ..codec.base import Codec, QueryTables
 from ..encoder import IndexEncoder
@@ -94,8 +95,9 @@ class Searcher:
         self.store = store
         self._encoder = encoder
         self._mirror: Mirror | None = None
+        self._pid = os.getpid()
         self._filters = Filters()
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def close(self) -> None:
         """Unmap the files."""
@@ -105,8 +107,9 @@ class Searcher:
 
     def mirror(self) -> Mirror:
         """The mapped files, made when they are first needed."""
-        with self._lock:  # other threads would write the same files
-            if self._mirror is None:
+        with self._lock.held:  # other threads would write the same files
+            if self._mirror is None or self._pid != os.getpid():  # a thread of the parent may have been changing it
+                self._filters, self._pid = Filters(), os.getpid()
                 self._mirror = Mirror(self.store)
             return self._mirror
 

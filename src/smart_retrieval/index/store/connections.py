@@ -3,6 +3,9 @@
 Writers hold a lock file around every transaction *and* every checkpoint. SQLite's own lock would do for the
 transaction, but SQLite before 3.51.3 may lose commits when a checkpoint runs while another connection restarts the
 WAL (sqlite.org/wal.html#walresetbug); with automatic checkpoints off and ours under the writers' lock, that cannot be.
+
+No connection is open while the process forks: SQLite would take its locks for the child's, too, and use the file
+without them. So a fork waits for transactions of other threads, and both processes connect anew.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
@@ -17,7 +21,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ...errors import IndexBusyError, IndexDamagedError, IndexFullError, SmartError
+from ...errors import IndexBusyError, IndexDamagedError, IndexFullError, IndexReadOnlyError, SmartError
+from ...locks import ForkGate, ForkLock
 from . import lexical, where
 from .lock import file_lock
 from .pages import checkpoint
@@ -50,6 +55,7 @@ class Handle:
         self.writing = False
         self.state = State()  # of the write transaction that runs
         self.dirty = False  # whether it changed anything
+        self.closed = False
         self.pid = os.getpid()
         self.steps = _Steps()
         connection.set_progress_handler(self.steps, STEPS_AT_ONCE)
@@ -61,8 +67,9 @@ class Handle:
         self.steps.left = self.steps.most
 
     def close(self) -> None:
-        """Close the connection, unless it came through a fork: closing it there would drop the parent's locks."""
+        """Close the connection, unless it came through a fork, of a thread in a transaction."""
         if self.pid == os.getpid():
+            self.closed = True
             with suppress(sqlite3.Error):
                 self.connection.close()
 
@@ -80,7 +87,10 @@ class Connections:
         self._closed = False
         self._pid = os.getpid()
         self._inherited: list[object] = []
+        self._copying = ForkLock()
+        self._copy: tuple[tuple[int, ...], tempfile.TemporaryDirectory[str]] | None = None
         self._reset()
+        _all.add(self)
 
     def _reset(self) -> None:
         self._local = threading.local()
@@ -92,15 +102,14 @@ class Connections:
         if self._closed:
             raise SmartError(f"index {str(self.file.parent)!r}: it was closed; open it again")
         if self._pid != os.getpid():
-            # SQLite connections do not survive a fork. The parent's are kept from being closed here, not used.
+            # Of a thread in a transaction, the parent's connection is kept from being closed here, not used.
             self._inherited.append((self._local, list(self._handles)))
             self._pid = os.getpid()
             self._reset()
         handle: Handle | None = getattr(self._local, "handle", None)
         if handle is not None and not handle.depth and handle.stamp is not None and handle.stamp != self._stamp():
             handle.close()  # an unlocked reader, and the file was written: start over
-            handle = None
-        if handle is None:
+        if handle is None or handle.closed:
             handle = self._local.handle = self._open()
             self._handles.add(handle)
         return handle
@@ -115,14 +124,25 @@ class Connections:
         try:
             return Handle(connect(f"{uri}?mode=ro", self.timeout))
         except sqlite3.OperationalError as error:
-            # A folder that cannot be written to has no room for WAL's shared memory. Without a WAL the file holds
-            # everything and is read without locks; its stamp is compared before every transaction instead.
+            # A folder that cannot be written to has no room for WAL's shared memory, and so no writer either. Without a
+            # WAL the file holds everything and is read without locks; else a copy of both is read. The stamp of the
+            # file is compared before every transaction.
             if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
                 raise
             stamp = self._stamp()
             if stamp[-1]:
-                raise
+                return Handle(connect(f"{self._copied(stamp).as_uri()}?mode=ro", self.timeout), stamp)
             return Handle(connect(f"{uri}?mode=ro&immutable=1", self.timeout), stamp)
+
+    def _copied(self, stamp: tuple[int, ...]) -> Path:
+        """A private copy of the file and its WAL, for all threads until they change; removed with this object."""
+        with self._copying.held:
+            if self._copy is None or self._copy[0] != stamp:
+                folder = tempfile.TemporaryDirectory(prefix="smart-index-", ignore_cleanup_errors=True)
+                for name in (self.file.name, f"{self.file.name}-wal"):
+                    shutil.copyfile(self.file.with_name(name), Path(folder.name) / name)
+                self._copy = stamp, folder
+            return Path(self._copy[1].name) / self.file.name
 
     def _stamp(self) -> tuple[int, ...]:
         found = os.stat(self.file)
@@ -143,12 +163,18 @@ class Connections:
         for handle in list(self._handles):
             handle.close()
 
+    def disconnect(self) -> None:
+        """Close the connections that are in no transaction; each thread connects again when it needs to."""
+        for handle in list(self._handles):
+            if not handle.depth:
+                handle.close()
+
     # -- transactions ------------------------------------------------------------------------------------------
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """One read transaction: everything inside sees the same commit. Nested ones join the outermost."""
-        with translated(self.file):
+        with GATE.passing(), translated(self.file):
             handle = self._handle()
             if not handle.depth:
                 handle.connection.execute("BEGIN")
@@ -166,7 +192,7 @@ class Connections:
         """One write transaction; it commits on leaving, or rolls back on any error. Nested ones join the outermost."""
         if not self.writable:
             raise SmartError(f"index {str(self.file.parent)!r}: it is open for reading; open it with mode='w'")
-        with translated(self.file):
+        with GATE.passing(), translated(self.file):
             handle = self._handle()
             if handle.writing:
                 with _nested(handle):
@@ -196,7 +222,7 @@ class Connections:
     @contextmanager
     def alone(self) -> Iterator[sqlite3.Connection]:
         """A connection outside any transaction while no other writer runs: for VACUUM and checkpoints."""
-        with translated(self.file):
+        with GATE.passing(), translated(self.file):
             handle = self._handle()
             if handle.depth:
                 raise SmartError("found a transaction of this thread under way; finish it first")
@@ -216,13 +242,26 @@ class Connections:
 
     def in_transaction(self) -> bool:
         """Whether this thread is inside :meth:`reading` or :meth:`writing`."""
-        return bool(self._handle().depth)
+        handle: Handle | None = getattr(self._local, "handle", None)
+        return handle is not None and self._pid == os.getpid() and bool(handle.depth)
 
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
         # What was committed stays in the WAL if this fails, and the next commit tries again.
         with suppress(OSError, sqlite3.Error):
             if os.stat(f"{self.file}-wal").st_size > CHECKPOINT_BYTES:
                 checkpoint(connection, self.file)
+
+
+_all: weakref.WeakSet[Connections] = weakref.WeakSet()
+
+
+def _disconnect_all() -> None:
+    for connections in list(_all):
+        connections.disconnect()
+
+
+#: Whatever uses SQLite is inside.
+GATE = ForkGate(_disconnect_all)
 
 
 @contextmanager
@@ -281,7 +320,7 @@ def translated(file: Path) -> Iterator[None]:
                 f"{where}: the database is damaged ({error}); run verify, then restore a copy or index again"
             ) from error
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-            raise SmartError(
+            raise IndexReadOnlyError(
                 f"{where}: cannot be opened or written ({error}); check the folder's permissions"
             ) from error
         if code == sqlite3.SQLITE_INTERRUPT:
@@ -297,7 +336,7 @@ def translated(file: Path) -> Iterator[None]:
         if error.errno in (28, 122):  # ENOSPC, EDQUOT
             raise IndexFullError(f"{where}: the disk is full ({error}); free some space and try again") from error
         if error.errno in (1, 13, 30):  # EPERM, EACCES, EROFS
-            raise SmartError(f"{where}: cannot be written ({error}); check the folder's permissions") from error
+            raise IndexReadOnlyError(f"{where}: cannot be written ({error}); check the folder's permissions") from error
         raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 from contextlib import closing
 from functools import cache
@@ -11,7 +12,7 @@ from pathlib import Path
 from ...errors import IndexDamagedError, IndexFormatError, SmartError
 from ...files import sync_folder
 from . import pictures
-from .connections import Connections, connect, translated
+from .connections import GATE, Connections, connect, translated
 from .lexical import FullText, add_functions
 from .manifest import LANGUAGES, Manifest
 from .schema import (
@@ -35,8 +36,8 @@ def create(folder: Path, manifest: Manifest, codec: bytes) -> None:
     taken = IndexFormatError(f"found an index at {str(folder)!r} already; open it, or remove the folder first")
     if target.exists():
         raise taken
-    partial = folder / f"{FILE}.new-{os.getpid()}"
-    with translated(target):
+    partial = folder / f"{FILE}.new-{secrets.token_hex(8)}"
+    with GATE.passing(), translated(target):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             _build(partial, manifest, codec)

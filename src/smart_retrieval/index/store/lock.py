@@ -25,6 +25,19 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+# A forked child's copies would hold the parent's locks for as long as the child lives.
+_held: set[int] = set()
+
+
+def _close_inherited() -> None:
+    while _held:
+        os.close(_held.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)
+
+
 @contextmanager
 def file_lock(path: Path, timeout: float) -> Iterator[bool]:
     """Hold the lock of a file, waiting up to ``timeout`` seconds for it (0 tries once); yields whether it is held.
@@ -38,10 +51,13 @@ def file_lock(path: Path, timeout: float) -> Iterator[bool]:
         True
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+    _held.add(descriptor)
     try:
         yield _wait(descriptor, time.monotonic() + timeout)
     finally:
-        os.close(descriptor)  # which releases the lock
+        if descriptor in _held:  # not in a child that was forked meanwhile
+            _held.discard(descriptor)
+            os.close(descriptor)  # which releases the lock
 
 
 def _wait(descriptor: int, deadline: float) -> bool:

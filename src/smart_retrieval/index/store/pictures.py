@@ -124,6 +124,10 @@ class Media:
     preview: bytes = field(default=b"", repr=False)
     load: Callable[[], bytes] | None = field(default=None, repr=False, compare=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickled with its thumbnail, and without the index that it is read from."""
+        return {**self.__dict__, "preview": self.thumbnail(), "load": None}
+
     def thumbnail(self) -> bytes:
         """A small picture, as the bytes of an image file; empty if none was kept or the document is gone.
 

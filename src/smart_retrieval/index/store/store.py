@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...errors import IndexDamagedError, IndexMismatchError, SmartError, UnknownIdError, one_of
-from ...files import typed_name
+from ...errors import IndexDamagedError, IndexMismatchError, IndexReadOnlyError, SmartError, UnknownIdError, one_of
+from ...files import settled, typed_name
 from ...types import Array
 from . import folder, maintenance, pictures, rows
 from .connections import Connections, Handle
@@ -59,7 +59,8 @@ class Store:
 
         It appears under its name only when it is whole.
         """
-        folder.create(Path(path), manifest, codec)
+        path = settled(path)
+        folder.create(path, manifest, codec)
         return cls.open(path, "w", timeout=timeout)
 
     @classmethod
@@ -70,12 +71,17 @@ class Store:
         """
         if mode not in ("r", "w"):
             raise SmartError(f"mode: {one_of(mode, ('r', 'w'))}")
-        connections = folder.connect_to(Path(path), writable=mode == "w", timeout=timeout)
+        path = settled(path)
+        connections = folder.connect_to(path, writable=mode == "w", timeout=timeout)
         try:
-            return cls(Path(path), connections)
+            return cls(path, connections)
         except BaseException:
             connections.close()
             raise
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, it is its path and mode: whoever unpickles it opens it again."""
+        return _opened, (type(self), self.path, "w" if self.connections.writable else "r", self.connections.timeout)
 
     def close(self) -> None:
         """Close all connections; the last process to close removes the write-ahead log."""
@@ -308,8 +314,11 @@ class Store:
         if not self.connections.writable:
             report.notes.append("the full-text index was not checked: that needs mode='w'")
             return report
-        with self.transaction() as handle:
-            verify_lexical(handle, report)
+        try:
+            with self.transaction() as handle:
+                verify_lexical(handle, report)
+        except IndexReadOnlyError:
+            report.notes.append("the full-text index was not checked: the folder cannot be written to")
         return report
 
     def _verify_pages(self, report: VerifyReport) -> None:
@@ -417,6 +426,10 @@ class FileRegistry:
             if handle.connection.execute("DELETE FROM files WHERE path = ?", (path,)).rowcount:
                 handle.dirty = True
             return deleted
+
+
+def _opened(kind: type[Store], path: Path, mode: Literal["r", "w"], timeout: float) -> Store:
+    return kind.open(path, mode, timeout=timeout)
 
 
 def _first(found: Iterable[tuple[Any, ...]]) -> Array:
