@@ -325,17 +325,21 @@ class Store:
         file = self.connections.file
         problems: list[str] = []
         notes: list[str] = []
-        if self.connections.writable:
+        writable = self.connections.writable
+        if writable:
             try:
                 with self.connections.alone() as connection:
                     checkpoint(connection, file)
                     problems, notes = wrong_pages(file)
+            except IndexReadOnlyError:
+                writable = False
             except IndexDamagedError as error:
                 problems = [str(error)]
-        elif _size(Path(f"{file}-wal")):
-            notes = ["unused bytes of the database were not checked: that needs mode='w'"]
-        else:
-            problems, notes = wrong_pages(file)
+        if not writable:
+            if _size(Path(f"{file}-wal")):
+                notes = ["unused bytes of the database were not checked: that needs a folder that can be written to"]
+            else:
+                problems, notes = wrong_pages(file)
         report.problems.extend(problems)
         report.notes.extend(notes)
 
