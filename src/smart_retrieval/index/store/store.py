@@ -11,7 +11,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...errors import IndexDamagedError, IndexMismatchError, IndexReadOnlyError, SmartError, UnknownIdError, one_of
+from ...errors import (
+    IndexDamagedError,
+    IndexFullError,
+    IndexMismatchError,
+    IndexReadOnlyError,
+    SmartError,
+    UnknownIdError,
+    one_of,
+)
 from ...files import settled, typed_name
 from ...types import Array
 from . import folder, maintenance, pictures, rows
@@ -317,8 +325,8 @@ class Store:
         try:
             with self.transaction() as handle:
                 verify_lexical(handle, report)
-        except IndexReadOnlyError:
-            report.notes.append("the full-text index was not checked: the folder cannot be written to")
+        except (IndexReadOnlyError, IndexFullError):
+            report.notes.append("the full-text index was not checked: that needs room and permission to write")
         return report
 
     def _verify_pages(self, report: VerifyReport) -> None:
@@ -331,13 +339,13 @@ class Store:
                 with self.connections.alone() as connection:
                     checkpoint(connection, file)
                     problems, notes = wrong_pages(file)
-            except IndexReadOnlyError:
+            except (IndexReadOnlyError, IndexFullError):
                 writable = False
             except IndexDamagedError as error:
                 problems = [str(error)]
         if not writable:
             if _size(Path(f"{file}-wal")):
-                notes = ["unused bytes of the database were not checked: that needs a folder that can be written to"]
+                notes = ["unused bytes of the database were not checked: that needs room and permission to write"]
             else:
                 problems, notes = wrong_pages(file)
         report.problems.extend(problems)
