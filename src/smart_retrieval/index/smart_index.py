@@ -14,7 +14,9 @@ from ..core.presets import Preset
 from ..core.readout import Readout
 from ..core.scoring import LateWeight, Scoring, TokenWeights
 from ..core.weights import IdfWeights
+from ..documents.read import ReadOptions
 from ..documents.readers.jsonl import JsonlFields
+from ..documents.readers.ocr import OcrMode
 from ..embeddings import SmartEmbeddings
 from ..errors import IndexDamagedError, IndexFormatError, SmartError
 from ..files import settled
@@ -387,6 +389,8 @@ class SmartIndex:
         read_as: Mapping[str, str] | None = None,
         jsonl: JsonlFields | None = None,
         encoding: str = "",
+        ocr: OcrMode = "auto",
+        max_ocr_pages: int = 500,
         max_tokens: int | None = None,
         overlap: int = 0,
         min_tokens: int | None = None,
@@ -412,6 +416,9 @@ class SmartIndex:
                 that is not known. Goes before pages: with ``{".pdf": "pdf"}`` an index of pages takes the text of PDFs.
             jsonl: Which fields of JSON Lines mean what.
             encoding: Of the files' text ("windows-1251"); empty: each file's own, or else a guess that is noted.
+            ocr: In files that are read as text: ``"auto"`` reads pages without text, and pictures, by OCR (extra
+                ``ocr``), ``"always"`` all pages of PDFs, ``"never"`` nothing. Unchanged files are not read again.
+            max_ocr_pages: Most pages of one file that OCR reads.
             max_tokens: Most tokens of a passage; the model's limit when None.
             overlap: Tokens of a passage repeated at the beginning of the next.
             min_tokens: Neighbouring sections shorter than this are joined; a little when None.
@@ -427,7 +434,8 @@ class SmartIndex:
             SmartError: ``sync`` and nothing was found at all: the folder may not be mounted.
         """
         manifest, formats = self._store.manifest, read_as or {}
-        reader = FileReader(manifest, self._encoder, formats, jsonl, max_tokens, overlap, min_tokens, encoding)
+        options = ReadOptions(jsonl=jsonl or JsonlFields(), encoding=encoding, ocr=ocr, max_ocr_pages=max_ocr_pages)
+        reader = FileReader(manifest, self._encoder, formats, options, max_tokens, overlap, min_tokens)
         report = index_folder(
             self._writer, reader, folder, include, exclude, hidden=hidden, sync=sync, batch=batch, bar=show_progress
         )
