@@ -272,10 +272,8 @@ def test_a_call_that_is_interrupted_leaves_no_answer_behind() -> None:
 
 def test_a_child_that_has_grown_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     before = pid()
-    monkeypatch.setattr(calls, "_LARGEST_IDLE", 1)
-    there.describe(PATH)
+    calls._GUARD.call(there.describe, calls.Limits(idle=1), PATH, [], {})
     assert gone(before)
-    monkeypatch.undo()
     monkeypatch.setattr(calls, "_MOST_CALLS", 3)
     first = pid()
     assert [pid() == first for _ in range(3)] == [True, True, False]

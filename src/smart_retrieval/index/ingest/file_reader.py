@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import cached_property, partial
 from itertools import chain
@@ -40,23 +40,22 @@ _SHORT = 32
 class FileReader:
     """Reads the documents of files as an index wants them.
 
-    Suffixes that ``formats`` names are read in these formats and not as pictures; ``"*"`` stands for every suffix that
-    is not known. ``max_tokens`` counts a passage's heading path, prompt and special tokens, too.
+    Suffixes that ``options.formats`` names are read in these formats and not as pictures; ``"*"`` stands for every
+    suffix that is not known. ``max_tokens`` counts a passage's heading path, prompt and special tokens, too.
     """
 
     def __init__(
         self,
         manifest: Manifest,
         encoder: IndexEncoder,
-        formats: Mapping[str, str],
         options: ReadOptions,
         max_tokens: int | None,
         overlap: int,
         min_tokens: int | None,
     ) -> None:
         self._encoder = encoder
-        self._unknown_as = formats.get(ANY_SUFFIX, "")
-        known = {suffix: name for suffix, name in formats.items() if suffix != ANY_SUFFIX}
+        self._unknown_as = options.formats.get(ANY_SUFFIX, "")
+        known = {suffix: name for suffix, name in options.formats.items() if suffix != ANY_SUFFIX}
         self._options = replace(options, formats=known)
         self._folding = manifest.folding
         limits = manifest.limits
