@@ -73,7 +73,7 @@ def index(
             "always: all pages of PDFs.",
         ),
     ] = "auto",
-    ocr_pages: Annotated[int, typer.Option(min=0, help="Most pages of a file that OCR reads.")] = 500,
+    ocr_pages: Annotated[int, typer.Option(min=1, help="Most pages of a file that OCR reads.")] = 500,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Most tokens per passage. [default: the model's limit]")
     ] = None,

@@ -34,7 +34,7 @@ class ReadOptions:
         max_ocr_pages: Most pages of one file that OCR reads; a page takes about a second.
 
     Raises:
-        SmartError: There is no such encoding, or no such `ocr`.
+        SmartError: There is no such encoding or `ocr`, or no page is allowed.
     """
 
     max_bytes: int = 64 * 2**20
@@ -48,6 +48,8 @@ class ReadOptions:
     def __post_init__(self) -> None:
         if self.ocr not in OCR_MODES:
             raise SmartError(f"ocr: {one_of(self.ocr, OCR_MODES)}")
+        if self.max_ocr_pages < 1:
+            raise SmartError(f"max_ocr_pages: found {self.max_ocr_pages}, expected 1 or more")
         if self.encoding:
             text.checked_encoding(self.encoding)
 
@@ -62,7 +64,7 @@ READERS: Mapping[str, Callable[[Path, ReadOptions], Document]] = {
     "pdf": lambda path, options: pdf.read(
         path, options.max_bytes, options.max_pages, options.ocr, options.max_ocr_pages
     ),
-    "picture": lambda path, options: picture.read(path),
+    "picture": lambda path, options: picture.read(path, options.max_ocr_pages),
     "docx": lambda path, options: archives.read_docx(path, options.max_bytes),
     "pptx": lambda path, options: archives.read_pptx(path, options.max_bytes),
     "xlsx": lambda path, options: archives.read_xlsx(path, options.max_bytes),

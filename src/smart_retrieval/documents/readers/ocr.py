@@ -16,7 +16,7 @@ from ...errors import MissingExtraError
 from ...extras import check, require
 from ...files import UnreadableFileError
 from ...guarded import Limits, guarded, step
-from ...pictures.images import load_image
+from ...pictures.images import count_image_pages, load_image
 from ...pictures.pdf_drawing import draw_page, page_size
 from ...pictures.pdf_pages import PAGE_PIXELS
 
@@ -38,7 +38,7 @@ _LIMITS = Limits(memory=2 * 2**30, seconds=120, seconds_a_step=60, idle=2**30, r
 _LONGEST = 2000  # pixels; rapidocr makes larger pictures smaller
 _TALL = 2.0  # heights of a screenshot that is read in parts, each 1.5 times as high as wide
 _TILE, _OVERLAP = 1.5, 0.15
-_SURE = 0.9
+_SHAPE = 4  # heights: the width of what the model of directions sees
 _SAMPLED = 7  # lines that say which way up a page is
 
 Point = tuple[float, float]
@@ -46,7 +46,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class OcrLine:
-    """A line of text, and its corners from its upper left one clockwise as it is read, in pixels from the top."""
+    """A line of text, and its corners clockwise from the upper left one, in pixels from the top."""
 
     text: str
     corners: list[Point]
@@ -77,9 +77,15 @@ def installed() -> bool:
 
 
 @guarded(_LIMITS, needs=_NEEDS, child="ocr")
-def read_picture(path: Path) -> OcrPage:
-    """The lines of a picture file."""
-    return _read(load_image(path))
+def count_pages(path: Path) -> int:
+    """How many pages a picture file has: more than one only a TIFF."""
+    return count_image_pages(path)
+
+
+@guarded(_LIMITS, needs=_NEEDS, child="ocr")
+def read_picture(path: Path, page: int) -> OcrPage:
+    """The lines of a page, from 1, of a picture file."""
+    return _read(load_image(path, page=page))
 
 
 @guarded(_LIMITS, needs={**_NEEDS, "pypdfium2": "pdf"}, child="ocr")
@@ -169,20 +175,20 @@ def _array(image: Image) -> Any:
 
 
 def _turn(image: Image, lines: list[OcrLine]) -> int:
-    """Quarters clockwise that make a page upright, by its longest lines."""
+    """Quarters clockwise that make a page upright, by a vote of its longest lines."""
     from PIL.Image import Transpose
 
     longest = sorted(lines, key=lambda line: -len(line.text))[:_SAMPLED]
-    tall = upside = 0
+    tall, upside = 0, 0.0
     for line in longest:
         xs, ys = zip(*line.corners, strict=True)
         cut = image.crop((int(min(xs)), int(min(ys)), int(max(xs)) + 1, int(max(ys)) + 1))
         if cut.height > 1.5 * cut.width:
             tall += 1
             cut = cut.transpose(Transpose.ROTATE_90)
+        cut = cut.crop((0, 0, min(cut.width, _SHAPE * cut.height), cut.height))  # else it is squeezed to this shape
         (label, score), *_ = _engine()(_array(cut), use_det=False, use_cls=True, use_rec=False).cls_res
-        upside += label == "180" and score > _SURE
-    most = len(longest) / 2
-    if tall > most:
-        return 1 if upside > most else 3
-    return 2 if upside > most else 0
+        upside += score if label == "180" else -score
+    if tall > len(longest) / 2:
+        return 1 if upside > 0 else 3
+    return 2 if upside > 0 else 0

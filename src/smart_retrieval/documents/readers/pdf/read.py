@@ -10,13 +10,13 @@ from pathlib import Path
 
 from ....guarded import guarded
 from ...sections import Document, Section, SectionBuilder
-from ..ocr import NOT_INSTALLED, NOTHING_FOUND, READ_BY_OCR, OcrMode, installed
+from ..ocr import NOT_INSTALLED, NOTHING_FOUND, READ_BY_OCR, OcrMode, installed, read_page
 from .extract import extract
 from .layout import Line, lines_in_order
 from .paragraphs import heading_line, paragraphs
 from .running import drop_running_lines
 from .runs import PdfText, Run
-from .scanned import scanned_pages, with_scanned
+from .scanned import pages_beyond, scanned_pages, with_scanned
 
 _MOST_NAMED = 5
 _DIVIDED = re.compile(r"(?<=[^\W\d_])[-\u2010]$")
@@ -38,11 +38,10 @@ def read(path: Path, max_bytes: int, max_pages: int, ocr: OcrMode = "never", max
     if not installed():
         document.left_out.extend((NOT_INSTALLED, f"page {page}") for page in found.drawn)
         return document
-    scanned, failed = scanned_pages(path, found.drawn[:max_ocr_pages])
+    scanned, failed = scanned_pages(path, found.drawn[:max_ocr_pages], read_page)
     document = _read(path, max_bytes, max_pages, ocr == "always", scanned).document
     document.notes.extend(failed)
-    beyond = f"pages that OCR would read, beyond the first {max_ocr_pages:,} of a file"
-    document.left_out.extend((beyond, f"page {page}") for page in found.drawn[max_ocr_pages:])
+    document.left_out.extend(pages_beyond(max_ocr_pages, found.drawn[max_ocr_pages:]))
     return document
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -22,16 +22,24 @@ _TALL = 1.5
 _EDGE = 0.15  # of a line's height: what OCR's boxes have around the letters
 
 
-def scanned_pages(path: Path, pages: Sequence[int]) -> tuple[dict[int, list[Run]], list[str]]:
-    """What OCR reads on pages of a PDF, and notes on those it failed at."""
+def scanned_pages(
+    path: Path, pages: Sequence[int], read: Callable[[Path, int], ocr.OcrPage]
+) -> tuple[dict[int, list[Run]], list[str]]:
+    """What OCR reads on pages of a file, and notes on those it failed at."""
     found: dict[int, list[Run]] = {}
     notes = []
     for page in pages:
         try:
-            found[page] = scanned_runs(ocr.read_page(path, page))
+            found[page] = scanned_runs(read(path, page))
         except UnreadableFileError as error:  # it costs a page and not the file
             notes.append(f"page {page} cannot be read by OCR: {error.reason}")
     return found, notes
+
+
+def pages_beyond(most: int, pages: Sequence[int]) -> list[tuple[str, str]]:
+    """Why pages are left out, and which."""
+    reason = f"pages that OCR would read, beyond the first {most:,} of a file"
+    return [(reason, f"page {page}") for page in pages]
 
 
 def with_scanned(page: PageText, runs: list[Run], *, replace_all: bool) -> PageText:
@@ -86,7 +94,7 @@ def _level(page: ocr.OcrPage) -> list[tuple[str, Box]]:
 
 
 def ocr_words(path: Path, page: int | None) -> list[Word]:
-    """The words that OCR reads on a page of a PDF, or in a picture; places within a line are estimated.
+    """The words that OCR reads on a page of a PDF or picture; places within a line are estimated.
 
     Raises:
         UnreadableFileError: The file or page cannot be read.
@@ -94,8 +102,9 @@ def ocr_words(path: Path, page: int | None) -> list[Word]:
     """
     if not ocr.installed():
         raise MissingExtraError(ocr.NOT_INSTALLED)
-    found = ocr.read_picture(path) if page is None else ocr.read_page(path, page)
-    return [word for line in found.lines for word in _words(line, found, page or 1)]
+    number = page or 1
+    found = ocr.read_page(path, number) if path.suffix.lower() == ".pdf" else ocr.read_picture(path, number)
+    return [word for line in found.lines for word in _words(line, found, number)]
 
 
 def _words(line: ocr.OcrLine, page: ocr.OcrPage, number: int) -> list[Word]:
