@@ -22,8 +22,9 @@ def read(path: Path, max_pages: int) -> Document:
     if not installed():
         raise MissingExtraError(NOT_INSTALLED)
     count = count_pages(path)
+    notes: list[str] = []
     if count == 1:
-        scanned, notes = {1: scanned_runs(read_picture(path, 1))}, []
+        scanned = {1: scanned_runs(read_picture(path, 1))}
     else:
         scanned, notes = scanned_pages(path, range(1, min(count, max_pages) + 1), read_picture)
     if not scanned:

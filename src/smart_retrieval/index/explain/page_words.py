@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -34,20 +35,22 @@ def has_page(source: str | None) -> bool:
     return source is not None and visual_format_of(Path(source)) in {"pdf", "image"}
 
 
-def draw_page(path: Path, page: int | None) -> Image:
-    """The page of a PDF, or a picture."""
+def draw_page(path: Path, page: int) -> Image:
+    """A page of a PDF or picture."""
     if visual_format_of(path) == "pdf":
         from ...pictures.pdf_pages import PdfPages
 
         with PdfPages(path) as pages:
-            return pages.render(page or 1)
+            return pages.render(page)
     from ...pictures.images import load_image
 
-    return load_image(path, page=page or 1)
+    return load_image(path, page=page)
 
 
-def marked_words(path: Path, score: ScoreBreakdown) -> tuple[MarkedWord, ...]:
-    """The words of the passage that matched, where they stand on its page.
+def marked_words(
+    path: Path, score: ScoreBreakdown, wanted: Sequence[ShadedWord], page: int, *, goes_on: bool
+) -> tuple[MarkedWord, ...]:
+    """Those of the passage's words that are wanted, where they stand on a page.
 
     Raises:
         UnreadableFileError, MissingExtraError: They cannot be had.
@@ -55,29 +58,32 @@ def marked_words(path: Path, score: ScoreBreakdown) -> tuple[MarkedWord, ...]:
     if visual_format_of(path) == "pdf":
         from ...documents.readers.pdf.words import page_words
 
-        if found := place_words(score, page_words(path, score.page or 1)):
+        words = page_words(path, page)
+        found = place_words(score.text, wanted, words, goes_on=goes_on)
+        if found or (words and goes_on):
             return found
     from ...documents.readers.pdf.scanned import ocr_words
 
-    return place_words(score, ocr_words(path, score.page))
+    return place_words(score.text, wanted, ocr_words(path, page), goes_on=goes_on)
 
 
-def place_words(score: ScoreBreakdown, words: Sequence[Word]) -> tuple[MarkedWord, ...]:
-    """Where on the page the matched words of a passage stand.
+def place_words(
+    text: str, wanted: Sequence[ShadedWord], words: Sequence[Word], *, goes_on: bool = False
+) -> tuple[MarkedWord, ...]:
+    """Where on a page words of a passage stand.
 
     Letters are compared, so that divided and joined words are found. Of the places where a word stands, that one is
-    taken which most of the passage stands around.
+    taken which most of the passage stands around; where the passage only ``goes_on``, some of it must.
     """
     page, owners = _letters([word.text for word in words])
-    passage, positions = _letters(score.text)
+    passage, positions = _letters(text)
     found = []
-    for shaded in score.shaded_words():
-        inside = [index for index, position in enumerate(positions) if shaded.start <= position < shaded.stop]
-        if inside:
-            start = _place(page, owners, passage, inside[0], inside[-1] + 1)
-            if start is not None:
-                owning = sorted(set(owners[start : start + len(inside)]))
-                found += [MarkedWord(words[index].box, shaded) for index in owning]
+    for shaded in wanted:
+        start, stop = bisect_left(positions, shaded.start), bisect_left(positions, shaded.stop)
+        place = _place(page, owners, passage, start, stop, alone=not goes_on) if start < stop else None
+        if place is not None:
+            owning = sorted(set(owners[place : place + stop - start]))
+            found += [MarkedWord(words[index].box, shaded) for index in owning]
     return tuple(found)
 
 
@@ -92,25 +98,22 @@ def _letters(parts: Sequence[str]) -> tuple[str, list[int]]:
     return "".join(letter for letter, _ in found), [index for _, index in found]
 
 
-def _place(page: str, owners: list[int], passage: str, start: int, stop: int) -> int | None:
-    """Where on the page the letters of the passage from ``start`` to ``stop`` stand."""
-    wanted, before, after = (
-        passage[start:stop],
-        passage[max(0, start - _CONTEXT) : start][::-1],
-        passage[stop : stop + _CONTEXT],
-    )
-    best, place, alone = -1, None, 0
+def _place(page: str, owners: list[int], passage: str, start: int, stop: int, *, alone: bool) -> int | None:
+    """Where letters of the passage stand on the page; ``alone``: with less around them, or none for the only word."""
+    wanted, after = passage[start:stop], passage[stop : stop + _CONTEXT]
+    before = passage[max(0, start - _CONTEXT) : start][::-1]
+    best, place, count = -1, None, 0
     at = page.find(wanted)
     while at >= 0:
         end = at + len(wanted)
         whole = (at == 0 or owners[at - 1] != owners[at]) and (end == len(page) or owners[end] != owners[end - 1])
-        alone += whole
+        count += whole
         agreeing = _shared(before, page[max(0, at - _CONTEXT) : at][::-1]) + _shared(after, page[end : end + _CONTEXT])
         agreeing += _WHOLE * whole
         if agreeing > best:
             best, place = agreeing, at
         at = page.find(wanted, at + 1)
-    return place if best >= _ENOUGH or (alone == 1 and best >= _WHOLE) else None
+    return place if best + (len(wanted) if alone else 0) >= _ENOUGH or (alone and count == 1) else None
 
 
 def _shared(one: str, other: str) -> int:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 1000  # pixels of the longer side of a picture that is shown
 _LONGEST_PAGE = 1600  # of a page whose words are marked
+_MOST_PAGES = 3  # that a passage may go over
 _THUMBNAIL = 480  # of a thumbnail, enlarged so that a map over it can be seen
 _BLANK = (236, 237, 240)
 _PATCH = 32  # pixels of a visual token where there is no picture at all
@@ -112,21 +113,30 @@ def find_pictures(score: ScoreBreakdown, file: PictureFile, root: str | Path | N
 
 
 def _find_page(score: ScoreBreakdown, file: PictureFile, root: str | Path | None) -> ShownPictures:
-    """The page of a passage with the words that matched; without it, a sentence that says why."""
+    """The page of a passage with the words that matched, and those it goes on to; or a sentence that says why not."""
     if score.source is None or not has_page(score.source):
         return ShownPictures(())
     path = path_on_disk(root or file.root or ".", score.source)
+    first, left, shown, note = score.page or 1, score.shaded_words(), list[ShownPicture](), ""
     try:
         if _changed(path, file.entry):
             return ShownPictures((), "The page is not shown: its file has changed since it was indexed.")
-        image = _small(draw_page(path, score.page), _LONGEST_PAGE)
+        for page in range(first, first + (1 if score.page is None else _MOST_PAGES)):
+            words: tuple[MarkedWord, ...] = ()
+            try:
+                words = marked_words(path, score, left, page, goes_on=page > first)
+                note = note or ("" if words else "No words that matched stand there.")
+            except (MediaError, MissingExtraError) as error:
+                note = note or f"No words are marked on the page ({error})."
+            if page > first and not words:
+                break
+            shown.append(ShownPicture(_small(draw_page(path, page), _LONGEST_PAGE), words=words))
+            left = [word for word in left if all(word != marked.shaded for marked in words)]
+            if not left:
+                break
     except (MediaError, MissingExtraError, OSError) as error:
-        return ShownPictures((), f"The page cannot be shown ({error}).")
-    try:
-        words = marked_words(path, score)
-    except (MediaError, MissingExtraError) as error:
-        return ShownPictures((ShownPicture(image),), f"No words are marked on the page ({error}).")
-    return ShownPictures((ShownPicture(image, words=words),), "" if words else "No words that matched stand there.")
+        note = f"The page cannot be shown ({error})."
+    return ShownPictures(tuple(shown), note)
 
 
 def _shown(visual: VisualExplanation, images: dict[int, Image]) -> list[ShownPicture]:
