@@ -279,6 +279,15 @@ def test_a_child_that_has_grown_is_replaced(monkeypatch: pytest.MonkeyPatch) -> 
     assert [pid() == first for _ in range(3)] == [True, True, False]
 
 
+def test_a_child_with_a_name_is_another() -> None:
+    before = pid()
+    others = [there.describe_elsewhere(PATH).values["pid"] for _ in range(2)]
+    assert len({before, *others}) == 3, "that child holds more than it may keep"
+    assert pid() == before
+    stop()
+    assert gone(before)
+
+
 def test_no_program_to_start_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stop()
     for program in (tmp_path / "none", Path("/bin/false")):

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from .read import read_files as read_files
     from .read import stream_file as stream_file
     from .readers.jsonl import JsonlFields as JsonlFields
-    from .readers.ocr import OcrMode as OcrMode
     from .readers.pdf.words import Word as Word
     from .readers.pdf.words import find_words as find_words
     from .readers.pdf.words import page_words as page_words
@@ -43,7 +42,6 @@ __all__, __getattr__, __dir__ = lazy_names(
         "passages": ("Passage", "split"),
         "read": ("ReadOptions", "format_of", "read_file", "read_files", "stream_file"),
         "readers.jsonl": ("JsonlFields",),
-        "readers.ocr": ("OcrMode",),
         "readers.pdf.words": ("Word", "find_words", "page_words"),
         "sections": ("Document", "Section"),
         "walk": ("scan",),

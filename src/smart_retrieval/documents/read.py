@@ -11,8 +11,9 @@ from ..errors import MissingExtraError, SmartError, one_of
 from ..files import FoundFile, SkipLog, Skipped, UnreadableFileError, open_local
 from ..pictures.sources import IMAGE_SUFFIXES
 from .readers import archives, code, html, jsonl, mail, markdown, pdf, picture, rst, tables, text
-from .readers.jsonl import JsonlFields
-from .readers.ocr import NOTHING_FOUND, OCR_MODES, OcrMode
+from .readers.jsonl import JsonlFields as JsonlFields
+from .readers.ocr import NOTHING_FOUND, OCR_MODES
+from .readers.ocr import OcrMode as OcrMode
 from .sections import Document, Section
 
 
@@ -31,7 +32,7 @@ class ReadOptions:
         ocr: Which pages of PDFs, and pictures, are read by OCR (extra ``ocr``; Latin letters, Chinese, Japanese):
             ``"auto"``: pages without text or whose text cannot be read, and pictures; ``"always"``: all pages, whatever
             text they have; ``"never"``: none, pictures are no type that is read.
-        max_ocr_pages: Most pages of one file that OCR reads; a page takes about a second.
+        max_ocr_pages: Most pages of one file that OCR reads; a page takes 2 to 5 seconds of processor time.
 
     Raises:
         SmartError: There is no such encoding or `ocr`, or no page is allowed.

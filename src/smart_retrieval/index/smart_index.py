@@ -14,7 +14,7 @@ from ..core.presets import Preset
 from ..core.readout import Readout
 from ..core.scoring import LateWeight, Scoring, TokenWeights
 from ..core.weights import IdfWeights
-from ..documents import JsonlFields, OcrMode, ReadOptions
+from ..documents.read import JsonlFields, OcrMode, ReadOptions
 from ..embeddings import SmartEmbeddings
 from ..errors import IndexDamagedError, IndexFormatError, SmartError
 from ..files import settled

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.scans import PUMP, WHALES, mixed_pdf, picture_of, scanned_pdf
+from fixtures.scans import PUMP, WHALES, mixed_pdf, picture_of, pretend_ocr, scanned_pdf, without_ocr
 from fixtures.tiny_pdf import lines, tiny_pdf
 
 from smart_retrieval.documents.read import NO_TEXT, ReadOptions, format_of, read_file, read_files, stream_file
-from smart_retrieval.documents.readers import ocr, picture
-from smart_retrieval.documents.readers.ocr import NOT_INSTALLED, NOTHING_FOUND, READ_BY_OCR, OcrLine, OcrPage
+from smart_retrieval.documents.readers import ocr
+from smart_retrieval.documents.readers.ocr import NOT_INSTALLED, NOTHING_FOUND, READ_BY_OCR, OcrPage
 from smart_retrieval.documents.walk import scan
 from smart_retrieval.errors import MissingExtraError, SmartError
 from smart_retrieval.files import SkipLog, UnreadableFileError
@@ -27,27 +27,12 @@ real = pytest.mark.skipif(importlib.util.find_spec("rapidocr") is None, reason="
 
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """OCR that finds "read on page N" everywhere, without its models; the pages it was asked for."""
-    asked: list[int] = []
-
-    def read(path: Path, page: int) -> OcrPage:
-        asked.append(page)
-        corners = [(60.0, 300.0), (400.0, 300.0), (400.0, 330.0), (60.0, 330.0)]
-        return OcrPage(760, 400, lines=[OcrLine(f"read on page {page}", corners)], points=(760, 400))
-
-    monkeypatch.setattr(pdf_read, "read_page", read)
-    monkeypatch.setattr(picture, "read_picture", read)
-    for module in (pdf_read, picture):
-        monkeypatch.setattr(module, "installed", lambda: True)
-    return asked
+    return pretend_ocr(monkeypatch)
 
 
 @pytest.fixture
 def missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "rapidocr" else find(name, *rest)
-    )
+    without_ocr(monkeypatch)
 
 
 def texts(path: Path, **options: Any) -> list[tuple[int | None, str]]:

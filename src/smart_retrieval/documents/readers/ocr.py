@@ -34,7 +34,7 @@ NOT_INSTALLED = 'pages and pictures without text, which OCR would read: run  pip
 
 _NEEDS = {"rapidocr": "ocr", "onnxruntime": "ocr", "PIL": "image"}
 # Pages take about 0.6 GiB, 0.3 of them the models and libraries.
-_LIMITS = Limits(memory=2 * 2**30, seconds=120, seconds_a_step=60, idle=2**30, result=2**26)
+_LIMITS = Limits(memory=2 * 2**30, seconds=300, seconds_a_step=60, idle=2**30, result=2**26)
 _LONGEST = 2000  # pixels; rapidocr makes larger pictures smaller
 _TALL = 2.0  # heights of a screenshot that is read in parts, each 1.5 times as high as wide
 _TILE, _OVERLAP = 1.5, 0.15
