@@ -169,7 +169,7 @@ def _read(path: Path, options: ReadOptions) -> Document:
 def _with_text(path: Path, document: Document) -> Document:
     """The document, if it has text, or its file is one that need not have any."""
     if not document.sections and NOTHING_FOUND not in document.notes and _has_content(path):
-        why = Counter(reason for reason, _ in document.left_out)
+        why = Counter(reason.partition(":")[0] for reason, _ in document.left_out)
         raise UnreadableFileError(path, NO_TEXT, "; ".join(f"{count:,} × {reason}" for reason, count in why.items()))
     return document
 

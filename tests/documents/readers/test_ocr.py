@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
+import subprocess
+import sys
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -65,6 +68,18 @@ def test_a_hostile_picture_is_an_error_and_the_next_is_read(tmp_path: Path) -> N
     child = calls._GUARDS["ocr"]._child
     assert child is not None
     assert calls._GUARD._child is not child, "the models are kept apart from the readers"
+
+
+def test_the_process_that_does_ocr_has_no_network() -> None:
+    code = (
+        "import socket, sys; from smart_retrieval.documents.readers import ocr; ocr._unplug()\n"
+        "try: socket.create_connection(('127.0.0.1', int(sys.argv[1])))\n"
+        "except OSError as error: print(error)"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        found = subprocess.run([sys.executable, "-c", code, port], capture_output=True, text=True, check=True)
+    assert found.stdout == "there is no network here\n"
 
 
 def test_only_pages_without_text_are_read(tmp_path: Path, pretend: list[int]) -> None:

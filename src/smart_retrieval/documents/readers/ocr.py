@@ -30,7 +30,7 @@ OCR_MODES = ("auto", "always", "never")
 READ_BY_OCR = "read by OCR (Latin letters, Chinese, Japanese)"
 NOTHING_FOUND = "OCR finds no text"
 #: Why pages and pictures are left out where the extra is not installed.
-NOT_INSTALLED = 'pages and pictures without text, which OCR would read: run  pip install "smart-retrieval[ocr]"'
+NOT_INSTALLED = 'pages and pictures that OCR (extra ocr) would read: run  pip install "smart-retrieval[ocr]"'
 
 _NEEDS = {"rapidocr": "ocr", "onnxruntime": "ocr", "PIL": "image"}
 # Pages take about 0.6 GiB, 0.3 of them the models and libraries.
