@@ -136,7 +136,7 @@ def _pdf() -> bytes:
 def reader(name: str, folder: Path) -> Callable[[random.Random], None]:
     """Reads mutated files of one format."""
     seed = _pdf() if name == "pdf" else _DOCUMENTS[name].encode()
-    file, options = folder / f"input.{name}", ReadOptions(max_bytes=1 << 21, max_pages=100)
+    file, options = folder / f"input.{name}", ReadOptions(max_bytes=1 << 21, max_pages=100, ocr="never")
 
     def run(rng: random.Random) -> None:
         file.write_bytes(mutated(rng, seed) if rng.random() < 0.95 else rng.randbytes(rng.randint(0, 3000)))

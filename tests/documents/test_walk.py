@@ -185,13 +185,13 @@ def test_a_wrong_root_is_an_error_at_once(tmp_path: Path) -> None:
 
 
 def test_unknown_types_are_counted_but_are_no_failures(tmp_path: Path) -> None:
-    make(tmp_path, "a.md", "b.png", "c.png")
+    make(tmp_path, "a.md", "b.bin", "c.bin")
     (tmp_path / "d.txt").write_bytes(b"\x00")
     log = SkipLog(keep=1)
     assert [file.relative for file, _ in read_files(scan(tmp_path), log)] == ["a.md"]
     assert log.counts == {"not a type that is read": 2, "binary, not text": 1}
     assert (log.failed, len(log), len(list(log))) == (1, 3, 2)
-    assert [record.path for record in log.records("not a type that is read")] == ["b.png"]
+    assert [record.path for record in log.records("not a type that is read")] == ["b.bin"]
 
 
 def test_deep_trees(tmp_path: Path) -> None:

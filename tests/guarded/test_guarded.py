@@ -272,13 +272,20 @@ def test_a_call_that_is_interrupted_leaves_no_answer_behind() -> None:
 
 def test_a_child_that_has_grown_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     before = pid()
-    monkeypatch.setattr(calls, "_LARGEST_IDLE", 1)
-    there.describe(PATH)
+    calls._GUARD.call(there.describe, calls.Limits(idle=1), PATH, [], {})
     assert gone(before)
-    monkeypatch.undo()
     monkeypatch.setattr(calls, "_MOST_CALLS", 3)
     first = pid()
     assert [pid() == first for _ in range(3)] == [True, True, False]
+
+
+def test_a_child_with_a_name_is_another() -> None:
+    before = pid()
+    others = [there.describe_elsewhere(PATH).values["pid"] for _ in range(2)]
+    assert len({before, *others}) == 3, "that child holds more than it may keep"
+    assert pid() == before
+    stop()
+    assert gone(before)
 
 
 def test_no_program_to_start_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from PIL import ImageFile as PillowFile
 from PIL.Image import Transpose
 
 from smart_retrieval.errors import MediaError, MissingExtraError
-from smart_retrieval.pictures.images import ImageFile, as_rgb, image_size, load_image
+from smart_retrieval.files import UnreadableFileError
+from smart_retrieval.pictures.images import ImageFile, as_rgb, count_image_pages, image_size, load_image
 from smart_retrieval.pictures.sources import IMAGE_SUFFIXES, ImageSource
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 128, 0), (0, 0, 255), (255, 255, 255)
@@ -407,3 +408,19 @@ def test_a_jpeg_that_draws_over_itself_without_end_is_refused() -> None:
     with pytest.raises(MediaError, match=r"implausibly many scans \(2,0"):
         load_image(data[:-2] + last * 2000 + data[-2:])
     assert load_image(encoded(photo(), "JPEG") + b"\xff\xda" * 2000).size == (96, 64)  # what follows is not a scan
+
+
+def test_pages_of_a_tiff_and_no_others() -> None:
+    pages = [Image.new("RGB", (20, 10 + number), (number, 0, 0)) for number in range(3)]
+    buffer = BytesIO()
+    pages[0].save(buffer, "TIFF", save_all=True, append_images=pages[1:])
+    data = buffer.getvalue()
+    assert count_image_pages(data) == 3
+    assert [load_image(data, page=page).size for page in (1, 2, 3)] == [(20, 10), (20, 11), (20, 12)]
+    with pytest.raises(UnreadableFileError):
+        load_image(data, page=4)
+    moving = BytesIO()
+    pages[0].save(moving, "GIF", save_all=True, append_images=pages[1:])
+    assert count_image_pages(moving.getvalue()) == 1
+    with pytest.raises(UnreadableFileError, match="not a picture"):
+        count_image_pages(b"II*\0")

@@ -13,7 +13,7 @@ from fixtures.drawn_pdf import Drawn, drawn_pdf
 from fixtures.tiny_pdf import lines, tiny_pdf
 from PIL import Image
 
-from smart_retrieval.documents.read import read_files
+from smart_retrieval.documents.read import ReadOptions, read_files
 from smart_retrieval.documents.walk import scan
 from smart_retrieval.errors import MediaError, MissingExtraError, SmartError
 from smart_retrieval.files import SkipLog
@@ -74,7 +74,7 @@ def test_pages_exclude_videos_and_text_reading_skips_pictures(tmp_path: Path) ->
     assert log.counts["not an image, a PDF or a video"] == 1
     assert log.failed == 0
     text = SkipLog()
-    assert [file.relative for file, _ in read_files(scan(tmp_path), text)] == ["b.pdf", "notes.md"]
+    assert [file.relative for file, _ in read_files(scan(tmp_path), text, ReadOptions(ocr="never"))] == ["notes.md"]
     assert text.counts["not a type that is read"] == 4
 
 

@@ -25,7 +25,11 @@ def explain(
     image: Image = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a web page, or the heat map of an image if FILE ends in .png."),
+        typer.Option(
+            metavar="FILE",
+            help="Write a web page, or a picture if FILE ends in .png: the heat map of an image, or the page of a PDF "
+            "or scan with the words that matched marked.",
+        ),
     ] = None,
     root: Annotated[
         Path | None,

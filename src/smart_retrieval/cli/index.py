@@ -11,6 +11,7 @@ from .options import AsJson
 from .output import console, echo_json, if_stopped, plural, printable
 
 if TYPE_CHECKING:
+    from ..documents.readers.ocr import OcrMode
     from ..index.ingest.report import IngestReport
     from ..index.smart_index import SmartIndex
     from ..index.text.language import Language
@@ -64,6 +65,15 @@ def index(
         str,
         typer.Option(help="Encoding of the files' text, such as windows-1251. [default: each file's own, or a guess]"),
     ] = "",
+    ocr: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|always|never",
+            help="Files read as text: read pages without text, and images, by OCR (Latin letters, Chinese, Japanese); "
+            "always: all pages of PDFs.",
+        ),
+    ] = "auto",
+    ocr_pages: Annotated[int, typer.Option(min=1, help="Most pages of a file that OCR reads.")] = 500,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Most tokens per passage. [default: the model's limit]")
     ] = None,
@@ -111,6 +121,8 @@ def index(
             read_as=formats,
             jsonl=fields,
             encoding=encoding,
+            ocr=cast("OcrMode", ocr),
+            max_ocr_pages=ocr_pages,
             max_tokens=max_tokens,
             overlap=overlap,
         )

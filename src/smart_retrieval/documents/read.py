@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..errors import MissingExtraError
+from ..errors import MissingExtraError, SmartError, one_of
 from ..files import FoundFile, SkipLog, Skipped, UnreadableFileError, open_local
-from .readers import archives, code, html, jsonl, mail, markdown, pdf, rst, tables, text
-from .readers.jsonl import JsonlFields
+from ..pictures.sources import IMAGE_SUFFIXES
+from .readers import archives, code, html, jsonl, mail, markdown, pdf, picture, rst, tables, text
+from .readers.jsonl import JsonlFields as JsonlFields
+from .readers.ocr import NOTHING_FOUND, OCR_MODES
+from .readers.ocr import OcrMode as OcrMode
 from .sections import Document, Section
 
 
@@ -25,9 +29,13 @@ class ReadOptions:
             suffix off.
         encoding: Encoding of the files' text, by any name that browsers know ("windows-1251", "shift_jis"); empty:
             what a file's byte-order mark or the file itself says, UTF-8, or a guess, which is noted.
+        ocr: Which pages of PDFs, and pictures, are read by OCR (extra ``ocr``; Latin letters, Chinese, Japanese):
+            ``"auto"``: pages without text or whose text cannot be read, and pictures; ``"always"``: all pages, whatever
+            text they have; ``"never"``: none, pictures are no type that is read.
+        max_ocr_pages: Most pages of one file that OCR reads; a page takes 2 to 5 seconds of processor time.
 
     Raises:
-        SmartError: There is no such encoding.
+        SmartError: There is no such encoding or `ocr`, or no page is allowed.
     """
 
     max_bytes: int = 64 * 2**20
@@ -35,8 +43,14 @@ class ReadOptions:
     jsonl: JsonlFields = field(default_factory=JsonlFields)
     formats: Mapping[str, str] = field(default_factory=dict)
     encoding: str = ""
+    ocr: OcrMode = "auto"
+    max_ocr_pages: int = 500
 
     def __post_init__(self) -> None:
+        if self.ocr not in OCR_MODES:
+            raise SmartError(f"ocr: {one_of(self.ocr, OCR_MODES)}")
+        if self.max_ocr_pages < 1:
+            raise SmartError(f"max_ocr_pages: found {self.max_ocr_pages}, expected 1 or more")
         if self.encoding:
             text.checked_encoding(self.encoding)
 
@@ -48,7 +62,10 @@ READERS: Mapping[str, Callable[[Path, ReadOptions], Document]] = {
     "html": lambda path, options: html.read(path, options.max_bytes, options.encoding),
     "rst": lambda path, options: rst.read(path, options.max_bytes, options.encoding),
     "jsonl": lambda path, options: jsonl.read(path, options.max_bytes, options.jsonl, options.encoding),
-    "pdf": lambda path, options: pdf.read(path, options.max_bytes, options.max_pages),
+    "pdf": lambda path, options: pdf.read(
+        path, options.max_bytes, options.max_pages, options.ocr, options.max_ocr_pages
+    ),
+    "picture": lambda path, options: picture.read(path, options.max_ocr_pages),
     "docx": lambda path, options: archives.read_docx(path, options.max_bytes),
     "pptx": lambda path, options: archives.read_pptx(path, options.max_bytes),
     "xlsx": lambda path, options: archives.read_xlsx(path, options.max_bytes),
@@ -68,6 +85,7 @@ SUFFIXES: Mapping[str, str] = {
     **dict.fromkeys((".rst", ".rest"), "rst"),
     **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
     ".pdf": "pdf",
+    **dict.fromkeys(sorted(IMAGE_SUFFIXES), "picture"),
     **dict.fromkeys((".docx", ".docm"), "docx"),
     **dict.fromkeys((".pptx", ".pptm", ".ppsx"), "pptx"),
     **dict.fromkeys((".xlsx", ".xlsm"), "xlsx"),
@@ -103,6 +121,8 @@ def format_of(path: Path, options: ReadOptions | None = None) -> str:
     suffix = path.suffix.lower()
     formats = options.formats if options else {}
     known = formats.get(suffix, SUFFIXES.get(suffix, ""))
+    if known == "picture" and options and options.ocr == "never":
+        return ""
     return known or ("text" if not suffix and path.name.lower() in _NAMES else "")
 
 
@@ -128,30 +148,48 @@ def read_file(path: str | Path, options: ReadOptions | None = None) -> Document:
         Traceback (most recent call last):
         smart_retrieval.files.UnreadableFileError: cannot read notes.xyz: not a type that is read (.xyz)
     """
-    path, options = Path(path), options or ReadOptions()
+    path = Path(path)
+    return _with_text(path, _read(path, options or ReadOptions()))
+
+
+def _read(path: Path, options: ReadOptions) -> Document:
     name = format_of(path, options)
     if not name:
         raise UnreadableFileError(path, "not a type that is read", path.suffix or "no suffix")
     if name not in READERS:
         raise UnreadableFileError(path, f"no reader for the format {name!r}", f"expected one of {', '.join(READERS)}")
     try:
-        document = READERS[name](path, options)
-        if not document.sections and _has_content(path):
-            raise UnreadableFileError(path, NO_TEXT)
-        return document
+        return READERS[name](path, options)
     except (UnreadableFileError, MissingExtraError):
         raise
     except Exception as error:  # a bug in a parser must not stop a run over a million files
         raise _parser_error(path, error) from error
 
 
-def stream_file(path: str | Path, notes: list[str], options: ReadOptions | None = None) -> Iterator[Section]:
+def _with_text(path: Path, document: Document) -> Document:
+    """The document, if it has text, or its file is one that need not have any."""
+    if not document.sections and NOTHING_FOUND not in document.notes and _has_content(path):
+        why = Counter(reason.partition(":")[0] for reason, _ in document.left_out)
+        raise UnreadableFileError(path, NO_TEXT, "; ".join(f"{count:,} × {reason}" for reason, count in why.items()))
+    return document
+
+
+def stream_file(
+    path: str | Path,
+    notes: list[str],
+    options: ReadOptions | None = None,
+    *,
+    skipped: SkipLog | None = None,
+    relative: str = "",
+) -> Iterator[Section]:
     """Read one file section by section, its metadata in each; JSON Lines of any size in constant memory.
 
     Args:
         path: The file.
         notes: Receives the notes; complete when the iterator is.
         options: Limits, and fields of JSON Lines.
+        skipped: Receives a record for each page that was left out.
+        relative: The file's name in these records; its path when empty.
 
     Raises:
         UnreadableFileError, MissingExtraError: As `read_file`; for JSON Lines possibly after some sections.
@@ -168,8 +206,10 @@ def stream_file(path: str | Path, notes: list[str], options: ReadOptions | None 
         except (ValueError, OSError, RecursionError) as error:
             raise _parser_error(path, error) from error
         return
-    document = read_file(path, options)
+    document = _read(path, options)
     notes += document.notes
+    _count_left_out(document, skipped, relative or str(path))
+    _with_text(path, document)
     for section in document.sections:
         yield replace(section, metadata={**document.metadata, **section.metadata})
 
@@ -196,12 +236,22 @@ def read_files(
     options = options or ReadOptions()
     for file in found:
         try:
-            document = read_file(file.path, options)
+            document = _read(file.path, options)
+            _count_left_out(document, skipped, file.relative)
+            _with_text(file.path, document)
         except (UnreadableFileError, MissingExtraError) as error:
             # A picture among the notes is no failure.
-            skipped.add(Skipped.from_error(file.relative, error, failed=bool(format_of(file.path, options))))
+            name = format_of(file.path, options)
+            failed = bool(name) and not (name == "picture" and isinstance(error, MissingExtraError))
+            skipped.add(Skipped.from_error(file.relative, error, failed=failed))
             continue
         yield file, document
+
+
+def _count_left_out(document: Document, skipped: SkipLog | None, name: str) -> None:
+    for reason, detail in document.left_out:
+        if skipped is not None:
+            skipped.add(Skipped(name, reason, detail))
 
 
 def _has_content(path: Path) -> bool:

@@ -58,11 +58,13 @@ class Document:
         sections: In the order of the file; empty for an empty file.
         metadata: What the file says about itself: front matter, title, author. JSON values only.
         notes: What was guessed, repaired or skipped while reading, one sentence each.
+        left_out: Pages or pictures that were not read: why, in words shared by all of that kind, and which.
     """
 
     sections: list[Section]
     metadata: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
 
 
 def clean_text(text: str) -> str:

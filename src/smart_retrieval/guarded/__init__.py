@@ -2,7 +2,8 @@
 
 Parsers written in C may be made to crash, to take all memory or never to end by a few bytes. A function marked with
 `guarded` runs in one child process that is started when first needed, lives on, and is replaced when it dies or has
-grown. What kills it becomes an error that names the file; the caller goes on.
+grown; functions that keep a model there share another. What kills it becomes an error that names the file; the caller
+goes on.
 
 To guard a function, write it at the top of a module that is quick to import, give it the file's path as its first
 parameter, and annotate what it returns (a dataclass of plain values, or plain values); the other arguments are plain,

@@ -20,8 +20,7 @@ from .process import CRASHED, ChildDiedError, ChildProcess, Limits
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# A child that has grown, or served long, is replaced: parsers keep memory, and fragment it.
-_LARGEST_IDLE = 384 * 2**20
+# A child that served long (or has grown, see `Limits.idle`) is replaced: parsers keep memory, and fragment it.
 _MOST_CALLS = 20_000
 # A file whose every page kills the child, each after a minute, is given up after so many.
 _MOST_DEATHS = 3
@@ -30,13 +29,14 @@ _on_step: Callable[[], None] | None = None  # in the child: tells the parent
 
 
 def guarded(
-    limits: Limits | None = None, needs: Mapping[str, str] | None = None
+    limits: Limits | None = None, needs: Mapping[str, str] | None = None, child: str = ""
 ) -> Callable[[Callable[Concatenate[Path, P], R]], Callable[Concatenate[Path, P], R]]:
     """Run a function in the guarded child.
 
     Args:
         limits: What one call may take; those of `Limits()` when None.
         needs: Modules it imports and the extras that install them, to be missed before the child is.
+        child: Name of a child of its own, for functions that keep something large there (a model).
 
     Raises:
         UnreadableFileError: By the marked function: what it raises itself, in the child, or that the file killed it. Of
@@ -44,6 +44,7 @@ def guarded(
         MissingExtraError: By the marked function.
     """
     allowed = limits or Limits()
+    guard = _GUARDS.setdefault(child, _Guard())
 
     def mark(function: Callable[Concatenate[Path, P], R]) -> Callable[Concatenate[Path, P], R]:
         @wraps(function)
@@ -52,7 +53,7 @@ def guarded(
                 return function(path, *args, **kwargs)
             for module, extra in (needs or {}).items():
                 check(module, extra)
-            found: R = _GUARD.call(function, allowed, path, args, kwargs)
+            found: R = guard.call(function, allowed, path, args, kwargs)
             return found
 
         call.guarded_limits = allowed  # type: ignore[attr-defined]
@@ -68,8 +69,9 @@ def step() -> None:
 
 
 def stop() -> None:
-    """End the child and what it keeps open; the next call starts another."""
-    _GUARD.stop()
+    """End all children and what they keep open; the next call starts another."""
+    for guard in list(_GUARDS.values()):
+        guard.stop()
 
 
 def limits_of(function: Any) -> Limits:
@@ -85,7 +87,7 @@ def run_here(on_step: Callable[[], None]) -> None:
 
 
 class _Guard:
-    """The child of this process."""
+    """A child of this process."""
 
     def __init__(self) -> None:
         self._child: ChildProcess | None = None
@@ -141,12 +143,12 @@ class _Guard:
             raise UnreadableFileError(path, error.reason, error.detail) from error
         finally:
             self._calls += 1
-            if self._child is not None and not self._worth_keeping(self._child):
+            if self._child is not None and not self._worth_keeping(self._child, limits.idle):
                 self._close()
         return answer
 
-    def _worth_keeping(self, child: ChildProcess) -> bool:
-        return child.alive and self._calls < _MOST_CALLS and child.memory <= _LARGEST_IDLE
+    def _worth_keeping(self, child: ChildProcess, idle: int) -> bool:
+        return child.alive and self._calls < _MOST_CALLS and child.memory <= idle
 
     def _close(self) -> None:
         if self._child is not None:
@@ -167,7 +169,13 @@ def _stamp(name: bytes) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
+def _forget() -> None:
+    for guard in _GUARDS.values():
+        guard.forget()
+
+
 _GUARD = _Guard()
+_GUARDS = {"": _GUARD}  # by name
 atexit.register(stop)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_GUARD.forget)
+    os.register_at_fork(after_in_child=_forget)

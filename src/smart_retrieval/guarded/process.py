@@ -41,12 +41,14 @@ class Limits:
         seconds: Time by the clock until the result.
         seconds_a_step: What each `step` adds to it.
         result: Most bytes of the result.
+        idle: Most bytes that the child may hold after the call; else it is replaced.
     """
 
     memory: int = 2**30
     seconds: float = 60.0
     seconds_a_step: float = 1.0
     result: int = 2**29
+    idle: int = 384 * 2**20
 
 
 class ChildDiedError(Exception):

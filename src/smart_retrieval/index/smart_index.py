@@ -14,7 +14,7 @@ from ..core.presets import Preset
 from ..core.readout import Readout
 from ..core.scoring import LateWeight, Scoring, TokenWeights
 from ..core.weights import IdfWeights
-from ..documents.readers.jsonl import JsonlFields
+from ..documents.read import JsonlFields, OcrMode, ReadOptions
 from ..embeddings import SmartEmbeddings
 from ..errors import IndexDamagedError, IndexFormatError, SmartError
 from ..files import settled
@@ -246,9 +246,8 @@ class SmartIndex:
     @property
     def preset(self) -> Preset:
         """The settings in force where a search names no others."""
-        return Preset(
-            str(self._store.manifest.limits.get("preset", "default")), self.readout, self._statistics.scoring()
-        )
+        name = str(self._store.manifest.limits.get("preset", "default"))
+        return Preset(name, self.readout, self._statistics.scoring())
 
     def codec(self) -> Codec:
         """The codec that reads the stored codes."""
@@ -264,8 +263,7 @@ class SmartIndex:
 
     def info(self) -> dict[str, Any]:
         """Counts, sizes and settings."""
-        manifest = self._store.manifest
-        found = self._store.info()
+        manifest, found = self._store.manifest, self._store.info()
         return {
             **found,
             "files_as": manifest.limits.get("files_as", "text"),
@@ -387,6 +385,8 @@ class SmartIndex:
         read_as: Mapping[str, str] | None = None,
         jsonl: JsonlFields | None = None,
         encoding: str = "",
+        ocr: OcrMode = "auto",
+        max_ocr_pages: int = 500,
         max_tokens: int | None = None,
         overlap: int = 0,
         min_tokens: int | None = None,
@@ -412,6 +412,8 @@ class SmartIndex:
                 that is not known. Goes before pages: with ``{".pdf": "pdf"}`` an index of pages takes the text of PDFs.
             jsonl: Which fields of JSON Lines mean what.
             encoding: Of the files' text ("windows-1251"); empty: each file's own, or else a guess that is noted.
+            ocr: What of files read as text is read by OCR: see :class:`~smart_retrieval.documents.ReadOptions`.
+            max_ocr_pages: Most pages of one file that OCR reads.
             max_tokens: Most tokens of a passage; the model's limit when None.
             overlap: Tokens of a passage repeated at the beginning of the next.
             min_tokens: Neighbouring sections shorter than this are joined; a little when None.
@@ -426,8 +428,9 @@ class SmartIndex:
             IndexMismatchError: The index belongs to another folder.
             SmartError: ``sync`` and nothing was found at all: the folder may not be mounted.
         """
-        manifest, formats = self._store.manifest, read_as or {}
-        reader = FileReader(manifest, self._encoder, formats, jsonl, max_tokens, overlap, min_tokens, encoding)
+        fields, formats = jsonl or JsonlFields(), read_as or {}
+        options = ReadOptions(jsonl=fields, formats=formats, encoding=encoding, ocr=ocr, max_ocr_pages=max_ocr_pages)
+        reader = FileReader(self._store.manifest, self._encoder, options, max_tokens, overlap, min_tokens)
         report = index_folder(
             self._writer, reader, folder, include, exclude, hidden=hidden, sync=sync, batch=batch, bar=show_progress
         )
@@ -527,8 +530,7 @@ class SmartIndex:
         settings = Settings(read, candidates, exact, chosen, lexical_weight, refinements, deadline, spread)
         hits = self._searcher.search(encoded, texts, settings, where=where)
         if reranker is not None:
-            root = self._store.manifest.root
-            pairs = zip(hits, cast("Sequence[Any]", queries), strict=True)
+            root, pairs = self._store.manifest.root, zip(hits, cast("Sequence[Any]", queries), strict=True)
             hits = [rerank_hits(found, item_of(one), reranker, rerank_depth, k, root) for found, one in pairs]
         return hits[0] if alone else hits
 
@@ -561,9 +563,8 @@ class SmartIndex:
         weight = options.get("lexical_weight", 0.0)
         check_words(texts, weight, reranker)
         given: dict[str, Any] = {name: value for name, value in options.items() if name in SCORING_OPTIONS}
-        settings = settings_of(
-            options, self._statistics.settled(**given), self.calibration().anchor_spread if weight else 0.0
-        )
+        spread = self.calibration().anchor_spread if weight else 0.0
+        settings = settings_of(options, self._statistics.settled(**given), spread)
         asked = (encoded, texts[0] if texts else None)
         found = explain_stored(self._store, self._encoder, self._searcher, *asked, id, settings, options.get("where"))
         if reranker is None:

@@ -68,12 +68,13 @@ class ImageFile:
         return load_image(self.path, max_pixels=self.max_pixels)
 
 
-def load_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
-    """Decode a PNG, JPEG, WebP, BMP, the first frame of a GIF or the first page of a TIFF.
+def load_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, page: int = 1) -> Image:
+    """Decode a PNG, JPEG, WebP, BMP, the first frame of a GIF or a page of a TIFF.
 
     Args:
         source: The file, or its bytes.
         max_pixels: Pictures with more are refused before they are decoded.
+        page: Of a TIFF, from 1.
 
     Returns:
         The picture, RGB, upright as its EXIF data says, what is transparent white.
@@ -88,7 +89,7 @@ def load_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
         Traceback (most recent call last):
         smart_retrieval.files.UnreadableFileError: cannot read a picture in memory: not a picture ...
     """
-    with _opened(source, max_pixels) as image:
+    with _opened(source, max_pixels, page) as image:
         rgb = _upright_rgb(image, _name(source))
         rgb = rgb.copy() if rgb is image else rgb  # a copy does not hold on to the file
         rgb.info = {}
@@ -101,6 +102,15 @@ def image_size(source: Path | bytes) -> tuple[int, int]:
         width, height = image.size
         turned = image.format != "TIFF" and _orientation(image) >= 5
     return (height, width) if turned else (width, height)
+
+
+def count_image_pages(source: Path | bytes) -> int:
+    """How many pages a TIFF has; 1 for other pictures."""
+    with _opened(source, MAX_PIXELS) as image:
+        try:
+            return max(1, int(getattr(image, "n_frames", 1))) if image.format == "TIFF" else 1
+        except Exception as error:
+            raise _damaged(_name(source), error) from error
 
 
 def as_rgb(image: Image, *, max_pixels: int = MAX_PIXELS) -> Image:
@@ -128,7 +138,7 @@ def _name(source: Path | bytes) -> str:
 
 
 @contextmanager
-def _opened(source: Path | bytes, max_pixels: int) -> Iterator[Image]:
+def _opened(source: Path | bytes, max_pixels: int, page: int = 1) -> Iterator[Image]:
     """A picture whose header was read and whose size was checked; nothing is decoded yet."""
     module: Any = require("PIL.Image", "image")
     for plugin in ("TiffImagePlugin", "WebPImagePlugin"):  # else Pillow imports all its forty to find these two
@@ -139,6 +149,8 @@ def _opened(source: Path | bytes, max_pixels: int) -> Iterator[Image]:
         raise UnreadableFileError(name, "empty, expected a picture")
     try:
         image = module.open(BytesIO(data), formats=_FORMATS)
+        if page > 1:
+            image.seek(page - 1)
     except module.UnidentifiedImageError as error:
         raise UnreadableFileError(name, "not a picture of a known format", f"expected {', '.join(_FORMATS)}") from error
     except (module.DecompressionBombError, module.DecompressionBombWarning) as error:

@@ -167,7 +167,7 @@ def test_sync_keeps_folders_that_could_not_be_read(index, docs, monkeypatch):
 def test_broken_files_are_named_and_the_rest_is_indexed(index, docs):
     (docs / "broken.pdf").write_bytes(b"%PDF-1.4 and no more")
     (docs / "noise.txt").write_bytes(b"\x00\x01" * 100)
-    (docs / "picture.png").write_bytes(b"\x89PNG")
+    (docs / "clip.mp4").write_bytes(b"none")
     report = index.index_folder(docs)
     assert (report.seen, report.added, report.failed) == (5, 3, 2)
     failed = {entry["files"][0]["path"]: entry["reason"] for entry in report.reasons() if entry["failed"]}

@@ -194,12 +194,12 @@ def test_formats_go_before_pages(index, docs):
 
 def test_an_index_of_text_leaves_pictures_out(tmp_path, visual, docs):
     with SmartIndex.create(tmp_path / "t.smart", visual, codec="float16", files_as="text") as index:
-        report = index.index_folder(docs)
+        report = index.index_folder(docs, ocr="never")
         assert index.info()["pictures"] == {}
         assert {document.source for document in index.get(index.store.ids())} == {"notes.txt", "report.pdf"}
         assert report.skipped.counts["not a type that is read"] == 3
     with SmartIndex.open(tmp_path / "t.smart", visual) as again:
-        assert again.index_folder(docs).unchanged == 2, "the mode is the index's, not the run's"
+        assert again.index_folder(docs, ocr="never").unchanged == 2, "the mode is the index's, not the run's"
 
 
 def test_a_model_without_video_leaves_videos_out(index, docs, monkeypatch):

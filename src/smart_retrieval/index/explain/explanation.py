@@ -58,7 +58,7 @@ class Explanation(ScoreBreakdown):
         added: What the search's options add: ``name`` (``"lexical"``, ``"feedback"``, ``"neighbours"``), ``weight``,
             ``value``, ``contribution`` (their product) and ``like`` (ids of the documents that it comes from).
         rerank: The reranker's score, if the search has one; it is no part of ``score``.
-        file: Where a picture's file lies, which the heat maps are drawn on.
+        file: Where the document's file lies, which the heat maps or marks are drawn on.
 
     Example:
         >>> why = index.explain("rotate the logs", "guide/logs.md#3")  # doctest: +SKIP
@@ -71,11 +71,12 @@ class Explanation(ScoreBreakdown):
         """A web page: the score, the query's tokens with what each adds, the passage with its words shaded.
 
         Pointing at a query token marks the word that matches it best, and the other way round; over a picture it shows
-        the token's heat map. The page loads nothing, and everything shown is escaped.
+        the token's heat map. Of a passage from a PDF or picture, its page is shown, the words that matched marked (of a
+        page without text by OCR, extra ``ocr``). The page loads nothing, and everything shown is escaped.
 
         Args:
             root: The folder that sources are relative to, if the indexed folder was moved. A picture whose file cannot
-                be read is shown as its thumbnail.
+                be read is shown as its thumbnail; a passage whose file is gone or has changed, without its page.
 
         Returns:
             The page.
@@ -85,6 +86,8 @@ class Explanation(ScoreBreakdown):
     def to_png(self, root: str | Path | None = None) -> bytes:
         """The heat maps of a picture: the whole query over it, and the words that contribute most.
 
+        Of a passage from a PDF or picture, its page with the words that matched marked.
+
         Args:
             root: As for :meth:`to_html`.
 
@@ -92,7 +95,7 @@ class Explanation(ScoreBreakdown):
             A PNG file.
 
         Raises:
-            SmartError: The document is text.
+            SmartError: The document is text without a page, or the page cannot be shown.
         """
         return draw_png(self, find_pictures(self, self.file, root))
 
@@ -114,7 +117,7 @@ def explain_stored(
         stored = decode_vectors(codec, store.read_vectors([document.rowid]))
         if media := document.media:  # with its thumbnail, so that it can be drawn after the index was closed
             document = replace(document, media=replace(media, preview=media.thumbnail()))
-        file = PictureFile(store.manifest.root, store.files.get(document.source) if media and document.source else None)
+        file = PictureFile(store.manifest.root, store.files.get(document.source) if document.source else None)
         added = searcher.added_parts(query, text, settings, document.rowid, where)
     folding, model = store.manifest.folding, encoder.model()
     return explain_document(query, text, document, stored, settings.scoring, model, file, folding=folding, added=added)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...templates import render
 from .heatmap import HUE, STRONGEST, file_bytes, overlay
-from .score import Row, ScoreBreakdown, VisualExplanation
+from .score import Row, ScoreBreakdown, ShadedWord, VisualExplanation
 from .shown_pictures import ShownPicture, ShownPictures, map_notes
 
 if TYPE_CHECKING:
@@ -34,10 +34,11 @@ def render_page(score: ScoreBreakdown, shown: ShownPictures) -> str:
         heaviest=max((row.weight for row in rows), default=0) or 1,
         most=max((row.contribution for row in rows), default=0) or 1,
         visual=visual,
-        picture_title=_TITLES.get(visual.media.kind, "The picture") if visual is not None else "",
+        picture_title=_TITLES[visual.media.kind if visual is not None else "page" if score.page else "image"],
         notes=[*filter(None, [shown.note]), *map_notes(score)],
         pictures=shown.pictures,
         layers=partial(_layers, visual),
+        marks=partial(_marks, score, rows),
         ramp=[f"rgba({HUE[0]}, {HUE[1]}, {HUE[2]}, {STRONGEST * part**2:.3f})" for part in (0, 0.25, 0.5, 0.75, 1)],
         passage=_passage(score, rows) if visual is None or score.text else None,
         placed=any(token.span is not None for token in score.tokens),
@@ -46,21 +47,34 @@ def render_page(score: ScoreBreakdown, shown: ShownPictures) -> str:
 
 def _passage(score: ScoreBreakdown, rows: tuple[Row, ...]) -> Iterator[dict[str, Any]]:
     """Stretches of the passage; those that matched with their rows, and their share of the highest contribution."""
-    row_of = {token: number for number, row in enumerate(rows) for token in row.tokens}
     words = score.shaded_words()
-    most = max((word.contribution for word in words), default=1.0)
     last = 0
-    for word in words:
+    for word, found in zip(words, _matches(score, rows, words), strict=True):
         yield {"text": score.text[last : word.start], "rows": ()}
+        yield {"text": score.text[word.start : word.stop], **found}
+        last = word.stop
+    yield {"text": score.text[last:], "rows": ()}
+
+
+def _marks(score: ScoreBreakdown, rows: tuple[Row, ...], picture: ShownPicture) -> Iterator[dict[str, Any]]:
+    """Marked words of a page: their places in percent, their rows, and their share of the highest contribution."""
+    found = _matches(score, rows, [word.shaded for word in picture.words])
+    for word, match in zip(picture.words, found, strict=True):
+        left, top, right, bottom = (100 * side for side in word.box)
+        yield {**match, "box": {"left": left, "top": top, "width": right - left, "height": bottom - top}}
+
+
+def _matches(score: ScoreBreakdown, rows: tuple[Row, ...], words: Sequence[ShadedWord]) -> Iterator[dict[str, Any]]:
+    """What words of the passage matched."""
+    row_of = {token: number for number, row in enumerate(rows) for token in row.tokens}
+    most = max((word.contribution for word in words), default=1.0)
+    for word in words:
         yield {
-            "text": score.text[word.start : word.stop],
             "rows": dict.fromkeys(row_of[token] for token in word.tokens),
             "share": word.contribution / most,
             "contribution": word.contribution,
             "names": ", ".join(score.tokens[position].query_token for position in word.tokens),
         }
-        last = word.stop
-    yield {"text": score.text[last:], "rows": ()}
 
 
 def _layers(

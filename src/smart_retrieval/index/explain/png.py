@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _INK, _SOFT, _PAPER, _LINE, _RING = (28, 29, 33), (98, 101, 110), (255, 255, 255), (226, 228, 233), (36, 87, 197)
+_MARK = (255, 163, 26)  # the page's colour of marked words
 _MARGIN = 20
 _LARGE = 640  # longest side of the picture under the whole query's map
 _SMALL = 210  # of those under a word's
@@ -28,12 +29,15 @@ _COLUMNS = 3
 def draw_png(score: ScoreBreakdown, shown: ShownPictures) -> bytes:
     """The PNG file of an explanation whose maps are drawn on these pictures."""
     visual = score.visual
-    if visual is None or not shown.pictures:
+    if not shown.pictures:
         raise SmartError(
-            f"document {score.id!r}: found no picture to draw, expected an image, a page or a video; write a "
-            "web page (.html) instead"
+            f"document {score.id!r}: found no picture to draw, expected an image, a page or a video; "
+            + (f"{shown.note} " if shown.note else "")
+            + "Write a web page (.html) instead"
         )
     parts = [_heading(score, shown.note)]
+    if visual is None:
+        return file_bytes(_stack([*parts, *map(_marked, shown.pictures)], _MARGIN, _MARGIN), "png")
     moving = [picture for picture in shown.pictures if picture.score is not None]
     if moving:
         parts += _lines([_whole(visual, picture, _FRAME) for picture in moving], _FRAMES_A_LINE)
@@ -67,6 +71,22 @@ def _whole(visual: VisualExplanation, picture: ShownPicture, longest: int) -> Im
         image = draw_over(image, visual.maps[picture.grid].whole[picture.step], visual.whole_scale)
     caption = "  ".join(filter(None, ["the whole query" if picture.grid is not None else "", picture.caption]))
     return _stack([image, _text([(caption, 14, _SOFT)], image.width)], 4)
+
+
+def _marked(picture: ShownPicture) -> Image:
+    """A page with the words that matched, the strongest darkest."""
+    from PIL import Image as images
+    from PIL import ImageChops, ImageDraw
+
+    colours = images.new("RGB", picture.image.size, _PAPER)
+    draw = ImageDraw.Draw(colours)
+    most = max((word.shaded.contribution for word in picture.words), default=1.0)
+    for word in sorted(picture.words, key=lambda word: word.shaded.contribution):
+        left, top, right, bottom = word.box
+        share = 0.15 + 0.6 * word.shaded.contribution / most
+        place = (left * colours.width, top * colours.height, right * colours.width, bottom * colours.height)
+        draw.rectangle(place, fill=tuple(round(255 - share * (255 - part)) for part in _MARK))
+    return ImageChops.multiply(picture.image, colours)
 
 
 def _words(visual: VisualExplanation, picture: ShownPicture) -> Image:

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 from ...errors import MediaError, MissingExtraError
 from ...files import path_on_disk
 from ..store.records import FileEntry
+from .page_words import MarkedWord, draw_page, has_page, marked_words
 from .score import ScoreBreakdown, VisualExplanation
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _LONGEST = 1000  # pixels of the longer side of a picture that is shown
+_LONGEST_PAGE = 1600  # of a page whose words are marked
+_MOST_PAGES = 3  # that a passage may go over
 _THUMBNAIL = 480  # of a thumbnail, enlarged so that a map over it can be seen
 _BLANK = (236, 237, 240)
 _PATCH = 32  # pixels of a visual token where there is no picture at all
@@ -22,7 +25,7 @@ _PATCH = 32  # pixels of a visual token where there is no picture at all
 
 @dataclass(frozen=True)
 class PictureFile:
-    """Where the file of a picture was when it was indexed, and its size and time then, if the index knows them."""
+    """Where the file of a document was when it was indexed, and its size and time then, if the index knows them."""
 
     root: str = ""
     entry: FileEntry | None = None
@@ -30,13 +33,14 @@ class PictureFile:
 
 @dataclass(frozen=True, eq=False)
 class ShownPicture:
-    """One picture with the map that lies over it."""
+    """One picture with the map that lies over it, or a page with the words of a passage that are marked."""
 
     image: Image  # RGB
     grid: int | None = None  # number of its map; None where there is none
     step: int = 0  # the frame of that map
     time: float | None = None  # its second in the video
     score: float | None = None  # the late score this frame would have alone; None for still pictures
+    words: tuple[MarkedWord, ...] = ()
 
     @property
     def caption(self) -> str:
@@ -88,11 +92,11 @@ def map_notes(score: ScoreBreakdown) -> list[str]:
 def find_pictures(score: ScoreBreakdown, file: PictureFile, root: str | Path | None = None) -> ShownPictures:
     """What a document's maps are drawn on: every image, the best frames of a video in the order of their times.
 
-    ``root`` is where the indexed folder is now, if it was moved.
+    For a passage of a PDF or picture, its page. ``root`` is where the indexed folder is now, if it was moved.
     """
     visual = score.visual
     if visual is None:
-        return ShownPictures(())
+        return _find_page(score, file, root)
     images: dict[int, Image] = {}
     if score.source is None:
         note = "It did not come from a file: this is the thumbnail that the index keeps."
@@ -106,6 +110,33 @@ def find_pictures(score: ScoreBreakdown, file: PictureFile, root: str | Path | N
     if not images:
         images = _from_thumbnail(visual)
     return ShownPictures(tuple(_shown(visual, images)), note)
+
+
+def _find_page(score: ScoreBreakdown, file: PictureFile, root: str | Path | None) -> ShownPictures:
+    """The page of a passage with the words that matched, and those it goes on to; or a sentence that says why not."""
+    if score.source is None or not has_page(score.source):
+        return ShownPictures(())
+    path = path_on_disk(root or file.root or ".", score.source)
+    first, left, shown, note = score.page or 1, score.shaded_words(), list[ShownPicture](), ""
+    try:
+        if _changed(path, file.entry):
+            return ShownPictures((), "The page is not shown: its file has changed since it was indexed.")
+        for page in range(first, first + (1 if score.page is None else _MOST_PAGES)):
+            words: tuple[MarkedWord, ...] = ()
+            try:
+                words = marked_words(path, score, left, page, goes_on=page > first)
+                note = note or ("" if words else "No words that matched stand there.")
+            except (MediaError, MissingExtraError) as error:
+                note = note or f"No words are marked on the page ({error})."
+            if page > first and not words:
+                break
+            shown.append(ShownPicture(_small(draw_page(path, page), _LONGEST_PAGE), words=words))
+            left = [word for word in left if all(word != marked.shaded for marked in words)]
+            if not left:
+                break
+    except (MediaError, MissingExtraError, OSError) as error:
+        note = f"The page cannot be shown ({error})."
+    return ShownPictures(tuple(shown), note)
 
 
 def _shown(visual: VisualExplanation, images: dict[int, Image]) -> list[ShownPicture]:
@@ -169,7 +200,7 @@ def _changed(path: Path, entry: FileEntry | None) -> str:
     return "The file has changed since it was indexed: what is shown may not be what was found."
 
 
-def _small(image: Image) -> Image:
+def _small(image: Image, longest: int = _LONGEST) -> Image:
     copy = image.copy()
-    copy.thumbnail((_LONGEST, _LONGEST))  # never enlarges
+    copy.thumbnail((longest, longest))  # never enlarges
     return copy

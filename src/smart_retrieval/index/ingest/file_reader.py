@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import cached_property, partial
 from itertools import chain
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from ...backbones.tokenizing import tokenize
 from ...documents.passages import split
 from ...documents.read import ReadOptions, format_of, stream_file
-from ...documents.readers.jsonl import JsonlFields
+from ...documents.readers.ocr import NOT_INSTALLED
+from ...documents.readers.ocr import installed as ocr_installed
 from ...errors import SmartError
 from ...files import FoundFile, SkipLog, too_large
 from ...inputs import Item, VideoSource
@@ -39,25 +40,23 @@ _SHORT = 32
 class FileReader:
     """Reads the documents of files as an index wants them.
 
-    Suffixes that ``formats`` names are read in these formats and not as pictures; ``"*"`` stands for every suffix that
-    is not known. ``max_tokens`` counts a passage's heading path, prompt and special tokens, too.
+    Suffixes that ``options.formats`` names are read in these formats and not as pictures; ``"*"`` stands for every
+    suffix that is not known. ``max_tokens`` counts a passage's heading path, prompt and special tokens, too.
     """
 
     def __init__(
         self,
         manifest: Manifest,
         encoder: IndexEncoder,
-        formats: Mapping[str, str],
-        jsonl: JsonlFields | None,
+        options: ReadOptions,
         max_tokens: int | None,
         overlap: int,
         min_tokens: int | None,
-        encoding: str = "",
     ) -> None:
         self._encoder = encoder
-        self._unknown_as = formats.get(ANY_SUFFIX, "")
-        known = {suffix: name for suffix, name in formats.items() if suffix != ANY_SUFFIX}
-        self._options = ReadOptions(jsonl=jsonl or JsonlFields(), formats=known, encoding=encoding)
+        self._unknown_as = options.formats.get(ANY_SUFFIX, "")
+        known = {suffix: name for suffix, name in options.formats.items() if suffix != ANY_SUFFIX}
+        self._options = replace(options, formats=known)
         self._folding = manifest.folding
         limits = manifest.limits
         # An index that was made before pictures could be stored says neither.
@@ -74,9 +73,14 @@ class FileReader:
         except ValueError as error:
             raise SmartError(str(error)) from error
 
-    def knows(self, file: FoundFile) -> bool:
-        """Whether it is of a type that is read."""
-        return self._as_pictures(file.path) or bool(self._unknown_as or format_of(file.path, self._options))
+    def why_not(self, file: FoundFile) -> tuple[str, str]:
+        """Why a file of its type is not read, in general and in particular; empty if it is."""
+        if self._as_pictures(file.path):
+            return "", ""
+        name = format_of(file.path, self._options)
+        if name == "picture" and not ocr_installed():
+            return NOT_INSTALLED, ""
+        return ("", "") if name or self._unknown_as else ("not a type that is read", file.path.suffix or "no suffix")
 
     def _as_pictures(self, path: Path) -> bool:
         kind = visual_format_of(path)
@@ -89,10 +93,11 @@ class FileReader:
         Raises:
             UnreadableFileError: It is.
         """
-        if self._as_pictures(file.path):
+        name = format_of(file.path, self._options)
+        if self._as_pictures(file.path) or name == "picture":
             most = MAX_IMAGE_BYTES if visual_format_of(file.path) == "image" else None
         else:
-            most = None if format_of(file.path, self._options) == "jsonl" else self._options.max_bytes
+            most = None if name == "jsonl" else self._options.max_bytes
         if most is not None and file.size > most:
             raise too_large(file.path, most)
 
@@ -101,9 +106,9 @@ class FileReader:
 
         What its reader had to guess goes to ``notes``, pages that cannot be read to ``skipped``.
         """
-        return self._pictures(file, skipped) if self._as_pictures(file.path) else self._passages(file, notes)
+        return self._pictures(file, skipped) if self._as_pictures(file.path) else self._passages(file, notes, skipped)
 
-    def _passages(self, file: FoundFile, notes: list[str]) -> Generator[NewDocument, None, None]:
+    def _passages(self, file: FoundFile, notes: list[str], skipped: SkipLog) -> Generator[NewDocument, None, None]:
         """Passages as the model sees them, headings in a line of their own before the text.
 
         So the words of headings can be found, shaded in explanations, and encoded again.
@@ -111,7 +116,7 @@ class FileReader:
         options = self._options
         if not format_of(file.path, options):
             options = replace(options, formats={file.path.suffix.lower(): self._unknown_as})
-        sections = stream_file(file.path, notes, options)
+        sections = stream_file(file.path, notes, options, skipped=skipped, relative=file.relative)
         first = next(sections, None)  # a broken file is found out before any model is loaded
         if first is None:
             return

@@ -128,8 +128,9 @@ def _changed(
     """Files of a known type whose size or time differ from what the index has."""
     changed = []
     for file in found:
-        if not reader.knows(file):
-            report.skipped.add(Skipped(file.relative, "not a type that is read", file.path.suffix or "no suffix"))
+        reason, detail = reader.why_not(file)
+        if reason:
+            report.skipped.add(Skipped(file.relative, reason, detail))
             continue
         report.seen += 1
         entry = known.get(file.relative)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fixtures.tiny_pdf import Text, lines, tiny_pdf
@@ -26,7 +27,7 @@ BODY = (
 )
 
 
-def read(folder: Path, data: bytes, **options: int) -> Document:
+def read(folder: Path, data: bytes, **options: Any) -> Document:
     path = folder / "a.pdf"
     path.write_bytes(data)
     return read_file(path, ReadOptions(**options))
@@ -233,7 +234,7 @@ def test_free_text_is_content_and_comments_are_counted(tmp_path: Path) -> None:
 
 def test_text_that_nobody_can_read_is_said(tmp_path: Path) -> None:
     private = "".join(chr(0xE000 + ord(character)) for character in "letters that nobody knows")
-    document = read(tmp_path, tiny_pdf([lines("Clear."), [Text(means=private)]]))
+    document = read(tmp_path, tiny_pdf([lines("Clear."), [Text(means=private)]]), ocr="never")
     assert [part.text for part in document.sections] == ["Clear."]
     assert document.notes == [
         "the text of 1 of 2 pages cannot be read, as its fonts do not say what their characters mean (page 2)"

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ....extras import require
 from ....files import UnreadableFileError, read_bytes
 from ....guarded import step
 from ....pictures.pdfium import open_pdf
@@ -19,6 +20,9 @@ from .text_page import PageArea, page_text
 
 _MOST_CHARACTERS = 200_000_000  # a small file can unpack to any size
 _MOST_BOOKMARKS = 20_000
+# A page with no more text, such as that of a scanner's stamp, is a scan where one picture covers half of it.
+_FEW_CHARACTERS = 200
+_MOST_OBJECTS = 1_000
 _DATE = re.compile(r"(?:D:)?(\d{4})(\d{2})(\d{2})")
 
 
@@ -54,7 +58,23 @@ def _page(document: Any, number: int) -> PageText:
         with closing(page.get_textpage()) as textpage:
             found = page_text(area, textpage)
         added, comments = page_annotations(document, page, area)
-        return replace(found, runs=[*found.runs, *added], comments=comments) if added or comments else found
+        found = replace(found, runs=[*found.runs, *added], comments=comments) if added or comments else found
+        return replace(found, drawn=True) if found.unreadable or _is_drawn(page, area, found) else found
+
+
+def _is_drawn(page: Any, area: PageArea, found: PageText) -> bool:
+    """Whether a page shows anything but has no text, or hardly any beside a picture."""
+    raw = require("pypdfium2.raw", "pdf")
+    if sum(len(run.text) for run in found.runs) > _FEW_CHARACTERS:
+        return False
+    if not (found.runs or found.outside):
+        return bool(raw.FPDFPage_CountObjects(page.raw) > 0)
+    width, height = area.size
+    for image in islice(page.get_objects([raw.FPDF_PAGEOBJ_IMAGE], max_depth=3), _MOST_OBJECTS):
+        left, bottom, right, top = image.get_bounds()
+        if (right - left) * (top - bottom) > 0.5 * width * height:
+            return True
+    return False
 
 
 def _outline(document: Any) -> list[tuple[int, int, str]]:

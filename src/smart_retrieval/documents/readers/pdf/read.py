@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 from ....guarded import guarded
 from ...sections import Document, Section, SectionBuilder
+from ..ocr import NOT_INSTALLED, NOTHING_FOUND, READ_BY_OCR, OcrMode, installed, read_page
 from .extract import extract
 from .layout import Line, lines_in_order
 from .paragraphs import heading_line, paragraphs
 from .running import drop_running_lines
-from .runs import PdfText
+from .runs import PdfText, Run
+from .scanned import pages_beyond, scanned_pages, with_scanned
 
 _MOST_NAMED = 5
 _DIVIDED = re.compile(r"(?<=[^\W\d_])[-\u2010]$")
@@ -22,20 +24,50 @@ _NUMBER = re.compile(r"\d[\d.]*\s+")  # of a chapter: titles of an outline often
 _FIRST_WORD = re.compile(r"[^\W\d_]+\S*")
 
 
-@guarded(needs={"pypdfium2": "pdf"})
-def read(path: Path, max_bytes: int, max_pages: int) -> Document:
+def read(path: Path, max_bytes: int, max_pages: int, ocr: OcrMode = "never", max_ocr_pages: int = 0) -> Document:
     """Read the text of a PDF: a section for each page and heading of its outline.
 
     Columns are read one after the other, rows of tables whole. Lines are joined to paragraphs, words hyphenated at a
     line's end made whole, what runs through all pages dropped after the first. What is filled into forms stands beside
-    its labels. Pages without text (scans), and those whose text cannot be read, are counted in notes.
+    its labels. Pages without text (scans), and those whose text cannot be read, are read by OCR or counted.
     """
+    found = _read(path, max_bytes, max_pages, ocr == "always", {})
+    document = found.document
+    if ocr == "never" or not found.drawn:
+        return document
+    if not installed():
+        document.left_out.extend((NOT_INSTALLED, f"page {page}") for page in found.drawn)
+        return document
+    scanned, failed = scanned_pages(path, found.drawn[:max_ocr_pages], read_page)
+    document = _read(path, max_bytes, max_pages, ocr == "always", scanned).document
+    document.notes.extend(failed)
+    document.left_out.extend(pages_beyond(max_ocr_pages, found.drawn[max_ocr_pages:]))
+    return document
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A document, and its pages for OCR."""
+
+    document: Document
+    drawn: list[int]
+
+
+@guarded(needs={"pypdfium2": "pdf"})
+def _read(path: Path, max_bytes: int, max_pages: int, all_by_ocr: bool, scanned: Mapping[int, list[Run]]) -> _Found:
+    """Read a PDF, some of its pages read by OCR before."""
+    import msgspec
+
     found = extract(path, max_bytes, max_pages)
+    drawn = [number for number, page in enumerate(found.pages, 1) if page.drawn or (all_by_ocr and not page.damaged)]
+    for number, runs in msgspec.convert(scanned, dict[int, list[Run]]).items():
+        found.pages[number - 1] = with_scanned(found.pages[number - 1], runs, replace_all=all_by_ocr)
     pages = [lines_in_order(page.runs) for page in drop_running_lines(found.pages)]
-    return Document(_sections(_whole_words(pages), found), found.metadata, _notes(found))
+    notes = _notes(found, scanned)
+    return _Found(Document(_sections(whole_words(pages), found), found.metadata, notes), drawn)
 
 
-def _notes(found: PdfText) -> list[str]:
+def _notes(found: PdfText, scanned: Collection[int]) -> list[str]:
     count = len(found.pages)
     notes = [f"page {number} cannot be read" for number, page in enumerate(found.pages, 1) if page.damaged]
     if unreadable := [number for number, page in enumerate(found.pages, 1) if page.unreadable]:
@@ -44,7 +76,14 @@ def _notes(found: PdfText) -> list[str]:
             f"the text of {len(unreadable)} of {count} pages cannot be read, as its fonts do not say what their "
             f"characters mean (page {named})"
         )
-    if empty := sum(not (page.runs or page.damaged or page.unreadable or page.outside) for page in found.pages):
+    if scanned:
+        notes.append(f"{READ_BY_OCR}: {len(scanned)} of {count} pages")
+    if blank := sum(not found.pages[number - 1].runs for number in scanned):
+        notes.append(f"{NOTHING_FOUND}: {blank} of {count} pages")
+    if empty := sum(
+        not (page.runs or page.damaged or page.unreadable or page.outside or number in scanned)
+        for number, page in enumerate(found.pages, 1)
+    ):
         notes.append(f"{empty} of {count} pages hold no text (scanned or drawn)")
     if outside := sum(page.outside for page in found.pages):
         notes.append(f"lines of text beyond the edges of their page, left out: {outside}")
@@ -53,7 +92,7 @@ def _notes(found: PdfText) -> list[str]:
     return notes
 
 
-def _whole_words(pages: list[list[Line]]) -> list[list[Line]]:
+def whole_words(pages: list[list[Line]]) -> list[list[Line]]:
     """Words divided between two lines marked as such, and those divided between two pages moved to the first."""
     for lines in pages:
         for index, line in enumerate(lines):

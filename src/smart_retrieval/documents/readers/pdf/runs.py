@@ -53,7 +53,7 @@ class PageText:
     """The text of one page as PDFium finds it, in the order of the file.
 
     `unreadable` counts characters of which nobody knows what they mean (then there are no runs), `outside` runs beyond
-    the edges of the page, `comments` notes stuck to it.
+    the edges of the page, `comments` notes stuck to it. `drawn` says that it shows what may be text, as scans do.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -61,6 +61,7 @@ class PageText:
     outside: int = 0
     comments: int = 0
     damaged: bool = False
+    drawn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
