@@ -273,7 +273,9 @@ def check_shapes(device: str, documents: int) -> None:
         chosen = torch.arange(documents - 1, -1, -3, device=device)
         some = scorer.score(query, on_device, floor=floor, chosen=chosen)
         error = worst(whole.late, late)
-        if not (error < TOLERANCE and late.std() > 1e-4 and torch.equal(some.scores, whole.scores[chosen])):
+        # The interpreter multiplies matrices by BLAS, which rounds a row by where it stands.
+        same = torch.allclose(some.scores, whole.scores[chosen], rtol=0, atol=0 if device == "cuda" else 1e-6)
+        if not (error < TOLERANCE and late.std() > 1e-4 and same):
             raise SystemExit(f"{name}, {tokens} query tokens: scores differ from the reference by {error}")
         print(f"{name}, {tokens} query tokens: {error:.1e}", flush=True)
 
