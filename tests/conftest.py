@@ -11,6 +11,8 @@ from typing import Any
 
 # Before torch is imported: threads that wait for each other make tiny models several times slower on busy cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before Triton is imported: its kernels then run on the CPU.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import pytest
 from fixtures.tiny_models import TinyModels

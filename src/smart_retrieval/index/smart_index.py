@@ -466,6 +466,7 @@ class SmartIndex:
         rerank: RerankWith = None,
         rerank_depth: int = RERANK_DEPTH,
         deadline_ms: float | None = None,
+        device: str = "cpu",
     ) -> Hits | list[Hits]:
         """Find documents for one query or several.
 
@@ -494,6 +495,7 @@ class SmartIndex:
                 what it was; pictures are read from their files again.
             rerank_depth: How many hits it reads.
             deadline_ms: Milliseconds after which scoring stops; the hits are then marked ``partial``, and not reranked.
+            device: Where ``exact`` scores: ``"cpu"``; ``"cuda"``; or ``"auto"`` for a GPU once worth it.
 
         Returns:
             Hits for one query, a list of them for several and for encoded queries.
@@ -519,15 +521,14 @@ class SmartIndex:
             raise SmartError(
                 f"search: found k={k} and candidates={candidates}, expected k of 0 or more and 1 candidate or more"
             )
-        refinements = Refinements(feedback, neighbours, rerank, rerank_depth)
-        reranker = reranker_of(rerank)
+        refinements, reranker = Refinements(feedback, neighbours, rerank, rerank_depth), reranker_of(rerank)
         texts, encoded = self._encoder.encode_queries(queries)
         check_words(texts, lexical_weight, reranker)
         chosen = self._statistics.settled(scoring, weights, lambda_anchor, lambda_late, floor)
-        deadline = None if deadline_ms is None else started + deadline_ms / 1000
+        until = None if deadline_ms is None else started + deadline_ms / 1000
         spread = self.calibration().anchor_spread if lexical_weight else 0.0
         read = max(k, rerank_depth) if reranker is not None else k
-        settings = Settings(read, candidates, exact, chosen, lexical_weight, refinements, deadline, spread)
+        settings = Settings(read, candidates, exact, chosen, lexical_weight, refinements, until, spread, device)
         hits = self._searcher.search(encoded, texts, settings, where=where)
         if reranker is not None:
             root, pairs = self._store.manifest.root, zip(hits, cast("Sequence[Any]", queries), strict=True)
@@ -595,6 +596,5 @@ class SmartIndex:
             with self._store.reading():
                 report.problems.extend(MirrorFiles(self.path / "derived").verify(self._store))
         except IndexDamagedError as error:
-            # They cannot be compared while a row is damaged; that row is in the report.
             report.notes.append(f"derived files: {error}")
         return report

@@ -64,6 +64,7 @@ class SearchOptions(RefinementFields, total=False):
     floor: float | Literal["preset", "calibrated"] | None
     lexical_weight: float
     deadline_ms: float | None
+    device: str
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from ..mirror.mirror import Mirror
 from ..mirror.snapshot import Filters, Selection, Snapshot
 from ..store.store import Store
 from .boosts import AddedPart, Boosts, boost
+from .device import DeviceSearch
 from .hits import Hit, Hits
 from .options import Refinements, SearchOptions
 
@@ -64,6 +65,7 @@ class Settings:
     refinements: Refinements = field(default_factory=Refinements)
     deadline: float | None = None  # time.perf_counter() at which scoring stops
     anchor_spread: float = 0.0  # of the index's calibration, the unit of the lexical part
+    device: str = "cpu"  # where everything is scored, if it is
 
 
 def settings_of(options: SearchOptions, scoring: Scoring, anchor_spread: float) -> Settings:
@@ -86,6 +88,7 @@ class Scored:
     searched: int
     partial: bool
     boosts: Boosts = field(default_factory=Boosts)
+    left_out: int = 0  # documents that were scored on a GPU and are no hits
 
 
 class Searcher:
@@ -97,6 +100,7 @@ class Searcher:
         self._mirror: Mirror | None = None
         self._pid = os.getpid()
         self._filters = Filters()
+        self._devices: dict[str, DeviceSearch] = {}
         self._lock = ForkLock()
 
     def close(self) -> None:
@@ -104,6 +108,7 @@ class Searcher:
         if self._mirror is not None:
             self._mirror.close()
             self._mirror = None
+        self._devices.clear()
 
     def mirror(self) -> Mirror:
         """The mapped files, made when they are first needed."""
@@ -119,13 +124,16 @@ class Searcher:
         """Search for each query by itself; the texts are for the lexical part."""
         with self.store.reading():
             codec, selection = self._encoder.codec(), self._selection(where)
+            with self._lock.held:
+                device = self._devices.get(settings.device) or DeviceSearch(settings.device)
+                self._devices[settings.device] = device
             found = []
             for number in range(len(queries)):
                 query, words = queries[number], None
                 if settings.lexical_weight and texts is not None:
                     words = self._lexical(selection.snapshot, texts[number], settings.anchor_spread)
                 own = replace(settings, scoring=_own_weights(settings.scoring, queries, number))
-                scored = search_snapshot(selection.snapshot, codec, query, own, selection, words)
+                scored = search_snapshot(selection.snapshot, codec, query, own, selection, words, device=device)
                 found.append(self._hits(selection.snapshot, scored, settings, query))
             nothing_passes = not selection.count and len(selection.snapshot)
             unknown = self.store.unknown_keys(where) if where and nothing_passes else []
@@ -209,7 +217,7 @@ class Searcher:
         like = None
         if boosts.feedback is not None:
             (like,) = self.store.ids_of(snapshot.rowids_at(scored.positions[[boosts.best]]))
-        return Hits(hits, len(scored.positions), scored.searched, scored.partial, query, like)
+        return Hits(hits, len(scored.positions) + scored.left_out, scored.searched, scored.partial, query, like)
 
 
 def _own_weights(scoring: Scoring, queries: SmartEmbeddings, number: int) -> Scoring:
@@ -232,27 +240,33 @@ def search_snapshot(
     selection: Selection,
     words: Array | None = None,
     also: Array | None = None,
+    device: DeviceSearch | None = None,
 ) -> Scored:
     """Score one query, by itself, so that a batch gives what its queries give alone.
 
-    ``words`` is the lexical part at all positions; the positions ``also`` are scored in any case.
+    ``words`` is the lexical part at all positions; the positions ``also`` are scored in any case. On a ``device``, if
+    everything is scored, documents that cannot be hits may be left out.
     """
     wanted = max(settings.candidates, settings.k)
     tokens = sum(len(segment.codes) for segment in snapshot.segments) * selection.count / max(1, len(snapshot))
     whole = settings.exact or selection.count <= wanted or tokens * len(query.token_vectors) <= EXHAUSTIVE_PRODUCTS
-    asked = unit_rows(query.anchors)[0]
-    if whole:
-        chosen, anchor = _sorted(selection.positions, exact_cosines(snapshot, asked, selection.positions))
-    else:
-        found = np.zeros(0, np.int64)
-        if words is not None:
-            found = selection.among(np.flatnonzero(words))
-            found = found[np.lexsort((found, -words[found]))[:wanted]]
-        found = found if also is None else np.union1d(found, also)
-        chosen, anchor = candidates(snapshot, query, selection, wanted, found)
-    scored = _score(snapshot, codec, query, settings, chosen, anchor, words)
-    added = settings.refinements
-    if not (added.feedback or added.neighbours) or not len(scored.scores):
+    asked, added = unit_rows(query.anchors)[0], settings.refinements
+    boosted, scored = bool(added.feedback or added.neighbours), None
+    if whole and device is not None and not (device.asked == "auto" and settings.deadline is not None):
+        best = settings.k if words is None and not boosted else None
+        scored = _score_on(device, snapshot, codec, query, settings, selection.positions, words, best)
+    if scored is None:
+        if whole:
+            chosen, anchor = _sorted(selection.positions, exact_cosines(snapshot, asked, selection.positions))
+        else:
+            found = np.zeros(0, np.int64)
+            if words is not None:
+                found = selection.among(np.flatnonzero(words))
+                found = found[np.lexsort((found, -words[found]))[:wanted]]
+            found = found if also is None else np.union1d(found, also)
+            chosen, anchor = candidates(snapshot, query, selection, wanted, found)
+        scored = _score(snapshot, codec, query, settings, chosen, anchor, words)
+    if not boosted or not len(scored.scores):
         return replace(scored, searched=selection.count)
     scored = _joined(scored)
     if added.feedback and not whole and not scored.partial:
@@ -283,8 +297,32 @@ def _score(
 ) -> Scored:
     """The hybrid's scores of these positions, whose anchors' cosines are known."""
     late, done = late_stage(snapshot, codec, query, chosen, settings)
-    partial = done < len(chosen)
-    chosen, anchor, late = chosen[:done], anchor[:done], late[:done]
+    return _combined(settings, chosen[:done], anchor[:done], late[:done], words, done < len(chosen))
+
+
+def _score_on(
+    device: DeviceSearch,
+    snapshot: Snapshot,
+    codec: Codec,
+    query: SmartEmbeddings,
+    settings: Settings,
+    positions: Array,
+    words: Array | None,
+    best: int | None,
+) -> Scored | None:
+    """:func:`_score` on a device, of all positions or those of the best scores; None where it does not do that."""
+    tokens, scoring = np.asarray(query.token_vectors, np.float32), settings.scoring
+    asked = tokens, token_shares(query, scoring.query_weights), unit_rows(query.anchors)[0]
+    found = device.score(snapshot, codec, asked, scoring, positions, best)
+    if found is None:
+        return None
+    scored = _combined(settings, positions[found.places], found.anchor, found.late, words, False)
+    return replace(scored, left_out=len(positions) - len(scored.positions))
+
+
+def _combined(
+    settings: Settings, chosen: Array, anchor: Array, late: Array, words: Array | None, partial: bool
+) -> Scored:
     scores = settings.scoring.combine(anchor, late)
     lexical = np.zeros(len(chosen), np.float32)
     if words is not None:
