@@ -122,7 +122,7 @@ def test_auto_waits_until_it_is_worth_it_and_gives_up_once(index, monkeypatch):
     monkeypatch.setattr(device_module.importlib.util, "find_spec", lambda name: name == "triton" or find(name))
     monkeypatch.setattr(DeviceSearch, "_scored", broken)
     expected = index.search(QUERIES, device="cpu", **EXACT)
-    search = functools.partial(index.search, QUERIES, **EXACT)
+    search = functools.partial(index.search, QUERIES, device="auto", **EXACT)
     assert search() == expected
     assert not calls
     monkeypatch.setattr(device_module, "PATIENCE", 60 * 8 * 20)
