@@ -21,6 +21,7 @@ from ..core.roles import TokenRole
 from ..errors import SmartError, UnsupportedModelError
 from ..inputs import Item, item_of
 from ..locks import ForkLock
+from .text_families import TextFamily
 from .tokenizing import TOKENIZING
 from .word_roles import WordRoles
 
@@ -51,6 +52,8 @@ class Backbone(ABC):
     # Whether the paper's evaluation drops the visual tokens of queries from late interaction.
     drops_visual_of_queries: bool = False
     model: SentenceTransformer
+    # What a text model's publisher writes in its model card alone, if it is of such a family.
+    recipe: TextFamily | None = None
 
     def __init__(self, name: str, source: str, revision: str | None) -> None:
         self.name, self.source, self.revision = name, source, revision

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,6 +63,17 @@ class LoadOptions:
     def filled(self, **values: Any) -> LoadOptions:
         """The same options, with these in the place of those that are left out."""
         return replace(self, **{name: value for name, value in values.items() if getattr(self, name) is None})
+
+
+def as_recorded(identity: Mapping[str, Any]) -> dict[str, str]:
+    """The options that open a model as the one that an index or an adapter recorded: its family, a chosen pooling.
+
+    A recorded text model without a recipe had none, whatever its name tells of it today.
+    """
+    options = {"family": str(identity.get("recipe") or identity.get("family") or "sentence-transformers")}
+    if identity.get("pooling_chosen") or identity.get("family") == "bare-vlm":
+        options["pooling"] = str(identity["pooling"])
+    return options
 
 
 def resolve_model(name_or_path: str | Path) -> str:
