@@ -113,6 +113,11 @@ class Backbone(ABC):
         return self.model[0]
 
     @property
+    def architecture(self) -> str:
+        """The class of transformers that it is."""
+        return type(self.transformer.model).__name__
+
+    @property
     def tokenizer(self) -> Any:
         """The tokenizer."""
         return self.model.tokenizer

@@ -103,9 +103,20 @@ def resolve_model(name_or_path: str | Path) -> str:
     return name
 
 
+def split_server(name: str) -> tuple[str, str] | None:
+    """The checkpoint and the URL of ``CHECKPOINT@http://HOST:PORT``; None for every other name."""
+    for scheme in ("@http://", "@https://"):
+        checkpoint, found, rest = name.partition(scheme)
+        if found and checkpoint:
+            return checkpoint, found[1:] + rest
+    return None
+
+
 def settled_name(name_or_path: str | Path) -> str:
     """A model's name, where it is a folder's as an absolute path, so that it means the same folder later."""
     name = str(name_or_path)
+    if (served := split_server(name)) is not None:
+        return f"{settled_name(served[0])}@{served[1]}"
     if not is_packaged(name) and _is_folder(name):
         return str(settled(name))
     return name

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SmartWarning, UnsupportedModelError, one_of
-from .checkpoints import LoadOptions, hub_answers, read_config, resolve_model
+from .checkpoints import LoadOptions, hub_answers, read_config, resolve_model, split_server
 from .text_families import needs_other_code, runs_other_code, text_families, text_family_of
 from .vision import bare, gme, jina_v4, lamra, qwen3_vl_embedding, vlm2vec
 from .vision.family import Family
@@ -36,22 +36,33 @@ def open_backbone(name_or_path: str | Path, options: LoadOptions | None = None) 
     name = str(name_or_path)
     if options.family is not None and options.family not in FAMILIES:
         raise UnsupportedModelError(f"family: {one_of(options.family, FAMILIES)}")
-    source = resolve_model(name_or_path)
+    served = split_server(name)
+    source = resolve_model(name_or_path if served is None else served[0])
     # One short request here, because the loaders would retry for a minute without a network.
     offline = Path(source).is_dir() or options.local_files_only
     options = replace(options, local_files_only=offline or not hub_answers(source, options.revision, options.token))
     config = read_config(source, options)
     _refuse_remote_code(name, config)
     saved = _saved_identity(source)
-    family = options.family or saved.get("recipe") or saved.get("family") or _family_of(name, source, config)
+    known_as = name if served is None else served[0]
+    family = options.family or saved.get("recipe") or saved.get("family") or _family_of(known_as, source, config)
+    if served is not None and family in _VISION:
+        raise UnsupportedModelError(
+            f"model {name!r}: found a {family} model, expected a text model: servers are sent ids"
+        )
     if family not in _VISION:
         if any(value is not None for value in (options.max_visual_tokens, options.max_frames)):
             raise UnsupportedModelError(
                 f"model {name!r}: found max_visual_tokens or max_frames, which a text model has no use for"
             )
+        recipe = text_families().get(family)
+        if served is not None:
+            from .served import ServedBackbone
+
+            return ServedBackbone(name, source, served[1], options, config, recipe)
         from .sentence_transformer import SentenceTransformerBackbone
 
-        return SentenceTransformerBackbone(name, source, options, config, text_families().get(family))
+        return SentenceTransformerBackbone(name, source, options, config, recipe)
     from .vision.backbone import VisionLanguageBackbone
 
     if saved.get("family") == family:

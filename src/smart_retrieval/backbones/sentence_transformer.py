@@ -51,7 +51,7 @@ class SentenceTransformerBackbone(Backbone):
         pooling = options.pooling
         if recipe is not None and self._bare:
             pooling = pooling or recipe.pooling_of(str(config.get("model_type")))
-        self.model = _load(source, name, options, pooling)
+        self.model = self._open(options, pooling)
         self.recipe = recipe
         given = options.prompts or {}
         if recipe is not None:
@@ -73,6 +73,9 @@ class SentenceTransformerBackbone(Backbone):
             self.model.max_seq_length = positions
         if options.max_length is not None:
             self._limit(options.max_length)
+
+    def _open(self, options: LoadOptions, pooling: str | None) -> SentenceTransformer:
+        return _load(self.source, self.name, options, pooling)
 
     def identity(self) -> dict[str, Any]:
         """What an index or a cache stores to recognise this model."""

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.")]
 IndexModel = Annotated[str | None, typer.Option(help="The index's model, if it was moved since.")]
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A packaged name, a folder, or a hub name.")]
-Model = Annotated[str, typer.Option(help="A packaged name, a folder, or a hub name.")]
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A packaged name, a folder, or a hub name; NAME@URL if a server runs it.")
+]
+Model = Annotated[str, typer.Option(help="A packaged name, a folder, or a hub name; NAME@URL if a server runs it.")]
 Device = Annotated[str | None, typer.Option(help="Torch device such as cpu or cuda. [default: the best available]")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Most inputs per forward pass.")]
 

@@ -46,7 +46,7 @@ def describe_model(
         "smart": {"applies": True, "reason": "every token has a hidden state, and they are pooled into the anchor"},
         "family": backbone.family,
         "recipe": None if backbone.recipe is None else {"name": backbone.recipe.name, "source": backbone.recipe.source},
-        "architecture": type(backbone.transformer.model).__name__,
+        "architecture": backbone.architecture,
         "modules": [type(module).__name__ for module in backbone.model],
         "fingerprint": backbone.fingerprint,
         "pooling": backbone.pooling,

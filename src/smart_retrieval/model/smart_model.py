@@ -71,7 +71,8 @@ class SmartModel:
     tokens. Nothing is trained (arXiv 2605.24938), unless the folder brings an adapter along.
 
     Args:
-        model_name_or_path: ``"minilm"`` (packaged, needs no network), a folder, or a hub name. A folder written by
+        model_name_or_path: ``"minilm"`` (packaged, needs no network), a folder, or a hub name; either of these with
+            ``@http://HOST:PORT`` behind it takes its token states from a vLLM or llama.cpp server. A folder written by
             :meth:`save_pretrained` brings its readout along; one written by :meth:`save_adapter` holds an adapter
             and names the model it was trained on.
         readout: Layers, mix and token filter; the saved one or the preset's when None.
@@ -82,8 +83,10 @@ class SmartModel:
         max_length: Longest input in tokens; the model's own when None.
         prompts: Prompts by name (``"query"``, ``"document"``), over the model's own.
         dtype: ``"float32"`` or ``"float16"``, of the token vectors handed out.
-        family: The model family, as ``smart inspect`` names it, for a checkpoint not known by its name or files.
-        pooling: ``"lasttoken"`` or ``"mean"``, for a vision-language model that was not trained to embed.
+        family: The model family, for a checkpoint not known by its name or files; ``"sentence-transformers"`` for a
+            text model without the prompts that its name tells of.
+        pooling: ``"lasttoken"`` or ``"mean"``, for a vision-language model that was not trained to embed; also
+            ``"cls"`` for a text model whose files do not say how it is pooled.
         max_visual_tokens: Most visual tokens of one picture, page or frame; the family's when None.
         max_frames: Most frames of a video; the family's when None.
         backbone: The model that an adapter folder belongs to, if not the one the folder names.
@@ -98,6 +101,7 @@ class SmartModel:
     Raises:
         ModelNotFoundError: Nothing loadable under this name.
         UnsupportedModelError: The model has no token states.
+        ModelServerError: A server does not answer, or serves something else.
         ReadoutError: The readout does not fit the model.
         AdapterMismatchError: The adapter was trained on another model, or on other layers.
 
