@@ -314,3 +314,31 @@ def test_what_a_server_cannot_give(folder, server, tiny_vlm, tmp_path):
         SmartModel(f"{folder('embeddinggemma')}@{server('embeddinggemma').url}")
     with pytest.raises(ModelNotFoundError):
         SmartModel(f"{tmp_path / 'nothing'}@{running.url}")
+
+
+def test_an_adapter_over_served_states_does_not_decide_who_is_asked(folder, server, tmp_path):
+    from smart_retrieval.core.adapter import Adapter, AdapterConfig
+
+    running = server()
+    model = SmartModel(at(running, folder)).with_adapter(Adapter(AdapterConfig(hidden_size=HIDDEN, width=8)))
+    model.save_adapter(tmp_path / "adapter")
+    before = len(running.asked)
+    with pytest.raises(ModelNotFoundError, match="a file does not decide which server is asked"):
+        SmartModel(tmp_path / "adapter")
+    assert len(running.asked) == before
+    again = SmartModel(tmp_path / "adapter", backbone=at(running, folder))
+    assert np.array_equal(again.encode_query("sea").token_vectors, model.encode_query("sea").token_vectors)
+
+
+def test_an_adapter_is_trained_over_served_states_but_not_the_model(folder, server, tmp_path):
+    from fixtures.training import training_set
+
+    from smart_retrieval.errors import SmartError
+    from smart_retrieval.training import AdapterRecipe, finetune, train_adapter
+
+    model = SmartModel(at(server(), folder))
+    recipe = AdapterRecipe(epochs=1, batch_size=4)
+    train_adapter(model, training_set(12), tmp_path / "adapter", recipe, validation=0.25, cache=tmp_path / "cache")
+    assert SmartModel(tmp_path / "adapter", backbone=at(server(), folder)).adapter is not None
+    with pytest.raises(SmartError, match="weights are on a server"):
+        finetune(model, training_set(12), tmp_path / "tuned")

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
-from ..backbones.checkpoints import DEFAULT_MODEL, LoadOptions, settled_name
+from ..backbones.checkpoints import DEFAULT_MODEL, LoadOptions, settled_name, split_server
 from ..backbones.registry import open_backbone
 from ..core.calibration import Calibration
 from ..core.collection import Calibrator
@@ -21,7 +21,15 @@ from ..core.presets import get_preset
 from ..core.readout import Readout
 from ..core.scoring import LateWeight, Scoring, TokenWeights
 from ..embeddings import SmartEmbeddings
-from ..errors import AdapterMismatchError, EmptyInputError, ReadoutError, SmartError, UnsupportedModelError, one_of
+from ..errors import (
+    AdapterMismatchError,
+    EmptyInputError,
+    ModelNotFoundError,
+    ReadoutError,
+    SmartError,
+    UnsupportedModelError,
+    one_of,
+)  # fmt: skip
 from ..files import settled
 from ..inputs import is_one_item
 from ..progress import progress
@@ -166,6 +174,11 @@ class SmartModel:
         elif backbone is not None:
             raise ReadoutError(f"model {self.name!r}: found backbone={str(backbone)!r} beside it, expected an adapter")
         source = self.name if saved is None else backbone or saved.backbone.get("name", "")
+        if saved is not None and backbone is None and split_server(source) is not None:
+            raise ModelNotFoundError(
+                f"adapter {self.name!r}: it was trained on {source!r}; a file does not decide which server is asked: "
+                "name it yourself, backbone=NAME@URL"
+            )
         self.backbone = open_backbone(source, options)
         self._weights = self.backbone.weights_fingerprint()
         if saved is None:
