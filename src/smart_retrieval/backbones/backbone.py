@@ -17,6 +17,7 @@ from sentence_transformers.base.modules import Module
 from torch import Tensor
 
 from ..core.head import ROLES_KEY
+from ..core.presets import Preset
 from ..core.roles import TokenRole
 from ..errors import SmartError, UnsupportedModelError
 from ..inputs import Item, item_of
@@ -52,6 +53,8 @@ class Backbone(ABC):
     # Whether the paper's evaluation drops the visual tokens of queries from late interaction.
     drops_visual_of_queries: bool = False
     model: SentenceTransformer
+    # Why SMART applies, for smart inspect.
+    reason = "every token has a hidden state, and they are pooled into the anchor"
     # What a text model's publisher writes in its model card alone, if it is of such a family.
     recipe: TextFamily | None = None
 
@@ -89,6 +92,10 @@ class Backbone(ABC):
         self, items: Sequence[Item], features: dict[str, Any], *, prompt: str | None, task: str | None
     ) -> list[int]:
         """Tokens cut off the end of each item to fit the limit, 0 for most."""
+
+    def preset(self, chosen: Preset) -> Preset:
+        """A named preset as it is meant for this model."""
+        return chosen
 
     # -- items -------------------------------------------------------------------------------------------------
 

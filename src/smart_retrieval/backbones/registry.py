@@ -27,7 +27,8 @@ _VISION = {
     )
 }  # fmt: skip
 _ARCHITECTURES = frozenset().union(*(family.model_types for family in _VISION.values()))
-FAMILIES = (_TEXT, *_VISION, *text_families())
+_TOWERS = "two-towers"
+FAMILIES = (_TEXT, _TOWERS, *_VISION, *text_families())
 
 
 def open_backbone(name_or_path: str | Path, options: LoadOptions | None = None) -> Backbone:
@@ -46,7 +47,7 @@ def open_backbone(name_or_path: str | Path, options: LoadOptions | None = None) 
     saved = _saved_identity(source)
     known_as = name if served is None else served[0]
     family = options.family or saved.get("recipe") or saved.get("family") or _family_of(known_as, source, config)
-    if served is not None and family in _VISION:
+    if served is not None and family in (_TOWERS, *_VISION):
         raise UnsupportedModelError(
             f"model {name!r}: found a {family} model, expected a text model: servers are sent ids"
         )
@@ -55,6 +56,10 @@ def open_backbone(name_or_path: str | Path, options: LoadOptions | None = None) 
             raise UnsupportedModelError(
                 f"model {name!r}: found max_visual_tokens or max_frames, which a text model has no use for"
             )
+        if family == _TOWERS:
+            from .towers import TwoTowersBackbone
+
+            return TwoTowersBackbone(name, source, options)
         recipe = text_families().get(family)
         if served is not None:
             from .served import ServedBackbone
@@ -100,6 +105,8 @@ def _saved_identity(source: str) -> dict[str, Any]:
 
 
 def _family_of(name: str, source: str, config: dict[str, Any]) -> str:
+    if config.get("model_type") in ("clip", "siglip", "siglip2"):
+        return _TOWERS
     if config.get("model_type") not in _ARCHITECTURES:
         known = text_family_of((name, source, str(config.get("_name_or_path", ""))))
         return _TEXT if known is None else known.name

@@ -43,7 +43,7 @@ def describe_model(
         sizes["longest_document"] = backbone.max_length * token_bytes
     return {
         "model": backbone.name,
-        "smart": {"applies": True, "reason": "every token has a hidden state, and they are pooled into the anchor"},
+        "smart": {"applies": True, "reason": backbone.reason},
         "family": backbone.family,
         "recipe": None if backbone.recipe is None else {"name": backbone.recipe.name, "source": backbone.recipe.source},
         "architecture": backbone.architecture,

@@ -185,7 +185,7 @@ class SmartModel:
             saved = read_saved(Path(self.backbone.source))
         else:
             saved.check_backbone(str(source), self.backbone.fingerprint)
-        chosen = chosen if saved is None else saved.preset(chosen)
+        chosen = self.backbone.preset(chosen) if saved is None else saved.preset(chosen)
         self.readout = readout or (saved.readout if saved is not None else chosen.readout)
         self.preset = chosen.reading(self.readout)
         adapter = None
