@@ -33,6 +33,10 @@ class UnsupportedModelError(SmartError):
     """The model has no token states to keep (a CLIP-style model, for one), or its parts do not fit together."""
 
 
+class ModelServerError(SmartError):
+    """A model server cannot be reached, answers with an error, or serves something else than the model named."""
+
+
 class ReadoutError(SmartError, ValueError):
     """A readout does not fit the model: a layer out of range, an unknown filter, a wrong file."""
 

@@ -141,6 +141,8 @@ def test_search_options_reach_the_index(built):
     assert "lexical" in run("search", path, "butter", "--lexical", "--exact").stdout
     alone = loaded(run("search", path, "butter", "--lambda-late", 0, "--lambda-anchor", 2, "--json"))["hits"][0]
     assert alone["score"] == pytest.approx(2 * alone["anchor"], abs=1e-5)
+    plain, named = (run("search", path, "butter", *more, "--json") for more in ((), ("--lambda-late", "calibrated")))
+    assert loaded(plain)["hits"] == loaded(named)["hits"]  # the default's
     assert "no document passes" in run("search", path, "bread", "--where", "year > 3000").stdout
 
 

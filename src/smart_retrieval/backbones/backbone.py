@@ -17,10 +17,12 @@ from sentence_transformers.base.modules import Module
 from torch import Tensor
 
 from ..core.head import ROLES_KEY
+from ..core.presets import Preset
 from ..core.roles import TokenRole
 from ..errors import SmartError, UnsupportedModelError
 from ..inputs import Item, item_of
 from ..locks import ForkLock
+from .text_families import TextFamily
 from .tokenizing import TOKENIZING
 from .word_roles import WordRoles
 
@@ -51,6 +53,10 @@ class Backbone(ABC):
     # Whether the paper's evaluation drops the visual tokens of queries from late interaction.
     drops_visual_of_queries: bool = False
     model: SentenceTransformer
+    # Why SMART applies, for smart inspect.
+    reason = "every token has a hidden state, and they are pooled into the anchor"
+    # What a text model's publisher writes in its model card alone, if it is of such a family.
+    recipe: TextFamily | None = None
 
     def __init__(self, name: str, source: str, revision: str | None) -> None:
         self.name, self.source, self.revision = name, source, revision
@@ -87,6 +93,10 @@ class Backbone(ABC):
     ) -> list[int]:
         """Tokens cut off the end of each item to fit the limit, 0 for most."""
 
+    def preset(self, chosen: Preset) -> Preset:
+        """A named preset as it is meant for this model."""
+        return chosen
+
     # -- items -------------------------------------------------------------------------------------------------
 
     def load(self, item: Item) -> Item:
@@ -108,6 +118,11 @@ class Backbone(ABC):
     def transformer(self) -> Any:
         """The first module, which turns tokens into states."""
         return self.model[0]
+
+    @property
+    def architecture(self) -> str:
+        """The class of transformers that it is."""
+        return type(self.transformer.model).__name__
 
     @property
     def tokenizer(self) -> Any:

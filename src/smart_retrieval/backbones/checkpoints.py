@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,6 +65,17 @@ class LoadOptions:
         return replace(self, **{name: value for name, value in values.items() if getattr(self, name) is None})
 
 
+def as_recorded(identity: Mapping[str, Any]) -> dict[str, str]:
+    """The options that open a model as the one that an index or an adapter recorded: its family, a chosen pooling.
+
+    A recorded text model without a recipe had none, whatever its name tells of it today.
+    """
+    options = {"family": str(identity.get("recipe") or identity.get("family") or "sentence-transformers")}
+    if identity.get("pooling_chosen") or identity.get("family") == "bare-vlm":
+        options["pooling"] = str(identity["pooling"])
+    return options
+
+
 def resolve_model(name_or_path: str | Path) -> str:
     """The folder or hub name behind a model's name; a hub name stays as it is."""
     name = str(name_or_path)
@@ -92,9 +103,20 @@ def resolve_model(name_or_path: str | Path) -> str:
     return name
 
 
+def split_server(name: str) -> tuple[str, str] | None:
+    """The checkpoint and the URL of ``CHECKPOINT@http://HOST:PORT``; None for every other name."""
+    for scheme in ("@http://", "@https://"):
+        checkpoint, found, rest = name.partition(scheme)
+        if found and checkpoint:
+            return checkpoint, found[1:] + rest
+    return None
+
+
 def settled_name(name_or_path: str | Path) -> str:
     """A model's name, where it is a folder's as an absolute path, so that it means the same folder later."""
     name = str(name_or_path)
+    if (served := split_server(name)) is not None:
+        return f"{settled_name(served[0])}@{served[1]}"
     if not is_packaged(name) and _is_folder(name):
         return str(settled(name))
     return name

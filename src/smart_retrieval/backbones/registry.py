@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UnsupportedModelError, one_of
-from .checkpoints import LoadOptions, hub_answers, read_config, resolve_model
+from ..errors import SmartWarning, UnsupportedModelError, one_of
+from .checkpoints import LoadOptions, hub_answers, read_config, resolve_model, split_server
+from .text_families import needs_other_code, runs_other_code, text_families, text_family_of
 from .vision import bare, gme, jina_v4, lamra, qwen3_vl_embedding, vlm2vec
 from .vision.family import Family
 
 if TYPE_CHECKING:
     from .backbone import Backbone
 
+# Also a choice: the checkpoint as its files say, whatever its name tells.
 _TEXT = "sentence-transformers"
 # In the order in which their marks are looked for in a checkpoint's name.
 _VISION = {
@@ -24,7 +27,8 @@ _VISION = {
     )
 }  # fmt: skip
 _ARCHITECTURES = frozenset().union(*(family.model_types for family in _VISION.values()))
-FAMILIES = (_TEXT, *_VISION)
+_TOWERS = "two-towers"
+FAMILIES = (_TEXT, _TOWERS, *_VISION, *text_families())
 
 
 def open_backbone(name_or_path: str | Path, options: LoadOptions | None = None) -> Backbone:
@@ -33,31 +37,45 @@ def open_backbone(name_or_path: str | Path, options: LoadOptions | None = None) 
     name = str(name_or_path)
     if options.family is not None and options.family not in FAMILIES:
         raise UnsupportedModelError(f"family: {one_of(options.family, FAMILIES)}")
-    source = resolve_model(name_or_path)
+    served = split_server(name)
+    source = resolve_model(name_or_path if served is None else served[0])
     # One short request here, because the loaders would retry for a minute without a network.
     offline = Path(source).is_dir() or options.local_files_only
     options = replace(options, local_files_only=offline or not hub_answers(source, options.revision, options.token))
     config = read_config(source, options)
     _refuse_remote_code(name, config)
     saved = _saved_identity(source)
-    family = options.family or saved.get("family") or _family_of(name, source, config)
-    if family == _TEXT:
-        if any(value is not None for value in (options.pooling, options.max_visual_tokens, options.max_frames)):
+    known_as = name if served is None else served[0]
+    family = options.family or saved.get("recipe") or saved.get("family") or _family_of(known_as, source, config)
+    if served is not None and family in (_TOWERS, *_VISION):
+        raise UnsupportedModelError(
+            f"model {name!r}: found a {family} model, expected a text model: servers are sent ids"
+        )
+    if family not in _VISION:
+        if any(value is not None for value in (options.max_visual_tokens, options.max_frames)):
             raise UnsupportedModelError(
-                f"model {name!r}: found pooling, max_visual_tokens or max_frames, which a text model has no use for: "
-                "its pooling is part of the checkpoint"
+                f"model {name!r}: found max_visual_tokens or max_frames, which a text model has no use for"
             )
+        if family == _TOWERS:
+            from .towers import TwoTowersBackbone
+
+            return TwoTowersBackbone(name, source, options)
+        recipe = text_families().get(family)
+        if served is not None:
+            from .served import ServedBackbone
+
+            return ServedBackbone(name, source, served[1], options, config, recipe)
         from .sentence_transformer import SentenceTransformerBackbone
 
-        return SentenceTransformerBackbone(name, source, options)
+        return SentenceTransformerBackbone(name, source, options, config, recipe)
     from .vision.backbone import VisionLanguageBackbone
 
     if saved.get("family") == family:
         pooling = saved.get("pooling") if family == bare.FAMILY.name else None
         limits = {name: saved.get(name) for name in ("max_visual_tokens", "max_frames", "max_length")}
         options = options.filled(pooling=pooling, **limits)
-    recipe = _recipe(_VISION[family], str(config.get("model_type", "")), name, options.pooling)
-    return VisionLanguageBackbone(name, source, recipe, options)
+    visual = _recipe(_VISION[family], str(config.get("model_type", "")), name, options.pooling)
+    return VisionLanguageBackbone(name, source, visual, options)
 
 
 def _recipe(family: Family, model_type: str, name: str, pooling: str | None) -> Family:
@@ -77,18 +95,21 @@ def _recipe(family: Family, model_type: str, name: str, pooling: str | None) -> 
 
 
 def _saved_identity(source: str) -> dict[str, Any]:
-    """What :meth:`SmartModel.save_pretrained` recorded of a vision-language model; empty for others."""
+    """What :meth:`SmartModel.save_pretrained` recorded of a model; empty where it did not write the folder."""
     try:
         config = json.loads((Path(source) / "smart" / "config.json").read_text(encoding="utf-8"))
-        identity = config["backbone"]
-        return dict(identity) if identity.get("family") in FAMILIES else {}
+        identity = {"family": _TEXT, **config["backbone"]}
+        return identity if {identity["family"], identity.get("recipe", _TEXT)} <= set(FAMILIES) else {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
 def _family_of(name: str, source: str, config: dict[str, Any]) -> str:
+    if config.get("model_type") in ("clip", "siglip", "siglip2"):
+        return _TOWERS
     if config.get("model_type") not in _ARCHITECTURES:
-        return _TEXT
+        known = text_family_of((name, source, str(config.get("_name_or_path", ""))))
+        return _TEXT if known is None else known.name
     known_as = " ".join((name, Path(source).name, str(config.get("_name_or_path", "")))).lower()
     for family in _VISION.values():
         if any(mark in known_as for mark in family.marks):
@@ -115,4 +136,18 @@ def _refuse_remote_code(name: str, config: dict[str, Any]) -> None:
             f"model {name!r}: found jina-embeddings-v4 with its task adapters apart, expected one of its merged "
             "checkpoints (jinaai/jina-embeddings-v4-vllm-retrieval): its own code does not run on current releases of "
             "transformers, and no code from a hub is run here"
+        )
+    if needs_other_code(config):
+        raise UnsupportedModelError(
+            f"model {name!r}: found the architecture {config.get('model_type')!r}, which exists only as code in its "
+            "repository; no code from a hub is run here: use a checkpoint that transformers loads by itself, or serve "
+            "it elsewhere and read its token states over HTTP"
+        )
+    if runs_other_code(config):
+        warnings.warn(
+            f"model {name!r}: its repository brings code of its own for the architecture {config.get('model_type')!r}, "
+            "which is not run here; the library's own may compute something else (attend to the past only, for one): "
+            "compare a few embeddings with published ones before you rely on it",
+            SmartWarning,
+            stacklevel=4,
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Normalize, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import Tensor
 
 from ..core.head import ROLES_KEY
 from ..core.roles import TokenRole
-from ..errors import ModelNotFoundError, ReadoutError, SmartError, UnsupportedModelError
+from ..errors import ModelNotFoundError, ReadoutError, SmartError, SmartWarning, UnsupportedModelError
 from ..inputs import Frames, Item, item_of
 from .backbone import Backbone
-from .checkpoints import LoadOptions, hide_progress_bars, only_errors_logged
+from .checkpoints import LoadOptions, checkpoint_file, hide_progress_bars, only_errors_logged
+from .text_families import POOLINGS, TextFamily
 from .tokenizing import TOKENIZING, tokenize
 from .vision.pixels import opened_item
 
@@ -33,15 +37,67 @@ class SentenceTransformerBackbone(Backbone):
     # Of a video, where the checkpoint's own processor is given the frames; as many as VLM2Vec-V2's evaluation takes.
     _MAX_FRAMES = 8
 
-    def __init__(self, name: str, source: str, options: LoadOptions) -> None:
+    def __init__(
+        self, name: str, source: str, options: LoadOptions, config: Mapping[str, Any], recipe: TextFamily | None
+    ) -> None:
         super().__init__(name, source, options.revision)
-        self.model = _load(source, name, options)
+        self._bare = _is_bare(source, options)
+        self._chosen_pooling = options.pooling
+        if options.pooling is not None and (not self._bare or options.pooling not in POOLINGS):
+            raise UnsupportedModelError(
+                f"model {name!r}: found pooling={options.pooling!r}, which is one of {', '.join(POOLINGS)} for a "
+                "checkpoint without modules.json, and none for others: there it is part of the checkpoint"
+            )
+        pooling = options.pooling
+        if recipe is not None and self._bare:
+            pooling = pooling or recipe.pooling_of(str(config.get("model_type")))
+        self.model = self._open(options, pooling)
+        self.recipe = recipe
+        given = options.prompts or {}
+        if recipe is not None:
+            added = {task: text for task, text in recipe.prompts.items() if not self.model.prompts.get(task)}
+            self.model.prompts.update({task: text for task, text in added.items() if task not in given})
+        # Tasks that a prompt was settled for, if only that there is none; of the others the first use warns.
+        self._settled_tasks = set(given)
         self._template_lengths: dict[tuple[str | None, str | None], tuple[int, int, int]] = {}
         self._check_token_states()
         self.modalities = frozenset({"text"} | self._visual_modalities())
         self.max_frames = self._MAX_FRAMES if "video" in self.modalities else None
+        if self._bare and pooling is None:
+            self._warn(
+                f"found no modules.json, which would say how it is pooled: Sentence Transformers takes "
+                f"{self.pooling}; choose with pooling= one of {', '.join(POOLINGS)}"
+            )
+        positions = self._positions
+        if positions is not None and (self.max_length or positions + 1) > positions:
+            self.model.max_seq_length = positions
         if options.max_length is not None:
             self._limit(options.max_length)
+
+    def _open(self, options: LoadOptions, pooling: str | None) -> SentenceTransformer:
+        return _load(self.source, self.name, options, pooling)
+
+    def identity(self) -> dict[str, Any]:
+        """What an index or a cache stores to recognise this model."""
+        recipe = {} if self.recipe is None else {"recipe": self.recipe.name}
+        chosen = {} if self._chosen_pooling is None else {"pooling_chosen": True}
+        return {**super().identity(), **recipe, **chosen}
+
+    def prompt_for(self, task: str, prompt: str | None, prompt_name: str | None) -> str | None:
+        """The prompt's text; a warning where the checkpoint names some for this task and none is chosen."""
+        chosen = super().prompt_for(task, prompt, prompt_name)
+        if chosen is None and prompt is None and prompt_name is None and task not in self._settled_tasks:
+            words = ("query", "question") if task == "query" else ("document", "passage", "corpus")
+            if names := sorted(name for name in self.prompts if any(word in name.lower() for word in words)):
+                self._warn(
+                    f"{'queries' if task == 'query' else 'documents'} are encoded without a prompt, but it has "
+                    f'{", ".join(names)}: choose with prompt_name= (or prompts={{{task!r}: TEXT}}, "" for none)'
+                )
+        self._settled_tasks.add(task)
+        return chosen
+
+    def _warn(self, message: str) -> None:
+        warnings.warn(f"model {self.name!r}: {message}", SmartWarning, stacklevel=2)
 
     # -- what it does ------------------------------------------------------------------------------------------
 
@@ -178,13 +234,25 @@ class SentenceTransformerBackbone(Backbone):
     def _limit(self, max_length: int) -> None:
         room = max_length - int(self.model.preprocess([""], task="document")["input_ids"].shape[-1])
         config = getattr(self.transformer, "config", None)
-        positions = getattr(config.get_text_config(), "max_position_embeddings", None) if config is not None else None
+        positions = self._positions
+        if positions is None and config is not None:
+            positions = getattr(config.get_text_config(), "max_position_embeddings", None)
         if room < 1 or (positions is not None and max_length > positions):
             raise ReadoutError(
                 f"max_length: found {max_length}, expected at least one token more than the {max_length - room} "
                 f"around every text, and at most the model's {positions or 'unlimited'} positions"
             )
         self.model.max_seq_length = max_length
+
+    @property
+    def _positions(self) -> int | None:
+        """Rows of the table of positions that a text can use; RoBERTa and its kin count from behind the padding's."""
+        table = getattr(
+            getattr(getattr(self.transformer, "model", None), "embeddings", None), "position_embeddings", None
+        )
+        if not isinstance(table, torch.nn.Embedding):
+            return None
+        return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
 
     def _check_token_states(self) -> None:
         if not hasattr(getattr(self.transformer, "config", None), "get_text_config"):
@@ -252,22 +320,49 @@ def _common(a: list[int], b: list[int]) -> int:
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
 
 
-def _load(source: str, name: str, options: LoadOptions) -> SentenceTransformer:
-    """Open a checkpoint, with one named error for any failure."""
+def _is_bare(source: str, options: LoadOptions) -> bool:
+    """Whether a checkpoint is one of transformers alone, which does not say how its states are pooled."""
+    if Path(source).is_dir():
+        return not (Path(source) / "modules.json").is_file()
+    full = source if "/" in source else f"sentence-transformers/{source}"
+    return checkpoint_file(full, "modules.json", options) is None
+
+
+def _pooled(source: str, options: LoadOptions, pooling: str) -> list[torch.nn.Module]:
+    """The modules of a checkpoint without Sentence Transformers' files: pooled so, unit length."""
+    # Text as it is: a chat template that came with the base model is none of an embedding model's.
+    as_text = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+    given = (options.model_kwargs, options.processor_kwargs, options.config_kwargs)
+    model, processor, config = ({**options.hub, **(kwargs or {})} for kwargs in given)
+    first = Transformer(
+        source, model_kwargs=model, processor_kwargs=processor, config_kwargs=config, modality_config=as_text,
+        module_output_name="token_embeddings",
+    )  # fmt: skip
+    return [first, Pooling(first.get_embedding_dimension(), pooling_mode=pooling), Normalize()]
+
+
+def _load(source: str, name: str, options: LoadOptions, pooling: str | None) -> SentenceTransformer:
+    """Open a checkpoint, with one named error for any failure; ``pooling`` for one that names none."""
     hide_progress_bars()
     try:
-        model = SentenceTransformer(
-            source,
-            trust_remote_code=False,
-            device=options.device,
-            prompts=options.prompts,
-            revision=options.revision,
-            cache_folder=options.cache_folder,
-            token=options.token,
-            local_files_only=bool(options.local_files_only),
-            model_kwargs=options.model_kwargs,
-            processor_kwargs=options.processor_kwargs,
-            config_kwargs=options.config_kwargs,
+        model = (
+            SentenceTransformer(
+                modules=_pooled(source, options, pooling), device=options.device, prompts=options.prompts
+            )
+            if pooling is not None
+            else SentenceTransformer(
+                source,
+                trust_remote_code=False,
+                device=options.device,
+                prompts=options.prompts,
+                revision=options.revision,
+                cache_folder=options.cache_folder,
+                token=options.token,
+                local_files_only=bool(options.local_files_only),
+                model_kwargs=options.model_kwargs,
+                processor_kwargs=options.processor_kwargs,
+                config_kwargs=options.config_kwargs,
+            )
         )
     except Exception as error:
         reason = " ".join(str(error).split())[:300]

@@ -17,7 +17,7 @@ def inspect(
         str | None, typer.Option(help="The model family, for a checkpoint that is not known by its name or files.")
     ] = None,
     pooling: Annotated[
-        str | None, typer.Option(help="lasttoken or mean, for a vision-language model not trained for embeddings.")
+        str | None, typer.Option(help="lasttoken, mean or cls, for a model that does not say how it is pooled.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

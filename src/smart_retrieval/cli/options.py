@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.")]
 IndexModel = Annotated[str | None, typer.Option(help="The index's model, if it was moved since.")]
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A packaged name, a folder, or a hub name.")]
-Model = Annotated[str, typer.Option(help="A packaged name, a folder, or a hub name.")]
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A packaged name, a folder, or a hub name; NAME@URL if a server runs it.")
+]
+Model = Annotated[str, typer.Option(help="A packaged name, a folder, or a hub name; NAME@URL if a server runs it.")]
 Device = Annotated[str | None, typer.Option(help="Torch device such as cpu or cuda. [default: the best available]")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Most inputs per forward pass.")]
 
@@ -33,7 +35,9 @@ Image = Annotated[
 ]
 Weights = Annotated[str | None, typer.Option(help="Query-token weights: uniform or idf. [default: the preset's]")]
 LambdaAnchor = Annotated[float | None, typer.Option(help="Weight of the anchor score. [default: the preset's]")]
-LambdaLate = Annotated[float | None, typer.Option(help="Weight of the late score. [default: the preset's]")]
+LambdaLate = Annotated[
+    str | None, typer.Option(help="Weight of the late score: a number, or calibrated. [default: the preset's]")
+]
 Floor = Annotated[
     str | None,
     typer.Option(
@@ -103,14 +107,22 @@ def floor_of(value: str | None) -> float | Literal["preset", "calibrated"] | Non
         raise typer.BadParameter(f"floor: found {value!r}, expected a number below 1, none, or calibrated") from None
 
 
-def scoring_of(
-    weights: Any, lambda_anchor: float | None, lambda_late: float | None, floor: str | None
-) -> ScoringFields:
+def late_weight_of(value: str | None) -> float | Literal["calibrated"] | None:
+    """The weight of ``--lambda-late``; None if it is not given."""
+    if value is None or value.lower() == "calibrated":
+        return None if value is None else "calibrated"
+    try:
+        return float(value)
+    except ValueError:
+        raise typer.BadParameter(f"lambda late: found {value!r}, expected a number, or calibrated") from None
+
+
+def scoring_of(weights: Any, lambda_anchor: float | None, lambda_late: str | None, floor: str | None) -> ScoringFields:
     """The fields of a scoring; what is not given stays the preset's."""
     return {
         "weights": weights or "preset",
         "lambda_anchor": lambda_anchor,
-        "lambda_late": lambda_late,
+        "lambda_late": late_weight_of(lambda_late),
         "floor": floor_of(floor),
     }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ..backbones.checkpoints import REMOTE_PATHS, is_at_hand, settled_name
+from ..backbones.checkpoints import REMOTE_PATHS, as_recorded, is_at_hand, settled_name
 from ..core.presets import PRESETS
 from ..core.readout import Readout
 from ..embeddings import SmartEmbeddings
@@ -37,14 +37,16 @@ def load_model(
 ) -> SmartModel:
     """A model by name, with those parts of an identity that distinguish models of one name.
 
-    These are the family, the revision, :data:`VISUAL_LIMITS`, and the pooling where a user has to choose it. With
+    These are the family, the revision, :data:`VISUAL_LIMITS`, and the pooling where a user chose it. With
     ``local``, nothing is asked of a hub.
     """
     from ..model.smart_model import SmartModel
 
     given = identity or {}
-    own = ("family", "revision", *VISUAL_LIMITS, *(("pooling",) if given.get("family") == "bare-vlm" else ()))
+    own = ("revision", *VISUAL_LIMITS)
     options: dict[str, Any] = {key: given[key] for key in own if given.get(key) is not None}
+    if "fingerprint" in given:  # not only limits
+        options |= as_recorded(given)
     return SmartModel(name, preset=preset, local_files_only=local or None, **options)
 
 

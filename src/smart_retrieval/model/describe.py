@@ -20,9 +20,9 @@ def describe_model(
     """Describe a model; one that SMART does not apply to is described, too.
 
     Returns:
-        JSON-able: ``model``, ``smart`` (``applies``, ``reason``) and, where SMART applies, ``family``, ``pooling``,
-        ``anchor_dim``, ``hidden_size``, ``hidden_states``, ``max_length``, ``modalities``, ``special_tokens``,
-        ``template_tokens``, ``prompts``, ``rendered``, ``bytes`` (float32, before compression).
+        JSON-able: ``model``, ``smart`` (``applies``, ``reason``) and, where SMART applies, ``family``,
+        ``recipe``, ``pooling``, ``anchor_dim``, ``hidden_size``, ``hidden_states``, ``max_length``, ``modalities``,
+        ``special_tokens``, ``template_tokens``, ``prompts``, ``rendered``, ``bytes`` (float32, before compression).
     """
     from ..backbones.checkpoints import LoadOptions
     from ..backbones.registry import open_backbone
@@ -43,9 +43,10 @@ def describe_model(
         sizes["longest_document"] = backbone.max_length * token_bytes
     return {
         "model": backbone.name,
-        "smart": {"applies": True, "reason": "every token has a hidden state, and they are pooled into the anchor"},
+        "smart": {"applies": True, "reason": backbone.reason},
         "family": backbone.family,
-        "architecture": type(backbone.transformer.model).__name__,
+        "recipe": None if backbone.recipe is None else {"name": backbone.recipe.name, "source": backbone.recipe.source},
+        "architecture": backbone.architecture,
         "modules": [type(module).__name__ for module in backbone.model],
         "fingerprint": backbone.fingerprint,
         "pooling": backbone.pooling,
@@ -87,12 +88,15 @@ def _rows(about: dict[str, Any]) -> dict[str, str]:
     sizes = about["bytes"]
     longest = f", {sizes['longest_document']:,} for the longest" if "longest_document" in sizes else ""
     visual = {}
+    recipe = about["recipe"]
+    recipe = {} if recipe is None else {"recipe": f"{recipe['name']}, as in {recipe['source']}"}
     if about["max_visual_tokens"] is not None:
         visual["a picture"] = f"at most {about['max_visual_tokens']} visual tokens"
         if about["max_frames"] is not None:
             visual["a video"] = f"at most {about['max_frames']} frames"
     return {
         "family": f"{about['family']} ({about['architecture']}; {' > '.join(about['modules'])})",
+        **recipe,
         "fingerprint": about["fingerprint"],
         "pooling": about["pooling"],
         "anchor": f"{about['anchor_dim']} dimensions",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..backbones.checkpoints import CHECKPOINT_FILES, LoadOptions
+from ..backbones.checkpoints import CHECKPOINT_FILES, LoadOptions, as_recorded
 from ..checksums import arrays_checksum, signed, unsigned
 from ..core.calibration import Calibration
 from ..core.presets import default_of_0_1
@@ -75,9 +75,8 @@ class SavedReadout:
     def as_trained(self, options: LoadOptions) -> LoadOptions:
         """The options that load the backbone as the adapter was trained on it; those given take precedence."""
         own = self.backbone
-        names = ("family", "max_visual_tokens", "max_frames", "revision", "max_length")
-        pooling = own.get("pooling") if own.get("family") == "bare-vlm" else None
-        options = options.filled(pooling=pooling, **{name: own.get(name) for name in names})
+        names = ("max_visual_tokens", "max_frames", "revision", "max_length")
+        options = options.filled(**as_recorded(own), **{name: own.get(name) for name in names})
         return replace(options, prompts={**(self.prompts or {}), **(options.prompts or {})})
 
     def check_backbone(self, name: str, fingerprint: str) -> None:

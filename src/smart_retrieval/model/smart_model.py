@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
-from ..backbones.checkpoints import DEFAULT_MODEL, LoadOptions, settled_name
+from ..backbones.checkpoints import DEFAULT_MODEL, LoadOptions, settled_name, split_server
 from ..backbones.registry import open_backbone
 from ..core.calibration import Calibration
 from ..core.collection import Calibrator
@@ -21,7 +21,15 @@ from ..core.presets import get_preset
 from ..core.readout import Readout
 from ..core.scoring import LateWeight, Scoring, TokenWeights
 from ..embeddings import SmartEmbeddings
-from ..errors import AdapterMismatchError, EmptyInputError, ReadoutError, SmartError, UnsupportedModelError, one_of
+from ..errors import (
+    AdapterMismatchError,
+    EmptyInputError,
+    ModelNotFoundError,
+    ReadoutError,
+    SmartError,
+    UnsupportedModelError,
+    one_of,
+)  # fmt: skip
 from ..files import settled
 from ..inputs import is_one_item
 from ..progress import progress
@@ -71,7 +79,8 @@ class SmartModel:
     tokens. Nothing is trained (arXiv 2605.24938), unless the folder brings an adapter along.
 
     Args:
-        model_name_or_path: ``"minilm"`` (packaged, needs no network), a folder, or a hub name. A folder written by
+        model_name_or_path: ``"minilm"`` (packaged, needs no network), a folder, or a hub name; either of these with
+            ``@http://HOST:PORT`` behind it takes its token states from a vLLM or llama.cpp server. A folder written by
             :meth:`save_pretrained` brings its readout along; one written by :meth:`save_adapter` holds an adapter
             and names the model it was trained on.
         readout: Layers, mix and token filter; the saved one or the preset's when None.
@@ -82,8 +91,10 @@ class SmartModel:
         max_length: Longest input in tokens; the model's own when None.
         prompts: Prompts by name (``"query"``, ``"document"``), over the model's own.
         dtype: ``"float32"`` or ``"float16"``, of the token vectors handed out.
-        family: The model family, as ``smart inspect`` names it, for a checkpoint not known by its name or files.
-        pooling: ``"lasttoken"`` or ``"mean"``, for a vision-language model that was not trained to embed.
+        family: The model family, for a checkpoint not known by its name or files; ``"sentence-transformers"`` for a
+            text model without the prompts that its name tells of.
+        pooling: ``"lasttoken"`` or ``"mean"``, for a vision-language model that was not trained to embed; also
+            ``"cls"`` for a text model whose files do not say how it is pooled.
         max_visual_tokens: Most visual tokens of one picture, page or frame; the family's when None.
         max_frames: Most frames of a video; the family's when None.
         backbone: The model that an adapter folder belongs to, if not the one the folder names.
@@ -98,6 +109,7 @@ class SmartModel:
     Raises:
         ModelNotFoundError: Nothing loadable under this name.
         UnsupportedModelError: The model has no token states.
+        ModelServerError: A server does not answer, or serves something else.
         ReadoutError: The readout does not fit the model.
         AdapterMismatchError: The adapter was trained on another model, or on other layers.
 
@@ -162,13 +174,18 @@ class SmartModel:
         elif backbone is not None:
             raise ReadoutError(f"model {self.name!r}: found backbone={str(backbone)!r} beside it, expected an adapter")
         source = self.name if saved is None else backbone or saved.backbone.get("name", "")
+        if saved is not None and backbone is None and split_server(source) is not None:
+            raise ModelNotFoundError(
+                f"adapter {self.name!r}: it was trained on {source!r}; a file does not decide which server is asked: "
+                "name it yourself, backbone=NAME@URL"
+            )
         self.backbone = open_backbone(source, options)
         self._weights = self.backbone.weights_fingerprint()
         if saved is None:
             saved = read_saved(Path(self.backbone.source))
         else:
             saved.check_backbone(str(source), self.backbone.fingerprint)
-        chosen = chosen if saved is None else saved.preset(chosen)
+        chosen = self.backbone.preset(chosen) if saved is None else saved.preset(chosen)
         self.readout = readout or (saved.readout if saved is not None else chosen.readout)
         self.preset = chosen.reading(self.readout)
         adapter = None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.adapter import Adapter, AdapterConfig
+from ...errors import TrainingError
 from ...extras import require
 from ..data.batches import training_rows
 from ..data.examples import TrainingSet
@@ -63,6 +64,8 @@ def finetune(
         require(module, "train")
     from .trainer import train
 
+    if model.backbone.family == "served":
+        raise TrainingError(f"model {model.name!r}: its weights are on a server, expected a model here; or an adapter")
     recipe, folder = recipe or FinetuneRecipe(), Path(out)
     refuse_finished(folder)
     training, held = hold_out(model, data, validation, distractors=recipe.distractors, seed=recipe.seed)
