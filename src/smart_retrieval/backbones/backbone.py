@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..core.head import ROLES_KEY
 from ..core.roles import TokenRole
-from ..errors import SmartError, UnsupportedModelError
+from ..errors import ReadoutError, SmartError, UnsupportedModelError
 from ..inputs import Item, item_of
 from ..locks import ForkLock
 from .tokenizing import TOKENIZING
@@ -192,7 +192,33 @@ class Backbone(ABC):
             "fingerprint": self.fingerprint,
             "pooling": self.pooling,
             "max_length": self.max_length,
+            **({} if self.truncate_dim is None else {"truncate_dim": self.truncate_dim}),
         }
+
+    @property
+    def truncate_dim(self) -> int | None:
+        """How many of its first dimensions an anchor keeps; None for all."""
+        found: int | None = self.model.truncate_dim
+        return found
+
+    def truncate(self, asked: int | None) -> None:
+        """Cut anchors off as Sentence Transformers does behind its modules; ``asked`` is what the user gave."""
+        dim = self.truncate_dim
+        if asked is not None and asked < 1:
+            raise ReadoutError(f"truncate_dim: found {asked}, expected at least 1")
+        if dim is None:
+            return
+
+        def cut(module: Any, inputs: Any, features: dict[str, Any]) -> dict[str, Any]:
+            if "sentence_embedding" in features:
+                width = features["sentence_embedding"].shape[-1]
+                if asked is not None and asked > width:
+                    raise ReadoutError(f"truncate_dim: found {asked}, expected at most the anchor's {width} dimensions")
+                features["sentence_embedding"] = features["sentence_embedding"][..., :dim]
+            return features
+
+        # On the last module, since the same modules stand in the multi-vector encoder, too.
+        self.model[-1].register_forward_hook(cut)
 
     # -- what it does ------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedModelError, one_of
 from .checkpoints import LoadOptions, hub_answers, read_config, resolve_model
-from .vision import bare, gme, jina_v4, lamra, qwen3_vl_embedding, vlm2vec
+from .vision import bare, gme, jina_v4, lamra, lamra_smart, qwen3_vl_embedding, vlm2vec
 from .vision.family import Family
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ _TEXT = "sentence-transformers"
 _VISION = {
     family.name: family
     for family in (
-        qwen3_vl_embedding.FAMILY, gme.FAMILY, lamra.FAMILY, vlm2vec.FAMILY, jina_v4.FAMILY, bare.FAMILY,
+        qwen3_vl_embedding.FAMILY, gme.FAMILY, lamra_smart.FAMILY, lamra.FAMILY, vlm2vec.FAMILY, jina_v4.FAMILY,
+        bare.FAMILY,
     )
 }  # fmt: skip
 _ARCHITECTURES = frozenset().union(*(family.model_types for family in _VISION.values()))
@@ -42,10 +43,11 @@ def open_backbone(name_or_path: str | Path, options: LoadOptions | None = None) 
     saved = _saved_identity(source)
     family = options.family or saved.get("family") or _family_of(name, source, config)
     if family == _TEXT:
-        if any(value is not None for value in (options.pooling, options.max_visual_tokens, options.max_frames)):
+        visual = (options.pooling, options.max_visual_tokens, options.max_frames)
+        if any(value is not None for value in visual) or options.video_budget not in (None, "usual"):
             raise UnsupportedModelError(
-                f"model {name!r}: found pooling, max_visual_tokens or max_frames, which a text model has no use for: "
-                "its pooling is part of the checkpoint"
+                f"model {name!r}: found pooling, max_visual_tokens, max_frames or video_budget, which a text model has "
+                "no use for: its pooling is part of the checkpoint"
             )
         from .sentence_transformer import SentenceTransformerBackbone
 
@@ -54,8 +56,8 @@ def open_backbone(name_or_path: str | Path, options: LoadOptions | None = None) 
 
     if saved.get("family") == family:
         pooling = saved.get("pooling") if family == bare.FAMILY.name else None
-        limits = {name: saved.get(name) for name in ("max_visual_tokens", "max_frames", "max_length")}
-        options = options.filled(pooling=pooling, **limits)
+        limits = {name: saved.get(name) for name in ("max_visual_tokens", "max_frames", "video_budget", "max_length")}
+        options = replace(options.filled(pooling=pooling, **limits), as_published=False)
     recipe = _recipe(_VISION[family], str(config.get("model_type", "")), name, options.pooling)
     return VisionLanguageBackbone(name, source, recipe, options)
 
@@ -90,9 +92,10 @@ def _family_of(name: str, source: str, config: dict[str, Any]) -> str:
     if config.get("model_type") not in _ARCHITECTURES:
         return _TEXT
     known_as = " ".join((name, Path(source).name, str(config.get("_name_or_path", "")))).lower()
-    for family in _VISION.values():
-        if any(mark in known_as for mark in family.marks):
-            return family.name
+    marked = [family for family in _VISION.values() if any(mark in known_as for mark in family.marks)]
+    # Two families share a name; one of another architecture is named in the error.
+    for family in sorted(marked, key=lambda family: config["model_type"] not in family.model_types):
+        return family.name
     # Qwen3-VL-Embedding ships Sentence Transformers' files; no other Qwen3-VL model pools its last token with them.
     if config.get("model_type") == "qwen3_vl" and _pools_last_token(Path(source)):
         return qwen3_vl_embedding.FAMILY.name

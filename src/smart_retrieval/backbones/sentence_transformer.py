@@ -36,6 +36,7 @@ class SentenceTransformerBackbone(Backbone):
     def __init__(self, name: str, source: str, options: LoadOptions) -> None:
         super().__init__(name, source, options.revision)
         self.model = _load(source, name, options)
+        self.truncate(options.truncate_dim)
         self._template_lengths: dict[tuple[str | None, str | None], tuple[int, int, int]] = {}
         self._check_token_states()
         self.modalities = frozenset({"text"} | self._visual_modalities())
@@ -261,6 +262,7 @@ def _load(source: str, name: str, options: LoadOptions) -> SentenceTransformer:
             trust_remote_code=False,
             device=options.device,
             prompts=options.prompts,
+            truncate_dim=options.truncate_dim,
             revision=options.revision,
             cache_folder=options.cache_folder,
             token=options.token,

@@ -75,10 +75,10 @@ class SavedReadout:
     def as_trained(self, options: LoadOptions) -> LoadOptions:
         """The options that load the backbone as the adapter was trained on it; those given take precedence."""
         own = self.backbone
-        names = ("family", "max_visual_tokens", "max_frames", "revision", "max_length")
+        names = ("family", "max_visual_tokens", "max_frames", "video_budget", "truncate_dim", "revision", "max_length")
         pooling = own.get("pooling") if own.get("family") == "bare-vlm" else None
         options = options.filled(pooling=pooling, **{name: own.get(name) for name in names})
-        return replace(options, prompts={**(self.prompts or {}), **(options.prompts or {})})
+        return replace(options, as_published=False, prompts={**(self.prompts or {}), **(options.prompts or {})})
 
     def check_backbone(self, name: str, fingerprint: str) -> None:
         """Refuse another backbone than the adapter was trained on."""

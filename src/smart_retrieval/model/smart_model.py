@@ -54,6 +54,8 @@ class ModelOptions(TypedDict, total=False):
     pooling: str | None
     max_visual_tokens: int | None
     max_frames: int | None
+    video_budget: str | None
+    truncate_dim: int | None
     backbone: str | Path | None
     cache_folder: str | None
     token: bool | str | None
@@ -86,6 +88,10 @@ class SmartModel:
         pooling: ``"lasttoken"`` or ``"mean"``, for a vision-language model that was not trained to embed.
         max_visual_tokens: Most visual tokens of one picture, page or frame; the family's when None.
         max_frames: Most frames of a video; the family's when None.
+        video_budget: What all frames of a video share, for Qwen3-VL-Embedding: ``"usual"`` (15,000 visual tokens, as in
+            its report) or ``"official"`` (7.86 megapixels, as in its code); None takes that of the preset.
+        truncate_dim: Keep so many of the anchor's first dimensions, for models trained for it (Matryoshka); the
+            checkpoint's own when None. Token vectors keep their width.
         backbone: The model that an adapter folder belongs to, if not the one the folder names.
         cache_folder: Where models from the hub are kept; the hub's usual cache when None.
         token: The hub's access token, for private models.
@@ -126,6 +132,8 @@ class SmartModel:
         pooling: str | None = None,
         max_visual_tokens: int | None = None,
         max_frames: int | None = None,
+        video_budget: str | None = None,
+        truncate_dim: int | None = None,
         backbone: str | Path | None = None,
         cache_folder: str | None = None,
         token: bool | str | None = None,
@@ -153,7 +161,8 @@ class SmartModel:
         saved = read_adapter_folder(self.name)
         options = LoadOptions(
             family=family, pooling=pooling, max_length=max_length, prompts=prompts, max_visual_tokens=max_visual_tokens,
-            max_frames=max_frames, device=device, revision=revision, cache_folder=cache_folder, token=token,
+            max_frames=max_frames, video_budget=video_budget, truncate_dim=truncate_dim,
+            as_published=preset == "paper", device=device, revision=revision, cache_folder=cache_folder, token=token,
             local_files_only=local_files_only, model_kwargs=model_kwargs, processor_kwargs=processor_kwargs,
             config_kwargs=config_kwargs,
         )  # fmt: skip

@@ -23,6 +23,7 @@ from ...core.roles import TokenRole
 from ...embeddings import Grid
 from ...errors import MediaError, UnsupportedModelError
 from ...inputs import Frames, Item, item_of
+from ...pictures.sources import LIST_RATE
 from ...types import Array
 from ..backbone import GRIDS_KEY
 from .family import VISION_SPAN, Family, Part, VisualLimits
@@ -51,7 +52,7 @@ class VisionLanguageTransformer(InputModule):
         self.family = family
         self.settings = checkpoint.settings
         self.preprocessor = checkpoint.preprocessor
-        self.resizer = Resizer(self.settings, limits)
+        self.resizer = Resizer(self.settings, limits, family.middle_frame)
         self.max_seq_length = max_length
         self.renderer = Renderer(checkpoint.tokenizer, checkpoint.special_ids)
 
@@ -151,8 +152,11 @@ class VisionLanguageTransformer(InputModule):
 
     def _step_times(self, frames: Frames) -> list[float]:
         """A step's time: the middle between its first and its last frame's."""
-        step = self.settings.temporal
-        times = [*frames.times, *[frames.times[-1]] * (-len(frames.times) % step)]
+        step, times = self.settings.temporal, [*frames.times]
+        pace = 0.0
+        if self.resizer.limits.frames_as_pictures:
+            pace = times[-1] - times[-2] if len(times) > 1 else 1 / LIST_RATE
+        times += [times[-1] + pace * (i + 1) for i in range(-len(times) % step)]
         return [(times[i] + times[i + step - 1]) / 2 for i in range(0, len(times), step)]
 
     def _step_seconds(self, frames: Frames) -> float:
