@@ -9,20 +9,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Module
 from torch import Tensor
 
-from ..core.head import ROLES_KEY
+from ..core.head import ROLES_KEY, SIDE_KEY, TokenHead
+from ..core.readout import Readout
 from ..core.roles import TokenRole
 from ..errors import ReadoutError, SmartError, UnsupportedModelError
 from ..inputs import Item, item_of
 from ..locks import ForkLock
 from .tokenizing import TOKENIZING
 from .word_roles import WordRoles
+
+if TYPE_CHECKING:
+    from ..core.adapter import Adapter
 
 # Written by preprocessing: the visual grids of each item, a list of tuples of Grid (embeddings.py).
 GRIDS_KEY = "visual_grids"
@@ -291,6 +295,13 @@ class Backbone(ABC):
         tokens = self.tokenizer.convert_ids_to_tokens(features["input_ids"][0].tolist())
         return [(token, TokenRole(role)) for token, role in zip(tokens, features[ROLES_KEY][0].tolist(), strict=True)]
 
+    def token_head(self, readout: Readout, adapter: Adapter | None = None, kind: type[TokenHead] = TokenHead) -> TokenHead:
+        """A head for this model's states."""
+        drops = self.drops_visual_of_queries
+        return kind(
+            readout, self.roles_without_prompt, adapter, pooling=self.pooling, drops_visual_of_queries=drops
+        )
+
     def as_multi_vector_encoder(self, head: Module, packer: Module) -> MultiVectorEncoder:
         """The untouched modules with a token head and a packer behind them, as a stock multi-vector model."""
         return _RoleMarkingEncoder(
@@ -330,6 +341,8 @@ class _RoleMarkingEncoder(MultiVectorEncoder):
     def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
         with TOKENIZING.held:
             features: dict[str, Any] = super().preprocess(inputs, prompt=prompt, **kwargs)
-        if "input_ids" in features and ROLES_KEY not in features:
-            features[ROLES_KEY] = self._backbone[0].roles(features, prompt=prompt, task=kwargs.get("task"))
+        if "input_ids" in features:
+            if ROLES_KEY not in features:
+                features[ROLES_KEY] = self._backbone[0].roles(features, prompt=prompt, task=kwargs.get("task"))
+            features[SIDE_KEY] = kwargs.get("task")
         return features

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..backbones.backbone import GRIDS_KEY, Backbone
-from ..core.head import ROLES_KEY, TokenHead
+from ..core.head import ROLES_KEY, SIDE_KEY, TokenHead
 from ..core.roles import CONTENT_ROLES, TokenRole
 from ..embeddings import EmbeddingsWriter, SmartEmbeddings
 from ..errors import EmptyInputError, MediaError, NonFiniteError
@@ -130,7 +130,7 @@ class Encoder:
         grids = features.pop(GRIDS_KEY, None)
         ids = features["input_ids"]
         cut = self.backbone.cut_tokens([item for _, item in items], features, prompt=run.prompt, task=run.task)
-        features = {**self.backbone.forward(features, run.task), ROLES_KEY: roles}
+        features = {**self.backbone.forward(features, run.task), ROLES_KEY: roles, SIDE_KEY: run.task}
         kept_vectors, kept = self.head.flat(features)
         anchors = features["sentence_embedding"].float().cpu().numpy()
         vectors = kept_vectors.cpu().numpy()

@@ -14,7 +14,6 @@ from ..backbones.checkpoints import DEFAULT_MODEL, LoadOptions, settled_name
 from ..backbones.registry import open_backbone
 from ..core.calibration import Calibration
 from ..core.collection import Calibrator
-from ..core.head import TokenHead
 from ..core.hybrid import hybrid_scores
 from ..core.packing import AnchorPacker
 from ..core.presets import get_preset
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
 
     from ..core.adapter import Adapter
+    from ..core.head import TokenHead
 
 DTYPES = ("float32", "float16")
 
@@ -195,7 +195,7 @@ class SmartModel:
             self.backbone.emit_hidden_states()
         if adapter is not None:
             adapter = adapter.to(self.backbone.model.device)
-        encoder = Encoder(self.backbone, TokenHead(self.readout, self.backbone.roles_without_prompt, adapter), dtype)
+        encoder = Encoder(self.backbone, self.backbone.token_head(self.readout, adapter), dtype)
         if adapter is not None and adapter.config.hidden_size != encoder.state_dim:
             raise AdapterMismatchError(
                 f"model {self.name!r}: found states of {encoder.state_dim} dimensions, expected the "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.roles import kept_rows
+from ..core.roles import TOKEN_FILTERS, kept_rows
 from ..errors import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ def _why_not_exact(model: SmartModel) -> str | None:
     if len(kinds) < 2 or "Pooling" not in kinds[1]:
         return f"its modules are {' > '.join(kinds)}, expected a transformer and its pooling first"
     prompts = {task: backbone.prompt_for(task, None, None) for task in ("query", "document")}
+    if readout.token_filter not in TOKEN_FILTERS:
+        return f"its token filter {readout.token_filter!r} looks at more than a token's word, the stock mask at nothing else"
     if readout.token_filter == "content":
         around = any(backbone.template_lengths(prompt, task) != (0, 0, 0) for task, prompt in prompts.items())
         rendered = (backbone.rendered("word", prompt=prompt, task=task) for task, prompt in prompts.items())

@@ -18,7 +18,7 @@ from sentence_transformers.base.modules import InputModule, Module
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ...core.head import PAPER_DROPS, ROLES_KEY
+from ...core.head import ANCHOR_MARKS, ROLES_KEY
 from ...core.roles import TokenRole
 from ...embeddings import Grid
 from ...errors import MediaError, UnsupportedModelError
@@ -31,8 +31,6 @@ from .loading import Checkpoint
 from .pixels import Resizer, patches
 from .rendering import Rendered, Renderer, timed_video
 
-# Written by preprocessing where a family pools at places of its own: [B, T] bool.
-ANCHOR_MARKS = "anchor_marks"
 # Written by preprocessing: text tokens cut off each item, a list of numbers.
 CUT_KEY = "cut_tokens"
 _MODEL_INPUTS = (
@@ -134,8 +132,6 @@ class VisionLanguageTransformer(InputModule):
         features = self._padded(rendered)
         features[GRIDS_KEY] = grids
         features[CUT_KEY] = [one.cut for one in rendered]
-        if self.family.drops_visual_of_queries and task == "query":
-            features[PAPER_DROPS] = features["mm_token_type_ids"] > 0
         for kind, key in (("image", "pixel_values"), ("video", "pixel_values_videos")):
             if found := cut_up[kind]:
                 features[key] = torch.from_numpy(np.concatenate([values for values, _ in found]))

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from ...core.adapter import Adapter, AdapterConfig
-from ...core.head import TokenHead
 from ...core.scoring import Scoring
 from ...errors import ReadoutError, TrainingError
 from ...model.saving import read_tensors_and_metadata, write_tensors
@@ -120,7 +119,7 @@ class AdapterTraining:
             {"params": [*self.adapter.norm.parameters(), *layer_vector], "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate)
-        self.head = TokenHead(model.readout, model.backbone.roles_without_prompt, self.adapter)
+        self.head = model.backbone.token_head(model.readout, self.adapter)
         self.losses: list[float] = []
         self.best: dict[str, Tensor] = {}
         self.result = TrainingResult(out, {}, {}, 0, self.steps)
@@ -228,9 +227,7 @@ class AdapterTraining:
     # -- what is kept ------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        self.result.before = self.validation.measure(
-            TokenHead(self.model.readout, self.model.backbone.roles_without_prompt)
-        )
+        self.result.before = self.validation.measure(self.model.backbone.token_head(self.model.readout))
         if self.recipe.start == "frozen":
             sample = self.documents.batch(range(min(_SAMPLE, len(self.documents)))).to(self.device)
             self.adapter.start_frozen(sample.states)
