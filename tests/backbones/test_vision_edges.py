@@ -168,7 +168,9 @@ def test_the_papers_lamra_sees_768_tokens_of_a_page(opened):
     page = picture(1200, 1600)
     encoded = model.encode_document(page)
     assert encoded.grids[0][0].tokens == 768
-    np.testing.assert_allclose(encoded.anchors[0], reference.encode(Input(images=(page,))).anchor, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(
+        encoded.anchors[0], reference.encode(Input(images=(page,))).anchor, rtol=0, atol=TOLERANCE
+    )
 
 
 @pytest.mark.parametrize("name", ["lamra-qwen3", "lamra-qwen3-upstream"])
@@ -176,10 +178,16 @@ def test_hybrid_scores_of_lamra_are_those_of_its_recipe(name, opened):
     """Both forms of the text queries, against pages: anchors and MaxSim over what the official evaluation keeps."""
     model, reference = opened(name)
     pages = [picture(160, 96, seed) for seed in range(3)]
-    asked = [Input("two otters", instruction="Find a page", query=True), Input("tax, is due", instruction="Which?", query=True)]
+    asked = [
+        Input("two otters", instruction="Find a page", query=True),
+        Input("tax, is due", instruction="Which?", query=True),
+    ]
     queries = model.encode_query([given(item) for item in asked])
     found = model.similarity(queries, model.encode_document(pages), scoring=Scoring())
-    special = {reference.tokenizer.convert_tokens_to_ids(f"<|{one}|>") for one in ("im_start", "im_end", "vision_start", "vision_end", "endoftext")}
+    special = {
+        reference.tokenizer.convert_tokens_to_ids(f"<|{one}|>")
+        for one in ("im_start", "im_end", "vision_start", "vision_end", "endoftext")
+    }
 
     def official(item):
         one = reference.encode(item)
@@ -193,7 +201,14 @@ def test_hybrid_scores_of_lamra_are_those_of_its_recipe(name, opened):
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
 
 
-OFFICIAL_FILMS = {"two": (384, 2), "odd": (384, 5), "one": (416, 1), "shared": (448, 48), "odd sizes": (387, 4), "exact": (1000, 22)}
+OFFICIAL_FILMS = {
+    "two": (384, 2),
+    "odd": (384, 5),
+    "one": (416, 1),
+    "shared": (448, 48),
+    "odd sizes": (387, 4),
+    "exact": (1000, 22),
+}
 
 
 @pytest.mark.parametrize("kind", OFFICIAL_FILMS)

@@ -52,6 +52,7 @@ class Backbone(ABC):
     modalities: frozenset[str] = frozenset({"text"})
     max_visual_tokens: int | None = None
     max_frames: int | None = None
+    video_budget: str | None = None
     # Whether the paper's evaluation drops the visual tokens of queries from late interaction.
     drops_visual_of_queries: bool = False
     model: SentenceTransformer
@@ -200,6 +201,11 @@ class Backbone(ABC):
         }
 
     @property
+    def video_recipe(self) -> str | None:
+        """What is seen of a video, in words."""
+        return None if self.max_frames is None else f"at most {self.max_frames} frames"
+
+    @property
     def truncate_dim(self) -> int | None:
         """How many of its first dimensions an anchor keeps; None for all."""
         found: int | None = self.model.truncate_dim
@@ -295,12 +301,12 @@ class Backbone(ABC):
         tokens = self.tokenizer.convert_ids_to_tokens(features["input_ids"][0].tolist())
         return [(token, TokenRole(role)) for token, role in zip(tokens, features[ROLES_KEY][0].tolist(), strict=True)]
 
-    def token_head(self, readout: Readout, adapter: Adapter | None = None, kind: type[TokenHead] = TokenHead) -> TokenHead:
+    def token_head(
+        self, readout: Readout, adapter: Adapter | None = None, kind: type[TokenHead] = TokenHead
+    ) -> TokenHead:
         """A head for this model's states."""
         drops = self.drops_visual_of_queries
-        return kind(
-            readout, self.roles_without_prompt, adapter, pooling=self.pooling, drops_visual_of_queries=drops
-        )
+        return kind(readout, self.roles_without_prompt, adapter, pooling=self.pooling, drops_visual_of_queries=drops)
 
     def as_multi_vector_encoder(self, head: Module, packer: Module) -> MultiVectorEncoder:
         """The untouched modules with a token head and a packer behind them, as a stock multi-vector model."""

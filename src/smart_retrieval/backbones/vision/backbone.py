@@ -75,9 +75,19 @@ class VisionLanguageBackbone(Backbone):
         )
         self.truncate(options.truncate_dim)
         self.model.eval()
+        if options.truncate_dim is not None:
+            _ = self.anchor_dim  # an error where the model has fewer
         self.modalities = frozenset({"text", "image", *(["video"] if family.video else [])})
         self.max_visual_tokens = limits.max_tokens
         self.max_frames = limits.max_frames if family.video else None
+
+    @property
+    def video_recipe(self) -> str | None:
+        """What is seen of a video, in words."""
+        if self._recipe.middle_frame:
+            return f"its middle frame, of at most {self.max_frames}, as a picture"
+        share = self.transformer.resizer.limits.max_video_tokens
+        return self.max_frames and f"at most {self.max_frames} frames, {share:,} visual tokens together"
 
     # -- inputs ------------------------------------------------------------------------------------------------
 
@@ -145,7 +155,9 @@ def _video_budget(family: Family, options: LoadOptions) -> str:
     if options.video_budget not in (None, *VIDEO_BUDGETS):
         raise ReadoutError(f"video_budget: {one_of(options.video_budget, VIDEO_BUDGETS)}")
     if options.video_budget == "official" and family.official_video is None:
-        raise ReadoutError(f"video_budget: found 'official', expected 'usual': {family.name} has the same limits in both")
+        raise ReadoutError(
+            f"video_budget: found 'official', expected 'usual': {family.name} has the same limits in both"
+        )
     follows = options.as_published and family.official_video is not None
     return options.video_budget or ("official" if follows else "usual")
 

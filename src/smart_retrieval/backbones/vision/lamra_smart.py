@@ -16,7 +16,9 @@ def conversation(item: Item, instruction: str) -> list[Part]:
     visual = visual_parts(item)
     # Of the instruction's line, the blank in front and the line break are part of the published wording.
     prompt = [Part(TokenRole.PROMPT, f" {instruction}\n")] if instruction and item.text else []
-    return answered([*visual, *prompt, Part(TokenRole.TEXT, item.text)], "sentence" if item.text or not visual else "image")
+    return answered(
+        [*visual, *prompt, Part(TokenRole.TEXT, item.text)], "sentence" if item.text or not visual else "image"
+    )
 
 
 FAMILY = Family(

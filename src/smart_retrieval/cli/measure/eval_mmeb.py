@@ -50,6 +50,10 @@ def mmeb(
     batch_size: options.BatchSize = None,
     max_visual_tokens: Annotated[int | None, typer.Option(help="Most visual tokens per image.")] = None,
     max_frames: Annotated[int | None, typer.Option(help="Most frames per video.")] = None,
+    video_budget: Annotated[
+        str | None, typer.Option(help="All frames of a video: usual or official, which the preset paper takes.")
+    ] = None,
+    truncate_dim: Annotated[int | None, typer.Option(help="Keep so many dimensions of the anchor.")] = None,
     max_length: Annotated[int | None, typer.Option(help="Most tokens per input.")] = None,
     dtype: Annotated[str, typer.Option(help="Type of the stored token vectors: float32 or float16.")] = "float16",
     device: options.Device = None,
@@ -87,6 +91,8 @@ def mmeb(
         "family": family,
         "max_visual_tokens": max_visual_tokens,
         "max_frames": max_frames,
+        "video_budget": video_budget,
+        "truncate_dim": truncate_dim,
         "max_length": max_length,
         "device": device,
         "local_files_only": True if offline else None,
