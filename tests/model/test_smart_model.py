@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from smart_retrieval import IdfWeights, Readout, Scoring, SmartModel, hybrid_scores
 from smart_retrieval.core.calibration import Calibration
-from smart_retrieval.core.head import TokenHead
 from smart_retrieval.core.roles import TokenRole
 from smart_retrieval.errors import ReadoutError
 from smart_retrieval.model.batching import BatchLimits

@@ -33,9 +33,9 @@ class TokenHead(Module):
     ``mark_roles`` finds the roles of features that carry none; ``pooling`` names how the anchor is pooled, and
     ``drops_visual_of_queries`` says whether the paper's filter leaves out the pictures of queries in any case.
 
-    Under the filters ``"paper…"`` an item with no kept position keeps one: its first attended position, where the pooled
-    vector stands in (for a backbone whose anchor has another width, the mean of its attended states). Under
-    the others it has no token vectors.
+    Under the filters ``"paper…"`` an item with no kept position keeps one: its first attended position, where the
+    pooled vector stands in (for a backbone whose anchor has another width, the mean of its attended states). Under the
+    others it has no token vectors.
     """
 
     config_keys: list[str] = ["readout"]  # noqa: RUF012 (as its base class declares it)
@@ -61,7 +61,12 @@ class TokenHead(Module):
         if ROLES_KEY not in features:
             features[ROLES_KEY] = self.mark_roles(features)
         states, kept = self._states(features), self._kept(features)
-        vectors = self.vectors(states)
+        if self.adapter is not None and self.adapter.attention:  # only what is kept may look at one another
+            flat = self.vectors([state[kept] for state in states], kept.sum(dim=1))
+            vectors = flat.new_zeros((*kept.shape, flat.shape[-1]))
+            vectors[kept] = flat
+        else:
+            vectors = self.vectors(states)
         if (bare := self._bare(features, kept)) is not None:
             vectors, kept = vectors.clone(), kept.clone()
             vectors[bare] = self._stand_ins(features, states, vectors)[bare[0]]
@@ -78,7 +83,7 @@ class TokenHead(Module):
         if self._bare(features, kept) is not None:
             features = self.forward(features)
             return features["token_vectors"][features["kept"]], features["kept"]
-        return self.vectors([state[kept] for state in self._states(features)]), kept
+        return self.vectors([state[kept] for state in self._states(features)], kept.sum(dim=1)), kept
 
     def flat_states(self, features: dict[str, Any]) -> tuple[list[Tensor], Tensor]:
         """What :meth:`flat` makes its vectors of: one ``[sum T, H]`` for each layer, and ``kept`` ``[B, T]``."""
@@ -142,10 +147,13 @@ class TokenHead(Module):
         states = features["all_layer_embeddings"]
         return [states[layer] for layer in self.readout.resolve_layers(len(states))]
 
-    def vectors(self, states: list[Tensor]) -> Tensor:
-        """Token vectors of unit length, ``[..., Dt]`` float32, from one ``[..., H]`` for each layer, ascending."""
+    def vectors(self, states: list[Tensor], lengths: Tensor | None = None) -> Tensor:
+        """Token vectors of unit length, ``[..., Dt]`` float32, from one ``[..., H]`` for each layer, ascending.
+
+        ``lengths`` ``[B]`` are those of the items that flat states belong to, for adapters that look at whole items.
+        """
         if self.adapter is not None:
-            return unit_vectors(self.adapter(states))
+            return unit_vectors(self.adapter(states, lengths))
         if len(states) == 1:
             return unit_vectors(states[0])
         if self.readout.mix == "concat":
@@ -155,7 +163,8 @@ class TokenHead(Module):
     def _stand_ins(self, features: dict[str, Any], states: list[Tensor], vectors: Tensor) -> Tensor:
         """For each item the vector that stands in where no position is kept, ``[B, Dt]``."""
         if self.adapter is not None:
-            return unit_vectors(self.adapter(self._stand_in_states(features, states)))
+            alone = torch.ones(len(features["attention_mask"]), dtype=torch.long)
+            return unit_vectors(self.adapter(self._stand_in_states(features, states), alone))
         anchors = unit_vectors(features["sentence_embedding"])
         # Of the states' width it lies in their space; a projected anchor does not, whatever its width.
         if anchors.shape[-1] == states[0].shape[-1]:

@@ -79,12 +79,14 @@ def _why_not_exact(model: SmartModel) -> str | None:
         return f"its modules are {' > '.join(kinds)}, expected a transformer and its pooling first"
     prompts = {task: backbone.prompt_for(task, None, None) for task in ("query", "document")}
     if readout.token_filter not in TOKEN_FILTERS:
-        return f"its token filter {readout.token_filter!r} looks at more than a token's word, the stock mask at nothing else"
+        return f"its token filter {readout.token_filter!r} looks at more than words, the stock mask at nothing else"
     if readout.token_filter == "content":
         around = any(backbone.template_lengths(prompt, task) != (0, 0, 0) for task, prompt in prompts.items())
         rendered = (backbone.rendered("word", prompt=prompt, task=task) for task, prompt in prompts.items())
         if around and any(role.name in ("PROMPT", "TEMPLATE") for tokens in rendered for _, role in tokens):
             return "its token filter drops prompt or template tokens, the stock mask only listed words"
+    if adapter is not None and adapter.config.kind != "linear":
+        return f"its adapter is of the kind {adapter.config.kind!r}, a stock projection is linear"
     if adapter is not None and bool((adapter.norm.bias != 0).any()):
         return "its adapter's layer norm has a bias, which no stock projection before the normalisation can hold"
     return None

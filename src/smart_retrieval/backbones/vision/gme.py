@@ -24,7 +24,7 @@ FAMILY = Family(
     # Its code embeds the visual tokens itself and hands the language model no positions.
     positions="sequential",
     max_length=1800,
-    # As the paper evaluated it (HanSolo9682/SMART, eval_gme_late_interaction.py): the publisher has no recipe for video.
+    # As the paper evaluated it (HanSolo9682/SMART, eval_gme_late_interaction.py); the publisher has nothing for video.
     middle_frame=True,
     drops_visual_of_queries=True,
 )
