@@ -178,26 +178,20 @@ def test_hybrid_scores_of_lamra_are_those_of_its_recipe(name, opened):
     """Both forms of the text queries, against pages: anchors and MaxSim over what the official evaluation keeps."""
     model, reference = opened(name)
     pages = [picture(160, 96, seed) for seed in range(3)]
-    asked = [
-        Input("two otters", instruction="Find a page", query=True),
-        Input("tax, is due", instruction="Which?", query=True),
-    ]
-    queries = model.encode_query([given(item) for item in asked])
-    found = model.similarity(queries, model.encode_document(pages), scoring=Scoring())
-    special = {
-        reference.tokenizer.convert_tokens_to_ids(f"<|{one}|>")
-        for one in ("im_start", "im_end", "vision_start", "vision_end", "endoftext")
-    }
+    asked = [Input(text, instruction="Find a page", query=True) for text in ("two otters", "tax, is due")]
+    found = model.similarity(
+        model.encode_query([given(item) for item in asked]), model.encode_document(pages), scoring=Scoring()
+    )
+    control = ("im_start", "im_end", "vision_start", "vision_end", "endoftext")
+    special = set(reference.tokenizer.convert_tokens_to_ids([f"<|{name}|>" for name in control]))
 
     def official(item):
         one = reference.encode(item)
         kept = [place for place, token in enumerate(one.input_ids) if token not in special]
         return one.anchor, torch.nn.functional.normalize(one.states[kept], dim=-1)
 
-    expected = np.array([
-        [float(a @ b + (q @ d.T).max(dim=1).values.mean()) for b, d in map(official, [Input(images=(page,)) for page in pages])]
-        for a, q in map(official, asked)
-    ])  # fmt: skip
+    theirs = [official(Input(images=(page,))) for page in pages]
+    expected = [[float(a @ b + (q @ d.T).max(dim=1).values.mean()) for b, d in theirs] for a, q in map(official, asked)]
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
 
 

@@ -24,7 +24,7 @@ TokenFilter = Annotated[
     str | None,
     typer.Option(
         help="paper: drop special tokens; content: also prompts, templates, punctuation and unknown tokens; visual: of "
-        "inputs with pictures, those alone. Behind it, -pooled drops the pooled position, -query-visual the pictures of "
+        "inputs with pictures, those alone. Behind it, -pooled drops the pooled position, -query-visual pictures of "
         "queries."
     ),
 ]

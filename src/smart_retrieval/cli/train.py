@@ -82,8 +82,9 @@ def adapter(
     from ..training import train_adapter
 
     recipe = AdapterRecipe(
-        objective=objective, width=width, fusion=fusion, kind=kind, inner=inner, heads=heads, blocks=blocks, start=start,
-        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, temperature=temperature, negatives=negatives, lambda_late=lambda_late,
+        objective=objective, width=width, fusion=fusion, kind=kind, inner=inner, heads=heads, blocks=blocks,
+        start=start, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, temperature=temperature,
+        negatives=negatives, lambda_late=lambda_late,
         choose_lambda=choose_lambda, distill=distill, validate=validate, seed=seed,
     )  # fmt: skip
     training, held = _sets(data, split, validation, seed)

@@ -26,7 +26,8 @@ def describe_model(
     Returns:
         JSON-able: ``model``, ``smart`` (``applies``, ``reason``) and, where SMART applies, ``family``, ``pooling``,
         ``anchor_dim``, ``truncate_dim``, ``hidden_size``, ``hidden_states``, ``max_length``, ``modalities``,
-        ``video_budget``, ``special_tokens``, ``template_tokens``, ``prompts``, ``rendered``, ``bytes`` (float32, before compression).
+        ``video_budget``, ``special_tokens``, ``template_tokens``, ``prompts``,
+        ``rendered``, ``bytes`` (float32, before compression).
     """
     from ..backbones.checkpoints import LoadOptions
     from ..backbones.registry import open_backbone

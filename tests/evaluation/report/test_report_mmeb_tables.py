@@ -2,7 +2,7 @@
 
 import pytest
 
-from smart_retrieval.evaluation.mmeb.report import PUBLISHED
+from smart_retrieval.evaluation.mmeb.report import PUBLISHED, SMART_ROWS
 from smart_retrieval.evaluation.mmeb.tasks import all_tasks, choose
 from smart_retrieval.evaluation.report.report import build_report
 
@@ -50,6 +50,20 @@ def test_every_task(results):
     assert own[means.columns.index("All")] == pytest.approx(100 * sum(values) / 78)
     assert own[means.columns.index("Image")] == pytest.approx(100 * sum(values[:36]) / 36)
     assert means.references == len(PUBLISHED)
+
+
+def test_the_papers_rows(results):
+    own = choose(["paper"])
+    results.write(
+        "result.json", results.mmeb({"anchor": scores([0.5] * 41, own), "hybrid-1": scores([0.75] * 41, own)})
+    )
+    means = table_of(build_report([results.folder], against="smart-paper"), "mmeb")
+    assert means.references == len(SMART_ROWS)
+    column = means.columns.index("Paper's 41")
+    by_label = {label: cells[column].text for label, cells in means.rows}
+    assert by_label["Qwen3-VL-Embedding-2B"] == "74.9"
+    assert by_label["Qwen3-VL-Embedding-2B + frozen SMART"] == "75.8"
+    assert {"50.0", "75.0"} <= {text.strip("*") for text in by_label.values()}
     best = shown(means)["Qwen3-VL-Embedding-8B"]
     assert best[-1] == "Qwen3-VL-Embedding technical report, Table 2"
     assert best[means.columns.index("All")] == "77.8"

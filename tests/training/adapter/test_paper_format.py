@@ -165,7 +165,7 @@ class Trap:
         ({"hidden_size": 7}, "hidden_size 7"),
         ({"token_projection_module": {"proj.0.weight": torch.ones(HIDDEN)}}, r"no matrix"),
         ({"token_projection_module": {"proj.1.weight": torch.ones(3, HIDDEN)}}, "missing"),
-        ({"token_projection_module": {**official()["token_projection_module"], "b": torch.ones(5)}}, "unknown weights 'b'"),
+        ({"token_projection_module": {**official()["token_projection_module"], "b": torch.ones(5)}}, "weights 'b'"),
         ({"token_projection_module": official(layers=2)["token_projection_module"]}, "beside one layer"),
         ({"token_projection_module": [1]}, "no state dict"),
         ({"use_last_n_layers": 2}, "missing"),

@@ -14,7 +14,9 @@ from ..output import console, echo_json
 def mmeb(
     data_root: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder MMEB-V2 was downloaded to.")] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path("mmeb-results"),
-    tasks: Annotated[list[str] | None, typer.Option(metavar="NAME,…|all", help="Tasks by name. [default: all]")] = None,
+    tasks: Annotated[
+        list[str] | None, typer.Option(metavar="NAME,…|paper|all", help="Tasks by name; paper: its 41. [default: all]")
+    ] = None,
     modality: Annotated[
         list[str] | None, typer.Option(metavar="image|video|visdoc", help="All tasks of a modality.")
     ] = None,
