@@ -91,7 +91,9 @@ class IndexEncoder:
             model = model.with_readout(readout)
         identity = model.identity()
         found = {key: identity[key] for key in ("fingerprint", "pooling", "max_length")}
-        found |= {key: identity.get(key) for key in _RECIPE if key in identity or key in manifest.model}
+        found |= {
+            key: identity.get(key) for key in (*_RECIPE, "anchor_layer") if key in identity or key in manifest.model
+        }
         # Of both sides' prompts: one that only the index knows makes a difference, too.
         prompts = {name: identity["prompts"].get(name) for name in {*identity["prompts"], *manifest.prompts}}
         manifest.require(model=found, readout=identity["readout"], prompts=prompts)

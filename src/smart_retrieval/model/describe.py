@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedModelError
+from .purpose import read_purpose
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,6 +50,7 @@ def describe_model(
     return {
         "model": backbone.name,
         "smart": {"applies": True, "reason": "every token has a hidden state, and they are pooled into the anchor"},
+        "purpose": None if (purpose := read_purpose(Path(backbone.source))) is None else purpose.what,
         "family": backbone.family,
         "architecture": type(backbone.transformer.model).__name__,
         "modules": [type(module).__name__ for module in backbone.model],
@@ -100,6 +102,7 @@ def _rows(about: dict[str, Any]) -> dict[str, str]:
         if about["max_frames"] is not None:
             visual["a video"] = about["video"]
     return {
+        **({"made for": about["purpose"]} if about["purpose"] else {}),
         "family": f"{about['family']} ({about['architecture']}; {' > '.join(about['modules'])})",
         "fingerprint": about["fingerprint"],
         "pooling": about["pooling"],

@@ -22,12 +22,13 @@ from ..core.scoring import LateWeight, Scoring, TokenWeights
 from ..embeddings import SmartEmbeddings
 from ..errors import AdapterMismatchError, EmptyInputError, ReadoutError, SmartError, UnsupportedModelError, one_of
 from ..files import settled
-from ..inputs import is_one_item
+from ..inputs import is_one_item, item_of
 from ..progress import progress
 from ..types import Array
 from .batching import BatchLimits
 from .calibrations import packaged_calibration
 from .encoding import Encoder, at_least_one, gathered
+from .purpose import Purpose, read_purpose
 from .saving import check_layers, read_adapter_folder, read_saved, write_saved
 from .vocabulary import vocabulary_queries
 
@@ -116,6 +117,7 @@ class SmartModel:
     """
 
     _calibration: Calibration | None = None
+    _anchor_layer: int | None = None  # see with_anchor_of
 
     def __init__(
         self,
@@ -191,11 +193,11 @@ class SmartModel:
     def _make_encoder(self, adapter: Adapter | None, dtype: str) -> Encoder:
         """The backbone with a token head of this model's readout."""
         self.readout.resolve_layers(self.backbone.n_states)
-        if not self.readout.reads_last_state_only:
+        if not self.readout.reads_last_state_only or self._anchor_layer is not None:
             self.backbone.emit_hidden_states()
         if adapter is not None:
             adapter = adapter.to(self.backbone.model.device)
-        encoder = Encoder(self.backbone, self.backbone.token_head(self.readout, adapter), dtype)
+        encoder = Encoder(self.backbone, self.backbone.token_head(self.readout, adapter), dtype, self._anchor_layer)
         if adapter is not None and adapter.config.hidden_size != encoder.state_dim:
             raise AdapterMismatchError(
                 f"model {self.name!r}: found states of {encoder.state_dim} dimensions, expected the "
@@ -221,6 +223,24 @@ class SmartModel:
         if self.adapter is not None:
             check_layers(readout, self.readout)
         return self._with(readout, self.adapter)
+
+    def with_anchor_of(self, layer: int) -> SmartModel:
+        """The same loaded backbone, with anchors pooled from another hidden state, to measure what that costs.
+
+        Neither :meth:`save_pretrained` nor an index keeps the choice.
+
+        Args:
+            layer: The hidden state, as :class:`Readout` counts them.
+
+        Raises:
+            ReadoutError: There is no such hidden state.
+        """
+        (resolved,) = Readout((layer,)).resolve_layers(self.backbone.n_states)
+        clone = copy.copy(self)
+        clone._anchor_layer = None if resolved == self.backbone.n_states - 1 else resolved
+        if clone._anchor_layer is not None:
+            clone._calibration = None
+        return clone._with(self.readout, self.adapter)
 
     def with_adapter(
         self, adapter: Adapter | None, readout: Readout | None = None, *, scoring: Scoring | None = None
@@ -327,6 +347,11 @@ class SmartModel:
         """Most frames of a video; None where there is no recipe for video."""
         return self.backbone.max_frames
 
+    @cached_property
+    def purpose(self) -> Purpose | None:
+        """What it was made for, if that is less than it takes; None for most models."""
+        return read_purpose(Path(self.backbone.source))
+
     @property
     def tokenizer(self) -> Any:
         """The tokenizer."""
@@ -349,6 +374,8 @@ class SmartModel:
             both = f"{identity['fingerprint']} {self.adapter.fingerprint}"
             identity["fingerprint"] = hashlib.sha256(both.encode()).hexdigest()[:16]
             identity["adapter"] = self.adapter.fingerprint
+        if self._anchor_layer is not None:
+            identity["anchor_layer"] = self._anchor_layer
         return {**identity, "readout": self.readout.to_dict(), "prompts": self.prompts}
 
     def __repr__(self) -> str:
@@ -397,6 +424,9 @@ class SmartModel:
             >>> SmartModel("minilm").encode_query("sea animals").token_strings(0)
             ['sea', 'animals']
         """
+        if self.purpose is not None:
+            items = [items] if is_one_item(items) else list(items)
+            self.purpose.warn(self.name, (item_of(item).text for item in items))
         return self._encode("query", items, prompt, prompt_name, batch_size, show_progress, out, on_error)
 
     def encode_document(
@@ -524,7 +554,7 @@ class SmartModel:
 
     @cached_property
     def _probes(self) -> SmartEmbeddings:
-        return self.encode_query(vocabulary_queries(self.tokenizer), show_progress=False)
+        return self._encode("query", vocabulary_queries(self.tokenizer), None, None, None, False, None, "raise")
 
     # -- Sentence Transformers and disk ------------------------------------------------------------------------
 
