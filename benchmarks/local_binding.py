@@ -41,14 +41,15 @@ def measure(name: str, pairs: int = 40, queries: int = 1000, seed: int = 0) -> d
         model = SmartModel(name, preset=preset, device="cpu")
         documents, asked = model.encode_document(images), model.encode_query(task.queries)
         systems = {**SYSTEMS, **({"hybrid": model.preset.scoring} if preset == "default" else {})}
-        found[preset] = {}
+        measured: dict[str, dict[str, float]] = {}
         for system, scoring in systems.items():
             scores = model.similarity(asked, documents, scoring=scoring)
             own, twin = scores[rows, answers], scores[rows, answers ^ 1]
-            found[preset][system] = {
+            measured[system] = {
                 "above_its_twin": round(100 * float(((own > twin) + 0.5 * (own == twin)).mean()), 1),
                 "first_of_all": round(100 * float((scores.argmax(axis=1) == answers).mean()), 1),
             }
+        found[preset] = measured
     return found
 
 

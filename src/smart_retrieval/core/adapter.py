@@ -117,7 +117,7 @@ class Adapter(nn.Module):
         sizes = [len(projected)] if lengths is None else [length for length in lengths.tolist() if length]
         if not len(projected):
             return projected
-        block = nn.utils.rnn.pad_sequence(list(projected.split(sizes)), batch_first=True)
+        block = nn.utils.rnn.pad_sequence(list(torch.split(projected, sizes)), batch_first=True)
         counts = torch.tensor(sizes, device=block.device)
         padding = torch.arange(block.shape[1], device=block.device) >= counts.unsqueeze(1)
         for attention, norm in zip(self.attention, self.attention_norms, strict=True):
@@ -161,8 +161,9 @@ class Adapter(nn.Module):
         """
         if self.hidden is not None:
             return
-        for attention in self.attention:
-            attention.out_proj.weight.zero_()  # nothing is added at first; its bias starts at 0 anyway
+        for name, added in self.attention.named_parameters():
+            if name.endswith("out_proj.weight"):
+                added.zero_()  # nothing is added at first; its bias starts at 0 anyway
         size, width = self.config.input_size, self.config.width
         weight = torch.eye(size)[: min(size, width)]
         if width < size:

@@ -124,9 +124,9 @@ class TokenHead(Module):
         if ANCHOR_MARKS in features:
             marks: Tensor = features[ANCHOR_MARKS].to(attended.device)
             return marks & (marks.sum(dim=1, keepdim=True) == 1)
-        if self.pooling == "lasttoken":
-            return attended & (attended.flip(1).cumsum(dim=1).flip(1) == 1)
-        return attended & (attended.cumsum(dim=1) == 1) if self.pooling == "cls" else None
+        counted: Tensor = attended.cumsum(dim=1)
+        places = {"lasttoken": counted[:, -1:], "cls": torch.ones_like(counted[:, :1])}
+        return attended & (counted == places[self.pooling]) if self.pooling in places else None
 
     def _bare(self, features: dict[str, Any], kept: Tensor) -> tuple[Tensor, Tensor] | None:
         """Items that one position stands in for, and the first attended position of each; None where there is none."""

@@ -199,7 +199,8 @@ def binding_task(pairs: int = 40, queries: int = 1000, *, seed: int = 0) -> Bind
     """
     if pairs < 1 or queries < 1:
         raise SmartError(f"binding task: found {pairs} pairs and {queries} queries, expected at least 1 of each")
-    look, pages = STYLES["shapes"], []
+    look = STYLES["shapes"]
+    pages: list[GlyphPage] = []
     for pair in range(pairs):
         stream = (seed, _BINDING_STREAM, pair)
         rng = np.random.default_rng((*stream, 0))
@@ -212,13 +213,13 @@ def binding_task(pairs: int = 40, queries: int = 1000, *, seed: int = 0) -> Bind
             pages.append(GlyphPage(f"binding-{pair:03d}-{side}", objects[: look.rows * look.columns], stream))
     holders = Counter(together for page in pages for together in combinations(sorted(page.objects), 2))
     answers = [number % len(pages) for number in range(queries)]
-    texts = []
+    texts: list[str] = []
     for number, page in enumerate(answers):
-        own = [one for one in combinations(sorted(pages[page].objects), 2) if holders[one] == 1]
-        if not own:
+        unique = [one for one in combinations(sorted(pages[page].objects), 2) if holders[one] == 1]
+        if not unique:
             raise SmartError(f"binding task: found {pairs} pairs, expected fewer: two objects tell no page apart")
         rng = np.random.default_rng((seed, _BINDING_STREAM, pairs, number))
-        texts.append(", ".join(rng.permutation(own[int(rng.integers(len(own)))]).tolist()))
+        texts.append(", ".join(rng.permutation(unique[int(rng.integers(len(unique)))]).tolist()))
     return BindingTask(pages, texts, answers)
 
 

@@ -90,18 +90,12 @@ def test_every_point_is_a_run_of_its_own(model, root, tmp_path):
 
 def test_the_command_and_its_plot(root, tiny_vlm, tmp_path):
     pytest.importorskip("matplotlib")
-    arguments = ["layers", "--data-root", str(root), "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
-    arguments += [
-        "--model",
-        str(tiny_vlm("qwen3-vl-embedding")),
-        "--layers",
-        "1,4",
-        "--tasks",
-        "MSVD",
-        "--device",
-        "cpu",
-    ]
-    arguments += ["--max-visual-tokens", "16", "--max-frames", "2", "--plot", str(tmp_path / "curve.svg")]
+    options = {
+        "data-root": root, "out": tmp_path / "out", "cache": tmp_path / "cache", "tasks": "MSVD", "layers": "1,4",
+        "model": tiny_vlm("qwen3-vl-embedding"), "device": "cpu", "plot": tmp_path / "curve.svg",
+        "max-visual-tokens": 16, "max-frames": 2,
+    }  # fmt: skip
+    arguments = ["layers", *(part for name, value in options.items() for part in (f"--{name}", str(value)))]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, (done.output, done.exception)
     assert "late and anchor of the layer" in done.stdout

@@ -87,7 +87,8 @@ class VisionLanguageBackbone(Backbone):
         if self._recipe.middle_frame:
             return f"its middle frame, of at most {self.max_frames}, as a picture"
         share = self.transformer.resizer.limits.max_video_tokens
-        return self.max_frames and f"at most {self.max_frames} frames, {share:,} visual tokens together"
+        usual = super().video_recipe
+        return None if usual is None else f"{usual}, {share:,} visual tokens together"
 
     # -- inputs ------------------------------------------------------------------------------------------------
 

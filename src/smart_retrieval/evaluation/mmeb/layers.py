@@ -66,7 +66,8 @@ def ablate_layers(
     """
     from ...model.smart_model import SmartModel
 
-    smart = model if isinstance(model, SmartModel) else SmartModel(model, **{"preset": "paper", **model_options})
+    model_options.setdefault("preset", "paper")
+    smart = model if isinstance(model, SmartModel) else SmartModel(model, **model_options)
     if smart.adapter is not None:
         raise UnsupportedModelError("found an adapter, expected a frozen model: an adapter reads the layers it was for")
     last, folder = smart.backbone.n_states - 1, Path(out).expanduser()
