@@ -7,7 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -219,16 +219,8 @@ class Backbone(ABC):
         if dim is None:
             return
 
-        def cut(module: Any, inputs: Any, features: dict[str, Any]) -> dict[str, Any]:
-            if "sentence_embedding" in features:
-                width = features["sentence_embedding"].shape[-1]
-                if asked is not None and asked > width:
-                    raise ReadoutError(f"truncate_dim: found {asked}, expected at most the anchor's {width} dimensions")
-                features["sentence_embedding"] = features["sentence_embedding"][..., :dim]
-            return features
-
         # On the last module, since the same modules stand in the multi-vector encoder, too.
-        self.model[-1].register_forward_hook(cut)
+        self.model[-1].register_forward_hook(partial(_cut_anchors, dim, asked))
 
     # -- what it does ------------------------------------------------------------------------------------------
 
@@ -334,6 +326,16 @@ class Backbone(ABC):
         features = {k: v.to(self.model.device) if isinstance(v, Tensor) else v for k, v in features.items()}
         with torch.inference_mode():
             return {k: v for k, v in self.forward(features, "document").items() if isinstance(v, Tensor)}
+
+
+def _cut_anchors(dim: int, asked: int | None, module: Any, inputs: Any, features: dict[str, Any]) -> dict[str, Any]:
+    """A forward hook that shortens the anchors; an error where the user asked for more than there is."""
+    if "sentence_embedding" in features:
+        width = features["sentence_embedding"].shape[-1]
+        if asked is not None and asked > width:
+            raise ReadoutError(f"truncate_dim: found {asked}, expected at most the anchor's {width} dimensions")
+        features["sentence_embedding"] = features["sentence_embedding"][..., :dim]
+    return features
 
 
 class _RoleMarkingEncoder(MultiVectorEncoder):
