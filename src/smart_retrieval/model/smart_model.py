@@ -8,7 +8,7 @@ from collections.abc import Sized
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from ..backbones.checkpoints import DEFAULT_MODEL, LoadOptions, settled_name
 from ..backbones.registry import open_backbone
@@ -28,6 +28,7 @@ from ..types import Array
 from .batching import BatchLimits
 from .calibrations import packaged_calibration
 from .encoding import Encoder, at_least_one, gathered
+from .options import ModelOptions
 from .purpose import Purpose, read_purpose
 from .saving import check_layers, read_adapter_folder, read_saved, write_saved
 from .vocabulary import vocabulary_queries
@@ -39,32 +40,6 @@ if TYPE_CHECKING:
     from ..core.head import TokenHead
 
 DTYPES = ("float32", "float16")
-
-
-class ModelOptions(TypedDict, total=False):
-    """The keyword arguments of :class:`SmartModel`."""
-
-    readout: Readout | None
-    preset: str
-    device: str | None
-    revision: str | None
-    max_length: int | None
-    prompts: dict[str, str] | None
-    dtype: str
-    family: str | None
-    pooling: str | None
-    max_visual_tokens: int | None
-    max_frames: int | None
-    video_budget: str | None
-    truncate_dim: int | None
-    backbone: str | Path | None
-    cache_folder: str | None
-    token: bool | str | None
-    local_files_only: bool | None
-    model_kwargs: dict[str, Any] | None
-    processor_kwargs: dict[str, Any] | None
-    config_kwargs: dict[str, Any] | None
-    trust_remote_code: bool
 
 
 class SmartModel:

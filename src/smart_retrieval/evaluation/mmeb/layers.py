@@ -19,7 +19,8 @@ from .tasks import all_tasks
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ...model.smart_model import ModelOptions, SmartModel
+    from ...model.options import ModelOptions
+    from ...model.smart_model import SmartModel
 
 #: What is read of a layer, and how the report calls it.
 KINDS = {"late": "late of the layer, last anchor", "both": "late and anchor of the layer"}

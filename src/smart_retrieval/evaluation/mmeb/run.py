@@ -30,7 +30,8 @@ from .task_data import Missing, TaskData, check_root
 from .tasks import Task, choose
 
 if TYPE_CHECKING:
-    from ...model.smart_model import ModelOptions, SmartModel
+    from ...model.options import ModelOptions
+    from ...model.smart_model import SmartModel
 
 
 @dataclass(frozen=True)
