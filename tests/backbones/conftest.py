@@ -13,8 +13,10 @@ def opened(tiny_vlm):
 
     def open_pair(name):
         if name not in pairs:
-            folder = tiny_vlm(name)
-            pairs[name] = (SmartModel(folder, device="cpu", readout=Readout()), RECIPES[name](folder))
+            # The older form of a family, to be asked for.
+            folder = tiny_vlm(name.removesuffix("-upstream"))
+            family = "lamra" if name.endswith("-upstream") else None
+            pairs[name] = (SmartModel(folder, device="cpu", readout=Readout(), family=family), RECIPES[name](folder))
         return pairs[name]
 
     return open_pair

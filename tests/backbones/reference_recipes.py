@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -260,10 +260,17 @@ class Qwen3VLEmbedding(Recipe):
 
 
 class Gme(Recipe):
-    """Alibaba-NLP/gme-Qwen2-VL-*, gme_inference.py. Videos are an extension: published are pictures and text."""
+    """Alibaba-NLP/gme-Qwen2-VL-*, gme_inference.py; of a video its middle frame, as SMART's evaluation has it."""
 
     published_positions = "sequential"
     image_limits = (256 * 28 * 28, 1280 * 28 * 28)
+
+    middle_frame = True
+
+    def encode(self, item: Input) -> Encoded:
+        if item.frames and self.middle_frame:
+            item = replace(item, images=(item.frames[len(item.frames) // 2], *item.images), frames=(), times=())
+        return super().encode(item)
 
     def render(self, item: Input) -> str:
         given = item.instruction if item.query else None
@@ -287,8 +294,7 @@ def _spelled(text: str) -> str:
 class LamRA(Recipe):
     """Code-kunkun/LamRA, demo.py and dataset/*.py; adds ``<emb>`` as all its scripts do.
 
-    On Qwen3-VL it is HanSolo9682/SMART's training (train_lamra/models/qwen3_vl.py), which hands the language model no
-    DeepStack features.
+    Carried over to Qwen3-VL without the DeepStack features, as HanSolo9682/SMART has them.
     """
 
     published_positions = "sequential"
@@ -318,6 +324,28 @@ class LamRA(Recipe):
 
     def pool(self, states: torch.Tensor, ids: list[int]) -> torch.Tensor:
         return states[ids.index(self.emb) - 1]
+
+
+class LamRAOfSMART(LamRA):
+    """HanSolo9682/SMART, eval/src/models/lamra_ret.py: what the paper's LamRA rows were measured with.
+
+    The instruction ends in punctuation and has a line of its own behind a blank, the text is left as it is, pictures
+    come without either where there is no text, and at most 1024 x 28^2 pixels of them.
+    """
+
+    def render(self, item: Input) -> str:
+        text, asked = item.text or "", "sentence"
+        instruction = (item.instruction or "").strip()
+        if instruction and not unicodedata.category(instruction[-1]).startswith("P"):
+            instruction += "."
+        if text and instruction:
+            text = f" {instruction}\n{text}"
+        elif not text and (item.images or item.frames):
+            asked = "image"
+        return (
+            f"<|im_start|>user\n{self._blocks(item)}{text}\nSummarize above {asked} in one word: <|im_end|>\n"
+            "<|im_start|>assistant\n<emb>.<|im_end|>\n<|im_start|>assistant\n"
+        )
 
 
 class VLM2VecV2(Recipe):
@@ -362,7 +390,8 @@ RECIPES: dict[str, type[Recipe]] = {
     "lamra": LamRA,
     "lamra-emb": LamRA,
     "lamra-qwen25": LamRA,
-    "lamra-qwen3": LamRA,
+    "lamra-qwen3": LamRAOfSMART,
+    "lamra-qwen3-upstream": LamRA,
     "vlm2vec-v2": VLM2VecV2,
     "jina-v4-merged": JinaV4,
 }

@@ -2,14 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from reference_recipes import RECIPES, Input
+from reference_recipes import RECIPES, Input, resized
 from test_vision_parity import TOLERANCE, given
 from vlm_items import film, picture, times
 
-from smart_retrieval import Readout, SmartModel
+from smart_retrieval import Readout, Scoring, SmartModel
 from smart_retrieval.core.roles import TokenRole
-from smart_retrieval.errors import EmptyInputError, MediaError, UnsupportedModelError
+from smart_retrieval.errors import EmptyInputError, MediaError, ReadoutError, UnsupportedModelError
 from smart_retrieval.inputs import Frames, item_of
 
 OWN = (TokenRole.TEXT, TokenRole.PUNCTUATION)  # of the user's own text
@@ -65,7 +66,7 @@ def test_large_pictures_are_reduced_to_the_recipes_pixels(name, size, opened):
 
 
 @pytest.mark.parametrize("kind", FILMS)
-@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "gme"])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_films(name, kind, opened):
     frames, when = FILMS[kind]
     check(opened, name, Input(frames=frames, times=when))
@@ -145,10 +146,100 @@ def test_pictures_of_every_mode(mode, opened):
     assert np.isfinite(model.encode_document(image).anchors).all()
 
 
-def test_gme_has_no_recipe_for_films(opened):
-    model, _ = opened("gme")
+def test_gme_takes_the_middle_frame_of_the_frames_it_would_be_shown(tiny_vlm):
+    model = SmartModel(tiny_vlm("gme"), device="cpu", readout=Readout(), max_frames=5)
+    frames = film(224, 9)  # of which 0, 2, 4, 6, 8 are taken
+    encoded = model.encode_document([Frames(frames, times(9)), frames[4], {"video": Frames(frames[:1], (0.0,))}])
+    np.testing.assert_array_equal(encoded.anchors[0], encoded.anchors[1])
+    assert [grid.kind for grid in encoded.grids[0]] == ["image"]
+    assert SmartModel(tiny_vlm("gme"), device="cpu").max_frames == 64
+    with pytest.raises(MediaError, match="without frames"):
+        model.encode_document(Frames((), ()))
+
+
+def test_jina_has_no_recipe_for_films(tiny_vlm):
+    model = SmartModel(tiny_vlm("jina-v4-merged"), device="cpu")
     with pytest.raises(UnsupportedModelError, match="found an input with video, expected image or text"):
         model.encode_document(Frames(film(64, 2), times(2)))
+
+
+def test_the_papers_lamra_sees_768_tokens_of_a_page(opened):
+    model, reference = opened("lamra-qwen3")
+    page = picture(1200, 1600)
+    encoded = model.encode_document(page)
+    assert encoded.grids[0][0].tokens == 768
+    np.testing.assert_allclose(
+        encoded.anchors[0], reference.encode(Input(images=(page,))).anchor, rtol=0, atol=TOLERANCE
+    )
+
+
+@pytest.mark.parametrize("name", ["lamra-qwen3", "lamra-qwen3-upstream"])
+def test_hybrid_scores_of_lamra_are_those_of_its_recipe(name, opened):
+    """Both forms of the text queries, against pages: anchors and MaxSim over what the official evaluation keeps."""
+    model, reference = opened(name)
+    pages = [picture(160, 96, seed) for seed in range(3)]
+    asked = [Input(text, instruction="Find a page", query=True) for text in ("two otters", "tax, is due")]
+    found = model.similarity(
+        model.encode_query([given(item) for item in asked]), model.encode_document(pages), scoring=Scoring()
+    )
+    control = ("im_start", "im_end", "vision_start", "vision_end", "endoftext")
+    special = set(reference.tokenizer.convert_tokens_to_ids([f"<|{name}|>" for name in control]))
+
+    def official(item):
+        one = reference.encode(item)
+        kept = [place for place, token in enumerate(one.input_ids) if token not in special]
+        return one.anchor, torch.nn.functional.normalize(one.states[kept], dim=-1)
+
+    theirs = [official(Input(images=(page,))) for page in pages]
+    expected = [[float(a @ b + (q @ d.T).max(dim=1).values.mean()) for b, d in theirs] for a, q in map(official, asked)]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+
+
+OFFICIAL_FILMS = {
+    "two": (384, 2),
+    "odd": (384, 5),
+    "one": (416, 1),
+    "shared": (448, 48),
+    "odd sizes": (387, 4),
+    "exact": (1000, 22),
+}
+
+
+@pytest.mark.parametrize("kind", OFFICIAL_FILMS)
+def test_the_official_video_budget(kind, tiny_vlm):
+    """All frames share 7.86 megapixels, each brought to multiples of 32 first; a last frame alone is shown twice."""
+    side, count = OFFICIAL_FILMS[kind]
+    model = SmartModel(tiny_vlm("qwen3-vl-embedding"), device="cpu", readout=Readout(), video_budget="official")
+    frames = tuple(picture(side + 16, side, 5) for _ in range(count))
+    mine = model.backbone.load(item_of(Frames(frames, times(count)))).video
+    pairs = -(-count // 2)
+    most = max(min(768 * 1024, 10 * 768 * 1024 / (2 * pairs) * 2), int(128 * 1024 * 1.05))
+    expected = resized(resized(frames[0], 32, 4 * 1024, 16384 * 1024), 32, 128 * 1024, most)
+    np.testing.assert_array_equal(np.asarray(mine.images[0]), np.asarray(expected))
+    shown = model.backbone.rendered(Frames(frames, times(count)), prompt=None, task="document")
+    text = "".join(token for token, role in shown if role == TokenRole.TEMPLATE).replace("Ġ", " ")
+    assert f"<{(pairs - 1) + 0.25:.1f} seconds>" in text
+    assert model.identity()["video_budget"] == "official"
+
+
+def test_which_video_budget_is_taken(tiny_vlm, tmp_path):
+    folder = tiny_vlm("qwen3-vl-embedding")
+    usual, paper = SmartModel(folder, device="cpu"), SmartModel(folder, device="cpu", preset="paper")
+    assert "video_budget" not in usual.identity()
+    assert paper.identity()["video_budget"] == "official"
+    assert SmartModel(folder, device="cpu", preset="paper", video_budget="usual").identity() == usual.identity() | {
+        "readout": paper.readout.to_dict()
+    }
+    for model, kept in ((usual, None), (paper, "official")):
+        model.save_pretrained(tmp_path / str(kept))
+        for preset in ("default", "paper"):
+            again = SmartModel(tmp_path / str(kept), device="cpu", preset=preset)
+            assert again.identity().get("video_budget") == kept
+    assert "video_budget" not in SmartModel(tiny_vlm("gme"), device="cpu", preset="paper").identity()
+    with pytest.raises(ReadoutError, match="found 'official', expected 'usual'"):
+        SmartModel(tiny_vlm("gme"), device="cpu", video_budget="official")
+    with pytest.raises(ReadoutError, match="video_budget: found 'small'"):
+        SmartModel(folder, device="cpu", video_budget="small")
 
 
 @pytest.mark.filterwarnings("ignore::smart_retrieval.errors.SmartWarning")

@@ -50,7 +50,7 @@ def copy(tiny_vlm, tmp_path):
         ("lamra", "lamra"),
         ("lamra-emb", "lamra"),
         ("lamra-qwen25", "lamra"),
-        ("lamra-qwen3", "lamra"),
+        ("lamra-qwen3", "lamra-smart"),
         ("vlm2vec-v2", "vlm2vec-v2"),
         ("jina-v4-merged", "jina-v4"),
     ],
@@ -301,8 +301,19 @@ def test_roles_of_gme(tiny_vlm):
     ]  # fmt: skip
 
 
-def test_roles_of_lamra(tiny_vlm):
+def test_roles_of_the_papers_lamra(tiny_vlm):
     model = opened(tiny_vlm("lamra-qwen3"))
+    found = spans(model, {"text": "the sun", "image": picture(96, 128)}, "query", "find an image")
+    assert found == [
+        (S, "<|im_start|>"), (TPL, "user\n"), (S, START), (IMG, 12), (S, END), (P, " find an image.\n"), (X, "the sun"),
+        (TPL, "\nSummarize above sentence in one word: "), (S, "<|im_end|>"), (TPL, "\n"),
+        (S, "<|im_start|>"), (TPL, "assistant\n<emb>."), (S, "<|im_end|>"), (TPL, "\n"), (S, "<|im_start|>"),
+        (TPL, "assistant\n"),
+    ]  # fmt: skip
+
+
+def test_roles_of_lamra(tiny_vlm):
+    model = opened(tiny_vlm("lamra-qwen3"), family="lamra")
     found = spans(model, {"text": "the sun", "image": picture(96, 128)}, "query", "find an image")
     assert found == [
         (S, "<|im_start|>"), (TPL, "user\n"), (S, START), (IMG, 12), (S, END), (P, "Find an image."), (X, " the sun"),

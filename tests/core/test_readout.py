@@ -1,12 +1,13 @@
 """The readout's description: layers, mix, filter; strict about what it does not know."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_retrieval import Readout
 from smart_retrieval.core.readout import LAYER_MIXES
-from smart_retrieval.core.roles import TOKEN_FILTERS, TokenRole, kept_roles
+from smart_retrieval.core.roles import TOKEN_FILTERS, TokenFilter, TokenRole, kept_rows
 from smart_retrieval.errors import ReadoutError
 
 
@@ -88,8 +89,28 @@ def test_a_layer_that_is_no_whole_number_is_refused():
 
 
 def test_what_each_filter_keeps():
-    assert kept_roles("paper") == set(TokenRole) - {TokenRole.SPECIAL}
-    assert kept_roles("content") == {TokenRole.TEXT, TokenRole.IMAGE, TokenRole.VIDEO}
+    assert TokenFilter.parse("paper").kept == set(TokenRole) - {TokenRole.SPECIAL}
+    assert TokenFilter.parse("content").kept == {TokenRole.TEXT, TokenRole.IMAGE, TokenRole.VIDEO}
     # Stored in files: these numbers must never change.
     assert [role.value for role in TokenRole] == [0, 1, 2, 3, 4, 5, 6, 7]
     assert TokenRole.TEXT == 3
+
+
+def test_names_of_token_filters():
+    assert TokenFilter.parse("paper-pooled-query-visual") == TokenFilter("paper", True, True)
+    for base in ("paper", "content", "visual"):
+        for modifiers in ("", "-pooled", "-query-visual", "-pooled-query-visual"):
+            parsed = TokenFilter.parse(base + modifiers)
+            assert (parsed.base, parsed.modifiers) == (base, modifiers)
+            assert Readout(token_filter=base + modifiers).token_filter == base + modifiers
+    for wrong in ("paper-query-visual-pooled", "-pooled", "pooled", "paper-", "paper-pooled-pooled", ""):
+        with pytest.raises(ReadoutError, match="token filter: found"):
+            Readout(token_filter=wrong)
+
+
+def test_visual_keeps_pictures_of_inputs_that_have_some_and_the_content_of_others():
+    roles = np.array([2, 3, 4, 4, 1, 2, 3, 7, 3, 5], np.uint8)
+    kept = kept_rows(roles, "visual", np.array([0, 5, 9, 9, 10]))
+    assert np.flatnonzero(kept).tolist() == [2, 3, 6, 8, 9]
+    assert np.flatnonzero(kept_rows(roles[5:9], "visual")).tolist() == [1, 3]
+    assert kept_rows(roles[:0], "visual", np.array([0, 0])).tolist() == []

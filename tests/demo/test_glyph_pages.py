@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from smart_retrieval.demo.glyph_pages import (
     SHAPES,
     STYLES,
     GlyphPage,
+    binding_task,
     glyph_collection,
     glyph_page,
     held,
@@ -141,3 +143,32 @@ def test_the_shipped_tokenizer_knows_every_word_as_one_token() -> None:
         for kind in style.kinds:
             first, second = kind.split(" ")
             assert tokenizer.tokenize(f"{kind}, {kind}") == [first, f"Ġ{second}", ",", f"Ġ{first}", f"Ġ{second}"]
+
+
+def test_pages_of_a_pair_differ_in_combinations_alone() -> None:
+    task = binding_task(40, 1000)
+    assert (len(task.pages), len(task.queries), len(task.answers)) == (80, 1000, 1000)
+    assert Counter(task.answers).most_common()[0][1] - Counter(task.answers).most_common()[-1][1] <= 1
+    for place, page in enumerate(task.pages):
+        twin = task.pages[task.twin(place)]
+        assert not set(page.objects) & set(twin.objects)
+        for word in (0, 1):
+            own, other = ([kind.split(" ")[word] for kind in one.objects] for one in (page, twin))
+            assert sorted(own) == sorted(other)
+    for query, answer in zip(task.queries, task.answers, strict=True):
+        holders = [place for place, page in enumerate(task.pages) if set(query.split(", ")) <= set(page.objects)]
+        assert holders == [answer]
+    assert binding_task(40, 1000) == task
+    assert binding_task(2, 5, seed=1).queries != binding_task(2, 5).queries
+    assert (task.pages[0].pixels() != task.pages[1].pixels()).any()
+
+
+@pytest.mark.parametrize(("pairs", "queries"), [(0, 5), (5, 0)])
+def test_a_binding_task_of_nothing(pairs: int, queries: int) -> None:
+    with pytest.raises(SmartError, match="expected at least 1"):
+        binding_task(pairs, queries)
+
+
+def test_too_many_pages_to_tell_apart() -> None:
+    with pytest.raises(SmartError, match="expected fewer"):
+        binding_task(3000, 10)

@@ -200,11 +200,6 @@ def test_a_text_model_takes_no_pictures(tiny):
         SmartModel(tiny("mean"), device="cpu").encode_document([picture()])
 
 
-def test_gme_takes_no_video(tiny_vlm):
-    with pytest.raises(UnsupportedModelError, match="found an input with video"):
-        SmartModel(tiny_vlm("gme"), device="cpu").encode_document([{"video": clip()}])
-
-
 @pytest.mark.parametrize("what", ["missing", "unknown", "shape"])
 def test_weights_that_do_not_fit_are_refused(tiny_vlm, tmp_path, what):
     import shutil

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from smart_retrieval import IdfWeights, Readout, Scoring, SmartModel, hybrid_scores
 from smart_retrieval.core.calibration import Calibration
-from smart_retrieval.core.head import TokenHead
 from smart_retrieval.core.roles import TokenRole
 from smart_retrieval.errors import ReadoutError
 from smart_retrieval.model.batching import BatchLimits
@@ -168,7 +167,7 @@ def test_the_padding_side_changes_nothing(name, tiny, smart):
 @pytest.mark.parametrize("name", ["prompts", "decoder"])
 def test_tiny_limits_change_nothing(name, limits, smart):
     model = smart(name)
-    encoder = Encoder(model.backbone, TokenHead(model.readout, model.backbone.roles_without_prompt))
+    encoder = Encoder(model.backbone, model.backbone.token_head(model.readout))
     prompt = model.backbone.prompt_for("document", None, None)
     done = []
     parts = list(encoder.stream(TEXTS, task="document", prompt=prompt, limits=limits, advance=done.append))
@@ -189,7 +188,7 @@ def test_no_forward_pass_holds_more_padded_tokens_than_allowed(smart):
         lambda module, arguments: shapes.append(tuple(arguments[0]["input_ids"].shape))
     )
     try:
-        encoder = Encoder(model.backbone, TokenHead(model.readout, model.backbone.roles_without_prompt))
+        encoder = Encoder(model.backbone, model.backbone.token_head(model.readout))
         limits = BatchLimits(batch_size=6, batch_tokens=50)
         list(encoder.stream(texts, task="document", prompt=None, limits=limits, advance=lambda n: None))
     finally:

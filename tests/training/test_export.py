@@ -50,6 +50,8 @@ def test_models_that_stock_modules_cannot_express_are_refused(tiny, tiny_vlm, tm
         "bias": biased,
         "layers": exportable(tiny("mean"), layers=(-2,)),
         "drops prompt": exportable(tiny("prompts"), token_filter="content"),
+        "'mlp'": exportable(tiny("mean")).with_adapter(Adapter(AdapterConfig(HIDDEN, 5, kind="mlp"))),
+        "looks at more": exportable(tiny("mean"), token_filter="paper-pooled"),
         "renders": SmartModel(tiny_vlm("qwen3-vl-embedding"), device="cpu"),
     }
     for reason, model in cases.items():

@@ -7,24 +7,28 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Module
 from torch import Tensor
 
-from ..core.head import ROLES_KEY
+from ..core.head import ROLES_KEY, SIDE_KEY, TokenHead
 from ..core.presets import Preset
+from ..core.readout import Readout
 from ..core.roles import TokenRole
-from ..errors import SmartError, UnsupportedModelError
+from ..errors import ReadoutError, SmartError, UnsupportedModelError
 from ..inputs import Item, item_of
 from ..locks import ForkLock
 from .text_families import TextFamily
 from .tokenizing import TOKENIZING
 from .word_roles import WordRoles
+
+if TYPE_CHECKING:
+    from ..core.adapter import Adapter
 
 # Written by preprocessing: the visual grids of each item, a list of tuples of Grid (embeddings.py).
 GRIDS_KEY = "visual_grids"
@@ -50,6 +54,7 @@ class Backbone(ABC):
     modalities: frozenset[str] = frozenset({"text"})
     max_visual_tokens: int | None = None
     max_frames: int | None = None
+    video_budget: str | None = None
     # Whether the paper's evaluation drops the visual tokens of queries from late interaction.
     drops_visual_of_queries: bool = False
     model: SentenceTransformer
@@ -207,7 +212,30 @@ class Backbone(ABC):
             "fingerprint": self.fingerprint,
             "pooling": self.pooling,
             "max_length": self.max_length,
+            **({} if self.truncate_dim is None else {"truncate_dim": self.truncate_dim}),
         }
+
+    @property
+    def video_recipe(self) -> str | None:
+        """What is seen of a video, in words."""
+        return None if self.max_frames is None else f"at most {self.max_frames} frames"
+
+    @property
+    def truncate_dim(self) -> int | None:
+        """How many of its first dimensions an anchor keeps; None for all."""
+        found: int | None = self.model.truncate_dim
+        return found
+
+    def truncate(self, asked: int | None) -> None:
+        """Cut anchors off as Sentence Transformers does behind its modules; ``asked`` is what the user gave."""
+        dim = self.truncate_dim
+        if asked is not None and asked < 1:
+            raise ReadoutError(f"truncate_dim: found {asked}, expected at least 1")
+        if dim is None:
+            return
+
+        # On the last module, since the same modules stand in the multi-vector encoder, too.
+        self.model[-1].register_forward_hook(partial(_cut_anchors, dim, asked))
 
     # -- what it does ------------------------------------------------------------------------------------------
 
@@ -280,6 +308,13 @@ class Backbone(ABC):
         tokens = self.tokenizer.convert_ids_to_tokens(features["input_ids"][0].tolist())
         return [(token, TokenRole(role)) for token, role in zip(tokens, features[ROLES_KEY][0].tolist(), strict=True)]
 
+    def token_head(
+        self, readout: Readout, adapter: Adapter | None = None, kind: type[TokenHead] = TokenHead
+    ) -> TokenHead:
+        """A head for this model's states."""
+        drops = self.drops_visual_of_queries
+        return kind(readout, self.roles_without_prompt, adapter, pooling=self.pooling, drops_visual_of_queries=drops)
+
     def as_multi_vector_encoder(self, head: Module, packer: Module) -> MultiVectorEncoder:
         """The untouched modules with a token head and a packer behind them, as a stock multi-vector model."""
         return _RoleMarkingEncoder(
@@ -308,6 +343,16 @@ class Backbone(ABC):
             return {k: v for k, v in self.forward(features, "document").items() if isinstance(v, Tensor)}
 
 
+def _cut_anchors(dim: int, asked: int | None, module: Any, inputs: Any, features: dict[str, Any]) -> dict[str, Any]:
+    """A forward hook that shortens the anchors; an error where the user asked for more than there is."""
+    if "sentence_embedding" in features:
+        width = features["sentence_embedding"].shape[-1]
+        if asked is not None and asked > width:
+            raise ReadoutError(f"truncate_dim: found {asked}, expected at most the anchor's {width} dimensions")
+        features["sentence_embedding"] = features["sentence_embedding"][..., :dim]
+    return features
+
+
 class _RoleMarkingEncoder(MultiVectorEncoder):
     """A stock encoder that marks roles where the prompt is known; features hold only its inexact length."""
 
@@ -319,6 +364,8 @@ class _RoleMarkingEncoder(MultiVectorEncoder):
     def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
         with TOKENIZING.held:
             features: dict[str, Any] = super().preprocess(inputs, prompt=prompt, **kwargs)
-        if "input_ids" in features and ROLES_KEY not in features:
-            features[ROLES_KEY] = self._backbone[0].roles(features, prompt=prompt, task=kwargs.get("task"))
+        if "input_ids" in features:
+            if ROLES_KEY not in features:
+                features[ROLES_KEY] = self._backbone[0].roles(features, prompt=prompt, task=kwargs.get("task"))
+            features[SIDE_KEY] = kwargs.get("task")
         return features

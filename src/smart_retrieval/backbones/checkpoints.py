@@ -42,6 +42,9 @@ class LoadOptions:
     prompts: dict[str, str] | None = None
     max_visual_tokens: int | None = None
     max_frames: int | None = None
+    video_budget: str | None = None
+    as_published: bool = False  # what the user leaves open is as the paper had it
+    truncate_dim: int | None = None
     device: str | None = None
     revision: str | None = None
     cache_folder: str | None = None

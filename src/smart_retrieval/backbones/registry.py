@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import SmartWarning, UnsupportedModelError, one_of
 from .checkpoints import LoadOptions, hub_answers, read_config, resolve_model, split_server
 from .text_families import needs_other_code, runs_other_code, text_families, text_family_of
-from .vision import bare, gme, jina_v4, lamra, qwen3_vl_embedding, vlm2vec
+from .vision import bare, gme, jina_v4, lamra, lamra_smart, qwen3_vl_embedding, vlm2vec
 from .vision.family import Family
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ _TEXT = "sentence-transformers"
 _VISION = {
     family.name: family
     for family in (
-        qwen3_vl_embedding.FAMILY, gme.FAMILY, lamra.FAMILY, vlm2vec.FAMILY, jina_v4.FAMILY, bare.FAMILY,
+        qwen3_vl_embedding.FAMILY, gme.FAMILY, lamra_smart.FAMILY, lamra.FAMILY, vlm2vec.FAMILY, jina_v4.FAMILY,
+        bare.FAMILY,
     )
 }  # fmt: skip
 _ARCHITECTURES = frozenset().union(*(family.model_types for family in _VISION.values()))
@@ -52,9 +53,11 @@ def open_backbone(name_or_path: str | Path, options: LoadOptions | None = None) 
             f"model {name!r}: found a {family} model, expected a text model: servers are sent ids"
         )
     if family not in _VISION:
-        if any(value is not None for value in (options.max_visual_tokens, options.max_frames)):
+        pictured = (options.max_visual_tokens, options.max_frames)
+        if any(value is not None for value in pictured) or options.video_budget not in (None, "usual"):
             raise UnsupportedModelError(
-                f"model {name!r}: found max_visual_tokens or max_frames, which a text model has no use for"
+                f"model {name!r}: found max_visual_tokens, max_frames or video_budget, which a text model has no use "
+                "for"
             )
         if family == _TOWERS:
             from .towers import TwoTowersBackbone
@@ -72,8 +75,8 @@ def open_backbone(name_or_path: str | Path, options: LoadOptions | None = None) 
 
     if saved.get("family") == family:
         pooling = saved.get("pooling") if family == bare.FAMILY.name else None
-        limits = {name: saved.get(name) for name in ("max_visual_tokens", "max_frames", "max_length")}
-        options = options.filled(pooling=pooling, **limits)
+        limits = {name: saved.get(name) for name in ("max_visual_tokens", "max_frames", "video_budget", "max_length")}
+        options = replace(options.filled(pooling=pooling, **limits), as_published=False)
     visual = _recipe(_VISION[family], str(config.get("model_type", "")), name, options.pooling)
     return VisionLanguageBackbone(name, source, visual, options)
 
@@ -111,9 +114,10 @@ def _family_of(name: str, source: str, config: dict[str, Any]) -> str:
         known = text_family_of((name, source, str(config.get("_name_or_path", ""))))
         return _TEXT if known is None else known.name
     known_as = " ".join((name, Path(source).name, str(config.get("_name_or_path", "")))).lower()
-    for family in _VISION.values():
-        if any(mark in known_as for mark in family.marks):
-            return family.name
+    marked = [family for family in _VISION.values() if any(mark in known_as for mark in family.marks)]
+    # Two families share a name; one of another architecture is named in the error.
+    for family in sorted(marked, key=lambda family: config["model_type"] not in family.model_types):
+        return family.name
     # Qwen3-VL-Embedding ships Sentence Transformers' files; no other Qwen3-VL model pools its last token with them.
     if config.get("model_type") == "qwen3_vl" and _pools_last_token(Path(source)):
         return qwen3_vl_embedding.FAMILY.name

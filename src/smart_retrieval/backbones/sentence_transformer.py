@@ -52,6 +52,7 @@ class SentenceTransformerBackbone(Backbone):
         if recipe is not None and self._bare:
             pooling = pooling or recipe.pooling_of(str(config.get("model_type")))
         self.model = self._open(options, pooling)
+        self.truncate(options.truncate_dim)
         self.recipe = recipe
         given = options.prompts or {}
         if recipe is not None:
@@ -347,7 +348,10 @@ def _load(source: str, name: str, options: LoadOptions, pooling: str | None) -> 
     try:
         model = (
             SentenceTransformer(
-                modules=_pooled(source, options, pooling), device=options.device, prompts=options.prompts
+                modules=_pooled(source, options, pooling),
+                device=options.device,
+                prompts=options.prompts,
+                truncate_dim=options.truncate_dim,
             )
             if pooling is not None
             else SentenceTransformer(
@@ -355,6 +359,7 @@ def _load(source: str, name: str, options: LoadOptions, pooling: str | None) -> 
                 trust_remote_code=False,
                 device=options.device,
                 prompts=options.prompts,
+                truncate_dim=options.truncate_dim,
                 revision=options.revision,
                 cache_folder=options.cache_folder,
                 token=options.token,

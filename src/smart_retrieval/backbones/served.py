@@ -42,10 +42,12 @@ class ServedBackbone(SentenceTransformerBackbone):
     def _open(self, options: LoadOptions, pooling: str | None) -> SentenceTransformer:
         first = ServedStates(self.source, self.name, self._client, options)
         behind = _modules_behind(self.source, self.name, first.width, options, pooling)
-        model = SentenceTransformer(modules=[first, *behind], device="cpu", prompts=options.prompts)
-        for name, text in (
-            _json_file(self.source, "config_sentence_transformers.json", options).get("prompts", {}).items()
-        ):
+        config = _json_file(self.source, "config_sentence_transformers.json", options)
+        truncate_dim = options.truncate_dim or config.get("truncate_dim")
+        model = SentenceTransformer(
+            modules=[first, *behind], device="cpu", prompts=options.prompts, truncate_dim=truncate_dim
+        )
+        for name, text in config.get("prompts", {}).items():
             if not model.prompts.get(name) and name not in (options.prompts or {}):
                 model.prompts[name] = text
         first.check(normalised_matters=_needs_lengths(behind))

@@ -50,7 +50,10 @@ class TwoTowersBackbone(Backbone):
         if options.max_length is not None and not 2 < options.max_length <= first.max_seq_length:
             raise ReadoutError(f"max_length: found {options.max_length}, expected 3 to {first.max_seq_length} tokens")
         first.max_seq_length = options.max_length or first.max_seq_length
-        self.model = SentenceTransformer(modules=[first], device=options.device, prompts=options.prompts).eval()
+        self.model = SentenceTransformer(
+            modules=[first], device=options.device, prompts=options.prompts, truncate_dim=options.truncate_dim
+        ).eval()
+        self.truncate(options.truncate_dim)
 
     def identity(self) -> dict[str, Any]:
         """What an index or a cache stores to recognise this model."""

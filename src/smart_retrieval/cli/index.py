@@ -126,6 +126,13 @@ def index(
             max_tokens=max_tokens,
             overlap=overlap,
         )
+        if report.passages and (purpose := opened.model.purpose) is not None:
+            name = opened.model.name
+            typer.echo(
+                f"note: model {name!r} is {purpose.what}: of other documents it can read nothing. For pages and "
+                "pictures take a vision-language model such as Qwen/Qwen3-VL-Embedding-2B, for text minilm",
+                err=True,
+            )
         if as_json:
             echo_json({"index": str(index_path), "documents": len(opened), **report.to_dict()})
         else:

@@ -19,12 +19,15 @@ def inspect(
     pooling: Annotated[
         str | None, typer.Option(help="lasttoken, mean or cls, for a model that does not say how it is pooled.")
     ] = None,
+    truncate_dim: Annotated[
+        int | None, typer.Option(help="Keep so many dimensions of the anchor, for a Matryoshka model.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show family, pooling, dimensions, layers, special tokens and prompts of MODEL, and whether SMART applies."""
     from ..model.describe import describe_model, render_description
 
-    description = describe_model(model, family=family, pooling=pooling)
+    description = describe_model(model, family=family, pooling=pooling, truncate_dim=truncate_dim)
     if as_json:
         echo_json(description)
     else:

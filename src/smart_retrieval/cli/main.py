@@ -15,7 +15,7 @@ import typer
 from .._version import __version__
 from ..errors import SmartError, SmartWarning
 from . import convert, delete, demo, explain, index, info, inspect, optimize, search, train, verify
-from .measure import eval_beir, eval_mmeb, eval_mteb, probe, report, tune
+from .measure import eval_beir, eval_layers, eval_mmeb, eval_mteb, probe, report, tune
 from .output import Stopped, printable, stop_on_signals
 
 
@@ -29,7 +29,7 @@ def _group(help: str, **commands: Callable[..., None]) -> typer.Typer:
 
 eval_app = _group(
     "Measure anchor, late and hybrid ranking on judged collections.",
-    beir=eval_beir.beir, mmeb=eval_mmeb.mmeb, mteb=eval_mteb.mteb,
+    beir=eval_beir.beir, mmeb=eval_mmeb.mmeb, layers=eval_layers.layers, mteb=eval_mteb.mteb,
 )  # fmt: skip
 train_app = _group(
     "Post-training: an adapter over a frozen model, or LoRA and full fine-tuning.",

@@ -24,7 +24,11 @@ BatchSize = Annotated[int | None, typer.Option(min=1, help="Most inputs per forw
 Preset = Annotated[str | None, typer.Option(help="paper or default: the settings that other options override.")]
 TokenFilter = Annotated[
     str | None,
-    typer.Option(help="paper: drop special tokens; content: also prompts, templates, punctuation and unknown tokens."),
+    typer.Option(
+        help="paper: drop special tokens; content: also prompts, templates, punctuation and unknown tokens; visual: of "
+        "inputs with pictures, those alone. Behind it, -pooled drops the pooled position, -query-visual pictures of "
+        "queries."
+    ),
 ]
 Layers = Annotated[
     list[str] | None,

@@ -44,6 +44,10 @@ def adapter(
     ] = AdapterRecipe.width,
     layers: Layers = None,
     fusion: Annotated[str, typer.Option(help="How layers are combined: learned or concat.")] = AdapterRecipe.fusion,
+    kind: Annotated[str, typer.Option(help="linear, mlp, or self-attention between tokens.")] = AdapterRecipe.kind,
+    inner: Annotated[int, typer.Option(help="mlp: dimensions of its hidden layer.")] = AdapterRecipe.inner,
+    heads: Annotated[int, typer.Option(help="self-attention: heads.")] = AdapterRecipe.heads,
+    blocks: Annotated[int, typer.Option(help="self-attention: how often.")] = AdapterRecipe.blocks,
     token_filter: TokenFilter = None,
     start: Annotated[str, typer.Option(help="Start: frozen (as the frozen readout) or random.")] = AdapterRecipe.start,
     epochs: _Epochs = AdapterRecipe.epochs,
@@ -78,8 +82,9 @@ def adapter(
     from ..training import train_adapter
 
     recipe = AdapterRecipe(
-        objective=objective, width=width, fusion=fusion, start=start, epochs=epochs, batch_size=batch_size,
-        learning_rate=learning_rate, temperature=temperature, negatives=negatives, lambda_late=lambda_late,
+        objective=objective, width=width, fusion=fusion, kind=kind, inner=inner, heads=heads, blocks=blocks,
+        start=start, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, temperature=temperature,
+        negatives=negatives, lambda_late=lambda_late,
         choose_lambda=choose_lambda, distill=distill, validate=validate, seed=seed,
     )  # fmt: skip
     training, held = _sets(data, split, validation, seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,15 +12,17 @@ from torch import Tensor
 
 from ..errors import UnsupportedModelError
 from .readout import Readout
-from .roles import TokenRole, kept_roles
+from .roles import VISUAL_ROLES, TokenFilter, TokenRole
 
 if TYPE_CHECKING:
     from .adapter import Adapter
 
 # Written by the backbone's preprocessing beside input_ids: one TokenRole a position, uint8 [B, T].
 ROLES_KEY = "token_roles"
-# Positions that the paper's evaluation drops beyond its token filter, bool [B, T]; most backbones write none.
-PAPER_DROPS = "dropped_by_paper"
+# "query" or "document".
+SIDE_KEY = "side"
+# Written by backbones that pool at places of their own: [B, T] bool.
+ANCHOR_MARKS = "anchor_marks"
 
 
 class TokenHead(Module):
@@ -28,20 +30,29 @@ class TokenHead(Module):
 
     Reads ``token_embeddings`` (or ``all_layer_embeddings``), ``attention_mask``, ``token_roles`` and
     ``sentence_embedding``; writes ``token_vectors`` ``[B, T, Dt]``, each of unit length, and ``kept`` ``[B, T]`` bool.
-    ``mark_roles`` finds the roles of features that carry none.
+    ``mark_roles`` finds the roles of features that carry none; ``pooling`` names how the anchor is pooled, and
+    ``drops_visual_of_queries`` says whether the paper's filter leaves out the pictures of queries in any case.
 
-    Under the filter ``"paper"`` an item with no kept position keeps one: its first attended position, where the pooled
-    vector stands in (for a backbone whose anchor has another width, the mean of its attended states). Under
-    ``"content"`` it has no token vectors.
+    Under the filters ``"paper…"`` an item with no kept position keeps one: its first attended position, where the
+    pooled vector stands in (for a backbone whose anchor has another width, the mean of its attended states). Under the
+    others it has no token vectors.
     """
 
     config_keys: list[str] = ["readout"]  # noqa: RUF012 (as its base class declares it)
 
     def __init__(
-        self, readout: Readout, mark_roles: Callable[[dict[str, Any]], Tensor], adapter: Adapter | None = None
+        self,
+        readout: Readout,
+        mark_roles: Callable[[dict[str, Any]], Tensor],
+        adapter: Adapter | None = None,
+        *,
+        pooling: str = "",
+        drops_visual_of_queries: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.readout = readout
+        self.token_filter = TokenFilter.parse(readout.token_filter)
+        self.pooling, self.drops_visual_of_queries = pooling, drops_visual_of_queries
         self.mark_roles = mark_roles
         self.adapter = adapter
 
@@ -50,7 +61,12 @@ class TokenHead(Module):
         if ROLES_KEY not in features:
             features[ROLES_KEY] = self.mark_roles(features)
         states, kept = self._states(features), self._kept(features)
-        vectors = self.vectors(states)
+        if self.adapter is not None and self.adapter.attention:  # only what is kept may look at one another
+            flat = self.vectors([state[kept] for state in states], kept.sum(dim=1))
+            vectors = flat.new_zeros((*kept.shape, flat.shape[-1]))
+            vectors[kept] = flat
+        else:
+            vectors = self.vectors(states)
         if (bare := self._bare(features, kept)) is not None:
             vectors, kept = vectors.clone(), kept.clone()
             vectors[bare] = self._stand_ins(features, states, vectors)[bare[0]]
@@ -67,7 +83,7 @@ class TokenHead(Module):
         if self._bare(features, kept) is not None:
             features = self.forward(features)
             return features["token_vectors"][features["kept"]], features["kept"]
-        return self.vectors([state[kept] for state in self._states(features)]), kept
+        return self.vectors([state[kept] for state in self._states(features)], kept.sum(dim=1)), kept
 
     def flat_states(self, features: dict[str, Any]) -> tuple[list[Tensor], Tensor]:
         """What :meth:`flat` makes its vectors of: one ``[sum T, H]`` for each layer, and ``kept`` ``[B, T]``."""
@@ -86,20 +102,35 @@ class TokenHead(Module):
 
     def kept_positions(self, roles: Tensor) -> Tensor:
         """Which roles the filter keeps, as a mask of the shape of ``roles``."""
-        lookup = torch.zeros(len(TokenRole), dtype=torch.bool, device=roles.device)
-        lookup[[int(role) for role in kept_roles(self.readout.token_filter)]] = True
-        mask: Tensor = lookup[roles.long()]
-        return mask
+        return _one_of(roles, self.token_filter.kept)
 
     def _kept(self, features: dict[str, Any]) -> Tensor:
-        kept: Tensor = features["attention_mask"].bool() & self.kept_positions(features[ROLES_KEY])
-        if self.readout.token_filter == "paper" and PAPER_DROPS in features:
-            kept = kept & ~features[PAPER_DROPS]
+        roles, attended = features[ROLES_KEY], features["attention_mask"].bool()
+        kept: Tensor = attended & self.kept_positions(roles)
+        visual = attended & _one_of(roles, VISUAL_ROLES)
+        chosen = self.token_filter
+        drops = chosen.without_query_visual or (chosen.base == "paper" and self.drops_visual_of_queries)
+        if drops and features.get(SIDE_KEY) == "query":
+            kept, visual = kept & ~visual, torch.zeros_like(visual)
+        if chosen.base == "visual":
+            kept = kept & (visual | ~visual.any(dim=1, keepdim=True))
+        if chosen.without_pooled and (pooled := self._pooled(features)) is not None:
+            kept = kept & ~pooled
         return kept
+
+    def _pooled(self, features: dict[str, Any]) -> Tensor | None:
+        """The position of each item that is its anchor, ``[B, T]``; None where the anchor is a mean of several."""
+        attended = features["attention_mask"].bool()
+        if ANCHOR_MARKS in features:
+            marks: Tensor = features[ANCHOR_MARKS].to(attended.device)
+            return marks & (marks.sum(dim=1, keepdim=True) == 1)
+        counted: Tensor = attended.cumsum(dim=1)
+        places = {"lasttoken": counted[:, -1:], "cls": torch.ones_like(counted[:, :1])}
+        return attended & (counted == places[self.pooling]) if self.pooling in places else None
 
     def _bare(self, features: dict[str, Any], kept: Tensor) -> tuple[Tensor, Tensor] | None:
         """Items that one position stands in for, and the first attended position of each; None where there is none."""
-        if self.readout.token_filter != "paper":
+        if self.token_filter.base != "paper":
             return None
         attended = features["attention_mask"].bool()
         rows = (attended.any(dim=1) & ~kept.any(dim=1)).nonzero().squeeze(1)
@@ -116,10 +147,13 @@ class TokenHead(Module):
         states = features["all_layer_embeddings"]
         return [states[layer] for layer in self.readout.resolve_layers(len(states))]
 
-    def vectors(self, states: list[Tensor]) -> Tensor:
-        """Token vectors of unit length, ``[..., Dt]`` float32, from one ``[..., H]`` for each layer, ascending."""
+    def vectors(self, states: list[Tensor], lengths: Tensor | None = None) -> Tensor:
+        """Token vectors of unit length, ``[..., Dt]`` float32, from one ``[..., H]`` for each layer, ascending.
+
+        ``lengths`` ``[B]`` are those of the items that flat states belong to, for adapters that look at whole items.
+        """
         if self.adapter is not None:
-            return unit_vectors(self.adapter(states))
+            return unit_vectors(self.adapter(states, lengths))
         if len(states) == 1:
             return unit_vectors(states[0])
         if self.readout.mix == "concat":
@@ -129,7 +163,8 @@ class TokenHead(Module):
     def _stand_ins(self, features: dict[str, Any], states: list[Tensor], vectors: Tensor) -> Tensor:
         """For each item the vector that stands in where no position is kept, ``[B, Dt]``."""
         if self.adapter is not None:
-            return unit_vectors(self.adapter(self._stand_in_states(features, states)))
+            alone = torch.ones(len(features["attention_mask"]), dtype=torch.long)
+            return unit_vectors(self.adapter(self._stand_in_states(features, states), alone))
         anchors = unit_vectors(features["sentence_embedding"])
         # Of the states' width it lies in their space; a projected anchor does not, whatever its width.
         if anchors.shape[-1] == states[0].shape[-1]:
@@ -147,6 +182,13 @@ class TokenHead(Module):
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
         """Nothing to save: :meth:`SmartModel.save_pretrained` writes the readout and the adapter itself."""
+
+
+def _one_of(roles: Tensor, chosen: Collection[TokenRole]) -> Tensor:
+    lookup = torch.zeros(len(TokenRole), dtype=torch.bool, device=roles.device)
+    lookup[[int(role) for role in chosen]] = True
+    mask: Tensor = lookup[roles.long()]
+    return mask
 
 
 def unit_vectors(vectors: Tensor) -> Tensor:

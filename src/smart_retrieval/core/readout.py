@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ..errors import ReadoutError, one_of
-from .roles import kept_roles
+from .roles import TokenFilter
 
 LAYER_MIXES = ("mean", "concat")
 
@@ -24,7 +24,9 @@ class Readout:
             H); ``"concat"`` lays them side by side (width H x layers), which makes a cosine of two vectors the
             mean of the layers' cosines.
         token_filter: ``"paper"`` drops special tokens; ``"content"`` also those of prompts and templates, unknown
-            tokens and punctuation.
+            tokens and punctuation; ``"visual"`` keeps of an input with pictures those alone, and the content of others.
+            Behind any of them, ``-pooled`` leaves out the position that is pooled into the anchor, and
+            ``-query-visual`` the pictures of queries: ``"paper-pooled"``, ``"content-pooled-query-visual"``.
 
     Raises:
         ReadoutError: No layer, a layer named twice, or an unknown mix or filter.
@@ -49,7 +51,7 @@ class Readout:
             raise ReadoutError(f"layers: found {list(self.layers)}, expected each layer once")
         if self.mix not in LAYER_MIXES:
             raise ReadoutError(f"layer mix: {one_of(self.mix, LAYER_MIXES)}")
-        kept_roles(self.token_filter)
+        TokenFilter.parse(self.token_filter)
 
     @property
     def reads_last_state_only(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
@@ -29,27 +30,70 @@ ROLES_FORMAT = 2
 #: The roles of what an input is about; every other token is written by others, or says nothing.
 CONTENT_ROLES = frozenset({TokenRole.TEXT, TokenRole.IMAGE, TokenRole.VIDEO})
 
+VISUAL_ROLES = frozenset({TokenRole.IMAGE, TokenRole.VIDEO})
+
 _KEPT: dict[str, frozenset[TokenRole]] = {
     "paper": frozenset(TokenRole) - {TokenRole.SPECIAL},
     "content": CONTENT_ROLES,
+    "visual": CONTENT_ROLES,
 }
+#: Token filters that differ in the roles they keep, whatever the input.
+TOKEN_FILTERS = ("paper", "content")
+_POOLED, _QUERY_VISUAL = "-pooled", "-query-visual"
 
 
-def kept_roles(token_filter: str) -> frozenset[TokenRole]:
-    """The roles whose positions become token vectors.
+@dataclass(frozen=True)
+class TokenFilter:
+    """Which positions become token vectors.
 
-    ``"paper"`` drops special tokens only, as the official evaluation does (arXiv 2605.24938); ``"content"`` keeps
-    :data:`CONTENT_ROLES` only, without prompts, templates, unknown tokens and punctuation.
+    Args:
+        base: ``"paper"`` drops special tokens only, as the official evaluation does (arXiv 2605.24938); ``"content"``
+            keeps :data:`CONTENT_ROLES` only, without prompts, templates, unknown tokens and punctuation; ``"visual"``
+            keeps of an input with pictures or video those alone, and of others what ``"content"`` keeps.
+        without_pooled: Whether the position that is pooled into the anchor is left out, as in the paper's formula.
+        without_query_visual: Whether the pictures of queries are left out, as the paper has it for composed queries.
     """
-    if token_filter not in _KEPT:
-        raise ReadoutError(f"token filter: {one_of(token_filter, _KEPT)}")
-    return _KEPT[token_filter]
+
+    base: str
+    without_pooled: bool = False
+    without_query_visual: bool = False
+
+    @classmethod
+    def parse(cls, name: str) -> TokenFilter:
+        """Read a filter's name: its base, ``-pooled`` and ``-query-visual`` where they are left out."""
+        rest = str(name).removesuffix(_QUERY_VISUAL)
+        base = rest.removesuffix(_POOLED)
+        if base not in _KEPT:
+            raise ReadoutError(
+                f"token filter: {one_of(name, _KEPT)}, and behind it {_POOLED} to leave out the pooled position, "
+                f"{_QUERY_VISUAL} the pictures of queries"
+            )
+        return cls(base, rest != base, rest != name)
+
+    @property
+    def modifiers(self) -> str:
+        """What stands behind the base."""
+        return _POOLED * self.without_pooled + _QUERY_VISUAL * self.without_query_visual
+
+    @property
+    def kept(self) -> frozenset[TokenRole]:
+        """The roles that are ever kept."""
+        return _KEPT[self.base]
+
+    def rows(self, roles: Array, offsets: Array | None = None) -> Array:
+        """Which of some tokens are kept by their roles, ``[T]`` bool; of ``offsets`` ``[N + 1]`` where items begin.
+
+        The modifiers need more than roles, and are not looked at.
+        """
+        mask: Array = np.isin(roles, [int(role) for role in self.kept])
+        if self.base == "visual":
+            visual = np.isin(roles, [int(role) for role in VISUAL_ROLES])
+            bounds = np.array([0, len(roles)]) if offsets is None else np.asarray(offsets)
+            counted = np.concatenate([[0], np.cumsum(visual)])[bounds]
+            mask &= visual | np.repeat(np.diff(counted) == 0, np.diff(bounds))
+        return mask
 
 
-def kept_rows(roles: Array, token_filter: str) -> Array:
-    """Which tokens a filter keeps, a mask of the shape of ``roles``."""
-    mask: Array = np.isin(roles, [int(role) for role in kept_roles(token_filter)])
-    return mask
-
-
-TOKEN_FILTERS = tuple(_KEPT)
+def kept_rows(roles: Array, token_filter: str, offsets: Array | None = None) -> Array:
+    """Which tokens a filter keeps by their roles; see :meth:`TokenFilter.rows`."""
+    return TokenFilter.parse(token_filter).rows(roles, offsets)

@@ -11,9 +11,11 @@ coloured words, rendered in Pillow's built-in font, which a model has to read.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -52,6 +54,9 @@ WORDS = (
 )  # fmt: skip
 
 Colour: TypeAlias = tuple[int, ...]
+
+#: Beside the numbers of SPLITS.
+_BINDING_STREAM = 4
 
 #: Shapes are drawn this many times larger and then averaged down, for smooth edges.
 _OVERSAMPLING = 3
@@ -158,6 +163,64 @@ def _query(page: GlyphPage) -> GlyphQuery:
     count = int(rng.integers(1, 5))
     objects = tuple(page.objects[cell] for cell in rng.permutation(len(page.objects))[:count])
     return GlyphQuery(f"q-{page.id}", ", ".join(objects), objects)
+
+
+@dataclass(frozen=True, slots=True)
+class BindingTask:
+    """Pairs of pages that differ only in which colour belongs to which shape, and queries that tell them apart.
+
+    ``queries[i]`` is answered by page ``2 * pair`` or ``2 * pair + 1`` of ``pages``, and never by its twin.
+    """
+
+    pages: list[GlyphPage]
+    queries: list[str]
+    answers: list[int]  # places in pages
+
+    def twin(self, page: int) -> int:
+        """The place of the page that has the same colours and the same shapes in other combinations."""
+        return page ^ 1
+
+
+def binding_task(pairs: int = 40, queries: int = 1000, *, seed: int = 0) -> BindingTask:
+    """The local-binding test on glyph's pages (as in arXiv 2605.24938, whose pages and queries are not published).
+
+    The objects of a page have its twin's colours and shapes, the colours moved on by one object each, so that what the
+    two hold differs in combinations alone. A query names two objects that no other page holds together.
+
+    Args:
+        pairs: Pairs of pages.
+        queries: Queries, spread evenly over the pages.
+        seed: Of objects, drawing and queries.
+
+    Example:
+        >>> task = binding_task(2, 8)
+        >>> len(task.pages), len(task.queries), task.answers[:4]
+        (4, 8, [0, 1, 2, 3])
+    """
+    if pairs < 1 or queries < 1:
+        raise SmartError(f"binding task: found {pairs} pairs and {queries} queries, expected at least 1 of each")
+    look = STYLES["shapes"]
+    pages: list[GlyphPage] = []
+    for pair in range(pairs):
+        stream = (seed, _BINDING_STREAM, pair)
+        rng = np.random.default_rng((*stream, 0))
+        colours = [str(colour) for colour in rng.permutation([*COLOURS])]
+        shapes = [str(shape) for shape in rng.permutation(SHAPES)]
+        moved = [*colours[1:], colours[0]]
+        for side, own in enumerate((colours, moved)):
+            objects = tuple(f"{colour} {shape}" for colour, shape in zip(own, shapes, strict=True))
+            # Both are drawn from one stream: places, sizes and turns of the shapes are the same.
+            pages.append(GlyphPage(f"binding-{pair:03d}-{side}", objects[: look.rows * look.columns], stream))
+    holders = Counter(together for page in pages for together in combinations(sorted(page.objects), 2))
+    answers = [number % len(pages) for number in range(queries)]
+    texts: list[str] = []
+    for number, page in enumerate(answers):
+        unique = [one for one in combinations(sorted(pages[page].objects), 2) if holders[one] == 1]
+        if not unique:
+            raise SmartError(f"binding task: found {pairs} pairs, expected fewer: two objects tell no page apart")
+        rng = np.random.default_rng((seed, _BINDING_STREAM, pairs, number))
+        texts.append(", ".join(rng.permutation(unique[int(rng.integers(len(unique)))]).tolist()))
+    return BindingTask(pages, texts, answers)
 
 
 def judgments(queries: Sequence[GlyphQuery], pages: Sequence[GlyphPage]) -> dict[str, dict[str, int]]:

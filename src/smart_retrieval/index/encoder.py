@@ -30,6 +30,8 @@ OneQuery: TypeAlias = "str | Item | Mapping[str, Any] | Path | ImageSource | Vid
 
 # Limits of what a model sees of a picture or a video; part of its identity, since other limits give other vectors.
 VISUAL_LIMITS = ("max_visual_tokens", "max_frames")
+# What else tells two models of the same weights apart, where they have it.
+_RECIPE = ("family", *VISUAL_LIMITS, "video_budget", "truncate_dim")
 
 
 def load_model(
@@ -37,13 +39,15 @@ def load_model(
 ) -> SmartModel:
     """A model by name, with those parts of an identity that distinguish models of one name.
 
-    These are the family, the revision, :data:`VISUAL_LIMITS`, and the pooling where a user chose it. With
+    These are the family, the revision, its limits, a shortened anchor, and the pooling where a user chose it. With
     ``local``, nothing is asked of a hub.
     """
     from ..model.smart_model import SmartModel
 
     given = identity or {}
-    own = ("revision", *VISUAL_LIMITS)
+    if given:
+        given = {"video_budget": "usual", **given}
+    own = ("revision", *VISUAL_LIMITS, "video_budget", "truncate_dim")
     options: dict[str, Any] = {key: given[key] for key in own if given.get(key) is not None}
     if "fingerprint" in given:  # not only limits
         options |= as_recorded(given)
@@ -89,7 +93,9 @@ class IndexEncoder:
             model = model.with_readout(readout)
         identity = model.identity()
         found = {key: identity[key] for key in ("fingerprint", "pooling", "max_length")}
-        found |= {key: identity.get(key) for key in VISUAL_LIMITS if key in identity or key in manifest.model}
+        found |= {
+            key: identity.get(key) for key in (*_RECIPE, "anchor_layer") if key in identity or key in manifest.model
+        }
         # Of both sides' prompts: one that only the index knows makes a difference, too.
         prompts = {name: identity["prompts"].get(name) for name in {*identity["prompts"], *manifest.prompts}}
         manifest.require(model=found, readout=identity["readout"], prompts=prompts)

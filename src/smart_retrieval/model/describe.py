@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedModelError
+from .purpose import read_purpose
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,20 +16,25 @@ _SAMPLE = "how do I rotate the logs"
 
 
 def describe_model(
-    name_or_path: str | Path, *, family: str | None = None, pooling: str | None = None
+    name_or_path: str | Path,
+    *,
+    family: str | None = None,
+    pooling: str | None = None,
+    truncate_dim: int | None = None,
 ) -> dict[str, Any]:
     """Describe a model; one that SMART does not apply to is described, too.
 
     Returns:
-        JSON-able: ``model``, ``smart`` (``applies``, ``reason``) and, where SMART applies, ``family``,
-        ``recipe``, ``pooling``, ``anchor_dim``, ``hidden_size``, ``hidden_states``, ``max_length``, ``modalities``,
-        ``special_tokens``, ``template_tokens``, ``prompts``, ``rendered``, ``bytes`` (float32, before compression).
+        JSON-able: ``model``, ``smart`` (``applies``, ``reason``) and, where SMART applies, ``purpose``, ``family``,
+        ``recipe``, ``pooling``, ``anchor_dim``, ``truncate_dim``, ``hidden_size``, ``hidden_states``, ``max_length``,
+        ``modalities``, ``video_budget``, ``special_tokens``, ``template_tokens``, ``prompts``, ``rendered``, ``bytes``
+        (float32, before compression).
     """
     from ..backbones.checkpoints import LoadOptions
     from ..backbones.registry import open_backbone
 
     try:
-        backbone = open_backbone(name_or_path, LoadOptions(family=family, pooling=pooling))
+        backbone = open_backbone(name_or_path, LoadOptions(family=family, pooling=pooling, truncate_dim=truncate_dim))
     except UnsupportedModelError as error:
         return {"model": str(name_or_path), "smart": {"applies": False, "reason": str(error)}}
     rendered = {}
@@ -44,6 +50,7 @@ def describe_model(
     return {
         "model": backbone.name,
         "smart": {"applies": True, "reason": backbone.reason},
+        "purpose": None if (purpose := read_purpose(Path(backbone.source))) is None else purpose.what,
         "family": backbone.family,
         "recipe": None if backbone.recipe is None else {"name": backbone.recipe.name, "source": backbone.recipe.source},
         "architecture": backbone.architecture,
@@ -51,6 +58,7 @@ def describe_model(
         "fingerprint": backbone.fingerprint,
         "pooling": backbone.pooling,
         "anchor_dim": backbone.anchor_dim,
+        "truncate_dim": backbone.truncate_dim,
         "hidden_size": backbone.hidden_size,
         "token_dim": backbone.output_size,
         "hidden_states": backbone.n_states,
@@ -58,6 +66,8 @@ def describe_model(
         "modalities": sorted(backbone.modalities),
         "max_visual_tokens": backbone.max_visual_tokens,
         "max_frames": backbone.max_frames,
+        "video_budget": backbone.video_budget,
+        "video": backbone.video_recipe,
         "special_tokens": sorted(backbone.tokenizer.convert_ids_to_tokens(sorted(backbone.special_ids))),
         "template_tokens": [entry["token"] for entry in rendered["document"] if entry["role"] == "template"],
         "prompts": backbone.prompts,
@@ -93,13 +103,14 @@ def _rows(about: dict[str, Any]) -> dict[str, str]:
     if about["max_visual_tokens"] is not None:
         visual["a picture"] = f"at most {about['max_visual_tokens']} visual tokens"
         if about["max_frames"] is not None:
-            visual["a video"] = f"at most {about['max_frames']} frames"
+            visual["a video"] = about["video"]
     return {
+        **({"made for": about["purpose"]} if about["purpose"] else {}),
         "family": f"{about['family']} ({about['architecture']}; {' > '.join(about['modules'])})",
         **recipe,
         "fingerprint": about["fingerprint"],
         "pooling": about["pooling"],
-        "anchor": f"{about['anchor_dim']} dimensions",
+        "anchor": f"{about['anchor_dim']} dimensions" + (", the first of more" if about["truncate_dim"] else ""),
         "token vectors": f"{about['token_dim']} dimensions",
         "hidden states": f"{about['hidden_states']} (0 is the embedding output, -1 the last)",
         "takes": ", ".join(about["modalities"]),

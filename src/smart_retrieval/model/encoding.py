@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..backbones.backbone import GRIDS_KEY, Backbone
-from ..core.head import ROLES_KEY, TokenHead
+from ..core.head import ROLES_KEY, SIDE_KEY, TokenHead
 from ..core.roles import CONTENT_ROLES, TokenRole
 from ..embeddings import EmbeddingsWriter, SmartEmbeddings
 from ..errors import EmptyInputError, MediaError, NonFiniteError
@@ -38,6 +38,7 @@ class Encoder:
     backbone: Backbone
     head: TokenHead
     dtype: str = "float32"
+    anchor_layer: int | None = None  # the hidden state that anchors are pooled from; None for the model's own
 
     @property
     def state_dim(self) -> int:
@@ -130,7 +131,9 @@ class Encoder:
         grids = features.pop(GRIDS_KEY, None)
         ids = features["input_ids"]
         cut = self.backbone.cut_tokens([item for _, item in items], features, prompt=run.prompt, task=run.task)
-        features = {**self.backbone.forward(features, run.task), ROLES_KEY: roles}
+        features = {**self.backbone.forward(features, run.task), ROLES_KEY: roles, SIDE_KEY: run.task}
+        if self.anchor_layer is not None:
+            features["sentence_embedding"] = _pooled(self.backbone.model, features, self.anchor_layer)
         kept_vectors, kept = self.head.flat(features)
         anchors = features["sentence_embedding"].float().cpu().numpy()
         vectors = kept_vectors.cpu().numpy()
@@ -150,6 +153,15 @@ class Encoder:
             tokenizer=self.backbone.tokenizer,
             report=_report(cut, roles),
         )
+
+
+def _pooled(model: Any, features: dict[str, Any], layer: int) -> Tensor:
+    """The anchors that everything behind the transformer makes of another hidden state, ``[B, Da]``."""
+    features = {**features, "token_embeddings": features["all_layer_embeddings"][layer]}
+    for module in list(model)[1:]:
+        features = module(features)
+    pooled: Tensor = features["sentence_embedding"]
+    return pooled
 
 
 def _report(cut: list[int], roles: Tensor) -> EncodingReport:

@@ -75,9 +75,9 @@ class SavedReadout:
     def as_trained(self, options: LoadOptions) -> LoadOptions:
         """The options that load the backbone as the adapter was trained on it; those given take precedence."""
         own = self.backbone
-        names = ("max_visual_tokens", "max_frames", "revision", "max_length")
+        names = ("max_visual_tokens", "max_frames", "video_budget", "truncate_dim", "revision", "max_length")
         options = options.filled(**as_recorded(own), **{name: own.get(name) for name in names})
-        return replace(options, prompts={**(self.prompts or {}), **(options.prompts or {})})
+        return replace(options, as_published=False, prompts={**(self.prompts or {}), **(options.prompts or {})})
 
     def check_backbone(self, name: str, fingerprint: str) -> None:
         """Refuse another backbone than the adapter was trained on."""
@@ -171,6 +171,26 @@ def check_layers(readout: Readout, trained: Readout) -> None:
             f"found a readout of layers {list(readout.layers)}, expected {list(trained.layers)}, on which the adapter "
             "was trained; with_adapter(None) removes it"
         )
+
+
+def write_adapter(
+    folder: Path,
+    readout: Readout,
+    backbone: Mapping[str, Any],
+    source: Path,
+    adapter: Adapter,
+    prompts: Mapping[str, str],
+    scoring: Scoring,
+    calibration: Calibration | None,
+) -> None:
+    """Write an adapter alone, with the name of its backbone, whose files are at ``source`` if they are local."""
+    if source.is_dir() and Path(backbone["name"]).is_dir():
+        # Seen from another folder, a relative path would lead elsewhere.
+        backbone = {**backbone, "name": str(Path(backbone["name"]).resolve())}
+    write_saved(folder, readout, backbone, adapter, prompts, scoring, calibration)
+    saved = read_saved(folder)
+    if saved is None or not saved.names_its_backbone:
+        raise ReadoutError(f"adapter {str(folder)!r}: found a checkpoint in that folder, expected a new folder")
 
 
 def write_saved(

@@ -8,13 +8,12 @@ from collections.abc import Sized
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from ..backbones.checkpoints import DEFAULT_MODEL, LoadOptions, settled_name, split_server
 from ..backbones.registry import open_backbone
 from ..core.calibration import Calibration
 from ..core.collection import Calibrator
-from ..core.head import TokenHead
 from ..core.hybrid import hybrid_scores
 from ..core.packing import AnchorPacker
 from ..core.presets import get_preset
@@ -30,46 +29,25 @@ from ..errors import (
     UnsupportedModelError,
     one_of,
 )  # fmt: skip
-from ..files import settled
-from ..inputs import is_one_item
+from ..inputs import is_one_item, item_of
 from ..progress import progress
 from ..types import Array
 from .batching import BatchLimits
 from .calibrations import packaged_calibration
 from .encoding import Encoder, at_least_one, gathered
-from .saving import check_layers, read_adapter_folder, read_saved, write_saved
+from .options import ModelOptions
+from .pickling import loaded_again, pickled_options
+from .purpose import Purpose, read_purpose
+from .saving import check_layers, read_adapter_folder, read_saved, write_adapter, write_saved
 from .vocabulary import vocabulary_queries
 
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
 
     from ..core.adapter import Adapter
+    from ..core.head import TokenHead
 
 DTYPES = ("float32", "float16")
-
-
-class ModelOptions(TypedDict, total=False):
-    """The keyword arguments of :class:`SmartModel`."""
-
-    readout: Readout | None
-    preset: str
-    device: str | None
-    revision: str | None
-    max_length: int | None
-    prompts: dict[str, str] | None
-    dtype: str
-    family: str | None
-    pooling: str | None
-    max_visual_tokens: int | None
-    max_frames: int | None
-    backbone: str | Path | None
-    cache_folder: str | None
-    token: bool | str | None
-    local_files_only: bool | None
-    model_kwargs: dict[str, Any] | None
-    processor_kwargs: dict[str, Any] | None
-    config_kwargs: dict[str, Any] | None
-    trust_remote_code: bool
 
 
 class SmartModel:
@@ -97,6 +75,10 @@ class SmartModel:
             ``"cls"`` for a text model whose files do not say how it is pooled.
         max_visual_tokens: Most visual tokens of one picture, page or frame; the family's when None.
         max_frames: Most frames of a video; the family's when None.
+        video_budget: What all frames of a video share, for Qwen3-VL-Embedding: ``"usual"`` (15,000 visual tokens, as in
+            its report) or ``"official"`` (7.86 megapixels, as in its code); None takes that of the preset.
+        truncate_dim: Keep so many of the anchor's first dimensions, for models trained for it (Matryoshka); the
+            checkpoint's own when None. Token vectors keep their width.
         backbone: The model that an adapter folder belongs to, if not the one the folder names.
         cache_folder: Where models from the hub are kept; the hub's usual cache when None.
         token: The hub's access token, for private models.
@@ -122,6 +104,7 @@ class SmartModel:
     """
 
     _calibration: Calibration | None = None
+    _anchor_layer: int | None = None  # see with_anchor_of
 
     def __init__(
         self,
@@ -138,6 +121,8 @@ class SmartModel:
         pooling: str | None = None,
         max_visual_tokens: int | None = None,
         max_frames: int | None = None,
+        video_budget: str | None = None,
+        truncate_dim: int | None = None,
         backbone: str | Path | None = None,
         cache_folder: str | None = None,
         token: bool | str | None = None,
@@ -154,21 +139,15 @@ class SmartModel:
             raise ReadoutError(f"dtype: {one_of(dtype, DTYPES)}")
         self.name = settled_name(model_name_or_path)
         backbone = None if backbone is None else settled_name(backbone)
-        # The hub's token stays out of pickles.
-        self._made_with = (type(self), self.name, ModelOptions(
-            device=device, revision=revision, max_length=max_length, prompts=prompts, dtype=dtype, family=family,
-            pooling=pooling, max_visual_tokens=max_visual_tokens, max_frames=max_frames, backbone=backbone,
-            cache_folder=None if cache_folder is None else str(settled(cache_folder)),
-            local_files_only=local_files_only, model_kwargs=model_kwargs, processor_kwargs=processor_kwargs,
-            config_kwargs=config_kwargs,
-        ))  # fmt: skip
         saved = read_adapter_folder(self.name)
         options = LoadOptions(
             family=family, pooling=pooling, max_length=max_length, prompts=prompts, max_visual_tokens=max_visual_tokens,
-            max_frames=max_frames, device=device, revision=revision, cache_folder=cache_folder, token=token,
+            max_frames=max_frames, video_budget=video_budget, truncate_dim=truncate_dim,
+            as_published=preset == "paper", device=device, revision=revision, cache_folder=cache_folder, token=token,
             local_files_only=local_files_only, model_kwargs=model_kwargs, processor_kwargs=processor_kwargs,
             config_kwargs=config_kwargs,
         )  # fmt: skip
+        self._made_with = (type(self), self.name, pickled_options(options, preset, dtype, backbone))
         if saved is not None:
             options = saved.as_trained(options)
         elif backbone is not None:
@@ -199,11 +178,11 @@ class SmartModel:
     def _make_encoder(self, adapter: Adapter | None, dtype: str) -> Encoder:
         """The backbone with a token head of this model's readout."""
         self.readout.resolve_layers(self.backbone.n_states)
-        if not self.readout.reads_last_state_only:
+        if not self.readout.reads_last_state_only or self._anchor_layer is not None:
             self.backbone.emit_hidden_states()
         if adapter is not None:
             adapter = adapter.to(self.backbone.model.device)
-        encoder = Encoder(self.backbone, TokenHead(self.readout, self.backbone.roles_without_prompt, adapter), dtype)
+        encoder = Encoder(self.backbone, self.backbone.token_head(self.readout, adapter), dtype, self._anchor_layer)
         if adapter is not None and adapter.config.hidden_size != encoder.state_dim:
             raise AdapterMismatchError(
                 f"model {self.name!r}: found states of {encoder.state_dim} dimensions, expected the "
@@ -229,6 +208,24 @@ class SmartModel:
         if self.adapter is not None:
             check_layers(readout, self.readout)
         return self._with(readout, self.adapter)
+
+    def with_anchor_of(self, layer: int) -> SmartModel:
+        """The same loaded backbone, with anchors pooled from another hidden state, to measure what that costs.
+
+        Neither :meth:`save_pretrained` nor an index keeps the choice.
+
+        Args:
+            layer: The hidden state, as :class:`Readout` counts them.
+
+        Raises:
+            ReadoutError: There is no such hidden state.
+        """
+        (resolved,) = Readout((layer,)).resolve_layers(self.backbone.n_states)
+        clone = copy.copy(self)
+        clone._anchor_layer = None if resolved == self.backbone.n_states - 1 else resolved
+        if clone._anchor_layer is not None:
+            clone._calibration = None
+        return clone._with(self.readout, self.adapter)
 
     def with_adapter(
         self, adapter: Adapter | None, readout: Readout | None = None, *, scoring: Scoring | None = None
@@ -280,8 +277,8 @@ class SmartModel:
                 "would lose: save_pretrained(folder), and open and pickle SmartModel(folder)"
             )
         adapter = None if self.adapter is None else copy.deepcopy(self.adapter).cpu()
-        state = self.readout, self.preset, self._calibration, adapter
-        return _loaded_again, (*self._made_with, self._weights, state)
+        state = self.readout, self.preset, self._calibration, adapter, self._anchor_layer
+        return loaded_again, (*self._made_with, self._weights, state)
 
     # -- what it is --------------------------------------------------------------------------------------------
 
@@ -335,6 +332,11 @@ class SmartModel:
         """Most frames of a video; None where there is no recipe for video."""
         return self.backbone.max_frames
 
+    @cached_property
+    def purpose(self) -> Purpose | None:
+        """What it was made for, if that is less than it takes; None for most models."""
+        return read_purpose(Path(self.backbone.source))
+
     @property
     def tokenizer(self) -> Any:
         """The tokenizer."""
@@ -357,6 +359,8 @@ class SmartModel:
             both = f"{identity['fingerprint']} {self.adapter.fingerprint}"
             identity["fingerprint"] = hashlib.sha256(both.encode()).hexdigest()[:16]
             identity["adapter"] = self.adapter.fingerprint
+        if self._anchor_layer is not None:
+            identity["anchor_layer"] = self._anchor_layer
         return {**identity, "readout": self.readout.to_dict(), "prompts": self.prompts}
 
     def __repr__(self) -> str:
@@ -405,6 +409,9 @@ class SmartModel:
             >>> SmartModel("minilm").encode_query("sea animals").token_strings(0)
             ['sea', 'animals']
         """
+        if self.purpose is not None:
+            items = [items] if is_one_item(items) else list(items)
+            self.purpose.warn(self.name, (item_of(item).text for item in items))
         return self._encode("query", items, prompt, prompt_name, batch_size, show_progress, out, on_error)
 
     def encode_document(
@@ -532,7 +539,7 @@ class SmartModel:
 
     @cached_property
     def _probes(self) -> SmartEmbeddings:
-        return self.encode_query(vocabulary_queries(self.tokenizer), show_progress=False)
+        return self._encode("query", vocabulary_queries(self.tokenizer), None, None, None, False, None, "raise")
 
     # -- Sentence Transformers and disk ------------------------------------------------------------------------
 
@@ -569,31 +576,9 @@ class SmartModel:
         Raises:
             ReadoutError: There is no adapter, or a checkpoint lies in the folder.
         """
-        folder = Path(path)
         if self.adapter is None:
             raise ReadoutError(f"model {self.name!r}: found no adapter to save; train one, or use save_pretrained")
-        identity = self.backbone.identity()
-        if Path(self.backbone.source).is_dir() and Path(identity["name"]).is_dir():
-            # Seen from another folder, a relative path would lead elsewhere.
-            identity["name"] = str(Path(identity["name"]).resolve())
-        write_saved(folder, self.readout, identity, self.adapter, self.prompts, self.preset.scoring, self.calibration)
-        saved = read_saved(folder)
-        if saved is None or not saved.names_its_backbone:
-            raise ReadoutError(f"adapter {str(folder)!r}: found a checkpoint in that folder, expected a new folder")
-
-
-def _loaded_again(
-    kind: type[SmartModel], name: str, options: ModelOptions, weights: str, state: tuple[Any, ...]
-) -> SmartModel:
-    """A pickled model, loaded by its name."""
-    readout, preset, calibration, adapter = state
-    model = kind(name, **options)
-    if (found := model.backbone.fingerprint) != weights:
-        raise SmartError(
-            f"model {name!r}: found weights {found}, expected {weights}, those of the model that was pickled: it was "
-            "replaced since, or is another one on this machine"
-        )
-    if readout != model.readout or adapter is not model.adapter:
-        model = model._with(readout, adapter)
-    model.preset, model._calibration = preset, calibration
-    return model
+        write_adapter(
+            Path(path), self.readout, self.backbone.identity(), Path(self.backbone.source), self.adapter, self.prompts,
+            self.preset.scoring, self.calibration,
+        )  # fmt: skip

@@ -17,6 +17,8 @@ VIDEO_SUFFIXES = frozenset(
 )
 #: Lower-case suffixes of the frames in a folder that stands for a video.
 FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+#: Frames a second of a list of frames whose times nobody knows, as Qwen's published code dates them.
+LIST_RATE = 2.0
 
 
 @runtime_checkable

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.roles import kept_rows
+from ..core.roles import TOKEN_FILTERS, kept_rows
 from ..errors import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -78,11 +78,15 @@ def _why_not_exact(model: SmartModel) -> str | None:
     if len(kinds) < 2 or "Pooling" not in kinds[1]:
         return f"its modules are {' > '.join(kinds)}, expected a transformer and its pooling first"
     prompts = {task: backbone.prompt_for(task, None, None) for task in ("query", "document")}
+    if readout.token_filter not in TOKEN_FILTERS:
+        return f"its token filter {readout.token_filter!r} looks at more than words, the stock mask at nothing else"
     if readout.token_filter == "content":
         around = any(backbone.template_lengths(prompt, task) != (0, 0, 0) for task, prompt in prompts.items())
         rendered = (backbone.rendered("word", prompt=prompt, task=task) for task, prompt in prompts.items())
         if around and any(role.name in ("PROMPT", "TEMPLATE") for tokens in rendered for _, role in tokens):
             return "its token filter drops prompt or template tokens, the stock mask only listed words"
+    if adapter is not None and adapter.config.kind != "linear":
+        return f"its adapter is of the kind {adapter.config.kind!r}, a stock projection is linear"
     if adapter is not None and bool((adapter.norm.bias != 0).any()):
         return "its adapter's layer norm has a bias, which no stock projection before the normalisation can hold"
     return None

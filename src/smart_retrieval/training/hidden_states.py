@@ -69,7 +69,7 @@ class LiveStates:
         self._items, self._task = items, task
         self._prompt = model.backbone.prompt_for(task, None, None)
         self._layers = len(model.readout.layers)
-        self._encoder = Encoder(model.backbone, _StatesHead(model.readout, model.backbone.roles_without_prompt))
+        self._encoder = Encoder(model.backbone, model.backbone.token_head(model.readout, kind=_StatesHead))
 
     def __len__(self) -> int:
         return len(self._items)

@@ -58,8 +58,13 @@ class AdapterRecipe(_Recipe):
         objective: ``"late"`` (MaxSim alone) or ``"hybrid"`` (one loss over the summed score).
         width: Dimensions of a token vector; the backbone's own when None.
         fusion: How several layers become one: ``"learned"`` (a softmax over them) or ``"concat"``.
-        start: ``"frozen"``: as the frozen readout, on its principal axes where the width is smaller (ours);
-            ``"random"``: as torch initialises a Linear.
+        kind: ``"linear"``, which the authors also call residual; ``"mlp"``; or ``"self-attention"`` between an input's
+            tokens.
+        inner: Dimensions of the MLP's hidden layer.
+        heads: Heads of the self-attention.
+        blocks: How often it attends.
+        start: ``"frozen"``: as the frozen readout, on its principal axes where the width is smaller (ours); an MLP
+            has no such start. ``"random"``: as torch initialises a Linear.
         temperature: What scores are divided by.
         epochs: Passes over the examples.
         batch_size: Queries in a step.
@@ -85,6 +90,10 @@ class AdapterRecipe(_Recipe):
     objective: str = "late"
     width: int | None = None
     fusion: str = "learned"
+    kind: str = "linear"
+    inner: int = 4096
+    heads: int = 8
+    blocks: int = 1
     start: str = "frozen"
     temperature: float = 0.03
     epochs: int = 2
@@ -108,13 +117,17 @@ class AdapterRecipe(_Recipe):
             raise TrainingError(
                 f"objective: {one_of(self.objective, ('late', 'hybrid'))}: an adapter leaves the anchor as it is"
             )
-        from ..core.adapter import FUSIONS  # torch, which the defaults do not need
+        from ..core.adapter import FUSIONS, KIND_ALIASES, KINDS  # torch, which the defaults do not need
 
-        if self.fusion not in FUSIONS:
-            raise TrainingError(f"fusion: {one_of(self.fusion, FUSIONS)}")
+        object.__setattr__(self, "kind", KIND_ALIASES.get(self.kind, self.kind))
+        for name, allowed in (("fusion", FUSIONS), ("kind", KINDS)):
+            if getattr(self, name) not in allowed:
+                raise TrainingError(f"{name}: {one_of(getattr(self, name), allowed)}")
         if self.start not in STARTS:
             raise TrainingError(f"start: {one_of(self.start, STARTS)}")
-        self._check_least(epochs=1, batch_size=2, negatives=0, validate=1, distractors=0, seed=0, width=1)
+        self._check_least(
+            epochs=1, batch_size=2, negatives=0, validate=1, distractors=0, seed=0, width=1, inner=1, heads=1, blocks=1
+        )
         self._check_positive("temperature", "learning_rate", "clip", "teacher_temperature", "lambda_late")
         for name, most in (("warmup", 1.0), ("distill", 1.0), ("weight_decay", math.inf), ("lambda_anchor", math.inf)):
             if not 0 <= getattr(self, name) <= most:

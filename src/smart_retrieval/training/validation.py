@@ -97,7 +97,9 @@ def _read(head: TokenHead, source: StateSource, chosen: range) -> SmartEmbedding
     device = next((p.device for p in head.parameters()), torch.device("cpu"))
     batch = source.batch(chosen).to(device)
     offsets = np.concatenate([[0], np.cumsum(batch.lengths.cpu().numpy())])
-    return SmartEmbeddings(batch.anchors.cpu().numpy(), head.vectors(batch.states).cpu().numpy(), offsets)
+    return SmartEmbeddings(
+        batch.anchors.cpu().numpy(), head.vectors(batch.states, batch.lengths).cpu().numpy(), offsets
+    )
 
 
 def ndcg(scores: Array, relevant: set[int], depth: int) -> float:

@@ -10,6 +10,7 @@ from rich.console import Console
 from smart_retrieval.errors import ScoringError, SmartError
 from smart_retrieval.evaluation.mmeb.metrics import NAMES, Ranked, mean_of_columns, score_ranking
 from smart_retrieval.evaluation.mmeb.report import (
+    SMART_ROWS,
     judge,
     leaderboard,
     means,
@@ -35,8 +36,27 @@ def test_means_are_plain_means_over_tasks():
     assert found["all"].value == pytest.approx(100 * sum(range(78)) / 78 / 78)
     assert found["image"].value == pytest.approx(100 * sum(range(36)) / 36 / 78)
     assert found["video/CLS"].value == pytest.approx(100 * sum(range(36, 41)) / 5 / 78)
-    assert len(found) == 4 + 4 + 4 + 3 + 1
+    assert len(found) == 4 + 4 + 4 + 3 + 2
+    paper = [*range(20, 32), *range(46, 51), *range(54, 78)]
+    assert [task.name for task in choose(["paper"])] == [tasks[place].name for place in paper]
+    assert found["paper"].tasks == len(paper) == 41
+    assert found["paper"].value == pytest.approx(100 * sum(paper) / 41 / 78)
     assert not any(mean.missing for mean in found.values())
+
+
+def test_the_papers_rows_are_means_of_its_groups():
+    """Each row's mean over 41 tasks follows from its six groups and their sizes, as printed."""
+    sizes = {"image/RET": 12, "visdoc/ViDoRe-V1": 10, "visdoc/ViDoRe-V2": 4, "visdoc/VisRAG": 6, "visdoc/OOD": 4,
+             "video/RET": 5}  # fmt: skip
+    whole = [row for row in SMART_ROWS if "paper" in row.values]
+    assert len(whole) == 10
+    for row in whole:
+        mean = sum(row.values[name] * size for name, size in sizes.items()) / 41
+        assert row.values["paper"] == pytest.approx(mean, abs=0.02)
+        if "visdoc" in row.values:
+            documents = sum(row.values[name] * size for name, size in sizes.items() if name.startswith("visdoc")) / 24
+            # Printed in another table, and as much as 0.1 apart.
+            assert row.values["visdoc"] == pytest.approx(documents, abs=0.12)
 
 
 def test_a_group_without_all_tasks_has_no_mean():

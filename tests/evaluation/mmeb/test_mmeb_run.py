@@ -208,6 +208,14 @@ def test_incomplete_tasks_are_named(model, tmp_path):
         run(layout.root, tmp_path, model, tasks=["VATEX"], skip_incomplete=True)
 
 
+def test_gme_measures_the_video_tasks_by_their_middle_frames(mmeb_root, tiny_vlm, tmp_path):
+    model = SmartModel(tiny_vlm("gme"), device="cpu", max_visual_tokens=16, max_frames=3)
+    names = [task.name for task in choose(modalities=["video"])]
+    result = run(mmeb_root, tmp_path, model, tasks=names)
+    assert set(result["settings"]["anchor"]["scores"]) == set(names)
+    assert set(result["missing"].values()) == {"not asked for"}
+
+
 def test_a_text_model_measures_nothing_and_the_result_says_why(mmeb_root, smart, tmp_path):
     result = run(mmeb_root, tmp_path, smart("prompts"), tasks=["MSVD", "WebQA"])
     assert result["missing"]["MSVD"] == "the model takes no video"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from smart_retrieval.evaluation.mmeb.report import PUBLISHED
+from smart_retrieval.evaluation.mmeb.report import PUBLISHED, SMART_ROWS
 from smart_retrieval.evaluation.mmeb.tasks import all_tasks, choose
 from smart_retrieval.evaluation.report.report import build_report
 
@@ -55,6 +55,19 @@ def test_every_task(results):
     assert best[means.columns.index("All")] == "77.8"
     assert best[0] == "–"
     assert any("page tasks' repair" in note for note in means.notes)
+
+
+def test_the_papers_rows(results):
+    own = choose(["paper"])
+    systems = {"anchor": scores([0.5] * 41, own), "hybrid-1": scores([0.75] * 41, own)}
+    results.write("result.json", results.mmeb(systems))
+    means = table_of(build_report([results.folder], against="smart-paper"), "mmeb")
+    assert means.references == len(SMART_ROWS)
+    column = means.columns.index("Paper's 41")
+    by_label = {label: cells[column].text for label, cells in means.rows}
+    assert by_label["Qwen3-VL-Embedding-2B"] == "74.9"
+    assert by_label["Qwen3-VL-Embedding-2B + frozen SMART"] == "75.8"
+    assert {"50.0", "75.0"} <= {text.strip("*") for text in by_label.values()}
 
 
 def test_modes_and_prompts_are_kept_apart(results):

@@ -48,6 +48,50 @@ def test_training_lowers_the_loss_and_saves_the_measured_adapter(objective, tiny
     assert found == pytest.approx(result.after["hybrid"], abs=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["mlp", "self-attention", "residual"])
+def test_every_kind_is_trained_saved_and_resumed(kind, tiny, tmp_path, monkeypatch):
+    recipe = replace(QUICK, kind=kind, width=8, heads=2, blocks=2, inner=24, epochs=2)
+    result = trained(tiny, tmp_path / "a", recipe)
+    assert result.curve[-1]["loss"] < result.curve[0]["loss"]
+    model = SmartModel(tmp_path / "a", device="cpu")
+    assert (model.adapter.config.kind, model.token_dim) == ({"residual": "linear"}.get(kind, kind), 8)
+    data, held = split(training_set(), 0.1, recipe.seed)
+    held = held.with_distractors(data, recipe.distractors)
+    scores = hybrid_scores(model.encode_query(held.queries), model.encode_document(held.documents))
+    found = np.mean([ndcg(scores[e.query], set(e.positives), 10) for e in held.examples])
+    assert found == pytest.approx(result.after["hybrid"], abs=1e-6)
+
+    steps = training.AdapterTraining.step
+
+    def killed(self, step):
+        steps(self, step)
+        if step == self.steps // 2 + 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training.AdapterTraining, "step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            trained(tiny, tmp_path / "b", recipe)
+    again = trained(tiny, tmp_path / "b", recipe)
+    assert again.after == result.after
+    resumed = SmartModel(tmp_path / "b", device="cpu").adapter.state_dict()
+    for name, tensor in model.adapter.state_dict().items():
+        torch.testing.assert_close(resumed[name], tensor, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"kind": "conv"}, "kind: found 'conv'"), ({"kind": "mlp", "inner": 0}, "inner: found 0"),
+])  # fmt: skip
+def test_kinds_that_do_not_exist(change, message):
+    with pytest.raises(TrainingError, match=message):
+        replace(QUICK, **change)
+
+
+def test_heads_must_divide_the_width(tiny, tmp_path):
+    with pytest.raises(ReadoutError, match="heads: found 3, expected a divisor of the width 8"):
+        trained(tiny, tmp_path / "a", replace(QUICK, kind="self-attention", width=8, heads=3))
+
+
 @pytest.mark.filterwarnings("ignore::smart_retrieval.errors.SmartWarning")
 def test_items_without_content_are_trained_on_as_they_are_scored(tiny, tmp_path):
     collector = Collector("made")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,15 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import Tensor
 
 from ...core.head import ROLES_KEY
-from ...errors import ReadoutError, UnsupportedModelError
+from ...errors import ModelNotFoundError, ReadoutError, UnsupportedModelError, one_of
 from ...inputs import Item
 from ..backbone import Backbone
-from ..checkpoints import LoadOptions
+from ..checkpoints import LoadOptions, checkpoint_file
 from .family import Family
 from .loading import load_checkpoint
 from .module import CUT_KEY, MarkedPooling, VisionLanguageTransformer
 
+VIDEO_BUDGETS = ("usual", "official")
 _STATES = {"method": "forward", "method_output_name": "last_hidden_state"}
 # Without it, Sentence Transformers would take text alone, and that without the chat around it.
 _STOCK_TRANSFORMER = {
@@ -54,9 +56,13 @@ class VisionLanguageBackbone(Backbone):
                 f"max_length: found {options.max_length}, expected at most the model's {positions} positions"
             )
         max_length = min(family.max_length if options.max_length is None else options.max_length, positions)
-        limits = family.limits.tightened(
+        self.video_budget = _video_budget(family, options)
+        published = family.official_video if self.video_budget == "official" else None
+        limits = (published or family.limits).tightened(
             max_length, checkpoint.settings.temporal, options.max_visual_tokens, options.max_frames
         )
+        if family.middle_frame:  # however many it is the middle of
+            limits = replace(limits, max_frames=options.max_frames or family.limits.max_frames)
         first = VisionLanguageTransformer(checkpoint, family, max_length, limits)
         pooling: Module = MarkedPooling(family.pooling)
         if family.pools_as_sentence_transformers:
@@ -65,11 +71,24 @@ class VisionLanguageBackbone(Backbone):
             modules=[first, pooling, Normalize()],
             device=options.device,
             prompts={**family.prompts, **(options.prompts or {})},
+            truncate_dim=_own_truncation(source, options) if options.truncate_dim is None else options.truncate_dim,
         )
+        self.truncate(options.truncate_dim)
         self.model.eval()
+        if options.truncate_dim is not None:
+            _ = self.anchor_dim  # an error where the model has fewer
         self.modalities = frozenset({"text", "image", *(["video"] if family.video else [])})
         self.max_visual_tokens = limits.max_tokens
         self.max_frames = limits.max_frames if family.video else None
+
+    @property
+    def video_recipe(self) -> str | None:
+        """What is seen of a video, in words."""
+        if self._recipe.middle_frame:
+            return f"its middle frame, of at most {self.max_frames}, as a picture"
+        share = self.transformer.resizer.limits.max_video_tokens
+        usual = super().video_recipe
+        return None if usual is None else f"{usual}, {share:,} visual tokens together"
 
     # -- inputs ------------------------------------------------------------------------------------------------
 
@@ -111,6 +130,8 @@ class VisionLanguageBackbone(Backbone):
             "family": self.family,
             "max_visual_tokens": self.max_visual_tokens,
             "max_frames": self.max_frames,
+            # Older indexes, all of the usual one, do not name it.
+            **({} if self.video_budget == "usual" else {"video_budget": self.video_budget}),
         }
 
     def save(self, folder: Path) -> None:
@@ -128,3 +149,25 @@ class VisionLanguageBackbone(Backbone):
         described = {"sentence_bert_config.json": json.dumps(_STOCK_TRANSFORMER, indent=2) + "\n", **self._companions}
         for name, text in described.items():
             (folder / name).write_text(text, encoding="utf-8")
+
+
+def _video_budget(family: Family, options: LoadOptions) -> str:
+    """The limits of videos: those chosen, or those of the paper where it is followed and the family has some."""
+    if options.video_budget not in (None, *VIDEO_BUDGETS):
+        raise ReadoutError(f"video_budget: {one_of(options.video_budget, VIDEO_BUDGETS)}")
+    if options.video_budget == "official" and family.official_video is None:
+        raise ReadoutError(
+            f"video_budget: found 'official', expected 'usual': {family.name} has the same limits in both"
+        )
+    follows = options.as_published and family.official_video is not None
+    return options.video_budget or ("official" if follows else "usual")
+
+
+def _own_truncation(source: str, options: LoadOptions) -> int | None:
+    """The width of the anchor that a checkpoint's files for Sentence Transformers ask for."""
+    file = checkpoint_file(source, "config_sentence_transformers.json", options)
+    try:
+        found = None if file is None else json.loads(file.read_text(encoding="utf-8")).get("truncate_dim")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelNotFoundError(f"model {source!r}: cannot read config_sentence_transformers.json: {error}") from error
+    return found if isinstance(found, int) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -31,7 +32,9 @@ class VisualLimits:
     """How large pictures and videos may become, in visual tokens (one covers ``(patch x merge)^2`` pixels).
 
     Smaller pictures and frames are enlarged, larger ones reduced. ``first_resize`` holds the limits of an earlier
-    resize in the publisher's code; ``max_video_tokens`` counts all frames, before two are merged into one step.
+    resize in the publisher's code; ``max_video_tokens`` counts all steps of two frames.
+    ``frames_as_pictures`` sizes frames as Qwen's own code does with a list of them: each is a picture first, their
+    share of the total is exact, and a last frame without a partner is followed by one more at the same pace.
     """
 
     min_tokens: int
@@ -41,6 +44,7 @@ class VisualLimits:
     min_frame_tokens: int = 128
     max_frame_tokens: int = 768
     max_video_tokens: int = 15_000
+    frames_as_pictures: bool = False
 
     def tightened(
         self, max_length: int, frames_a_step: int, max_visual_tokens: int | None, max_frames: int | None
@@ -88,6 +92,8 @@ class Family:
     deepstack: bool = True  # whether Qwen3-VL's intermediate visual features reach the language model
     max_length: int = 8192  # in tokens
     video: bool = True  # whether there is a recipe for video
+    middle_frame: bool = False  # whether that is a video's middle frame as a picture
+    official_video: VisualLimits | None = None  # limits of the publisher's code, where the usual ones are others
     drops_visual_of_queries: bool = False  # see Backbone
     variants: Mapping[str, Family] = field(default_factory=dict)  # recipes that differ for some of the architectures
 
@@ -95,6 +101,12 @@ class Family:
     def pools_as_sentence_transformers(self) -> bool:
         """Whether Sentence Transformers' own pooling module knows this pooling."""
         return self.pooling in ("lasttoken", "mean")
+
+
+def punctuated(instruction: str) -> str:
+    """An instruction, stripped and ending in punctuation."""
+    text = instruction.strip()
+    return f"{text}." if text and not unicodedata.category(text[-1]).startswith("P") else text
 
 
 def turn(speaker: str, *parts: Part) -> list[Part]:

@@ -16,7 +16,7 @@ FAMILY = Family(
     "gme",
     frozenset({"qwen2_vl"}),
     conversation,
-    VisualLimits(min_tokens=256, max_tokens=1280, first_resize=(4, 16_384)),
+    VisualLimits(min_tokens=256, max_tokens=1280, first_resize=(4, 16_384), max_frames=64),
     {"query": USUAL_INSTRUCTION, "document": USUAL_INSTRUCTION},
     source="Alibaba-NLP/gme-Qwen2-VL-2B-Instruct, gme_inference.py",
     marks=("gme-qwen2-vl", "gme_qwen2_vl"),
@@ -24,6 +24,7 @@ FAMILY = Family(
     # Its code embeds the visual tokens itself and hands the language model no positions.
     positions="sequential",
     max_length=1800,
-    video=False,
+    # As the paper evaluated it (HanSolo9682/SMART, eval_gme_late_interaction.py); the publisher has nothing for video.
+    middle_frame=True,
     drops_visual_of_queries=True,
 )

@@ -22,14 +22,14 @@ def conversation(item: Item, instruction: str, system: str = USUAL_INSTRUCTION) 
     words = [Part(TokenRole.PROMPT, f"{request} " if text else request), Part(TokenRole.TEXT, text)]
     has_words = bool(text or request)
     what = f"{seen} and sentence" if visual and has_words else seen if visual else "sentence"
+    opening = [Part(TokenRole.TEMPLATE, f"<|im_start|>system\n{system}<|im_end|>\n")] if system else []
+    return [*opening, *answered([*visual_parts(item), *(words if request else words[1:])], what)]
+
+
+def answered(content: list[Part], what: str) -> list[Part]:
+    """The user's turn, which asks to summarise its content, and the answer ``<emb>``."""
     return [
-        *([Part(TokenRole.TEMPLATE, f"<|im_start|>system\n{system}<|im_end|>\n")] if system else []),
-        *turn(
-            "user",
-            *visual_parts(item),
-            *(words if request else words[1:]),
-            Part(TokenRole.TEMPLATE, f"\nSummarize above {what} in one word: "),
-        ),
+        *turn("user", *content, Part(TokenRole.TEMPLATE, f"\nSummarize above {what} in one word: ")),
         GENERATION_PROMPT,
         Part(TokenRole.TEMPLATE, "<emb>.<|im_end|>\n"),
         GENERATION_PROMPT,

@@ -18,11 +18,12 @@ from sentence_transformers.base.modules import InputModule, Module
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ...core.head import PAPER_DROPS, ROLES_KEY
+from ...core.head import ANCHOR_MARKS, ROLES_KEY
 from ...core.roles import TokenRole
 from ...embeddings import Grid
 from ...errors import MediaError, UnsupportedModelError
 from ...inputs import Frames, Item, item_of
+from ...pictures.sources import LIST_RATE
 from ...types import Array
 from ..backbone import GRIDS_KEY
 from .family import VISION_SPAN, Family, Part, VisualLimits
@@ -30,8 +31,6 @@ from .loading import Checkpoint
 from .pixels import Resizer, patches
 from .rendering import Rendered, Renderer, timed_video
 
-# Written by preprocessing where a family pools at places of its own: [B, T] bool.
-ANCHOR_MARKS = "anchor_marks"
 # Written by preprocessing: text tokens cut off each item, a list of numbers.
 CUT_KEY = "cut_tokens"
 _MODEL_INPUTS = (
@@ -51,7 +50,7 @@ class VisionLanguageTransformer(InputModule):
         self.family = family
         self.settings = checkpoint.settings
         self.preprocessor = checkpoint.preprocessor
-        self.resizer = Resizer(self.settings, limits)
+        self.resizer = Resizer(self.settings, limits, family.middle_frame)
         self.max_seq_length = max_length
         self.renderer = Renderer(checkpoint.tokenizer, checkpoint.special_ids)
 
@@ -133,8 +132,6 @@ class VisionLanguageTransformer(InputModule):
         features = self._padded(rendered)
         features[GRIDS_KEY] = grids
         features[CUT_KEY] = [one.cut for one in rendered]
-        if self.family.drops_visual_of_queries and task == "query":
-            features[PAPER_DROPS] = features["mm_token_type_ids"] > 0
         for kind, key in (("image", "pixel_values"), ("video", "pixel_values_videos")):
             if found := cut_up[kind]:
                 features[key] = torch.from_numpy(np.concatenate([values for values, _ in found]))
@@ -151,8 +148,11 @@ class VisionLanguageTransformer(InputModule):
 
     def _step_times(self, frames: Frames) -> list[float]:
         """A step's time: the middle between its first and its last frame's."""
-        step = self.settings.temporal
-        times = [*frames.times, *[frames.times[-1]] * (-len(frames.times) % step)]
+        step, times = self.settings.temporal, [*frames.times]
+        pace = 0.0
+        if self.resizer.limits.frames_as_pictures:
+            pace = times[-1] - times[-2] if len(times) > 1 else 1 / LIST_RATE
+        times += [times[-1] + pace * (i + 1) for i in range(-len(times) % step)]
         return [(times[i] + times[i + step - 1]) / 2 for i in range(0, len(times), step)]
 
     def _step_seconds(self, frames: Frames) -> float:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # The publishers' code refuses longer strips, too.
 _MAX_ASPECT = 200
+# Limits of a picture in Qwen's code where nothing else is said, in visual tokens.
+_PICTURE = (4, 16_384)
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,16 @@ class Resizer:
 
     settings: PatchSettings
     limits: VisualLimits
+    middle_frame: bool = False  # a video's middle frame is a picture in front of the others
 
     def opened(self, item: Item) -> Item:
         """The item with pictures and frames as RGB of a fitting size."""
         opened = opened_item(item, self.limits.max_frames)
+        if self.middle_frame and isinstance(opened.video, Frames):
+            from ...pictures.images import as_rgb
+
+            middle = as_rgb(opened.video.images[len(opened.video.images) // 2])
+            opened = replace(opened, images=(middle, *opened.images), video=None)
         images = tuple(self._resized(image) for image in opened.images)
         video = self._resized_video(opened.video) if isinstance(opened.video, Frames) else None
         return replace(opened, images=images, video=video)
@@ -70,7 +78,9 @@ class Resizer:
         from PIL.Image import Image
 
         counts = [self._tokens(image) if isinstance(image, Image) else self.limits.max_tokens for image in item.images]
-        if isinstance(item.video, Frames) and item.video.images:
+        if self.middle_frame and item.video is not None:
+            counts.append(self.limits.max_tokens)
+        elif isinstance(item.video, Frames) and item.video.images:
             height, width = self._frame_size(item.video)
             counts.append(self._steps(len(item.video.images)) * (height * width // self.settings.factor**2))
         elif item.video is not None:
@@ -78,7 +88,7 @@ class Resizer:
             counts.append(min(self.limits.max_video_tokens, most))
         return counts
 
-    def _size(self, image: Image, fewest: int, most: int) -> tuple[int, int]:
+    def _size(self, image: Image, fewest: int, most: float) -> tuple[int, int]:
         return fitting_size(image.height, image.width, self.settings.factor, fewest, most)
 
     def _tokens(self, image: Image) -> int:
@@ -103,16 +113,24 @@ class Resizer:
     def _frame_size(self, frames: Frames) -> tuple[int, int]:
         limits = self.limits
         # A little above the fewest, so that some multiple of the factor fits between the two.
-        above_fewest = math.ceil(limits.min_frame_tokens * 1.05)
-        share = limits.max_video_tokens // self._steps(len(frames.images))
+        above_fewest: float = math.ceil(limits.min_frame_tokens * 1.05)
+        share: float = limits.max_video_tokens // self._steps(len(frames.images))
+        if limits.frames_as_pictures:
+            area = self.settings.factor**2
+            above_fewest = int(limits.min_frame_tokens * area * 1.05) / area
+            share = limits.max_video_tokens / self._steps(len(frames.images))
         most = min(limits.max_frame_tokens, max(above_fewest, share))
         return self._size(frames.images[0], limits.min_frame_tokens, most)
 
     def _resized_video(self, frames: Frames) -> Frames:
         from ...pictures.images import as_rgb
 
+        images = [as_rgb(image) for image in frames.images]
         size = self._frame_size(frames)
-        return Frames(tuple(resized(as_rgb(image), size) for image in frames.images), frames.times)
+        if self.limits.frames_as_pictures and any(image.size != size[::-1] for image in images):
+            images = [resized(image, self._size(image, *_PICTURE)) for image in images]
+            size = self._frame_size(Frames(tuple(images), frames.times))
+        return Frames(tuple(resized(image, size) for image in images), frames.times)
 
 
 def opened_item(item: Item, max_frames: int) -> Item:
@@ -153,7 +171,7 @@ def _frames(video: Any, most: int) -> Frames:
     return Frames(tuple(found.images[i] for i in chosen), tuple(found.times[i] for i in chosen))
 
 
-def fitting_size(height: int, width: int, factor: int, min_tokens: int, max_tokens: int) -> tuple[int, int]:
+def fitting_size(height: int, width: int, factor: int, min_tokens: int, max_tokens: float) -> tuple[int, int]:
     """Height and width in multiples of ``factor`` that keep the shape and a number of visual tokens within limits.
 
     The rule is Qwen-VL's own: round both sides; if that is too many or too few pixels, scale both by the same root.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
+from dataclasses import replace
 
 from ...core.roles import TokenRole
 from ...inputs import Item
-from .family import Family, Part, VisualLimits, chat
+from .family import Family, Part, VisualLimits, chat, punctuated
 
 _INSTRUCTION = "Represent the user's input."
 
@@ -19,19 +19,21 @@ def conversation(item: Item, instruction: str) -> list[Part]:
 
 def spelled(instruction: str) -> str:
     """Stripped, and ending in punctuation; the default if nothing is left."""
-    text = instruction.strip() or _INSTRUCTION
-    return text if unicodedata.category(text[-1]).startswith("P") else f"{text}."
+    return punctuated(instruction) or _INSTRUCTION
 
 
+# The evaluation settings of its technical report.
+_LIMITS = VisualLimits(min_tokens=4, max_tokens=1800, max_frames=64, max_frame_tokens=768, max_video_tokens=15_000)
 FAMILY = Family(
     "qwen3-vl-embedding",
     frozenset({"qwen3_vl"}),
     conversation,
-    # The evaluation settings of its technical report.
-    VisualLimits(min_tokens=4, max_tokens=1800, max_frames=64, max_frame_tokens=768, max_video_tokens=15_000),
+    _LIMITS,
     {"query": _INSTRUCTION, "document": _INSTRUCTION},
     source="QwenLM/Qwen3-VL-Embedding, src/models/qwen3_vl_embedding.py; its report for the limits",
     marks=("qwen3-vl-embedding",),
     spelled=spelled,
     max_length=16_384,
+    # 10 x 768 x 32^2 pixels, as its code and the paper's evaluation have it.
+    official_video=replace(_LIMITS, max_video_tokens=7680, frames_as_pictures=True),
 )

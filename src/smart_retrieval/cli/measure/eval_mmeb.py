@@ -14,7 +14,9 @@ from ..output import console, echo_json
 def mmeb(
     data_root: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder MMEB-V2 was downloaded to.")] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path("mmeb-results"),
-    tasks: Annotated[list[str] | None, typer.Option(metavar="NAME,…|all", help="Tasks by name. [default: all]")] = None,
+    tasks: Annotated[
+        list[str] | None, typer.Option(metavar="NAME,…|paper|all", help="Tasks by name; paper: its 41. [default: all]")
+    ] = None,
     modality: Annotated[
         list[str] | None, typer.Option(metavar="image|video|visdoc", help="All tasks of a modality.")
     ] = None,
@@ -50,6 +52,10 @@ def mmeb(
     batch_size: options.BatchSize = None,
     max_visual_tokens: Annotated[int | None, typer.Option(help="Most visual tokens per image.")] = None,
     max_frames: Annotated[int | None, typer.Option(help="Most frames per video.")] = None,
+    video_budget: Annotated[
+        str | None, typer.Option(help="All frames of a video: usual or official, which the preset paper takes.")
+    ] = None,
+    truncate_dim: Annotated[int | None, typer.Option(help="Keep so many dimensions of the anchor.")] = None,
     max_length: Annotated[int | None, typer.Option(help="Most tokens per input.")] = None,
     dtype: Annotated[str, typer.Option(help="Type of the stored token vectors: float32 or float16.")] = "float16",
     device: options.Device = None,
@@ -87,6 +93,8 @@ def mmeb(
         "family": family,
         "max_visual_tokens": max_visual_tokens,
         "max_frames": max_frames,
+        "video_budget": video_budget,
+        "truncate_dim": truncate_dim,
         "max_length": max_length,
         "device": device,
         "local_files_only": True if offline else None,

@@ -14,7 +14,10 @@ def report(
     ],
     against: Annotated[
         str | None,
-        typer.Option(metavar="published|FILE", help="Compare with published rows, a table of figures, or results."),
+        typer.Option(
+            metavar="published|smart-paper|FILE",
+            help="Compare with published rows, those of SMART's paper, a table of figures, or results.",
+        ),
     ] = None,
     form: Annotated[str, typer.Option("--format", metavar="md|latex|csv|json", help="Format of the report.")] = "md",
     metric: Annotated[str, typer.Option(help="Metric for retrieval; the tasks of MMEB-V2 have their own.")] = "ndcg@10",

@@ -6,5 +6,6 @@
 - ``keys``, ``store``, ``processes``: encodings on disk, each distinct input once, shared by several processes.
 - ``ranking``, ``metrics``: scores in blocks, straight from the store; the metrics of a ranking.
 - ``run``, ``report``: everything together; the files and the table that come out.
+- ``layers``: the whole once more for each layer, and its plot.
 - ``hub``: which commits the annotations are of, and their download.
 """

@@ -12,7 +12,7 @@ from ...errors import DatasetError
 from ...files import content_hash, os_error
 from ...inputs import Item
 from ...pictures.images import ImageFile
-from ...pictures.sources import FRAME_SUFFIXES
+from ...pictures.sources import FRAME_SUFFIXES, LIST_RATE
 from .task_data import FrameClip
 
 
@@ -41,7 +41,7 @@ class MediaDigests:
         if item.video is not None:
             if not isinstance(item.video, FrameClip):
                 raise DatasetError(f"found a {type(item.video).__name__} as video, expected a folder of frames")
-            media.append([self._frames(item.video.path), item.video.most])
+            media.append([self._frames(item.video.path), item.video.most, LIST_RATE])
         parts = [item.instruction or "", item.text, media]
         return hashlib.sha256(json.dumps(parts, ensure_ascii=True).encode()).hexdigest()[:32]
 

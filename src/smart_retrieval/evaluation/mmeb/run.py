@@ -30,7 +30,8 @@ from .task_data import Missing, TaskData, check_root
 from .tasks import Task, choose
 
 if TYPE_CHECKING:
-    from ...model.smart_model import ModelOptions, SmartModel
+    from ...model.options import ModelOptions
+    from ...model.smart_model import SmartModel
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def evaluate_mmeb(
         model: Name or path of a model, or a loaded one.
         weights: ``"uniform"`` (None) or ``"idf"`` query-token weights, over the preset's.
         floor: Token similarities that count as none, None for no floor; the preset's when left out.
-        token_filter: ``"paper"`` or ``"content"``, over the preset's.
+        token_filter: As :class:`~smart_retrieval.Readout` takes it, over the preset's.
         lambda_anchor: Weight of the anchors' cosine, over the preset's.
         options: Everything else about ranking.
         revisions: Commits by data set that the annotations must be of; for other data sets the result names theirs.

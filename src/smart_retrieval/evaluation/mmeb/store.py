@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._version import __version__
-from ...core.roles import ROLES_FORMAT, kept_rows
+from ...core.roles import ROLES_FORMAT, TokenFilter, kept_rows
 from ...embeddings import FORMAT, SmartEmbeddings
 from ...errors import SmartError, SmartWarning
 from ...inputs import Item
@@ -63,7 +63,9 @@ class EncodingStore:
         # Where the filter "paper" keeps every token that another would keep, all filters share one store; it does not
         # for models that leave out the pictures of queries.
         shared = not smart.backbone.drops_visual_of_queries
-        self.smart = smart.with_readout(replace(smart.readout, token_filter="paper")) if shared else smart
+        # What is left out whatever its role is not stored.
+        every = f"paper{TokenFilter.parse(smart.readout.token_filter).modifiers}"
+        self.smart = smart.with_readout(replace(smart.readout, token_filter=every)) if shared else smart
         self._filter = smart.readout.token_filter if shared else None
         self.identity = {
             "model": self.smart.identity(),
@@ -265,5 +267,7 @@ def _shard_name(keys: Sequence[str]) -> str:
 
 
 def filtered(embeddings: SmartEmbeddings, token_filter: str) -> SmartEmbeddings:
-    """The tokens that a filter keeps, of embeddings encoded with the filter ``paper``."""
-    return embeddings if token_filter == "paper" else embeddings.with_rows(kept_rows(embeddings.roles, token_filter))
+    """The tokens that a filter keeps, of embeddings encoded with the filter ``paper`` and its modifiers."""
+    if TokenFilter.parse(token_filter).base == "paper":
+        return embeddings
+    return embeddings.with_rows(kept_rows(embeddings.roles, token_filter, embeddings.offsets))

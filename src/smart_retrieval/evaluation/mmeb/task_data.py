@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...errors import DatasetError
 from ...inputs import Item
-from ...pictures.sources import FRAME_SUFFIXES
+from ...pictures.sources import FRAME_SUFFIXES, LIST_RATE
 from .annotations import Row, expected_annotations, find_annotations, read_rows
 from .tasks import Task
 
@@ -29,10 +29,12 @@ class FrameClip:
     most: int
 
     def frames(self, max_frames: int) -> Frames:
-        """At most ``max_frames`` frames, evenly spread."""
+        """At most ``max_frames`` frames, evenly spread, and dated as the published code dates a list of them."""
+        from ...inputs import Frames
         from ...pictures.video import FrameFolder
 
-        return FrameFolder(self.path).frames(min(self.most, max_frames))
+        images = FrameFolder(self.path).frames(min(self.most, max_frames)).images
+        return Frames(images, tuple(place / LIST_RATE for place in range(len(images))))
 
 
 @dataclass

@@ -21,6 +21,8 @@ GROUPS = {
     "video": {"CLS": 5, "QA": 5, "RET": 5, "MRET": 3},
     "visdoc": {"ViDoRe-V1": 10, "ViDoRe-V2": 4, "VisRAG": 6, "OOD": 4},
 }
+#: The meta-tasks of SMART's own tables (arXiv 2605.24938): 41 tasks, those of retrieval.
+PAPER = {"image": ("RET",), "video": ("RET",), "visdoc": tuple(GROUPS["visdoc"])}
 SCOPES = ("global", "local")
 #: Formats of annotations; :mod:`~smart_retrieval.evaluation.mmeb.parsers` has a parser for each.
 PARSER_NAMES = (
@@ -108,8 +110,16 @@ def _check(tasks: Sequence[Task]) -> None:
         raise DatasetError(f"table of tasks: found groups {dict(found)}, expected {expected}")
 
 
+def in_paper(task: Task) -> bool:
+    """Whether SMART's own tables have it."""
+    return task.meta_task in PAPER[task.modality]
+
+
 def choose(names: Iterable[str] = (), modalities: Iterable[str] = ()) -> tuple[Task, ...]:
-    """Tasks by name (their leaderboard names too) and by modality; all of them for ``"all"`` or when none is named."""
+    """Tasks by name (their leaderboard names too) and by modality.
+
+    ``"paper"`` stands for the 41 tasks of SMART's own tables, ``"all"`` (or naming none) for all of them.
+    """
     names, modalities = list(names), list(modalities)
     for modality in modalities:
         if modality not in MODALITIES:
@@ -120,9 +130,12 @@ def choose(names: Iterable[str] = (), modalities: Iterable[str] = ()) -> tuple[T
     by_name = {name.lower(): task.name for task in tasks for name in (task.name, task.reported_as)}
     wanted = set()
     for name in names:
+        if name.lower() == "paper":
+            wanted |= {task.name for task in tasks if in_paper(task)}
+            continue
         if name.lower() not in by_name:
             near = [by_name[match] for match in difflib.get_close_matches(name.lower(), by_name, n=3, cutoff=0.5)]
             hint = f", did you mean {' or '.join(repr(match) for match in near)}" if near else ""
-            raise DatasetError(f"task: found no {name!r}{hint}; smart eval mmeb --list names all of them")
+            raise DatasetError(f"task: found no {name!r}{hint}; smart eval mmeb --list names all, paper stands for 41")
         wanted.add(by_name[name.lower()])
     return tuple(task for task in tasks if task.name in wanted or task.modality in modalities)

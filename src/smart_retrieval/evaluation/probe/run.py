@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.presets import Preset, get_preset
 from ...core.readout import Readout
+from ...core.roles import TokenFilter
 from ...core.scoring import TOKEN_WEIGHTS, Scoring
 from ...errors import DatasetError
 from ...extras import require
@@ -48,6 +49,7 @@ def probe(
     known_item: bool = False,
     split: str = "test",
     seed: int = 0,
+    token_filter: str | None = None,
     html: str | Path | None = None,
     cache: EncodingCache | None = None,
     batch_size: int | None = None,
@@ -66,6 +68,7 @@ def probe(
         known_item: Make known-item queries although there are judgments.
         split: Which qrels file to judge by.
         seed: Of every random choice.
+        token_filter: Which positions the default setting keeps, over the model's; see `Readout`.
         html: Also write the result there as one web page, see `probe_page`.
         cache: Where encodings are kept and looked for. With None they are held in memory.
         batch_size: Most texts in one forward pass; the model's default when None.
@@ -92,6 +95,8 @@ def probe(
         require("matplotlib", "plot")
     data = load_data(folder, documents=documents, queries=queries, known_item=known_item, split=split, seed=seed)
     smart, _ = prepare(model)
+    if token_filter is not None:
+        smart = smart.with_readout(replace(smart.readout, token_filter=token_filter))
     default, paper = settings_of(smart)
     sweep = Sweep.encode(smart, data, cache=cache, batch_size=batch_size, progress=progress)
     by_preset = {"paper": paper, "default": default}
@@ -176,7 +181,11 @@ def settings_of(smart: SmartModel) -> tuple[Preset, Preset]:
     """The model's own setting, and the paper's; an adapter's readout is settled, so the paper's scoring reads it."""
     default = with_named_weights(replace(smart.preset, readout=smart.readout))
     paper = get_preset("paper")
-    return default, paper if smart.adapter is None else replace(paper, readout=smart.readout)
+    if smart.adapter is not None:
+        return default, replace(paper, readout=smart.readout)
+    # Positions left out whatever their role are left out in both.
+    token_filter = f"{paper.readout.token_filter}{TokenFilter.parse(smart.readout.token_filter).modifiers}"
+    return default, replace(paper, readout=replace(paper.readout, token_filter=token_filter))
 
 
 def _gain(baseline: Array, treatment: Array) -> ComparisonFacts:

@@ -15,7 +15,7 @@ from ...core.hybrid import anchor_scores
 from ...core.late import DEFAULT_MEMORY, best_similarities, document_blocks, query_sums, token_shares, weighted_parts
 from ...core.presets import Preset
 from ...core.readout import Readout
-from ...core.roles import TOKEN_FILTERS, kept_rows
+from ...core.roles import TOKEN_FILTERS, TokenFilter, kept_rows
 from ...core.scoring import TOKEN_WEIGHTS, Scoring, TokenWeights
 from ...core.vectors import unit_rows
 from ...core.weights import IdfWeights
@@ -113,15 +113,17 @@ class Sweep:
             SmartError: The model cannot be run; the cache cannot be written.
         """
         states, own = smart.backbone.n_states, smart.readout
+        everything = f"paper{TokenFilter.parse(own.token_filter).modifiers}"
         if smart.adapter is not None:
             if layers is not None:
                 check_layers(replace(own, layers=tuple(layers)), own)
-            chosen, readout = own.resolve_layers(states), replace(own, token_filter="paper")
+            chosen, readout = own.resolve_layers(states), replace(own, token_filter=everything)
         else:
             named = spread(states, own.resolve_layers(states)) if layers is None else tuple(layers)
             chosen = Readout(named).resolve_layers(states)
             # Of the last layer alone they are the ordinary token vectors, which other commands cache, too.
-            readout = Readout() if chosen == (states - 1,) else Readout(chosen, "concat")
+            last = chosen == (states - 1,)
+            readout = Readout((-1,) if last else chosen, "mean" if last else "concat", everything)
         options: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
         try:
             encodings = encode_dataset(smart.with_readout(readout), data, cache, **options)
@@ -130,14 +132,18 @@ class Sweep:
                 raise
             # A backbone that gives its last state alone.
             chosen = (states - 1,)
-            encodings = encode_dataset(smart.with_readout(Readout()), data, cache, **options)
+            encodings = encode_dataset(smart.with_readout(Readout(token_filter=everything)), data, cache, **options)
         return cls(smart, data, chosen, encodings, cache=cache, batch_size=batch_size)
 
     @cached_property
     def token_filters(self) -> tuple[str, ...]:
-        """Token filters that differ on these data, ``"paper"`` alone where every token is content."""
+        """Token filters that differ on these data, ``"paper"`` alone where every token is content.
+
+        All leave out the positions that the model's own filter leaves out whatever their role.
+        """
         differ = any(not kept_rows(own.roles, "content").all() for own in (self.documents, self.queries))
-        return TOKEN_FILTERS if differ else ("paper",)
+        modifiers = TokenFilter.parse(self.smart.readout.token_filter).modifiers
+        return tuple(f"{base}{modifiers}" for base in (TOKEN_FILTERS if differ else ("paper",)))
 
     def embeddings(self, task: Task, readout: Readout) -> SmartEmbeddings:
         """What the model itself would give with this readout, in memory.
@@ -360,9 +366,10 @@ class KeptRows(NamedTuple):
     @classmethod
     def of(cls, encoded: SmartEmbeddings, token_filter: str) -> KeptRows:
         """Choose rows by their roles. Special tokens are there only where they stand in for an empty item."""
-        kept = kept_rows(encoded.roles, token_filter)
+        chosen = TokenFilter.parse(token_filter)
+        kept = chosen.rows(encoded.roles, encoded.offsets)
         filled = np.diff(np.concatenate([[0], np.cumsum(kept)])[encoded.offsets]) > 0
-        bare = np.flatnonzero(~filled & (encoded.lengths > 0) & (token_filter == "paper"))
+        bare = np.flatnonzero(~filled & (encoded.lengths > 0) & (chosen.base == "paper"))
         kept[encoded.offsets[bare]] = True
         return cls(np.flatnonzero(kept), np.concatenate([[0], np.cumsum(kept)])[encoded.offsets], bare)
 

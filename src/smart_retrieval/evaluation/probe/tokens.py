@@ -38,7 +38,7 @@ def token_report(
         return encode_every_position(smart, readout, task, chosen, batch_size)
 
     queries, documents = encoded("query", data.queries, QUERIES), encoded("document", data.texts, DOCUMENTS)
-    used = (one.with_rows(kept_rows(one.roles, readout.token_filter)) for one in (queries, documents))
+    used = (one.with_rows(kept_rows(one.roles, readout.token_filter, one.offsets)) for one in (queries, documents))
     return {
         "sample": {"queries": len(queries), "documents": len(documents)},
         "all_kept": winner_report(queries, documents),
@@ -60,7 +60,7 @@ def encode_every_position(
     backbone = smart.backbone
     if not every.reads_last_state_only:
         backbone.emit_hidden_states()
-    stream = Encoder(backbone, _EveryPositionHead(every, backbone.roles_without_prompt, smart.adapter)).stream(
+    stream = Encoder(backbone, backbone.token_head(every, smart.adapter, _EveryPositionHead)).stream(
         texts,
         task=task,
         prompt=backbone.prompt_for(task, None, None),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
-from ..mmeb.report import PUBLISHED, TITLES, Mean, means
+from ..mmeb.report import PUBLISHED_ROWS, TITLES, Mean, means, title_of
 from ..mmeb.tasks import all_tasks
 from .gains import anchor_of
 from .measurements import Grid, Measurement, arrange
@@ -16,7 +16,7 @@ PERMUTATIONS = 10_000  #: sign patterns behind the p-values of tasks, of which t
 
 
 def mmeb_tables(
-    measurements: Sequence[Measurement], *, published: bool = False, against: Baseline | None = None
+    measurements: Sequence[Measurement], *, published: str = "", against: Baseline | None = None
 ) -> tuple[list[Table], list[str]]:
     """Every table of results on MMEB-V2's tasks, and notes on what was kept apart.
 
@@ -44,14 +44,16 @@ def mmeb_tables(
     return [table for table in tables if table is not None], notes
 
 
-def _means_table(grid: Grid, title: str, published: bool) -> Table:
+def _means_table(grid: Grid, title: str, published: str) -> Table:
     by_label = {label: means(_scores(grid, label)) for label in grid.rows}
     every = list(by_label.values())
     shown = [
-        place for place, mean in enumerate(every[0]) if "/" not in mean.name or any(own[place].done for own in every)
+        place
+        for place, mean in enumerate(every[0])
+        if mean.name in (*TITLES, "all") or any(own[place].done for own in every)
     ]
     names = [every[0][place].name for place in shown]
-    columns = [name.partition("/")[2] or TITLES.get(name, "All") for name in names]
+    columns = [title_of(name) for name in names]
     cells = marked_best([[_mean_cell(own[place]) for place in shown] for own in by_label.values()])
     rows: list[Row] = list(zip(by_label, cells, strict=True))
     notes = ["means over tasks, in percent; a group that lacks tasks has no mean, and says how many it has"]
@@ -64,12 +66,12 @@ def _means_table(grid: Grid, title: str, published: bool) -> Table:
     if not published:
         return Table("mmeb", title, "system", tuple(columns), tuple(rows), 0, tuple(notes))
     rows = [(label, (*own_cells, Cell("this report"))) for label, own_cells in rows]
-    for row in PUBLISHED:
-        values = {"image": row.image, "video": row.video, "visdoc": row.visdoc, "all": row.all}
-        rows.append((row.model, (*(Cell.number(values.get(name), ".1f") for name in names), Cell(row.source))))
-    if any("before" in row.source for row in PUBLISHED):
+    more = PUBLISHED_ROWS[published]
+    for row in more:
+        rows.append((row.model, (*(Cell.number(row.values.get(name), ".1f") for name in names), Cell(row.source))))
+    if any("before" in row.source for row in more):
         notes.append("rows from before the page tasks' repair cannot be compared in VisDoc and All")
-    return Table("mmeb", title, "system", (*columns, "source"), tuple(rows), len(PUBLISHED), tuple(notes))
+    return Table("mmeb", title, "system", (*columns, "source"), tuple(rows), len(more), tuple(notes))
 
 
 def _scores(grid: Grid, label: str) -> dict[str, dict[str, float]]:

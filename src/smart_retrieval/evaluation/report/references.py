@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import ReportError
+from ..mmeb.report import PUBLISHED_ROWS
 from .files import Found, read_files
 from .measurements import Data, Grid, Measurement, arrange
 
@@ -17,21 +18,21 @@ FORMAT = "smart-reference/1"  #: names the form of a table of reference figures
 class Against(NamedTuple):
     """What to hold results against: the published rows of benchmarks, figures from elsewhere, other results."""
 
-    published: bool = False
+    published: str = ""  # one of PUBLISHED_ROWS
     rows: tuple[Measurement, ...] = ()
     results: Found = Found()
 
 
 def read_against(against: str | Path | None) -> Against:
-    """Read ``"published"``, a file or folder of results, or a JSON file of figures from elsewhere.
+    """Read ``"published"``, ``"smart-paper"``, a file or folder of results, or a JSON file of figures from elsewhere.
 
     The last is ``{"format": "smart-reference/1", "rows": [{"system": "BM25", "source": "Table 2 of …", "dataset":
     "scifact", "metric": "ndcg@10", "value": 0.665}, …]}``, values between 0 and 1, each with where it was published.
     """
     if against is None:
         return Against()
-    if str(against) == "published":
-        return Against(published=True)
+    if str(against) in PUBLISHED_ROWS:
+        return Against(published=str(against))
     path = Path(against).expanduser()
     if path.is_file():
         try:

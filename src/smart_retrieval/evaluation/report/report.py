@@ -90,7 +90,8 @@ def build_report(
     Args:
         paths: Result files, and folders of them: of ``smart eval beir`` (plain, ``--compare``, ``--codec``), ``mteb``
             and ``mmeb``, and of ``smart probe``.
-        against: What else to hold them against: ``"published"``, results, or a JSON file of figures from elsewhere.
+        against: What else to hold them against: ``"published"``, ``"smart-paper"``, results, or a JSON file of figures
+            from elsewhere.
         metric: What retrieval is reported in; MMEB-V2's tasks have their own.
 
     Raises:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...core.adapter import Adapter, AdapterConfig
+from ...core.adapter import KIND_ALIASES, KINDS, Adapter, AdapterConfig
 from ...core.readout import Readout
 from ...errors import ReadoutError
 from ...model.saving import load_weights
@@ -18,14 +19,17 @@ if TYPE_CHECKING:
 _PLACES = ("", "best_adapter", "last_1/best_adapter", "last_1/epoch_2", "last_1/epoch_1")
 _KEYS = {
     "token_projection_module", "adapter_type", "use_last_n_layers", "selected_layers", "anchor_dim", "hidden_size",
-    "default_instruction",
+    "default_instruction", "residual_dim", "projection_type", "projection_mlp_hidden_dim", "projection_mlp_dropout",
+    "self_attn_num_heads", "self_attn_num_layers", "self_attn_dropout",
 }  # fmt: skip
 _WEIGHTS = {
-    "proj.0.weight": "norm.weight",
-    "proj.0.bias": "norm.bias",
-    "proj.1.weight": "projection.weight",
-    "layer_weight_vectors": "layer_vector",
+    r"proj\.0\.(weight|bias)": r"norm.\1",
+    r"proj\.1\.weight": "projection.weight",
+    r"layer_weight_vectors": "layer_vector",
+    r"self_attn_layers\.(\d+\..+)": r"attention.\1",
+    r"self_attn_norms\.(\d+\..+)": r"attention_norms.\1",
 }
+_MLP_WEIGHTS = _WEIGHTS | {r"proj\.1\.weight": "hidden.weight", r"proj\.4\.weight": "projection.weight"}
 
 
 @dataclass(frozen=True)
@@ -75,14 +79,22 @@ def read_official(path: str | Path) -> OfficialAdapter:
         raise _error(file, "found no token_projection_module, expected the paper's adapter.pt")
     if unknown := sorted(str(key) for key in set(found) - _KEYS):
         raise _error(file, f"found unknown keys {unknown}, expected some of {sorted(_KEYS)}")
-    if found.get("adapter_type", "token_projection") != "token_projection":
-        raise _error(file, f"found type {found['adapter_type']!r}, expected 'token_projection'")
-    weights = _weights(found["token_projection_module"], file)
+    kind = _kind(found, file)
+    weights = _weights(found["token_projection_module"], _MLP_WEIGHTS if kind == "mlp" else _WEIGHTS, file)
     layers = _layers(found, file)
-    width, hidden = weights["projection.weight"].shape
-    if found.get("hidden_size", hidden) != hidden:
-        raise _error(file, f"found hidden_size {found['hidden_size']!r} beside weights for {hidden}")
-    adapter = Adapter(AdapterConfig(int(hidden), int(width), len(layers)))
+    width = len(weights["projection.weight"])
+    inner, hidden = weights.get("hidden.weight", weights["projection.weight"]).shape
+    sizes = {"hidden_size": hidden, "residual_dim": width, "projection_mlp_hidden_dim": inner}
+    for name, size in sizes.items():
+        # Files of the other kinds may say how large an MLP they do not hold would be.
+        if (name != "projection_mlp_hidden_dim" or kind == "mlp") and found.get(name, size) != size:
+            raise _error(file, f"found {name} {found[name]!r} beside weights for {size}")
+    heads = _whole(found.get("self_attn_num_heads"), "self_attn_num_heads", file) or 8
+    blocks = len({name.split(".")[1] for name in weights if name.startswith("attention.")})
+    config = AdapterConfig(
+        hidden, width, len(layers), kind=kind, inner=inner if kind == "mlp" else 4096, heads=heads, blocks=blocks or 1
+    )
+    adapter = Adapter(config)
     if "layer_vector" in weights and adapter.layer_vector is None:
         raise _error(file, "found layer_weight_vectors beside one layer, expected several layers")
     load_weights(adapter, weights, str(file))
@@ -108,16 +120,35 @@ def _find(path: Path) -> Path:
     raise _error(path, f"found no adapter.pt there, nor in {', '.join(_PLACES[1:])}")
 
 
-def _weights(module: Any, file: Path) -> dict[str, Tensor]:
+def _kind(found: dict[str, Any], file: Path) -> str:
+    """Which of our kinds the file holds: its type, and the type of its projection."""
+    named, projection = (
+        str(found.get(key, usual)).lower().strip()
+        for key, usual in (("adapter_type", "token_projection"), ("projection_type", "linear"))
+    )
+    kind = KIND_ALIASES.get(named, named)
+    if kind not in KINDS or projection not in ("linear", "mlp"):
+        raise _error(file, f"found type {named!r} with projection {projection!r}, expected one of {', '.join(KINDS)}")
+    if kind == "self-attention" and projection == "mlp":
+        raise _error(file, "found self-attention over an MLP, expected it over a linear projection")
+    return "mlp" if projection == "mlp" else kind
+
+
+def _weights(module: Any, names: dict[str, str], file: Path) -> dict[str, Tensor]:
     import torch
 
     if not isinstance(module, dict) or not all(isinstance(value, torch.Tensor) for value in module.values()):
         raise _error(file, "found no state dict under token_projection_module")
-    if unknown := sorted(set(module) - set(_WEIGHTS)):
-        raise _error(file, f"found unknown weights {unknown}, expected {sorted(_WEIGHTS)}")
-    weights = {_WEIGHTS[name]: tensor for name, tensor in module.items()}
-    if "projection.weight" not in weights or weights["projection.weight"].ndim != 2:
-        raise _error(file, "found no matrix proj.1.weight")
+    weights: dict[str, Tensor] = {}
+    for name, tensor in module.items():
+        new = next((re.sub(old, new, name) for old, new in names.items() if re.fullmatch(old, name)), None)
+        if new is None:
+            raise _error(file, f"found unknown weights {name!r}, expected {', '.join(names)}")
+        weights[new] = tensor
+    for new in ("hidden.weight", "projection.weight"):
+        old = next((name for name, own in names.items() if own == new), None)
+        if old is not None and (new not in weights or weights[new].ndim != 2):
+            raise _error(file, f"found no matrix {old.replace(chr(92), '')}")
     if "layer_vector" in weights:
         # [1, H]: one vector for all layers.
         weights["layer_vector"] = weights["layer_vector"].reshape(-1)

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from ...core.adapter import Adapter, AdapterConfig
-from ...core.head import TokenHead
 from ...core.scoring import Scoring
 from ...errors import ReadoutError, TrainingError
 from ...model.saving import read_tensors_and_metadata, write_tensors
@@ -111,16 +110,17 @@ class AdapterTraining:
         model.backbone.model.eval()
         torch.manual_seed(recipe.seed)
         config = AdapterConfig(
-            model.state_dim, recipe.width or model.state_dim, len(model.readout.layers), recipe.fusion
-        )
+            model.state_dim, recipe.width or model.state_dim, len(model.readout.layers), recipe.fusion, recipe.kind,
+            recipe.inner, recipe.heads, recipe.blocks,
+        )  # fmt: skip
         self.adapter = Adapter(config).to(self.device)
-        layer_vector = [] if self.adapter.layer_vector is None else [self.adapter.layer_vector]
+        weights = list(self.adapter.parameters())
         groups = [
-            {"params": [self.adapter.projection.weight], "weight_decay": recipe.weight_decay},
-            {"params": [*self.adapter.norm.parameters(), *layer_vector], "weight_decay": 0.0},
+            {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": recipe.weight_decay},
+            {"params": [weight for weight in weights if weight.ndim == 1], "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate)
-        self.head = TokenHead(model.readout, model.backbone.roles_without_prompt, self.adapter)
+        self.head = model.backbone.token_head(model.readout, self.adapter)
         self.losses: list[float] = []
         self.best: dict[str, Tensor] = {}
         self.result = TrainingResult(out, {}, {}, 0, self.steps)
@@ -211,10 +211,10 @@ class AdapterTraining:
         recipe = self.recipe
         queries = self.queries.batch(batch.queries).to(self.device)
         documents = self.documents.batch(batch.documents).to(self.device)
-        block, mask = padded(self.head.vectors(documents.states), documents.lengths)
+        block, mask = padded(self.head.vectors(documents.states, documents.lengths), documents.lengths)
         scores = hybrid_matrix(
             recipe.lambdas, queries.anchors, documents.anchors,
-            self.head.vectors(queries.states), queries.lengths, block, mask,
+            self.head.vectors(queries.states, queries.lengths), queries.lengths, block, mask,
         )  # fmt: skip
         targets = torch.from_numpy(batch.targets).to(self.device)
         ignored = torch.from_numpy(batch.ignored).to(self.device)
@@ -228,9 +228,7 @@ class AdapterTraining:
     # -- what is kept ------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        self.result.before = self.validation.measure(
-            TokenHead(self.model.readout, self.model.backbone.roles_without_prompt)
-        )
+        self.result.before = self.validation.measure(self.model.backbone.token_head(self.model.readout))
         if self.recipe.start == "frozen":
             sample = self.documents.batch(range(min(_SAMPLE, len(self.documents)))).to(self.device)
             self.adapter.start_frozen(sample.states)

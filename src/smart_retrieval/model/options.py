@@ -1,0 +1,34 @@
+"""The keyword arguments of SmartModel, for functions that pass them on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypedDict
+
+from ..core.readout import Readout
+
+
+class ModelOptions(TypedDict, total=False):
+    """The keyword arguments of :class:`SmartModel`."""
+
+    readout: Readout | None
+    preset: str
+    device: str | None
+    revision: str | None
+    max_length: int | None
+    prompts: dict[str, str] | None
+    dtype: str
+    family: str | None
+    pooling: str | None
+    max_visual_tokens: int | None
+    max_frames: int | None
+    video_budget: str | None
+    truncate_dim: int | None
+    backbone: str | Path | None
+    cache_folder: str | None
+    token: bool | str | None
+    local_files_only: bool | None
+    model_kwargs: dict[str, Any] | None
+    processor_kwargs: dict[str, Any] | None
+    config_kwargs: dict[str, Any] | None
+    trust_remote_code: bool
