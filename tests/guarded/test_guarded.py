@@ -266,7 +266,7 @@ def test_a_call_that_is_interrupted_leaves_no_answer_behind() -> None:
     timer = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        there.spin_in_c(PATH)
+        there.wait_in_c(PATH)
     assert pid() != before
 
 
