@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelNotFoundError, UnsupportedModelError
+from ..errors import ModelNotFoundError, SmartError, UnsupportedModelError
 from ..extras import require
 from ..files import settled
 from ..locks import ForkLock
@@ -142,6 +142,25 @@ def is_at_hand(name: str, revision: str | None = None) -> bool:
         return _is_cached({name, name if "/" in name else f"sentence-transformers/{name}"}, revision)
     except (HFValidationError, OSError, ValueError):
         return False
+
+
+def local_folder(name: str, revision: str | None = None) -> Path | None:
+    """The folder that a model's files lie in: its own, or that of the hub's cache; None where there is none."""
+    if name.startswith(REMOTE_PATHS):
+        return None
+    try:
+        source = Path(resolve_model(name))
+        if source.is_dir():
+            return source
+        from huggingface_hub import try_to_load_from_cache
+
+        for full in dict.fromkeys((name if "/" in name else f"sentence-transformers/{name}", name)):
+            for file in CHECKPOINT_FILES:
+                if isinstance(found := try_to_load_from_cache(full, file, revision=revision), str):
+                    return Path(found).parent
+    except (SmartError, OSError, ValueError):  # HFValidationError is a ValueError
+        pass
+    return None
 
 
 def _is_folder(name: str) -> bool:

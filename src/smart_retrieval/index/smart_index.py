@@ -589,6 +589,24 @@ class SmartIndex:
         self._store.optimize()
         self._searcher.mirror().rebuild()
 
+    def export_encoder(self) -> tuple[bool, str] | None:
+        """Export the model, once, so that later processes encode text queries without loading it.
+
+        The export lies in the user's cache (``$SMART_CACHE``) and runs on ONNX Runtime (extra ``fast-cpu``), else on
+        torch without Sentence Transformers. It is kept only if anchors and token vectors equal the model's within 1e-5
+        on texts of every kind, used only while the model's files are what they were, and never where ``SMART_LIGHT`` is
+        ``off``. ``smart index`` and ``smart search`` call this.
+
+        Returns:
+            Whether there is a new export, and a line that says so or why not; None where there was nothing to do: the
+            model was not loaded by this index, is exported already, or is not on the CPU.
+
+        Example:
+            >>> index.export_encoder()  # doctest: +SKIP
+            (True, 'exported the model to ...')
+        """
+        return self._encoder.export_light()
+
     def verify(self) -> VerifyReport:
         """Recompute every checksum, of the database and of the derived files; finds every flipped byte."""
         report = self._store.verify()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import time
 from collections.abc import Sized
 from dataclasses import replace
 from functools import cached_property
@@ -138,6 +139,8 @@ class SmartModel:
         if dtype not in DTYPES:
             raise ReadoutError(f"dtype: {one_of(dtype, DTYPES)}")
         self.name = settled_name(model_name_or_path)
+        #: When it began to load, in seconds since 1970: files that were written later may be those of another model.
+        self.loaded_at = time.time()
         backbone = None if backbone is None else settled_name(backbone)
         saved = read_adapter_folder(self.name)
         options = LoadOptions(
