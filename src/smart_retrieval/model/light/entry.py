@@ -125,7 +125,7 @@ def read_entry(folder: Path) -> Entry | None:
 def write_entry(
     folder: Path, model: str, model_folders: Iterable[Path], make: Callable[[Path], dict[str, Any]], before: float
 ) -> dict[str, Any]:
-    """Make an entry aside and put it in its place; whoever is last wins, both are good.
+    """Make an entry aside and put it in its place; of two processes the first wins.
 
     Args:
         folder: The entry's.
@@ -152,11 +152,14 @@ def write_entry(
         about["files"] = {path.name: content_hash(path) for path in aside.iterdir()}
         _write_about(aside, about, identities)
         for _ in range(3):
-            try:
+            with suppress(OSError):
                 aside.rename(folder)
                 break
-            except OSError:
-                discard(folder)  # one of another process, or a damaged one
+            try:
+                if read_entry(folder) is not None:
+                    break  # another process was faster
+            except UntrustedEntryError:
+                discard(folder)
         _clear_older(folder, model)
         return about
     finally:
