@@ -14,6 +14,7 @@ import pytest
 from fixtures.tiny_models import TEXTS
 
 from smart_retrieval import SmartIndex, SmartModel
+from smart_retrieval.cli.main import app
 from smart_retrieval.errors import IndexMismatchError
 
 QUERY = "otters in the river"
@@ -101,3 +102,17 @@ def test_the_modules_of_a_search(index_path: Path) -> None:
     assert json.loads(done.stdout)["hits"]
     heavy = {"torch", "transformers", "sentence_transformers", "sklearn", "scipy", "pandas", "numba", "onnx", "sympy"}
     assert not heavy & set(json.loads(done.stderr.splitlines()[-1]))
+
+
+def test_a_search_exports_its_model_and_says_so_once(
+    index_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SMART_CACHE", str(tmp_path / "another cache"))
+    outputs = []
+    for _ in range(2):
+        app(["search", str(index_path), QUERY, "--json"], standalone_mode=False)
+        outputs.append(capsys.readouterr())
+    assert outputs[0].err.startswith("smart: note: exported the model to ")
+    assert outputs[1].err == ""
+    first, second = ([hit["id"] for hit in json.loads(output.out)["hits"]] for output in outputs)
+    assert first == second
