@@ -17,7 +17,7 @@ from pathlib import Path
 from lib.record import ROOT, record
 
 ROUNDS = 15
-SEARCH_ROUNDS = 7
+SEARCH_ROUNDS = 5
 SMART = str(Path(sys.executable).parent / "smart")
 COMMANDS = {
     "interpreter": [sys.executable, "-c", "pass"],

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
@@ -273,21 +274,27 @@ def hide_progress_bars() -> None:
 
 
 _LOGGING = ForkLock()
-_muted: list[int] = []  # what was logged before, once for each block that runs
+_muted: list[tuple[int, int]] = []  # what was logged before, once for each block that runs
 
 
 @contextmanager
 def only_errors_logged() -> Iterator[None]:
-    """Transformers logs no warnings while the block runs, in any thread; the last to end restores what was before."""
+    """Transformers and Sentence Transformers log no warnings while the block runs, in any thread.
+
+    The last block to end restores what was before.
+    """
     from transformers.utils import logging
 
+    sentences = getLogger("sentence_transformers")
     with _LOGGING.held:
-        _muted.append(_muted[0] if _muted else logging.get_verbosity())
+        _muted.append(_muted[0] if _muted else (logging.get_verbosity(), sentences.level))
         logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        sentences.setLevel(ERROR)
     try:
         yield
     finally:
         with _LOGGING.held:
-            before = _muted.pop()
+            before, level = _muted.pop()
             if not _muted:
                 logging.set_verbosity(before)
+                sentences.setLevel(level)

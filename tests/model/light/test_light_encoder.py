@@ -228,22 +228,31 @@ def test_other_settings_have_entries_of_their_own(copied: SmartModel, cache: Pat
     assert EntryKey("//server/share", key.identity).folder() is None
 
 
-def test_entries_of_other_versions_are_removed(
+def test_unused_entries_are_removed(
     smart: Callable[..., SmartModel], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = smart("mean")
     exported(model)
-    exported(model.with_readout(Readout((-2,))))
+    (first,) = cache.iterdir()
+    os.utime(first, (0, 0))
+    assert find_light_encoder(key_of(model)) is not None
+    assert time.time() - first.stat().st_mtime < 100  # as it is in use
+    other_readout = model.with_readout(Readout((-2,)))
+    exported(other_readout)
+    (second,) = set(cache.iterdir()) - {first}
+    os.utime(second, (0, 0))
     abandoned = cache / ".unfinished-1"
     abandoned.mkdir()
     os.utime(abandoned, (0, 0))
-    before = {entry.name for entry in cache.iterdir()}
     monkeypatch.setattr("smart_retrieval.model.light.entry.versions", lambda _: {"torch": "9"})
     assert find_light_encoder(key_of(model)) is None
     exported(model)
-    after = {entry.name for entry in cache.iterdir()}
-    assert len(after) == 2  # another readout is another model
-    assert len(after & before) == 1
+    assert {first, second} < set(cache.iterdir())  # another environment may use the first, and an index the second
+    assert not abandoned.exists()
+    os.utime(first, (0, 0))
+    exported(other_readout)
+    assert first.exists()
+    assert not second.exists()
 
 
 def test_a_cache_that_cannot_be_written_to(

@@ -26,7 +26,8 @@ _FORMAT = 1
 TOKENIZER = "tokenizer.json"
 _ABOUT = "entry.json"
 _UNFINISHED = ".unfinished-"
-_ABANDONED = 86_400.0  # seconds after which nobody is at work on one any more
+_DAY = 86_400.0
+_UNUSED = 30 * _DAY  # after which an entry makes room for one of its model
 _MOST_FILES = 500  # of a model's folder
 #: Values of the variable that switches the exported encoders off.
 _OFF = ("0", "off", "no", "false")
@@ -55,7 +56,7 @@ class EntryKey:
 
     @property
     def model(self) -> str:
-        """The same for every version and runtime that this model and readout is exported with."""
+        """The same for every version and runtime that this model is exported with, under this readout."""
         return _digest([self.name, self.identity])
 
     def parts(self) -> dict[str, Any] | None:
@@ -113,6 +114,9 @@ def read_entry(folder: Path) -> Entry | None:
         if any(_sha256(content) != entry["files"][name] for name, content in contents.items()):
             raise UntrustedEntryError("a file does not match its checksum")
         tokenizer, exported = contents.values()
+        if time.time() - folder.stat().st_mtime > _DAY:
+            with suppress(OSError):
+                os.utime(folder)  # it is in use
         return Entry(entry, tokenizer.decode(), exported)
     except FileNotFoundError as error:
         if not folder.exists():
@@ -129,7 +133,7 @@ def write_entry(
 
     Args:
         folder: The entry's.
-        model: The same for all entries of one model and readout, of which the newest stays.
+        model: The same for all entries of one model and readout.
         model_folders: Where the model was loaded from.
         make: Writes tokenizer and model into a folder, and gives what is to be recorded.
         before: When the model was loaded: its files must not have been changed after that.
@@ -160,7 +164,7 @@ def write_entry(
                     break  # another process was faster
             except UntrustedEntryError:
                 discard(folder)
-        _clear_older(folder, model)
+        _clear_unused(folder, model)
         return about
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -174,14 +178,18 @@ def discard(folder: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _clear_older(folder: Path, model: str) -> None:
-    """Remove entries of the same model that other versions made, and what killed processes left."""
+def _clear_unused(folder: Path, model: str) -> None:
+    """Remove entries of the same model that nobody uses any more, and what killed processes left.
+
+    Not all others: environments with other versions may share the cache.
+    """
     for other in folder.parent.iterdir():
         with suppress(OSError, ValueError, KeyError, TypeError):
+            unused = time.time() - other.stat().st_mtime
             if other.name.startswith(_UNFINISHED):
-                if time.time() - other.stat().st_mtime > _ABANDONED:
+                if unused > _DAY:
                     shutil.rmtree(other, ignore_errors=True)
-            elif other != folder and json.loads((other / _ABOUT).read_text("utf-8"))["entry"]["model"] == model:
+            elif unused > _UNUSED and json.loads((other / _ABOUT).read_text("utf-8"))["entry"]["model"] == model:
                 discard(other)
 
 
