@@ -101,12 +101,10 @@ def _exported(model: SmartModel, into: Path) -> dict[str, Any]:
     """Write tokenizer and model; the rest of what the encoder needs."""
     backbone, runtime = model.backbone, runtime_here()
     weights = list(backbone.model.parameters())
-    if (
-        not isinstance(backbone, SentenceTransformerBackbone)
-        or model.modalities != {"text"}
-        or any(weight.dtype != torch.float32 for weight in weights)
-    ):
-        raise _CannotExportError("only text models in float32 are")
+    if not isinstance(backbone, SentenceTransformerBackbone) or model.modalities != {"text"}:
+        raise _CannotExportError("it is no model of texts alone")
+    if "server" in backbone.identity() or any(weight.dtype != torch.float32 for weight in weights):
+        raise _CannotExportError("its weights are not here, or not in float32")
     if 4 * sum(weight.numel() for weight in weights) > _MOST_BYTES:
         raise _CannotExportError(f"it is larger than {_MOST_BYTES / 1e9:g} GB")
     prompt = backbone.prompt_for("query", None, None)
