@@ -27,10 +27,10 @@ def index_path(tiny: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.
     path = tmp_path / "index"
     with SmartIndex.create(path, str(tiny("prompts"))) as index:
         index.add(TEXTS)
-        done = index.export_encoder()
+        done = index.encoder.export()
         assert done is not None
         assert done[0]
-        assert index.export_encoder() is None
+        assert index.encoder.export() is None
     return path
 
 
@@ -62,7 +62,7 @@ def test_search_and_explain_need_no_model(
     with SmartIndex.open(index_path, str(tiny("prompts")) if named else None, mode="r") as index:
         hits, explanation = found(index)
         again, _ = found(pickle.loads(pickle.dumps(index)))
-        assert index.export_encoder() is None
+        assert index.encoder.export() is None
     assert hits == again
     assert [id for id, _ in hits] == [id for id, _ in wanted[0]]
     assert [score for _, score in hits] == pytest.approx([score for _, score in wanted[0]], abs=1e-5)
@@ -112,7 +112,7 @@ def test_a_search_exports_its_model_and_says_so_once(
     for _ in range(2):
         app(["search", str(index_path), QUERY, "--json"], standalone_mode=False)
         outputs.append(capsys.readouterr())
-    assert outputs[0].err.startswith("smart: note: exported the model to ")
+    assert outputs[0].err.startswith("smart: note: exporting the model once")
     assert outputs[1].err == ""
     first, second = ([hit["id"] for hit in json.loads(output.out)["hits"]] for output in outputs)
     assert first == second

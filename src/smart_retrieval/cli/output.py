@@ -58,8 +58,13 @@ def console() -> Console:
 def export_encoder(index: SmartIndex) -> None:
     """Export the index's model for later searches, once, and say so on stderr; to be called after the output."""
     sys.stdout.flush()
-    if (done := index.export_encoder()) is not None:
-        print(f"smart: note: {printable(done[1])}", file=sys.stderr)
+
+    def note(line: str) -> None:
+        print(f"smart: note: {printable(line)}", file=sys.stderr, flush=True)
+
+    done = index.encoder.export(note)
+    if done is not None and not done[0]:
+        note(done[1])
 
 
 def on_terminal() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -102,13 +102,20 @@ class IndexEncoder:
                 self._light = False if self.loaded is not None else find_light_encoder(self._key()) or False
             return self._light or None
 
-    def export_light(self) -> tuple[bool, str] | None:
-        """Export the loaded model; see :meth:`SmartIndex.export_encoder`."""
+    def export(self, announce: Callable[[str], object] = lambda line: None) -> tuple[bool, str] | None:
+        """Export the model, if it is loaded, so that later processes encode text queries without it.
+
+        Args:
+            announce: Told in one line what begins, if anything does; it takes some seconds.
+
+        Returns:
+            Whether there is a new export, and a line that says so or why not; None where there was nothing to do.
+        """
         if self._light or self.loaded is None:
             return None
         from ..model.light.export import export_light
 
-        return export_light(self.loaded, self._key())
+        return export_light(self.loaded, self._key(), announce)
 
     def _key(self) -> EntryKey:
         manifest = self._store.manifest
