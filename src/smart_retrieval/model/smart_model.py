@@ -139,8 +139,7 @@ class SmartModel:
         if dtype not in DTYPES:
             raise ReadoutError(f"dtype: {one_of(dtype, DTYPES)}")
         self.name = settled_name(model_name_or_path)
-        #: When it began to load, in seconds since 1970: files that were written later may be those of another model.
-        self.loaded_at = time.time()
+        self.loaded_at = time.time()  # files that are written later may be those of another model
         backbone = None if backbone is None else settled_name(backbone)
         saved = read_adapter_folder(self.name)
         options = LoadOptions(
