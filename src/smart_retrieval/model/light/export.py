@@ -21,6 +21,7 @@ from ...embeddings import SmartEmbeddings
 from ...errors import SmartError
 from ...inputs import Item
 from ...types import counted_elsewhere
+from ..encoding import Encoder
 from .encoder import LightEncoder
 from .entry import TOKENIZER, Entry, EntryKey, UntrustedEntryError, discard, read_entry, switched_off, write_entry
 from .runtime import FILES, ONNX, runtime_here
@@ -95,10 +96,11 @@ class _Queries(nn.Module):
     def __init__(self, model: SmartModel, names: list[str], others: dict[str, Any]) -> None:
         super().__init__()
         self._names, self._others = names, others
-        self.backbone, self.head = model.backbone.model, model.head
+        self.backbone, self.head = model.backbone.model, model.head  # whose weights are exported
+        self._encoder = Encoder(model.backbone, model.head, anchor_layer=model.identity().get("anchor_layer"))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.backbone({**self._others, **dict(zip(self._names, inputs, strict=True))}, task="query")
+        features = self._encoder.computed({**self._others, **dict(zip(self._names, inputs, strict=True))}, "query")
         return features["sentence_embedding"].float(), self.head.at_all_positions(features)
 
 
