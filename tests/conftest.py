@@ -13,6 +13,8 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Before Triton is imported: its kernels then run on the CPU.
 os.environ.setdefault("TRITON_INTERPRET", "1")
+# No test writes into the user's cache; those of exported models have a cache of their own.
+os.environ["SMART_LIGHT"] = "off"
 
 import pytest
 from fixtures.tiny_models import TinyModels

@@ -35,7 +35,7 @@ def brought(extra):
     """Packages of an extra, those of the extras it names included."""
     found = set()
     for line in EXTRAS[extra]:
-        if match := re.fullmatch(r"smart-retrieval\[([\w,]+)\]", line):
+        if match := re.fullmatch(r"smart-retrieval\[([\w,-]+)\]", line):
             found |= set().union(*(brought(one) for one in match[1].split(",")))
         else:
             found.add(re.match(r"[\w.-]+", line)[0])

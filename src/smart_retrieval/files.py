@@ -79,6 +79,15 @@ def settled(path: str | Path) -> Path:
     return Path(os.path.expanduser(path)).absolute()
 
 
+def user_cache() -> Path:
+    """This user's cache folder: ``$SMART_CACHE``, else ``$XDG_CACHE_HOME/smart-retrieval``, else below ``~/.cache``.
+
+    An empty variable counts as not set.
+    """
+    own, base = os.environ.get("SMART_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    return settled(Path(own) if own else Path(base or "~/.cache") / "smart-retrieval")
+
+
 def os_error(path: str | Path, error: OSError) -> UnreadableFileError:
     """An error of the operating system, phrased like all others ("cannot read a.txt: permission denied")."""
     return UnreadableFileError(path, (error.strerror or type(error).__name__).lower())

@@ -150,7 +150,7 @@ def test_embeddings_without_texts_or_model(make, few_at_once):
     index.upsert(None, ids=names(30)[:3], embeddings=docs[:3])
     (hits,) = index.search(QUERY, 10, **PLAIN)
     assert_best(hits, names(30), hybrid_scores(QUERY, docs)[0], 10)
-    assert index._encoder.loaded is None
+    assert index.encoder.loaded is None
     assert {document.text for document in index.get(names(30))} == {""}
     lengths = index.store.read_vectors(index.store.rowids(names(30)))
     assert np.array_equal(np.diff(lengths.offsets), docs.lengths)

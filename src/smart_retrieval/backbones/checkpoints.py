@@ -10,10 +10,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelNotFoundError, UnsupportedModelError
+from ..errors import ModelNotFoundError, SmartError, UnsupportedModelError
 from ..extras import require
 from ..files import settled
 from ..locks import ForkLock
@@ -144,6 +145,25 @@ def is_at_hand(name: str, revision: str | None = None) -> bool:
         return False
 
 
+def local_folder(name: str, revision: str | None = None) -> Path | None:
+    """The folder that a model's files lie in: its own, or that of the hub's cache; None where there is none."""
+    if name.startswith(REMOTE_PATHS):
+        return None
+    try:
+        source = Path(resolve_model(name))
+        if source.is_dir():
+            return source
+        from huggingface_hub import try_to_load_from_cache
+
+        for full in dict.fromkeys((name if "/" in name else f"sentence-transformers/{name}", name)):
+            for file in CHECKPOINT_FILES:
+                if isinstance(found := try_to_load_from_cache(full, file, revision=revision), str):
+                    return Path(found).parent
+    except (SmartError, OSError, ValueError):  # HFValidationError is a ValueError
+        pass
+    return None
+
+
 def _is_folder(name: str) -> bool:
     try:
         return bool(name.strip()) and settled(name).is_dir()
@@ -254,21 +274,27 @@ def hide_progress_bars() -> None:
 
 
 _LOGGING = ForkLock()
-_muted: list[int] = []  # what was logged before, once for each block that runs
+_muted: list[tuple[int, int]] = []  # what was logged before, once for each block that runs
 
 
 @contextmanager
 def only_errors_logged() -> Iterator[None]:
-    """Transformers logs no warnings while the block runs, in any thread; the last to end restores what was before."""
+    """Transformers and Sentence Transformers log no warnings while the block runs, in any thread.
+
+    The last block to end restores what was before.
+    """
     from transformers.utils import logging
 
+    sentences = getLogger("sentence_transformers")
     with _LOGGING.held:
-        _muted.append(_muted[0] if _muted else logging.get_verbosity())
+        _muted.append(_muted[0] if _muted else (logging.get_verbosity(), sentences.level))
         logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        sentences.setLevel(ERROR)
     try:
         yield
     finally:
         with _LOGGING.held:
-            before = _muted.pop()
+            before, level = _muted.pop()
             if not _muted:
                 logging.set_verbosity(before)
+                sentences.setLevel(level)

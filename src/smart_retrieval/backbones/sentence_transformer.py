@@ -17,12 +17,13 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import Tensor
 
 from ..core.head import ROLES_KEY
-from ..core.roles import TokenRole
 from ..errors import ModelNotFoundError, ReadoutError, SmartError, SmartWarning, UnsupportedModelError
 from ..inputs import Frames, Item, item_of
+from ..types import Array
 from .backbone import Backbone
 from .checkpoints import LoadOptions, checkpoint_file, hide_progress_bars, only_errors_logged
 from .text_families import POOLINGS, TextFamily
+from .text_roles import text_roles, within_prompt
 from .tokenizing import TOKENIZING, tokenize
 from .vision.pixels import opened_item
 
@@ -127,8 +128,9 @@ class SentenceTransformerBackbone(Backbone):
 
     def roles(self, features: dict[str, Any], *, prompt: str | None, task: str | None) -> Tensor:
         """The role of every position, ``[B, T]`` uint8 on the features' device; padding counts as special."""
-        template, prefix, suffix = self.template_lengths(prompt, task)
-        return self._mark(features, template, _within_prompt(features, prompt, prefix), suffix)
+        encodings = getattr(features, "encodings", None) if features.get("modality") == "text" else None
+        prefix = within_prompt(encodings, _numpy(features["attention_mask"]), prompt)
+        return self._mark(features, self.template_lengths(prompt, task), prefix)
 
     def roles_without_prompt(self, features: dict[str, Any]) -> Tensor:
         """Roles where only Sentence Transformers' features are at hand, as in its trainer: its ``prompt_length``."""
@@ -136,26 +138,16 @@ class SentenceTransformerBackbone(Backbone):
         length = features.get("prompt_length", 0)
         # A whole number while encoding, a tensor of equal numbers in training.
         prefix = int(length.reshape(-1)[0]) if isinstance(length, Tensor) else int(length)
-        return self._mark(features, template, max(prefix, template), suffix)
+        return self._mark(features, (template, max(prefix, template), suffix))
 
-    def _mark(self, features: dict[str, Any], template: int, prefix: int | Tensor, suffix: int) -> Tensor:
-        """``prefix`` are positions of template and prompt in front, or ``[B, 1]`` of them."""
-        attended = features["attention_mask"].bool()
-        position = attended.cumsum(dim=1) - 1
-        length = attended.sum(dim=1, keepdim=True)
-        roles = torch.full(attended.shape, int(TokenRole.TEXT), dtype=torch.uint8, device=attended.device)
-        roles[position < prefix] = int(TokenRole.PROMPT)
-        roles[(position < template) | (position >= length - suffix)] = int(TokenRole.TEMPLATE)
-        ids = features["input_ids"]
-        special = torch.isin(ids, torch.tensor(sorted(self.special_ids), device=ids.device))
-        roles[special | ~attended] = int(TokenRole.SPECIAL)
+    def _mark(
+        self, features: dict[str, Any], around: tuple[int, int, int], prefix: Array | int | None = None
+    ) -> Tensor:
         kinds = features.get("mm_token_type_ids")
-        if kinds is not None:
-            roles[kinds == 1] = int(TokenRole.IMAGE)
-            roles[kinds == 2] = int(TokenRole.VIDEO)
-        text = roles == int(TokenRole.TEXT)
-        roles[text] = torch.from_numpy(self.word_roles(ids[text].cpu().numpy())).to(roles.device)
-        return roles
+        ids, attended = (_numpy(features[name]) for name in ("input_ids", "attention_mask"))
+        kinds = None if kinds is None else _numpy(kinds)
+        roles = text_roles(ids, attended, around, self.special_ids, self.word_roles, prefix=prefix, kinds=kinds)
+        return torch.from_numpy(roles).to(features["input_ids"].device)
 
     def template_lengths(self, prompt: str | None, task: str | None) -> tuple[int, int, int]:
         """Positions around every text: template in front, template and prompt in front, template behind.
@@ -282,20 +274,9 @@ class SentenceTransformerBackbone(Backbone):
             raise UnsupportedModelError(f"model {self.name!r}: found no pooled embedding, which SMART anchors on")
 
 
-def _within_prompt(features: dict[str, Any], prompt: str | None, usual: int) -> int | Tensor:
-    """Positions in front of each text that end within the prompt, ``[B, 1]``; the usual number where that is not told.
-
-    A token that reaches into the user's text belongs to it.
-    """
-    encodings = getattr(features, "encodings", None)
-    if not prompt or not encodings or features.get("modality") != "text":
-        return usual
-    attended = features["attention_mask"].bool()
-    ends = torch.tensor([[stop for _, stop in encoding.offsets] for encoding in encodings], device=attended.device)
-    # The first ones only: special tokens behind the text stand nowhere in it, too.
-    inside = (ends <= len(prompt)).int().cumprod(dim=1).bool()
-    counts: Tensor = (inside & attended).sum(dim=1, keepdim=True)
-    return counts
+def _numpy(tensor: Tensor) -> Array:
+    array: Array = tensor.detach().cpu().numpy()
+    return array
 
 
 def _stock_input(item: Item) -> dict[str, Any]:

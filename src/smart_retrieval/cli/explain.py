@@ -9,7 +9,7 @@ import typer
 
 from . import options
 from .options import AsJson, Floor, Image, IndexModel, IndexPath, LambdaAnchor, LambdaLate, Weights, scoring_of
-from .output import console, echo_json, item_of_options, location, printable, shaded
+from .output import console, echo_json, export_encoder, item_of_options, location, printable, shaded
 
 if TYPE_CHECKING:
     from ..index.explain.explanation import Explanation
@@ -63,12 +63,13 @@ def explain(
         if out is not None:
             as_png = out.suffix.lower() == ".png"
             out.write_bytes(found.to_png(root) if as_png else found.to_html(root).encode())
-    if as_json:
-        echo_json(found.to_dict())
-    elif out is not None:
-        typer.echo(f"wrote {out}")
-    else:
-        _print(found)
+        if as_json:
+            echo_json(found.to_dict())
+        elif out is not None:
+            typer.echo(f"wrote {out}")
+        else:
+            _print(found)
+        export_encoder(index)
 
 
 def _print(found: Explanation) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from .options import AsJson
-from .output import console, echo_json, if_stopped, plural, printable
+from .output import console, echo_json, export_encoder, if_stopped, plural, printable
 
 if TYPE_CHECKING:
     from ..documents.readers.ocr import OcrMode
@@ -137,6 +137,7 @@ def index(
             echo_json({"index": str(index_path), "documents": len(opened), **report.to_dict()})
         else:
             _print(report, opened, index_path)
+        export_encoder(opened)
 
 
 def _as(values: list[str]) -> tuple[Any, dict[str, str]]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from ..index.explain.score import ShadedWord
+    from ..index.smart_index import SmartIndex
     from ..inputs import Item
 
 # What JSON leaves as it is and a terminal does not: control characters, changes of direction, halves of characters.
@@ -52,6 +53,18 @@ def console() -> Console:
     # Names and texts are never read as markup.
     wrap = not sys.stdout.isatty()
     return Console(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=wrap)
+
+
+def export_encoder(index: SmartIndex) -> None:
+    """Export the index's model for later searches, once, and say so on stderr; to be called after the output."""
+    sys.stdout.flush()
+
+    def note(line: str) -> None:
+        print(f"smart: note: {printable(line)}", file=sys.stderr, flush=True)
+
+    done = index.encoder.export(note)
+    if done is not None and not done[0]:
+        note(done[1])
 
 
 def on_terminal() -> bool:

@@ -9,7 +9,17 @@ import typer
 
 from . import options
 from .options import AsJson, Floor, Image, IndexModel, IndexPath, LambdaAnchor, LambdaLate, Weights, scoring_of
-from .output import console, echo_json, item_of_options, location, on_terminal, printable, shaded, window
+from .output import (
+    console,
+    echo_json,
+    export_encoder,
+    item_of_options,
+    location,
+    on_terminal,
+    printable,
+    shaded,
+    window,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,6 +94,7 @@ def search(
             echo_json({"query": query, **({"image": str(image)} if image else {}), **found})
         else:
             _print(index, hits, groups)
+        export_encoder(index)
 
 
 def _print(index: SmartIndex, hits: Hits, groups: dict[str, list[Hit]] | None) -> None:

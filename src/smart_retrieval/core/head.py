@@ -160,6 +160,10 @@ class TokenHead(Module):
             return torch.cat([unit_vectors(state) for state in states], dim=-1) / math.sqrt(len(states))
         return unit_vectors(torch.stack([unit_vectors(state) for state in states]).sum(dim=0))
 
+    def at_all_positions(self, features: dict[str, Any]) -> Tensor:
+        """Token vectors ``[B, T, Dt]`` of every position, kept or not."""
+        return self.vectors(self._states(features))
+
     def _stand_ins(self, features: dict[str, Any], states: list[Tensor], vectors: Tensor) -> Tensor:
         """For each item the vector that stands in where no position is kept, ``[B, Dt]``."""
         if self.adapter is not None:

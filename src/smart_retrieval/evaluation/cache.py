@@ -20,7 +20,7 @@ from .._version import __version__
 from ..core.roles import ROLES_FORMAT
 from ..embeddings import FORMAT, SmartEmbeddings
 from ..errors import EmbeddingsError, SmartError, SmartWarning
-from ..files import settled
+from ..files import settled, user_cache
 from .beir import BeirDataset, content_fingerprint
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class EncodingCache:
     """
 
     def __init__(self, root: Path | None = None) -> None:
-        self.folder = settled(_default_root() if root is None else root) / "encodings"
+        self.folder = (user_cache() if root is None else settled(root)) / "encodings"
 
     def get_or_encode(
         self, key_parts: Mapping[str, Any], encode: Callable[[Path], object], load: Callable[[Path], T]
@@ -152,12 +152,6 @@ class EncodingCache:
         with contextlib.suppress(OSError):
             entry.rename(discarded)
         shutil.rmtree(discarded, ignore_errors=True)
-
-
-def _default_root() -> Path:
-    """Find the cache folder of this user; an empty variable counts as not set."""
-    own, base = os.environ.get("SMART_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    return Path(own) if own else Path(base or "~/.cache") / "smart-retrieval"
 
 
 def _sync(folder: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from ..embeddings import SmartEmbeddings
 from ..errors import EmptyInputError, IndexDamagedError, IndexMismatchError, ModelNotFoundError, NonFiniteError
 from ..inputs import Frames, ImageSource, Item, VideoSource, item_of
 from ..locks import ForkLock
+from ..model.light.encoder import LightEncoder, find_light_encoder
+from ..model.light.entry import EntryKey
 from .codec.base import Codec
 from .codec.factory import codec_from_bytes
 from .store.records import Vectors
@@ -24,9 +26,13 @@ from .text.folding import clean_item, fold_item
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from ..backbones.backbone import Backbone
     from ..model.smart_model import SmartModel
 
 OneQuery: TypeAlias = "str | Item | Mapping[str, Any] | Path | ImageSource | VideoSource | Frames | Image"
+
+#: What knows a model's vocabulary: ``tokenizer``, ``word_roles`` and ``special_ids``.
+Vocabulary: TypeAlias = "LightEncoder | Backbone"
 
 # Limits of what a model sees of a picture or a video; part of its identity, since other limits give other vectors.
 VISUAL_LIMITS = ("max_visual_tokens", "max_frames")
@@ -64,22 +70,61 @@ class IndexEncoder:
         name = str(store.manifest.model.get("name", ""))
         # A relative path, in indexes of version 0.1.0, means what it means now.
         self._recorded = name if name.startswith(REMOTE_PATHS) else settled_name(name)
-        #: The model that it was opened with, or else loaded under its recorded name.
-        self.given = self.loaded = None if model is None else self._checked(model)
+        # Looked for when a query is to be encoded: a model without torch, False where there is none.
+        self._light: LightEncoder | Literal[False] | None = None
+        #: The model that it was opened with, by name where it need not be loaded to know that it is the right one.
+        self.given: SmartModel | str | None = model
+        #: The model given, or else the one loaded under the name given or recorded.
+        self.loaded: SmartModel | None = None
+        if isinstance(model, str):
+            self._recorded = settled_name(model)
+        if model is not None and not (isinstance(model, str) and self.light() is not None):
+            self.given = self.loaded = self._checked(model)
 
     def model(self) -> SmartModel:
         """The model; see :attr:`SmartIndex.model`."""
         with self._loading.held:
             if self.loaded is None:
                 name = self._recorded
-                if not is_at_hand(name, self._store.manifest.model.get("revision")):
+                if self.given is None and not is_at_hand(name, self._store.manifest.model.get("revision")):
                     raise ModelNotFoundError(
                         f"index {str(self._store.path)!r}: it was made with model {name!r}, of which there is no "
                         "folder and nothing in the local cache; an index does not decide who is asked for a model: "
                         "name it yourself, with --model NAME or SmartIndex.open(path, model=...), to fetch it"
                     )
-                self.loaded = self._checked(name, local=True)
+                self.loaded = self._checked(name, local=self.given is None)
             return self.loaded
+
+    def light(self) -> LightEncoder | None:
+        """What encodes the queries without torch; None where the model does, as it always does once it was loaded."""
+        with self._loading.held:
+            if self._light is None:
+                self._light = False if self.loaded is not None else find_light_encoder(self._key()) or False
+            return self._light or None
+
+    def export(self, announce: Callable[[str], object] = lambda line: None) -> tuple[bool, str] | None:
+        """Export the model, if it is loaded, so that later processes encode text queries without it.
+
+        Args:
+            announce: Told in one line what begins, if anything does; it takes some seconds.
+
+        Returns:
+            Whether there is a new export, and a line that says so or why not; None where there was nothing to do.
+        """
+        if self._light or self.loaded is None:
+            return None
+        from ..model.light.export import export_light
+
+        return export_light(self.loaded, self._key(), announce)
+
+    def _key(self) -> EntryKey:
+        manifest = self._store.manifest
+        identity = {key: value for key, value in manifest.model.items() if key != "name"}
+        return EntryKey(self._recorded, {**identity, "readout": manifest.readout, "prompts": manifest.prompts})
+
+    def vocabulary(self) -> Vocabulary:
+        """What spells tokens: of what encodes the queries."""
+        return self.light() or self.model().backbone
 
     def _checked(self, model: SmartModel | str, *, local: bool = False) -> SmartModel:
         """The model if it is the one that the index was made with; the error names every difference."""
@@ -114,11 +159,14 @@ class IndexEncoder:
         if not items or any(not item.text.strip() and item.modalities == {"text"} for item in items):
             raise EmptyInputError("found an empty query, expected some words or a picture")
         # One at a time: padding changes the last bits of a batch's encodings, and with them ties.
-        encoded = SmartEmbeddings.concatenate(
-            [self.model().encode_query(self.folded(item), show_progress=False) for item in items]
-        )
+        encoded = SmartEmbeddings.concatenate([self._encode_query(self.folded(item)) for item in items])
         self.check_widths(encoded)
         return [item.text for item in items], encoded
+
+    def _encode_query(self, item: Item) -> SmartEmbeddings:
+        light = self.light()
+        encoded = None if light is None else light.encode_query(item)
+        return self.model().encode_query(item, show_progress=False) if encoded is None else encoded
 
     def folded(self, item: Item) -> Item:
         """What is encoded of an item: its text without compatibility forms, unless the index keeps them."""

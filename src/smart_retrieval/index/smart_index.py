@@ -52,9 +52,8 @@ class SmartIndex:
     """A durable index of documents with hybrid search.
 
     The folder holds one SQLite database, which is the truth, and files derived from it. Every batch that is added or
-    deleted is one atomic, synced commit; other processes see whole commits only.
-
-    Use :meth:`create`, :meth:`open` or :meth:`open_or_create`.
+    deleted is one atomic, synced commit; other processes see whole commits only. Made by :meth:`create`, :meth:`open`
+    or :meth:`open_or_create`.
 
     Example:
         >>> import tempfile
@@ -66,10 +65,11 @@ class SmartIndex:
 
     def __init__(self, store: Store, model: SmartModel | str | None = None) -> None:
         self._store = store
-        self._encoder = IndexEncoder(store, model)
-        self._statistics = IndexStatistics(store, self._encoder)
-        self._searcher = Searcher(store, self._encoder)
-        self._writer = IndexWriter(store, self._encoder)
+        #: What encodes queries: the model, or its export, which ``encoder.export()`` makes.
+        self.encoder = IndexEncoder(store, model)
+        self._statistics = IndexStatistics(store, self.encoder)
+        self._searcher = Searcher(store, self.encoder)
+        self._writer = IndexWriter(store, self.encoder)
 
     # -- opening and closing -----------------------------------------------------------------------------------
 
@@ -199,7 +199,7 @@ class SmartIndex:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled, it is its folder: whoever unpickles it opens it again, with the model that this one was given."""
-        return type(self), (self._store, self._encoder.given)
+        return type(self), (self._store, self.encoder.given)
 
     def __enter__(self) -> Self:
         return self
@@ -241,7 +241,7 @@ class SmartIndex:
             ModelNotFoundError: It cannot be found under that name any more; pass it to :meth:`open`.
             IndexMismatchError: What is found there is another model.
         """
-        return self._encoder.model()
+        return self.encoder.model()
 
     @property
     def preset(self) -> Preset:
@@ -251,7 +251,7 @@ class SmartIndex:
 
     def codec(self) -> Codec:
         """The codec that reads the stored codes."""
-        return self._encoder.codec()
+        return self.encoder.codec()
 
     def idf(self) -> IdfWeights:
         """IDF weights over the documents now in the index."""
@@ -430,7 +430,7 @@ class SmartIndex:
         """
         fields, formats = jsonl or JsonlFields(), read_as or {}
         options = ReadOptions(jsonl=fields, formats=formats, encoding=encoding, ocr=ocr, max_ocr_pages=max_ocr_pages)
-        reader = FileReader(self._store.manifest, self._encoder, options, max_tokens, overlap, min_tokens)
+        reader = FileReader(self._store.manifest, self.encoder, options, max_tokens, overlap, min_tokens)
         report = index_folder(
             self._writer, reader, folder, include, exclude, hidden=hidden, sync=sync, batch=batch, bar=show_progress
         )
@@ -522,7 +522,7 @@ class SmartIndex:
                 f"search: found k={k} and candidates={candidates}, expected k of 0 or more and 1 candidate or more"
             )
         refinements, reranker = Refinements(feedback, neighbours, rerank, rerank_depth), reranker_of(rerank)
-        texts, encoded = self._encoder.encode_queries(queries)
+        texts, encoded = self.encoder.encode_queries(queries)
         check_words(texts, lexical_weight, reranker)
         chosen = self._statistics.settled(scoring, weights, lambda_anchor, lambda_late, floor)
         until = None if deadline_ms is None else started + deadline_ms / 1000
@@ -560,14 +560,14 @@ class SmartIndex:
             SmartError: It does not pass the filter; or as for :meth:`search`.
         """
         reranker = reranker_of(options.get("rerank"))
-        texts, encoded = self._encoder.encode_queries(query if isinstance(query, SmartEmbeddings) else [query])
+        texts, encoded = self.encoder.encode_queries(query if isinstance(query, SmartEmbeddings) else [query])
         weight = options.get("lexical_weight", 0.0)
         check_words(texts, weight, reranker)
         given: dict[str, Any] = {name: value for name, value in options.items() if name in SCORING_OPTIONS}
         spread = self.calibration().anchor_spread if weight else 0.0
         settings = settings_of(options, self._statistics.settled(**given), spread)
         asked = (encoded, texts[0] if texts else None)
-        found = explain_stored(self._store, self._encoder, self._searcher, *asked, id, settings, options.get("where"))
+        found = explain_stored(self._store, self.encoder, self._searcher, *asked, id, settings, options.get("where"))
         if reranker is None:
             return found
         (document,) = self.get(id)

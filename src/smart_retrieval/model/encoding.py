@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ..backbones.backbone import GRIDS_KEY, Backbone
 from ..core.head import ROLES_KEY, SIDE_KEY, TokenHead
-from ..core.roles import CONTENT_ROLES, TokenRole
 from ..embeddings import EmbeddingsWriter, SmartEmbeddings
-from ..errors import EmptyInputError, MediaError, NonFiniteError
+from ..errors import EmptyInputError, MediaError
 from ..inputs import Item, item_of
-from ..types import Array, EncodingReport, Failure
+from ..types import EncodingReport, Failure
+from .assembling import assembled
 from .batching import BatchLimits, length_sorted_batches, windows
 
 
@@ -123,6 +123,13 @@ class Encoder:
             yield self._forward(chosen, features, run)
             run.advance(len(batch))
 
+    def computed(self, features: dict[str, Any], task: str) -> dict[str, Any]:
+        """The features with what the model makes of them: states, and the anchor under ``sentence_embedding``."""
+        features = {**self.backbone.forward(features, task), SIDE_KEY: task}
+        if self.anchor_layer is not None:
+            features["sentence_embedding"] = _pooled(self.backbone.model, features, self.anchor_layer)
+        return features
+
     def _forward(self, items: list[tuple[int, Item]], features: dict[str, Any], run: _Run) -> SmartEmbeddings:
         device = self.backbone.model.device
         features = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in features.items()}
@@ -131,27 +138,19 @@ class Encoder:
         grids = features.pop(GRIDS_KEY, None)
         ids = features["input_ids"]
         cut = self.backbone.cut_tokens([item for _, item in items], features, prompt=run.prompt, task=run.task)
-        features = {**self.backbone.forward(features, run.task), ROLES_KEY: roles, SIDE_KEY: run.task}
-        if self.anchor_layer is not None:
-            features["sentence_embedding"] = _pooled(self.backbone.model, features, self.anchor_layer)
+        features = {**self.computed(features, run.task), ROLES_KEY: roles}
         kept_vectors, kept = self.head.flat(features)
-        anchors = features["sentence_embedding"].float().cpu().numpy()
-        vectors = kept_vectors.cpu().numpy()
-        offsets = np.concatenate([[0], np.cumsum(kept.sum(dim=1).cpu().numpy())])
-        _check_finite(anchors, vectors, offsets, items)
-        # A position that stands in for an item without content carries the anchor, and a visual one its patch, not
-        # the word of its placeholder.
-        own = roles[kept]
-        wordless = (own == int(TokenRole.SPECIAL)) | (own == int(TokenRole.IMAGE)) | (own == int(TokenRole.VIDEO))
-        return SmartEmbeddings(
-            anchors,
-            vectors.astype(self.dtype, copy=False),
-            offsets,
-            torch.where(wordless, -1, ids[kept]).int().cpu().numpy(),
-            own.cpu().numpy(),
+        return assembled(
+            items,
+            features["sentence_embedding"].float().cpu().numpy(),
+            kept_vectors.cpu().numpy(),
+            ids=ids.cpu().numpy(),
+            roles=roles.cpu().numpy(),
+            kept=kept.cpu().numpy(),
+            cut=cut,
+            dtype=self.dtype,
             grids=grids,
             tokenizer=self.backbone.tokenizer,
-            report=_report(cut, roles),
         )
 
 
@@ -162,12 +161,6 @@ def _pooled(model: Any, features: dict[str, Any], layer: int) -> Tensor:
         features = module(features)
     pooled: Tensor = features["sentence_embedding"]
     return pooled
-
-
-def _report(cut: list[int], roles: Tensor) -> EncodingReport:
-    content = torch.isin(roles, roles.new_tensor([int(role) for role in CONTENT_ROLES])).any(dim=1)
-    truncated, empty = sum(count > 0 for count in cut), int(content.logical_not().sum())
-    return EncodingReport(items=len(cut), truncated=truncated, truncated_tokens=sum(cut), empty=empty)
 
 
 def at_least_one(values: Iterable[Any], task: str) -> Iterator[Any]:
@@ -192,16 +185,3 @@ def gathered(windows: Iterator[SmartEmbeddings], out: str | Path | None) -> Smar
             writer.append(window)
             del window  # else it would stay while the next one is encoded
     return SmartEmbeddings.load(out, mmap=True)
-
-
-def _check_finite(anchors: Array, vectors: Array, offsets: Array, items: list[tuple[int, Item]]) -> None:
-    # One sum a row finds NaN and infinity at a fraction of a full scan's cost.
-    bad_anchors, bad_vectors = (~np.isfinite(array.sum(axis=1)) for array in (anchors, vectors))
-    if not bad_anchors.any() and not bad_vectors.any():
-        return
-    bad = {*(np.searchsorted(offsets, bad_vectors.nonzero()[0], side="right") - 1), *bad_anchors.nonzero()[0]}
-    position, item = min((items[row] for row in bad), key=lambda one: one[0])
-    raise NonFiniteError(
-        f"found NaN or infinity in the encoding of {len(bad)} of {len(items)} items, first item {position} "
-        f"({item.text[:60]!r}); load the model in float32, or remove the item"
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import time
 from collections.abc import Sized
 from dataclasses import replace
 from functools import cached_property
@@ -138,6 +139,7 @@ class SmartModel:
         if dtype not in DTYPES:
             raise ReadoutError(f"dtype: {one_of(dtype, DTYPES)}")
         self.name = settled_name(model_name_or_path)
+        self.loaded_at = time.time()  # files that are written later may be those of another model
         backbone = None if backbone is None else settled_name(backbone)
         saved = read_adapter_folder(self.name)
         options = LoadOptions(

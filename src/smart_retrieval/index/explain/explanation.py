@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,10 +12,11 @@ from ...backbones.tokenizing import tokenize
 from ...core.hybrid import anchor_scores
 from ...core.late import token_shares
 from ...core.matches import TokenMatch, token_matches
+from ...core.readout import Readout
 from ...core.roles import TokenRole, kept_rows
 from ...core.scoring import Scoring
 from ...embeddings import SmartEmbeddings
-from ..encoder import IndexEncoder, decode_vectors
+from ..encoder import IndexEncoder, Vocabulary, decode_vectors
 from ..search.boosts import AddedPart
 from ..search.searcher import Searcher, Settings
 from ..store.pictures import VISUAL, Media
@@ -28,9 +28,6 @@ from .page import render_page
 from .png import draw_png
 from .score import ExplainedToken, Place, ScoreBreakdown, VisualExplanation, rows_of
 from .shown_pictures import PictureFile, find_pictures
-
-if TYPE_CHECKING:
-    from ...model.smart_model import SmartModel
 
 # Pieces that a passage's first word may have.
 _FIRST_WORD = 8
@@ -119,8 +116,12 @@ def explain_stored(
             document = replace(document, media=replace(media, preview=media.thumbnail()))
         file = PictureFile(store.manifest.root, store.files.get(document.source) if document.source else None)
         added = searcher.added_parts(query, text, settings, document.rowid, where)
-    folding, model = store.manifest.folding, encoder.model()
-    return explain_document(query, text, document, stored, settings.scoring, model, file, folding=folding, added=added)
+    vocabulary, manifest = encoder.vocabulary(), store.manifest
+    token_filter = Readout.from_dict(manifest.readout).token_filter
+    return explain_document(
+        query, text, document, stored, settings.scoring, vocabulary, token_filter, file,
+        folding=manifest.folding, added=added,
+    )  # fmt: skip
 
 
 def explain_document(
@@ -129,7 +130,8 @@ def explain_document(
     document: Document,
     stored: SmartEmbeddings,
     scoring: Scoring,
-    model: SmartModel,
+    vocabulary: Vocabulary,
+    token_filter: str,
     file: PictureFile,
     *,
     folding: bool,
@@ -141,11 +143,11 @@ def explain_document(
     """
     matches = token_matches(query, stored, scoring.query_weights, scoring.late_floor)
     roles = [TokenRole(role).name.lower() for role in query.roles.tolist()]
-    words = query.token_strings(0, model.tokenizer)
+    words = query.token_strings(0, vocabulary.tokenizer)
     # Of a document without token vectors the match is number -1.
-    answers = [*stored.token_strings(0, model.tokenizer), ""]
+    answers = [*stored.token_strings(0, vocabulary.tokenizer), ""]
     seen = fold(document.text) if folding else document.text
-    spans = _spans(model, seen, stored.token_ids.tolist())
+    spans = _spans(vocabulary, token_filter, seen, stored.token_ids.tolist())
     spans = [*(stored_spans(document.text, spans) if seen != document.text else spans), None]
     tokens = tuple(
         ExplainedToken(
@@ -190,13 +192,13 @@ def _visual_name(query: SmartEmbeddings, position: int) -> str:
     return f"[{TokenRole(role).name.lower()}]" if role in VISUAL else ""
 
 
-def _spans(model: SmartModel, text: str, ids: list[int]) -> list[tuple[int, int] | None]:
+def _spans(vocabulary: Vocabulary, token_filter: str, text: str, ids: list[int]) -> list[tuple[int, int] | None]:
     """Characters each stored token stands for; None where it is none of the passage's (a prompt, a template)."""
-    encoded = tokenize(model.tokenizer, text, return_offsets_mapping=True)
+    encoded = tokenize(vocabulary.tokenizer, text, return_offsets_mapping=True)
     token_ids = np.asarray(encoded["input_ids"], np.int64)
     # Special tokens in the passage have no vector, nor has what the filter drops.
-    kept = kept_rows(model.backbone.word_roles(token_ids), model.readout.token_filter)
-    kept &= ~np.isin(token_ids, list(model.backbone.special_ids))
+    kept = kept_rows(vocabulary.word_roles(token_ids), token_filter)
+    kept &= ~np.isin(token_ids, list(vocabulary.special_ids))
     pairs = zip(token_ids[kept].tolist(), np.asarray(encoded["offset_mapping"])[kept].tolist(), strict=True)
     passage = [(token, (int(start), int(stop))) for token, (start, stop) in pairs]
     best, at, skipped = 0, 0, 0
