@@ -135,7 +135,8 @@ def test_a_file_that_kills_the_child_again_and_again_is_given_up(tmp_path: Path)
 
 def test_a_child_killed_from_outside_costs_one_call(tmp_path: Path) -> None:
     os.kill(first := pid(), signal.SIGKILL)
-    assert gone(first)
+    while calls._GUARD._child.alive:  # its other threads end after the one that psutil sees
+        time.sleep(0.01)
     assert pid() != first  # between calls it costs none
     marker = tmp_path / "begun"
     caught: list[BaseException] = []
