@@ -65,7 +65,7 @@ class SmartIndex:
 
     def __init__(self, store: Store, model: SmartModel | str | None = None) -> None:
         self._store = store
-        #: What encodes queries: the model, or its export, which ``encoder.export()`` makes.
+        #: Encodes queries with the model or with its export, which ``encoder.export()`` makes.
         self.encoder = IndexEncoder(store, model)
         self._statistics = IndexStatistics(store, self.encoder)
         self._searcher = Searcher(store, self.encoder)
