@@ -22,6 +22,7 @@ Fitting:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,8 @@ from .quantize import (
 from .sample import TokenSample
 
 MOST_CENTROIDS = 65536
+
+_BLOCK = 4096
 
 #: Centroids for tokens without an id: one for so many of the sample, and never more than so many.
 TOKENS_PER_CLUSTER, MOST_CLUSTERS = 32, 1024
@@ -100,12 +103,10 @@ class CodebookCodec(Codec):
     def fit(cls, spec: CodecSpec, sample: TokenSample, vocabulary: ArrayLike | None, seed: int) -> CodebookCodec:
         """A codec for a sample; see :func:`~smart_retrieval.index.codec.factory.fit_codec`."""
         context = _fit_context(sample) if spec.family == "anchored" else None
-        around = np.zeros_like(sample.vectors) if context is None else sample.anchors @ context
-        vectors = sample.vectors - around
+        vectors = sample.vectors if context is None else sample.vectors - sample.anchors @ context
         totals = sample.vector_sums if context is None else sample.vector_sums - sample.anchor_sums @ context
-        features = _checked_features(vocabulary) if len(sample.ids) else None
         means = totals / np.maximum(sample.counts, 1)[:, None]
-        ids, priors = _priors(sample, means, features)
+        ids, priors = _priors(sample, means, _checked_features(vocabulary) if len(sample.ids) else None)
         counts = np.zeros(len(ids), np.int64)
         sums = np.zeros_like(priors)
         places = np.searchsorted(ids, sample.ids[np.isin(sample.ids, ids)])
@@ -242,42 +243,56 @@ def _fit_context(sample: TokenSample) -> Array:
 
     Zeros where held-out documents are not predicted better with it than without (few documents, for one).
     """
-    targets, anchors, rows = _within_ids(sample)
-    if len(rows) < 2:
-        return np.zeros((sample.anchors.shape[1], sample.vectors.shape[1]), np.float32)
-    held_out = (sample.documents[rows] * 2654435761 % 2**32) < 2**30  # a quarter, by a hash of the document's number
-    scale = float((anchors**2).sum() / anchors.shape[1])
-    best, chosen = float((targets[held_out] ** 2).sum()), None
-    if held_out.any() and not held_out.all():
-        gram, cross = (anchors[~held_out].T @ part[~held_out] for part in (anchors, targets))
+    width, anchors = sample.vectors.shape[1], sample.anchors.shape[1]
+    # Of the other documents and of those held out: products of anchors with anchors, and with vectors.
+    grams, crosses = np.zeros((2, anchors, anchors)), np.zeros((2, anchors, width))
+    energy = 0.0
+    for targets, sources, held_out in _within_ids(sample):
+        for place, rows in enumerate((~held_out, held_out)):
+            grams[place] += sources[rows].T @ sources[rows]
+            crosses[place] += sources[rows].T @ targets[rows]
+        energy += float((targets[held_out] ** 2).sum())
+    scale = float(np.trace(grams.sum(0))) / anchors
+    best, chosen = energy, None
+    if grams[0].any() and grams[1].any():
         for strength in (0.003, 0.03, 0.3, 3.0):
-            guess = np.linalg.solve(gram + strength * scale * np.eye(len(gram)), cross)
-            error = float(((targets[held_out] - anchors[held_out] @ guess) ** 2).sum())
+            guess = np.linalg.solve(grams[0] + strength * scale * np.eye(anchors), crosses[0])
+            # |T - A G|^2 of the rows held out, from their products
+            error = energy + float((guess * (grams[1] @ guess - 2 * crosses[1])).sum())
             if error < best:
                 best, chosen = error, strength
     if chosen is None:
-        return np.zeros((sample.anchors.shape[1], sample.vectors.shape[1]), np.float32)
-    gram, cross = anchors.T @ anchors, anchors.T @ targets
-    context: Array = np.linalg.solve(gram + chosen * scale * np.eye(len(gram)), cross).astype(np.float32)
-    return context
+        return np.zeros((anchors, width), np.float32)
+    context: Array = np.linalg.solve(grams.sum(0) + chosen * scale * np.eye(anchors), crosses.sum(0))
+    return context.astype(np.float32)
 
 
-def _within_ids(sample: TokenSample) -> tuple[Array, Array, Array]:
-    """Sampled vectors and anchors less the means of their id over the other tokens, float64, and their rows.
+def _within_ids(sample: TokenSample) -> Iterator[tuple[Array, Array, Array]]:
+    """Sampled vectors and anchors less the means of their id over the other tokens, float64, and which are held out.
 
-    Tokens without an id are set off against the mean of all such tokens; ids seen once are left out.
+    Tokens without an id are set off against the mean of all such tokens; ids seen once are left out. A block at a time:
+    a whole sample in float64 would take more memory than anything else that an index does.
     """
     bare = sample.token_ids < 0
     owners = np.searchsorted(sample.ids, sample.token_ids)
     owners[bare] = len(sample.ids)
-    both = np.concatenate([sample.vectors, sample.anchors], axis=1).astype(np.float64)
-    sums = np.concatenate([np.concatenate([sample.vector_sums, sample.anchor_sums], axis=1), both[bare].sum(0)[None]])
     counts = np.append(sample.counts, bare.sum())
     rows = (counts[owners] > 1).nonzero()[0]
-    owners, sizes = owners[rows], counts[owners[rows]].astype(np.float64)
-    centred = (both[rows] - sums[owners] / sizes[:, None]) * np.sqrt(sizes / np.maximum(sizes - 1, 1))[:, None]
     width = sample.vectors.shape[1]
-    return centred[:, :width], centred[:, width:], rows
+    for start in range(0, len(rows), _BLOCK):
+        part = rows[start : start + _BLOCK]
+        owner, sizes = owners[part], counts[owners[part]].astype(np.float64)
+        centred = np.concatenate([sample.vectors[part], sample.anchors[part]], axis=1).astype(np.float64)
+        known = owner < len(sample.ids)
+        sums = np.empty_like(centred)
+        sums[known, :width], sums[known, width:] = (
+            table[owner[known]] for table in (sample.vector_sums, sample.anchor_sums)
+        )
+        sums[~known] = [*sample.vectors[bare].sum(0, np.float64), *sample.anchors[bare].sum(0, np.float64)]
+        centred -= sums / sizes[:, None]
+        centred *= np.sqrt(sizes / np.maximum(sizes - 1, 1))[:, None]
+        # A quarter of the documents, by a hash of their numbers.
+        yield centred[:, :width], centred[:, width:], (sample.documents[part] * 2654435761 % 2**32) < 2**30
 
 
 def _priors(sample: TokenSample, means: Array, features: Array | None) -> tuple[Array, Array]:
@@ -309,9 +324,12 @@ def _checked_features(vocabulary: ArrayLike | None) -> Array | None:
     table = np.asarray(vocabulary, np.float32)
     if table.ndim != 2 or not table.size or not np.isfinite(table).all():
         raise CodecError(f"found vocabulary features of shape {table.shape} (or not finite), expected [V, E] numbers")
-    centred = table.astype(np.float64) - table.mean(axis=0, dtype=np.float64)
-    spread = np.sqrt((centred**2).sum(axis=1).mean())
-    return np.concatenate([centred / (spread or 1.0), np.ones((len(table), 1))], axis=1)
+    features = np.ones((len(table), table.shape[1] + 1))
+    centred = features[:, :-1]
+    centred[:] = table
+    centred -= table.mean(axis=0, dtype=np.float64)
+    centred /= np.sqrt(np.einsum("ij,ij->i", centred, centred).mean()) or 1.0
+    return features
 
 
 def _prior_strength(
@@ -322,10 +340,14 @@ def _prior_strength(
     if not often.any():
         return 1.0
     owners = np.searchsorted(ids, sample.token_ids)
-    rows = np.isin(sample.token_ids, ids[often])
-    owners = owners[rows]
-    centred = vectors[rows] - sums[owners] / counts[owners][:, None]
-    within = float(((centred**2).sum(axis=1) * (counts[owners] / (counts[owners] - 1))).mean()) if rows.any() else 0.0
+    rows = np.isin(sample.token_ids, ids[often]).nonzero()[0]
+    squares = 0.0
+    for start in range(0, len(rows), _BLOCK):
+        part = rows[start : start + _BLOCK]
+        known, sizes = owners[part], counts[owners[part]]
+        centred = vectors[part] - sums[known] / sizes[:, None]
+        squares += float(((centred**2).sum(axis=1) * (sizes / (sizes - 1))).sum())
+    within = squares / max(len(rows), 1)
     off = ((sums[often] / counts[often][:, None] - priors[often]) ** 2).sum(axis=1)
     between = float((off - within / counts[often]).mean())
     return float(np.clip(within / max(between, 1e-9), 0.25, 16.0))
@@ -349,10 +371,13 @@ def _residuals(
     left = np.empty_like(vectors)
     known = np.isin(token_ids, ids)
     left[~known] = vectors[~known] - clusters[nearest(vectors[~known], clusters)]
-    owners = np.searchsorted(ids, token_ids[known])
     # c = (s + x) / w and c' = s / (w - 1), so x - c' = (x - c) * w / (w - 1)
-    share = weights[owners] / np.maximum(weights[owners] - 1, 1e-3)
-    left[known] = (vectors[known] - centroids[owners]) * np.minimum(share, 8.0)[:, None]
+    rows = known.nonzero()[0]
+    for start in range(0, len(rows), _BLOCK):
+        part = rows[start : start + _BLOCK]
+        owners = np.searchsorted(ids, token_ids[part])
+        share = weights[owners] / np.maximum(weights[owners] - 1, 1e-3)
+        left[part] = (vectors[part] - centroids[owners]) * np.minimum(share, 8.0)[:, None]
     return left
 
 
