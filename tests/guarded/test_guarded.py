@@ -262,6 +262,15 @@ def test_a_script_without_a_main_guard_and_standard_input(tmp_path: Path) -> Non
     assert "noise" not in ran.stderr
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as usual, also where the tests were started in the background and ignore it."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_call_that_is_interrupted_leaves_no_answer_behind() -> None:
     before = pid()
     timer = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
