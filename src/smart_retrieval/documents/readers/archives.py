@@ -32,7 +32,6 @@ _DOCTYPE = re.compile(rb"<\x00?!\x00?(?:D\x00?O\x00?C\x00?T\x00?Y\x00?P\x00?E|E\
 _MARKUP = (".xml", ".rels", ".vml", ".opf")
 _DUBLIN_CORE = "{http://purl.org/dc/elements/1.1/}"
 _CORE = {f"{_DUBLIN_CORE}title": "title", f"{_DUBLIN_CORE}creator": "author", f"{_DUBLIN_CORE}language": "language"}
-_BODY = re.compile(r"<body\b[^>]*>", re.IGNORECASE)
 _DEEPEST = 20  # groups in groups on a slide
 
 
@@ -196,8 +195,7 @@ def read_epub(path: Path, max_bytes: int) -> Document:
         if left < 0:
             raise UnreadableFileError(path, f"its text unpacks to more than the limit of {max_bytes:,} bytes")
         markup, _ = decode(archive.read(chapter), path)
-        body = _BODY.search(markup)
-        for block in html_blocks(markup[body.end() :] if body else markup):
+        for block in html_blocks(markup):
             builder.block(*block)
     metadata = _metadata(package)
     return Document(builder.sections(clean_text(str(metadata.get("title", "")))), metadata, notes)

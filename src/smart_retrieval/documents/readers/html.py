@@ -51,22 +51,17 @@ def read(path: Path, max_bytes: int, encoding: str = "") -> Document:
     """
     data = read_bytes(path, max_bytes)
     text, notes = decode(data, path, _declared(data), encoding)
-    return document_of(text, notes)
-
-
-def document_of(markup: str, notes: list[str] | None = None) -> Document:
-    """A whole page given as text: of a mail, of a book."""
-    page = Markup(clean_text(markup))
+    page = Markup(clean_text(text))
     builder = SectionBuilder()
     for block in _blocks(page.body):
         builder.block(*block)
     found = {"title": page.title, "language": page.language, "description": page.description}
     metadata = {name: value for name, value in found.items() if value}
-    return Document(builder.sections(page.title), metadata, notes or [])
+    return Document(builder.sections(page.title), metadata, notes)
 
 
 def html_blocks(markup: str) -> list[Block]:
-    """Headings and paragraphs of a fragment of HTML, in order."""
+    """Headings and paragraphs of HTML, a fragment or a whole page, in order."""
     return _blocks(Markup(clean_text(markup)).body)
 
 
