@@ -20,6 +20,12 @@ ModelArgument = Annotated[
 Model = Annotated[str, typer.Option(help="A packaged name, a folder, or a hub name; NAME@URL if a server runs it.")]
 Device = Annotated[str | None, typer.Option(help="Torch device such as cpu or cuda. [default: the best available]")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Most inputs per forward pass.")]
+SkipIncomplete = Annotated[
+    bool, typer.Option("--skip-incomplete", help="Measure the complete tasks and list the others.")
+]
+MaxVisualTokens = Annotated[int | None, typer.Option(help="Most visual tokens per image.")]
+MaxFrames = Annotated[int | None, typer.Option(help="Most frames per video.")]
+StoredType = Annotated[str, typer.Option(help="Type of the stored token vectors: float32 or float16.")]
 
 Preset = Annotated[str | None, typer.Option(help="paper or default: the settings that other options override.")]
 TokenFilter = Annotated[

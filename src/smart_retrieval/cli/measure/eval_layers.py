@@ -24,13 +24,11 @@ def layers(
     model: options.Model = "glyph",
     family: Annotated[str | None, typer.Option(help="The model's family, if its name does not contain it.")] = None,
     lambda_late: Annotated[float, typer.Option(help="Weight of the late score.")] = 1.0,
-    skip_incomplete: Annotated[
-        bool, typer.Option("--skip-incomplete", help="Measure the complete tasks and list the others.")
-    ] = False,
+    skip_incomplete: options.SkipIncomplete = False,
     batch_size: options.BatchSize = None,
-    max_visual_tokens: Annotated[int | None, typer.Option(help="Most visual tokens per image.")] = None,
-    max_frames: Annotated[int | None, typer.Option(help="Most frames per video.")] = None,
-    dtype: Annotated[str, typer.Option(help="Type of the stored token vectors: float32 or float16.")] = "float16",
+    max_visual_tokens: options.MaxVisualTokens = None,
+    max_frames: options.MaxFrames = None,
+    dtype: options.StoredType = "float16",
     device: options.Device = None,
     cache: options.CacheFolder = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw the curves (extra plot).")] = None,

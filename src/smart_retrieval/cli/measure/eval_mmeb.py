@@ -46,18 +46,16 @@ def mmeb(
     floor: options.Floor = None,
     mode: Annotated[str, typer.Option(help="Metrics: correct or official-compatible.")] = "correct",
     ties: Annotated[str, typer.Option(help="Order of equal candidates: official or name.")] = "official",
-    skip_incomplete: Annotated[
-        bool, typer.Option("--skip-incomplete", help="Measure the complete tasks and list the others.")
-    ] = False,
+    skip_incomplete: options.SkipIncomplete = False,
     batch_size: options.BatchSize = None,
-    max_visual_tokens: Annotated[int | None, typer.Option(help="Most visual tokens per image.")] = None,
-    max_frames: Annotated[int | None, typer.Option(help="Most frames per video.")] = None,
+    max_visual_tokens: options.MaxVisualTokens = None,
+    max_frames: options.MaxFrames = None,
     video_budget: Annotated[
         str | None, typer.Option(help="All frames of a video: usual or official, which the preset paper takes.")
     ] = None,
     truncate_dim: Annotated[int | None, typer.Option(help="Keep so many dimensions of the anchor.")] = None,
     max_length: Annotated[int | None, typer.Option(help="Most tokens per input.")] = None,
-    dtype: Annotated[str, typer.Option(help="Type of the stored token vectors: float32 or float16.")] = "float16",
+    dtype: options.StoredType = "float16",
     device: options.Device = None,
     cache: options.CacheFolder = None,
     discard: Annotated[bool, typer.Option("--discard", help="Delete a task's encodings once it is scored.")] = False,
