@@ -115,7 +115,7 @@ class ShardedIndex:
 
     @property
     def encoder(self) -> IndexEncoder:
-        """What encodes queries: the first shard's."""
+        """What encodes queries, of the first shard."""
         return self.shards[0].encoder
 
     def idf(self) -> IdfWeights:
