@@ -30,7 +30,8 @@ def fit(
 
     smart index DIR --index PATH --codec FILE makes an index with it.
     """
-    from ..index.shared_codec import DEFAULT_CODEC, fit_shared_codec
+    from ..index.shared_codec import fit_shared_codec
+    from ..index.smart_index import DEFAULT_CODEC
 
     found = fit_shared_codec(source, codec or DEFAULT_CODEC, model, pooling=pooling)
     _show(found, found.save(out), as_json)

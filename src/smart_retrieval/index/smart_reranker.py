@@ -169,7 +169,13 @@ class SmartReranker:
             scores = self._score_encoded(query, self._model.encode_document(items, show_progress=False))
         order = np.argsort(-scores.hybrid, kind="stable")[:k].tolist()
         return [
-            Ranked(place, *(float(part[place]) for part in scores), None if ids is None else str(ids[place]))
+            Ranked(
+                place,
+                float(scores.hybrid[place]),
+                float(scores.anchor[place]),
+                float(scores.late[place]),
+                None if ids is None else str(ids[place]),
+            )
             for place in order
         ]
 
