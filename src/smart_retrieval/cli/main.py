@@ -14,7 +14,8 @@ import typer
 
 from .._version import __version__
 from ..errors import SmartError, SmartWarning
-from . import codec, convert, delete, demo, explain, export, index, info, inspect, optimize, search, train, verify
+from . import delete, demo, explain, index, info, inspect, optimize, search, train, verify
+from .formats import codec, convert, export
 from .measure import eval_beir, eval_layers, eval_mmeb, eval_mteb, probe, report, tune
 from .output import Stopped, printable, stop_on_signals
 from .scale import merge, split

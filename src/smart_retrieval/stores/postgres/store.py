@@ -232,7 +232,7 @@ class PostgresStore:
         import psycopg
 
         try:
-            return connection.execute(query, parameters, binary=True).fetchall()  # type: ignore[arg-type]
+            return connection.execute(query, parameters, binary=True).fetchall()
         except (psycopg.errors.StatementTooComplex, psycopg.errors.ProgramLimitExceeded) as error:
             raise FilterError("where: the server cannot take so large a filter; use in (…)") from error
 
@@ -241,7 +241,7 @@ class PostgresStore:
         wanted = [int(rowid) for rowid in rowids]
         with self.reading() as connection:
             query = f"SELECT {_VECTORS} FROM documents WHERE rowid = ANY(%s)"
-            found = {row[0]: row for row in connection.execute(query, (wanted,), binary=True)}  # type: ignore[arg-type]
+            found = {row[0]: row for row in connection.execute(query, (wanted,), binary=True)}
         if len(found) < len(set(wanted)):
             raise UnknownIdError(f"index {self.path}: found {len(found)} of {len(wanted)} rows asked for")
         return self._vectors([found[rowid] for rowid in wanted])
@@ -296,8 +296,9 @@ class PostgresStore:
         found: dict[int, Document] = {}
         with self.reading() as connection:
             query = f"SELECT {_DOCUMENT} FROM documents WHERE rowid = ANY(%s)"
-            for rowid, *parts, media in connection.execute(query, (wanted,)):  # type: ignore[arg-type]
-                found[rowid] = Document(rowid, *parts, self._media(rowid, media))
+            for rowid, id, text, source, page, heading, metadata, added, media in connection.execute(query, (wanted,)):
+                shown = self._media(rowid, media)
+                found[rowid] = Document(rowid, id, text, source, page, heading, metadata, added, shown)
         return [found[rowid] for rowid in wanted if rowid in found]
 
     def _media(self, rowid: int, media: dict[str, Any] | None) -> Media | None:
@@ -421,7 +422,7 @@ class PostgresStore:
         for start in range(0, len(rowids), _CHUNK):
             part = list(rowids[start : start + _CHUNK])
             query = f"DELETE FROM documents WHERE rowid = ANY(%s) RETURNING {_VECTORS}"
-            rows = connection.execute(query, (part,), binary=True).fetchall()  # type: ignore[arg-type]
+            rows = connection.execute(query, (part,), binary=True).fetchall()
             vectors = self._vectors(rows)
             self._count(connection, np.split(vectors.token_ids, vectors.id_offsets[1:-1]), -1)
             row = (len(rows), len(vectors.codes))

@@ -75,7 +75,7 @@ def create(
     ).fetchone() or ("",)
     connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
     connection.execute(sql.SQL("SET search_path TO {}, {}").format(name, sql.Identifier(vector)))
-    tenant = sql.SQL("")
+    tenant: sql.Composable = sql.SQL("")
     if tenant_field is not None:
         tenant = sql.SQL("GENERATED ALWAYS AS (metadata ->> {}) STORED").format(sql.Literal(tenant_field))
     connection.execute(sql.SQL(_TABLES).format(dim=sql.Literal(anchor_dim), tenant=tenant))

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from .options import AsJson, IndexPath
-from .output import echo_json, plural
+from ..options import AsJson, IndexPath
+from ..output import echo_json, plural
 
 
 def postgres(
@@ -26,7 +26,7 @@ def postgres(
 
     A password need not be on the command line: libpq reads PGPASSWORD and ~/.pgpass.
     """
-    from ..stores.postgres.index import PostgresIndex
+    from ...stores.postgres.index import PostgresIndex
 
     with PostgresIndex.export(dsn, index_path, schema=schema, tenant_field=tenant_field, replace=replace) as exported:
         found = exported.info()

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import AsJson
-from .output import echo_json, size
+from ..options import AsJson
+from ..output import echo_json, size
 
 if TYPE_CHECKING:
-    from ..index.codec.base import Codec
+    from ...index.codec.base import Codec
 
 
 def fit(
@@ -30,8 +30,8 @@ def fit(
 
     smart index DIR --index PATH --codec FILE makes an index with it.
     """
-    from ..index.shared_codec import fit_shared_codec
-    from ..index.smart_index import DEFAULT_CODEC
+    from ...index.shared_codec import fit_shared_codec
+    from ...index.smart_index import DEFAULT_CODEC
 
     found = fit_shared_codec(source, codec or DEFAULT_CODEC, model, pooling=pooling)
     _show(found, found.save(out), as_json)
@@ -41,7 +41,7 @@ def info(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file of smart codec fit.")], as_json: AsJson = False
 ) -> None:
     """Show a codec's name, hash and sizes."""
-    from ..index.codec.factory import Codec
+    from ...index.codec.factory import Codec
 
     _show(Codec.load(file), file, as_json)
 
