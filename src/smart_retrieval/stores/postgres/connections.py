@@ -33,7 +33,7 @@ class Connections:
             raise StoreError(f"schema {schema!r}: expected a name of small letters, digits and _, of at most 40")
         self.dsn, self.schema, self.tenant = dsn, schema, tenant
         self._local = threading.local()
-        self._open: list[Connection[Any]] = []
+        self._open: list[tuple[int, Connection[Any]]] = []
         self._lock = threading.Lock()
 
     @property
@@ -51,17 +51,20 @@ class Connections:
     def close(self) -> None:
         """Close those of all threads."""
         with self._lock:
-            for connection in self._open:
-                with suppress(Exception):
-                    connection.close()
+            for pid, connection in self._open:
+                if pid == os.getpid():  # a fork shares its parent's sockets, and must not say good-bye on them
+                    with suppress(Exception):
+                        connection.close()
             self._open.clear()
         self._local = threading.local()
 
     def _connection(self) -> Connection[Any]:
         """This thread's; a new one after a fork, or after the server closed it."""
         found = getattr(self._local, "connection", None)
-        if found is not None and self._local.pid == os.getpid() and not found.closed:
-            return found  # type: ignore[no-any-return]
+        if found is not None and self._local.pid == os.getpid():
+            if not found.closed:
+                return found  # type: ignore[no-any-return]
+            found.close()
         import psycopg
 
         connection = psycopg.connect(self.dsn, autocommit=True)
@@ -85,7 +88,7 @@ class Connections:
             raise
         self._local.connection, self._local.pid, self._local.depth = connection, os.getpid(), 0
         with self._lock:
-            self._open.append(connection)
+            self._open.append((os.getpid(), connection))
         return connection
 
     @contextmanager
