@@ -89,6 +89,10 @@ class StoreIndex:
             return len(self.store.rowids([id])) == 1
         return False
 
+    def count(self, where: str | None = None) -> int:
+        """How many documents pass a filter."""
+        return len(self.store.select(where)) if where else len(self)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.store.path)!r}, {self.store.manifest.codec})"
 

@@ -69,8 +69,10 @@ def test_a_connection_that_the_server_closed_is_made_again(index):
     before = found(index, query)
     with index.store.reading() as connection:
         (pid,) = connection.execute("SELECT pg_backend_pid()").fetchone()
-    with Connections(index.store.connections.dsn, "other").reading() as other:
+    others = Connections(index.store.connections.dsn, "other")
+    with others.reading() as other:
         other.execute("SELECT pg_terminate_backend(%s)", (pid,))
+    others.close()
     with pytest.raises(StoreError):
         found(index, query)
     assert found(index, query) == before

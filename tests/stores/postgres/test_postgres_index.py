@@ -242,7 +242,8 @@ def test_settings_go_along(pair, dsn):
         assert ours[name] == theirs[name], name
     assert ours["codec_hash"] == index.codec().hash == exported.codec().hash
     assert exported.calibration() == index.calibration()
-    assert ours["documents"] == 700
+    assert ours["documents"] == exported.count() == 700
+    assert exported.count("year > 2010") == index.count("year > 2010") > 0
 
 
 def test_what_is_not_there_or_not_fitted(dsn, make, smart):
