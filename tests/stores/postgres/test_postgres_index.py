@@ -5,7 +5,7 @@ import pytest
 from fixtures.commands import loaded, run
 from fixtures.indexes import DIM, PLAIN, documents, names, topics
 
-from smart_retrieval import SmartEmbeddings
+from smart_retrieval import SmartEmbeddings, SmartIndex
 from smart_retrieval.errors import (
     CodecError,
     DuplicateIdError,
@@ -282,3 +282,25 @@ def test_the_command_exports(pair, dsn):
     again = run("export", "postgres", dsn, index.path, "--schema", "shop")
     assert isinstance(again.exception, StoreError)
     assert "700 documents" in run("export", "postgres", dsn, index.path, "--schema", "shop", "--replace").stdout
+
+
+def test_the_calibration_is_fixed_as_in_an_index(smart, tmp_path, dsn):
+    """Once there are enough documents, measured on them, and then it stays."""
+    model = smart("mean", preset="default")
+    with (
+        SmartIndex.create(tmp_path / "a.smart", model, codec="float16") as index,
+        PostgresIndex.create(dsn, model, codec="float16") as created,
+    ):
+        for one in (index, created):
+            one.add(ids=names(40), embeddings=documents(40, 1))
+        assert created.calibration() == index.calibration()
+        assert not created.store.manifest.calibration
+        for one in (index, created):
+            one.add(ids=names(40, "e"), embeddings=documents(40, 2))
+        assert created.store.manifest.calibration == index.store.manifest.calibration != {}
+        assert created.info()["calibration"]["of"] == "collection"
+        for one in (index, created):
+            one.delete(where="id like 'e%'")
+        assert created.calibration() == index.calibration()
+        assert created.calibration().documents == 80
+        assert_same(created.search(documents(1, 5))[0], index.search(documents(1, 5))[0])
