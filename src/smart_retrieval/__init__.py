@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .core.weights import IdfWeights as IdfWeights
     from .embeddings import SmartEmbeddings as SmartEmbeddings
     from .errors import SmartError as SmartError
+    from .index.codec.factory import Codec as Codec
     from .index.explain.explanation import Explanation as Explanation
     from .index.search.hits import Hit as Hit
     from .index.search.hits import Hits as Hits
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .index.shards.split import merge_indexes as merge_indexes
     from .index.shards.split import split_index as split_index
     from .index.smart_index import SmartIndex as SmartIndex
+    from .index.smart_reranker import SmartReranker as SmartReranker
     from .inputs import Item as Item
     from .model.smart_model import SmartModel as SmartModel
 
@@ -45,12 +47,14 @@ __all__, __getattr__, __dir__ = lazy_names(
         "core.weights": ("IdfWeights",),
         "embeddings": ("SmartEmbeddings",),
         "errors": ("SmartError",),
+        "index.codec.factory": ("Codec",),
         "index.explain.explanation": ("Explanation",),
         "index.search.hits": ("Hit", "Hits"),
         "index.search.options": ("Reranker",),
         "index.shards.sharded_index": ("ShardedIndex", "open_index"),
         "index.shards.split": ("merge_indexes", "split_index"),
         "index.smart_index": ("SmartIndex",),
+        "index.smart_reranker": ("SmartReranker",),
         "inputs": ("Item",),
         "model.smart_model": ("SmartModel",),
     },

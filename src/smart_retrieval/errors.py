@@ -105,6 +105,10 @@ class IndexReadOnlyError(SmartError):
     """The index's folder or file cannot be written to, or not even be opened; ``mode="r"`` may still read it."""
 
 
+class StoreError(SmartError):
+    """A database server cannot be reached, refuses something, or holds no such index."""
+
+
 class FilterError(SmartError, ValueError):
     """A ``where`` expression cannot be parsed; the message shows the position."""
 

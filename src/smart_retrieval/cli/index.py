@@ -28,7 +28,10 @@ def index(
         str | None, typer.Option(help="A packaged name, a folder, or a hub name. [default: minilm, or the index's]")
     ] = None,
     codec: Annotated[
-        str | None, typer.Option(help="How a new index stores token vectors. [default: anchored+3vq+norm]")
+        str | None,
+        typer.Option(
+            help="New index: how it stores token vectors, or a file of smart codec fit. [default: anchored+3vq+norm]"
+        ),
     ] = None,
     pooling: Annotated[
         float | None, typer.Option(min=1, help="New index: merge similar token vectors until 1/N of them are left.")

@@ -14,7 +14,8 @@ import typer
 
 from .._version import __version__
 from ..errors import SmartError, SmartWarning
-from . import convert, delete, demo, explain, index, info, inspect, optimize, search, train, verify
+from . import delete, demo, explain, index, info, inspect, optimize, search, train, verify
+from .formats import codec, convert, export
 from .measure import eval_beir, eval_layers, eval_mmeb, eval_mteb, probe, report, tune
 from .output import Stopped, printable, stop_on_signals
 from .scale import merge, split
@@ -60,7 +61,8 @@ app.command("tune")(tune.tune)
 app.command("report")(report.report)
 app.add_typer(train_app, name="train")
 app.add_typer(_group("Convert from other formats.", official=convert.official), name="convert")
-app.add_typer(_group("Export to other formats.", st=convert.st), name="export")
+app.add_typer(_group("Export to other formats.", st=convert.st, postgres=export.postgres), name="export")
+app.add_typer(_group("A codec that several indexes and stores share.", fit=codec.fit, info=codec.info), name="codec")
 app.command("inspect")(inspect.inspect)
 app.command("demo")(demo.demo)
 

@@ -83,6 +83,8 @@ class FitPolicy:
             model: Gives features of the vocabulary's ids, and re-encodes passages for ``from_texts``.
             from_texts: Encode the stored passages again instead of decoding their codes, which may be coarse.
         """
+        if "codec_hash" in self.store.manifest.limits:
+            raise CodecError("refit: found a codec that other indexes may share; index into a new one to change it")
         old = codec_from_bytes(self.store.codec())
         if not from_texts and old.spec.family not in ("float32", "float16"):
             raise CodecError(f"found codes of {old.name!r}, too coarse to fit to; fit from the texts (refit=True)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._version import __version__
 from ..errors import CodecError, IndexMismatchError, SmartError, UnsupportedModelError, one_of
@@ -19,15 +19,26 @@ from .text.language import LANGUAGES, Language
 if TYPE_CHECKING:
     from ..model.smart_model import SmartModel
 
+#: A fitted codec or its file, or the name of one to be fitted.
+GivenCodec: TypeAlias = "str | Path | Codec"
 FILES_AS = ("auto", "text", "pages")
 
 
 def new_manifest(
-    model: SmartModel, codec: str, pooling: float, files_as: str, *, lexical: bool, language: Language
+    model: SmartModel, codec: GivenCodec, pooling: float, files_as: str, *, lexical: bool, language: Language
 ) -> tuple[Manifest, Codec]:
     """The manifest of a new index, and the codec it begins with."""
     kind = settle_files_as(files_as, model.modalities)
-    wanted = parse_codec(codec)
+    given = codec_of(codec)
+    wanted = given.spec if isinstance(given, Codec) else parse_codec(given)
+    if isinstance(given, Codec) and (given.token_dim, given.anchor_dim or model.anchor_dim) != (
+        model.token_dim,
+        model.anchor_dim,
+    ):
+        raise CodecError(
+            f"codec {given.name!r}: found one of {given.token_dim} (token) and {given.anchor_dim} (anchor) dimensions, "
+            f"expected {model.token_dim} and {model.anchor_dim}: one that was fitted to this model's vectors"
+        )
     if wanted.dims > model.token_dim:
         raise CodecError(
             f"codec {codec!r}: found a residual of {wanted.dims} dimensions, expected at most the {model.token_dim} of "
@@ -37,7 +48,7 @@ def new_manifest(
         raise CodecError(f"token pooling: found {pooling}, expected a number of at least 1; 1 is none")
     if language not in LANGUAGES:
         raise SmartError(f"language: {one_of(language, LANGUAGES)}")
-    start = FitPolicy.start(wanted, model.token_dim)
+    start = given if isinstance(given, Codec) else FitPolicy.start(wanted, model.token_dim)
     identity = model.identity()
     manifest = Manifest(
         model={key: value for key, value in identity.items() if key not in ("readout", "prompts")},
@@ -50,6 +61,7 @@ def new_manifest(
         limits={
             "max_length": model.max_length,
             "codec": wanted.name,
+            **({"codec_hash": given.hash} if isinstance(given, Codec) else {}),
             "preset": model.preset.name,
             "files_as": kind,
             "modalities": sorted(model.modalities),
@@ -62,6 +74,13 @@ def new_manifest(
         package=__version__,
     )
     return manifest, start
+
+
+def codec_of(codec: GivenCodec) -> Codec | str:
+    """A fitted codec, read from its file if need be; or the name of one that the index is to fit itself."""
+    if not isinstance(codec, str):
+        return codec if isinstance(codec, Codec) else Codec.load(codec)
+    return Codec.load(codec) if "/" in codec or Path(codec).is_file() else codec
 
 
 def model_within(model: SmartModel | str, limits: Mapping[str, int | None]) -> SmartModel:
@@ -90,15 +109,22 @@ def settle_files_as(asked: str, modalities: Collection[str]) -> str:
     return asked if asked != "auto" else "pages" if "image" in modalities else "text"
 
 
-def check_settings(path: Path, manifest: Manifest, codec: str | None, given: Mapping[str, float | str | None]) -> None:
+def check_settings(
+    path: Path, manifest: Manifest, codec: GivenCodec | None, given: Mapping[str, float | str | None]
+) -> None:
     """Refuse settings that this index was not made with, None and "auto" standing for a setting left out.
 
     The messages name the options of ``smart index``.
     """
     wanted = manifest.limits.get("codec", manifest.codec)
-    if codec is not None and parse_codec(codec).name != wanted:
+    asked = "" if codec is None else codec_of(codec)
+    if isinstance(asked, Codec):
+        wanted, asked = f"{wanted} {manifest.limits.get('codec_hash', 'of its own')}", f"{asked.name} {asked.hash}"
+    elif asked:
+        asked = parse_codec(asked).name
+    if asked not in ("", wanted):
         raise CodecError(
-            f"index {str(path)!r}: found codec {wanted!r}, asked for {codec!r}; leave --codec out, or index into a new "
+            f"index {str(path)!r}: found codec {wanted!r}, asked for {asked!r}; leave --codec out, or index into a new "
             "one"
         )
     made_with: dict[str, Any] = {name: manifest.model.get(name) for name in VISUAL_LIMITS}

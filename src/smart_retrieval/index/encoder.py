@@ -19,8 +19,8 @@ from ..model.light.encoder import LightEncoder, find_light_encoder
 from ..model.light.entry import EntryKey
 from .codec.base import Codec
 from .codec.factory import codec_from_bytes
+from .document_store import DocumentStore
 from .store.records import Vectors
-from .store.store import Store
 from .text.folding import clean_item, fold_item
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def load_model(
 class IndexEncoder:
     """The model of an index, loaded under its recorded name when it is first needed, and the codec of its store."""
 
-    def __init__(self, store: Store, model: SmartModel | str | None = None) -> None:
+    def __init__(self, store: DocumentStore, model: SmartModel | str | None = None) -> None:
         self._store = store
         self._codec: tuple[int, Codec] | None = None
         self._loading = ForkLock()

@@ -82,7 +82,7 @@ class SmartIndex:
         path: str | Path,
         model: SmartModel | str = DEFAULT_MODEL,
         *,
-        codec: str = DEFAULT_CODEC,
+        codec: str | Path | Codec = DEFAULT_CODEC,
         pooling: float = 1,
         lexical: bool = True,
         language: Language = "auto",
@@ -94,8 +94,8 @@ class SmartIndex:
         Args:
             path: A folder that does not hold an index yet.
             model: The model, or its name.
-            codec: How token vectors are kept: ``"float16"``, ``"int8"``, ``"codebook+32x1"``, ... One that has to be
-                fitted is fitted once enough tokens are there; until then they are kept in float16.
+            codec: How token vectors are kept: ``"float16"``, ``"codebook+32x1"``, ... (one that has to be fitted is
+                fitted once enough tokens are there; until then, float16), or a fitted codec or its file, to be shared.
             pooling: Merge similar token vectors of a document until 1 / ``pooling`` are left; 1 for none.
             lexical: Keep a full-text index of the passages, for ``lexical_weight``.
             language: What it is to read words as: ``"english"`` strips endings and leaves stop words out of queries,
@@ -149,7 +149,7 @@ class SmartIndex:
         path: str | Path,
         model: SmartModel | str | None = None,
         *,
-        codec: str | None = None,
+        codec: str | Path | Codec | None = None,
         pooling: float | None = None,
         language: Language = "auto",
         files_as: Literal["auto", "text", "pages"] = "auto",

@@ -15,9 +15,8 @@ from ..core.weights import IdfWeights
 from ..embeddings import SmartEmbeddings
 from ..errors import IndexDamagedError
 from ..types import Array
+from .document_store import DocumentStore
 from .encoder import IndexEncoder, decode_vectors
-from .store.manifest import Manifest
-from .store.store import Store
 
 
 class IndexStatistics:
@@ -27,7 +26,7 @@ class IndexStatistics:
     so that scores can be compared over time; until then it follows the documents, by the rule of :class:`Calibrator`.
     """
 
-    def __init__(self, store: Store, encoder: IndexEncoder) -> None:
+    def __init__(self, store: DocumentStore, encoder: IndexEncoder) -> None:
         self._store, self._encoder = store, encoder
         self._newest: tuple[int, CollectionStatistics] | None = None
 
@@ -86,12 +85,7 @@ class IndexStatistics:
             if store.state().documents < MIN_DOCUMENTS:
                 return
             measured = self._measured()
-        with store.transaction() as handle:
-            # Another process may have done it since: the first one counts.
-            if again or not Manifest.read(handle.connection).calibration:
-                Manifest.put(handle.connection, "calibration", measured.to_dict())
-                handle.dirty = True  # a commit, which other processes notice
-        store.reload()
+        store.keep_calibration(measured.to_dict(), again=again)
 
     def _idf(self) -> IdfWeights:
         with self._store.reading():
@@ -101,8 +95,8 @@ class IndexStatistics:
         return IdfWeights(documents, frequencies, unseen=1 if self._store.manifest.scoring else 0)
 
     def _calibration(self) -> Calibration:
-        with self._store.reading() as connection:
-            manifest = Manifest.read(connection)
+        with self._store.reading():
+            manifest = self._store.newest_manifest()
             return Calibration.from_dict(manifest.calibration) if manifest.calibration else self._measured()
 
     def _measured(self) -> Calibration:

@@ -8,7 +8,8 @@ from fixtures import stores
 from fixtures.stores import record
 
 from smart_retrieval.errors import DuplicateIdError, FilterError, IndexMismatchError, SmartError, UnknownIdError
-from smart_retrieval.index.store.records import FileEntry, Record, pack_token_ids, unpack_token_ids
+from smart_retrieval.index.codec.payload import pack_token_ids, unpack_token_ids
+from smart_retrieval.index.store.records import FileEntry, Record
 from smart_retrieval.index.store.store import Store
 
 

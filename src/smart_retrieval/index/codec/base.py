@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -14,8 +17,10 @@ from ...checksums import arrays_checksum
 from ...core.vectors import unit_rows
 from ...embeddings import SmartEmbeddings
 from ...errors import CodecError
+from ...files import atomic_file
 from ...types import Array
-from .names import CodecSpec
+from .names import CodecSpec, parse_codec
+from .payload import CodedDocuments, pack_blob, unpack_blobs
 from .sample import checked_vectors
 
 #: Query tokens scored in one go: look-up tables of 8 bytes a token then take 512 kB and stay in a core's cache.
@@ -52,7 +57,9 @@ class Codec(ABC):
         ((3, 8), [[1.0, 0.0]])
     """
 
-    families: ClassVar[tuple[str, ...]]
+    families: ClassVar[tuple[str, ...]] = ()
+    #: The class of every family; filled by importing :mod:`~smart_retrieval.index.codec.factory`.
+    classes: ClassVar[dict[str, type[Codec]]] = {}
     #: Whether documents scored in one call share products, whose last bits depend on the set of documents.
     shares_products: ClassVar[bool] = False
 
@@ -60,6 +67,10 @@ class Codec(ABC):
         if token_dim < 1:
             raise CodecError(f"codec {spec.name!r}: found token vectors of {token_dim} dimensions, expected at least 1")
         self.spec, self.token_dim, self.anchor_dim = spec, int(token_dim), anchor_dim
+        self._hash = ""
+
+    def __init_subclass__(cls) -> None:
+        Codec.classes |= dict.fromkeys(cls.families, cls)
 
     @property
     def name(self) -> str:
@@ -70,6 +81,17 @@ class Codec(ABC):
     def bytes_per_token(self) -> int:
         """B, bytes of one code."""
         return self.spec.bytes_per_token(self.token_dim)
+
+    @property
+    def hash(self) -> str:
+        """What it is known by: 32 hexadecimal digits of a SHA-256 over name, width and everything fitted."""
+        if not self._hash:
+            digest = hashlib.sha256(f"{self.name} {self.token_dim}".encode())
+            for name, array in sorted(self.to_arrays().items()):
+                digest.update(f" {name} {array.dtype.str} {array.shape} ".encode())
+                digest.update(np.ascontiguousarray(array).data)
+            self._hash = digest.hexdigest()[:32]
+        return self._hash
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {self.token_dim}d -> {self.bytes_per_token} bytes a token)"
@@ -110,6 +132,38 @@ class Codec(ABC):
             for one in (documents[start : start + 256] for start in range(0, len(documents), 256))
         ]
         return np.concatenate(parts) if parts else np.empty((0, self.bytes_per_token), np.uint8)
+
+    def encode_blobs(self, documents: SmartEmbeddings, *, token_ids: bool = True) -> list[bytes]:
+        """Code some documents for a store of another kind: one blob each, of about 1 kB, that stands alone.
+
+        A blob says which codec it is of, and has a checksum. Its format is versioned, see
+        :mod:`~smart_retrieval.index.codec.payload`.
+
+        Args:
+            documents: N documents with their anchors, which are to be stored beside the blobs.
+            token_ids: Keep the tokens' vocabulary ids, too: 2 bytes a token, for IDF tables and explanations.
+
+        Returns:
+            N blobs.
+
+        Example:
+            >>> from smart_retrieval.index.codec.factory import fit_codec
+            >>> documents = SmartEmbeddings(np.eye(2, 4), np.eye(3, 4), [0, 1, 3], [5, 6, 7])
+            >>> codec = fit_codec("float16", documents)
+            >>> [len(blob) for blob in codec.encode_blobs(documents)]
+            [37, 46]
+        """
+        codes, ids = self.encode_documents(documents), np.asarray(documents.token_ids)
+        parts = [slice(*pair) for pair in zip(documents.offsets[:-1], documents.offsets[1:], strict=True)]
+        return [pack_blob(self.hash, codes[part], ids[part] if token_ids else None) for part in parts]
+
+    def read_blobs(self, blobs: Sequence[bytes]) -> CodedDocuments:
+        """The codes and token ids that :meth:`encode_blobs` packed.
+
+        Raises:
+            CodecError: A blob is damaged, foreign, or of another codec or version.
+        """
+        return unpack_blobs(blobs, self.hash, self.bytes_per_token)
 
     def decode(self, codes: ArrayLike, anchors: ArrayLike | None = None) -> Array:
         """The vectors ``[T, D]`` float32 that codes stand for; their products with query tokens are the scores.
@@ -175,6 +229,53 @@ class Codec(ABC):
         # safetensors writes metadata in no fixed order; one entry is always in order.
         text = json.dumps({**about, "crc32": arrays_checksum(about, arrays)}, sort_keys=True)
         return save(arrays, {"codec": text})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Codec:
+        """Read what :meth:`to_bytes` wrote.
+
+        Raises:
+            CodecError: The bytes are damaged, or of another version.
+        """
+        return cls.of_arrays(*read_codec(data))
+
+    @classmethod
+    def of_arrays(cls, name: str, token_dim: int, arrays: dict[str, Array]) -> Codec:
+        """A codec from its name, its width and the arrays of :meth:`to_arrays`."""
+        spec = parse_codec(name)
+        try:
+            return cls.classes[spec.family].from_arrays(spec, token_dim, arrays)
+        except CodecError:
+            raise
+        except (TypeError, ValueError, IndexError) as error:  # arrays of types or shapes that no codec has
+            raise CodecError(
+                f"codec {name!r}: found arrays that do not fit this codec ({error}); fit it again"
+            ) from error
+
+    def save(self, path: str | Path) -> Path:
+        """Write the codec to a file, for every index and store that is to share it."""
+        with atomic_file(path) as partial:
+            Path(partial).write_bytes(self.to_bytes())
+        return Path(path)
+
+    @staticmethod
+    def load(path: str | Path) -> Codec:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            CodecError: There is no such file, or it is damaged or something else.
+
+        Example:
+            >>> codec = Codec.load("codec.smart")  # doctest: +SKIP
+        """
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise CodecError(f"codec {str(path)!r}: cannot be read ({error.strerror})") from error
+        try:
+            return Codec.from_bytes(data)
+        except CodecError as error:
+            raise CodecError(f"codec file {str(path)!r}: {error}") from error
 
     # -- for subclasses ----------------------------------------------------------------------------------------
 

@@ -9,15 +9,11 @@ from numpy.typing import ArrayLike
 from ...embeddings import SmartEmbeddings
 from ...errors import CodecError
 from ...types import Array
-from .base import Codec, read_codec
+from .base import Codec as Codec
 from .codebook import CodebookCodec
 from .names import parse_codec
 from .plain import BitsCodec, FloatCodec, Int8Codec
 from .sample import gather_sample
-
-_CLASSES: dict[str, type[Codec]] = {
-    family: one for one in (FloatCodec, Int8Codec, BitsCodec, CodebookCodec) for family in one.families
-}
 
 
 def fit_codec(
@@ -60,15 +56,9 @@ def fit_codec(
 
 def codec_from_bytes(data: bytes) -> Codec:
     """Read what :meth:`Codec.to_bytes` wrote."""
-    return codec_from_arrays(*read_codec(data))
+    return Codec.from_bytes(data)
 
 
 def codec_from_arrays(name: str, token_dim: int, arrays: dict[str, Array]) -> Codec:
     """A codec from its name, its width and the arrays of :meth:`Codec.to_arrays`."""
-    spec = parse_codec(name)
-    try:
-        return _CLASSES[spec.family].from_arrays(spec, token_dim, arrays)
-    except CodecError:
-        raise
-    except (TypeError, ValueError, IndexError) as error:  # arrays of types or shapes that no codec has
-        raise CodecError(f"codec {name!r}: found arrays that do not fit this codec ({error}); fit it again") from error
+    return Codec.of_arrays(name, token_dim, arrays)

@@ -11,6 +11,7 @@ from ...errors import EmbeddingsError, IndexMismatchError
 from ...types import Array
 from ..codec.pooling import pool_tokens
 from ..codec_fitting import FitPolicy
+from ..document_store import DocumentStore
 from ..encoder import IndexEncoder
 from ..store.pictures import Media, place_grids
 from ..store.records import Record
@@ -18,13 +19,12 @@ from ..store.store import Store
 from .new_documents import BATCH_WEIGHT, NewDocument, batches
 
 
-class IndexWriter:
-    """Writes documents into a store, with codes of its codec, which is fitted once there are enough tokens."""
+class DocumentWriter:
+    """Writes documents into a store, with codes of its codec."""
 
-    def __init__(self, store: Store, encoder: IndexEncoder) -> None:
-        self.store = store
+    def __init__(self, store: DocumentStore, encoder: IndexEncoder) -> None:
+        self._store = store
         self.encoder = encoder
-        self._fit = FitPolicy(store)
 
     def add(
         self,
@@ -56,22 +56,34 @@ class IndexWriter:
         if len(documents) != len(encoded):
             raise EmbeddingsError(f"found {len(encoded)} encodings for {len(documents)} documents, expected one each")
         self.encoder.check_widths(encoded)
-        factor = self.store.manifest.pooling
+        factor = self._store.manifest.pooling
         pooled = pool_tokens(encoded, factor) if factor and factor > 1 else encoded
         while True:
             codes = self.encoder.codec().encode_documents(pooled)
             records = list(_records(documents, encoded, pooled, codes))
-            generation = self.store.generation
+            generation = self._store.generation
             try:
-                self.store.add(records, on_duplicate)
+                self._store.add(records, on_duplicate)
                 break
             except IndexMismatchError:
                 # Another process fitted the codec since; the codes are made again with the new one.
-                self.store.reload()
-                if self.store.generation == generation:
+                self._store.reload()
+                if self._store.generation == generation:
                     raise
         if fit:
             self.fit_if_due()
+
+    def fit_if_due(self) -> None:
+        """Fit the codec if it is time; here it is fitted already."""
+
+
+class IndexWriter(DocumentWriter):
+    """Writes documents into an index, whose codec is fitted once there are enough tokens."""
+
+    def __init__(self, store: Store, encoder: IndexEncoder) -> None:
+        super().__init__(store, encoder)
+        self.store = store
+        self._fit = FitPolicy(store)
 
     def fit_if_due(self) -> None:
         """Fit the wanted codec if the index has grown large enough for it; not to be called within a transaction."""

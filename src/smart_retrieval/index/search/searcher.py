@@ -132,7 +132,7 @@ class Searcher:
                 query, words = queries[number], None
                 if settings.lexical_weight and texts is not None:
                     words = self._lexical(selection.snapshot, texts[number], settings.anchor_spread)
-                own = replace(settings, scoring=_own_weights(settings.scoring, queries, number))
+                own = replace(settings, scoring=own_weights(settings.scoring, queries, number))
                 scored = search_snapshot(selection.snapshot, codec, query, own, selection, words, device=device)
                 found.append(self._hits(selection.snapshot, scored, settings, query))
             nothing_passes = not selection.count and len(selection.snapshot)
@@ -220,7 +220,7 @@ class Searcher:
         return Hits(hits, len(scored.positions) + scored.left_out, scored.searched, scored.partial, query, like)
 
 
-def _own_weights(scoring: Scoring, queries: SmartEmbeddings, number: int) -> Scoring:
+def own_weights(scoring: Scoring, queries: SmartEmbeddings, number: int) -> Scoring:
     """The scoring with one query's part of weights that are given as numbers for all."""
     weights = scoring.query_weights
     if weights is None or hasattr(weights, "weights"):

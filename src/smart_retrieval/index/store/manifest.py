@@ -79,10 +79,23 @@ class Manifest:
     @classmethod
     def read(cls, connection: sqlite3.Connection) -> Manifest:
         """Read all fields; those of a later package of the same format are passed over."""
-        values: dict[str, Any] = {}
+        texts = {}
         for key, value, stored in connection.execute("SELECT key, value, checksum FROM manifest"):
             if checksum(key, value) != stored:
                 raise IndexDamagedError(f"manifest: {key!r} does not match its checksum; restore a copy of the index")
+            texts[key] = value
+        return cls.from_texts(texts)
+
+    def to_texts(self) -> dict[str, str]:
+        """All fields as JSON."""
+        # In ASCII, since a path may hold bytes that are no UTF-8.
+        return {key: json.dumps(value) for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_texts(cls, texts: Mapping[Any, Any]) -> Manifest:
+        """The inverse of :meth:`to_texts`; fields of a later package are passed over."""
+        values: dict[str, Any] = {}
+        for key, value in texts.items():
             try:
                 values[key] = _read_value(key, value)
             except (TypeError, ValueError, RecursionError) as error:

@@ -7,15 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ...documents.sections import clean_json
-from ...errors import IndexDamagedError, SmartError
+from ...errors import SmartError
 from ...types import Array
 from .pictures import Media
 
 MOST_ID = 1 << 26  # of a vocabulary: weights are kept in an array as long as this
-MOST_WITHOUT_IDS = 1 << 20  # tokens of one document of which none has an id, such as visual ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,26 +91,3 @@ def pack_metadata(metadata: Mapping[str, Any], owner: str) -> str:
         return json.dumps(clean_json(metadata), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
         raise SmartError(f"metadata of document {owner!r}: expected a JSON object ({error})") from error
-
-
-def pack_token_ids(token_ids: Array) -> bytes:
-    """Ids as little-endian ``id + 1`` of just as many bytes as the largest needs: 2 a token for BERT, 0 without ids.
-
-    Example:
-        >>> len(pack_token_ids(np.array([7, -1, 30521]))), len(pack_token_ids(np.array([-1, -1])))
-        (6, 0)
-    """
-    shifted = np.asarray(token_ids, np.int64) + 1
-    width = (int(shifted.max(initial=0)).bit_length() + 7) // 8
-    return shifted.astype("<u4").view(np.uint8).reshape(-1, 4)[:, :width].tobytes()
-
-
-def unpack_token_ids(blob: bytes, count: int) -> Array:
-    """The inverse of :func:`pack_token_ids`: ``[count]`` int32."""
-    width, rest = divmod(len(blob), count) if count > 0 else (0, len(blob))
-    # Ids of no bytes, all -1, may be so many at most: a count alone must not take memory.
-    if rest or width > 4 or count < 0 or (not width and count > MOST_WITHOUT_IDS):
-        raise IndexDamagedError(f"found {len(blob)} bytes for {count} token ids")
-    padded = np.zeros((count, 4), np.uint8)
-    padded[:, :width] = np.frombuffer(blob, np.uint8).reshape(count, width)
-    return padded.view("<u4").reshape(count).astype(np.int32) - 1

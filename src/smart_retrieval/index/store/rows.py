@@ -14,21 +14,12 @@ import numpy as np
 
 from ...errors import DuplicateIdError, IndexDamagedError, SmartError
 from ...types import Array
+from ..codec.payload import MOST_WITHOUT_IDS, pack_token_ids, unpack_token_ids
 from . import pictures
 from .connections import Connections, Handle
 from .lexical import FullText
 from .manifest import Manifest
-from .records import (
-    MOST_ID,
-    MOST_WITHOUT_IDS,
-    Added,
-    Document,
-    Record,
-    Vectors,
-    pack_metadata,
-    pack_token_ids,
-    unpack_token_ids,
-)
+from .records import MOST_ID, Added, Document, Record, Vectors, pack_metadata
 from .schema import RawText, blob_checksum, checksum, json_list
 
 CHUNK = 1000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -116,6 +116,11 @@ class Store:
     def transaction(self) -> AbstractContextManager[Handle]:
         """Everything this thread writes inside becomes one commit, or none when an error leaves the block."""
         return self.connections.writing()
+
+    def newest_manifest(self) -> Manifest:
+        """The manifest of the newest commit."""
+        with self.reading() as connection:
+            return Manifest.read(connection)
 
     def state(self) -> State:
         """Commit number and sums of the newest commit; reads one row."""
@@ -263,6 +268,14 @@ class Store:
             if full_text is not None and full_text.language == "auto" and any(row.record.text for row in packed):
                 self._settle_language(handle.connection)
         return added
+
+    def keep_calibration(self, calibration: Mapping[str, Any], *, again: bool) -> None:
+        """Keep a calibration, unless there is one by now and it is not ``again``: the first one counts."""
+        with self.transaction() as handle:
+            if again or not Manifest.read(handle.connection).calibration:
+                Manifest.put(handle.connection, "calibration", dict(calibration))
+                handle.dirty = True  # a commit, which other processes notice
+        self.reload()
 
     def _settle_language(self, connection: sqlite3.Connection) -> None:
         """Note the language of the passages once there are enough of them to tell."""

@@ -11,10 +11,11 @@ import numpy as np
 
 from ...errors import SmartError
 from ...types import Array
+from ..codec.payload import unpack_token_ids
 from . import pictures
 from .connections import Handle
 from .manifest import Manifest
-from .records import MOST_ID, unpack_token_ids
+from .records import MOST_ID
 from .rows import DOCUMENT, JOINED, VECTORS, raw_text
 from .schema import State, blob_checksum, checksum
 

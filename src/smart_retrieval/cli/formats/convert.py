@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Device, Layers, ModelArgument, layers_of
+from ..options import Device, Layers, ModelArgument, layers_of
 
 
 def official(
@@ -20,11 +20,11 @@ def official(
     device: Device = None,
 ) -> None:
     """Convert an adapter.pt of the paper's authors; nothing in the file is executed."""
-    from ..core.readout import Readout
-    from ..core.scoring import Scoring
-    from ..errors import AdapterMismatchError
-    from ..model.smart_model import SmartModel
-    from ..training import read_official
+    from ...core.readout import Readout
+    from ...core.scoring import Scoring
+    from ...errors import AdapterMismatchError
+    from ...model.smart_model import SmartModel
+    from ...training import read_official
 
     found = read_official(adapter)
     chosen = layers_of(layers)
@@ -53,9 +53,9 @@ def st(
     device: Device = None,
 ) -> None:
     """Write a stock late-only MultiVectorEncoder; an error says why where that is not exactly possible."""
-    from ..core.readout import Readout
-    from ..model.smart_model import SmartModel
-    from ..training import export_multi_vector_encoder
+    from ...core.readout import Readout
+    from ...model.smart_model import SmartModel
+    from ...training import export_multi_vector_encoder
 
     chosen = layers_of(layers)
     readout = Readout(chosen) if chosen else None

@@ -1,0 +1,1 @@
+"""``smart codec``, ``smart convert`` and ``smart export``."""

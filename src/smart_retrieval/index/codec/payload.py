@@ -1,0 +1,133 @@
+"""A document's token codes as bytes that stand alone, to lie beside its anchor in any store.
+
+    offset  bytes  content
+    0       4      "SMB" and the version of this format, 1
+    4       8      the first bytes of the codec's hash
+    12      4      T, token codes
+    16      4      I, token ids: 0, T, or more where tokens were pooled
+    20      2      B, bytes of a code
+    22      1      bytes of a token id, 0 to 4
+    23      1      0
+    24      4      CRC-32 of everything else
+    28      T * B  token codes
+            I * w  token ids + 1
+
+All numbers are little-endian. 100 tokens of the default codec and their ids are 28 + 600 + 200 bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ...errors import CodecError, IndexDamagedError
+from ...types import Array
+
+MOST_WITHOUT_IDS = 1 << 20  # tokens of one document of which none has an id, such as visual ones
+MAGIC, VERSION = b"SMB", 1
+_HEAD = struct.Struct("<3sB8sIIHBB")
+HEADER_BYTES = _HEAD.size + 4
+_WHERE = "blob {}: found {}; {}"
+
+
+class CodedDocuments(NamedTuple):
+    """Token codes of some documents, and their token ids."""
+
+    codes: Array  # [sum T, B] uint8
+    offsets: Array  # [N + 1] int64 into codes
+    token_ids: Array  # [sum I] int32, -1 where there is none
+    id_offsets: Array  # [N + 1] int64 into token_ids
+
+
+def pack_blob(codec_hash: str, codes: Array, token_ids: Array | None = None) -> bytes:
+    """One document's blob."""
+    packed = b"" if token_ids is None else pack_token_ids(token_ids)
+    ids = 0 if token_ids is None else len(token_ids)
+    width = len(packed) // ids if ids else 0
+    mark = bytes.fromhex(codec_hash)[:8]
+    head = _HEAD.pack(MAGIC, VERSION, mark, len(codes), ids, codes.shape[1], width, 0)
+    body = codes.tobytes() + packed
+    return head + struct.pack("<I", zlib.crc32(body, zlib.crc32(head))) + body
+
+
+def unpack_blobs(blobs: Sequence[bytes], codec_hash: str, code_width: int) -> CodedDocuments:
+    """The inverse of :func:`pack_blob`, for blobs of one codec.
+
+    Raises:
+        CodecError: A blob is damaged, cut off, no blob at all, of another version or of another codec; the message says
+            which one by its position.
+    """
+    mark = bytes.fromhex(codec_hash)[:8]
+    codes, ids, lengths, id_lengths = [], [], [0], [0]
+    for place, blob in enumerate(blobs):
+        tokens, count = _checked(place, blob, mark, code_width)
+        end = HEADER_BYTES + tokens * code_width
+        codes.append(np.frombuffer(blob, np.uint8, tokens * code_width, HEADER_BYTES))
+        try:
+            ids.append(unpack_token_ids(bytes(blob[end:]), count))
+        except IndexDamagedError as error:
+            raise CodecError(_WHERE.format(place, f"token ids that cannot be ({error})", "restore it")) from error
+        lengths.append(tokens)
+        id_lengths.append(count)
+    return CodedDocuments(
+        np.concatenate([np.zeros(0, np.uint8), *codes]).reshape(-1, code_width),
+        np.cumsum(lengths, dtype=np.int64),
+        np.concatenate([np.zeros(0, np.int32), *ids]),
+        np.cumsum(id_lengths, dtype=np.int64),
+    )
+
+
+def _checked(place: int, blob: bytes, mark: bytes, code_width: int) -> tuple[int, int]:
+    """T and I of a blob, whose length and checksum fit them."""
+
+    def refused(found: str, then: str) -> CodecError:
+        return CodecError(_WHERE.format(place, found, then))
+
+    if not isinstance(blob, bytes | bytearray | memoryview):
+        raise refused(type(blob).__name__, "expected bytes, as Codec.encode_blobs gives them")
+    again = "it is damaged: store it again"
+    if len(blob) < HEADER_BYTES:
+        raise refused(f"{len(blob)} bytes, fewer than a header's {HEADER_BYTES}", again)
+    magic, version, found, tokens, ids, width, id_width, zero = _HEAD.unpack_from(blob)
+    if magic != MAGIC:
+        raise refused(f"bytes that begin with {magic!r}", "expected one that Codec.encode_blobs gave")
+    if version != VERSION:
+        raise refused(f"version {version}", f"expected {VERSION}: it was written by another version of this package")
+    if len(blob) != HEADER_BYTES + tokens * width + ids * id_width or id_width > 4 or zero:
+        raise refused(f"{len(blob)} bytes, which are not those that its header tells of", again)
+    view = memoryview(blob)
+    stored = int.from_bytes(view[_HEAD.size : HEADER_BYTES], "little")
+    if stored != zlib.crc32(view[HEADER_BYTES:], zlib.crc32(view[: _HEAD.size])):
+        raise refused("a checksum that does not match", again)
+    if found != mark:
+        raise refused(f"codec {found.hex()}", f"expected {mark.hex()}: code the document with this codec")
+    if width != code_width:
+        raise refused(f"codes of {width} bytes", f"expected {code_width}")
+    return tokens, ids
+
+
+def pack_token_ids(token_ids: Array) -> bytes:
+    """Ids as little-endian ``id + 1`` of just as many bytes as the largest needs: 2 a token for BERT, 0 without ids.
+
+    Example:
+        >>> len(pack_token_ids(np.array([7, -1, 30521]))), len(pack_token_ids(np.array([-1, -1])))
+        (6, 0)
+    """
+    shifted = np.asarray(token_ids, np.int64) + 1
+    width = (int(shifted.max(initial=0)).bit_length() + 7) // 8
+    return shifted.astype("<u4").view(np.uint8).reshape(-1, 4)[:, :width].tobytes()
+
+
+def unpack_token_ids(blob: bytes, count: int) -> Array:
+    """The inverse of :func:`pack_token_ids`: ``[count]`` int32."""
+    width, rest = divmod(len(blob), count) if count > 0 else (0, len(blob))
+    # Ids of no bytes, all -1, may be so many at most: a count alone must not take memory.
+    if rest or width > 4 or count < 0 or (not width and count > MOST_WITHOUT_IDS):
+        raise IndexDamagedError(f"found {len(blob)} bytes for {count} token ids")
+    padded = np.zeros((count, 4), np.uint8)
+    padded[:, :width] = np.frombuffer(blob, np.uint8).reshape(count, width)
+    return padded.view("<u4").reshape(count).astype(np.int32) - 1

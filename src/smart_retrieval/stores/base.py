@@ -1,0 +1,84 @@
+"""What an engine must be able to do to keep an index: keep bytes beside an anchor, filter, and find near anchors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from ..index.document_store import DocumentStore
+from ..index.store.records import Document, Vectors
+from ..types import Array
+
+
+class Near(NamedTuple):
+    """Documents that an engine found.
+
+    Args:
+        vectors: Their rowids, anchors and codes, nearest first.
+        passing: Documents that passed the filter, as far as the engine counted them.
+    """
+
+    vectors: Vectors
+    passing: int
+
+
+class SearchStore(DocumentStore, Protocol):
+    """A :class:`DocumentStore` that finds documents by their anchors.
+
+    Everything else is the same for all engines: encoding, scores from codes, statistics, explanations.
+    """
+
+    def near(
+        self,
+        anchor: Array,
+        wanted: int | None,
+        where: str | None,
+        *,
+        exact: bool = False,
+        timeout: float | None = None,
+    ) -> Near:
+        """The ``wanted`` documents that pass a filter with the nearest anchors, and a few more; all when None.
+
+        Args:
+            anchor: ``[Da]`` float32 of unit length.
+            wanted: How many. The engine's own precision may decide which; scores are computed from exact anchors.
+            where: The filter.
+            exact: Look at every anchor, instead of using an approximate index.
+            timeout: Seconds.
+
+        Raises:
+            TimeoutError: It took longer.
+        """
+        ...
+
+    def counted(self, where: str | None) -> int | None:
+        """Documents that pass a filter; None where counting them takes as long as a search of all."""
+        ...
+
+    def rowids(self, ids: Sequence[str]) -> Array:
+        """Rowids of documents by id, in the order given; raises UnknownIdError."""
+        ...
+
+    def ids_of(self, rowids: Sequence[int] | Array) -> list[str | None]:
+        """Ids by rowid, in the order given; None where the row is gone."""
+        ...
+
+    def passes(self, rowid: int, where: str | None) -> bool:
+        """Whether a document passes a filter."""
+        ...
+
+    def documents(self, rowids: Sequence[int] | Array) -> list[Document]:
+        """Documents of rows, in the order given; rows that are gone are left out."""
+        ...
+
+    def delete(self, ids: Sequence[str] | None, where: str | None) -> int:
+        """Delete documents by id or by filter in one commit; returns how many."""
+        ...
+
+    def info(self) -> dict[str, Any]:
+        """Counts and sizes."""
+        ...
+
+    def close(self) -> None:
+        """Give connections back."""
+        ...

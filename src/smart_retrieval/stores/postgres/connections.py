@@ -1,0 +1,153 @@
+"""Connections to a PostgreSQL server, one a thread, and the transactions on them."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from ...errors import IndexDamagedError, StoreError
+from ...extras import require
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+_NAME = re.compile(r"[a-z_][a-z0-9_]{0,39}")
+
+
+class Connections:
+    """Connections of this process to one index.
+
+    Args:
+        dsn: Of the database, as libpq takes it.
+        schema: The index's schema, in which its tables are.
+        tenant: Whose documents are seen; None for all.
+    """
+
+    def __init__(self, dsn: str, schema: str, tenant: str | None = None) -> None:
+        require("psycopg", "postgres")
+        if not _NAME.fullmatch(schema):
+            raise StoreError(f"schema {schema!r}: expected a name of small letters, digits and _, of at most 40")
+        self.dsn, self.schema, self.tenant = dsn, schema, tenant
+        self._local = threading.local()
+        self._open: list[tuple[int, Connection[Any]]] = []
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """The index without password."""
+        import psycopg
+
+        try:
+            parts = psycopg.conninfo.conninfo_to_dict(self.dsn)
+        except psycopg.Error:
+            return f"postgresql, schema {self.schema}"
+        place = f"{parts.get('host', '')}:{parts['port']}" if parts.get("port") else parts.get("host", "")
+        return f"postgresql://{place}/{parts.get('dbname', '')}, schema {self.schema}"
+
+    def close(self) -> None:
+        """Close those of all threads."""
+        with self._lock:
+            for pid, connection in self._open:
+                if pid == os.getpid():  # a fork shares its parent's sockets, and must not say good-bye on them
+                    with suppress(Exception):
+                        connection.close()
+            self._open.clear()
+        self._local = threading.local()
+
+    def _connection(self) -> Connection[Any]:
+        """This thread's; a new one after a fork, or after the server closed it."""
+        found = getattr(self._local, "connection", None)
+        if found is not None and self._local.pid == os.getpid():
+            if not found.closed:
+                return found  # type: ignore[no-any-return]
+            found.close()
+        import psycopg
+
+        connection = psycopg.connect(self.dsn, autocommit=True)
+        # Statements are planned with their values: a plan for any filter and limit reads the whole table.
+        connection.prepare_threshold = None
+        try:
+            # Names are found in the index's schema first, then in pgvector's, and nowhere else.
+            row = connection.execute(
+                "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
+                "WHERE extname = 'vector'"
+            ).fetchone()
+            path = psycopg.sql.SQL(", ").join(map(psycopg.sql.Identifier, [self.schema, *(row or ())]))
+            connection.execute(psycopg.sql.SQL("SET search_path TO {}").format(path))
+            if self.tenant is not None:
+                # Row-level security does not hold for owners and superusers, but for this role.
+                role = psycopg.sql.Identifier(tenant_role(self.schema))
+                connection.execute("SELECT set_config('smart.tenant', %s, false)", (self.tenant,))
+                connection.execute(psycopg.sql.SQL("SET ROLE {}").format(role))
+        except BaseException:
+            connection.close()
+            raise
+        self._local.connection, self._local.pid, self._local.depth = connection, os.getpid(), 0
+        with self._lock:
+            self._open.append((os.getpid(), connection))
+        return connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection[Any]]:
+        """One view of one commit; joins a transaction that this thread is in."""
+        with self._transaction(write=False) as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection[Any]]:
+        """A transaction that becomes one commit, or none."""
+        with self._transaction(write=True) as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self, *, write: bool) -> Iterator[Connection[Any]]:
+        import psycopg
+
+        with named_errors(self.name):
+            connection = self._connection()
+            if self._local.depth:
+                if write and connection.read_only:
+                    raise StoreError("found a write within a read; end the read first")
+                yield connection
+                return
+            level = psycopg.IsolationLevel
+            connection.isolation_level = level.READ_COMMITTED if write else level.REPEATABLE_READ
+            connection.read_only = not write
+            self._local.depth = 1
+            try:
+                with connection.transaction():
+                    yield connection
+            finally:
+                self._local.depth = 0
+
+
+def tenant_role(schema: str) -> str:
+    """The role that reads and writes with row-level security."""
+    return f"{schema}_tenant"
+
+
+@contextmanager
+def named_errors(name: str) -> Iterator[None]:
+    """The server's errors as ours, in one line, without what was sent."""
+    import psycopg
+
+    try:
+        yield
+    except psycopg.errors.QueryCanceled as error:
+        raise TimeoutError(f"index {name}: the time was over") from error
+    except psycopg.errors.UndefinedTable as error:
+        raise StoreError(f"index {name}: found no index there ({_line(error)}); export one") from error
+    except psycopg.errors.DataCorrupted as error:
+        raise IndexDamagedError(f"index {name}: {_line(error)}; restore a copy") from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise StoreError(f"index {name}: the server refuses this to the user or tenant ({_line(error)})") from error
+    except psycopg.Error as error:
+        raise StoreError(f"index {name}: {type(error).__name__}: {_line(error)}") from error
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0][:200]

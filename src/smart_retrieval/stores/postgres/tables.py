@@ -1,0 +1,111 @@
+"""The tables of an index in PostgreSQL, in a schema of its own.
+
+An anchor is there twice: as ``halfvec`` of unit length, which finds candidates, and as it was encoded, in float32, from
+which their cosines are computed. ``blob`` is what :meth:`~smart_retrieval.Codec.encode_blobs` makes of a document.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ...errors import StoreError
+from .connections import tenant_role
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+FORMAT = 1
+MOST_DIMENSIONS = 16_000  # of a halfvec
+MOST_INDEXED = 4_000  # of a halfvec in an HNSW index
+
+_TABLES = """
+CREATE TABLE manifest (key text PRIMARY KEY, value text NOT NULL);
+CREATE TABLE codec (one int PRIMARY KEY CHECK (one = 1), hash text NOT NULL, data bytea STORAGE EXTERNAL NOT NULL);
+CREATE TABLE state (
+    one int PRIMARY KEY CHECK (one = 1), format int NOT NULL, number bigint NOT NULL, documents bigint NOT NULL,
+    tokens bigint NOT NULL, tenant_field text, updated timestamptz NOT NULL
+);
+CREATE TABLE idf (token int PRIMARY KEY, df bigint NOT NULL);
+CREATE TABLE documents (
+    rowid bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id text COLLATE "C" NOT NULL,
+    tenant text COLLATE "C" {tenant},
+    added bigint NOT NULL,
+    source text COLLATE "C",
+    page bigint,
+    heading text COLLATE "C",
+    metadata jsonb NOT NULL,
+    text text NOT NULL,
+    media jsonb,
+    thumbnail bytea STORAGE EXTERNAL,
+    anchor halfvec({dim}) NOT NULL,
+    exact bytea STORAGE EXTERNAL NOT NULL,
+    blob bytea STORAGE EXTERNAL NOT NULL,
+    UNIQUE NULLS NOT DISTINCT (id, tenant)
+);
+CREATE INDEX documents_source ON documents (source);
+"""
+_TENANTS = """
+CREATE INDEX documents_tenant ON documents (tenant);
+ALTER TABLE documents ENABLE ROW LEVEL SECURITY;
+CREATE POLICY tenants ON documents
+    USING (tenant = current_setting('smart.tenant', true)) WITH CHECK (tenant = current_setting('smart.tenant', true));
+"""
+
+
+def create(
+    connection: Connection[Any], schema: str, anchor_dim: int, tenant_field: str | None, *, replace: bool
+) -> None:
+    """Make the schema and its tables, within a transaction."""
+    from psycopg import sql
+
+    if anchor_dim > MOST_DIMENSIONS:
+        raise StoreError(f"found anchors of {anchor_dim} dimensions, expected at most the {MOST_DIMENSIONS} of halfvec")
+    (encoding,) = connection.execute("SHOW server_encoding").fetchone() or ("",)
+    if encoding != "UTF8":
+        raise StoreError(f"found a database in {encoding}, expected UTF8")
+    connection.execute("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public")
+    name = sql.Identifier(schema)
+    if replace:
+        connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(name))
+    elif connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone():
+        raise StoreError(f"schema {schema!r}: found one of that name; take another, or replace it")
+    (vector,) = connection.execute(
+        "SELECT nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'vector'"
+    ).fetchone() or ("",)
+    connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
+    connection.execute(sql.SQL("SET search_path TO {}, {}").format(name, sql.Identifier(vector)))
+    tenant: sql.Composable = sql.SQL("")
+    if tenant_field is not None:
+        tenant = sql.SQL("GENERATED ALWAYS AS (metadata ->> {}) STORED").format(sql.Literal(tenant_field))
+    connection.execute(sql.SQL(_TABLES).format(dim=sql.Literal(anchor_dim), tenant=tenant))
+    if tenant_field is not None:
+        _secure(connection, schema, vector)
+
+
+def _secure(connection: Connection[Any], schema: str, vector: str) -> None:
+    """Row-level security by tenant, and the role that it holds for."""
+    from psycopg import sql
+
+    role = sql.Identifier(tenant_role(schema))
+    connection.execute(sql.SQL(_TENANTS))
+    if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (tenant_role(schema),)).fetchone():
+        connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
+    for grant in (
+        "GRANT USAGE ON SCHEMA {schema}, {vector} TO {role}",
+        "GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}",
+        "GRANT INSERT, DELETE ON documents TO {role}",
+        "GRANT INSERT, UPDATE, DELETE ON idf TO {role}",
+        "GRANT UPDATE ON state TO {role}",
+        "GRANT {role} TO CURRENT_USER",
+    ):
+        names = {"schema": sql.Identifier(schema), "vector": sql.Identifier(vector), "role": role}
+        connection.execute(sql.SQL(grant).format(**names))
+
+
+def index_anchors(connection: Connection[Any], anchor_dim: int) -> None:
+    """Make the HNSW index; of vectors too wide for one there is none, and every search is exact."""
+    if anchor_dim <= MOST_INDEXED:
+        connection.execute(
+            "CREATE INDEX IF NOT EXISTS documents_anchor ON documents USING hnsw (anchor halfvec_ip_ops)"
+        )

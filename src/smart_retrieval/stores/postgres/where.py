@@ -1,0 +1,183 @@
+"""From a ``where`` tree to PostgreSQL's SQL over ``documents``: every value and every key is a bound parameter.
+
+It means what SQLite's does: see :mod:`~smart_retrieval.index.store.where`. No condition is ever NULL, and a value is
+cast only where its kind is known, since PostgreSQL evaluates the parts of AND in any order.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from ...index.store.where import And, Compare, Contains, Exists, Expression, Field, In, Like, Not, Or, Value, nfc, parse
+
+Sql = tuple[str, list[Any]]
+
+# Letters that SQLite's LIKE takes without their case.
+_LOWER = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+
+
+def compile_where(where: str | Expression | None) -> Sql:
+    """A condition for the WHERE clause, with ``%s``, and its parameters.
+
+    Example:
+        >>> compile_where("source = 'a.md'")
+        ("coalesce(source = %s, false)", ['a.md'])
+    """
+    if where is None:
+        return "true", []
+    # Whatever is neither is refused by the parser, with its reason.
+    tree = where if isinstance(where, Compare | In | Like | Contains | Exists | Not | And | Or) else parse(where)
+    return _compile(tree)
+
+
+def _compile(node: Expression) -> Sql:
+    match node:
+        case And(parts):
+            return _joined(" AND ", [_compile(part) for part in parts])
+        case Or(parts):
+            return _joined(" OR ", [_compile(part) for part in parts])
+        case Not(part):
+            sql, parameters = _compile(part)
+            return f"(NOT {sql})", parameters
+        case Compare(field, operator, value):
+            return _of_items(field, lambda operand: _compare(operand, operator, value))
+        case In(field, values):
+            return _of_items(field, lambda operand: _in(operand, values))
+        case Like(field, pattern):
+            return _of_items(field, lambda operand: _like(operand, pattern))
+        case Contains(field, value):
+            equal = _of_items(field, lambda operand: _compare(operand, "=", value))
+            return _joined(" OR ", [equal, _has_part(_operand(field), value)]) if isinstance(value, str) else equal
+        case Exists(field):
+            sql, parameters = _operand(field).value
+            return f"({sql} IS NOT NULL)", parameters
+
+
+def _joined(word: str, parts: Sequence[Sql]) -> Sql:
+    if not parts:  # all of nothing hold, and none of them does
+        return ("true" if word == " AND " else "false"), []
+    return f"({word.join(sql for sql, _ in parts)})", [value for _, values in parts for value in values]
+
+
+class _Operand(NamedTuple):
+    """What a condition is about: the SQL of a ``jsonb`` value, or a column."""
+
+    value: Sql
+    column: str = ""
+    item: bool = False
+
+
+def _operand(field: Field) -> _Operand:
+    # The names of columns come from the parser's own list, not from the text.
+    if field.built_in:
+        return _Operand((field.path[0], []), field.path[0])
+    paths = dict.fromkeys(tuple(unicodedata.normalize(form, key) for key in field.path) for form in ("NFC", "NFD"))
+    paths = {field.path: None, **paths}  # as it is spelt, composed, or decomposed
+    # With a text on its right, -> takes keys of objects only, and no places of lists.
+    values = [f"metadata{' -> %s::text' * len(path)}" for path in paths]
+    sql = f"coalesce({', '.join(values)})" if len(values) > 1 else f"({values[0]})"
+    return _Operand((sql, [key for path in paths for key in path]))
+
+
+def _of_items(field: Field, condition: Callable[[_Operand], Sql]) -> Sql:
+    """A condition of a value, or of one of its items where it is a list."""
+    operand = _operand(field)
+    alone = condition(operand)
+    if field.built_in:
+        return alone
+    value, paths = operand.value
+    items = f"jsonb_array_elements(CASE jsonb_typeof({value}) WHEN 'array' THEN {value} ELSE '[]' END) AS item (value)"
+    sql, parameters = condition(_Operand(("item.value", []), item=True))
+    return _joined(" OR ", [alone, (f"EXISTS (SELECT 1 FROM {items} WHERE {sql})", [*paths, *paths, *parameters])])
+
+
+def _text(operand: _Operand, test: str, *bound: Any, composed: bool = True) -> Sql:
+    """A test of a value that is text, named ``{}`` in the test; false of any other."""
+    sql, parameters = operand.value
+    own = sql if operand.column else f"({sql} #>> '{{}}')"
+    compared = f"normalize({own}, NFC)" if composed else own
+    found = test.format(f'({compared} COLLATE "C")')
+    if operand.column:
+        return (f"coalesce({found}, false)", [*parameters, *bound]) if operand.column != "page" else ("false", [])
+    return (
+        f"(CASE jsonb_typeof({sql}) WHEN 'string' THEN {found} ELSE false END)",
+        [*parameters, *parameters, *bound],
+    )
+
+
+def _number(operand: _Operand, test: str, *bound: Any) -> Sql:
+    """A test of a value that is a number; false of any other."""
+    sql, parameters = operand.value
+    if operand.column:
+        found = test.format("page::numeric")
+        return (f"coalesce({found}, false)", list(bound)) if operand.column == "page" else ("false", [])
+    found = test.format(f"({sql} #>> '{{}}')::numeric")
+    return (
+        f"(CASE jsonb_typeof({sql}) WHEN 'number' THEN {found} ELSE false END)",
+        [*parameters, *parameters, *bound],
+    )
+
+
+def _exact(value: float) -> Decimal:
+    """A number as both sides have it: whole ones exactly, fractions as they are written."""
+    return Decimal(int(value)) if float(value).is_integer() else Decimal(repr(value))
+
+
+def filtered_json(text: str) -> str:
+    """JSON whose numbers ``jsonb`` compares as they are: large whole ones by all their digits."""
+
+    def number(digits: str) -> float | int:
+        value = float(digits)
+        return int(value) if value.is_integer() and abs(value) >= 2**53 else value
+
+    return json.dumps(json.loads(text, parse_float=number), ensure_ascii=False)
+
+
+def _compare(operand: _Operand, operator: str, value: Value) -> Sql:
+    sql, parameters = operand.value
+    if value is None:
+        if operand.item:
+            return "false", []  # of the field as a whole: a list with null in it is there
+        if operand.column:
+            return f"({sql} IS NULL)", []
+        return f"(coalesce(jsonb_typeof({sql}), 'null') = 'null')", parameters
+    if isinstance(value, bool):
+        if operand.column:
+            return "false", []
+        return f"coalesce({sql} = '{str(value).lower()}'::jsonb, false)", parameters
+    if not isinstance(value, str):
+        return _number(operand, f"{{}} {operator} %s::numeric", value if isinstance(value, int) else _exact(value))
+    if operand.column not in ("", "page") and operator == "=" and value.isascii():
+        return f"coalesce({sql} = %s, false)", [value]  # so that the indexes serve it
+    # No other spelling equals an ASCII text.
+    plain = operator == "=" and value.isascii()
+    return _text(operand, f"{{}} {operator} %s", nfc(value), composed=not plain)
+
+
+def _in(operand: _Operand, values: Sequence[Value]) -> Sql:
+    parts = [_compare(operand, "=", value) for value in (None, True, False) if any(value is found for found in values)]
+    texts = [value for value in values if isinstance(value, str)]
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if texts:
+        plain = all(text.isascii() for text in texts)
+        parts.append(_text(operand, "{} = ANY(%s::text[])", [nfc(text) for text in texts], composed=not plain))
+    if numbers:
+        parts.append(
+            _number(
+                operand, "{} = ANY(%s::numeric[])", [_exact(n) if isinstance(n, float) else Decimal(n) for n in numbers]
+            )
+        )
+    return _joined(" OR ", parts)
+
+
+def _like(operand: _Operand, pattern: str) -> Sql:
+    # In the collation C, lower() changes ASCII letters alone.
+    return _text(operand, "lower({}) LIKE %s", nfc(pattern).translate(_LOWER))
+
+
+def _has_part(operand: _Operand, part: str) -> Sql:
+    return _text(operand, "strpos({}, %s) > 0", nfc(part))

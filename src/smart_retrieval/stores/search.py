@@ -1,0 +1,197 @@
+"""Search over any store: it finds near anchors, and the hybrid scores come from the codes that lie beside them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from ..core.vectors import unit_rows
+from ..embeddings import SmartEmbeddings
+from ..errors import SmartError
+from ..index.codec.base import Codec
+from ..index.mirror.files import unit_anchors
+from ..index.search.boosts import AddedPart, Boosts, boost
+from ..index.search.hits import Hit, Hits
+from ..index.search.payloads import score_codes
+from ..index.search.searcher import EXHAUSTIVE_PRODUCTS, Settings
+from ..index.store.records import Vectors
+from ..types import Array
+from .base import Near, SearchStore
+
+
+class _Found(NamedTuple):
+    """Scored documents, ``[n]`` each."""
+
+    rowids: Array
+    scores: Array
+    anchor: Array
+    late: Array
+    units: Array  # [n, Da]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a search of one query found."""
+
+    rowids: Array
+    scores: Array
+    anchor: Array
+    late: Array
+    searched: int
+    partial: bool
+    boosts: Boosts = field(default_factory=Boosts)
+
+
+def search_store(
+    store: SearchStore, codec: Codec, query: SmartEmbeddings, settings: Settings, where: str | None
+) -> Hits:
+    """Search for one query, as :class:`~smart_retrieval.SmartIndex` does."""
+    scored = score_store(store, codec, query, settings, where)
+    # Ties at the end of the list are settled by id, so all that tie with the last are named.
+    order = np.argsort(-scored.scores, kind="stable")
+    if settings.k and len(order) > settings.k:
+        order = np.flatnonzero(scored.scores >= scored.scores[order[settings.k - 1]])
+    names = [name or "" for name in store.ids_of(scored.rowids[order])]
+    ranked = sorted(zip((-scored.scores[order]).tolist(), names, order.tolist(), strict=True))[: settings.k]
+    places = {int(scored.rowids[place]): place for _, _, place in ranked}
+    boosts = scored.boosts
+    hits = []
+    for document in store.documents(list(places)):
+        place = places[document.rowid]
+        hits.append(
+            Hit(
+                document.id,
+                float(scored.scores[place]),
+                float(scored.anchor[place]),
+                float(scored.late[place]),
+                None,
+                document.text,
+                document.source,
+                document.page,
+                document.heading,
+                document.metadata,
+                document.media,
+                None if boosts.feedback is None else float(boosts.feedback[place]),
+                None if boosts.neighbours is None else float(boosts.neighbours[place]),
+            )
+        )
+    best = store.ids_of(scored.rowids[[boosts.best]])[0] if boosts.feedback is not None else None
+    return Hits(tuple(hits), len(scored.rowids), scored.searched, scored.partial, query, best)
+
+
+def score_store(
+    store: SearchStore,
+    codec: Codec,
+    query: SmartEmbeddings,
+    settings: Settings,
+    where: str | None,
+    also: int | None = None,
+) -> Scored:
+    """Score one query's candidates, and the document ``also`` in any case."""
+    wanted, state, added = max(settings.candidates, settings.k), store.state(), settings.refinements
+    count = store.counted(where)
+    # The rule of an index: what is small is scored whole.
+    tokens = state.tokens * (count if count is not None else state.documents) / max(1, state.documents)
+    whole = settings.exact or (
+        count is not None and (count <= wanted or tokens * len(query.token_vectors) <= EXHAUSTIVE_PRODUCTS)
+    )
+    asked, boosted = unit_rows(query.anchors)[0], bool(added.feedback or added.neighbours)
+    try:
+        timeout = None if settings.deadline is None else max(0.001, settings.deadline - time.perf_counter())
+        near = store.near(asked, None if whole else wanted, where, exact=whole, timeout=timeout)
+    except TimeoutError:
+        nothing = np.zeros(0, np.float32)
+        return Scored(np.zeros(0, np.int64), nothing, nothing, nothing, count or state.documents, True)
+    searched = count if count is not None else near.passing
+    vectors = _best(near, asked, len(near.vectors.rowids) if whole else wanted)
+    if also is not None and also not in vectors.rowids:
+        vectors = _joined(vectors, store.read_vectors([also]))
+    found, partial = _scored(codec, query, vectors, settings)
+    if not boosted or not len(found.scores):
+        return Scored(*found[:4], searched, partial)
+    found = _in_order(found)
+    if added.feedback and not whole and not partial:
+        # What lies near the best hit is found by its anchor, not by the query's.
+        best = found.units[int(np.argmax(found.scores))]
+        more = _best(store.near(best, wanted, where), best, wanted)
+        fresh = np.flatnonzero(~np.isin(more.rowids, found.rowids))
+        if len(fresh):
+            extra, _ = _scored(codec, query, _chosen(more, fresh), replace(settings, deadline=None))
+            found = _in_order(_Found(*(np.concatenate(pair) for pair in zip(found, extra, strict=True))))
+    scores, boosts = boost(
+        found.scores,
+        added.feedback,
+        added.neighbours,
+        lambda place: np.einsum("nd,d->n", found.units, found.units[place]),
+        lambda places: found.units[places],
+    )
+    return Scored(found.rowids, scores, found.anchor, found.late, searched, partial, boosts)
+
+
+def added_parts(
+    store: SearchStore, codec: Codec, query: SmartEmbeddings, settings: Settings, where: str | None, rowid: int
+) -> tuple[AddedPart, ...]:
+    """What a search adds to one document's anchor and late score, which becomes a candidate if it is none."""
+    if not store.passes(rowid, where):
+        (name,) = store.ids_of([rowid])
+        raise SmartError(f"document {name!r}: found one that does not pass the filter, expected one that does")
+    added = settings.refinements
+    if not (added.feedback or added.neighbours):
+        return ()
+    scored = score_store(store, codec, query, settings, where, rowid)
+    place, boosts, parts = int(np.flatnonzero(scored.rowids == rowid)[0]), scored.boosts, []
+
+    def ids(places: list[int]) -> tuple[str, ...]:
+        return tuple(str(name) for name in store.ids_of(scored.rowids[places]))
+
+    if boosts.feedback is not None:
+        parts.append(AddedPart("feedback", added.feedback, float(boosts.feedback[place]), ids([boosts.best])))
+    if boosts.neighbours is not None and boosts.near is not None:
+        near = [int(one) for one in boosts.near[place] if one >= 0]
+        parts.append(AddedPart("neighbours", added.neighbours, float(boosts.neighbours[place]), ids(near)))
+    return tuple(parts)
+
+
+def _best(near: Near, asked: Array, wanted: int) -> Vectors:
+    """The ``wanted`` nearest by their exact anchors, best first."""
+    vectors = near.vectors
+    cosines = np.einsum("nd,d->n", unit_anchors(vectors.anchors), asked)
+    return _chosen(vectors, np.lexsort((vectors.rowids, -cosines))[:wanted])
+
+
+def _chosen(vectors: Vectors, places: Array) -> Vectors:
+    """Some of them, without their token ids, which no score needs."""
+    lengths = np.diff(vectors.offsets)[places]
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+    rows = np.arange(offsets[-1]) + np.repeat(vectors.offsets[places] - offsets[:-1], lengths)
+    none = np.zeros(0, np.int32), np.zeros(len(offsets), np.int64)
+    return Vectors(vectors.rowids[places], vectors.anchors[places], vectors.codes[rows], offsets, *none)
+
+
+def _joined(one: Vectors, other: Vectors) -> Vectors:
+    return Vectors(
+        np.concatenate([one.rowids, other.rowids]),
+        np.concatenate([one.anchors, other.anchors]),
+        np.concatenate([one.codes, other.codes]),
+        np.concatenate([one.offsets, other.offsets[1:] + one.offsets[-1]]),
+        np.zeros(0, np.int32),
+        np.zeros(len(one.rowids) + len(other.rowids) + 1, np.int64),
+    )
+
+
+def _scored(codec: Codec, query: SmartEmbeddings, vectors: Vectors, settings: Settings) -> tuple[_Found, bool]:
+    parts = score_codes(
+        codec, query, vectors.anchors, vectors.codes, vectors.offsets, settings.scoring, settings.deadline
+    )
+    done = len(parts.hybrid)
+    units = unit_anchors(vectors.anchors[:done])
+    return _Found(vectors.rowids[:done], *parts, units), done < len(vectors.rowids)
+
+
+def _in_order(found: _Found) -> _Found:
+    """By rowid, so that ties do not depend on how each was found."""
+    order = np.argsort(found.rowids)
+    return _Found(*(part[order] for part in found))

