@@ -124,7 +124,7 @@ def _run(indexes: list[str], host: str, port: int, settings: ServerSettings, sta
     if settings.workers > 1:
         (state / "metrics").mkdir()
         os.environ[SHARED] = str(state / "metrics")
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="smart: %(levelname)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="smart: %(levelname)s: %(message)s")
     config = uvicorn.Config(
         "smart_retrieval.server.app:app_from_environment", factory=True, host=host, port=port, workers=settings.workers,
         log_config=None, log_level="info" if access_log else "warning", access_log=access_log, ws="none",
