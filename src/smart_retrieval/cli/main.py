@@ -19,6 +19,7 @@ from .formats import codec, convert, export
 from .measure import eval_beir, eval_layers, eval_mmeb, eval_mteb, probe, report, tune
 from .output import Stopped, printable, stop_on_signals
 from .scale import merge, split
+from .serving import serve
 
 
 def _group(help: str, **commands: Callable[..., None]) -> typer.Typer:
@@ -49,6 +50,7 @@ app = typer.Typer(
 app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("explain")(explain.explain)
+app.command("serve")(serve.serve)
 app.command("info")(info.info)
 app.command("delete")(delete.delete)
 app.command("optimize")(optimize.optimize)
