@@ -1,6 +1,7 @@
 """Filters of other libraries become ``where`` texts that say what they said, whatever names and values hold."""
 
 import datetime
+import json
 import sqlite3
 
 import pytest
@@ -32,8 +33,6 @@ def selected(where, documents):
     connection = sqlite3.connect(":memory:")
     add_functions(connection)
     connection.execute("CREATE TABLE documents (id TEXT, source TEXT, page INTEGER, heading TEXT, metadata TEXT)")
-    import json
-
     rows = [(name, None, None, None, json.dumps(metadata)) for name, metadata in documents.items()]
     connection.executemany("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", rows)
     condition, parameters = compile_where(where)
@@ -111,29 +110,25 @@ DOCUMENTS = {
 
 def passes(filter, metadata):
     """What a filter means, without any text in between."""
-    for name, value in filter.items():
-        if name == "$and":
-            good = all(passes(part, metadata) for part in value)
-        elif name == "$or":
-            good = any(passes(part, metadata) for part in value)
-        elif name == "$not":
-            good = not passes(value, metadata)
-        else:
-            ((operator, operand),) = value.items()
-            found = metadata.get(name)
-            alike = found is not None and isinstance(found, str) == isinstance(operand, str)
-            good = {
-                "$eq": lambda: found == operand,
-                "$ne": lambda: found != operand,
-                "$in": lambda: found in operand,
-                "$nin": lambda: found not in operand,
-                "$exists": lambda: (name in metadata) == bool(operand),
-                "$gt": lambda: alike and found > operand,
-                "$lte": lambda: alike and found <= operand,
-            }[operator]()
-        if not good:
-            return False
-    return True
+    ((name, value),) = filter.items()
+    if name == "$and":
+        return all(passes(part, metadata) for part in value)
+    if name == "$or":
+        return any(passes(part, metadata) for part in value)
+    if name == "$not":
+        return not passes(value, metadata)
+    ((operator, operand),) = value.items()
+    found = metadata.get(name)
+    alike = found is not None and isinstance(found, str) == isinstance(operand, str)
+    return {
+        "$eq": lambda: found == operand,
+        "$ne": lambda: found != operand,
+        "$in": lambda: found in operand,
+        "$nin": lambda: found not in operand,
+        "$exists": lambda: (name in metadata) == bool(operand),
+        "$gt": lambda: alike and found > operand,
+        "$lte": lambda: alike and found <= operand,
+    }[operator]()
 
 
 @given(FILTERS)

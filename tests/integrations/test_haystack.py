@@ -61,7 +61,7 @@ def test_what_has_no_text_is_not_saved(library):
         def predict(self, pairs):
             return [0.0 for _ in pairs]
 
-    with pytest.raises(SmartError, match="to_dict: .*by name"):
+    with pytest.raises(SmartError, match=r"to_dict: .*by name"):
         SmartRetriever(library, options={"rerank": Rerank()}).to_dict()
     assert SmartRetriever(library).to_dict()["init_parameters"]["index"] == str(library.path)
 
