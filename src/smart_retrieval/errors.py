@@ -120,6 +120,28 @@ class UnknownIdError(SmartError, KeyError):
         return str(self.args[0]) if self.args else ""  # KeyError would show the message in quotes
 
 
+class ServerError(SmartError):
+    """A server cannot be started as it is asked to: tokens, hosts or names of indexes that do not fit."""
+
+
+class NotAllowedError(SmartError):
+    """The caller's token does not allow this: it only reads, or the document is somebody else's."""
+
+
+class UnknownIndexError(SmartError, KeyError):
+    """The server has no index of this name, or no job of this number."""
+
+    __str__ = UnknownIdError.__str__
+
+
+class OverloadedError(SmartError):
+    """A server has as many requests waiting as it takes; try again a little later."""
+
+
+class DeadlineError(SmartError, TimeoutError):
+    """The time that a request allows was over before its search began."""
+
+
 class SmartWarning(UserWarning):
     """Input was skipped or cut off, with counts: texts beyond the model's limit, empty texts, unknown ids."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -60,6 +61,13 @@ def load_model(
     return SmartModel(name, preset=preset, local_files_only=local or None, **options)
 
 
+@dataclass(frozen=True)
+class EncodedItem(Item):
+    """A query that is encoded already, whose words are still there for full text, reranking and explanations."""
+
+    encoded: SmartEmbeddings | None = field(default=None, repr=False, compare=False)
+
+
 class IndexEncoder:
     """The model of an index, loaded under its recorded name when it is first needed, and the codec of its store."""
 
@@ -97,6 +105,8 @@ class IndexEncoder:
 
     def light(self) -> LightEncoder | None:
         """What encodes the queries without torch; None where the model does, as it always does once it was loaded."""
+        if self._light:
+            return self._light  # while the model itself is loaded, perhaps, to write
         with self._loading.held:
             if self._light is None:
                 self._light = False if self.loaded is not None else find_light_encoder(self._key()) or False
@@ -116,6 +126,12 @@ class IndexEncoder:
         from ..model.light.export import export_light
 
         return export_light(self.loaded, self._key(), announce)
+
+    def adopt(self, other: IndexEncoder) -> None:
+        """Use what another index has loaded, instead of loading it again, if both were made with the same model."""
+        preset = [one.limits.get("preset") for one in (self._store.manifest, other._store.manifest)]
+        if self._key() == other._key() and preset[0] == preset[1]:
+            self.loaded, self._light = self.loaded or other.loaded, self._light or other._light
 
     def _key(self) -> EntryKey:
         manifest = self._store.manifest
@@ -163,7 +179,14 @@ class IndexEncoder:
         self.check_widths(encoded)
         return [item.text for item in items], encoded
 
+    def encoded(self, query: Any) -> EncodedItem:
+        """A query with its encoding, for searches that may run in another thread."""
+        item, encoded = item_of(query), self.encode_queries([query])[1]
+        return EncodedItem(item.text, item.images, item.video, item.instruction, encoded)
+
     def _encode_query(self, item: Item) -> SmartEmbeddings:
+        if isinstance(item, EncodedItem) and item.encoded is not None:
+            return item.encoded
         light = self.light()
         encoded = None if light is None else light.encode_query(item)
         return self.model().encode_query(item, show_progress=False) if encoded is None else encoded

@@ -30,7 +30,7 @@ from .pages import checkpoint, wrong_pages
 from .records import MOST_ID, Added, Document, FileEntry, Record, Vectors
 from .schema import FORMAT_VERSION, State, checksum
 from .verify import VerifyReport, verify, verify_lexical
-from .where import Exists, compile_where, keys_of, parse
+from .where import Exists, Expression, compile_where, keys_of, parse
 
 Missing = Literal["error", "skip"]
 Rowids = Sequence[int] | Array
@@ -136,24 +136,36 @@ class Store:
         """Documents in the index."""
         return self.state().documents
 
-    def ids(self, where: str | None = None) -> list[str]:
-        """Ids of the documents that a filter chooses, sorted."""
+    def ids(self, where: str | Expression | None = None, *, limit: int | None = None) -> list[str]:
+        """Ids of the documents that a filter chooses, sorted; the first of them."""
         sql, parameters = compile_where(where)
+        most = -1 if limit is None else limit
         with self.reading() as connection:
-            found = connection.execute(f"SELECT id FROM documents WHERE {sql} ORDER BY id", parameters)
+            found = connection.execute(f"SELECT id FROM documents WHERE {sql} ORDER BY id LIMIT ?", [*parameters, most])
             return [str(row[0]) for row in found]
 
-    def select(self, where: str | None = None) -> Array:
+    def fields(self, where: str | Expression | None = None, *, most: int = 2000) -> dict[str, list[str]]:
+        """Metadata keys of the first documents that a filter chooses, and the JSON types of their values."""
+        sql, parameters = compile_where(where)
+        documents = f"SELECT metadata FROM documents WHERE {sql} LIMIT ?"
+        query = f"SELECT DISTINCT j.key, j.type FROM ({documents}) AS d, json_each(d.metadata) AS j ORDER BY 1, 2"
+        fields: dict[str, list[str]] = {}
+        with self.reading() as connection:
+            for key, kind in connection.execute(query, [*parameters, most]):
+                fields.setdefault(str(key), []).append(str(kind))
+        return fields
+
+    def select(self, where: str | Expression | None = None) -> Array:
         """Rowids of the documents that a filter chooses, ``[n]`` int64 ascending."""
         sql, parameters = compile_where(where)
         with self.reading() as connection:
             return np.sort(_first(connection.execute(f"SELECT rowid FROM documents WHERE {sql}", parameters)))
 
-    def unknown_keys(self, where: str) -> list[str]:
+    def unknown_keys(self, where: str | Expression) -> list[str]:
         """Metadata keys of a filter that no document has, as they are written in it."""
         with self.reading() as connection:
             found = []
-            for field in dict.fromkeys(keys_of(parse(where))):
+            for field in dict.fromkeys(keys_of(parse(where) if isinstance(where, str) else where)):
                 sql, parameters = compile_where(Exists(field))
                 if not connection.execute(f"SELECT 1 FROM documents WHERE {sql} LIMIT 1", parameters).fetchone():
                     found.append(".".join(field.path))

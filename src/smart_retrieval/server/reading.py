@@ -1,0 +1,118 @@
+"""What is read of an index for a caller, in one of the service's threads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..core.collection import CollectionStatistics
+from ..core.hybrid import hybrid_scores
+from ..embeddings import SmartEmbeddings
+from ..index.encoder import EncodedItem
+from ..index.explain.explanation import Explanation
+from ..index.explain.page import render_page
+from ..index.explain.png import draw_png
+from ..index.explain.shown_pictures import find_pictures
+from ..index.search.hits import Hits
+from ..index.smart_index import SmartIndex
+from ..index.store.records import Document
+from ..index.store.where import And, Compare, Field, In, parse
+from .access import Caller
+from .messages import Messages, shown_model, shown_source
+from .requests import Form, IndexInfo
+
+_ID = Field(("id",), built_in=True)
+
+
+def info(index: SmartIndex, name: str, caller: Caller, *, writable: bool) -> IndexInfo:
+    """What an index holds, as a caller sees it."""
+    found, store = index.info(), index.store
+    with store.reading():
+        documents = found["documents"] if caller.fixed is None else len(store.select(caller.fixed))
+        fields = store.fields(caller.fixed)
+    return IndexInfo(
+        name,
+        documents,
+        fields,
+        found["pictures"] if caller.fixed is None else {},
+        shown_model(str(found["model"].get("name", ""))),
+        found["anchor_dim"],
+        found["codec"],
+        found["language"] if found["lexical"] else None,
+        found["files_as"],
+        found["updated"],
+        writable,
+    )
+
+
+def shown_hits(hits: Hits, caller: Caller) -> Hits:
+    """Hits with ids and sources as a caller knows them."""
+    shown = (replace(hit, id=caller.shown(hit.id), source=shown_source(hit.source)) for hit in hits)
+    return replace(hits, hits=tuple(shown), best=None if hits.best is None else caller.shown(hits.best))
+
+
+def shown_explanation(found: Explanation, caller: Caller) -> Explanation:
+    """An explanation with ids and source as a caller knows them."""
+    added = tuple(replace(part, like=tuple(caller.shown(id) for id in part.like)) for part in found.added)
+    return replace(found, id=caller.shown(found.id), source=shown_source(found.source), added=added)
+
+
+def drawn(found: Explanation, caller: Caller, form: Form, messages: Messages) -> bytes:
+    """An explanation as a page or picture."""
+    # Only files that the index itself has read are opened: what a document calls its source, anybody may have written.
+    known = found if found.file.entry is not None else replace(found, source=None)
+    pictures = find_pictures(known, found.file)
+    paths = [path for path in (found.source or "", found.file.root) if path and shown_source(path) != path]
+    pictures = replace(pictures, note=messages.text(messages.without_known(pictures.note, *paths)))
+    shown = shown_explanation(found, caller)
+    return draw_png(shown, pictures) if form == "png" else render_page(shown, pictures).encode()
+
+
+def documents(index: SmartIndex, caller: Caller, ids: Sequence[str]) -> list[Document]:
+    """Documents by id."""
+    with index.store.reading():
+        return [_shown(document, caller) for document in index.get(caller.require(index.store, ids))]
+
+
+def selected(
+    index: SmartIndex, caller: Caller, within: str | None, after: str, k: int
+) -> tuple[list[Document], str | None]:
+    """Documents that pass a filter, by id, behind one; and where to go on, if there are more."""
+    behind = Compare(_ID, ">", after) if after else None
+    parts = [part for part in (behind, parse(within) if within else None) if part is not None]
+    with index.store.reading():
+        ids = index.store.ids(And(tuple(parts)), limit=k + 1)
+        found = [_shown(document, caller) for document in index.get(ids[:k])]
+    return found, ids[k - 1] if len(ids) > k else None
+
+
+def scores_of(index: SmartIndex, caller: Caller, query: EncodedItem, ids: Sequence[str]) -> list[float]:
+    """Hybrid scores of stored documents, straight from their codes."""
+    with index.store.reading():
+        stored = caller.require(index.store, ids)
+        unique = list(dict.fromkeys(stored))
+        chosen: Any = And((In(_ID, tuple(unique)),))
+        hits = index.search(query, len(unique), where=chosen, exact=True)
+    scores = {hit.id: hit.score for hit in hits}
+    return [scores[id] for id in stored]
+
+
+def scores_with(index: SmartIndex, query: EncodedItem, documents: SmartEmbeddings) -> list[float]:
+    """Hybrid scores of encoded texts, with the scoring of an index."""
+    assert query.encoded is not None
+    scoring = index.preset.scoring.fitted(CollectionStatistics(index.idf, index.calibration))
+    scores = hybrid_scores(
+        query.encoded,
+        documents,
+        lambda_anchor=scoring.lambda_anchor,
+        lambda_late=scoring.late_weight,
+        weights=scoring.query_weights,
+        floor=scoring.late_floor,
+    )
+    found: list[float] = scores[0].tolist()
+    return found
+
+
+def _shown(document: Document, caller: Caller) -> Document:
+    return replace(document, id=caller.shown(document.id), source=shown_source(document.source))

@@ -1,0 +1,463 @@
+"""What a server does, without HTTP: indexes by name for callers with roles and tenants, under limits of load."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from ..embeddings import SmartEmbeddings
+from ..errors import EmptyInputError, NotAllowedError, OverloadedError, SmartError
+from ..index.encoder import EncodedItem
+from ..index.explain.explanation import Explanation
+from ..index.search.hits import Hits
+from ..index.smart_index import SmartIndex
+from ..index.store.records import Document
+from ..inputs import Item
+from . import reading, writing
+from .access import Caller
+from .catalog import Catalog
+from .jobs import Job, Jobs
+from .lanes import Lane
+from .messages import Messages
+from .pictures import picture_of
+from .requests import Form, IndexInfo, NewDocument, Query, QueryOptions, require_content, search_options
+from .settings import ServerSettings, named_paths
+
+T = TypeVar("T")
+# Documents of a job that are encoded and committed together; other writes get their turn in between.
+_JOB_BATCH = 64
+_SWEEP_S = 5.0
+
+
+class Service:
+    """Indexes for callers. All methods that look into an index are coroutines and run in the service's own threads.
+
+    Every method takes the caller first; its fixed filter and its tenant are applied in :mod:`.access`, and nowhere
+    else. Documents of others look as if they were not there. Errors are :class:`~smart_retrieval.SmartError`;
+    :meth:`public_message` gives their text without paths of this machine.
+
+    Args:
+        indexes: Their folders, ``"NAME=FOLDER"``, or folders by name.
+        settings: Limits and switches.
+
+    Raises:
+        ServerError: There is no index, or two of one name.
+
+    Example:
+        >>> async def ask():  # doctest: +SKIP
+        ...     async with Service(["docs.smart"]) as service:
+        ...         hits = await service.search(Caller(), "docs", Query("how do I rotate the logs"), k=3)
+        ...         return [hit.id for hit in hits]
+    """
+
+    def __init__(
+        self, indexes: Sequence[str | Path] | Mapping[str, str | Path], settings: ServerSettings | None = None
+    ) -> None:
+        self.settings = settings = settings or ServerSettings()
+        self.catalog = Catalog(
+            named_paths(indexes), read_only=settings.read_only, model=settings.model, idle_s=settings.idle_s
+        )
+        self.messages = Messages(self.catalog.paths)
+        self._own_state = None if settings.state_dir else tempfile.TemporaryDirectory(prefix="smart-serve-")
+        self._jobs = Jobs(settings.state_dir or Path(self._own_state.name if self._own_state else "") / "jobs")
+        self._encoder = Lane("encoder", 1, settings.waiting)
+        self._searchers = Lane("search", settings.search_threads, settings.waiting)
+        self._writer = Lane("write", 1, settings.waiting)
+        self._background: set[asyncio.Task[Any]] = set()
+        self._warm: str | None = "the models are loading"
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        self._in_background(self._sweep())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Finish what is under way, jobs at the end of their batch, and close the indexes."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        for lane in (self._encoder, self._searchers, self._writer):
+            await asyncio.to_thread(lane.close)
+        self.catalog.close()
+        if self._own_state is not None:
+            self._own_state.cleanup()
+
+    async def warm(self) -> None:
+        """Load what queries need: encoders, the mapped files of every index. Afterwards :attr:`unready` is None."""
+        for name in self.catalog.paths:
+            try:
+                await self._encoder.run(lambda name=name: self._warm_encoder(name))  # type: ignore[misc]
+            except SmartError as error:
+                self._warm = f"index {name!r}: {self.public_message(error)}"
+                raise
+        self._warm = None
+
+    def warm_up(self) -> None:
+        """:meth:`warm`, while requests that need nothing of it are answered already."""
+
+        async def warm() -> None:
+            with suppress(SmartError):  # which :attr:`unready` tells
+                await self.warm()
+
+        self._in_background(warm())
+
+    @property
+    def unready(self) -> str | None:
+        """Why queries are not answered yet; None once they are."""
+        return self._warm
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """Requests that wait or run, by the threads that serve them."""
+        return {lane.name: lane.pending for lane in (self._encoder, self._searchers, self._writer)}
+
+    def public_message(self, error: BaseException) -> str:
+        """What an error says, without paths of this machine."""
+        return self.messages.of(error)
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    async def indexes(self, caller: Caller) -> list[IndexInfo]:
+        """All indexes that can be opened, as this caller sees them."""
+        found = []
+        for name in self.catalog.paths:
+            with suppress(SmartError):
+                found.append(await self.info(caller, name))
+        return found
+
+    async def info(self, caller: Caller, index: str) -> IndexInfo:
+        """What an index holds, as this caller sees it.
+
+        Raises:
+            UnknownIndexError: There is none of this name.
+        """
+        writable = caller.role == "write" and not self.settings.read_only
+        return await self._searching(index, lambda opened: reading.info(opened, index, caller, writable=writable))
+
+    async def search(
+        self, caller: Caller, index: str, query: Query, k: int = 10, options: QueryOptions | None = None
+    ) -> Hits:
+        """Search for one query; ids and sources of the hits are as the caller knows them.
+
+        Args:
+            caller: Who asks.
+            index: The index's name.
+            query: The query.
+            k: Hits wanted.
+            options: Filter, scoring and the like; ``deadline_ms`` counts from now, waiting included.
+
+        Raises:
+            UnknownIndexError: There is none of this name.
+            FilterError: The filter cannot be read.
+            OverloadedError: Too many requests wait.
+            DeadlineError: The deadline passed before the search began.
+            SmartError: As for :meth:`~smart_retrieval.SmartIndex.search`, or a number beyond the server's limits.
+        """
+        options = options or {}
+        within, chosen = caller.within(options.get("where")), search_options(options, self.settings, k)
+        until = self._until(options.get("deadline_ms"))
+        asked = await self._encoded(index, query, until)
+
+        def run(opened: SmartIndex) -> Hits:
+            left = (until - time.perf_counter()) * 1000
+            found = opened.search(asked, k, **{**chosen, "where": within, "deadline_ms": max(0.0, left)})
+            return reading.shown_hits(found, caller)
+
+        return await self._searching(index, run, until)
+
+    async def search_many(
+        self, caller: Caller, index: str, queries: Sequence[Query], k: int = 10, options: QueryOptions | None = None
+    ) -> list[Hits]:
+        """:meth:`search` for several queries, each as if it came alone.
+
+        Raises:
+            SmartError: More queries than the server takes; or as for :meth:`search`.
+        """
+        if not 1 <= len(queries) <= self.settings.max_queries:
+            raise EmptyInputError(f"queries: found {len(queries)}, expected 1 to {self.settings.max_queries}")
+        # So many at a time that one request does not fill the queue.
+        slots = asyncio.Semaphore(2 * self.settings.search_threads)
+
+        async def one(query: Query) -> Hits:
+            async with slots:
+                return await self.search(caller, index, query, k, options)
+
+        tasks = [asyncio.ensure_future(one(query)) for query in queries]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()  # the others of one that failed
+
+    async def explain(
+        self, caller: Caller, index: str, query: Query, id: str, options: QueryOptions | None = None
+    ) -> Explanation:
+        """Take one document's score apart; options are those of the search.
+
+        Raises:
+            UnknownIdError: There is no such document for this caller.
+            SmartError: It does not pass the request's filter; or as for :meth:`search`.
+        """
+        found: Explanation = await self._explained(caller, index, query, id, options, reading.shown_explanation)
+        return found
+
+    async def explain_as(
+        self, caller: Caller, index: str, query: Query, id: str, form: Form, options: QueryOptions | None = None
+    ) -> bytes:
+        """:meth:`explain` as a web page or a picture. Pages of files are drawn only if the index read these files."""
+
+        def drawn(found: Explanation, caller: Caller) -> bytes:
+            return reading.drawn(found, caller, form, self.messages)
+
+        found: bytes = await self._explained(caller, index, query, id, options, drawn)
+        return found
+
+    async def _explained(
+        self,
+        caller: Caller,
+        index: str,
+        query: Query,
+        id: str,
+        options: QueryOptions | None,
+        show: Callable[[Explanation, Caller], T],
+    ) -> T:
+        options = options or {}
+        chosen, until = search_options(options, self.settings, 1), self._until(options.get("deadline_ms"))
+        within = caller.within(options.get("where"))
+        asked = await self._encoded(index, query, until)
+
+        def run(opened: SmartIndex) -> T:
+            (stored,) = caller.require(opened.store, [id])
+            return show(opened.explain(asked, stored, **{**chosen, "where": within}), caller)
+
+        return await self._searching(index, run, until)
+
+    async def get(self, caller: Caller, index: str, ids: Sequence[str]) -> list[Document]:
+        """Documents by id, in the order asked for.
+
+        Raises:
+            UnknownIdError: There is no such document for this caller.
+        """
+        return await self._searching(index, lambda opened: reading.documents(opened, caller, ids))
+
+    async def select(
+        self, caller: Caller, index: str, where: str | None = None, *, after: str = "", k: int = 100
+    ) -> tuple[list[Document], str | None]:
+        """Documents that pass a filter, in the order of their stored ids; and ``after`` for the next, if any."""
+        within = caller.within(where)
+        self._check_count("k", k, self.settings.max_k)
+        return await self._searching(index, lambda opened: reading.selected(opened, caller, within, after, k))
+
+    async def encode(
+        self, caller: Caller, index: str, items: Sequence[Query], side: Literal["query", "document"] = "query"
+    ) -> SmartEmbeddings:
+        """Anchors and token vectors of texts and pictures, by an index's model; nothing is stored."""
+        self._check_count("inputs", len(items), self.settings.max_queries)
+        until = self._until(None)
+        if side == "query":
+            asked = [await self._encoded(index, item, until) for item in items]
+            return SmartEmbeddings.concatenate([item.encoded for item in asked if item.encoded is not None])
+        prepared = await self._pictures(items, until)
+        return await self._writing(index, lambda opened: writing.encode_documents(opened, prepared), until)
+
+    async def rerank(
+        self,
+        caller: Caller,
+        index: str,
+        query: Query,
+        *,
+        texts: Sequence[str] | None = None,
+        ids: Sequence[str] | None = None,
+    ) -> list[float]:
+        """Hybrid scores of texts, or of documents of an index, for a query, in the order given.
+
+        Raises:
+            EmptyInputError: Neither or both are given, or too many.
+            UnknownIdError: There is no such document for this caller.
+        """
+        if (texts is None) == (ids is None):
+            raise EmptyInputError("rerank: found neither or both of texts and ids, expected one of them")
+        until = self._until(None)
+        asked = await self._encoded(index, query, until)
+        if ids is not None:
+            self._check_count("ids", len(ids), self.settings.max_k)
+            return await self._searching(index, lambda opened: reading.scores_of(opened, caller, asked, ids), until)
+        assert texts is not None
+        self._check_count("texts", len(texts), self.settings.max_queries)
+        items = [Query(text) for text in texts]
+        prepared = await self._pictures(items, until)
+        encoded = await self._writing(index, lambda opened: writing.encode_documents(opened, prepared), until)
+        return await self._searching(index, lambda opened: reading.scores_with(opened, asked, encoded), until)
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    async def add(
+        self, caller: Caller, index: str, documents: Sequence[NewDocument], *, replace: bool = False
+    ) -> list[str] | Job:
+        """Add documents; with a tenant's mark where the caller has one.
+
+        Args:
+            caller: Who asks.
+            index: The index's name.
+            documents: The documents.
+            replace: Replace those whose ids are there; else they are an error.
+
+        Returns:
+            Their ids, once they are on the disk; or a job, where they are more than a request waits for.
+
+        Raises:
+            NotAllowedError: The caller only reads, or a document is marked as another tenant's.
+            DuplicateIdError: An id is there already.
+            SmartError: A document cannot be stored; none of the request is, unless it became a job.
+        """
+        self._require_write(caller, index)
+        self._check_count("documents", len(documents), self.settings.max_documents)
+        new = writing.checked(documents, caller, self.settings)
+        if len(new) <= self.settings.sync_documents:
+            until = self._until(None)
+            prepared = await self._pictures([Query(one.text, one.image) for one in new], until)
+            return await self._writing(
+                index, lambda opened: writing.add(opened, caller, new, prepared, replace=replace), until
+            )
+        running = sum(1 for task in self._background if task.get_name() == "job")
+        if running >= self.settings.max_jobs:
+            raise OverloadedError(f"found {running} jobs under way, expected fewer; try again when one is done")
+        job = self._jobs.create(index, _owner(caller), len(new))
+        self._in_background(self._run_job(job, caller, new, replace), name="job")
+        return job
+
+    async def upsert(self, caller: Caller, index: str, documents: Sequence[NewDocument]) -> list[str] | Job:
+        """:meth:`add`, replacing documents whose ids are there."""
+        return await self.add(caller, index, documents, replace=True)
+
+    async def delete(
+        self, caller: Caller, index: str, ids: Sequence[str] | None = None, *, where: str | None = None
+    ) -> int:
+        """Delete documents by id or by filter, as one commit; how many.
+
+        Raises:
+            NotAllowedError: The caller only reads, or a document is shared with other tenants.
+            UnknownIdError: There is no such document for this caller; nothing was deleted then.
+            EmptyInputError: Neither or both of ids and filter are given.
+        """
+        self._require_write(caller, index)
+        if (ids is None) == (where is None or not where.strip()):
+            raise EmptyInputError("delete: found neither or both of ids and where, expected one of them")
+        within = None if where is None else caller.within(where)
+        return await self._writing(index, lambda opened: writing.delete(opened, caller, ids, within))
+
+    def job(self, caller: Caller, id: str) -> Job:
+        """The state of a job of this caller.
+
+        Raises:
+            UnknownIndexError: There is none.
+        """
+        return self._jobs.find(id, _owner(caller))
+
+    async def _run_job(self, job: Job, caller: Caller, new: Sequence[NewDocument], replace: bool) -> None:
+        try:
+            for start in range(0, len(new), _JOB_BATCH):
+                part = new[start : start + _JOB_BATCH]
+                prepared = await self._pictures([Query(one.text, one.image) for one in part], None)
+                await self._patiently(
+                    job.index,
+                    lambda opened: writing.add(opened, caller, part, prepared, replace=replace),  # noqa: B023
+                )
+                job = self._jobs.change(job, state="running", added=start + len(part))
+            self._jobs.change(job, state="done")
+        except asyncio.CancelledError:
+            self._jobs.change(job, state="failed", error="the server was stopped; what was added stays")
+            raise
+        except Exception as error:
+            self._jobs.change(job, state="failed", error=self.public_message(error))
+
+    async def _patiently(self, index: str, run: Callable[[SmartIndex], T]) -> T:
+        """In the writer, however long that takes."""
+        while True:
+            with suppress(OverloadedError):
+                return await self._writing(index, run)
+            await asyncio.sleep(0.5)
+
+    # -- helpers -----------------------------------------------------------------------------------------------
+
+    def _require_write(self, caller: Caller, index: str) -> None:
+        self.catalog.require(index)
+        if self.settings.read_only:
+            raise NotAllowedError("this server only reads")
+        caller.require_write()
+
+    def _check_count(self, what: str, count: int, most: int) -> None:
+        if not 1 <= count <= most:
+            raise EmptyInputError(f"{what}: found {count}, expected 1 to {most}")
+
+    def _until(self, deadline_ms: float | None) -> float:
+        allowed = self.settings.deadline_ms
+        if deadline_ms is not None:
+            if not deadline_ms >= 0:
+                raise SmartError(f"deadline_ms: found {deadline_ms}, expected 0 or more")
+            allowed = min(allowed, deadline_ms)
+        return time.perf_counter() + allowed / 1000
+
+    async def _encoded(self, index: str, query: Query, until: float) -> EncodedItem:
+        """A query with its encoding, made by the one thread that encodes."""
+        require_content("query", query.text, query.image)
+        self.catalog.require(index)
+        (item,) = await self._pictures([query], until)
+
+        def encode() -> EncodedItem:
+            with self.catalog.use(index) as opened:
+                return opened.encoder.encoded(item)
+
+        return await self._encoder.run(encode, until)
+
+    async def _pictures(self, queries: Sequence[Query], until: float | None) -> list[Item]:
+        """Items with their pictures decoded, by the searchers."""
+        limit = self.settings.max_pixels
+
+        async def one(query: Query) -> Item:
+            data = query.image
+            if data is None:
+                return Item(query.text)
+            return Item(query.text, (await self._searchers.run(lambda: picture_of(data, limit), until),))
+
+        return [await one(query) for query in queries]
+
+    async def _searching(self, index: str, run: Callable[[SmartIndex], T], until: float | None = None) -> T:
+        return await self._searchers.run(lambda: self._with(index, run), until)
+
+    async def _writing(self, index: str, run: Callable[[SmartIndex], T], until: float | None = None) -> T:
+        return await self._writer.run(lambda: self._with(index, run), until)
+
+    def _with(self, index: str, run: Callable[[SmartIndex], T]) -> T:
+        with self.catalog.use(index) as opened:
+            return run(opened)
+
+    def _warm_encoder(self, name: str) -> None:
+        with self.catalog.use(name) as opened:
+            opened.search(opened.encoder.encoded(Item("warm")), 1)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            await asyncio.to_thread(self.catalog.sweep)
+
+    def _in_background(self, work: Any, name: str = "") -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name or None)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def _owner(caller: Caller) -> str:
+    return f"{caller.name}\n{caller.fixed or ''}"
