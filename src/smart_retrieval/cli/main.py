@@ -17,6 +17,7 @@ from ..errors import SmartError, SmartWarning
 from . import convert, delete, demo, explain, index, info, inspect, optimize, search, train, verify
 from .measure import eval_beir, eval_layers, eval_mmeb, eval_mteb, probe, report, tune
 from .output import Stopped, printable, stop_on_signals
+from .serving import mcp
 
 
 def _group(help: str, **commands: Callable[..., None]) -> typer.Typer:
@@ -51,6 +52,7 @@ app.command("info")(info.info)
 app.command("delete")(delete.delete)
 app.command("optimize")(optimize.optimize)
 app.command("verify")(verify.verify)
+app.command("mcp")(mcp.mcp)
 app.add_typer(eval_app, name="eval")
 app.command("probe")(probe.probe)
 app.command("tune")(tune.tune)

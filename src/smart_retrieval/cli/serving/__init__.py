@@ -1,0 +1,1 @@
+"""The serving commands: smart mcp."""
