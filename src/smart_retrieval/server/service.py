@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,15 +19,15 @@ from ..index.search.hits import Hits
 from ..index.smart_index import SmartIndex
 from ..index.store.records import Document
 from ..inputs import Item
-from . import reading, writing
 from .access import Caller
-from .catalog import Catalog
-from .jobs import Job, Jobs
-from .lanes import Lane
-from .messages import Messages
-from .pictures import picture_of
 from .requests import Form, IndexInfo, NewDocument, Query, QueryOptions, require_content, search_options
 from .settings import ServerSettings, named_paths
+from .work import reading, writing
+from .work.catalog import Catalog
+from .work.jobs import Job, Jobs
+from .work.lanes import Lane
+from .work.messages import Messages
+from .work.pictures import picture_of
 
 T = TypeVar("T")
 # Documents of a job that are encoded and committed together; other writes get their turn in between.
@@ -185,8 +185,13 @@ class Service:
         Raises:
             SmartError: More queries than the server takes; or as for :meth:`search`.
         """
-        if not 1 <= len(queries) <= self.settings.max_queries:
-            raise EmptyInputError(f"queries: found {len(queries)}, expected 1 to {self.settings.max_queries}")
+        return [hits async for hits in self.search_stream(caller, index, queries, k, options)]
+
+    async def search_stream(
+        self, caller: Caller, index: str, queries: Sequence[Query], k: int = 10, options: QueryOptions | None = None
+    ) -> AsyncIterator[Hits]:
+        """:meth:`search_many`, each query's hits as soon as they and those before them are found."""
+        self._check_count("queries", len(queries), self.settings.max_queries)
         # So many at a time that one request does not fill the queue.
         slots = asyncio.Semaphore(2 * self.settings.search_threads)
 
@@ -196,10 +201,11 @@ class Service:
 
         tasks = [asyncio.ensure_future(one(query)) for query in queries]
         try:
-            return await asyncio.gather(*tasks)
+            for task in tasks:
+                yield await task
         finally:
             for task in tasks:
-                task.cancel()  # the others of one that failed
+                task.cancel()  # the others of one that failed, or of a reader that is gone
 
     async def explain(
         self, caller: Caller, index: str, query: Query, id: str, options: QueryOptions | None = None

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import UnknownIndexError
-from ..files import atomic_file
+from ...errors import UnknownIndexError
+from ...files import atomic_file
 
 _NAME = re.compile(r"[0-9a-f]{32}")
 _KEPT = 1000

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from ..errors import SmartError
+from ...errors import SmartError
 
 # A path from a root, of two names or more, POSIX or Windows; only its last name is shown.
 _POSIX = re.compile(r"(?<![\w:/.<~-])(?:file://)?~?(?:/[^\s/'\"<>|,;:()]+)+/([^\s/'\"<>|,;:()]*)")

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..embeddings import SmartEmbeddings
-from ..errors import EmptyInputError, SmartError
-from ..index.ingest.new_documents import content_id
-from ..index.smart_index import SmartIndex
-from ..index.store.records import pack_metadata
-from ..inputs import Item
-from .access import Caller
-from .requests import NewDocument, require_content
-from .settings import ServerSettings
+from ...embeddings import SmartEmbeddings
+from ...errors import EmptyInputError, SmartError
+from ...index.ingest.new_documents import content_id
+from ...index.smart_index import SmartIndex
+from ...index.store.records import pack_metadata
+from ...inputs import Item
+from ..access import Caller
+from ..requests import NewDocument, require_content
+from ..settings import ServerSettings
 
 _MOST_ID, _MOST_TEXT, _MOST_METADATA = 1000, 1_000_000, 64_000
 _AT_ONCE = 1000

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..errors import UnknownIndexError, one_of
-from ..index.smart_index import SmartIndex
-from ..index.store.folder import FILE
+from ...errors import UnknownIndexError, one_of
+from ...index.smart_index import SmartIndex
+from ...index.store.folder import FILE
 
 
 class _Opened:

@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..core.collection import CollectionStatistics
-from ..core.hybrid import hybrid_scores
-from ..embeddings import SmartEmbeddings
-from ..index.encoder import EncodedItem
-from ..index.explain.explanation import Explanation
-from ..index.explain.page import render_page
-from ..index.explain.png import draw_png
-from ..index.explain.shown_pictures import find_pictures
-from ..index.search.hits import Hits
-from ..index.smart_index import SmartIndex
-from ..index.store.records import Document
-from ..index.store.where import And, Compare, Field, In, parse
-from .access import Caller
+from ...core.collection import CollectionStatistics
+from ...core.hybrid import hybrid_scores
+from ...embeddings import SmartEmbeddings
+from ...index.encoder import EncodedItem
+from ...index.explain.explanation import Explanation
+from ...index.explain.page import render_page
+from ...index.explain.png import draw_png
+from ...index.explain.shown_pictures import find_pictures
+from ...index.search.hits import Hits
+from ...index.smart_index import SmartIndex
+from ...index.store.records import Document
+from ...index.store.where import And, Compare, Field, In, parse
+from ..access import Caller
+from ..requests import Form, IndexInfo
 from .messages import Messages, shown_model, shown_source
-from .requests import Form, IndexInfo
 
 _ID = Field(("id",), built_in=True)
 

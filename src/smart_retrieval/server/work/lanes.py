@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from ..errors import DeadlineError, OverloadedError
+from ...errors import DeadlineError, OverloadedError
 
 T = TypeVar("T")
 

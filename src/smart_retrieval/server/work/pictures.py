@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import MediaError
-from ..extras import require
-from ..files import UnreadableFileError
-from ..guarded import Limits, guarded
+from ...errors import MediaError
+from ...extras import require
+from ...files import UnreadableFileError
+from ...guarded import Limits, guarded
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,7 +30,7 @@ class DecodedPicture:
 @guarded(Limits(seconds=20.0), needs={"PIL": "image"}, child="uploads")
 def decode_picture(path: Path, max_pixels: int) -> DecodedPicture:
     """Decode a picture file, in the child."""
-    from ..pictures.images import load_image
+    from ...pictures.images import load_image
 
     image = load_image(path, max_pixels=max_pixels)
     return DecodedPicture(image.width, image.height, image.tobytes())

@@ -1,0 +1,110 @@
+"""The HTTP application."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..extras import check
+from .settings import ServerSettings, named_paths
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+#: What worker processes are told, as JSON.
+ENVIRONMENT = "SMART_SERVE"
+_ABOUT = """Search, explain, add and delete over indexes of smart-retrieval.
+
+Every index has a name. Callers send `Authorization: Bearer TOKEN` where the server asks for tokens. Errors are
+`{"error": {"type": …, "message": …}}`: 400 and 422 for what is wrong with a request, 401 and 403 for tokens, 404 for
+what is not there, 409 for an id that is, 413 for a body that is too large, 503 with `Retry-After` while too much waits,
+504 where a deadline passed before anything was found.
+"""
+_TAGS = [
+    {"name": "search", "description": "Find documents, and see why they were found."},
+    {"name": "documents", "description": "What an index holds."},
+    {"name": "models", "description": "What an index's model does by itself."},
+    {"name": "operations", "description": "What is served, and how it is."},
+]
+
+
+def create_app(
+    indexes: Sequence[str | Path] | Mapping[str, str | Path], settings: ServerSettings | None = None
+) -> FastAPI:
+    """An ASGI application that serves indexes: HTTP API, its description under ``/docs``, health and metrics.
+
+    Its start-up loads models in the background; ``/readyz`` tells when they are. What it serves is at
+    ``app.state.service``, a :class:`~smart_retrieval.server.Service`, for routes that are added to it.
+
+    Args:
+        indexes: Their folders, ``"NAME=FOLDER"``, or folders by name.
+        settings: Limits and switches.
+
+    Returns:
+        The application, to be run by one ASGI server in one process; ``smart serve`` runs it by uvicorn.
+
+    Raises:
+        ServerError: Names, tokens or limits do not fit.
+        MissingExtraError: FastAPI is not installed.
+
+    Example:
+        >>> app = create_app(["docs.smart"])  # doctest: +SKIP
+        >>> uvicorn.run(app, host="127.0.0.1", port=8000)  # doctest: +SKIP
+    """
+    for module in ("fastapi", "prometheus_client", "python_multipart"):
+        check(module, "serve")
+    from fastapi import FastAPI
+
+    from .http import documents, models, operations, search
+    from .http.answers import add_handlers
+    from .http.metrics import Measured
+    from .http.reference import reference_page
+    from .http.security import Guard
+    from .service import Service
+    from .tokens import TokenFile
+
+    settings = settings or ServerSettings()
+    service = Service(indexes, settings)
+    tokens = None if settings.token_file is None else TokenFile(settings.token_file, settings.tenant_field)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with service:
+            service.warm_up()
+            yield
+
+    app = FastAPI(
+        title="smart-retrieval", version=__version__, description=_ABOUT, openapi_tags=_TAGS, lifespan=lifespan,
+        docs_url=None, redoc_url=None,
+    )  # fmt: skip
+    app.state.service, app.state.tokens = service, tokens
+    add_handlers(app, service)
+    for router in (search.router, documents.router, documents.jobs_router, models.router, operations.router):
+        app.include_router(router)
+    app.add_api_route("/docs", reference_page, include_in_schema=False)
+    app.add_middleware(Measured, service=service)
+    app.add_middleware(Guard, settings=settings)
+    return app
+
+
+def app_from_environment() -> FastAPI:
+    """The application of a worker process, as the process that started it describes it in its environment."""
+    given = json.loads(os.environ[ENVIRONMENT])
+    paths = ("token_file", "state_dir")
+    values: dict[str, Any] = {
+        name: Path(value) if name in paths and value else tuple(value) if isinstance(value, list) else value
+        for name, value in given["settings"].items()
+    }
+    return create_app(given["indexes"], ServerSettings(**values))
+
+
+def described(indexes: Sequence[str | Path], settings: ServerSettings) -> str:
+    """What :func:`app_from_environment` reads."""
+    paths = {name: str(path) for name, path in named_paths(indexes).items()}
+    return json.dumps({"indexes": paths, "settings": asdict(settings)}, default=str)

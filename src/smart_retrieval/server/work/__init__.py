@@ -1,0 +1,1 @@
+"""What the service does in its threads: indexes, documents and pictures, and the threads themselves."""
