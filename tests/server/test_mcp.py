@@ -8,19 +8,18 @@ import pytest
 
 pytest.importorskip("mcp")
 import httpx2
-from fixtures.callers import ACME, ADMIN, BETA, READER
+from fixtures.callers import ADMIN, FIELD, READER
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
-from starlette.applications import Starlette
-from starlette.routing import Mount
 
 from smart_retrieval.index.search.hits import Hit, Hits
 from smart_retrieval.index.smart_index import SmartIndex
 from smart_retrieval.index.store.pictures import Media
-from smart_retrieval.server import ServerSettings, Service
+from smart_retrieval.server import ServerSettings, Service, create_app
 from smart_retrieval.server.mcp import create_mcp
 
+URL = "http://127.0.0.1:8000"
 READING = {"search", "get", "list_documents", "list_indexes", "explain"}
 
 
@@ -205,67 +204,82 @@ def test_writing_takes_a_role_and_the_tools(folder):
     asking(no_tool, folder)
 
 
-CALLERS = {"acme": ACME, "beta": BETA}
+@pytest.fixture
+def app(folder, tmp_path):
+    """The HTTP application, with a token for each of two tenants."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"{'a' * 16} write acme\n{'b' * 16} read beta\n")
+    tokens.chmod(0o600)
+    return create_app([folder], ServerSettings(token_file=tokens, tenant_field=FIELD, allowed_hosts=("wiki.example",)))
+
+
+def over_http(app, work, **headers):
+    """The result of ``work(http)``, an HTTP client of the running application."""
+
+    async def run():
+        transport = httpx2.ASGITransport(app=app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx2.AsyncClient(transport=transport, headers=headers, base_url=URL) as http,
+        ):
+            return await work(http)
+
+    return asyncio.run(run())
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-def test_over_http_each_request_has_its_own_caller(folder, mode):
-    """As mounted in a server, with clients of the newest protocol and of the one with sessions."""
-    sessions = []
+def test_over_http_each_request_has_its_own_caller(app, mode):
+    """With clients of the newest protocol, and of the one with sessions."""
 
-    def caller_of(request):
-        if request.headers.get("mcp-session-id"):
-            sessions.append(request.headers["mcp-session-id"])
-        return CALLERS.get(request.headers.get("authorization", "").removeprefix("Bearer "))
-
-    async def run():
-        async with Service([folder]) as service:
-            server = create_mcp(service, caller_of, write=True)
-            app = Starlette(routes=[Mount("/mcp", server.streamable_http_app(streamable_http_path="/"))])
-            async with server.session_manager.run():
-                headers = {"authorization": "Bearer acme"}
-                transport = httpx2.ASGITransport(app=app)
-                async with (
-                    httpx2.AsyncClient(transport=transport, headers=headers, base_url="http://127.0.0.1:8000") as http,
-                    Client(streamable_http_client("http://127.0.0.1:8000/mcp/", http_client=http), mode=mode) as client,
-                ):
-                    teams = await seen(client)
-                    assert teams == {"acme"}
-                    assert (await call(client, "list_indexes"))["indexes"][0]["documents"] == 9
-                    for tool, arguments in {
-                        "get": {"ids": ["d1"]},
-                        "explain": {"query": "x", "id": "d1"},
-                        "delete": {"ids": ["d1"]},
-                    }.items():
-                        assert "found no document 'd1'" in await refused(client, tool, **arguments)
-                    with pytest.raises(MCPError):
-                        await client.read_resource("smart://sea/d1")
-                    http.headers["authorization"] = "Bearer beta"  # in the same session, if there is one
-                    assert await seen(client) == {"beta"}
-                    http.headers["authorization"] = "Bearer nobody"
-                    assert "found nobody who asks" in await refused(client, "search", query="x")
-
-    async def seen(client):
+    async def teams(client):
         found = await call(client, "search", query="the otter", k=50, where="number exists or id exists")
         listed = await call(client, "list_documents", k=100)
-        documents = found["hits"] + listed["documents"]
-        teams = [document["metadata"]["team"] for document in documents]
         assert len(found["hits"]) >= 8
-        return {team for team in teams if isinstance(team, str)}
+        seen = [document["metadata"][FIELD] for document in found["hits"] + listed["documents"]]
+        return {team for team in seen if isinstance(team, str)}
 
-    asyncio.run(run())
-    assert bool(sessions) == (mode == "legacy")
+    async def work(http):
+        async with Client(streamable_http_client(f"{URL}/mcp", http_client=http), mode=mode) as client:
+            assert {tool.name for tool in (await client.list_tools()).tools} == READING
+            assert await teams(client) == {"acme"}
+            assert (await call(client, "list_indexes"))["indexes"][0]["documents"] == 9
+            assert "found no document 'd1'" in await refused(client, "get", ids=["d1"])
+            assert "found no document 'd1'" in await refused(client, "explain", query="x", id="d1")
+            with pytest.raises(MCPError):
+                await client.read_resource("smart://sea/d1")
+            http.headers["authorization"] = f"Bearer {'b' * 16}"  # in the same session, if there is one
+            assert await teams(client) == {"beta"}
+            http.headers["authorization"] = "Bearer nobody"
+            with pytest.raises(MCPError):
+                await client.call_tool("search", {"query": "x"})
+            http.headers["authorization"] = f"Bearer {'b' * 16}"
+
+    over_http(app, work, authorization=f"Bearer {'a' * 16}")
 
 
-def test_a_foreign_host_is_refused(folder):
-    async def run():
-        async with Service([folder]) as service:
-            server = create_mcp(service, lambda request: ADMIN)
-            app = server.streamable_http_app(streamable_http_path="/")
-            async with (
-                server.session_manager.run(),
-                httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://evil.example") as http,
-            ):
-                return (await http.post("/", json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"})).status_code
+def test_over_http_tokens_hosts_and_sizes_are_checked(app):
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
 
-    assert asyncio.run(run()) == 421
+    async def work(http):
+        token = {"authorization": f"Bearer {'a' * 16}"}
+        answers = [
+            await http.post("/mcp", json=message),
+            await http.post("/mcp/", json=message, headers={"authorization": "Bearer wrong"}),
+            await http.post("/mcp", json=message, headers={**token, "host": "evil.example"}),
+            await http.post("/mcp", json=message, headers={**token, "origin": "http://evil.example"}),
+            await http.post("/mcp", content=b"x", headers={**token, "content-length": "99999999999"}),
+        ]
+        assert answers[0].headers["www-authenticate"] == "Bearer"
+        assert [answer.status_code for answer in answers] == [401, 401, 421, 403, 413]
+        accept = {**token, "accept": "application/json, text/event-stream", "host": "wiki.example"}
+        hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+        for path in ("/mcp", "/mcp/"):
+            asked = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
+            assert (await http.post(path, json=asked, headers=accept)).status_code == 200
+
+    over_http(app, work)
+
+
+def test_nobody_is_shown_nothing(folder):
+    said = asking(lambda client: refused(client, "search", query="x"), folder, caller=None)
+    assert "found nobody who asks" in said

@@ -23,7 +23,7 @@ from ..index.explain.explanation import Explanation
 from ..index.search.hits import Hit, Hits
 from ..index.store.records import Document
 from .access import Caller
-from .jobs import Job
+from .work.jobs import Job
 from .requests import IndexInfo, NewDocument, Query, QueryOptions
 from .service import Service
 
