@@ -23,9 +23,9 @@ from ..index.explain.explanation import Explanation
 from ..index.search.hits import Hit, Hits
 from ..index.store.records import Document
 from .access import Caller
-from .work.jobs import Job
 from .requests import IndexInfo, NewDocument, Query, QueryOptions
 from .service import Service
+from .work.jobs import Job
 
 P = ParamSpec("P")
 T = TypeVar("T")
