@@ -1,26 +1,15 @@
 """A small index that all retrievers search, and what a search in a thread may not do."""
 
 import asyncio
+import shutil
 import threading
+from pathlib import Path
 
 import pytest
+from fixtures.library import METADATA, TEXTS
+from fixtures.pages_of_docs import blocks
 
 from smart_retrieval import SmartIndex
-
-TEXTS = {
-    "otter": "the otter swims in the cold river",
-    "tax": "tax is due in the morning",
-    "moon": "the moon is out and the sun is down",
-    "bread": "people who write about bread and butter",
-    "mouse": "the quick mouse",
-}
-METADATA = {
-    "otter": {"year": 2020, "tags": ["river", "animal"], "lang": "en", "page": "mine"},
-    "tax": {"year": 2021, "lang": "en", "author": {"name": "O'Hara"}},
-    "moon": {"year": 2022, "tags": ["sky"], "lang": "de"},
-    "bread": {"lang": "de", "score": "high"},
-    "mouse": {"year": 2020, "tags": ["animal"], "lang": "x' or '1' = '1"},
-}
 
 
 @pytest.fixture(scope="session")
@@ -58,5 +47,21 @@ def loop_goes_on(monkeypatch):
 
         monkeypatch.setattr(SmartIndex, "search", waiting)
         return asyncio.run(both())
+
+    return run
+
+
+@pytest.fixture
+def guide(folder, tmp_path, monkeypatch):
+    """``guide(framework, llm)``: the names that a framework's example in the guide ends with."""
+
+    def run(framework, llm):
+        page = (Path(__file__).parents[2] / "docs" / "guides" / "rag.md").read_text(encoding="utf-8")
+        (code,) = [one for one in blocks(page, "python") if f"integrations.{framework} " in one]
+        shutil.copytree(folder, tmp_path / "docs.smart")
+        monkeypatch.chdir(tmp_path)
+        names = {"llm": llm, "__name__": "guide"}
+        exec(compile(code, f"rag.md: {framework}", "exec"), names)
+        return names
 
     return run

@@ -57,3 +57,12 @@ def test_a_program_that_uses_it_is_copied_saved_and_run(folder, tmp_path):
     program.search.k = 3
     program.load(tmp_path / "program.json")
     assert program.search.k == 1
+
+
+def test_the_example_of_the_guide_runs(guide):
+    model = dspy.utils.DummyLM([{"answer": "in the river"}])
+    try:
+        assert guide("dspy", model)["answer"] == "in the river"
+    finally:
+        dspy.configure(lm=None)
+    assert "where does the otter swim?" in str(model.history[0])

@@ -1,15 +1,14 @@
 """Filters of other libraries become ``where`` texts that say what they said, whatever names and values hold."""
 
 import datetime
-import json
-import sqlite3
 
 import pytest
+from fixtures.library import selected
 from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_retrieval.errors import FilterError
-from smart_retrieval.index.store.where import And, Compare, Field, In, Not, Or, add_functions, compile_where, parse
+from smart_retrieval.index.store.where import And, Compare, Field, In, Not, Or, parse
 from smart_retrieval.integrations.filters import (
     EVERYTHING,
     NOTHING,
@@ -26,19 +25,6 @@ HOSTILE = ["'", "''", "`", "\\", "%", ") or (id exists", "' or '1'='1", "a' or i
 TEXT = st.text(max_size=12) | st.sampled_from(HOSTILE)
 NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = TEXT | NUMBERS | st.booleans() | st.none()
-
-
-def selected(where, documents):
-    """Ids of those documents that pass, by the SQL that an index runs."""
-    connection = sqlite3.connect(":memory:")
-    add_functions(connection)
-    connection.execute("CREATE TABLE documents (id TEXT, source TEXT, page INTEGER, heading TEXT, metadata TEXT)")
-    rows = [(name, None, None, None, json.dumps(metadata)) for name, metadata in documents.items()]
-    connection.executemany("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", rows)
-    condition, parameters = compile_where(where)
-    found = connection.execute(f"SELECT id FROM documents WHERE {condition}", parameters).fetchall()
-    connection.close()
-    return {row[0] for row in found}
 
 
 @given(TEXT, VALUES)

@@ -6,13 +6,15 @@ import pytest
 
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 pytest.importorskip("haystack")
-from haystack import Document, Pipeline
+from fixtures.library import TEXTS as STORED
+from fixtures.library import selected
+from haystack import Document, Pipeline, component
 from haystack.components.builders import PromptBuilder
 from haystack.core.errors import DeserializationError
+from haystack.dataclasses import ChatMessage
 from haystack.utils.filters import document_matches_filter
 from hypothesis import given
 from hypothesis import strategies as st
-from integrations.test_filters import selected
 
 from smart_retrieval.errors import FilterError, SmartError
 from smart_retrieval.integrations.haystack import SmartRetriever, where_of_filters
@@ -134,3 +136,16 @@ def test_a_filter_lets_through_what_haystack_does(filters):
 def test_what_cannot_be_said_is_refused(bad):
     with pytest.raises(FilterError):
         where_of_filters(bad)
+
+
+def test_the_example_of_the_guide_runs(guide):
+    @component
+    class Repeats:
+        @component.output_types(replies=list[ChatMessage])
+        def run(self, messages: list[ChatMessage]):
+            return {"replies": messages}
+
+    (reply,) = guide("haystack", Repeats())["answer"]["llm"]["replies"]
+    assert "where does the otter swim?" in reply.text
+    assert sum(text in reply.text for text in STORED.values()) == 3
+    assert STORED["bread"] not in reply.text  # it has no year

@@ -3,6 +3,7 @@
 import pytest
 
 pytest.importorskip("langchain_core")
+from langchain_core.language_models import FakeListChatModel
 from langchain_core.runnables import RunnableLambda
 from langchain_tests.integration_tests import RetrieversIntegrationTests
 
@@ -70,3 +71,10 @@ def test_wrong_settings_are_refused(folder, library):
         SmartRetriever(index=folder, k=-1)
     with pytest.raises(SmartError, match="model: found one beside"):
         SmartRetriever(index=library, model="minilm")
+
+
+def test_the_example_of_the_guide_runs(guide):
+    names = guide("langchain", FakeListChatModel(responses=["in the river"]))
+    assert names["answer"] == "in the river"
+    assert [document.id for document in names["found"]] == ["otter"]
+    assert names["context"](names["found"]) == "[otter] the otter swims in the cold river"

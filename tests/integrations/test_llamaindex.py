@@ -3,9 +3,9 @@
 import pytest
 
 pytest.importorskip("llama_index.core")
+from fixtures.library import selected
 from hypothesis import given
 from hypothesis import strategies as st
-from integrations.test_filters import selected
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
@@ -100,3 +100,10 @@ def test_a_filter_lets_through_what_llamaindex_does(filters, condition):
 def test_what_cannot_be_said_is_refused(bad):
     with pytest.raises(FilterError):
         where_of_filters(MetadataFilters(filters=[bad]))
+
+
+def test_the_example_of_the_guide_runs(guide):
+    names = guide("llamaindex", MockLLM())
+    assert "where does the otter swim?" in names["answer"].response
+    assert len(names["found"]) == 3
+    assert all(node.node.metadata["year"] >= 2020 for node in names["found"])

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -58,6 +60,16 @@ def test_tools_only_read_unless_told(folder):
 
     assert asking(names, folder) == dict.fromkeys(READING, True)
     assert asking(names, folder, write=True) == dict.fromkeys(READING, True) | {"add": False, "delete": False}
+
+
+def test_the_guide_names_the_tools(folder):
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "agents.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", guide, re.MULTILINE)
+
+    async def names(client):
+        return {tool.name for tool in (await client.list_tools()).tools}
+
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == asking(names, folder, write=True)
 
 
 def test_a_search_gives_what_the_index_gives(folder):

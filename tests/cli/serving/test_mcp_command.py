@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 pytest.importorskip("mcp")
+from fixtures.pages_of_docs import blocks
 from fixtures.tiny_models import TEXTS
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
@@ -80,3 +82,16 @@ def test_a_filter_does_not_go_with_writing(folder):
     assert outcome.exit_code == 2
     assert "--write and --where" in outcome.stderr
     assert outcome.stdout == ""
+
+
+def test_the_guide_configures_programs_with_a_command_that_exists():
+    guide = (Path(__file__).parents[3] / "docs" / "guides" / "agents.md").read_text(encoding="utf-8")
+    servers = [next(iter(json.loads(block).values()))["docs"] for block in blocks(guide, "json")]
+    assert len(servers) == 3
+    for server in servers:
+        if server.get("type") == "http":
+            assert server["url"].endswith(":8000/mcp")
+            continue
+        assert server["command"] == "smart"
+        command = typer.main.get_command(app).commands[server["args"][0]]
+        assert command.make_context("mcp", server["args"][1:]).params["indexes"] == ["/path/to/docs.smart"]
