@@ -14,7 +14,7 @@ import typer
 
 from .._version import __version__
 from ..errors import SmartError, SmartWarning
-from . import convert, delete, demo, explain, index, info, inspect, optimize, search, train, verify
+from . import convert, delete, demo, explain, index, info, inspect, optimize, search, serve, train, verify
 from .measure import eval_beir, eval_layers, eval_mmeb, eval_mteb, probe, report, tune
 from .output import Stopped, printable, stop_on_signals
 
@@ -47,6 +47,7 @@ app = typer.Typer(
 app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("explain")(explain.explain)
+app.command("serve")(serve.serve)
 app.command("info")(info.info)
 app.command("delete")(delete.delete)
 app.command("optimize")(optimize.optimize)

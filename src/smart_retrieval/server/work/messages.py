@@ -11,7 +11,7 @@ from ...errors import SmartError
 
 # A path from a root, of two names or more, POSIX or Windows; only its last name is shown.
 _POSIX = re.compile(r"(?<![\w:/.<~-])(?:file://)?~?(?:/[^\s/'\"<>|,;:()]+)+/([^\s/'\"<>|,;:()]*)")
-_WINDOWS = re.compile(r"(?<!\w)(?:[A-Za-z]:|\\\\)[\\/](?:[^\\/:*?\"<>|\r\n']+[\\/])*([^\\/:*?\"<>|\r\n'\s]*)")
+_WINDOWS = re.compile(r"(?<!\w)(?:[A-Za-z]:[\\/]|\\\\)(?:[^\\/:*?\"<>|\r\n']+[\\/])*([^\\/:*?\"<>|\r\n'\s]*)")
 
 
 class Messages:
@@ -28,7 +28,8 @@ class Messages:
         """What an error says; of one that was not foreseen, nothing."""
         if not isinstance(error, SmartError):
             return "an internal error; the server's log has the details"
-        return self.text(str(error))
+        path = str(getattr(error, "path", ""))
+        return self.text(str(error).replace(path, shown_source(path) or "") if path else str(error))
 
     def text(self, text: str) -> str:
         """A text without paths."""
