@@ -14,9 +14,10 @@ import typer
 
 from .._version import __version__
 from ..errors import SmartError, SmartWarning
-from . import convert, delete, demo, explain, index, info, inspect, optimize, search, serve, train, verify
+from . import convert, delete, demo, explain, index, info, inspect, optimize, search, train, verify
 from .measure import eval_beir, eval_layers, eval_mmeb, eval_mteb, probe, report, tune
 from .output import Stopped, printable, stop_on_signals
+from .serving import serve
 
 
 def _group(help: str, **commands: Callable[..., None]) -> typer.Typer:

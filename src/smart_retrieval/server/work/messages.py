@@ -49,7 +49,7 @@ def shown_source(source: str | None) -> str | None:
     """A source relative to the indexed folder; of a path from a root only the last name.
 
     Example:
-        >>> shown_source("guide/logs.md"), shown_source("/home/ann/logs.md"), shown_source("https://a.org/x")
+        >>> shown_source("guide/logs.md"), shown_source("/srv/notes/logs.md"), shown_source("https://a.org/x")
         ('guide/logs.md', 'logs.md', 'https://a.org/x')
     """
     if source is None:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import IndexModel
-from .output import Stopped
+from ..options import IndexModel
+from ..output import Stopped
 
 if TYPE_CHECKING:
-    from ..server.settings import ServerSettings
+    from ...server.settings import ServerSettings
 
 _GRACE_S = 30
 
@@ -64,7 +64,7 @@ def serve(
     The address is printed once it is bound; /readyz answers 200 once the models are loaded. SIGTERM and Ctrl-C let
     requests that are under way end.
     """
-    from ..server.settings import ServerSettings
+    from ...server.settings import ServerSettings
 
     settings = ServerSettings(
         token_file=token_file and token_file.absolute(), read_only=read_only, tenant_field=tenant_field, model=model,
@@ -85,11 +85,11 @@ def _hosts(host: str, allowed: list[str]) -> tuple[str, ...]:
 
 def _check(indexes: list[str], host: str, settings: ServerSettings) -> None:
     """Find what cannot be served before anything is loaded, with its name."""
-    from ..errors import ServerError
-    from ..extras import check
-    from ..index.smart_index import SmartIndex
-    from ..server.settings import named_paths
-    from ..server.tokens import TokenFile
+    from ...errors import ServerError
+    from ...extras import check
+    from ...index.smart_index import SmartIndex
+    from ...server.settings import named_paths
+    from ...server.tokens import TokenFile
 
     for module in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
         check(module, "serve")
@@ -113,10 +113,10 @@ def _run(indexes: list[str], host: str, port: int, settings: ServerSettings, sta
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
-    from ..errors import ServerError
-    from ..server.app import ENVIRONMENT, described
-    from ..server.http.metrics import SHARED
-    from ..server.settings import named_paths
+    from ...errors import ServerError
+    from ...server.app import ENVIRONMENT, described
+    from ...server.http.metrics import SHARED
+    from ...server.settings import named_paths
 
     # Before torch is imported: threads of two computations that wait for each other make both many times slower.
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.model_threads))

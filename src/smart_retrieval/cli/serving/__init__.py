@@ -1,0 +1,1 @@
+"""``smart serve``: what answers others."""
