@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)]
 PUBLIC = (
-    *("", ".documents", ".pictures", ".training", ".errors"),
+    *("", ".documents", ".pictures", ".training", ".server", ".errors"),
     *(".evaluation", ".evaluation.probe", ".evaluation.tune"),
 )
 

@@ -182,7 +182,7 @@ def test_what_does_not_fit_is_named(folder):
             (lambda: service.search(ADMIN, "sea", SEA, 5, {"deadline_ms": 0}), DeadlineError, "deadline"),
             (lambda: service.search(ADMIN, "sea", Query("x", b"GIF?")), SmartError, "a picture of the request"),
             (lambda: service.add(ADMIN, "sea", []), EmptyInputError, "found 0"),
-            (lambda: service.add(ADMIN, "sea", [NewDocument("a", "x"), NewDocument("b", "x")]), EmptyInputError, "twice"),
+            (lambda: service.add(ADMIN, "sea", [NewDocument("a", "x")] * 2), EmptyInputError, "twice"),
             (lambda: service.add(ADMIN, "sea", [NewDocument()]), EmptyInputError, "neither words"),
             (lambda: service.delete(ADMIN, "sea"), EmptyInputError, "neither or both"),
             (lambda: service.delete(ADMIN, "sea", where=" "), EmptyInputError, "neither or both"),
@@ -211,7 +211,7 @@ def test_reranking_gives_the_scores_of_the_search(folder):
         hits = await service.search(ADMIN, "sea", SEA, 17)
         ids = [hit.id for hit in hits][::-1]
         scores = await service.rerank(ADMIN, "sea", SEA, ids=[*ids, ids[0]])
-        assert scores == pytest.approx([hit.score for hit in hits][::-1] + [hits[-1].score], abs=1e-6)
+        assert scores == pytest.approx([*[hit.score for hit in hits][::-1], hits[-1].score], abs=1e-6)
         texts = await service.rerank(ADMIN, "sea", SEA, texts=[hit.text for hit in hits])
         assert texts == pytest.approx([hit.score for hit in hits], abs=1e-5)
 

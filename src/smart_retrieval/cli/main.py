@@ -17,7 +17,7 @@ from ..errors import SmartError, SmartWarning
 from . import convert, delete, demo, explain, index, info, inspect, optimize, search, train, verify
 from .measure import eval_beir, eval_layers, eval_mmeb, eval_mteb, probe, report, tune
 from .output import Stopped, printable, stop_on_signals
-from .serving import mcp
+from .serving import mcp, serve
 
 
 def _group(help: str, **commands: Callable[..., None]) -> typer.Typer:
@@ -48,6 +48,7 @@ app = typer.Typer(
 app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("explain")(explain.explain)
+app.command("serve")(serve.serve)
 app.command("info")(info.info)
 app.command("delete")(delete.delete)
 app.command("optimize")(optimize.optimize)

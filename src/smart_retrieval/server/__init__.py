@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from .access import Caller as Caller
     from .access import Tenant as Tenant
     from .app import create_app as create_app
+    from .requests import IndexInfo as IndexInfo
+    from .requests import NewDocument as NewDocument
+    from .requests import Query as Query
     from .service import Service as Service
     from .settings import ServerSettings as ServerSettings
 
@@ -22,6 +25,7 @@ __all__, __getattr__, __dir__ = lazy_names(
     {
         "access": ("Caller", "Tenant"),
         "app": ("create_app",),
+        "requests": ("IndexInfo", "NewDocument", "Query"),
         "service": ("Service",),
         "settings": ("ServerSettings",),
     },

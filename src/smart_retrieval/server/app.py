@@ -61,6 +61,7 @@ def create_app(
     for module in ("fastapi", "mcp", "prometheus_client", "python_multipart"):
         check(module, "serve")
     from fastapi import FastAPI
+    from starlette.middleware.cors import CORSMiddleware
 
     from .http import documents, models, operations, search
     from .http.agents import add_agents
@@ -92,6 +93,11 @@ def create_app(
     agents = add_agents(app, service)
     app.add_api_route("/docs", reference_page, include_in_schema=False)
     app.add_middleware(Measured, service=service)
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(settings.allowed_origins), allow_methods=["*"],
+            allow_headers=["authorization", "content-type"],
+        )  # fmt: skip
     app.add_middleware(Guard, settings=settings)
     return app
 

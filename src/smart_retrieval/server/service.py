@@ -110,6 +110,8 @@ class Service:
         async def warm() -> None:
             with suppress(SmartError):  # which :attr:`unready` tells
                 await self.warm()
+                for name in self.catalog.paths:  # so that the next start is quicker
+                    await self._writing(name, lambda opened: opened.encoder.export())
 
         self._in_background(warm())
 
@@ -147,7 +149,14 @@ class Service:
         return await self._searching(index, lambda opened: reading.info(opened, index, caller, writable=writable))
 
     async def search(
-        self, caller: Caller, index: str, query: Query, k: int = 10, options: QueryOptions | None = None
+        self,
+        caller: Caller,
+        index: str,
+        query: Query,
+        k: int = 10,
+        options: QueryOptions | None = None,
+        *,
+        thumbnails: bool = False,
     ) -> Hits:
         """Search for one query; ids and sources of the hits are as the caller knows them.
 
@@ -157,6 +166,7 @@ class Service:
             query: The query.
             k: Hits wanted.
             options: Filter, scoring and the like; ``deadline_ms`` counts from now, waiting included.
+            thumbnails: With the thumbnails of pictures, which otherwise are empty.
 
         Raises:
             UnknownIndexError: There is none of this name.
@@ -173,22 +183,37 @@ class Service:
         def run(opened: SmartIndex) -> Hits:
             left = (until - time.perf_counter()) * 1000
             found = opened.search(asked, k, **{**chosen, "where": within, "deadline_ms": max(0.0, left)})
-            return reading.shown_hits(found, caller)
+            return reading.shown_hits(found, caller, thumbnails=thumbnails)
 
         return await self._searching(index, run, until)
 
     async def search_many(
-        self, caller: Caller, index: str, queries: Sequence[Query], k: int = 10, options: QueryOptions | None = None
+        self,
+        caller: Caller,
+        index: str,
+        queries: Sequence[Query],
+        k: int = 10,
+        options: QueryOptions | None = None,
+        *,
+        thumbnails: bool = False,
     ) -> list[Hits]:
         """:meth:`search` for several queries, each as if it came alone.
 
         Raises:
             SmartError: More queries than the server takes; or as for :meth:`search`.
         """
-        return [hits async for hits in self.search_stream(caller, index, queries, k, options)]
+        found = self.search_stream(caller, index, queries, k, options, thumbnails=thumbnails)
+        return [hits async for hits in found]
 
     async def search_stream(
-        self, caller: Caller, index: str, queries: Sequence[Query], k: int = 10, options: QueryOptions | None = None
+        self,
+        caller: Caller,
+        index: str,
+        queries: Sequence[Query],
+        k: int = 10,
+        options: QueryOptions | None = None,
+        *,
+        thumbnails: bool = False,
     ) -> AsyncIterator[Hits]:
         """:meth:`search_many`, each query's hits as soon as they and those before them are found."""
         self._check_count("queries", len(queries), self.settings.max_queries)
@@ -197,7 +222,7 @@ class Service:
 
         async def one(query: Query) -> Hits:
             async with slots:
-                return await self.search(caller, index, query, k, options)
+                return await self.search(caller, index, query, k, options, thumbnails=thumbnails)
 
         tasks = [asyncio.ensure_future(one(query)) for query in queries]
         try:
@@ -250,13 +275,15 @@ class Service:
 
         return await self._searching(index, run, until)
 
-    async def get(self, caller: Caller, index: str, ids: Sequence[str]) -> list[Document]:
-        """Documents by id, in the order asked for.
+    async def get(self, caller: Caller, index: str, ids: Sequence[str], *, thumbnails: bool = False) -> list[Document]:
+        """Documents by id, in the order asked for; with the thumbnails of pictures if asked for.
 
         Raises:
             UnknownIdError: There is no such document for this caller.
         """
-        return await self._searching(index, lambda opened: reading.documents(opened, caller, ids))
+        return await self._searching(
+            index, lambda opened: reading.documents(opened, caller, ids, thumbnails=thumbnails)
+        )
 
     async def select(
         self, caller: Caller, index: str, where: str | None = None, *, after: str = "", k: int = 100

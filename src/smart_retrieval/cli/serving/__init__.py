@@ -1,1 +1,1 @@
-"""The serving commands: smart mcp."""
+"""What answers others: ``smart serve`` and ``smart mcp``."""

@@ -52,24 +52,20 @@ async def search(
 
     With `Accept: application/x-ndjson` one hit a line, or the hits of one query a line, as they are found.
     """
-    several = asked.queries is not None
-    queries = [query_of(query) for query in (asked.queries or [])] if several else [query_of(asked.query or "")]
-    wanted = min(asked.k * _PASSAGES_A_FILE, service.settings.max_k) if asked.group_by else asked.k
-    QUERIES.labels(_known(service, index)).inc(len(queries))
-    if several and NDJSON in accept:
-        # The first before the answer begins, so that what is wrong with the request has its status.
-        found = service.search_stream(caller, index, queries, wanted, asked.options())
-        first = await anext(found)
-        return StreamingResponse(_lines(service, index, asked, first, found), media_type=NDJSON)
-    if several:
-        results = await service.search_many(caller, index, queries, wanted, asked.options())
-        return Answer({"results": [_found(index, hits, asked) for hits in results]})
-    hits = await service.search(caller, index, queries[0], wanted, asked.options())
-    body = _found(index, hits, asked)
-    if NDJSON in accept:
-        items = body.pop("hits", None) or body.pop("groups", [])
+    if asked.queries is None:
+        body = await _one(service, caller, index, query_of(asked.query or ""), asked)
+        if NDJSON not in accept:
+            return Answer(body)
+        items = body.pop("groups" if asked.group_by else "hits")
         return StreamingResponse(iter([line_of(item) + b"\n" for item in (*items, body)]), media_type=NDJSON)
-    return Answer(body)
+    QUERIES.labels(_known(service, index)).inc(len(asked.queries))
+    queries, options = [query_of(query) for query in asked.queries], asked.options()
+    found = service.search_stream(caller, index, queries, _wanted(service, asked), options, thumbnails=asked.thumbnails)
+    if NDJSON not in accept:
+        return Answer({"results": [_found(index, hits, asked) async for hits in found]})
+    # The first before the answer begins, so that what is wrong with the request has its status.
+    first = await anext(found)
+    return StreamingResponse(_lines(service, index, asked, first, found), media_type=NDJSON)
 
 
 @router.post("/search/picture", summary="Find documents by a picture file", responses=_FOUND)
@@ -88,10 +84,7 @@ async def search_by_picture(index: str, request: Request, caller: Asking, servic
         raise SmartError("form: expected the JSON object of a search, with words alone as its query") from error
     if not isinstance(asked.query, str):
         raise SmartError("form: found a picture in request, expected it as the file image")
-    wanted = min(asked.k * _PASSAGES_A_FILE, service.settings.max_k) if asked.group_by else asked.k
-    QUERIES.labels(_known(service, index)).inc()
-    hits = await service.search(caller, index, Query(asked.query, data), wanted, asked.options())
-    return Answer(_found(index, hits, asked))
+    return Answer(await _one(service, caller, index, Query(asked.query, data), asked))
 
 
 @router.post("/explain", summary="Explain a score")
@@ -108,6 +101,18 @@ async def explain(index: str, asked: ExplainRequest, caller: Asking, service: Se
     if asked.format == "png":
         return Response(drawn, media_type="image/png")
     return Response(drawn, media_type="text/html", headers={"Content-Security-Policy": CSP_OF_DOCUMENTS})
+
+
+def _wanted(service: Service, asked: SearchRequest) -> int:
+    return min(asked.k * _PASSAGES_A_FILE, service.settings.max_k) if asked.group_by else asked.k
+
+
+async def _one(service: Service, caller: Caller, index: str, query: Query, asked: SearchRequest) -> dict[str, Any]:
+    QUERIES.labels(_known(service, index)).inc()
+    wanted, options = _wanted(service, asked), asked.options()
+    return _found(
+        index, await service.search(caller, index, query, wanted, options, thumbnails=asked.thumbnails), asked
+    )
 
 
 def _found(index: str, hits: Hits, asked: SearchRequest) -> dict[str, Any]:

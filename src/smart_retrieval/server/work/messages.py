@@ -11,7 +11,7 @@ from ...errors import SmartError
 
 # A path from a root, of two names or more, POSIX or Windows; only its last name is shown.
 _POSIX = re.compile(r"(?<![\w:/.<~-])(?:file://)?~?(?:/[^\s/'\"<>|,;:()]+)+/([^\s/'\"<>|,;:()]*)")
-_WINDOWS = re.compile(r"(?<!\w)(?:[A-Za-z]:|\\\\)[\\/](?:[^\\/:*?\"<>|\r\n']+[\\/])*([^\\/:*?\"<>|\r\n'\s]*)")
+_WINDOWS = re.compile(r"(?<!\w)(?:[A-Za-z]:[\\/]|\\\\)(?:[^\\/:*?\"<>|\r\n']+[\\/])*([^\\/:*?\"<>|\r\n'\s]*)")
 
 
 class Messages:
@@ -28,7 +28,8 @@ class Messages:
         """What an error says; of one that was not foreseen, nothing."""
         if not isinstance(error, SmartError):
             return "an internal error; the server's log has the details"
-        return self.text(str(error))
+        path = str(getattr(error, "path", ""))
+        return self.text(str(error).replace(path, shown_source(path) or "") if path else str(error))
 
     def text(self, text: str) -> str:
         """A text without paths."""
@@ -48,7 +49,7 @@ def shown_source(source: str | None) -> str | None:
     """A source relative to the indexed folder; of a path from a root only the last name.
 
     Example:
-        >>> shown_source("guide/logs.md"), shown_source("/home/ann/logs.md"), shown_source("https://a.org/x")
+        >>> shown_source("guide/logs.md"), shown_source("/srv/notes/logs.md"), shown_source("https://a.org/x")
         ('guide/logs.md', 'logs.md', 'https://a.org/x')
     """
     if source is None:

@@ -16,6 +16,7 @@ from ...index.explain.png import draw_png
 from ...index.explain.shown_pictures import find_pictures
 from ...index.search.hits import Hits
 from ...index.smart_index import SmartIndex
+from ...index.store.pictures import Media
 from ...index.store.records import Document
 from ...index.store.where import And, Compare, Field, In, parse
 from ..access import Caller
@@ -46,9 +47,12 @@ def info(index: SmartIndex, name: str, caller: Caller, *, writable: bool) -> Ind
     )
 
 
-def shown_hits(hits: Hits, caller: Caller) -> Hits:
+def shown_hits(hits: Hits, caller: Caller, *, thumbnails: bool) -> Hits:
     """Hits with ids and sources as a caller knows them."""
-    shown = (replace(hit, id=caller.shown(hit.id), source=shown_source(hit.source)) for hit in hits)
+    shown = (
+        replace(hit, id=caller.shown(hit.id), source=shown_source(hit.source), media=_apart(hit.media, thumbnails))
+        for hit in hits
+    )
     return replace(hits, hits=tuple(shown), best=None if hits.best is None else caller.shown(hits.best))
 
 
@@ -69,10 +73,10 @@ def drawn(found: Explanation, caller: Caller, form: Form, messages: Messages) ->
     return draw_png(shown, pictures) if form == "png" else render_page(shown, pictures).encode()
 
 
-def documents(index: SmartIndex, caller: Caller, ids: Sequence[str]) -> list[Document]:
+def documents(index: SmartIndex, caller: Caller, ids: Sequence[str], *, thumbnails: bool) -> list[Document]:
     """Documents by id."""
     with index.store.reading():
-        return [_shown(document, caller) for document in index.get(caller.require(index.store, ids))]
+        return [_shown(document, caller, thumbnails) for document in index.get(caller.require(index.store, ids))]
 
 
 def selected(
@@ -83,7 +87,7 @@ def selected(
     parts = [part for part in (behind, parse(within) if within else None) if part is not None]
     with index.store.reading():
         ids = index.store.ids(And(tuple(parts)), limit=k + 1)
-        found = [_shown(document, caller) for document in index.get(ids[:k])]
+        found = [_shown(document, caller, False) for document in index.get(ids[:k])]
     return found, ids[k - 1] if len(ids) > k else None
 
 
@@ -114,5 +118,11 @@ def scores_with(index: SmartIndex, query: EncodedItem, documents: SmartEmbedding
     return found
 
 
-def _shown(document: Document, caller: Caller) -> Document:
-    return replace(document, id=caller.shown(document.id), source=shown_source(document.source))
+def _shown(document: Document, caller: Caller, thumbnails: bool) -> Document:
+    media = _apart(document.media, thumbnails)
+    return replace(document, id=caller.shown(document.id), source=shown_source(document.source), media=media)
+
+
+def _apart(media: Media | None, thumbnails: bool) -> Media | None:
+    """What a picture is, without the index, which may be closed before anybody looks."""
+    return media and replace(media, preview=media.thumbnail() if thumbnails else b"", load=None)

@@ -1,0 +1,160 @@
+"""The real command in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from typer.testing import CliRunner
+
+from smart_retrieval.index.smart_index import SmartIndex
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "SMART_LIGHT": "off"}
+
+
+class Served:
+    """A running ``smart serve``."""
+
+    def __init__(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "smart_retrieval", "serve", *arguments, "--port", "0"]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+        )
+        self.line = self.process.stdout.readline()
+        self.address = self.line.rpartition(" ")[2].strip()
+
+    def ask(self, path: str, body: object = None) -> dict:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.address + path, data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    def wait(self) -> None:
+        for _ in range(600):
+            try:
+                self.ask("/readyz")
+                return
+            except (urllib.error.URLError, ConnectionError):
+                time.sleep(0.1)
+        raise AssertionError(self.process.stderr.read())
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        self.process.send_signal(number)
+        return self.process.wait(60), self.process.stderr.read()
+
+
+@pytest.fixture
+def serve():
+    running = []
+
+    def serve(*arguments):
+        served = Served(*map(str, arguments))
+        running.append(served)
+        return served
+
+    yield serve
+    for served in running:
+        if served.process.poll() is None:
+            served.process.kill()
+            served.process.wait(60)
+        served.process.stdout.close()
+        served.process.stderr.close()
+
+
+def test_the_command_serves_and_ends_what_is_under_way(serve, folder):
+    served = serve(folder)
+    assert served.line.startswith("serving sea on http://127.0.0.1:")
+    served.wait()
+    found = served.ask("/v1/indexes/sea/search", {"query": "the otter swims", "k": 3})
+    with SmartIndex.open(folder) as index:
+        assert [hit["id"] for hit in found["hits"]] == [hit.id for hit in index.search("the otter swims", 3)]
+    answers: list[object] = []
+
+    def add():
+        documents = [{"text": f"otter number {number} swims", "id": f"n{number}"} for number in range(200)]
+        answers.append(served.ask("/v1/indexes/sea/documents", {"documents": documents}))
+
+    thread = threading.Thread(target=add)
+    thread.start()
+    time.sleep(0.3)
+    status, errors = served.stop()
+    thread.join()
+    assert status == 0, errors
+    assert "stopped" in errors
+    assert "Traceback" not in errors
+    if answers:  # else it came after the door was closed
+        with SmartIndex.open(folder) as index:
+            assert len(index) == 217
+
+
+def test_what_was_acknowledged_outlives_a_kill(serve, folder):
+    served = serve(folder)
+    served.wait()
+    acknowledged = []
+    for number in range(5):
+        acknowledged += served.ask("/v1/indexes/sea/documents", {"documents": [{"text": f"otter {number}"}]})["ids"]
+    served.stop(signal.SIGKILL)
+    with SmartIndex.open(folder) as index:
+        assert len(index.get(acknowledged)) == 5
+        assert index.verify().ok
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="workers are POSIX's here")
+def test_workers_share_jobs_and_metrics(serve, folder):
+    served = serve(folder, "--workers", "2")
+    served.wait()
+    for _ in range(20):
+        served.ask("/v1/indexes/sea")
+    with urllib.request.urlopen(f"{served.address}/metrics", timeout=60) as answer:
+        counted = [line for line in answer.read().decode().splitlines() if 'route="/v1/indexes/{index}",' in line]
+    assert [float(line.rpartition(" ")[2]) for line in counted if line.startswith("smart_requests_total")] == [20.0]
+    documents = [{"text": f"otter number {number} swims"} for number in range(300)]
+    job = served.ask("/v1/indexes/sea/documents", {"documents": documents})["job"]
+    states = []
+    while not states or states[-1]["state"] in ("queued", "running"):
+        states += [served.ask(f"/v1/jobs/{job['id']}") for _ in range(4)]
+        time.sleep(0.1)
+    assert states[-1]["state"] == "done"
+    assert served.stop()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing.smart"], "nothing.smart"),
+        (["SEA", "--host", "0.0.0.0"], "without --token-file"),
+        (["SEA", "--tenant-field", "team"], "without --token-file"),
+        (["SEA", "SEA"], "two of this name"),
+        (["SEA", "--token-file", "nothing"], "cannot be read"),
+        (["a b=SEA"], "expected a name"),
+    ],
+)
+def test_what_cannot_be_served_is_named_at_once(folder, arguments, message, monkeypatch):
+    from smart_retrieval.cli.main import app
+    from smart_retrieval.errors import SmartError
+
+    monkeypatch.chdir(folder.parent)
+    outcome = CliRunner().invoke(app, ["serve", *(one.replace("SEA", str(folder)) for one in arguments)])
+    assert isinstance(outcome.exception, SmartError)
+    assert message in str(outcome.exception)
+
+
+def test_a_port_that_is_taken_is_named(serve, folder):
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command = [sys.executable, "-m", "smart_retrieval", "serve", str(folder), "--port", str(taken.getsockname()[1])]
+        run = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=False)
+    assert run.returncode == 1
+    assert run.stderr.startswith("smart: error: found port")
+    assert run.stdout == ""
