@@ -20,8 +20,9 @@ _counted: ContextVar[bool] = ContextVar("counted", default=False)
 
 @contextmanager
 def counted_elsewhere() -> Iterator[None]:
-    """Reports of encodings do not warn while the block runs in this thread, whose caller counts them.
+    """Reports of encodings, and of filters that nothing passes, do not warn while the block runs in this thread.
 
+    Its caller counts them.
     Not ``warnings.catch_warnings``, which changes the filters of all threads.
     """
     token = _counted.set(True)
@@ -29,6 +30,11 @@ def counted_elsewhere() -> Iterator[None]:
         yield
     finally:
         _counted.reset(token)
+
+
+def is_counted_elsewhere() -> bool:
+    """Whether this runs inside :func:`counted_elsewhere`."""
+    return _counted.get()
 
 
 class Failure(NamedTuple):
@@ -73,7 +79,7 @@ class EncodingReport:
 
     def warn(self, noun: str, max_length: int | None) -> None:
         """Warn of items cut off, skipped or empty, at the line that called ``encode_query`` or ``encode_document``."""
-        if _counted.get():
+        if is_counted_elsewhere():
             return
         messages = []
         if self.truncated:

@@ -24,11 +24,11 @@ def delete(
     """
     if bool(ids) == (where is not None):
         raise typer.BadParameter("expected either ids or --where")
-    from ..index.smart_index import SmartIndex
+    from ..index.shards.sharded_index import open_index
 
-    with SmartIndex.open(index_path) as index:
+    with open_index(index_path) as index:
         if where is not None and not yes:
-            count = len(index.store.select(where))
+            count = index.count(where)
             if not sys.stdin.isatty():
                 raise typer.BadParameter(f"--where chooses {count:,} passages; add --yes to delete them")
             typer.confirm(f"Delete {count:,} passages?", abort=True, err=True)

@@ -54,9 +54,9 @@ def explain(
     """
     scoring = scoring_of(weights, lambda_anchor, lambda_late, floor)
     refinements = options.refinements_of(feedback, neighbours, rerank)
-    from ..index.smart_index import SmartIndex
+    from ..index.shards.sharded_index import open_index
 
-    with SmartIndex.open(index_path, model, mode="r") as index:
+    with open_index(index_path, model, mode="r") as index:
         weight = options.lexical_of(lexical, lexical_weight)
         item = item_of_options(query, image)
         found = index.explain(item, id, where=where, lexical_weight=weight, **refinements, **scoring)

@@ -16,9 +16,9 @@ _LANGUAGES = {
 
 def info(index_path: IndexPath, as_json: AsJson = False) -> None:
     """Show what INDEX holds: documents, files, sizes, model, codec."""
-    from ..index.smart_index import SmartIndex
+    from ..index.shards.sharded_index import open_index
 
-    with SmartIndex.open(index_path, mode="r") as index:
+    with open_index(index_path, mode="r") as index:
         found = index.info()
     if as_json:
         echo_json(found)

@@ -17,6 +17,7 @@ from ..errors import SmartError, SmartWarning
 from . import convert, delete, demo, explain, index, info, inspect, optimize, search, train, verify
 from .measure import eval_beir, eval_layers, eval_mmeb, eval_mteb, probe, report, tune
 from .output import Stopped, printable, stop_on_signals
+from .scale import merge, split
 from .serving import mcp, serve
 
 
@@ -54,6 +55,8 @@ app.command("delete")(delete.delete)
 app.command("optimize")(optimize.optimize)
 app.command("verify")(verify.verify)
 app.command("mcp")(mcp.mcp)
+app.command("split")(split.split)
+app.command("merge")(merge.merge)
 app.add_typer(eval_app, name="eval")
 app.command("probe")(probe.probe)
 app.command("tune")(tune.tune)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from ..index.explain.score import ShadedWord
+    from ..index.shards.sharded_index import ShardedIndex
     from ..index.smart_index import SmartIndex
     from ..inputs import Item
 
@@ -55,7 +56,7 @@ def console() -> Console:
     return Console(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=wrap)
 
 
-def export_encoder(index: SmartIndex) -> None:
+def export_encoder(index: SmartIndex | ShardedIndex) -> None:
     """Export the index's model for later searches, once, and say so on stderr; to be called after the output."""
     sys.stdout.flush()
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ..index.explain.explanation import Explanation
     from ..index.search.hits import Hit, Hits
+    from ..index.shards.sharded_index import ShardedIndex
     from ..index.smart_index import SmartIndex
 
 _PASSAGES_A_FILE = 5  # hits searched for each file wanted
@@ -69,9 +70,9 @@ def search(
     scoring = scoring_of(weights, lambda_anchor, lambda_late, floor)
     refinements = options.refinements_of(feedback, neighbours, rerank, rerank_depth)
     from ..index.search.searcher import DEFAULT_CANDIDATES
-    from ..index.smart_index import SmartIndex
+    from ..index.shards.sharded_index import open_index
 
-    with SmartIndex.open(index_path, model, mode="r") as index:
+    with open_index(index_path, model, mode="r") as index:
         hits = index.search(
             item,
             k * _PASSAGES_A_FILE if group_by else k,
@@ -97,7 +98,7 @@ def search(
         export_encoder(index)
 
 
-def _print(index: SmartIndex, hits: Hits, groups: dict[str, list[Hit]] | None) -> None:
+def _print(index: SmartIndex | ShardedIndex, hits: Hits, groups: dict[str, list[Hit]] | None) -> None:
     out = console()
     if not len(hits):
         out.print("nothing found" if hits.searched else "nothing to search: no document passes the filter")

@@ -64,7 +64,10 @@ class SmartIndex:
     """
 
     def __init__(self, store: Store, model: SmartModel | str | None = None) -> None:
-        self._store = store
+        #: The database.
+        self.store = self._store = store
+        #: The folder.
+        self.path: Path = store.path
         #: Encodes queries with the model or with its export, which ``encoder.export()`` makes.
         self.encoder = IndexEncoder(store, model)
         self._statistics = IndexStatistics(store, self.encoder)
@@ -213,20 +216,14 @@ class SmartIndex:
     def __contains__(self, id: str) -> bool:
         return len(self._store.rowids([id], missing="skip")) == 1
 
+    def count(self, where: str | None = None) -> int:
+        """How many documents pass a filter."""
+        return len(self._store.select(where)) if where else len(self)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r}, {len(self)} documents, {self._store.manifest.codec})"
 
     # -- what it is made of ------------------------------------------------------------------------------------
-
-    @property
-    def path(self) -> Path:
-        """The folder."""
-        return self._store.path
-
-    @property
-    def store(self) -> Store:
-        """The database."""
-        return self._store
 
     @property
     def readout(self) -> Readout:

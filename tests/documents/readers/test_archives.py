@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import io
 import sys
 import zipfile
@@ -196,3 +197,9 @@ def test_a_missing_library_names_the_extra(tmp_path: Any, monkeypatch: Any, modu
     parts = dict.fromkeys(("word/a", "ppt/a", "xl/a"), "")
     with pytest.raises(MissingExtraError, match=r"smart-retrieval\[office\]"):
         read_file(written(tmp_path, name, zipped(parts)))
+
+
+def test_office_libraries_run_in_the_guarded_child(tmp_path: Any, monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "mammoth", None)  # cannot be imported here, and need not
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    assert "kept" in read_file(written(tmp_path, "a.docx", docx(paragraph("kept")))).sections[0].text

@@ -172,3 +172,21 @@ def test_read_only_folder(tmp_path):
             mirror.close()
     finally:
         subprocess.run(["umount", "-l", mount], check=True)
+
+
+def test_a_limit_of_file_size_is_named_and_loses_nothing(tmp_path):
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Store.create(tmp_path / "a.smart", stores.manifest()) as store:
+        store.add([stores.record("before")])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+        try:
+            with pytest.raises(IndexFullError, match="quota or a limit"):
+                add_one_by_one(store)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        stored = store.count()
+        store.add([large(2000)])
+        assert store.count() == stored + 1
+        assert "before" in store.ids()
+        assert store.verify().ok

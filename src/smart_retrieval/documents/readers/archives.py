@@ -1,7 +1,8 @@
 """Formats that are ZIP archives of XML: Word, PowerPoint and Excel through libraries, EPUB as web pages.
 
 An archive is looked through before any library sees it: how much it unpacks to, and that no part of it declares
-entities, which a few lines could expand to gigabytes. Office files have no use for them.
+entities, which a few lines could expand to gigabytes. Office files have no use for them. The libraries run in the
+guarded child.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from xml.etree import ElementTree
 
 from ...extras import require
 from ...files import UnreadableFileError, read_bytes
+from ...guarded import guarded
 from ..sections import Document, SectionBuilder, clean_text, one_line
 from .html import html_blocks
 from .tables import TableText
@@ -92,6 +94,7 @@ def _part_missing(path: Path, archive: zipfile.ZipFile, prefix: str, kind: str) 
         raise UnreadableFileError(path, f"not a readable {kind}", f"found no {prefix}")
 
 
+@guarded(needs={"mammoth": "office"})
 def read_docx(path: Path, max_bytes: int) -> Document:
     """Read a Word file: headings by their styles, paragraphs, lists, tables, foot- and endnotes."""
     archive, data = _opened(path, max_bytes)
@@ -106,6 +109,7 @@ def read_docx(path: Path, max_bytes: int) -> Document:
     return Document(builder.sections(str(metadata.get("title", ""))), metadata)
 
 
+@guarded(needs={"pptx": "office"})
 def read_pptx(path: Path, max_bytes: int) -> Document:
     """Read a PowerPoint file: a slide is a page, its title a heading; tables and speaker's notes are read, too."""
     archive, data = _opened(path, max_bytes)
@@ -139,6 +143,7 @@ def _shape_texts(shape: Any, depth: int = 0) -> Iterator[str]:
         yield shape.text_frame.text
 
 
+@guarded(needs={"openpyxl": "office"})
 def read_xlsx(path: Path, max_bytes: int) -> Document:
     """Read an Excel file: a sheet is a page, its name a heading, and every row is a text with the columns' names.
 

@@ -40,6 +40,11 @@ def index_folder(
     started = time.perf_counter()
     report, root = IngestReport(str(root)), settled(root)
     store = writer.store
+    if "shard" in store.manifest.limits:
+        raise IndexMismatchError(
+            f"index {str(store.path)!r}: found a shard of an index, which files are not indexed into; index the folder "
+            "into the whole index and split that, or add to a ShardedIndex"
+        )
     own = store.path.resolve()  # which may lie in the folder
     files = scan(root, include, exclude, hidden=hidden, skipped=report.skipped)
     found = [file for file in files if not file.path.absolute().is_relative_to(own)]

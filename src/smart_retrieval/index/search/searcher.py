@@ -19,7 +19,7 @@ from ...core.vectors import unit_rows
 from ...embeddings import SmartEmbeddings
 from ...errors import IndexDamagedError, SmartError, SmartWarning
 from ...locks import ForkLock
-from ...types import Array
+from ...types import Array, is_counted_elsewhere
 from ..codec.base import Codec, QueryTables
 from ..encoder import IndexEncoder
 from ..mirror.arrays import release_pages
@@ -137,7 +137,7 @@ class Searcher:
                 found.append(self._hits(selection.snapshot, scored, settings, query))
             nothing_passes = not selection.count and len(selection.snapshot)
             unknown = self.store.unknown_keys(where) if where and nothing_passes else []
-        if unknown:
+        if unknown and not is_counted_elsewhere():
             keys = ", ".join(map(repr, unknown))
             warnings.warn(f"where: no document has the metadata {keys}, so none passes", SmartWarning, stacklevel=3)
         return found

@@ -10,6 +10,7 @@ without them. So a fork waits for transactions of other threads, and both proces
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -313,6 +314,8 @@ def translated(file: Path) -> Iterator[None]:
             raise IndexFullError(
                 f"{where}: the disk is full ({error}); what was stored before is intact, free some space and try again"
             ) from error
+        if code == sqlite3.SQLITE_IOERR:
+            raise _io_error(where, error) from error
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise IndexBusyError(f"{where}: another process holds it ({error}); try again") from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode to UTF-8" in str(error):
@@ -333,15 +336,31 @@ def translated(file: Path) -> Iterator[None]:
     except UnicodeDecodeError as error:  # in the words of an error of SQLite, for one
         raise IndexDamagedError(f"{where}: found text that is not UTF-8 ({error}); restore a copy") from error
     except OSError as error:
-        if error.errno in (28, 122):  # ENOSPC, EDQUOT
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise IndexFullError(f"{where}: the disk is full ({error}); free some space and try again") from error
-        if error.errno in (1, 13, 30):  # EPERM, EACCES, EROFS
+        if error.errno == errno.EIO:
+            raise IndexDamagedError(f"{where}: the disk fails ({error}); check it, then restore a copy") from error
+        if error.errno in (errno.EPERM, errno.EACCES, errno.EROFS):
             raise IndexReadOnlyError(f"{where}: cannot be written ({error}); check the folder's permissions") from error
         raise
 
 
 _OF_DATA = (sqlite3.OperationalError, sqlite3.DataError, sqlite3.IntegrityError)
-_OF_THE_SYSTEM = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL, 0)
+_OF_THE_SYSTEM = (sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL, 0)
+
+_OF_WRITING = {
+    sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC,
+    sqlite3.SQLITE_IOERR_TRUNCATE, sqlite3.SQLITE_IOERR_SHMSIZE,
+}  # fmt: skip
+
+
+def _io_error(where: str, error: sqlite3.Error) -> SmartError:
+    if error.sqlite_errorcode in _OF_WRITING:
+        return IndexFullError(
+            f"{where}: cannot be written ({error}): a quota or a limit of a file's size is reached, or the disk fails; "
+            "what was stored before is intact"
+        )
+    return IndexDamagedError(f"{where}: cannot be read ({error}); check the disk, then restore a copy")
 
 
 def _no_space(file: Path) -> bool:

@@ -1,0 +1,1 @@
+"""One index in several parts, searched together."""
