@@ -241,7 +241,7 @@ def over_http(app, work, **headers):
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 def test_over_http_each_request_has_its_own_caller(app, mode):
-    """With clients of the newest protocol, and of the one with sessions."""
+    """With clients of the newest protocol, and of the one that begins with a handshake."""
 
     async def teams(client):
         found = await call(client, "search", query="the otter", k=50, where="number exists or id exists")
@@ -259,7 +259,7 @@ def test_over_http_each_request_has_its_own_caller(app, mode):
             assert "found no document 'd1'" in await refused(client, "explain", query="x", id="d1")
             with pytest.raises(MCPError):
                 await client.read_resource("smart://sea/d1")
-            http.headers["authorization"] = f"Bearer {'b' * 16}"  # in the same session, if there is one
+            http.headers["authorization"] = f"Bearer {'b' * 16}"
             assert await teams(client) == {"beta"}
             http.headers["authorization"] = "Bearer nobody"
             with pytest.raises(MCPError):
@@ -287,7 +287,9 @@ def test_over_http_tokens_hosts_and_sizes_are_checked(app):
         hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
         for path in ("/mcp", "/mcp/"):
             asked = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
-            assert (await http.post(path, json=asked, headers=accept)).status_code == 200
+            answer = await http.post(path, json=asked, headers=accept)
+            assert answer.status_code == 200
+            assert "mcp-session-id" not in answer.headers  # of which other workers would know nothing
 
     over_http(app, work)
 

@@ -23,9 +23,10 @@ _CALLER = "smart_retrieval.caller"
 def add_agents(app: FastAPI, service: Service) -> MCPServer[Any]:
     """Mount tools that read; their ``session_manager`` has to run while the application does."""
     server = create_mcp(service, lambda request: request.scope[_CALLER])
-    # Hosts and sizes are checked for all routes alike, before this one.
+    # Hosts and sizes are checked for all routes alike, before this one. No sessions: any worker answers any request.
     mounted = server.streamable_http_app(
         streamable_http_path="/",
+        stateless_http=True,
         max_request_body_size=service.settings.max_body,
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
@@ -36,7 +37,7 @@ def add_agents(app: FastAPI, service: Service) -> MCPServer[Any]:
 
 
 class _Known:
-    """Lets in who has a token, for every request anew: a session is nobody's proof."""
+    """Lets in who has a token, for every request anew."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
