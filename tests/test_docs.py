@@ -29,6 +29,8 @@ PUBLIC = (
     *(".evaluation", ".evaluation.probe", ".evaluation.tune"),
 )
 
+# Modules that import a framework: the snippets that use them are run beside the tests of each.
+INTEGRATIONS = "smart_retrieval.integrations."
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 
 
@@ -85,6 +87,10 @@ def test_imports_are_public_and_resolve(page):
     for code in blocks(read(page), "python"):
         for node in ast.walk(ast.parse(code)):
             if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("smart_retrieval"):
+                continue
+            if node.module.startswith(INTEGRATIONS):
+                source = read(ROOT / "src" / f"{node.module.replace('.', '/')}.py")
+                assert {name.name for name in node.names} <= set(re.findall(r"^class (\w+)", source, re.MULTILINE))
                 continue
             assert node.module.removeprefix("smart_retrieval") in PUBLIC, f"{node.module} is not public"
             module = importlib.import_module(node.module)

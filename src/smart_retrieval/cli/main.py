@@ -19,7 +19,7 @@ from .formats import codec, convert, export
 from .measure import eval_beir, eval_layers, eval_mmeb, eval_mteb, probe, report, tune
 from .output import Stopped, printable, stop_on_signals
 from .scale import merge, split
-from .serving import serve
+from .serving import mcp, serve
 
 
 def _group(help: str, **commands: Callable[..., None]) -> typer.Typer:
@@ -55,6 +55,7 @@ app.command("info")(info.info)
 app.command("delete")(delete.delete)
 app.command("optimize")(optimize.optimize)
 app.command("verify")(verify.verify)
+app.command("mcp")(mcp.mcp)
 app.command("split")(split.split)
 app.command("merge")(merge.merge)
 app.add_typer(eval_app, name="eval")

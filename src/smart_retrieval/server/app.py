@@ -37,7 +37,8 @@ _TAGS = [
 def create_app(
     indexes: Sequence[str | Path] | Mapping[str, str | Path], settings: ServerSettings | None = None
 ) -> FastAPI:
-    """An ASGI application that serves indexes: HTTP API, its description under ``/docs``, health and metrics.
+    """An ASGI application that serves indexes: HTTP API, its description under ``/docs``, tools of agents under
+    ``/mcp``, health and metrics.
 
     Its start-up loads models in the background; ``/readyz`` tells when they are. What it serves is at
     ``app.state.service``, a :class:`~smart_retrieval.server.Service`, for routes that are added to it.
@@ -57,12 +58,13 @@ def create_app(
         >>> app = create_app(["docs.smart"])  # doctest: +SKIP
         >>> uvicorn.run(app, host="127.0.0.1", port=8000)  # doctest: +SKIP
     """
-    for module in ("fastapi", "prometheus_client", "python_multipart"):
+    for module in ("fastapi", "mcp", "prometheus_client", "python_multipart"):
         check(module, "serve")
     from fastapi import FastAPI
     from starlette.middleware.cors import CORSMiddleware
 
     from .http import documents, models, operations, search
+    from .http.agents import add_agents
     from .http.answers import add_handlers
     from .http.metrics import Measured
     from .http.reference import reference_page
@@ -76,7 +78,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with service:
+        async with service, agents.session_manager.run():
             service.warm_up()
             yield
 
@@ -88,6 +90,7 @@ def create_app(
     add_handlers(app, service)
     for router in (search.router, documents.router, documents.jobs_router, models.router, operations.router):
         app.include_router(router)
+    agents = add_agents(app, service)
     app.add_api_route("/docs", reference_page, include_in_schema=False)
     app.add_middleware(Measured, service=service)
     if settings.allowed_origins:

@@ -1,1 +1,1 @@
-"""``smart serve``: what answers others."""
+"""What answers others: ``smart serve`` and ``smart mcp``."""
