@@ -11,6 +11,7 @@ a loop in Python leaves the sums in memory.
 
 from __future__ import annotations
 
+import platform
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,8 +22,12 @@ from numba.extending import intrinsic
 
 from ...types import Array
 
-#: What the processor says it has; nothing where the user tells Numba to compile for another one.
-FEATURES = {} if config.CPU_NAME or config.CPU_FEATURES else binding.get_host_cpu_features()
+#: What the processor says it has, or what the user tells Numba of another one.
+FEATURES: dict[str, bool] = (
+    {name[1:]: name[0] == "+" for name in (config.CPU_FEATURES or "").split(",") if name}
+    if config.CPU_NAME or config.CPU_FEATURES
+    else binding.get_host_cpu_features()
+)
 #: float32 numbers of one vector of query tokens.
 LANES = 16 if FEATURES.get("avx512f") else 8
 #: Rows of products that are kept until their maximum is taken.
@@ -59,12 +64,14 @@ _UNITS = {
     "int8": _Unit("llvm.x86.avx512.vpdpbusd.512", _vector(_i32), _vector(_i32)),
 }
 # Instructions that a processor lacks must never reach the compiler, which would end the process.
-_NEEDED = {"float32": "", "bfloat16": "avx512bf16", "int8": "avx512vnni"}
+_NEEDED = {"float32": "fma", "bfloat16": "avx512bf16", "int8": "avx512vnni"}
 
 
 def has_unit(precision: str) -> bool:
-    """Whether this processor multiplies such numbers."""
-    return precision == "float32" or (LANES == 16 and bool(FEATURES.get(_NEEDED[precision])))
+    """Whether this processor multiplies such numbers and adds them in one instruction."""
+    if precision == "float32" and platform.machine().lower() in ("arm64", "aarch64"):
+        return True
+    return bool(FEATURES.get(_NEEDED[precision])) and (precision == "float32" or LANES == 16)
 
 
 @intrinsic
