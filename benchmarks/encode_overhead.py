@@ -51,7 +51,7 @@ def pages(count: int, name: str) -> tuple[list[Any], Any, dict[str, SmartModel]]
 
 
 def compare(
-    items: list[Any], plain: Any, ours: dict[str, SmartModel], pairs: int, size: dict[str, int]
+    items: list[Any], plain: Any, ours: dict[str, SmartModel], pairs: int, size: dict[str, Any]
 ) -> tuple[dict[str, list[dict[str, float]]], dict[str, float]]:
     """Seconds of all pairs, and the median of (ours / plain), by readout."""
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in ours}
@@ -86,7 +86,7 @@ def main() -> None:
     else:
         items, plain, ours = texts(arguments.data, arguments.texts, arguments.model or "minilm")
     # Pages are of one length, so both make the same batches if told their size; texts each batch as they always do.
-    size = {"batch_size": arguments.batch_size} if arguments.pages else {}
+    size: dict[str, Any] = {"batch_size": arguments.batch_size} if arguments.pages else {}
     runs, ratios = compare(items, plain, ours, arguments.pairs, size)
     for name, ratio in ratios.items():
         print(f"{name:30} {ratio:.3f} x plain encode (median of {arguments.pairs} pairs)")
