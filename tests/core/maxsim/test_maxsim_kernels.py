@@ -138,6 +138,14 @@ def test_what_is_not_a_number_stays_so(at_once, precision):
     assert np.isnan(found).tolist() == [[False, True, False]] * 3
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_query_tokens_of_zeros(at_once, precision):
+    needs(precision)
+    documents = ragged([5, 0], 1, token_dim=32)
+    found = kernels.best_products(np.zeros((2, 32), np.float32), documents.token_vectors, documents.offsets, precision)
+    assert found.tolist() == [[0.0, -np.inf]] * 2
+
+
 def test_sums_of_narrower_processors_are_the_same():
     if platform.machine() != "x86_64":
         pytest.skip("compiles for x86-64")

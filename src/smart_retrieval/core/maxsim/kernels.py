@@ -116,7 +116,7 @@ def best_products(tokens: Array, rows: Array | RoundedRows, offsets: Array, prec
             with ThreadPoolExecutor(len(cuts) - 1) as pool:
                 list(pool.map(run, cuts[:-1], cuts[1:]))
         if precision == "int8":
-            best *= steps
+            np.multiply(best, steps, out=best, where=np.isfinite(best))  # -inf times 0 is no number
     return best.T
 
 
