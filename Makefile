@@ -7,10 +7,10 @@ DATA ?= data
 MODELS ?= models
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs format bench dist clean
+.PHONY: help demo test lint docs format bench bench-speed dist clean
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "found Python %d.%d, expected 3.11 or newer: make PYTHON=python3.11" % sys.version_info[:2])'
@@ -58,6 +58,9 @@ bench: .venv/dev ## Run the benchmarks that need no data beyond $(DATA); results
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/quality.py --data $(DATA) --model minilm --model $(MODELS)/paraphrase-minilm-l3 \
 		--model $(MODELS)/multilingual-e5-small --model $(MODELS)/all-mpnet-base-v2
+
+bench-speed: .venv/dev ## Compare the speed of everything with the recorded one; fails where something slowed down
+	$(BIN)/python benchmarks/speed.py --compare
 
 dist: .venv/dev ## Build wheel and sdist, check them, and run the README from the wheel in a clean environment
 	$(BIN)/python dev/check_dist.py

@@ -50,6 +50,25 @@ def pages(count: int, name: str) -> tuple[list[Any], Any, dict[str, SmartModel]]
     return [page.image() for page in glyph_collection("test", count).pages], SmartModel(name).backbone.model, ours
 
 
+def compare(
+    items: list[Any], plain: Any, ours: dict[str, SmartModel], pairs: int, size: dict[str, Any]
+) -> tuple[dict[str, list[dict[str, float]]], dict[str, float]]:
+    """Seconds of all pairs, and the median of (ours / plain), by readout."""
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in ours}
+    plain.encode(items[:64], **size)
+    for model in ours.values():
+        model.encode_document(items[:64], **size)
+    for pair in range(pairs):
+        for name, model in ours.items():
+            first: dict[str, float] = {}
+            order = ["ours", "plain"] if pair % 2 else ["plain", "ours"]
+            for side in order:
+                encode = plain.encode if side == "plain" else model.encode_document
+                first[side] = seconds(partial(encode, items, **size))
+            runs[name].append(first)
+    return runs, {name: statistics.median(run["ours"] / run["plain"] for run in own) for name, own in runs.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
@@ -67,20 +86,8 @@ def main() -> None:
     else:
         items, plain, ours = texts(arguments.data, arguments.texts, arguments.model or "minilm")
     # Pages are of one length, so both make the same batches if told their size; texts each batch as they always do.
-    size = {"batch_size": arguments.batch_size} if arguments.pages else {}
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name in ours}
-    plain.encode(items[:64], **size)
-    for model in ours.values():
-        model.encode_document(items[:64], **size)
-    for pair in range(arguments.pairs):
-        for name, model in ours.items():
-            first: dict[str, float] = {}
-            order = ["ours", "plain"] if pair % 2 else ["plain", "ours"]
-            for side in order:
-                encode = plain.encode if side == "plain" else model.encode_document
-                first[side] = seconds(partial(encode, items, **size))
-            runs[name].append(first)
-    ratios = {name: statistics.median(run["ours"] / run["plain"] for run in pairs) for name, pairs in runs.items()}
+    size: dict[str, Any] = {"batch_size": arguments.batch_size} if arguments.pages else {}
+    runs, ratios = compare(items, plain, ours, arguments.pairs, size)
     for name, ratio in ratios.items():
         print(f"{name:30} {ratio:.3f} x plain encode (median of {arguments.pairs} pairs)")
     figures = {"ratios": ratios, "runs_seconds": runs, "load_average": os.getloadavg()}

@@ -17,7 +17,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -164,13 +164,15 @@ def measure(systems: dict[str, Callable[[int, int], Callable[[], list[str]]]], r
     return rows
 
 
-def main() -> None:
-    arguments = _PARSER.parse_args()
+def latencies(
+    documents: int, rounds: int, threads: int, codecs: Sequence[str] = CODECS, *, qdrant: bool = True, at: Path | None
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Build all systems in a temporary folder in ``at`` and measure them: rows, and seconds of building."""
     data = Synthetic()
-    queries = data.queries(arguments.rounds, min(1000, arguments.documents))
+    queries = data.queries(rounds, min(1000, documents))
     systems: dict[str, Callable[[int, int], Callable[[], list[str]]]] = {}
     built: dict[str, float] = {}
-    folder = Path(tempfile.mkdtemp(prefix="smart-latency-", dir=arguments.folder))
+    folder = Path(tempfile.mkdtemp(prefix="smart-latency-", dir=at))
     try:
 
         def timed(name: str, make: Callable[[], Any]) -> Any:
@@ -182,22 +184,22 @@ def main() -> None:
 
         def smart(codec: str) -> SmartIndex:
             index = make_index(folder / codec, codec, (data.documents(block, 1000) for block in range(3)))
-            for number, block in enumerate(data.blocks(arguments.documents, 1000)):
+            for number, block in enumerate(data.blocks(documents, 1000)):
                 index.add_encoded([NewDocument(f"d{number * 1000 + i}") for i in range(len(block))], block)
             return index
 
         def searcher(index: SmartIndex) -> Callable[[int, int], Callable[[], list[str]]]:
             return lambda q, k: lambda: search(index, queries[q], k)
 
-        for codec in CODECS:
+        for codec in codecs:
             name = f"SmartIndex {codec}"
             systems[name] = searcher(timed(name, partial(smart, codec)))
-        reference = timed("sqlite + numpy float32", lambda: SqliteNumpy(folder / "ref", data, arguments.documents))
+        reference = timed("sqlite + numpy float32", lambda: SqliteNumpy(folder / "ref", data, documents))
         systems["sqlite + numpy float32"] = lambda q, k: lambda: reference.search(queries[q], k)
-        if not arguments.no_qdrant:
+        if qdrant:
             edge = timed(
                 "Qdrant Edge float32",
-                lambda: QdrantEdge(folder / "qdrant", data, arguments.documents, arguments.threads),
+                lambda: QdrantEdge(folder / "qdrant", data, documents, threads),
             )
 
             def ask(q: int, k: int) -> Callable[[], list[str]]:
@@ -206,9 +208,16 @@ def main() -> None:
 
             systems["Qdrant Edge float32"] = ask
         load_kernels()
-        rows = measure(systems, arguments.rounds)
+        return measure(systems, rounds), built
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def main() -> None:
+    arguments = _PARSER.parse_args()
+    rows, built = latencies(
+        arguments.documents, arguments.rounds, arguments.threads, qdrant=not arguments.no_qdrant, at=arguments.folder
+    )
     shape = {"documents": arguments.documents, "tokens": TOKENS, "token_dim": TOKEN_DIM, "anchor_dim": ANCHOR_DIM}
     shape |= {"query_tokens": QUERY_TOKENS, "queries": arguments.rounds}
     figures = {"data": shape, "threads": arguments.threads, "build_s": built, "rows": rows}

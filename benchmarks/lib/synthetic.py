@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from smart_retrieval.core.scoring import Scoring
 from smart_retrieval.core.vectors import unit_rows
 from smart_retrieval.embeddings import SmartEmbeddings
 from smart_retrieval.index.codec.factory import fit_codec
@@ -81,7 +82,5 @@ def make_index(path: Path, codec_name: str, sample: Any) -> SmartIndex:
 
 def search(index: SmartIndex, query: SmartEmbeddings, candidates: int, where: str | None = None) -> list[str]:
     """The first ten, anchor + mean MaxSim."""
-    hits = index.search_many(
-        query, 10, where=where, candidates=candidates, lambda_anchor=1.0, lambda_late=1.0, floor=None, weights=None
-    )[0]
+    hits = index.search_many(query, 10, where=where, candidates=candidates, scoring=Scoring())[0]
     return [hit.id for hit in hits]

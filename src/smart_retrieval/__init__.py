@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .core.hybrid import anchor_scores as anchor_scores
     from .core.hybrid import hybrid_scores as hybrid_scores
     from .core.late import late_scores as late_scores
+    from .core.maxsim.prepared import PreparedDocuments as PreparedDocuments
     from .core.presets import Preset as Preset
     from .core.readout import Readout as Readout
     from .core.scoring import Scoring as Scoring
@@ -41,6 +42,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "core.calibration": ("Calibration",),
         "core.hybrid": ("anchor_scores", "hybrid_scores"),
         "core.late": ("late_scores",),
+        "core.maxsim.prepared": ("PreparedDocuments",),
         "core.presets": ("Preset",),
         "core.readout": ("Readout",),
         "core.scoring": ("Scoring",),

@@ -227,13 +227,13 @@ def test_the_budget_bounds_the_similarity_block(monkeypatch):
     from smart_retrieval.core import late
 
     largest = []
-    original = late.best_similarities
+    original = late.best_of_rows
 
-    def watched(block, documents):
-        largest.append((len(block) * len(documents.token_vectors) * 4, len(documents)))
-        return original(block, documents)
+    def watched(block, rows, offsets, *how):
+        largest.append((len(block) * len(rows) * 4, len(offsets) - 1))
+        return original(block, rows, offsets, *how)
 
-    monkeypatch.setattr(late, "best_similarities", watched)
+    monkeypatch.setattr(late, "best_of_rows", watched)
     queries, documents = ragged([4] * 10, seed=1), ragged([5] * 40, seed=2)
     late_scores(queries, documents, memory=4 * 40 * 30)
     assert len(largest) > 1

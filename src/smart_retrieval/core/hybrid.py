@@ -6,11 +6,13 @@ from ..embeddings import SmartEmbeddings
 from ..errors import ScoringError
 from ..types import Array
 from .late import DEFAULT_MEMORY, QueryWeights, late_scores
+from .maxsim.precision import Precision
+from .maxsim.prepared import PreparedDocuments
 from .scoring import Scoring
 from .vectors import unit_rows
 
 
-def anchor_scores(queries: SmartEmbeddings, documents: SmartEmbeddings) -> Array:
+def anchor_scores(queries: SmartEmbeddings, documents: SmartEmbeddings | PreparedDocuments) -> Array:
     """Cosine of every query's anchor with every document's.
 
     Args:
@@ -34,13 +36,14 @@ def anchor_scores(queries: SmartEmbeddings, documents: SmartEmbeddings) -> Array
 
 def hybrid_scores(
     queries: SmartEmbeddings,
-    documents: SmartEmbeddings,
+    documents: SmartEmbeddings | PreparedDocuments,
     *,
     lambda_anchor: float = 1.0,
     lambda_late: float = 1.0,
     weights: QueryWeights = None,
     floor: float | None = None,
     memory: int = DEFAULT_MEMORY,
+    precision: Precision | None = None,
 ) -> Array:
     """``lambda_anchor * cosine(anchors) + lambda_late * late`` for every query and document (arXiv 2605.24938).
 
@@ -52,12 +55,14 @@ def hybrid_scores(
         weights: Query-token weights, see :func:`~smart_retrieval.core.late.late_scores`.
         floor: Similarities that count as none, see :func:`~smart_retrieval.core.late.late_scores`.
         memory: Bytes the largest intermediate may take.
+        precision: What token vectors are rounded to, with errors of the late score of up to 5e-4 (``"bfloat16"``) or
+            1.1e-3 (``"int8"``), see :func:`~smart_retrieval.core.late.late_scores`; anchors are not.
 
     Returns:
         ``[Nq, Nd]`` float32.
 
     Raises:
-        ScoringError: Widths or weights do not fit.
+        ScoringError: Widths, weights or the precision do not fit.
 
     Example:
         >>> item = SmartEmbeddings([[1.0, 0.0]], [[0.0, 1.0]], [0, 1])
@@ -68,5 +73,7 @@ def hybrid_scores(
     anchor = anchor_scores(queries, documents)
     if not lambda_late:
         return scoring.combine(anchor, anchor)
-    late = late_scores(queries, documents, weights=scoring.query_weights, floor=floor, memory=memory)
+    late = late_scores(
+        queries, documents, weights=scoring.query_weights, floor=floor, memory=memory, precision=precision
+    )
     return scoring.combine(anchor, late)

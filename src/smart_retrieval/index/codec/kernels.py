@@ -24,6 +24,7 @@ from types import ModuleType
 
 import numpy as np
 
+from ...core.vectors import frozen
 from ...errors import SmartWarning
 from ...locks import ForkLock
 from ...types import Array
@@ -198,13 +199,6 @@ def row_blocks(starts: Array, stops: Array, rows: int = BLOCK_ROWS) -> Iterator[
             chosen = np.repeat(begin[left:right] - offsets, length[left:right]) + np.arange(ends[right - 1] - before)
         yield owners[left:right], chosen, offsets
         left = right
-
-
-def frozen(array: Array) -> Array:
-    """A contiguous read-only view, so that a kernel is compiled once, for memory-mapped and plain arrays alike."""
-    view = np.ascontiguousarray(array).view()
-    view.flags.writeable = False
-    return view
 
 
 # -- loading the compiled kernels ----------------------------------------------------------------------------------
