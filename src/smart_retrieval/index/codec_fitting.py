@@ -13,7 +13,7 @@ from ..embeddings import SmartEmbeddings
 from ..errors import CodecError, IndexBusyError, SmartError, SmartWarning
 from ..types import Array
 from .codec.base import Codec
-from .codec.factory import codec_from_bytes, fit_codec
+from .codec.factory import codec_from_bytes, fit_codec, general_codec
 from .codec.names import CodecSpec
 from .codec.pooling import pool_tokens
 from .encoder import decode_vectors
@@ -41,10 +41,17 @@ class FitPolicy:
         self._gave_up = False
 
     @staticmethod
-    def start(wanted: CodecSpec, token_dim: int) -> Codec:
-        """The codec an empty index begins with: the wanted one if it needs no fitting."""
+    def start(wanted: CodecSpec, model: SmartModel, pooling: float = 1) -> Codec:
+        """The codec an empty index begins with.
+
+        The wanted one where it needs no fitting, or where the package ships it for the model; of merged tokens, which
+        have no word, a shipped one knows nothing.
+        """
+        general = general_codec(wanted.name, model.identity(), (model.anchor_dim, model.token_dim))
+        if general is not None and pooling == 1:
+            return general
         name = wanted.name if wanted.family in ("float32", "float16") else START_CODEC
-        return fit_codec(name, SmartEmbeddings(np.zeros((1, 1)), np.zeros((1, token_dim)), [0, 1]))
+        return fit_codec(name, SmartEmbeddings(np.zeros((1, 1)), np.zeros((1, model.token_dim)), [0, 1]))
 
     @property
     def wanted(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..._version import __version__
 from ...checksums import arrays_checksum
 from ...core.vectors import unit_rows
 from ...embeddings import SmartEmbeddings
@@ -20,7 +21,8 @@ from .sample import checked_vectors
 
 #: Query tokens scored in one go: look-up tables of 8 bytes a token then take 512 kB and stay in a core's cache.
 QUERY_TILE = 64
-FORMAT = "smart-codec/1"
+#: 1: every table in floats. 2: also tables taken apart (:mod:`.tables`), and codecs that the package ships, by hash.
+FORMAT, READ = "smart-codec/2", ("smart-codec/1", "smart-codec/2")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Codec(ABC):
         spec: The parsed name.
         token_dim: D, dimensions of a token vector.
         anchor_dim: Da, dimensions of the anchors that encode, decode and scoring need; None when they need none.
+        packaged: Hash of the codec that the package ships and this one is; empty for one that was fitted.
 
     Example:
         >>> from smart_retrieval.index.codec.factory import fit_codec
@@ -60,6 +63,9 @@ class Codec(ABC):
         if token_dim < 1:
             raise CodecError(f"codec {spec.name!r}: found token vectors of {token_dim} dimensions, expected at least 1")
         self.spec, self.token_dim, self.anchor_dim = spec, int(token_dim), anchor_dim
+        self.packaged = ""
+        #: The arrays as they are kept, where these are not :meth:`to_arrays` but parts of them.
+        self.compact: dict[str, Array] = {}
 
     @property
     def name(self) -> str:
@@ -166,12 +172,20 @@ class Codec(ABC):
 
     # -- bytes -------------------------------------------------------------------------------------------------
 
-    def to_bytes(self) -> bytes:
-        """The codec as safetensors with a format tag and a checksum; equal codecs give equal bytes."""
+    def to_bytes(self, *, whole: bool = False) -> bytes:
+        """The codec as safetensors with a format tag and a checksum; equal codecs give equal bytes.
+
+        Args:
+            whole: Write a codec that the package ships with all its tables; otherwise its hash stands for them, in
+                some hundred bytes, and who reads it needs a package that ships it.
+        """
         from safetensors.numpy import save
 
-        arrays = {name: np.ascontiguousarray(array) for name, array in sorted(self.to_arrays().items())}
         about = {"format": FORMAT, "name": self.name, "token_dim": str(self.token_dim)}
+        if self.packaged and not whole:
+            about |= {"packaged": self.packaged, "package": __version__}
+        kept = {} if "packaged" in about else self.compact or self.to_arrays()
+        arrays = {name: np.ascontiguousarray(array) for name, array in sorted(kept.items())}
         # safetensors writes metadata in no fixed order; one entry is always in order.
         text = json.dumps({**about, "crc32": arrays_checksum(about, arrays)}, sort_keys=True)
         return save(arrays, {"codec": text})
@@ -231,25 +245,38 @@ class Codec(ABC):
         return unit_rows(rows)
 
 
-def read_codec(data: bytes) -> tuple[str, int, dict[str, Array]]:
-    """Name, D and arrays of what :meth:`Codec.to_bytes` wrote."""
-    from safetensors.numpy import load
+@dataclass(frozen=True)
+class CodecBytes:
+    """What :meth:`Codec.to_bytes` wrote: a name, D, and arrays, or the hash of a codec that the package ships."""
 
-    try:
-        size = int.from_bytes(data[:8], "little")
-        about = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["codec"])
-        arrays = {name: np.asarray(array) for name, array in load(bytes(data)).items()}
-        found, crc = about.get("format"), about.pop("crc32")
-        width = int(about["token_dim"])
-    except Exception as error:  # whatever damaged bytes provoke in the readers
-        raise CodecError(f"codec: cannot be read ({type(error).__name__}: {error}); its bytes are damaged") from error
-    if found != FORMAT:
-        raise CodecError(f"codec: found format {found!r}, expected {FORMAT!r}: written by another version")
-    if crc != arrays_checksum(about, arrays):
-        raise CodecError("codec: found a checksum that does not match; its bytes are damaged")
-    if not all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f"):
-        raise CodecError("codec: found NaN or infinity, expected finite numbers; fit it again")
-    return str(about["name"]), width, arrays
+    name: str
+    token_dim: int
+    arrays: dict[str, Array]
+    packaged: str = ""
+    package: str = ""  # the version of the package that wrote it
+
+    @classmethod
+    def read(cls, data: bytes) -> Self:
+        """Take the bytes apart and check them."""
+        from safetensors.numpy import load
+
+        try:
+            size = int.from_bytes(data[:8], "little")
+            about = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["codec"])
+            arrays = {name: np.asarray(array) for name, array in load(bytes(data)).items()}
+            found, crc = about.get("format"), about.pop("crc32")
+            width = int(about["token_dim"])
+        except Exception as error:  # whatever damaged bytes provoke in the readers
+            raise CodecError(
+                f"codec: cannot be read ({type(error).__name__}: {error}); its bytes are damaged"
+            ) from error
+        if found not in READ:
+            raise CodecError(f"codec: found format {found!r}, expected one of {', '.join(READ)}: of another version")
+        if crc != arrays_checksum(about, arrays):
+            raise CodecError("codec: found a checksum that does not match; its bytes are damaged")
+        if not all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f"):
+            raise CodecError("codec: found NaN or infinity, expected finite numbers; fit it again")
+        return cls(str(about["name"]), width, arrays, str(about.get("packaged", "")), str(about.get("package", "")))
 
 
 def _row_ranges(starts: ArrayLike, stops: ArrayLike | None, total: int) -> tuple[Array, Array]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
 
 from numpy.typing import ArrayLike
 
 from ...embeddings import SmartEmbeddings
 from ...errors import CodecError
 from ...types import Array
-from .base import Codec, read_codec
+from . import packaged
+from .base import Codec, CodecBytes
 from .codebook import CodebookCodec
 from .names import parse_codec
 from .plain import BitsCodec, FloatCodec, Int8Codec
 from .sample import gather_sample
+from .tables import expanded
 
 _CLASSES: dict[str, type[Codec]] = {
     family: one for one in (FloatCodec, Int8Codec, BitsCodec, CodebookCodec) for family in one.families
@@ -60,15 +64,48 @@ def fit_codec(
 
 def codec_from_bytes(data: bytes) -> Codec:
     """Read what :meth:`Codec.to_bytes` wrote."""
-    return codec_from_arrays(*read_codec(data))
+    found = CodecBytes.read(data)
+    if found.packaged:
+        return packaged_codec(found.packaged, found.package)
+    return codec_from_arrays(found.name, found.token_dim, found.arrays)
 
 
 def codec_from_arrays(name: str, token_dim: int, arrays: dict[str, Array]) -> Codec:
     """A codec from its name, its width and the arrays of :meth:`Codec.to_arrays`."""
     spec = parse_codec(name)
     try:
-        return _CLASSES[spec.family].from_arrays(spec, token_dim, arrays)
+        whole = expanded(arrays)
+        codec = _CLASSES[spec.family].from_arrays(spec, token_dim, whole)
     except CodecError:
         raise
-    except (TypeError, ValueError, IndexError) as error:  # arrays of types or shapes that no codec has
+    except (TypeError, ValueError, IndexError, AttributeError) as error:  # arrays of types or shapes that no codec has
         raise CodecError(f"codec {name!r}: found arrays that do not fit this codec ({error}); fit it again") from error
+    if whole.keys() != arrays.keys():
+        codec.compact = arrays
+    return codec
+
+
+@cache
+def packaged_codec(hash: str, package: str = "") -> Codec:
+    """The codec that the package ships under a hash; ``package`` is the version that named it.
+
+    Raises:
+        CodecMissingError: This version does not ship it.
+    """
+    found = CodecBytes.read(packaged.read(hash, package))
+    codec = codec_from_arrays(found.name, found.token_dim, found.arrays)
+    codec.packaged = hash
+    return codec
+
+
+def general_codec(name: str, identity: Mapping[str, Any], dims: tuple[int, int]) -> Codec | None:
+    """The codec of that name that the package ships for a model; None of most.
+
+    Args:
+        name: A codec name.
+        identity: What :meth:`SmartModel.identity` says of the model: weights, pooling and readout.
+        dims: Dimensions of its anchors and token vectors.
+    """
+    hash = packaged.find(name, identity)
+    codec = packaged_codec(hash) if hash else None
+    return codec if codec is not None and (codec.anchor_dim or dims[0], codec.token_dim) == dims else None
