@@ -30,6 +30,7 @@ from smart_retrieval.index.codec.codebook import CodebookCodec
 from smart_retrieval.index.codec.names import parse_codec
 from smart_retrieval.index.codec.packaged import hash_of
 from smart_retrieval.index.codec.sample import gather_sample
+from smart_retrieval.index.codec.tables import IN_PACKAGE
 from smart_retrieval.index.codec_fitting import vocabulary_of
 from smart_retrieval.index.smart_index import DEFAULT_CODEC
 
@@ -42,7 +43,10 @@ KINDS = {
     "wordnet": (4000, ("usr/share/dictd/wn.dict.dz",)),
     "handbook": (1500, ("usr/share/doc/debian-handbook/html/en-US/**/*.html", "usr/share/debian-reference/*.en.html")),
     "policy": (700, ("usr/share/doc/debian-policy/**/*.html", "usr/share/doc/debian/FAQ/*.en.html")),
-    "numerics": (2200, ("usr/share/doc/octave/**/*.html", "usr/share/doc/maxima-doc/**/*.html", "usr/share/R/**/*.html")),
+    "numerics": (
+        2200,
+        ("usr/share/doc/octave/**/*.html", "usr/share/doc/maxima-doc/**/*.html", "usr/share/R/**/*.html"),
+    ),
     "office": (1800, ("usr/share/libreoffice/help/en-US/**/*.html", "usr/share/gimp/2.0/help/en/**/*.html")),
     "desktop": (1200, ("usr/share/help/C/**/*.page",)),
     "perl": (1500, ("usr/share/perl/**/*.pod",)),
@@ -67,7 +71,7 @@ def main() -> None:
     vocabulary = vocabulary_of(model)
     sample = gather_sample(encoded(model, texts), limit=SAMPLE)
     print(f"{len(texts)} passages, {sample.counts.sum()} tokens, {len(sample.ids)} ids", file=sys.stderr)
-    codec = CodebookCodec.fit(parse_codec(arguments.codec), sample, vocabulary, 0)
+    codec = CodebookCodec.fit(parse_codec(arguments.codec), sample, vocabulary, 0, IN_PACKAGE)
     print(ship(codec, model.identity()))
 
 
@@ -117,7 +121,9 @@ def paragraphs(file: Path) -> Iterator[str]:
         data = gzip.decompress(data)
     text = data.decode("utf-8", "replace")
     if "man" in file.parts:
-        text = re.sub(r"^[.'](\\\"|(SH|SS|TH|TP|PP|P|IP|LP|RS|RE|nf|fi|br|sp|de|ie|el|so)\b).*$", "\n", text, flags=re.M)
+        text = re.sub(
+            r"^[.'](\\\"|(SH|SS|TH|TP|PP|P|IP|LP|RS|RE|nf|fi|br|sp|de|ie|el|so)\b).*$", "\n", text, flags=re.M
+        )
         text = re.sub(r"^\.[A-Za-z]{1,2} ?", "", text, flags=re.M)
         text = re.sub(r"\\f(\[[^]]*\]|\(..|.)|\\[&/,|^%]|\\s[-+]?\d", "", text)
         text = text.replace("\\-", "-").replace("\\(aq", "'").replace("\\e", "\\")

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 # What tokens are kept in before there are enough to fit to: lossless enough to fit from.
 START_CODEC = "float16"
-# Tokens from which on a codebook knows a collection's usual words; 150 MB of float16 at 384 dimensions.
-FIT_TOKENS = 200_000
+# Tokens from which on a codebook fits its collection. Cosine of vectors coded and as they were, CACM, other documents:
+# .865 when fitted to 50,000 tokens, .837 to 20,000, .794 to 10,000; with the codec that the package ships .827.
+FIT_TOKENS = 50_000
 # Larger vocabularies (multilingual models) would take minutes to run through the model.
 _LARGEST_VOCABULARY = 60_000
 _BATCH = 512

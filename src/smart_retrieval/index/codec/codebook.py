@@ -51,7 +51,7 @@ from .quantize import (
     residual_from_arrays,
 )
 from .sample import TokenSample
-from .tables import compact, compact_by_use, expanded
+from .tables import IN_INDEX, Precision, compact, compact_by_use, expanded
 
 MOST_CENTROIDS = 65536
 
@@ -101,7 +101,14 @@ class CodebookCodec(Codec):
         self._check()
 
     @classmethod
-    def fit(cls, spec: CodecSpec, sample: TokenSample, vocabulary: ArrayLike | None, seed: int) -> CodebookCodec:
+    def fit(
+        cls,
+        spec: CodecSpec,
+        sample: TokenSample,
+        vocabulary: ArrayLike | None,
+        seed: int,
+        precision: Precision = IN_INDEX,
+    ) -> CodebookCodec:
         """A codec for a sample; see :func:`~smart_retrieval.index.codec.factory.fit_codec`."""
         kept: dict[str, Array] = {}
 
@@ -123,7 +130,7 @@ class CodebookCodec(Codec):
         centroids = (sums + strength * priors) / (counts + strength)[:, None]
         clusters = _clusters(vectors, sample.token_ids, seed)
         uses = np.concatenate([np.full(len(clusters), counts.max(initial=0) + 1), counts])
-        kept |= compact_by_use("centroids", np.concatenate([clusters, centroids]), uses)
+        kept |= compact_by_use("centroids", np.concatenate([clusters, centroids]), uses, precision)
         table = expanded(kept)["centroids"].astype(np.float16)
         clusters, centroids = table[: len(clusters)].astype(np.float32), table[len(clusters) :].astype(np.float32)
         residual = None

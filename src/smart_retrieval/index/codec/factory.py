@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -22,6 +21,9 @@ from .tables import expanded
 _CLASSES: dict[str, type[Codec]] = {
     family: one for one in (FloatCodec, Int8Codec, BitsCodec, CodebookCodec) for family in one.families
 }
+
+# Those read so far: a codec never changes, so all indexes of a process share one.
+_shipped: dict[str, Codec] = {}
 
 
 def fit_codec(
@@ -85,17 +87,18 @@ def codec_from_arrays(name: str, token_dim: int, arrays: dict[str, Array]) -> Co
     return codec
 
 
-@cache
 def packaged_codec(hash: str, package: str = "") -> Codec:
     """The codec that the package ships under a hash; ``package`` is the version that named it.
 
     Raises:
         CodecMissingError: This version does not ship it.
     """
-    found = CodecBytes.read(packaged.read(hash, package))
-    codec = codec_from_arrays(found.name, found.token_dim, found.arrays)
-    codec.packaged = hash
-    return codec
+    if hash not in _shipped:
+        found = CodecBytes.read(packaged.read(hash, package))
+        codec = codec_from_arrays(found.name, found.token_dim, found.arrays)
+        codec.packaged = hash
+        _shipped[hash] = codec
+    return _shipped[hash]
 
 
 def general_codec(name: str, identity: Mapping[str, Any], dims: tuple[int, int]) -> Codec | None:

@@ -11,16 +11,28 @@ on every machine.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ...errors import CodecError
 from ...types import Array
 
-#: Rows of most use, and directions that these and the others are kept in.
-OFTEN, OFTEN_RANK, RARE_RANK = 4096, 384, 96
 # Beyond it, float32 cannot hold every sum of products of a byte and four bits.
 _MOST_RANK = 2**24 // (127 * 8)
 _PARTS = ("numbers", "scales", "nibbles", "axes", "often")
+
+
+class Precision(NamedTuple):
+    """How many rows count as used often, and the directions that these and the others are kept in."""
+
+    often: int = 4096
+    often_rank: int = 384
+    rare_rank: int = 96
+
+
+#: Of a codec in an index, where its tables count; and of one that the package ships, once for all indexes.
+IN_INDEX, IN_PACKAGE = Precision(), Precision(8192, rare_rank=128)
 
 
 def compact(name: str, table: Array) -> dict[str, Array]:
@@ -36,13 +48,13 @@ def compact(name: str, table: Array) -> dict[str, Array]:
     return {f"{name}.numbers": numbers, f"{name}.scales": scales}
 
 
-def compact_by_use(name: str, table: Array, uses: Array) -> dict[str, Array]:
-    """A table ``[n, D]`` in 4-bit numbers, its :data:`OFTEN` most used rows (``uses [n]``) in more of them each."""
+def compact_by_use(name: str, table: Array, uses: Array, precision: Precision) -> dict[str, Array]:
+    """A table ``[n, D]`` in 4-bit numbers, its most used rows (``uses [n]``) in more of them each."""
     often = np.zeros(len(table), bool)
-    often[np.argsort(-uses, kind="stable")[:OFTEN]] = True
-    parts = _nibbles(name, table[often], OFTEN_RANK)
+    often[np.argsort(-uses, kind="stable")[: precision.often]] = True
+    parts = _nibbles(name, table[often], precision.often_rank)
     if not often.all():
-        parts |= _nibbles(f"{name}.rare", table[~often], RARE_RANK)
+        parts |= _nibbles(f"{name}.rare", table[~often], precision.rare_rank)
         parts[f"{name}.often"] = np.packbits(often)
     return parts
 
@@ -77,8 +89,10 @@ def expanded(arrays: dict[str, Array]) -> dict[str, Array]:
             ) from error
     for name in [name for name in whole if f"{name}.often" in arrays]:
         used, rare = whole[name], whole.pop(f"{name}.rare", np.zeros((0, 0), np.float32))
-        often = np.unpackbits(arrays[f"{name}.often"], count=len(used) + len(rare)).astype(bool)
-        if np.count_nonzero(often) != len(used) or rare.shape[1:] != used.shape[1:]:
+        bits, count = np.unpackbits(arrays[f"{name}.often"]), len(used) + len(rare)
+        often = bits[:count].astype(bool)
+        fits = len(bits) == -(-count // 8) * 8 and bits.sum() == often.sum() == len(used)
+        if not fits or rare.shape[1:] != used.shape[1:]:
             raise CodecError(f"codec: found a table {name!r} whose rows do not fit together; its bytes are damaged")
         table = np.empty((len(often), used.shape[1]), np.float32)
         table[often], table[~often] = used, rare
