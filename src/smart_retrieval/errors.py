@@ -81,6 +81,10 @@ class CodecError(SmartError, ValueError):
     """Token vectors cannot be encoded or decoded: an unknown codec, another width, damaged bytes."""
 
 
+class CodecMissingError(CodecError):
+    """An index names a codec by its hash that this version of the package does not ship."""
+
+
 class IndexFormatError(SmartError):
     """The folder contains no index, or one of a format this version does not read."""
 

@@ -33,6 +33,8 @@ def _print(found: dict[str, Any]) -> None:
     sizes = found["bytes"]
     held = sizes["database"] + sizes["wal"] + sizes["derived"]
     codec = f"{found['codec']}, {found['code_width']} bytes a token"
+    if found["codec_packaged"]:
+        codec += ", with the tables that the package ships"
     if found["codec_wanted"] != found["codec"]:
         codec += f" ({found['codec_wanted']} once there are enough tokens to fit it, or with optimize)"
     model = found["model"]

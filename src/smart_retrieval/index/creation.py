@@ -48,7 +48,7 @@ def new_manifest(
         raise CodecError(f"token pooling: found {pooling}, expected a number of at least 1; 1 is none")
     if language not in LANGUAGES:
         raise SmartError(f"language: {one_of(language, LANGUAGES)}")
-    start = given if isinstance(given, Codec) else FitPolicy.start(wanted, model.token_dim)
+    start = given if isinstance(given, Codec) else FitPolicy.start(wanted, model, pooling)
     identity = model.identity()
     manifest = Manifest(
         model={key: value for key, value in identity.items() if key not in ("readout", "prompts")},

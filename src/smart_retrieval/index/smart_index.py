@@ -19,7 +19,7 @@ from ..embeddings import SmartEmbeddings
 from ..errors import IndexDamagedError, IndexFormatError, SmartError
 from ..files import settled
 from ..inputs import is_one_item, item_of
-from .codec.base import Codec
+from .codec.base import Codec, CodecBytes
 from .creation import check_settings, model_within, new_manifest
 from .encoder import IndexEncoder, OneQuery, load_model
 from .explain.explanation import Explanation, explain_stored
@@ -94,8 +94,9 @@ class SmartIndex:
         Args:
             path: A folder that does not hold an index yet.
             model: The model, or its name.
-            codec: How token vectors are kept: ``"float16"``, ``"codebook+32x1"``, ... (one that has to be fitted is
-                fitted once enough tokens are there; until then, float16), or a fitted codec or its file, to be shared.
+            codec: How token vectors are kept: ``"float16"``, ``"codebook+32x1"``, ...; or a fitted codec or its file,
+                to be shared. For ``minilm`` the package ships the usual one, whose tables no index holds; any other
+                is fitted once enough tokens are there, until when they are kept in float16.
             pooling: Merge similar token vectors of a document until 1 / ``pooling`` are left; 1 for none.
             lexical: Keep a full-text index of the passages, for ``lexical_weight``.
             language: What it is to read words as: ``"english"`` strips endings and leaves stop words out of queries,
@@ -265,11 +266,9 @@ class SmartIndex:
             **found,
             "files_as": manifest.limits.get("files_as", "text"),
             "codec_wanted": manifest.limits.get("codec", found["codec"]),
-            "readout": dict(manifest.readout),
-            "prompts": dict(manifest.prompts),
+            "codec_packaged": CodecBytes.read(self._store.codec()).packaged,
             "pooling": manifest.pooling,
-            "limits": dict(manifest.limits),
-            "scoring": dict(manifest.scoring),
+            **{name: dict(getattr(manifest, name)) for name in ("readout", "prompts", "limits", "scoring")},
             "calibration": self._statistics.known_calibration(),
         }
 

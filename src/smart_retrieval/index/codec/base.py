@@ -13,19 +13,23 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..._version import __version__
 from ...checksums import arrays_checksum
 from ...core.vectors import unit_rows
 from ...embeddings import SmartEmbeddings
 from ...errors import CodecError
 from ...files import atomic_file
 from ...types import Array
+from . import packaged
 from .names import CodecSpec, parse_codec
 from .payload import CodedDocuments, pack_blob, unpack_blobs
 from .sample import checked_vectors
+from .tables import expanded
 
 #: Query tokens scored in one go: look-up tables of 8 bytes a token then take 512 kB and stay in a core's cache.
 QUERY_TILE = 64
-FORMAT = "smart-codec/1"
+#: 1: every table in floats. 2: also tables taken apart (:mod:`.tables`), and codecs that the package ships, by hash.
+FORMAT, READ = "smart-codec/2", ("smart-codec/1", "smart-codec/2")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Codec(ABC):
         spec: The parsed name.
         token_dim: D, dimensions of a token vector.
         anchor_dim: Da, dimensions of the anchors that encode, decode and scoring need; None when they need none.
+        packaged: Hash of the codec that the package ships and this one is; empty for one that was fitted.
 
     Example:
         >>> from smart_retrieval.index.codec.factory import fit_codec
@@ -60,6 +65,8 @@ class Codec(ABC):
     families: ClassVar[tuple[str, ...]] = ()
     #: The class of every family; filled by importing :mod:`~smart_retrieval.index.codec.factory`.
     classes: ClassVar[dict[str, type[Codec]]] = {}
+    #: Codecs of the package that were read so far, by hash.
+    shipped: ClassVar[dict[str, Codec]] = {}
     #: Whether documents scored in one call share products, whose last bits depend on the set of documents.
     shares_products: ClassVar[bool] = False
 
@@ -68,6 +75,9 @@ class Codec(ABC):
             raise CodecError(f"codec {spec.name!r}: found token vectors of {token_dim} dimensions, expected at least 1")
         self.spec, self.token_dim, self.anchor_dim = spec, int(token_dim), anchor_dim
         self._hash = ""
+        self.packaged = ""
+        #: The arrays as they are kept, where these are not :meth:`to_arrays` but parts of them.
+        self.compact: dict[str, Array] = {}
 
     def __init_subclass__(cls) -> None:
         Codec.classes |= dict.fromkeys(cls.families, cls)
@@ -220,12 +230,20 @@ class Codec(ABC):
 
     # -- bytes -------------------------------------------------------------------------------------------------
 
-    def to_bytes(self) -> bytes:
-        """The codec as safetensors with a format tag and a checksum; equal codecs give equal bytes."""
+    def to_bytes(self, *, whole: bool = False) -> bytes:
+        """The codec as safetensors with a format tag and a checksum; equal codecs give equal bytes.
+
+        Args:
+            whole: Write a codec that the package ships with all its tables; otherwise its hash stands for them, in
+                some hundred bytes, and who reads it needs a package that ships it.
+        """
         from safetensors.numpy import save
 
-        arrays = {name: np.ascontiguousarray(array) for name, array in sorted(self.to_arrays().items())}
         about = {"format": FORMAT, "name": self.name, "token_dim": str(self.token_dim)}
+        if self.packaged and not whole:
+            about |= {"packaged": self.packaged, "package": __version__}
+        kept = {} if "packaged" in about else self.compact or self.to_arrays()
+        arrays = {name: np.ascontiguousarray(array) for name, array in sorted(kept.items())}
         # safetensors writes metadata in no fixed order; one entry is always in order.
         text = json.dumps({**about, "crc32": arrays_checksum(about, arrays)}, sort_keys=True)
         return save(arrays, {"codec": text})
@@ -237,25 +255,50 @@ class Codec(ABC):
         Raises:
             CodecError: The bytes are damaged, or of another version.
         """
-        return cls.of_arrays(*read_codec(data))
+        found = CodecBytes.read(data)
+        if found.packaged:
+            return cls.of_package(found.packaged, found.package)
+        return cls.of_arrays(found.name, found.token_dim, found.arrays)
+
+    @classmethod
+    def of_package(cls, hash: str, package: str = "") -> Codec:
+        """The codec that the package ships under a hash; all indexes of a process share one.
+
+        Args:
+            hash: Its :attr:`hash`.
+            package: The version that named it.
+
+        Raises:
+            CodecMissingError: This version does not ship it.
+        """
+        if hash not in cls.shipped:
+            found = CodecBytes.read(packaged.read(hash, package))
+            codec = cls.of_arrays(found.name, found.token_dim, found.arrays)
+            codec.packaged = codec._hash = hash
+            cls.shipped[hash] = codec
+        return cls.shipped[hash]
 
     @classmethod
     def of_arrays(cls, name: str, token_dim: int, arrays: dict[str, Array]) -> Codec:
-        """A codec from its name, its width and the arrays of :meth:`to_arrays`."""
+        """A codec from its name, its width and the arrays of :meth:`to_arrays`, or these as they are kept."""
         spec = parse_codec(name)
         try:
-            return cls.classes[spec.family].from_arrays(spec, token_dim, arrays)
+            whole = expanded(arrays)
+            codec = cls.classes[spec.family].from_arrays(spec, token_dim, whole)
         except CodecError:
             raise
-        except (TypeError, ValueError, IndexError) as error:  # arrays of types or shapes that no codec has
+        except (TypeError, ValueError, IndexError, AttributeError) as error:  # of types or shapes that no codec has
             raise CodecError(
                 f"codec {name!r}: found arrays that do not fit this codec ({error}); fit it again"
             ) from error
+        if whole.keys() != arrays.keys():
+            codec.compact = arrays
+        return codec
 
     def save(self, path: str | Path) -> Path:
         """Write the codec to a file, for every index and store that is to share it."""
         with atomic_file(path) as partial:
-            Path(partial).write_bytes(self.to_bytes())
+            Path(partial).write_bytes(self.to_bytes(whole=True))
         return Path(path)
 
     @staticmethod
@@ -332,25 +375,38 @@ class Codec(ABC):
         return unit_rows(rows)
 
 
-def read_codec(data: bytes) -> tuple[str, int, dict[str, Array]]:
-    """Name, D and arrays of what :meth:`Codec.to_bytes` wrote."""
-    from safetensors.numpy import load
+@dataclass(frozen=True)
+class CodecBytes:
+    """What :meth:`Codec.to_bytes` wrote: a name, D, and arrays, or the hash of a codec that the package ships."""
 
-    try:
-        size = int.from_bytes(data[:8], "little")
-        about = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["codec"])
-        arrays = {name: np.asarray(array) for name, array in load(bytes(data)).items()}
-        found, crc = about.get("format"), about.pop("crc32")
-        width = int(about["token_dim"])
-    except Exception as error:  # whatever damaged bytes provoke in the readers
-        raise CodecError(f"codec: cannot be read ({type(error).__name__}: {error}); its bytes are damaged") from error
-    if found != FORMAT:
-        raise CodecError(f"codec: found format {found!r}, expected {FORMAT!r}: written by another version")
-    if crc != arrays_checksum(about, arrays):
-        raise CodecError("codec: found a checksum that does not match; its bytes are damaged")
-    if not all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f"):
-        raise CodecError("codec: found NaN or infinity, expected finite numbers; fit it again")
-    return str(about["name"]), width, arrays
+    name: str
+    token_dim: int
+    arrays: dict[str, Array]
+    packaged: str = ""
+    package: str = ""  # the version of the package that wrote it
+
+    @classmethod
+    def read(cls, data: bytes) -> Self:
+        """Take the bytes apart and check them."""
+        from safetensors.numpy import load
+
+        try:
+            size = int.from_bytes(data[:8], "little")
+            about = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["codec"])
+            arrays = {name: np.asarray(array) for name, array in load(bytes(data)).items()}
+            found, crc = about.get("format"), about.pop("crc32")
+            width = int(about["token_dim"])
+        except Exception as error:  # whatever damaged bytes provoke in the readers
+            raise CodecError(
+                f"codec: cannot be read ({type(error).__name__}: {error}); its bytes are damaged"
+            ) from error
+        if found not in READ:
+            raise CodecError(f"codec: found format {found!r}, expected one of {', '.join(READ)}: of another version")
+        if crc != arrays_checksum(about, arrays):
+            raise CodecError("codec: found a checksum that does not match; its bytes are damaged")
+        if not all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f"):
+            raise CodecError("codec: found NaN or infinity, expected finite numbers; fit it again")
+        return cls(str(about["name"]), width, arrays, str(about.get("packaged", "")), str(about.get("package", "")))
 
 
 def _row_ranges(starts: ArrayLike, stops: ArrayLike | None, total: int) -> tuple[Array, Array]:

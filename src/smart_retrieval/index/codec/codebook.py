@@ -51,6 +51,7 @@ from .quantize import (
     residual_from_arrays,
 )
 from .sample import TokenSample
+from .tables import IN_INDEX, Precision, compact, compact_by_use, expanded
 
 MOST_CENTROIDS = 65536
 
@@ -100,9 +101,22 @@ class CodebookCodec(Codec):
         self._check()
 
     @classmethod
-    def fit(cls, spec: CodecSpec, sample: TokenSample, vocabulary: ArrayLike | None, seed: int) -> CodebookCodec:
+    def fit(
+        cls,
+        spec: CodecSpec,
+        sample: TokenSample,
+        vocabulary: ArrayLike | None,
+        seed: int,
+        precision: Precision = IN_INDEX,
+    ) -> CodebookCodec:
         """A codec for a sample; see :func:`~smart_retrieval.index.codec.factory.fit_codec`."""
-        context = _fit_context(sample) if spec.family == "anchored" else None
+        kept: dict[str, Array] = {}
+
+        # Tables as they will be read back, so that what is fitted next makes up for what is lost.
+        context = None
+        if spec.family == "anchored":
+            kept |= compact("context", _fit_context(sample))
+            context = expanded(kept)["context"]
         vectors = sample.vectors if context is None else sample.vectors - sample.anchors @ context
         totals = sample.vector_sums if context is None else sample.vector_sums - sample.anchor_sums @ context
         means = totals / np.maximum(sample.counts, 1)[:, None]
@@ -115,12 +129,19 @@ class CodebookCodec(Codec):
         strength = _prior_strength(sample, vectors, counts, sums, ids, priors)
         centroids = (sums + strength * priors) / (counts + strength)[:, None]
         clusters = _clusters(vectors, sample.token_ids, seed)
+        uses = np.concatenate([np.full(len(clusters), counts.max(initial=0) + 1), counts])
+        kept |= compact_by_use("centroids", np.concatenate([clusters, centroids]), uses, precision)
+        table = expanded(kept)["centroids"].astype(np.float16)
+        clusters, centroids = table[: len(clusters)].astype(np.float32), table[len(clusters) :].astype(np.float32)
         residual = None
         if spec.residual_bytes:
             left = _residuals(vectors, sample.token_ids, clusters, ids, centroids, counts + strength)
-            residual = _fit_residual(spec, left, seed)
-        table = np.concatenate([clusters, centroids]).astype(np.float16)
-        return cls(spec, table, ids, residual, context)
+            for name, array in _fit_residual(spec, left, seed).to_arrays().items():
+                kept |= compact(name, array) if name in ("basis", "stages") else {name: array}
+            residual = residual_from_arrays(expanded(kept))
+        codec = cls(spec, table, ids, residual, context)
+        codec.compact = {**kept, "ids": ids.astype(np.int32)}
+        return codec
 
     def _check(self) -> None:
         groups = 0 if self.residual is None else self.residual.groups

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from numpy.typing import ArrayLike
 
 from ...embeddings import SmartEmbeddings
 from ...errors import CodecError
 from ...types import Array
+from . import packaged
 from .base import Codec as Codec
 from .codebook import CodebookCodec
 from .names import parse_codec
@@ -62,3 +64,16 @@ def codec_from_bytes(data: bytes) -> Codec:
 def codec_from_arrays(name: str, token_dim: int, arrays: dict[str, Array]) -> Codec:
     """A codec from its name, its width and the arrays of :meth:`Codec.to_arrays`."""
     return Codec.of_arrays(name, token_dim, arrays)
+
+
+def general_codec(name: str, identity: Mapping[str, Any], dims: tuple[int, int]) -> Codec | None:
+    """The codec of that name that the package ships for a model; None of most.
+
+    Args:
+        name: A codec name.
+        identity: What :meth:`SmartModel.identity` says of the model: weights, pooling and readout.
+        dims: Dimensions of its anchors and token vectors.
+    """
+    hash = packaged.find(name, identity)
+    codec = Codec.of_package(hash) if hash else None
+    return codec if codec is not None and (codec.anchor_dim or dims[0], codec.token_dim) == dims else None
