@@ -39,7 +39,8 @@ def layers(
         from ...extras import require
 
         require("matplotlib", "plot")
-    from ...evaluation.mmeb.layers import ablate_layers, draw_layers, layers_table
+    from ...evaluation.layers import draw_layers, layers_table
+    from ...evaluation.mmeb.layers import ablate_layers
 
     given: dict[str, Any] = {
         "family": family, "max_visual_tokens": max_visual_tokens, "max_frames": max_frames, "device": device,
