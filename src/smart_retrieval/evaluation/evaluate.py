@@ -21,7 +21,8 @@ from ..core.scoring import CALIBRATED, LateWeight, Scoring, TokenWeights
 from ..core.vectors import unit_rows
 from ..errors import ReadoutError
 from ..extras import require
-from ..index.rerank import rerank_scores, reranker_of
+from ..inputs import item_of
+from ..index.rerank import query_side, rerank_scores, reranker_of
 from ..index.search.boosts import boost_all
 from ..index.search.options import RERANK_DEPTH, Refinements, Reranker, RerankWith
 from ..types import Array
@@ -390,10 +391,11 @@ def _reranked(
     reranker: Reranker, depth: int, data: BeirDataset, ranked: Mapping[str, list[str]]
 ) -> dict[str, list[str]]:
     """Each query's first documents in the reranker's order, ties in theirs, then the others."""
-    texts = dict(zip(data.document_ids, data.texts, strict=True))
-    queries = dict(zip(data.query_ids, data.queries, strict=True))
+    documents = dict(zip(data.document_ids, data.items("document"), strict=True))
+    queries = dict(zip(data.query_ids, data.items("query"), strict=True))
     found = {}
     for name, ids in ranked.items():
-        scores = rerank_scores(reranker, queries[name], [texts[id] for id in ids[:depth]])
+        sides = [query_side(item_of(documents[id])) for id in ids[:depth]]
+        scores = rerank_scores(reranker, query_side(item_of(queries[name])), sides)
         found[name] = [ids[place] for place in np.argsort(-scores, kind="stable")] + ids[depth:]
     return found
