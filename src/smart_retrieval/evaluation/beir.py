@@ -301,9 +301,9 @@ def _read_texts(path: Path) -> tuple[dict[str, str], dict[str, Picture]]:
         parts = {"title": record.get("title") if record.get("title") is not None else "", "text": record.get("text")}
         if parts["text"] is None and identity in pictures:
             parts["text"] = ""
-        for field, value in parts.items():
+        for part, value in parts.items():
             if not isinstance(value, str):
-                raise DatasetError(f"{where}: found {_kind(value)} as {field} of _id {identity!r}, expected a string")
+                raise DatasetError(f"{where}: found {_kind(value)} as {part} of _id {identity!r}, expected a string")
         text = " ".join(stripped for value in parts.values() if (stripped := value.strip()))
         try:
             f"{identity}{text}".encode()

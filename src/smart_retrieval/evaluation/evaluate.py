@@ -21,10 +21,10 @@ from ..core.scoring import CALIBRATED, LateWeight, Scoring, TokenWeights
 from ..core.vectors import unit_rows
 from ..errors import ReadoutError
 from ..extras import require
-from ..inputs import item_of
 from ..index.rerank import query_side, rerank_scores, reranker_of
 from ..index.search.boosts import boost_all
 from ..index.search.options import RERANK_DEPTH, Refinements, Reranker, RerankWith
+from ..inputs import item_of
 from ..types import Array
 from .beir import BeirDataset, load_beir
 from .cache import Encoding, EncodingCache, encode_dataset
@@ -34,6 +34,7 @@ from .results import About, BeirResult, ComparisonFacts
 from .significance import paired_comparison
 
 if TYPE_CHECKING:
+    from ..model.options import ModelOptions
     from ..model.smart_model import SmartModel
 
 SYSTEMS = ("anchor", "late", "hybrid")  #: the systems compared, in the order of the report
@@ -70,6 +71,7 @@ class Settings(ScoringFields, total=False):
         mix: How several layers become one vector.
         token_filter: Which positions are kept.
         scoring: The scoring as a whole; single fields replace its own.
+        model_options: Further arguments of `SmartModel` for a model given by name.
     """
 
     model: str | Path | SmartModel
@@ -78,6 +80,7 @@ class Settings(ScoringFields, total=False):
     mix: str | None
     token_filter: str | None
     scoring: Scoring | None
+    model_options: ModelOptions | None
 
 
 class EvalOptions(Settings, total=False):
@@ -299,6 +302,7 @@ def prepare(
     mix: str | None = None,
     token_filter: str | None = None,
     scoring: Scoring | None = None,
+    model_options: ModelOptions | None = None,
     **fields: Unpack[ScoringFields],
 ) -> tuple[SmartModel, Preset]:
     """The model, loaded if need be, and its preset with the given fields of readout and scoring replaced."""
@@ -313,13 +317,14 @@ def prepare(
     base = get_preset("default" if preset is None else preset)
     scored(base, replace(base.readout, **changed))  # unknown weights or layers fail here, before a model is loaded
     if isinstance(model, SmartModel):
-        if changed:
+        if changed or model_options:
+            given = sorted({**changed, **(model_options or {})})
             raise ReadoutError(
-                f"found {', '.join(sorted(changed))} beside a loaded model, whose readout is settled; expected the "
+                f"found {', '.join(given)} beside a loaded model, whose readout is settled; expected the "
                 "model's name, or a model loaded with that readout"
             )
         return model, scored(model.preset if preset is None else base, model.readout)
-    smart = SmartModel(model, preset=base.name)
+    smart = SmartModel(model, **{"preset": base.name, **(model_options or {})})
     if changed or preset is not None:
         # Without a word about the readout, a model's folder that brings its own keeps it.
         smart = smart.with_readout(replace(smart.preset.readout, **changed))

@@ -99,7 +99,11 @@ def test_every_point_is_a_run_of_its_own(model, root, tmp_path, monkeypatch):
             root, tmp_path / kind, tasks=FEW, model=own.with_readout(Readout((2,))), cache=tmp_path / "cache",
             options=MmebOptions(lambdas_late=(1.0,)),
         )["settings"]  # fmt: skip
-        systems = (("hybrid-1", kind), ("late", "late_alone"), *([("anchor", "anchor_alone")] if kind == "both" else []))
+        systems = (
+            ("hybrid-1", kind),
+            ("late", "late_alone"),
+            *([("anchor", "anchor_alone")] if kind == "both" else []),
+        )
         for system, name in systems:
             values = [100 * alone[system]["scores"][task][metrics[task]] for task in FEW]
             assert found["points"][0][name]["mean"] == pytest.approx(np.mean(values))

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from ...core.readout import Readout
 from ...core.scoring import Scoring
 from ..layers import KINDS, layers_of
 from ..results import MmebResult
