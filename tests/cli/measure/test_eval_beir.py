@@ -84,7 +84,7 @@ def test_options_reach_the_evaluation(called, tmp_path):
             "truncate_dim": 64,
             "max_visual_tokens": 9,
             "video_budget": "official",
-        },  # fmt: skip
+        },
     }
 
 
