@@ -42,7 +42,7 @@ TruncateDim = Annotated[
     int | None, typer.Option(min=1, help="Keep so many dimensions of the anchor, for a Matryoshka model.")
 ]
 #: Those of `MODEL_OPTIONS` that were given.
-ModelGiven: TypeAlias = dict[str, Any]
+ModelGiven: TypeAlias = Any  # a ModelOptions, whose module needs NumPy
 #: The options of every command that loads a model, see `with_model_options`.
 MODEL_OPTIONS: dict[str, Any] = {
     "family": Annotated[str | None, typer.Option(help="The model's family, if its name and files do not tell.")],

@@ -298,7 +298,10 @@ def _read_texts(path: Path) -> tuple[dict[str, str], dict[str, Picture]]:
         elif "text" not in record:
             raise DatasetError(f"{where}: found no text for _id {identity!r}, expected a string, or an image")
         # A title of null is common in exported collections and can only mean that there is none.
-        parts = {"title": record.get("title") if record.get("title") is not None else "", "text": record.get("text")}
+        parts: dict[str, Any] = {
+            "title": record.get("title") if record.get("title") is not None else "",
+            "text": record.get("text"),
+        }
         if parts["text"] is None and identity in pictures:
             parts["text"] = ""
         for part, value in parts.items():

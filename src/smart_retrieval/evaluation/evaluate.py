@@ -324,7 +324,8 @@ def prepare(
                 "model's name, or a model loaded with that readout"
             )
         return model, scored(model.preset if preset is None else base, model.readout)
-    smart = SmartModel(model, **{"preset": base.name, **(model_options or {})})
+    options: ModelOptions = {"preset": base.name, **(model_options or {})}
+    smart = SmartModel(model, **options)
     if changed or preset is not None:
         # Without a word about the readout, a model's folder that brings its own keeps it.
         smart = smart.with_readout(replace(smart.preset.readout, **changed))

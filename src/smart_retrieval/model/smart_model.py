@@ -364,8 +364,8 @@ class SmartModel:
             identity["fingerprint"] = hashlib.sha256(both.encode()).hexdigest()[:16]
             identity["adapter"] = self.adapter.fingerprint
         if self._anchor_layer is not None:
-            one = isinstance(self._anchor_layer, int)
-            identity["anchor_layer"] = self._anchor_layer if one else [*self._anchor_layer]
+            layer = self._anchor_layer
+            identity["anchor_layer"] = layer if isinstance(layer, int) else [*layer]
         return {**identity, "readout": self.readout.to_dict(), "prompts": self.prompts}
 
     def __repr__(self) -> str:
