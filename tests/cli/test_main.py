@@ -1,12 +1,15 @@
 """The root command: help, errors in one line, exit statuses, streams."""
 
+import json
 import subprocess
 import sys
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from smart_retrieval import __version__
+from smart_retrieval.cli import options
 from smart_retrieval.cli.main import app
 
 RUN = [sys.executable, "-c", "from smart_retrieval.cli.main import main; main()"]
@@ -35,6 +38,47 @@ def test_every_command_has_help(command):
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0
     assert "Usage" in result.stdout
+
+
+def commands_with_a_model(command, path=()):
+    """The path and the options of every command that loads a model by its name."""
+    if inner_commands := getattr(command, "commands", None):
+        for name, inner in inner_commands.items():
+            yield from commands_with_a_model(inner, (*path, name))
+    elif "model" in {parameter.name for parameter in command.params}:
+        yield path, command
+
+
+def test_every_command_that_loads_a_model_takes_the_same_options():
+    found = dict(commands_with_a_model(typer.main.get_command(app)))
+    # Of an index the manifest has them; a new one takes what it records.
+    recorded = {("search",), ("explain",), ("verify",), ("optimize",), ("delete",), ("info",)} & set(found)
+    limits = {"max_visual_tokens", "max_frames", "video_budget", "truncate_dim"}
+    for path, command in found.items():
+        names = {parameter.name for parameter in command.params}
+        if path in recorded or path == ("demo",):
+            continue
+        wanted = limits if path == ("index",) else set(options.MODEL_OPTIONS)
+        assert wanted <= names, path
+        assert "model_options" not in names
+    assert {("eval", "beir"), ("eval", "layers"), ("probe",), ("tune",), ("train", "adapter"), ("inspect",)} <= set(
+        found
+    )
+
+
+def test_options_of_a_model_reach_it(tiny, tmp_path):
+    arguments = ["inspect", str(tiny("mean")), "--truncate-dim", "8", "--max-length", "5", "--json"]
+    found = json.loads(CliRunner().invoke(app, arguments).stdout)
+    assert (found["anchor_dim"], found["max_length"]) == (8, 5)
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "d", "text": "otters"}\n{"_id": "e", "text": "tax"}\n')
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "otter"}\n')
+    (tmp_path / "qrels/test.tsv").write_text("q\td\t1\n")
+    arguments = ["eval", "beir", str(tmp_path), "--model", str(tiny("mean")), "--no-cache", "--json"]
+    found = json.loads(CliRunner().invoke(app, [*arguments, "--truncate-dim", "8", "--max-length", "5"]).stdout)
+    assert (found["rows"][0]["bytes_per_document"], found["encode"]["max_length"]) == (32, 5)
+    refused = CliRunner().invoke(app, [*arguments, "--truncate-dim", "9999"])
+    assert "truncate_dim: found 9999" in str(refused.exception)
 
 
 def test_version():

@@ -50,6 +50,39 @@ def test_good_folder(write):
     assert list(data.qrels) == data.query_ids
 
 
+def test_pictures_of_documents_and_queries(write):
+    folder = write()
+    (folder / "a.png").write_bytes(b"one")
+    (folder / "r.PDF").write_bytes(b"%PDF")
+    corpus = [{"_id": "d1", "image": "a.png"}, {"_id": "d2", "text": "with words", "image": "r.PDF#page=3"}, CORPUS[2]]
+    data = load_beir(write(corpus, [{"_id": "q2", "text": "heat", "image": "a.png"}, QUERIES[1]]))
+    assert (data.texts[:2], data.warnings) == (["", "with words"], [])
+    first, second, third = data.items("document")
+    assert (first.text, first.images, second.text, third) == ("", (folder / "a.png",), "with words", CORPUS[2]["text"])
+    assert (second.images[0].path, second.images[0].page) == ((folder / "r.PDF").resolve(), 3)
+    assert data.items("query")[0].images == (folder / "a.png",)
+    before = data.fingerprint
+    (folder / "a.png").write_bytes(b"two")
+    assert load_beir(folder).fingerprint != before
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ("b.png", "line 1: found no file"),
+        ("https://x/y.png", "nothing is fetched"),
+        ("r.pdf", "without a page"),
+        (7, "found 7 as image"),
+        (None, "found no text for _id 'd1', expected a string, or an image"),
+    ],
+)
+def test_pictures_that_are_none(write, image, message):
+    folder = write()
+    (folder / "r.pdf").write_bytes(b"%PDF")
+    with pytest.raises(DatasetError, match=message):
+        load_beir(write([{"_id": "d1", "image": image}, *CORPUS[1:]]))
+
+
 def test_tolerated_variants_are_read_the_same(write):
     plain = load_beir(write())
     corpus = "\ufeff\n" + jsonl(CORPUS).replace("\n", "\r\n\r\n")

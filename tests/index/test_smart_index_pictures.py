@@ -205,6 +205,24 @@ def test_limits_are_recorded_and_others_refused(tmp_path, visual):
     SmartIndex.open_or_create(tmp_path / "l.smart", max_visual_tokens=20, files_as="pages").close()
 
 
+def test_video_budget_and_anchor_dimensions_are_recorded_and_others_refused(tmp_path, visual):
+    name, path = visual.backbone.name, tmp_path / "b.smart"
+    with SmartIndex.open_or_create(path, name, codec="float32", video_budget="official", truncate_dim=16) as index:
+        index.add(["an otter"], ids=["a"])
+        assert (index.info()["model"]["video_budget"], index.info()["model"]["truncate_dim"]) == ("official", 16)
+    with SmartIndex.open_or_create(path, video_budget="official") as again:
+        assert (again.model.anchor_dim, again.model.backbone.video_budget) == (16, "official")
+    for options in ({"truncate_dim": 8}, {"video_budget": "usual"}):
+        with pytest.raises(IndexMismatchError, match=r"leave --(truncate-dim|video-budget) out"):
+            SmartIndex.open_or_create(path, **options)
+    with pytest.raises(SmartError, match="truncate_dim: found a model loaded with None, expected 16"):
+        SmartIndex.open_or_create(tmp_path / "other.smart", visual, truncate_dim=16)
+    with SmartIndex.open_or_create(tmp_path / "plain.smart", name) as plain:
+        assert plain.model.backbone.video_budget == "usual"
+    with pytest.raises(IndexMismatchError, match="truncate dim the model's own, asked for 8"):
+        SmartIndex.open_or_create(tmp_path / "plain.smart", truncate_dim=8)
+
+
 def test_other_limits_make_another_model(tmp_path, visual):
     wide = visual_model(tmp_path, max_visual_tokens=60)
     with SmartIndex.create(tmp_path / "w.smart", wide, codec="float32"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,19 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import Tensor
 
 from ..core.head import ROLES_KEY
+from ..embeddings import Grid
 from ..errors import ModelNotFoundError, ReadoutError, SmartError, SmartWarning, UnsupportedModelError
 from ..inputs import Frames, Item, item_of
 from ..types import Array
-from .backbone import Backbone
+from .backbone import GRIDS_KEY, Backbone
 from .checkpoints import LoadOptions, checkpoint_file, hide_progress_bars, only_errors_logged
 from .text_families import POOLINGS, TextFamily
 from .text_roles import text_roles, within_prompt
 from .tokenizing import TOKENIZING, tokenize
 from .vision.pixels import opened_item
 
+#: The architecture of EmbeddingGemma 2 in transformers.
+EMBEDDING_GEMMA2 = "embedding_gemma2"
 # Words tried as probes before the vocabulary's own; common in most languages' vocabularies.
 _USUAL_WORDS = ("one", "two", "house", "water")
 
@@ -64,7 +68,8 @@ class SentenceTransformerBackbone(Backbone):
         self._template_lengths: dict[tuple[str | None, str | None], tuple[int, int, int]] = {}
         self._check_token_states()
         self.modalities = frozenset({"text"} | self._visual_modalities())
-        self.max_frames = self._MAX_FRAMES if "video" in self.modalities else None
+        most = 32 if self._placeholders else self._MAX_FRAMES
+        self.max_frames = most if "video" in self.modalities else None
         if self._bare and pooling is None:
             self._warn(
                 f"found no modules.json, which would say how it is pooled: Sentence Transformers takes "
@@ -109,22 +114,49 @@ class SentenceTransformerBackbone(Backbone):
         if len(self.modalities) == 1:
             values: list[Any] = [item.text for item in inputs]
         else:
-            values = [_stock_input(self.load(item)) for item in inputs]
+            values = [_stock_input(self._without_placeholders(self.load(item))) for item in inputs]
         with TOKENIZING.held:
-            features: dict[str, Any] = self.model.preprocess(values, prompt=prompt, task=task)
+            # The frames are chosen already.
+            chosen = {"processing_kwargs": {"video": {"do_sample_frames": False}}} if self._placeholders else {}
+            features: dict[str, Any] = self.model.preprocess(values, prompt=prompt, task=task, **chosen)
         features[ROLES_KEY] = self.roles(features, prompt=prompt, task=task)
+        if self._placeholders:
+            features[GRIDS_KEY] = placeholder_grids(features, inputs, self._pooled_patches)
         return features
 
     def load(self, item: Item) -> Item:
         """Open an item's pictures and video."""
-        return opened_item(super().load(item), self._MAX_FRAMES)
+        return opened_item(super().load(item), self.max_frames or 0)
 
     def _visual_modalities(self) -> set[str]:
         """Pictures and videos, where the model marks which positions they take."""
         declared = {"image", "video"} & {name for name in self.model.modalities if isinstance(name, str)}
         processor = getattr(self.model, "processor", None)
-        marks = "mm_token_type_ids" in getattr(processor, "model_input_names", ())
-        return declared if marks else set()
+        if "mm_token_type_ids" in getattr(processor, "model_input_names", ()):
+            return declared
+        return declared & set(self._placeholders)
+
+    @cached_property
+    def _placeholders(self) -> dict[str, int]:
+        """Ids that stand for pictures and videos, of an architecture whose processor marks them by nothing else."""
+        config = self.transformer.config
+        if config.model_type != EMBEDDING_GEMMA2 or getattr(config, "vision_config", None) is None:
+            return {}
+        return {"image": int(config.image_token_id), "video": int(config.video_token_id)}
+
+    @property
+    def _pooled_patches(self) -> int:
+        """Patches along each side of what becomes one visual token."""
+        return int(self.transformer.config.vision_config.pooling_kernel_size)
+
+    def _without_placeholders(self, item: Item) -> Item:
+        """A text that spells a placeholder gets a blank into it: the processor would look for a picture there."""
+        processor, text = self.model.processor, item.text
+        for name in ("image_token", "video_token", "audio_token"):
+            token = getattr(processor, name, None)
+            if self._placeholders and token:
+                text = text.replace(token, f"{token[0]} {token[1:]}")
+        return item if text == item.text else replace(item, text=text)
 
     def roles(self, features: dict[str, Any], *, prompt: str | None, task: str | None) -> Tensor:
         """The role of every position, ``[B, T]`` uint8 on the features' device; padding counts as special."""
@@ -146,6 +178,8 @@ class SentenceTransformerBackbone(Backbone):
         kinds = features.get("mm_token_type_ids")
         ids, attended = (_numpy(features[name]) for name in ("input_ids", "attention_mask"))
         kinds = None if kinds is None else _numpy(kinds)
+        if kinds is None and self._placeholders:
+            kinds = np.where(ids == self._placeholders["image"], 1, np.where(ids == self._placeholders["video"], 2, 0))
         roles = text_roles(ids, attended, around, self.special_ids, self.word_roles, prefix=prefix, kinds=kinds)
         return torch.from_numpy(roles).to(features["input_ids"].device)
 
@@ -297,6 +331,29 @@ def _stock_input(item: Item) -> dict[str, Any]:
     return value
 
 
+def placeholder_grids(features: Mapping[str, Any], items: Sequence[Item], pooled: int) -> list[tuple[Grid, ...]]:
+    """The grids of every item, pictures before the video, as `_stock_input` has them.
+
+    They follow from the places of patches (column and row), ``[N, P, 2]``, one N for each picture and for each frame.
+    """
+
+    def sizes(name: str) -> Iterator[tuple[int, int]]:
+        for places in _numpy(features[name]) if name in features else ():
+            width, height = (places.max(axis=0) + 1) // pooled
+            yield int(height), int(width)
+
+    pictures, frames = sizes("image_position_ids"), sizes("video_position_ids")
+    counts = iter(features.get("num_frames_per_video", ()))
+    found: list[tuple[Grid, ...]] = []
+    for item in items:
+        own = [Grid("image", 1, *size) for size in itertools.islice(pictures, len(item.images))]
+        if item.video is not None:
+            several = list(itertools.islice(frames, int(next(counts))))
+            own.append(Grid("video", len(several), *several[0]))
+        found.append(tuple(own))
+    return found
+
+
 def _common(a: list[int], b: list[int]) -> int:
     """Length of the common prefix."""
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
@@ -351,6 +408,11 @@ def _load(source: str, name: str, options: LoadOptions, pooling: str | None) -> 
             )
         )
     except Exception as error:
+        if isinstance(error, ImportError) and "Torchvision" in str(error):
+            raise UnsupportedModelError(
+                f"model {name!r}: its processor needs torchvision, also for text: pip install "
+                "'smart-retrieval[embeddinggemma]', or torchvision of the build that fits your torch"
+            ) from error
         reason = " ".join(str(error).split())[:300]
         local = Path(source).is_dir()
         expected = f"a checkpoint that loads from {source}" if local else "a model that loads from the hub or its cache"

@@ -24,6 +24,7 @@ class TextFamily:
     prompts: Mapping[str, str]  # for tasks that the checkpoint has no prompt for
     pooling: str | Mapping[str, str]  # of a checkpoint that names none; by architecture where the family has several
     source: str  # where the recipe was published
+    checked: str  # what its prompts were compared with
 
     def pooling_of(self, model_type: str) -> str | None:
         """The pooling of an architecture (``config.json``'s model_type)."""

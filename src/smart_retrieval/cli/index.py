@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from .options import AsJson
+from .options import AsJson, MaxFrames, MaxVisualTokens, TruncateDim, VideoBudget
 from .output import console, echo_json, export_encoder, if_stopped, plural, printable
 
 if TYPE_CHECKING:
@@ -80,12 +80,10 @@ def index(
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Most tokens per passage. [default: the model's limit]")
     ] = None,
-    max_visual_tokens: Annotated[
-        int | None, typer.Option(min=1, help="New index: most tokens per image. [default: the model's]")
-    ] = None,
-    max_frames: Annotated[
-        int | None, typer.Option(min=1, help="New index: most frames per video. [default: the model's]")
-    ] = None,
+    max_visual_tokens: MaxVisualTokens = None,
+    max_frames: MaxFrames = None,
+    video_budget: VideoBudget = None,
+    truncate_dim: TruncateDim = None,
     overlap: Annotated[int, typer.Option(min=0, help="Tokens repeated from the previous passage.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -112,6 +110,8 @@ def index(
             files_as=kind,
             max_visual_tokens=max_visual_tokens,
             max_frames=max_frames,
+            video_budget=video_budget,
+            truncate_dim=truncate_dim,
         ) as opened,
         if_stopped(lambda: f"{plural(len(opened), 'passage')} stored in {index_path}"),
     ):

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
 
 import typer
 
-from .options import AsJson, ModelArgument
+from .options import AsJson, ModelArgument, ModelGiven, with_model_options
 from .output import echo_json
 
 
+@with_model_options
 def inspect(
     model: ModelArgument = "minilm",
-    family: Annotated[
-        str | None, typer.Option(help="The model family, for a checkpoint that is not known by its name or files.")
-    ] = None,
-    pooling: Annotated[
-        str | None, typer.Option(help="lasttoken, mean or cls, for a model that does not say how it is pooled.")
-    ] = None,
-    truncate_dim: Annotated[
-        int | None, typer.Option(help="Keep so many dimensions of the anchor, for a Matryoshka model.")
-    ] = None,
     as_json: AsJson = False,
+    *,
+    model_options: ModelGiven,
 ) -> None:
     """Show family, pooling, dimensions, layers, special tokens and prompts of MODEL, and whether SMART applies."""
     from ..model.describe import describe_model, render_description
 
-    description = describe_model(model, family=family, pooling=pooling, truncate_dim=truncate_dim)
+    description = describe_model(model, **model_options)
     if as_json:
         echo_json(description)
     else:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -23,8 +26,36 @@ BatchSize = Annotated[int | None, typer.Option(min=1, help="Most inputs per forw
 SkipIncomplete = Annotated[
     bool, typer.Option("--skip-incomplete", help="Measure the complete tasks and list the others.")
 ]
-MaxVisualTokens = Annotated[int | None, typer.Option(help="Most visual tokens per image.")]
-MaxFrames = Annotated[int | None, typer.Option(help="Most frames per video.")]
+Discard = Annotated[bool, typer.Option("--discard", help="Delete a task's encodings once it is scored.")]
+MaxVisualTokens = Annotated[
+    int | None, typer.Option(min=1, help="Most visual tokens per image. [default: the model's]")
+]
+MaxFrames = Annotated[int | None, typer.Option(min=1, help="Most frames per video. [default: the model's]")]
+VideoBudget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="usual|official",
+        help="What all frames of a video share, for Qwen3-VL-Embedding; the preset paper takes the official one.",
+    ),
+]
+TruncateDim = Annotated[
+    int | None, typer.Option(min=1, help="Keep so many dimensions of the anchor, for a Matryoshka model.")
+]
+#: Those of `MODEL_OPTIONS` that were given.
+ModelGiven: TypeAlias = Any  # a ModelOptions, whose module needs NumPy
+#: The options of every command that loads a model, see `with_model_options`.
+MODEL_OPTIONS: dict[str, Any] = {
+    "family": Annotated[str | None, typer.Option(help="The model's family, if its name and files do not tell.")],
+    "pooling": Annotated[
+        str | None, typer.Option(help="lasttoken, mean or cls, for a model that does not say how it is pooled.")
+    ],
+    "max_length": Annotated[int | None, typer.Option(min=1, help="Most tokens per input. [default: the model's]")],
+    "max_visual_tokens": MaxVisualTokens,
+    "max_frames": MaxFrames,
+    "video_budget": VideoBudget,
+    "truncate_dim": TruncateDim,
+    "device": Device,
+}
 StoredType = Annotated[str, typer.Option(help="Type of the stored token vectors: float32 or float16.")]
 
 Preset = Annotated[str | None, typer.Option(help="paper or default: the settings that other options override.")]
@@ -88,6 +119,29 @@ CacheFolder = Annotated[
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Do not read or write the cache of encodings.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the JSON object to a file.")]
+
+
+def with_model_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command `MODEL_OPTIONS` in place of its argument ``model_options``, which then holds those given."""
+
+    @functools.wraps(command)
+    def wrapper(**values: Any) -> None:
+        own = {name: values.pop(name) for name in MODEL_OPTIONS}
+        command(**values, model_options={name: value for name, value in own.items() if value is not None})
+
+    signature = inspect.signature(command, eval_str=True)
+    made: list[inspect.Parameter] = []
+    for parameter in signature.parameters.values():
+        if parameter.name != "model_options":
+            made.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+        if parameter.name == "model":  # where a reader of the help looks for them
+            made += [
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+                for name, annotation in MODEL_OPTIONS.items()
+            ]
+    wrapper.__signature__ = signature.replace(parameters=made)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in made}
+    return wrapper
 
 
 def parts_of(values: list[str] | None) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..training.recipes import AdapterRecipe, FinetuneRecipe
-from .options import AsJson, Device, Layers, Model, TokenFilter, layers_of
+from .options import AsJson, Layers, Model, ModelGiven, TokenFilter, layers_of, with_model_options
 from .output import echo_json, if_stopped, printable, size
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ _Split = Annotated[str, typer.Option(help="Which judgments of a BEIR folder to t
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and exit.")]
 
 
+@with_model_options
 def adapter(
     model: Model,
     data: _Data,
@@ -69,9 +70,10 @@ def adapter(
     split: _Split = "train",
     cache: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep hidden states here for later runs.")] = None,
     budget: Annotated[float, typer.Option(metavar="GB", help="Most space for hidden states; 0 for no cache.")] = 20.0,
-    device: Device = None,
     dry_run: _DryRun = False,
     as_json: AsJson = False,
+    *,
+    model_options: ModelGiven,
 ) -> None:
     """Train a projection of the token states; the model stays as it is.
 
@@ -88,7 +90,7 @@ def adapter(
         choose_lambda=choose_lambda, distill=distill, validate=validate, seed=seed,
     )  # fmt: skip
     training, held = _sets(data, split, validation, seed)
-    loaded = _model(model, layers, token_filter, device, keep_adapter=False)
+    loaded = _model(model, layers, token_filter, model_options, keep_adapter=False)
     if mine_negatives:
         training = mine(loaded, training, mine_negatives, teach=distill > 0)
     if dry_run:
@@ -100,6 +102,7 @@ def adapter(
     _show_result(result.to_dict(), as_json)
 
 
+@with_model_options
 def finetune(
     model: Model,
     data: _Data,
@@ -132,9 +135,10 @@ def finetune(
     validate: _Validate = FinetuneRecipe.validate,
     seed: _Seed = FinetuneRecipe.seed,
     split: _Split = "train",
-    device: Device = None,
     dry_run: _DryRun = False,
     as_json: AsJson = False,
+    *,
+    model_options: ModelGiven,
 ) -> None:
     """Train the model itself, with LoRA or whole, and write a model that SmartModel and SentenceTransformer open."""
     from ..training import finetune as run
@@ -147,7 +151,7 @@ def finetune(
         gradient_checkpointing=gradient_checkpointing, validate=validate, seed=seed,
     )  # fmt: skip
     training, held = _sets(data, split, validation, seed)
-    loaded = _model(model, layers, token_filter, device, keep_adapter=True)
+    loaded = _model(model, layers, token_filter, model_options, keep_adapter=True)
     if mine_negatives:
         training = mine(loaded, training, mine_negatives, teach=distill)
     if dry_run:
@@ -159,12 +163,12 @@ def finetune(
 
 
 def _model(
-    model: str, layers: list[str] | None, token_filter: str | None, device: str | None, *, keep_adapter: bool
+    model: str, layers: list[str] | None, token_filter: str | None, given: ModelGiven, *, keep_adapter: bool
 ) -> SmartModel:
     from ..model.smart_model import SmartModel
 
     chosen = layers_of(layers)
-    loaded = SmartModel(model, preset="paper", device=device)
+    loaded = SmartModel(model, preset="paper", **given)
     readout = loaded.readout
     readout = replace(readout, layers=chosen or readout.layers, token_filter=token_filter or readout.token_filter)
     return loaded.with_readout(readout) if keep_adapter else loaded.with_adapter(None, readout)

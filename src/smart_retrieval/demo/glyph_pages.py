@@ -10,12 +10,14 @@ coloured words, rendered in Pillow's built-in font, which a model has to read.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -143,6 +145,26 @@ def glyph_collection(split: str, pages: int, *, seed: int = 0, style: str = "sha
     made = [glyph_page(split, number, seed=seed, style=style) for number in range(pages)]
     queries = [_query(page) for page in made]
     return GlyphCollection(made, queries, judgments(queries, made))
+
+
+def write_beir(collection: GlyphCollection, folder: str | Path) -> Path:
+    """Write a collection in the BEIR layout, its pages as pictures, for ``smart eval beir`` and ``smart eval layers``.
+
+    Example:
+        >>> write_beir(glyph_collection("test", 100), "glyph-pages")  # doctest: +SKIP
+    """
+    folder = Path(folder)
+    for inner in ("pages", "qrels"):
+        (folder / inner).mkdir(parents=True, exist_ok=True)
+    for page in collection.pages:
+        page.image().save(folder / "pages" / f"{page.id}.png")
+    documents = [{"_id": page.id, "image": f"pages/{page.id}.png"} for page in collection.pages]
+    queries = [{"_id": query.id, "text": query.text} for query in collection.queries]
+    for name, rows in (("corpus.jsonl", documents), ("queries.jsonl", queries)):
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    judged = [f"{query}\t{page}\t{grade}\n" for query, own in collection.qrels.items() for page, grade in own.items()]
+    (folder / "qrels" / "test.tsv").write_text("".join(judged), encoding="utf-8")
+    return folder
 
 
 def glyph_page(split: str, number: int, *, seed: int = 0, style: str = "shapes") -> GlyphPage:

@@ -6,18 +6,22 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from ..errors import DatasetError
-from ..files import UnreadableFileError, open_local
+from ..files import UnreadableFileError, content_hash, open_local
+from ..inputs import Item
 from ..types import Array
 from .metrics import rank
+
+if TYPE_CHECKING:
+    from ..pictures.pdf_pages import PdfPageImage
 
 #: The default size of a collection: every layer of so many abstracts takes some 7 GB with MiniLM.
 DOCUMENTS, QUERIES = 4_000, 400
@@ -30,8 +34,12 @@ _HEADER_FIRST = {"query-id", "query_id", "queryid", "qid", "query"}
 _HEADER_LAST = {"score", "relevance", "rel", "grade", "label"}
 
 
+_PAGE = re.compile(r"(?P<file>.+\.pdf)#page=(?P<page>[1-9][0-9]{0,5})", re.IGNORECASE)
+
 #: Grades by query id and document id.
 Qrels: TypeAlias = dict[str, dict[str, int]]
+#: A picture that is opened when it is needed.
+Picture: TypeAlias = "Path | PdfPageImage"
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,8 @@ class BeirDataset:
         queries: Their texts.
         qrels: Grades by query id (exactly `query_ids`, in their order) and document id; 0 and below is not relevant.
         warnings: What was left out or looks odd, one counted sentence each.
+        pictures: By id, the picture of each document that has one: a file, or a page of a PDF.
+        query_pictures: The same of queries.
     """
 
     name: str
@@ -59,11 +69,42 @@ class BeirDataset:
     queries: list[str]
     qrels: Qrels
     warnings: list[str]
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
+    query_pictures: Mapping[str, Picture] = field(default_factory=dict)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of all ids and texts in their order, see `content_fingerprint`."""
-        return content_fingerprint([*self.document_ids, *self.query_ids], [*self.texts, *self.queries])
+        """SHA-256 of all ids and contents in their order, see `content_fingerprint`."""
+        contents = [*self.contents("document"), *self.contents("query")]
+        return content_fingerprint([*self.document_ids, *self.query_ids], contents)
+
+    def items(self, task: Literal["query", "document"]) -> list[str | Item]:
+        """The documents or queries as a model takes them: texts, and `Item` where there is a picture."""
+        ids, texts, pictures = self._side(task)
+        return [
+            Item(text, (pictures[name],)) if name in pictures else text for name, text in zip(ids, texts, strict=True)
+        ]
+
+    def contents(self, task: Literal["query", "document"]) -> list[str]:
+        """What tells the content of each document or query from another: its text, and a digest of its picture."""
+        ids, texts, pictures = self._side(task)
+        hashes: dict[Path, str] = {}
+
+        def digest(picture: Picture) -> str:
+            file = picture if isinstance(picture, Path) else picture.path
+            if file not in hashes:
+                hashes[file] = content_hash(file)
+            return hashes[file] if isinstance(picture, Path) else f"{hashes[file]}#page={picture.page}"
+
+        return [
+            f"{text}\0{digest(pictures[name])}" if name in pictures else text
+            for name, text in zip(ids, texts, strict=True)
+        ]
+
+    def _side(self, task: str) -> tuple[list[str], list[str], Mapping[str, Picture]]:
+        if task == "query":
+            return self.query_ids, self.queries, self.query_pictures
+        return self.document_ids, self.texts, self.pictures
 
     @cached_property
     def identical(self) -> frozenset[str]:
@@ -126,6 +167,9 @@ def load_beir(folder: str | Path, split: str = "test") -> BeirDataset:
     integers are read as their decimal digits. Only queries with at least one relevant document are kept: the metrics
     are not defined for others.
 
+    A line may have an ``image`` beside its ``text`` or instead of it: a picture file, or a page such as
+    ``"report.pdf#page=3"``, relative to the folder.
+
     Args:
         folder: Holds ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/<split>.tsv``.
         split: Name of the qrels file.
@@ -149,18 +193,22 @@ def load_beir(folder: str | Path, split: str = "test") -> BeirDataset:
     folder = Path(folder)
     corpus_file, queries_file, qrels_file = _find_files(folder, split)
     warnings: list[str] = []
-    corpus, all_queries = _read_texts(corpus_file), _read_texts(queries_file)
+    corpus, pictures = _read_texts(corpus_file)
+    all_queries, query_pictures = _read_texts(queries_file)
     for kind, file, texts in (("documents", corpus_file, corpus), ("queries", queries_file, all_queries)):
         if not texts:
             raise DatasetError(f"found no {kind} in {file}, expected one JSON object a line")
     judged = _read_qrels(qrels_file, warnings)
     qrels = _keep_known(judged, corpus, all_queries, qrels_file, warnings)
     queries = {query: all_queries[query] for query in qrels}
-    for texts, one, many in ((corpus, "document", "documents"), (queries, "query", "queries")):
-        if empty := [name for name, text in texts.items() if not text]:
+    for texts, seen, one, many in (
+        (corpus, pictures, "document", "documents"), (queries, query_pictures, "query", "queries"),
+    ):  # fmt: skip
+        if empty := [name for name, text in texts.items() if not text and name not in seen]:
             warnings.append(f"{_count(len(empty), one, many)} without any text kept: {_name_some(empty)}")
     documents, asked = (list(corpus), list(corpus.values())), (list(queries), list(queries.values()))
-    data = BeirDataset(folder.resolve().name, folder, split, *documents, *asked, qrels, warnings)
+    name = folder.resolve().name
+    data = BeirDataset(name, folder, split, *documents, *asked, qrels, warnings, pictures, query_pictures)
     if data.identical:
         counted = _count(len(data.identical), "query has", "queries have")
         named = _name_some(query for query in data.query_ids if query in data.identical)
@@ -219,9 +267,10 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise DatasetError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _read_texts(path: Path) -> dict[str, str]:
-    """Read a corpus or query file as id -> title and text, in the order of the file."""
+def _read_texts(path: Path) -> tuple[dict[str, str], dict[str, Picture]]:
+    """Read a corpus or query file: title and text by id, in the order of the file, and the pictures that some have."""
     texts: dict[str, str] = {}
+    pictures: dict[str, Picture] = {}
     first_line: dict[str, int] = {}
     for number, line in _lines(path):
         where = f"{path}, line {number}"
@@ -244,13 +293,20 @@ def _read_texts(path: Path) -> dict[str, str]:
                 f"{where}: found the _id {identity!r} again, first given on line {first_line[identity]}; "
                 "expected each id once"
             )
-        if "text" not in record:
-            raise DatasetError(f"{where}: found no text for _id {identity!r}, expected a string")
+        if record.get("image") is not None:
+            pictures[identity] = picture_of(record["image"], path.parent, where)
+        elif "text" not in record:
+            raise DatasetError(f"{where}: found no text for _id {identity!r}, expected a string, or an image")
         # A title of null is common in exported collections and can only mean that there is none.
-        parts = {"title": record.get("title") if record.get("title") is not None else "", "text": record["text"]}
-        for field, value in parts.items():
+        parts: dict[str, Any] = {
+            "title": record.get("title") if record.get("title") is not None else "",
+            "text": record.get("text"),
+        }
+        if parts["text"] is None and identity in pictures:
+            parts["text"] = ""
+        for part, value in parts.items():
             if not isinstance(value, str):
-                raise DatasetError(f"{where}: found {_kind(value)} as {field} of _id {identity!r}, expected a string")
+                raise DatasetError(f"{where}: found {_kind(value)} as {part} of _id {identity!r}, expected a string")
         text = " ".join(stripped for value in parts.values() if (stripped := value.strip()))
         try:
             f"{identity}{text}".encode()
@@ -260,7 +316,35 @@ def _read_texts(path: Path) -> dict[str, str]:
                 "expected whole characters"
             ) from error
         texts[identity], first_line[identity] = text, number
-    return texts
+    return texts, pictures
+
+
+def picture_of(name: Any, folder: Path, where: str) -> Picture:
+    """A picture that a line of a data set names, not opened yet.
+
+    Args:
+        name: Its path relative to the folder; for a page of a PDF with ``#page=3`` behind it.
+        folder: The data set's.
+        where: File and line, for the message.
+
+    Raises:
+        DatasetError: It is no path, a URL, not there, or a whole PDF.
+    """
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise DatasetError(f"{where}: found {name!r} as image, expected a path such as 'scan.png' or 'a.pdf#page=3'")
+    if "://" in name or name.startswith("data:"):
+        raise DatasetError(f"{where}: found {name[:60]!r}, expected a local file: nothing is fetched")
+    match = _PAGE.fullmatch(name)
+    file = folder / (match["file"] if match else name)
+    if not file.is_file():
+        raise DatasetError(f"{where}: found no file {str(file)!r}")
+    if match is None:
+        if file.suffix.lower() == ".pdf":
+            raise DatasetError(f"{where}: found {name!r} without a page, expected for one {name + '#page=1'!r}")
+        return file
+    from ..pictures.pdf_pages import PdfPageImage
+
+    return PdfPageImage(file, int(match["page"]))
 
 
 def _read_qrels(path: Path, warnings: list[str]) -> Qrels:

@@ -11,10 +11,10 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from .._version import __version__
 from ..core.roles import ROLES_FORMAT
@@ -198,20 +198,20 @@ def encode_dataset(
     """
     options = {"batch_size": batch_size, "show_progress": progress}
     return (
-        _encode(smart, "document", data.document_ids, data.texts, cache, options),
-        _encode(smart, "query", data.query_ids, data.queries, cache, options),
+        _encode(smart, "document", data, cache, options),
+        _encode(smart, "query", data, cache, options),
     )
 
 
 def _encode(
     smart: SmartModel,
-    task: str,
-    ids: Sequence[str],
-    texts: Sequence[str],
+    task: Literal["query", "document"],
+    data: BeirDataset,
     cache: EncodingCache | None,
     options: Mapping[str, Any],
 ) -> Encoding:
     encoder = smart.encode_query if task == "query" else smart.encode_document
+    items = data.items(task)
     seconds: list[float] = []
 
     def run(out: Path | None) -> SmartEmbeddings:
@@ -219,14 +219,14 @@ def _encode(
         with warnings.catch_warnings():
             # The counts behind these warnings are part of the result, where a cached encoding has them too.
             warnings.simplefilter("ignore", SmartWarning)
-            embeddings = encoder(texts, out=out, **options)
+            embeddings = encoder(items, out=out, **options)
         seconds.append(time.perf_counter() - start)
         return embeddings
 
     def load(path: Path) -> SmartEmbeddings:
         embeddings = SmartEmbeddings.load(path, mmap=True)
-        if len(embeddings) != len(texts):
-            raise EmbeddingsError(f"found {len(embeddings)} items in {path}, expected {len(texts)}")
+        if len(embeddings) != len(items):
+            raise EmbeddingsError(f"found {len(embeddings)} items in {path}, expected {len(items)}")
         embeddings.tokenizer = smart.tokenizer
         return embeddings
 
@@ -238,7 +238,7 @@ def _encode(
         # The one in use: which of the model's prompts that is also depends on its default.
         "prompt": smart.backbone.prompt_for(task, None, None),
         "dtype": smart.dtype,
-        "data": content_fingerprint(ids, texts),
+        "data": content_fingerprint(data.document_ids if task == "document" else data.query_ids, data.contents(task)),
         "smart_retrieval": __version__,
         "format": FORMAT,
         "roles": ROLES_FORMAT,

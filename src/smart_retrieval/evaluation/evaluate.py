@@ -21,9 +21,10 @@ from ..core.scoring import CALIBRATED, LateWeight, Scoring, TokenWeights
 from ..core.vectors import unit_rows
 from ..errors import ReadoutError
 from ..extras import require
-from ..index.rerank import rerank_scores, reranker_of
+from ..index.rerank import query_side, rerank_scores, reranker_of
 from ..index.search.boosts import boost_all
 from ..index.search.options import RERANK_DEPTH, Refinements, Reranker, RerankWith
+from ..inputs import item_of
 from ..types import Array
 from .beir import BeirDataset, load_beir
 from .cache import Encoding, EncodingCache, encode_dataset
@@ -33,6 +34,7 @@ from .results import About, BeirResult, ComparisonFacts
 from .significance import paired_comparison
 
 if TYPE_CHECKING:
+    from ..model.options import ModelOptions
     from ..model.smart_model import SmartModel
 
 SYSTEMS = ("anchor", "late", "hybrid")  #: the systems compared, in the order of the report
@@ -69,6 +71,7 @@ class Settings(ScoringFields, total=False):
         mix: How several layers become one vector.
         token_filter: Which positions are kept.
         scoring: The scoring as a whole; single fields replace its own.
+        model_options: Further arguments of `SmartModel` for a model given by name.
     """
 
     model: str | Path | SmartModel
@@ -77,6 +80,7 @@ class Settings(ScoringFields, total=False):
     mix: str | None
     token_filter: str | None
     scoring: Scoring | None
+    model_options: ModelOptions | None
 
 
 class EvalOptions(Settings, total=False):
@@ -298,6 +302,7 @@ def prepare(
     mix: str | None = None,
     token_filter: str | None = None,
     scoring: Scoring | None = None,
+    model_options: ModelOptions | None = None,
     **fields: Unpack[ScoringFields],
 ) -> tuple[SmartModel, Preset]:
     """The model, loaded if need be, and its preset with the given fields of readout and scoring replaced."""
@@ -312,13 +317,15 @@ def prepare(
     base = get_preset("default" if preset is None else preset)
     scored(base, replace(base.readout, **changed))  # unknown weights or layers fail here, before a model is loaded
     if isinstance(model, SmartModel):
-        if changed:
+        if changed or model_options:
+            given = sorted({**changed, **(model_options or {})})
             raise ReadoutError(
-                f"found {', '.join(sorted(changed))} beside a loaded model, whose readout is settled; expected the "
+                f"found {', '.join(given)} beside a loaded model, whose readout is settled; expected the "
                 "model's name, or a model loaded with that readout"
             )
         return model, scored(model.preset if preset is None else base, model.readout)
-    smart = SmartModel(model, preset=base.name)
+    options: ModelOptions = {"preset": base.name, **(model_options or {})}
+    smart = SmartModel(model, **options)
     if changed or preset is not None:
         # Without a word about the readout, a model's folder that brings its own keeps it.
         smart = smart.with_readout(replace(smart.preset.readout, **changed))
@@ -390,10 +397,11 @@ def _reranked(
     reranker: Reranker, depth: int, data: BeirDataset, ranked: Mapping[str, list[str]]
 ) -> dict[str, list[str]]:
     """Each query's first documents in the reranker's order, ties in theirs, then the others."""
-    texts = dict(zip(data.document_ids, data.texts, strict=True))
-    queries = dict(zip(data.query_ids, data.queries, strict=True))
+    documents = dict(zip(data.document_ids, data.items("document"), strict=True))
+    queries = dict(zip(data.query_ids, data.items("query"), strict=True))
     found = {}
     for name, ids in ranked.items():
-        scores = rerank_scores(reranker, queries[name], [texts[id] for id in ids[:depth]])
+        sides = [query_side(item_of(documents[id])) for id in ids[:depth]]
+        scores = rerank_scores(reranker, query_side(item_of(queries[name])), sides)
         found[name] = [ids[place] for place in np.argsort(-scores, kind="stable")] + ids[depth:]
     return found

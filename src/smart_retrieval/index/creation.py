@@ -12,7 +12,7 @@ from ..errors import CodecError, IndexMismatchError, SmartError, UnsupportedMode
 from .codec.base import Codec
 from .codec.names import parse_codec
 from .codec_fitting import FitPolicy
-from .encoder import VISUAL_LIMITS, load_model
+from .encoder import LIMITS, load_model
 from .store.manifest import Manifest
 from .text.language import LANGUAGES, Language
 
@@ -83,12 +83,12 @@ def codec_of(codec: GivenCodec) -> Codec | str:
     return Codec.load(codec) if "/" in codec or Path(codec).is_file() else codec
 
 
-def model_within(model: SmartModel | str, limits: Mapping[str, int | None]) -> SmartModel:
+def model_within(model: SmartModel | str, limits: Mapping[str, Any]) -> SmartModel:
     """The model for a new index: loaded by its name with these limits, or one that was loaded with them."""
     smart = load_model(model, limits) if isinstance(model, str) else model
     for name, value in limits.items():
-        if value not in (None, getattr(smart, name)):
-            raise SmartError(f"{name}: found a model loaded with {getattr(smart, name)}, expected {value}")
+        if value not in (None, own := getattr(smart.backbone, name)):
+            raise SmartError(f"{name}: found a model loaded with {own}, expected {value}")
     return smart
 
 
@@ -127,7 +127,8 @@ def check_settings(
             f"index {str(path)!r}: found codec {wanted!r}, asked for {asked!r}; leave --codec out, or index into a new "
             "one"
         )
-    made_with: dict[str, Any] = {name: manifest.model.get(name) for name in VISUAL_LIMITS}
+    made_with: dict[str, Any] = {name: manifest.model.get(name) for name in LIMITS}
+    made_with["video_budget"] = made_with["video_budget"] or "usual"  # as before there was a choice
     made_with |= {"pooling": manifest.pooling, "as": manifest.limits.get("files_as", "text")}
     made_with["language"] = manifest.language
     for name, value in given.items():

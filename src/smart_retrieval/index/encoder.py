@@ -35,10 +35,10 @@ OneQuery: TypeAlias = "str | Item | Mapping[str, Any] | Path | ImageSource | Vid
 #: What knows a model's vocabulary: ``tokenizer``, ``word_roles`` and ``special_ids``.
 Vocabulary: TypeAlias = "LightEncoder | Backbone"
 
-# Limits of what a model sees of a picture or a video; part of its identity, since other limits give other vectors.
-VISUAL_LIMITS = ("max_visual_tokens", "max_frames")
+# Limits of what a model sees, and of the anchor; part of its identity, since other limits give other vectors.
+LIMITS = ("max_visual_tokens", "max_frames", "video_budget", "truncate_dim")
 # What else tells two models of the same weights apart, where they have it.
-_RECIPE = ("family", *VISUAL_LIMITS, "video_budget", "truncate_dim")
+_RECIPE = ("family", *LIMITS)
 
 
 def load_model(
@@ -54,7 +54,7 @@ def load_model(
     given = identity or {}
     if given:
         given = {"video_budget": "usual", **given}
-    own = ("revision", *VISUAL_LIMITS, "video_budget", "truncate_dim")
+    own = ("revision", *LIMITS)
     options: dict[str, Any] = {key: given[key] for key in own if given.get(key) is not None}
     if "fingerprint" in given:  # not only limits
         options |= as_recorded(given)

@@ -41,6 +41,7 @@ from .store.verify import VerifyReport
 from .text.language import Language
 
 if TYPE_CHECKING:
+    from ..model.options import ModelLimits
     from ..model.smart_model import SmartModel
 
 # 6 bytes a token; of the 6-byte codecs the one that keeps most (benchmarks/results/codec_quality.json).
@@ -154,8 +155,7 @@ class SmartIndex:
         pooling: float | None = None,
         language: Language = "auto",
         files_as: Literal["auto", "text", "pages"] = "auto",
-        max_visual_tokens: int | None = None,
-        max_frames: int | None = None,
+        **limits: Unpack[ModelLimits],
     ) -> Self:
         """Open an index for writing; make it if there is none.
 
@@ -166,9 +166,8 @@ class SmartIndex:
             pooling: Token pooling factor; 1 for a new index when None.
             language: Of the passages, see :meth:`create`; ``"auto"`` takes an existing index as it is.
             files_as: What is made of files, see :meth:`create`; ``"auto"`` takes an existing index as it is.
-            max_visual_tokens: Most visual tokens of a picture, for a model given by name; its own limit for a new index
-                when None.
-            max_frames: Most frames of a video; likewise.
+            **limits: ``max_visual_tokens``, ``max_frames``, ``video_budget`` and ``truncate_dim``, as
+                :class:`SmartModel` takes them, for a model given by name; its own for a new index when None.
 
         Raises:
             IndexMismatchError: There is an index, made with another model, pooling, limit, language or ``files_as``.
@@ -180,7 +179,7 @@ class SmartIndex:
             >>> with SmartIndex.open_or_create("docs.smart") as index:  # doctest: +SKIP
             ...     index.index_folder("docs", include=["*.md"])
         """
-        asked: dict[str, Any] = {"max_visual_tokens": max_visual_tokens, "max_frames": max_frames}
+        asked: dict[str, Any] = {**limits}
         path = settled(path)
         if not (path / FILE).exists():
             model = model_within(model or DEFAULT_MODEL, asked)

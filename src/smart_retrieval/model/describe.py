@@ -20,7 +20,12 @@ def describe_model(
     *,
     family: str | None = None,
     pooling: str | None = None,
+    max_length: int | None = None,
+    max_visual_tokens: int | None = None,
+    max_frames: int | None = None,
+    video_budget: str | None = None,
     truncate_dim: int | None = None,
+    device: str | None = None,
 ) -> dict[str, Any]:
     """Describe a model; one that SMART does not apply to is described, too.
 
@@ -34,7 +39,11 @@ def describe_model(
     from ..backbones.registry import open_backbone
 
     try:
-        backbone = open_backbone(name_or_path, LoadOptions(family=family, pooling=pooling, truncate_dim=truncate_dim))
+        options = LoadOptions(
+            family=family, pooling=pooling, max_length=max_length, max_visual_tokens=max_visual_tokens,
+            max_frames=max_frames, video_budget=video_budget, truncate_dim=truncate_dim, device=device,
+        )  # fmt: skip
+        backbone = open_backbone(name_or_path, options)
     except UnsupportedModelError as error:
         return {"model": str(name_or_path), "smart": {"applies": False, "reason": str(error)}}
     rendered = {}

@@ -38,7 +38,8 @@ class Encoder:
     backbone: Backbone
     head: TokenHead
     dtype: str = "float32"
-    anchor_layer: int | None = None  # the hidden state that anchors are pooled from; None for the model's own
+    # The hidden state that anchors are pooled from, or several, whose anchors stand side by side; None for the model's.
+    anchor_layer: int | Sequence[int] | None = None
 
     @property
     def state_dim(self) -> int:
@@ -92,7 +93,7 @@ class Encoder:
 
     def _nothing(self) -> SmartEmbeddings:
         """No item at all, as when none of a window could be read."""
-        anchors = np.zeros((0, self.backbone.anchor_dim), np.float32)
+        anchors = np.zeros((0, self.anchor_dim), np.float32)
         vectors = np.zeros((0, self.token_dim), self.dtype)
         return SmartEmbeddings(anchors, vectors, [0], tokenizer=self.backbone.tokenizer)
 
@@ -127,8 +128,19 @@ class Encoder:
         """The features with what the model makes of them: states, and the anchor under ``sentence_embedding``."""
         features = {**self.backbone.forward(features, task), SIDE_KEY: task}
         if self.anchor_layer is not None:
-            features["sentence_embedding"] = _pooled(self.backbone.model, features, self.anchor_layer)
+            layers = [self.anchor_layer] if isinstance(self.anchor_layer, int) else self.anchor_layer
+            last = len(features["all_layer_embeddings"]) - 1
+            anchors = [
+                features["sentence_embedding"] if layer == last else _pooled(self.backbone.model, features, layer)
+                for layer in layers
+            ]
+            features["sentence_embedding"] = torch.cat(anchors, dim=-1)
         return features
+
+    @property
+    def anchor_dim(self) -> int:
+        """Width of an anchor, or of several side by side."""
+        return self.backbone.anchor_dim * (len(self.anchor_layer) if isinstance(self.anchor_layer, Sequence) else 1)
 
     def _forward(self, items: list[tuple[int, Item]], features: dict[str, Any], run: _Run) -> SmartEmbeddings:
         device = self.backbone.model.device

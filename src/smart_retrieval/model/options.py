@@ -8,7 +8,16 @@ from typing import Any, TypedDict
 from ..core.readout import Readout
 
 
-class ModelOptions(TypedDict, total=False):
+class ModelLimits(TypedDict, total=False):
+    """How much a model sees of a picture or a video, and how much of an anchor is kept; see :class:`SmartModel`."""
+
+    max_visual_tokens: int | None
+    max_frames: int | None
+    video_budget: str | None
+    truncate_dim: int | None
+
+
+class ModelOptions(ModelLimits, total=False):
     """The keyword arguments of :class:`SmartModel`."""
 
     readout: Readout | None
@@ -20,10 +29,6 @@ class ModelOptions(TypedDict, total=False):
     dtype: str
     family: str | None
     pooling: str | None
-    max_visual_tokens: int | None
-    max_frames: int | None
-    video_budget: str | None
-    truncate_dim: int | None
     backbone: str | Path | None
     cache_folder: str | None
     token: bool | str | None

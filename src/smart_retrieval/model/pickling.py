@@ -36,7 +36,7 @@ def loaded_again(
             "replaced since, or is another one on this machine"
         )
     if anchor_layer is not None:
-        model = model.with_anchor_of(anchor_layer)
+        model = model.with_anchor_of(*([anchor_layer] if isinstance(anchor_layer, int) else anchor_layer))
     if readout != model.readout or adapter is not model.adapter:
         model = model.with_adapter(adapter, readout)
     model.preset, model._calibration = preset, calibration

@@ -105,7 +105,7 @@ class SmartModel:
     """
 
     _calibration: Calibration | None = None
-    _anchor_layer: int | None = None  # see with_anchor_of
+    _anchor_layer: int | tuple[int, ...] | None = None  # see with_anchor_of
 
     def __init__(
         self,
@@ -211,20 +211,22 @@ class SmartModel:
             check_layers(readout, self.readout)
         return self._with(readout, self.adapter)
 
-    def with_anchor_of(self, layer: int) -> SmartModel:
+    def with_anchor_of(self, *layers: int) -> SmartModel:
         """The same loaded backbone, with anchors pooled from another hidden state, to measure what that costs.
 
         Neither :meth:`save_pretrained` nor an index keeps the choice.
 
         Args:
-            layer: The hidden state, as :class:`Readout` counts them.
+            layers: The hidden state, as :class:`Readout` counts them. Anchors of several stand side by side in one
+                vector, in ascending order: each is `anchor_dim` / number of layers wide, and compared on its own.
 
         Raises:
             ReadoutError: There is no such hidden state.
         """
-        (resolved,) = Readout((layer,)).resolve_layers(self.backbone.n_states)
+        resolved = Readout(layers).resolve_layers(self.backbone.n_states)
         clone = copy.copy(self)
-        clone._anchor_layer = None if resolved == self.backbone.n_states - 1 else resolved
+        own = resolved == (self.backbone.n_states - 1,)
+        clone._anchor_layer = None if own else resolved[0] if len(resolved) == 1 else resolved
         if clone._anchor_layer is not None:
             clone._calibration = None
         return clone._with(self.readout, self.adapter)
@@ -287,7 +289,7 @@ class SmartModel:
     @property
     def anchor_dim(self) -> int:
         """Width of an anchor."""
-        return self.backbone.anchor_dim
+        return self._encoder.anchor_dim
 
     @property
     def token_dim(self) -> int:
@@ -362,7 +364,8 @@ class SmartModel:
             identity["fingerprint"] = hashlib.sha256(both.encode()).hexdigest()[:16]
             identity["adapter"] = self.adapter.fingerprint
         if self._anchor_layer is not None:
-            identity["anchor_layer"] = self._anchor_layer
+            layer = self._anchor_layer
+            identity["anchor_layer"] = layer if isinstance(layer, int) else [*layer]
         return {**identity, "readout": self.readout.to_dict(), "prompts": self.prompts}
 
     def __repr__(self) -> str:

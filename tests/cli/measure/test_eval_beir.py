@@ -52,6 +52,7 @@ def test_defaults(called, monkeypatch, tmp_path):
     assert called.pop("cache").folder == tmp_path / "encodings"
     assert (called.pop("folder"), called.pop("model"), called.pop("split")) == ("data", "minilm", "test")
     assert (called.pop("floor"), called.pop("weights")) == ("preset", "preset")
+    assert called.pop("model_options") == {}
     assert set(called.values()) == {None}, called
 
 
@@ -60,6 +61,7 @@ def test_options_reach_the_evaluation(called, tmp_path):
         *("--model", "m", "--preset", "paper", "--layer", "-1,-2", "--layer", "3", "--mix", "concat"),
         *("--token-filter", "content", "--weights", "idf", "--lambda-anchor", "0", "--lambda-late", "2.5"),
         *("--floor", "none", "--split", "dev", "--batch-size", "8", "--cache", str(tmp_path)),
+        *("--family", "f", "--truncate-dim", "64", "--max-visual-tokens", "9", "--video-budget", "official"),
     )
     assert found.exit_code == 0, found.output
     assert called.pop("cache").folder == tmp_path / "encodings"
@@ -77,6 +79,12 @@ def test_options_reach_the_evaluation(called, tmp_path):
         "split": "dev",
         "batch_size": 8,
         "progress": None,
+        "model_options": {
+            "family": "f",
+            "truncate_dim": 64,
+            "max_visual_tokens": 9,
+            "video_budget": "official",
+        },
     }
 
 

@@ -120,6 +120,25 @@ def test_another_lambda_encodes_nothing(whole, mmeb_root, tiny_vlm, monkeypatch,
     assert {task["encoded"] for task in result["tasks"].values()} == {0}
 
 
+def test_the_41_of_the_paper_by_themselves(whole, tmp_path):
+    folder, arguments, _ = whole
+    changed = [*arguments, "--tasks", "paper", "--json"]
+    changed[changed.index(str(folder / "out"))] = str(tmp_path / "out")
+    found = CliRunner().invoke(app, changed)
+    assert found.exit_code == 0, found.exception
+    result = json.loads(found.stdout)
+    chosen = [task.name for task in choose(["paper"])]
+    assert [len(chosen), *result["tasks"]] == [41, *chosen]
+    assert sorted(result["missing"]) == sorted({task.name for task in all_tasks()} - set(chosen))
+    everything = json.loads((folder / "out/result.json").read_text())["settings"]
+    for name, setting in result["settings"].items():
+        assert setting["scores"] == {task: everything[name]["scores"][task] for task in chosen}
+        means = {mean["name"]: mean["value"] for mean in setting["means"]}
+        assert means["paper"] == {mean["name"]: mean["value"] for mean in everything[name]["means"]}["paper"]
+        # A whole that is measured in part has no mean.
+        assert (means["all"], means["image/CLS"], means["video/RET"] is None) == (None, None, False)
+
+
 def test_batches_of_one_and_of_eight_give_the_same(mmeb_root, model, tmp_path):
     one = run(mmeb_root, tmp_path / "1", model, batch_size=1)
     eight = run(mmeb_root, tmp_path / "8", model, batch_size=8)

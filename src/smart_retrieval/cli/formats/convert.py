@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from ..options import Device, Layers, ModelArgument, layers_of
+from ..options import Layers, ModelArgument, ModelGiven, layers_of, with_model_options
 
 
+@with_model_options
 def official(
     adapter: Annotated[
         Path, typer.Argument(metavar="ADAPTER", help="The paper's adapter.pt, or a folder that holds it.")
@@ -17,7 +18,8 @@ def official(
     model: Annotated[str, typer.Option(help="The model it was trained on.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The adapter folder to write.")],
     layers: Layers = None,
-    device: Device = None,
+    *,
+    model_options: ModelGiven,
 ) -> None:
     """Convert an adapter.pt of the paper's authors; nothing in the file is executed."""
     from ...core.readout import Readout
@@ -29,7 +31,7 @@ def official(
     found = read_official(adapter)
     chosen = layers_of(layers)
     readout = Readout(chosen) if chosen else found.readout
-    loaded = SmartModel(model, readout=readout, device=device)
+    loaded = SmartModel(model, readout=readout, **model_options)
     if found.anchor_dim is not None and found.anchor_dim != loaded.anchor_dim:
         raise AdapterMismatchError(
             f"adapter {str(adapter)!r}: found an anchor of {found.anchor_dim} dimensions, expected the "
@@ -46,11 +48,13 @@ def official(
         )
 
 
+@with_model_options
 def st(
     model: ModelArgument,
     out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write.")],
     layers: Layers = None,
-    device: Device = None,
+    *,
+    model_options: ModelGiven,
 ) -> None:
     """Write a stock late-only MultiVectorEncoder; an error says why where that is not exactly possible."""
     from ...core.readout import Readout
@@ -59,5 +63,5 @@ def st(
 
     chosen = layers_of(layers)
     readout = Readout(chosen) if chosen else None
-    folder = export_multi_vector_encoder(SmartModel(model, readout=readout, preset="paper", device=device), out)
+    folder = export_multi_vector_encoder(SmartModel(model, readout=readout, preset="paper", **model_options), out)
     typer.echo(f"{folder}: MultiVectorEncoder({str(folder)!r}) gives the token vectors; the anchor is left out")

@@ -13,6 +13,7 @@ from .. import options
 from ..output import deliver, if_stopped
 
 
+@options.with_model_options
 def beir(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="A folder with corpus.jsonl, queries.jsonl and qrels/<split>.tsv.")
@@ -51,6 +52,8 @@ def beir(
     no_cache: options.NoCache = False,
     as_json: options.AsJson = False,
     out: options.Out = None,
+    *,
+    model_options: options.ModelGiven,
 ) -> None:
     """Compare a model's anchor with late and hybrid ranking on a BEIR-layout folder.
 
@@ -98,6 +101,7 @@ def beir(
             cache=encodings,
             batch_size=batch_size,
             progress=None,
+            model_options=model_options,
             **scoring,
             **({"per_query": True} if per_query else {}),
         )

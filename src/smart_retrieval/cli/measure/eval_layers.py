@@ -1,4 +1,4 @@
-"""``smart eval layers``: which layer late interaction reads, on MMEB-V2."""
+"""``smart eval layers``: which layer late interaction reads, on a judged collection or on MMEB-V2."""
 
 from __future__ import annotations
 
@@ -11,53 +11,65 @@ from .. import options
 from ..output import console, echo_json
 
 
+@options.with_model_options
 def layers(
-    data_root: Annotated[Path, typer.Option(metavar="DIR", help="The folder MMEB-V2 was downloaded to.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path("mmeb-layers"),
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="A folder with corpus.jsonl, queries.jsonl and qrels/<split>.tsv."),
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Instead of it, the folder MMEB-V2 was downloaded to.")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="MMEB-V2: where the results go.")] = Path("mmeb-layers"),
     layers: Annotated[
         list[str] | None,
         typer.Option("--layers", metavar="4,8,…", help="Hidden states. [default: seven up to the last]"),
     ] = None,
     tasks: Annotated[
-        list[str] | None, typer.Option(metavar="NAME,…|paper|all", help="Tasks by name. [default: paper]")
+        list[str] | None, typer.Option(metavar="NAME,…|paper|all", help="MMEB-V2: tasks by name. [default: paper]")
     ] = None,
     model: options.Model = "glyph",
-    family: Annotated[str | None, typer.Option(help="The model's family, if its name does not contain it.")] = None,
     lambda_late: Annotated[float, typer.Option(help="Weight of the late score.")] = 1.0,
     skip_incomplete: options.SkipIncomplete = False,
     batch_size: options.BatchSize = None,
-    max_visual_tokens: options.MaxVisualTokens = None,
-    max_frames: options.MaxFrames = None,
+    discard: options.Discard = False,
+    split: options.Split = "test",
     dtype: options.StoredType = "float16",
-    device: options.Device = None,
     cache: options.CacheFolder = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw the curves (extra plot).")] = None,
     as_json: options.AsJson = False,
+    *,
+    model_options: options.ModelGiven,
 ) -> None:
-    """Measure each layer's late score, beside the model's anchor and with an anchor of the same layer, on MMEB-V2."""
+    """Measure each layer's late score, beside the model's anchor and with an anchor of the same layer.
+
+    On a judged collection in the BEIR layout, of texts or of pictures (`"image": "page.png"` in corpus.jsonl), or on
+    MMEB-V2. Everything is encoded once.
+    """
+    if (folder is None) == (data_root is None):
+        raise typer.BadParameter("found both DIR and --data-root or neither, expected one of them")
     if plot is not None:
         from ...extras import require
 
         require("matplotlib", "plot")
-    from ...evaluation.mmeb.layers import ablate_layers, draw_layers, layers_table
+    from ...evaluation.layers import draw_layers, layers_table
 
-    given: dict[str, Any] = {
-        "family": family, "max_visual_tokens": max_visual_tokens, "max_frames": max_frames, "device": device,
+    chosen: dict[str, Any] = {
+        "layers": options.layers_of(layers) or (), "model": model, "lambda_late": lambda_late,
+        "batch_size": batch_size, "progress": None, "dtype": dtype, **model_options,
     }  # fmt: skip
-    found = ablate_layers(
-        data_root,
-        out,
-        layers=options.layers_of(layers) or (),
-        tasks=options.parts_of(tasks) or ["paper"],
-        model=model,
-        lambda_late=lambda_late,
-        skip_incomplete=skip_incomplete,
-        cache=cache,
-        batch_size=batch_size,
-        progress=None,
-        dtype=dtype,
-        **{name: value for name, value in given.items() if value is not None},
-    )
+    if folder is not None:
+        from ...evaluation.probe.layers import ablate_collection
+
+        found = ablate_collection(folder, split=split, cache=options.cache_of(cache, no_cache=False), **chosen)
+    else:
+        from ...evaluation.mmeb.layers import ablate_layers
+
+        assert data_root is not None
+        found = ablate_layers(
+            data_root, out, tasks=options.parts_of(tasks) or ["paper"], skip_incomplete=skip_incomplete,
+            discard=discard, cache=cache, **chosen,
+        )  # fmt: skip
     if plot is not None:
         draw_layers(found, plot)
     if as_json:

@@ -11,6 +11,7 @@ from .. import options
 from ..output import console, echo_json
 
 
+@options.with_model_options
 def mmeb(
     data_root: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder MMEB-V2 was downloaded to.")] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path("mmeb-results"),
@@ -31,7 +32,6 @@ def mmeb(
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Do not contact the hub.")] = False,
     model: options.Model = "glyph",
-    family: Annotated[str | None, typer.Option(help="The model's family, if its name does not contain it.")] = None,
     preset: options.Preset = None,
     prompts: Annotated[
         str | None, typer.Option(help="Prompt templates: qwen or v2v. [default: by the model's family]")
@@ -48,18 +48,12 @@ def mmeb(
     ties: Annotated[str, typer.Option(help="Order of equal candidates: official or name.")] = "official",
     skip_incomplete: options.SkipIncomplete = False,
     batch_size: options.BatchSize = None,
-    max_visual_tokens: options.MaxVisualTokens = None,
-    max_frames: options.MaxFrames = None,
-    video_budget: Annotated[
-        str | None, typer.Option(help="All frames of a video: usual or official, which the preset paper takes.")
-    ] = None,
-    truncate_dim: Annotated[int | None, typer.Option(help="Keep so many dimensions of the anchor.")] = None,
-    max_length: Annotated[int | None, typer.Option(help="Most tokens per input.")] = None,
     dtype: options.StoredType = "float16",
-    device: options.Device = None,
     cache: options.CacheFolder = None,
-    discard: Annotated[bool, typer.Option("--discard", help="Delete a task's encodings once it is scored.")] = False,
+    discard: options.Discard = False,
     as_json: options.AsJson = False,
+    *,
+    model_options: options.ModelGiven,
 ) -> None:
     """Measure a model on MMEB-V2: anchor, late and hybrid ranking of images, videos and document pages.
 
@@ -86,17 +80,10 @@ def mmeb(
     from ...evaluation.mmeb.run import MmebOptions, evaluate_mmeb
     from ...evaluation.results import write_json
 
-    model_options: dict[str, Any] = {
-        "preset": preset,
-        "family": family,
-        "max_visual_tokens": max_visual_tokens,
-        "max_frames": max_frames,
-        "video_budget": video_budget,
-        "truncate_dim": truncate_dim,
-        "max_length": max_length,
-        "device": device,
-        "local_files_only": True if offline else None,
-    }
+    if preset is not None:
+        model_options["preset"] = preset
+    if offline:
+        model_options["local_files_only"] = True
     result = evaluate_mmeb(
         data_root,
         out,
@@ -112,7 +99,7 @@ def mmeb(
         batch_size=batch_size,
         progress=None,
         dtype=dtype,
-        **{name: value for name, value in model_options.items() if value is not None},
+        **model_options,
     )
     if not result["settings"]:  # one of several processes, and not the one that ranks
         return

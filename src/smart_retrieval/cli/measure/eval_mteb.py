@@ -11,6 +11,7 @@ from .. import options
 from ..output import echo_json, on_terminal
 
 
+@options.with_model_options
 def mteb(
     tasks: Annotated[
         list[str], typer.Option("--task", "-t", metavar="NAME,…", help="Tasks or benchmarks: ViDoRe(v2), NanoBEIR, …")
@@ -41,6 +42,8 @@ def mteb(
         bool, typer.Option("--overwrite", help="Rerun tasks that already have results there.")
     ] = False,
     as_json: options.AsJson = False,
+    *,
+    model_options: options.ModelGiven,
 ) -> None:
     """Measure a model's hybrid ranking on mteb's retrieval tasks; results are written in its own format."""
     from ...evaluation.mteb import IndexSearch, SmartSearch, evaluate_mteb
@@ -51,7 +54,7 @@ def mteb(
     require("mteb", "mteb")
     if codec is not None:
         parse_codec(codec)  # a wrong one is refused before a model is loaded
-    smart = SmartModel(model, preset=preset or "default")
+    smart = SmartModel(model, preset=preset or "default", **model_options)
     given = {"candidates": candidates, "codec": codec}
     settings: dict[str, Any] = {
         **options.scoring_of(weights, lambda_anchor, lambda_late, floor),

@@ -11,6 +11,7 @@ from .. import options
 from ..output import deliver
 
 
+@options.with_model_options
 def probe(
     data: Annotated[
         Path,
@@ -37,6 +38,8 @@ def probe(
     ] = None,
     as_json: options.AsJson = False,
     out: options.Out = None,
+    *,
+    model_options: options.ModelGiven,
 ) -> None:
     """Find out whether SMART helps a model on your data, and why.
 
@@ -61,5 +64,6 @@ def probe(
         cache=encodings,
         batch_size=batch_size,
         progress=None,
+        model_options=model_options,
     )
     deliver(result, print_probe, as_json=as_json, out=out)

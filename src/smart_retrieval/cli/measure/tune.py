@@ -11,6 +11,7 @@ from .. import options
 from ..output import deliver
 
 
+@options.with_model_options
 def tune(
     data: Annotated[
         list[Path],
@@ -40,6 +41,8 @@ def tune(
     no_cache: options.NoCache = False,
     as_json: options.AsJson = False,
     out: options.Out = None,
+    *,
+    model_options: options.ModelGiven,
 ) -> None:
     """Find the setting of a model that ranks your data best, and its gain on held-out queries.
 
@@ -64,5 +67,6 @@ def tune(
         cache=encodings,
         batch_size=batch_size,
         progress=None,
+        model_options=model_options,
     )
     deliver(result, print_tune, as_json=as_json, out=out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -119,33 +119,63 @@ def evaluate_mmeb(
         DatasetError: Files are missing (``missing.txt`` in ``out`` lists all), malformed, or of another commit.
         SmartError: The model cannot be loaded or run; a folder cannot be written.
     """
-    options = options or MmebOptions()
-    chosen_tasks = choose(tasks, modalities)
-    root, folder = check_root(Path(data_root)), Path(out).expanduser()
-    check_revisions(chosen_tasks, root, revisions or {})
-    lacking = preflight(chosen_tasks, root, get_prompts(options.prompts or "qwen"))
-    missing = _skip_or_refuse(lacking, len(chosen_tasks), folder, options)
-    smart = _load(model, token_filter, model_options)
+    options, folder = options or MmebOptions(), Path(out).expanduser()
+    plan = Plan.make(data_root, folder, tasks, modalities, options, revisions)
+    smart = load_model(model, token_filter, model_options)
     scoring = smart.preset.scoring.override(weights=weights, lambda_anchor=lambda_anchor, floor=floor)
-    prompts = get_prompts(options.prompts or ("v2v" if "vlm2vec" in smart.backbone.family else "qwen"))
-    cache_folder = (EncodingCache().folder.parent if cache is None else Path(cache).expanduser()) / "mmeb"
-    processes = find_processes()
-    store = EncodingStore(cache_folder, smart, batch_size=batch_size, progress=progress, processes=processes)
-    if processes.first:
-        remove_partial_files(folder)
-    chosen = replace(smart.preset, scoring=scoring)
-    run = _Run(root, folder, store, chosen, prompts, options, MediaDigests(cache_folder / "media.jsonl"))
-    measured: dict[str, MmebTask] = {}
-    for task in chosen_tasks:
-        needed = "video" if task.modality == "video" else "image"
-        if task.name in lacking:
-            continue
-        if needed not in smart.modalities:
-            missing[task.name] = f"the model takes no {needed}"
-        else:
-            measured[task.name] = run.task(task)
-    missing |= {task.name: "not asked for" for task in choose() if task not in chosen_tasks}
-    return run.finish(measured, missing)
+    cached = cache_folder(cache)
+    store = EncodingStore(cached, smart, batch_size=batch_size, progress=progress, processes=find_processes())
+    run = Run(plan, folder, store, replace(smart.preset, scoring=scoring), options, media_digests(cached))
+    for task in plan.fitting(smart):
+        run.measure(task)
+    return run.finish()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and why the other tasks are not: reasons by name."""
+
+    root: Path
+    tasks: tuple[Task, ...]
+    missing: dict[str, str]
+
+    @classmethod
+    def make(
+        cls,
+        data_root: str | Path,
+        folder: Path,
+        tasks: Sequence[str],
+        modalities: Sequence[str],
+        options: MmebOptions,
+        revisions: Mapping[str, str] | None = None,
+    ) -> Plan:
+        """Choose tasks and check their files, before a model is loaded."""
+        chosen = choose(tasks, modalities)
+        root = check_root(Path(data_root))
+        check_revisions(chosen, root, revisions or {})
+        lacking = preflight(chosen, root, get_prompts(options.prompts or "qwen"))
+        missing = _skip_or_refuse(lacking, len(chosen), folder, options)
+        missing |= {task.name: "not asked for" for task in choose() if task not in chosen}
+        return cls(root, tuple(task for task in chosen if task.name not in lacking), missing)
+
+    def fitting(self, smart: SmartModel) -> Iterator[Task]:
+        """The tasks whose inputs a model takes; the others are noted as missing."""
+        for task in self.tasks:
+            needed = "video" if task.modality == "video" else "image"
+            if needed in smart.modalities:
+                yield task
+            else:
+                self.missing[task.name] = f"the model takes no {needed}"
+
+
+def cache_folder(cache: str | Path | None) -> Path:
+    """Where the encodings of MMEB-V2 are kept."""
+    return (EncodingCache().folder.parent if cache is None else Path(cache).expanduser()) / "mmeb"
+
+
+def media_digests(folder: Path) -> MediaDigests:
+    """Digests of pictures that are remembered in the folder of the cache."""
+    return MediaDigests(folder / "media.jsonl")
 
 
 def preflight(tasks: Iterable[Task], root: Path, prompts: Prompts) -> dict[str, Missing]:
@@ -174,7 +204,8 @@ def _skip_or_refuse(lacking: Mapping[str, Missing], tasks: int, folder: Path, op
     )
 
 
-def _load(model: str | Path | SmartModel, token_filter: str | None, options: ModelOptions) -> SmartModel:
+def load_model(model: str | Path | SmartModel, token_filter: str | None, options: ModelOptions) -> SmartModel:
+    """The model of a run, on the device of this process; nothing is loaded where it is loaded already."""
     from ...model.smart_model import SmartModel
 
     if isinstance(model, SmartModel):
@@ -190,18 +221,22 @@ def _load(model: str | Path | SmartModel, token_filter: str | None, options: Mod
 
 
 @dataclass
-class _Run:
+class Run:
     """What all tasks of a run share; each is encoded, ranked, judged and written."""
 
-    root: Path
+    plan: Plan
     folder: Path
     store: EncodingStore
     chosen: Preset
-    prompts: Prompts
     options: MmebOptions
     digests: MediaDigests
 
     def __post_init__(self) -> None:
+        if self.store.processes.first:
+            remove_partial_files(self.folder)
+        of_model = "v2v" if "vlm2vec" in self.store.smart.backbone.family else "qwen"
+        self.prompts = get_prompts(self.options.prompts or of_model)
+        self.measured: dict[str, MmebTask] = {}
         scoring, lambdas = self.chosen.scoring, self.options.lambdas_late
         self.settings = settings_for(scoring.lambda_anchor, (scoring.lambda_late,) if lambdas is None else lambdas)
         # What each task's score file holds, by setting; only in the process that ranks.
@@ -223,9 +258,12 @@ class _Run:
             "run": run_facts(),
         }
 
-    def task(self, task: Task) -> MmebTask:
+    def measure(self, task: Task) -> None:
         """Measure one task, or read what an identical run has left."""
-        data = parse(task, self.root, self.prompts)
+        self.measured[task.name] = self._measured(task)
+
+    def _measured(self, task: Task) -> MmebTask:
+        data = parse(task, self.plan.root, self.prompts)
         queries = [self.digests.key(case.item) for case in data.cases]
         candidates = [self.digests.key(item) for item in data.items]
         self.digests.save()
@@ -239,7 +277,7 @@ class _Run:
             "queries": len(data.cases),
             "candidates": len(data.names),
             "published_queries": task.queries,
-            "revision": recorded_commit(self.root, task.data_set),
+            "revision": recorded_commit(self.plan.root, task.data_set),
             "encoded": 0,
             "reused": True,
         }
@@ -295,7 +333,7 @@ class _Run:
             "scope": data.task.scope,
             "metric": data.task.metric,
             "data": digest.hexdigest()[:32],
-            "encodings": self.store.folder.name,
+            "encodings": self.store.label,
             "smart_retrieval": __version__,
         }
 
@@ -316,9 +354,9 @@ class _Run:
     def _score_file(self, task: Task, setting: str) -> Path:
         return self.folder / setting / f"{task.name}_score.json"
 
-    def finish(self, measured: dict[str, MmebTask], missing: dict[str, str]) -> MmebResult:
+    def finish(self) -> MmebResult:
         """Put the result together, and write it."""
-        smart, facts = self.store.smart, self.provenance
+        smart, facts, measured, missing = self.store.smart, self.provenance, self.measured, self.plan.missing
         result: MmebResult = {
             "benchmark": "MMEB-V2",
             "model": facts["model"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import shutil
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..._version import __version__
 from ...core.roles import ROLES_FORMAT, TokenFilter, kept_rows
+from ...core.vectors import unit_rows
 from ...embeddings import FORMAT, SmartEmbeddings
 from ...errors import SmartError, SmartWarning
 from ...inputs import Item
@@ -65,7 +67,7 @@ class EncodingStore:
         shared = not smart.backbone.drops_visual_of_queries
         # What is left out whatever its role is not stored.
         every = f"paper{TokenFilter.parse(smart.readout.token_filter).modifiers}"
-        self.smart = smart.with_readout(replace(smart.readout, token_filter=every)) if shared else smart
+        self.smart = self._encodes = smart.with_readout(replace(smart.readout, token_filter=every)) if shared else smart
         self._filter = smart.readout.token_filter if shared else None
         self.identity = {
             "model": self.smart.identity(),
@@ -76,6 +78,8 @@ class EncodingStore:
         }
         text = json.dumps(self.identity, sort_keys=True, ensure_ascii=True)
         self.folder = root / hashlib.sha256(text.encode()).hexdigest()[:32]
+        # What is read of what is stored, and what tells it from other readings of the same folder.
+        self._anchors, self._tokens, self.label = slice(None), slice(None), self.folder.name
         self.batch_size, self.progress, self.shard_items = batch_size, progress, shard_items
         self.processes = processes or Processes()
         self._shards = 0
@@ -84,6 +88,13 @@ class EncodingStore:
         self._truncated: dict[tuple[str, str], int] = {}
         self._lengths: dict[tuple[str, str], NDArray[np.int64]] = {}
         self._open: OrderedDict[tuple[str, str], SmartEmbeddings] = OrderedDict()
+
+    def part(self, smart: SmartModel, *, anchors: slice, tokens: slice) -> EncodingStore:
+        """The same store, read as the encodings of ``smart``, which are some columns of those stored."""
+        view = copy.copy(self)
+        view.smart, view._anchors, view._tokens = smart, anchors, tokens
+        view.label = f"{self.label}/{anchors.start}-{anchors.stop}/{tokens.start}-{tokens.stop}"
+        return view
 
     # -- writing -----------------------------------------------------------------------------------------------
 
@@ -119,7 +130,7 @@ class EncodingStore:
             shutil.rmtree(leftover, ignore_errors=True)
         # The keys first: the shard's folder appears when it is complete, and needs them then.
         (folder / f"{name}.json").write_text(json.dumps(keys), encoding="utf-8")
-        encode = self.smart.encode_query if side == "query" else self.smart.encode_document
+        encode = self._encodes.encode_query if side == "query" else self._encodes.encode_document
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SmartWarning)  # counted, and reported once for the whole task
             shard = encode(items, batch_size=self.batch_size, show_progress=self.progress, out=folder / name)
@@ -231,7 +242,7 @@ class EncodingStore:
         """Anchors of inputs, ``[N, Da]`` float32."""
         found = np.empty((len(keys), self.smart.anchor_dim), np.float32)
         for start, part in self._parts(side, keys):
-            found[start : start + len(part)] = part.anchors
+            found[start : start + len(part)] = part.anchors[:, self._anchors]
         return found
 
     def gather(
@@ -245,12 +256,13 @@ class EncodingStore:
         ids, roles = np.empty(rows, np.int32), np.empty(rows, np.uint8)
         for start, part in self._parts(side, keys):
             own = slice(int(offsets[start]), int(offsets[start + len(part)]))
-            anchors[start : start + len(part)] = part.anchors
+            anchors[start : start + len(part)] = part.anchors[:, self._anchors]
             ids[own], roles[own] = part.token_ids, part.roles
             if vectors:
-                tokens[own] = part.token_vectors
-        whole = SmartEmbeddings(anchors, tokens, offsets, ids, roles)
-        return whole if self._filter is None else filtered(whole, self._filter)
+                whole = self._tokens == slice(None)
+                tokens[own] = part.token_vectors if whole else unit_rows(part.token_vectors[:, self._tokens])
+        found = SmartEmbeddings(anchors, tokens, offsets, ids, roles)
+        return found if self._filter is None else filtered(found, self._filter)
 
     def _parts(self, side: str, keys: Sequence[str]) -> Iterator[tuple[int, SmartEmbeddings]]:
         """Runs of neighbours, each read as one slice, and where each belongs; shard by shard, so one is mapped once."""

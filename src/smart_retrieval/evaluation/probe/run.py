@@ -28,6 +28,7 @@ from .tokens import token_report
 from .verdict import verdict
 
 if TYPE_CHECKING:
+    from ...model.options import ModelOptions
     from ...model.smart_model import SmartModel
 
 LAMBDAS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)  #: points of the curve over the late score's weight
@@ -54,6 +55,7 @@ def probe(
     cache: EncodingCache | None = None,
     batch_size: int | None = None,
     progress: bool | None = False,
+    model_options: ModelOptions | None = None,
 ) -> dict[str, Any]:
     """Measure how a model's token vectors serve a collection, layer by layer and setting by setting.
 
@@ -73,6 +75,7 @@ def probe(
         cache: Where encodings are kept and looked for. With None they are held in memory.
         batch_size: Most texts in one forward pass; the model's default when None.
         progress: Draw bars on stderr; None draws them on a terminal only.
+        model_options: Further arguments of `SmartModel` for a model given by name.
 
     Returns:
         JSON-able; docs/guides/does_it_help.md names every key. ``verdict`` first, then what it rests on:
@@ -94,7 +97,7 @@ def probe(
     if html is not None:
         require("matplotlib", "plot")
     data = load_data(folder, documents=documents, queries=queries, known_item=known_item, split=split, seed=seed)
-    smart, _ = prepare(model)
+    smart, _ = prepare(model, model_options=model_options)
     if token_filter is not None:
         smart = smart.with_readout(replace(smart.readout, token_filter=token_filter))
     default, paper = settings_of(smart)

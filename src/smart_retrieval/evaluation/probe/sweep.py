@@ -316,10 +316,10 @@ class Sweep:
     def _encode_bare(self, task: Task, readout: Readout) -> SmartEmbeddings:
         """Items for whose tokens one vector stands in, which the model itself gives."""
         if (task, readout) not in self._stand_ins:
-            texts = self.data.texts if task == "document" else self.data.queries
+            items = self.data.items(task)
             own = self.smart.with_readout(readout)
             encode = own.encode_document if task == "document" else own.encode_query
-            bare = [texts[item] for item in self._kept(task, readout.token_filter).bare.tolist()]
+            bare = [items[item] for item in self._kept(task, readout.token_filter).bare.tolist()]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", SmartWarning)
                 self._stand_ins[task, readout] = encode(bare, batch_size=self._batch_size, show_progress=False)

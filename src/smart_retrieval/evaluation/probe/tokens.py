@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ...core.head import TokenHead
 from ...core.readout import Readout
 from ...core.roles import TokenRole, kept_rows
 from ...embeddings import SmartEmbeddings
+from ...inputs import Item
 from ...model.batching import BatchLimits
 from ...model.encoding import Encoder, gathered
 from ...types import Array
@@ -33,11 +34,12 @@ def token_report(
     """
     rng = np.random.default_rng(seed)
 
-    def encoded(task: str, texts: Sequence[str], most: int) -> SmartEmbeddings:
-        chosen = [texts[place] for place in sorted(rng.permutation(len(texts))[:most].tolist())]
+    def encoded(task: Literal["query", "document"], most: int) -> SmartEmbeddings:
+        items = data.items(task)
+        chosen = [items[place] for place in sorted(rng.permutation(len(items))[:most].tolist())]
         return encode_every_position(smart, readout, task, chosen, batch_size)
 
-    queries, documents = encoded("query", data.queries, QUERIES), encoded("document", data.texts, DOCUMENTS)
+    queries, documents = encoded("query", QUERIES), encoded("document", DOCUMENTS)
     used = (one.with_rows(kept_rows(one.roles, readout.token_filter, one.offsets)) for one in (queries, documents))
     return {
         "sample": {"queries": len(queries), "documents": len(documents)},
@@ -52,7 +54,7 @@ class _EveryPositionHead(TokenHead):
 
 
 def encode_every_position(
-    smart: SmartModel, readout: Readout, task: str, texts: Sequence[str], batch_size: int | None = None
+    smart: SmartModel, readout: Readout, task: str, items: Sequence[str | Item], batch_size: int | None = None
 ) -> SmartEmbeddings:
     """Encode with no position left out but padding, whatever the readout's filter."""
     # Not the paper's filter, with which some backbones leave out positions of their own.
@@ -61,7 +63,7 @@ def encode_every_position(
     if not every.reads_last_state_only:
         backbone.emit_hidden_states()
     stream = Encoder(backbone, backbone.token_head(every, smart.adapter, _EveryPositionHead)).stream(
-        texts,
+        items,
         task=task,
         prompt=backbone.prompt_for(task, None, None),
         limits=BatchLimits() if batch_size is None else BatchLimits(batch_size=batch_size),

@@ -27,6 +27,7 @@ from .settings import grid, setting_dict, setting_name
 from .verdict import is_gain, verdict
 
 if TYPE_CHECKING:
+    from ...model.options import ModelOptions
     from ...model.smart_model import SmartModel
 
 #: What can be chosen; for each the folds are counted that agree with the final choice.
@@ -69,6 +70,7 @@ def tune(
     cache: EncodingCache | None = None,
     batch_size: int | None = None,
     progress: bool | None = False,
+    model_options: ModelOptions | None = None,
 ) -> dict[str, Any]:
     """Choose layers, mix, token filter, query-token weights, floor and λ_late for a model on judged collections.
 
@@ -89,6 +91,7 @@ def tune(
         cache: Where encodings are kept and looked for. With None they are held in memory.
         batch_size: Most texts in one forward pass; the model's default when None.
         progress: Draw bars on stderr; None draws them on a terminal only.
+        model_options: Further arguments of `SmartModel` for a model given by name.
 
     Returns:
         JSON-able; docs/guides/tune.md names every key. ``verdict`` first, then ``chosen``, ``default``, ``rows`` (one a
@@ -123,7 +126,7 @@ def tune(
             )
         loaded.append(load_data(folder, known_item=known_item, split=split, **limits))
     fold_of = [split_folds(data.queries, folds, seed, str(at)) for data, at in zip(loaded, folders, strict=True)]
-    smart, _ = prepare(model)
+    smart, _ = prepare(model, model_options=model_options)
     target = None if write is None else Path(write).expanduser()
     if target is not None:
         _check_target(smart, target)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import DatasetError
-from ...evaluation.beir import load_beir
+from ...evaluation.beir import load_beir, picture_of
 from ...extras import require
 from ...files import UnreadableFileError, open_local
-from ...inputs import Item
+from ...inputs import Item, item_of
 from .examples import Collector, TrainingSet
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _KEYS = {"query", "positive", "positives", "negatives", "query_image", "instruction", "scores"}
 _DOCUMENT_KEYS = {"text", "image"}
-_PAGE = re.compile(r"(?P<file>.+\.pdf)#page=(?P<page>[1-9][0-9]{0,5})", re.IGNORECASE)
 # A single line of text; what is longer is no training pair but a whole file on one line.
 _LONGEST_LINE = 16 * 2**20
 
@@ -96,11 +95,11 @@ def _read_jsonl(path: Path) -> TrainingSet:
 def _read_beir(folder: Path, split: str) -> TrainingSet:
     data = load_beir(folder, split)
     collector = Collector(f"{data.name} ({split})")
-    texts = dict(zip(data.document_ids, data.texts, strict=True))
-    for query_id, text in zip(data.query_ids, data.queries, strict=True):
+    documents = dict(zip(data.document_ids, map(item_of, data.items("document")), strict=True))
+    for query_id, query in zip(data.query_ids, map(item_of, data.items("query")), strict=True):
         grades = data.qrels[query_id]
-        sides = [[collector.document(Item(texts[d])) for d in grades if (grades[d] > 0) == wanted] for wanted in (1, 0)]
-        collector.add(Item(text), *sides, identical=Item(texts[query_id]) if query_id in data.identical else None)
+        sides = [[collector.document(documents[d]) for d in grades if (grades[d] > 0) == wanted] for wanted in (1, 0)]
+        collector.add(query, *sides, identical=documents[query_id] if query_id in data.identical else None)
     collector.warnings.extend(data.warnings)
     return collector.finish()
 
@@ -166,30 +165,12 @@ def _item(
     text, image = record.get(text_key), record.get(image_key)
     if not isinstance(text, str | None):
         raise DatasetError(f"{where}: found {type(text).__name__} as {text_key}, expected a string")
-    source, group = (None, "") if image is None else _image_source(image, folder, where)
+    source = None if image is None else picture_of(image, folder, where)
     if not (text or "").strip() and source is None:
         noun = "query" if text_key.startswith("query") else "document"
         raise DatasetError(f"{where}: found an empty {noun}, expected {text_key} or {image_key}")
+    group = "" if source is None else str(source if isinstance(source, Path) else source.path)
     return Item(text or "", () if source is None else (source,), instruction=instruction), group
-
-
-def _image_source(name: Any, folder: Path, where: str) -> tuple[Any, str]:
-    """A picture file or a page of a PDF, not opened yet, and the file it is a part of."""
-    if not isinstance(name, str) or not name or "\0" in name:
-        raise DatasetError(f"{where}: found {name!r} as image, expected a path such as 'scan.png' or 'a.pdf#page=3'")
-    if "://" in name or name.startswith("data:"):
-        raise DatasetError(f"{where}: found {name[:60]!r}, expected a local file: nothing is fetched")
-    match = _PAGE.fullmatch(name)
-    file = folder / (match["file"] if match else name)
-    if not file.is_file():
-        raise DatasetError(f"{where}: found no file {str(file)!r}")
-    if match is None:
-        if file.suffix.lower() == ".pdf":
-            raise DatasetError(f"{where}: found {name!r} without a page, expected for one {name + '#page=1'!r}")
-        return file, str(file)
-    from ...pictures.pdf_pages import PdfPageImage
-
-    return PdfPageImage(file, int(match["page"])), str(file)
 
 
 def _documents(collector: Collector, values: Any, folder: Path, where: str, kind: str) -> list[int]:
