@@ -11,6 +11,7 @@ on every machine.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ from ...types import Array
 
 # Beyond it, float32 cannot hold every sum of products of a byte and four bits.
 _MOST_RANK = 2**24 // (127 * 8)
+# Rows put together at a time.
+_BLOCK = 1024
 _PARTS = ("numbers", "scales", "nibbles", "axes", "often")
 
 
@@ -78,36 +81,51 @@ def _nibbles(name: str, rows: Array, rank: int) -> dict[str, Array]:
 
 
 def expanded(arrays: dict[str, Array]) -> dict[str, Array]:
-    """Arrays with those put together again, float32, that :func:`compact` or :func:`compact_by_use` took apart."""
+    """Arrays with those put together again that :func:`compact` (float32) or :func:`compact_by_use` (float16) made."""
     whole = {name: array for name, array in arrays.items() if not name.endswith(tuple(f".{part}" for part in _PARTS))}
-    for name in sorted({name.rpartition(".")[0] for name in arrays.keys() - whole.keys()}):
+    tables = {name.rpartition(".")[0] for name in arrays.keys() - whole.keys()}
+    by_use = {name for name in tables if f"{name}.often" in arrays}
+    for name in sorted(tables - {f"{name}.rare" for name in by_use}):
         try:
-            whole[name] = _table(arrays, name)
+            whole[name] = _by_use(arrays, name) if name in by_use else np.concatenate([*_blocks(arrays, name)])
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise CodecError(
                 f"codec: found a table {name!r} whose parts do not fit together ({error}); its bytes are damaged"
             ) from error
-    for name in [name for name in whole if f"{name}.often" in arrays]:
-        used, rare = whole[name], whole.pop(f"{name}.rare", np.zeros((0, 0), np.float32))
-        bits, count = np.unpackbits(arrays[f"{name}.often"]), len(used) + len(rare)
-        often = bits[:count].astype(bool)
-        fits = len(bits) == -(-count // 8) * 8 and bits.sum() == often.sum() == len(used)
-        if not fits or rare.shape[1:] != used.shape[1:]:
-            raise CodecError(f"codec: found a table {name!r} whose rows do not fit together; its bytes are damaged")
-        table = np.empty((len(often), used.shape[1]), np.float32)
-        table[often], table[~often] = used, rare
-        whole[name] = table
     return whole
 
 
-def _table(arrays: dict[str, Array], name: str) -> Array:
+def _by_use(arrays: dict[str, Array], name: str) -> Array:
+    """The rows used often and the others, each in its place."""
+    parts = [part for part in (name, f"{name}.rare") if f"{part}.scales" in arrays]
+    counts = [len(arrays[f"{part}.nibbles"]) for part in parts]
+    bits = np.unpackbits(arrays[f"{name}.often"])
+    often = bits[: sum(counts)].astype(bool)
+    if len(bits) != -(-sum(counts) // 8) * 8 or not bits.sum() == often.sum() == counts[0]:
+        raise ValueError(f"{bits.sum()} rows used often of {counts}")
+    table = np.empty((sum(counts), arrays[f"{name}.axes"].shape[1]), np.float16)
+    for part, places in zip(parts, (often.nonzero()[0], (~often).nonzero()[0]), strict=False):
+        done = 0
+        for block in _blocks(arrays, part):
+            table[places[done : done + len(block)]] = block
+            done += len(block)
+    return table
+
+
+def _blocks(arrays: dict[str, Array], name: str) -> Iterator[Array]:
+    """The rows of a table, float32, some at a time, so that they stay in a core's cache."""
     scales = np.asarray(arrays[f"{name}.scales"], np.float32)
     if f"{name}.nibbles" not in arrays:
-        return arrays[f"{name}.numbers"].astype(np.float32) * scales[..., None]
+        yield arrays[f"{name}.numbers"].astype(np.float32) * scales[..., None]
+        return
     packed, axes = arrays[f"{name}.nibbles"], arrays[f"{name}.axes"].astype(np.float32)
-    if len(axes) > _MOST_RANK or scales.shape != (1,) or packed.dtype != np.uint8:
+    if len(axes) > _MOST_RANK or scales.shape != (1,) or packed.dtype != np.uint8 or packed.ndim != 2:
         raise ValueError(f"{packed.dtype} numbers, {len(axes)} axes, scales of shape {scales.shape}")
-    numbers = np.stack([packed & 15, packed >> 4], axis=2).reshape(len(packed), -1)[:, : len(axes)]
-    table: Array = (numbers.astype(np.float32) - 8) @ axes
-    table *= scales
-    return table
+    for start in range(0, max(1, len(packed)), _BLOCK):
+        part = packed[start : start + _BLOCK]
+        numbers = np.empty((len(part), 2 * packed.shape[1]), np.float32)
+        numbers[:, ::2], numbers[:, 1::2] = part & 15, part >> 4
+        numbers -= 8
+        block = numbers[:, : len(axes)] @ axes
+        block *= scales
+        yield block
