@@ -26,6 +26,7 @@ from ..mirror.arrays import release_pages
 from ..mirror.mirror import Mirror
 from ..mirror.snapshot import Filters, Selection, Snapshot
 from ..store.store import Store
+from ..store.where import Exists, keys_of, parse
 from .boosts import AddedPart, Boosts, boost
 from .device import DeviceSearch
 from .hits import Hit, Hits
@@ -136,7 +137,7 @@ class Searcher:
                 scored = search_snapshot(selection.snapshot, codec, query, own, selection, words, device=device)
                 found.append(self._hits(selection.snapshot, scored, settings, query))
             nothing_passes = not selection.count and len(selection.snapshot)
-            unknown = self.store.unknown_keys(where) if where and nothing_passes else []
+            unknown = self._unknown_keys(selection.snapshot, where) if where and nothing_passes else []
         if unknown and not is_counted_elsewhere():
             keys = ", ".join(map(repr, unknown))
             warnings.warn(f"where: no document has the metadata {keys}, so none passes", SmartWarning, stacklevel=3)
@@ -180,7 +181,12 @@ class Searcher:
         if snapshot.commit != self.store.state().number:
             # Another thread brought the mirror up to a commit that this transaction does not see yet.
             return Selection(snapshot, self.store.select(where))
-        return snapshot.everything if where is None else self._filters.get(snapshot, where, self.store.select)
+        return snapshot.everything if where is None else self._filters.get(snapshot, where, self.mirror().select)
+
+    def _unknown_keys(self, snapshot: Snapshot, where: str) -> list[str]:
+        """Metadata keys of a filter that no document has, as they are written in it."""
+        fields = dict.fromkeys(keys_of(parse(where)))
+        return [".".join(one.path) for one in fields if not self.mirror().select(snapshot, Exists(one)).count]
 
     def _lexical(self, snapshot: Snapshot, text: str, spread: float) -> Array:
         """The lexical part of the score at all positions, ``[N]`` float32; 0 without any of the query's words."""

@@ -34,6 +34,7 @@ from .where import Exists, Expression, compile_where, keys_of, parse
 
 Missing = Literal["error", "skip"]
 Rowids = Sequence[int] | Array
+MOST_ROWID = 2**63 - 1
 
 
 class Store:
@@ -160,9 +161,14 @@ class Store:
                 fields.setdefault(str(key), []).append(str(kind))
         return fields
 
-    def select(self, where: str | Expression | None = None) -> Array:
-        """Rowids of the documents that a filter chooses, ``[n]`` int64 ascending."""
+    def select(self, where: str | Expression | None = None, after: int = 0, last: int = MOST_ROWID) -> Array:
+        """Rowids of the documents that a filter chooses, ``[n]`` int64 ascending; of those from ``after`` to ``last``.
+
+        The row ``after`` itself is left out.
+        """
         sql, parameters = compile_where(where)
+        if after > 0 or last < MOST_ROWID:
+            sql, parameters = f"rowid > ? AND rowid <= ? AND {sql}", [after, last, *parameters]
         with self.reading() as connection:
             return np.sort(_first(connection.execute(f"SELECT rowid FROM documents WHERE {sql}", parameters)))
 
