@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -30,11 +30,13 @@ PART_ROWS = 250_000
 SUFFIX = ".columns"
 MOST_COLUMNS = 256
 _REMEMBERED, _AT_ONCE = 1000, 5000
-_NESTED = (list, dict)
+_NO_ITEMS = (list, dict, type(None))
 # NUL, a key that is empty, a number that is no float.
 _UNUSUAL = re.compile(r'\\u0000|"":|[0-9]{300}')
 _BUILT_IN = ("source", "page", "heading")
 _ARRAYS = ("numbers", "texts", "changed", "rows", "codes", "item_rows", "item_codes")
+#: Arrays and a description.
+Made: TypeAlias = tuple[dict[str, Array], dict[str, str]]
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -85,9 +87,7 @@ class _Values:
         self.rows.extend(rows)
         self.codes.extend(self._coded(values))
         lists = [(row, value) for row, value in zip(rows, values, strict=True) if type(value) is list]
-        pairs = [
-            (row, item) for row, items in lists for item in items if item is not None and type(item) not in _NESTED
-        ]
+        pairs = [(row, item) for row, items in lists for item in items if type(item) not in _NO_ITEMS]
         self.item_rows.extend(row for row, _ in pairs)
         self.item_codes.extend(self._coded([item for _, item in pairs]))
 
@@ -95,7 +95,7 @@ class _Values:
         kinds = set(map(type, values))
         if kinds == {str}:
             return self._numbered(self.texts, values)
-        if kinds == {float} or (kinds == {int} and -(2**63) <= min(values) and max(values) < 2**63):
+        if kinds == {float} or (kinds == {int} and min(values) >= -(2**63) and max(values) < 2**63):
             return self._numbered(self.numbers, values)
         return [self._code(value) for value in values]
 
@@ -195,7 +195,7 @@ def _facts(metadata: Any) -> dict[str, Any] | None:
         return None
 
 
-def make(connection: sqlite3.Connection, rowids: Array) -> tuple[dict[str, Array], dict[str, str]]:
+def make(connection: sqlite3.Connection, rowids: Array) -> Made:
     """Arrays and a description of the columns of some consecutive rows, from the documents."""
     builder = _Builder()
     query = "SELECT rowid, source, page, heading, metadata FROM documents WHERE rowid BETWEEN ? AND ? ORDER BY rowid"

@@ -36,6 +36,10 @@ class Segment(NamedTuple):
         """Which of some rowids are in it ``[k]`` bool, and the places of these."""
         if not len(self.rowids):
             return np.zeros(len(rowids), bool), np.zeros(0, np.int64)
+        first, last = int(self.rowids[0]), int(self.rowids[-1])
+        if last - first == len(self.rowids) - 1:  # none is missing between them
+            here = (rowids >= first) & (rowids <= last)
+            return here, rowids[here] - first
         at = np.minimum(np.searchsorted(self.rowids, rowids), len(self.rowids) - 1)
         here = self.rowids[at] == rowids
         return here, at[here]

@@ -24,7 +24,7 @@ from ...files import settled, typed_name
 from ...types import Array
 from . import folder, maintenance, pictures, rows
 from .connections import Connections, Handle
-from .lexical import FullText
+from .lexical import KEEP_FROM, FullText, KeptWords
 from .manifest import Manifest
 from .pages import checkpoint, wrong_pages
 from .records import MOST_ID, Added, Document, FileEntry, Record, Vectors
@@ -58,6 +58,7 @@ class Store:
         self.connections = connections
         self.files = FileRegistry(self)
         self._idf: tuple[int, tuple[int, Array, Array]] | None = None
+        self._words: KeptWords | None = None
         self.reload()
 
     # -- opening and closing -----------------------------------------------------------------------------------
@@ -266,8 +267,17 @@ class Store:
             # Read again: another process may have found out the language since this one opened the index.
             full_text = FullText.of(Manifest.read(connection))
             if full_text is not None:
-                return full_text.bm25_scores(connection, query_text)
+                return full_text.bm25_scores(connection, query_text, self._kept_words(connection))
         raise SmartError(f"index {str(self.path)!r}: it was created with lexical=False; index again to search words")
+
+    def _kept_words(self, connection: sqlite3.Connection) -> KeptWords | None:
+        state = State.read(connection)
+        if state.documents < KEEP_FROM:
+            return None
+        kept, commit = self._words, (state.number, self.commit_token(state.number))
+        if kept is None or kept.commit != commit:
+            kept = self._words = KeptWords(connection, commit)
+        return kept
 
     # -- writing -----------------------------------------------------------------------------------------------
 
