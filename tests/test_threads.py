@@ -35,6 +35,15 @@ def test_two_threads_work_at_once(two):
     in_threads(lambda _: barrier.wait(), range(2))
 
 
+def test_work_within_work_stays_in_its_thread(two):
+    def name(_):
+        return threading.current_thread().name
+
+    for outer in in_threads(lambda number: [name(number), *in_threads(name, range(3))], range(4)):
+        assert len(set(outer)) == 1
+    assert not threads._local.inside
+
+
 @pytest.mark.parametrize("value", ["", "0", "many", "-1"])
 def test_without_a_number_the_processors_count(monkeypatch, value):
     monkeypatch.setenv("OMP_NUM_THREADS", value)

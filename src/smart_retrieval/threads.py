@@ -17,6 +17,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+_local = threading.local()
+
+
 def thread_count() -> int:
     """Threads that may work at once: ``OMP_NUM_THREADS`` as for linear algebra, else the processors there are."""
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
@@ -28,20 +31,28 @@ def thread_count() -> int:
 def in_threads(work: Callable[[Item], Result], items: Sequence[Item], threads: int | None = None) -> list[Result]:
     """What ``work`` returns for each item, in order; of several errors the one of the earliest item is raised.
 
-    ``work`` must let go of Python's lock, as NumPy and Numba do, for threads to be worth it.
+    ``work`` must let go of Python's lock, as NumPy and Numba do, for threads to be worth it. Work within work is done in
+    its own thread.
 
     Example:
         >>> in_threads(abs, [-1, 2, -3], threads=2)
         [1, 2, 3]
     """
     threads = min(thread_count() if threads is None else threads, len(items))
-    if threads <= 1:
+    if threads <= 1 or getattr(_local, "inside", False):
         return [work(item) for item in items]
     found: dict[int, Result] = {}
     errors: dict[int, BaseException] = {}
     waiting, lock = iter(range(len(items))), threading.Lock()
 
     def run() -> None:
+        _local.inside = True
+        try:
+            take()
+        finally:
+            _local.inside = False
+
+    def take() -> None:
         while not errors:
             with lock:
                 number = next(waiting, None)
