@@ -31,8 +31,8 @@ def thread_count() -> int:
 def in_threads(work: Callable[[Item], Result], items: Sequence[Item], threads: int | None = None) -> list[Result]:
     """What ``work`` returns for each item, in order; of several errors the one of the earliest item is raised.
 
-    ``work`` must let go of Python's lock, as NumPy and Numba do, for threads to be worth it. Work within work is done in
-    its own thread.
+    ``work`` must let go of Python's lock, as NumPy and Numba do, for threads to be worth it. Work within work stays in
+    its thread.
 
     Example:
         >>> in_threads(abs, [-1, 2, -3], threads=2)
