@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeAlias
 
 import numpy as np
 
@@ -26,6 +27,8 @@ from ..text.folding import fold
 from ..text.language import Language, language_of, without_stop_words
 from .manifest import Manifest
 
+#: Number and token of a commit.
+Commit: TypeAlias = tuple[int, int | None]
 MAX_TERMS = 512
 #: Passages from which on :class:`KeptWords` are worth their reading.
 KEEP_FROM = 5000
@@ -165,11 +168,17 @@ class KeptWords:
         commit: Number and token of the commit.
     """
 
-    def __init__(self, connection: sqlite3.Connection, commit: tuple[int, int | None]) -> None:
+    def __init__(self, connection: sqlite3.Connection, commit: Commit) -> None:
         self.commit = commit
-        query = "SELECT group_concat(id), group_concat(hex(sz)) FROM (SELECT id, sz FROM lexical_docsize ORDER BY id)"
-        rowids, sizes = connection.execute(query).fetchone()
-        self._rowids = np.fromstring(rowids or "", np.int64, sep=",")
+        query = "SELECT count(*), min(id), max(id) FROM lexical_docsize"
+        count, first, last = connection.execute(query).fetchone()
+        in_order = "FROM (SELECT id, sz FROM lexical_docsize ORDER BY id)"
+        if count and last - first == count - 1:  # none is missing between them
+            self._rowids = np.arange(first, last + 1)
+        else:
+            (rowids,) = connection.execute(f"SELECT group_concat(id) {in_order}").fetchone()
+            self._rowids = np.fromstring(rowids or "", np.int64, sep=",")
+        (sizes,) = connection.execute(f"SELECT group_concat(hex(sz)) {in_order}").fetchone()
         lengths = _varints(sizes or "")
         average = float(lengths.sum()) / max(1, len(lengths))
         with np.errstate(divide="ignore", invalid="ignore"):  # passages without any word: none is found

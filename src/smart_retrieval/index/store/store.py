@@ -24,7 +24,7 @@ from ...files import settled, typed_name
 from ...types import Array
 from . import folder, maintenance, pictures, rows
 from .connections import Connections, Handle
-from .lexical import KEEP_FROM, FullText, KeptWords
+from .lexical import KEEP_FROM, Commit, FullText, KeptWords
 from .manifest import Manifest
 from .pages import checkpoint, wrong_pages
 from .records import MOST_ID, Added, Document, FileEntry, Record, Vectors
@@ -59,6 +59,7 @@ class Store:
         self.files = FileRegistry(self)
         self._idf: tuple[int, tuple[int, Array, Array]] | None = None
         self._words: KeptWords | None = None
+        self._without_words: tuple[Commit | None, int] = (None, 0)  # passages scored without them, of a commit
         self.reload()
 
     # -- opening and closing -----------------------------------------------------------------------------------
@@ -267,16 +268,24 @@ class Store:
             # Read again: another process may have found out the language since this one opened the index.
             full_text = FullText.of(Manifest.read(connection))
             if full_text is not None:
-                return full_text.bm25_scores(connection, query_text, self._kept_words(connection))
+                commit = (number := State.read(connection).number, self.commit_token(number))
+                kept = self._kept_words(connection, commit)
+                found = full_text.bm25_scores(connection, query_text, kept)
+                if kept is None:
+                    before = self._without_words
+                    self._without_words = (commit, len(found[0]) + (before[1] if before[0] == commit else 0))
+                return found
         raise SmartError(f"index {str(self.path)!r}: it was created with lexical=False; index again to search words")
 
-    def _kept_words(self, connection: sqlite3.Connection) -> KeptWords | None:
-        state = State.read(connection)
-        if state.documents < KEEP_FROM:
+    def _kept_words(self, connection: sqlite3.Connection, commit: Commit) -> KeptWords | None:
+        """What is kept of words; read once FTS5 has scored so many passages since the commit that it pays."""
+        if self._words is not None and self._words.commit == commit:
+            return self._words
+        known, scored = self._without_words
+        documents = State.read(connection).documents
+        if known != commit or documents < KEEP_FROM or scored < documents // 4:
             return None
-        kept, commit = self._words, (state.number, self.commit_token(state.number))
-        if kept is None or kept.commit != commit:
-            kept = self._words = KeptWords(connection, commit)
+        kept = self._words = KeptWords(connection, commit)
         return kept
 
     # -- writing -----------------------------------------------------------------------------------------------
