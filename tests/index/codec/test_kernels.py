@@ -78,3 +78,23 @@ def test_exact_products_do_not_depend_on_where_a_row_stands(columns: np.ndarray)
     np.testing.assert_allclose(products, rows.astype(np.float64) @ columns, atol=1e-6 * np.abs(columns).max() * 10)
     order = np.random.default_rng(7).permutation(len(rows))[:611]
     assert (kernels.exact_products(rows[order], columns) == products[order]).all()
+
+
+@pytest.mark.parametrize("shift", [False, True])
+def test_scores_do_not_depend_on_the_number_of_threads(monkeypatch, shift):
+    pytest.importorskip("numba")
+    kernels.load_kernels()
+    rng = np.random.default_rng(0)
+    stops = np.cumsum(rng.integers(0, 40, 100))
+    starts = np.concatenate([[0], stops[:-1]])
+    lookup = kernels.Lookup(
+        rng.normal(size=(3, 256, 16)).astype(np.float32),
+        shift=rng.normal(size=(100, 16)).astype(np.float32) if shift else None,
+    )
+    codes = rng.integers(0, 256, (int(stops[-1]), 3)).astype(np.uint8)
+    reference = kernels._reference_best(lookup, codes, starts, stops)
+    for worth, threads in ((10**9, 4), (1000, 1), (1000, 2), (1000, 7), (1, 300)):
+        monkeypatch.setattr(kernels, "_WORTH_A_THREAD", worth)
+        monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+        assert np.array_equal(kernels.best_from_tables(lookup, codes, starts, stops), reference)
+        assert kernels.best_from_tables(lookup, codes, starts[:0], stops[:0]).shape == (0, 16)

@@ -153,9 +153,9 @@ def test_a_selection_is_the_set_of_living_rows(snapshot, rowids, asked, start):
 def test_filters_are_dropped_when_memory_runs_out_and_after_a_write(snapshot):
     scans = []
 
-    def select(where):
+    def select(snapshot, where):
         scans.append(where)
-        return np.arange(1, 21)
+        return Selection(snapshot, np.arange(1, 21))
 
     size = Selection(snapshot, np.arange(1, 21)).nbytes
     filters = Filters(kept_bytes=2 * size + 100)

@@ -359,6 +359,33 @@ def test_a_batch_gives_what_its_queries_give_alone(make, monkeypatch, codec):
         assert flat(index.search(queries[number], 20, **PLAIN)[0]) == flat(hits)
 
 
+@pytest.mark.parametrize("at_once", [1, 400, 16_000_000])
+@pytest.mark.parametrize("options", [{}, {"where": "n < 90"}, {"feedback": 0.5}, {"exact": True}, {"candidates": 400}])
+def test_a_batch_in_two_stages_and_threads(make, two_stages, monkeypatch, options, at_once):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setattr(search, "_COSINES_AT_ONCE", at_once)
+    monkeypatch.setattr(search, "_ROWS_AT_ONCE", 64)
+    monkeypatch.setattr(search, "FEW", 10)
+    docs = documents(150)
+    index = make(docs)
+    index.upsert(ids=names(150), metadata=[{"n": number} for number in range(150)], embeddings=docs)
+    queries, options = documents([3, 70, 1, 0, 12], seed=4), {"candidates": 20, **PLAIN, **options}
+    together = index.search(queries, 20, **options)
+    for number, hits in enumerate(together):
+        assert flat(index.search(queries[number], 20, **options)[0]) == flat(hits)
+
+
+def test_the_first_error_of_a_batch_is_raised(make, monkeypatch):
+    index = make(documents(30))
+
+    def fail(*_, **__):
+        raise SmartError("not today")
+
+    monkeypatch.setattr(search, "search_snapshot", fail)
+    with pytest.raises(SmartError, match="not today"):
+        index.search(QUERIES, **PLAIN)
+
+
 def test_a_batch_of_texts_gives_what_they_give_alone(make):
     index = make(documents(50))
     texts = ["otter", "the otter swims in the cold river", "tax is due", "moon"]

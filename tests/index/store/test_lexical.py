@@ -10,7 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from smart_retrieval.errors import SmartError
-from smart_retrieval.index.store.lexical import MAX_TERMS, FullText
+from smart_retrieval.index.store import store as store_module
+from smart_retrieval.index.store.lexical import MAX_TERMS, FullText, KeptWords
+from smart_retrieval.index.store.manifest import Manifest
 from smart_retrieval.index.store.records import Record
 from smart_retrieval.index.store.store import Store
 
@@ -37,6 +39,12 @@ def bm25(store, query):
     assert rowids.dtype == np.int64
     assert (np.diff(rowids) > 0).all()
     assert (scores > 0).all()
+    with store.reading() as connection:
+        full_text = FullText.of(Manifest.read(connection))
+        kept = KeptWords(connection, (0, None))
+        for _ in range(2):  # read, and kept
+            again = full_text.bm25_scores(connection, query, kept)
+            assert [part.tolist() for part in again] == [rowids.tolist(), scores.tolist()]
     return dict(zip(rowids.tolist(), scores.tolist(), strict=True))
 
 
@@ -238,3 +246,40 @@ def test_very_long_queries(store):
     assert len(FullText().query_words(query)) == MAX_TERMS
     assert not bm25(store, query)
     assert len(bm25(store, "dog " + query)) == 3
+
+
+def test_what_is_kept_of_words_is_of_one_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "KEEP_FROM", 3)
+    asked = []
+    scores = KeptWords.bm25_scores
+
+    def noted(self, connection, tokenizer, groups):
+        asked.append(self)
+        return scores(self, connection, tokenizer, groups)
+
+    monkeypatch.setattr(KeptWords, "bm25_scores", noted)
+    with Store.create(tmp_path / "a.smart", stores.manifest()) as store:
+        store.add([passage("short", "valve valve"), passage("long", "valve " + "pump " * 20_000)])
+        assert set(bm25(store, "valve")) == {1, 2}
+        assert len(set(asked)) == 1  # the helper's own
+        store.add([passage("none", "")])
+        del asked[:]
+        first, again, third = (store.bm25_scores("valve pump pump") for _ in range(3))
+        assert first[1].tolist() == again[1].tolist() == third[1].tolist()
+        assert len(asked) == 2  # by FTS5 alone at first, until that has cost as much
+        assert asked[0] is asked[1]
+        with Store.open(store.path, "w") as other:
+            other.delete(ids=["short"])
+            other.add([passage("new", "a valve"), passage("more", "of pumps")])
+        assert set(bm25(store, "valve")) == {2, 4}
+        assert set(bm25(store, "pump")) == {2, 5}
+
+
+def test_a_full_text_index_that_contradicts_itself_is_left_to_fts5(store):
+    with store.transaction() as handle:
+        handle.connection.execute("DELETE FROM lexical_docsize WHERE id = 3")
+        handle.dirty = True
+    with store.reading() as connection:
+        assert KeptWords(connection, (0, None)).bm25_scores(connection, FullText().tokenizer, [(1, ["dogs"])]) is None
+        # Of a word that FTS5 takes apart, it is asked, too.
+        assert KeptWords(connection, (0, None)).bm25_scores(connection, FullText().tokenizer, [(1, ["a-b"])]) is None

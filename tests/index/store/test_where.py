@@ -5,11 +5,13 @@ import re
 import sqlite3
 import unicodedata
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from smart_retrieval.errors import FilterError
+from smart_retrieval.index.mirror.column_files import make, part_of
 from smart_retrieval.index.store.where import (
     And,
     Compare,
@@ -115,16 +117,31 @@ def run(where, rows):
     try:
         connection.execute("CREATE TABLE documents (id TEXT, source TEXT, page INTEGER, heading TEXT, metadata TEXT)")
         for row in rows:
-            packed = json.dumps(row["metadata"], ensure_ascii=False)
+            packed = json.dumps(row["metadata"], ensure_ascii=False, separators=(",", ":"))
             connection.execute(
                 "INSERT INTO documents VALUES (?, ?, ?, ?, ?)",
                 (row["id"], row["source"], row["page"], row["heading"], packed),
             )
         sql, parameters = compile_where(where)
         assert sql.count("?") == len(parameters)
-        return [bool(found[0]) for found in connection.execute(f"SELECT {sql} FROM documents", parameters)]
+        found = [bool(found[0]) for found in connection.execute(f"SELECT {sql} FROM documents", parameters)]
+        assert by_columns(connection, parse(where) if isinstance(where, str) else where, len(rows)) == found
+        return found
     finally:
         connection.close()
+
+
+def by_columns(connection, node, rows):
+    """What columns of the same documents say."""
+
+    def select(node, after, last):
+        sql, parameters = compile_where(node)
+        query = f"SELECT rowid FROM documents WHERE rowid > ? AND rowid <= ? AND {sql} ORDER BY rowid"
+        return np.array([row[0] for row in connection.execute(query, (after, last, *parameters))], np.int64)
+
+    rowids = np.arange(1, rows + 1)
+    arrays, about = make(connection, rowids)
+    return part_of(0, rowids, arrays.__getitem__, about).mask(node, select).tolist()
 
 
 def document(metadata=None, *, id="a", source=None, page=None, heading=None):

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...errors import CodecError
+from ...threads import in_threads
 from ...types import Array
 from .base import Codec
 from .kernels import (
@@ -234,9 +235,12 @@ class CodebookCodec(Codec):
     def _products(self, used: Array, queries: Array) -> Array:
         """Products of the centroids in use with the query tokens, ``[len(used), P]``, in blocks that stay in cache."""
         products = np.empty((len(used), queries.shape[1]), np.float32)
-        for start in range(0, len(used), 512):
+
+        def multiply(start: int) -> None:
             part = slice(start, start + 512)
             np.matmul(float16_rows_as_float32(self.centroids, used[part]), queries, out=products[part])
+
+        in_threads(multiply, range(0, len(used), 512))
         return products
 
     def to_arrays(self) -> dict[str, Array]:

@@ -27,10 +27,14 @@ import numpy as np
 from ...core.vectors import frozen
 from ...errors import SmartWarning
 from ...locks import ForkLock
+from ...threads import in_threads, thread_count
 from ...types import Array
 
 #: Rows of an intermediate block; 8192 x 64 query tokens of float32 take 2 MiB.
 BLOCK_ROWS = 8192
+
+# Products of query tokens with document tokens below which a further thread costs more than it saves.
+_WORTH_A_THREAD = 250_000
 
 #: Products of query tokens with document tokens done in NumPy before Numba is loaded; about a quarter of a second.
 PATIENCE = 4_000_000
@@ -60,15 +64,29 @@ def best_from_tables(lookup: Lookup, codes: Array, starts: Array, stops: Array) 
         return _reference_best(lookup, codes, starts, stops)
     best = np.full((len(starts), width), -np.inf, np.float32)
     none = np.zeros((0, width), np.float32)
-    fast.best_from_tables(
-        *(frozen(part) for part in (codes, starts, stops, lookup.tables)),
+    tables = [
+        frozen(lookup.tables),
         frozen(none if lookup.centroids is None else lookup.centroids),
         frozen(np.zeros(0, np.int32) if lookup.slots is None else lookup.slots),
         frozen(np.zeros(0, np.float32) if lookup.scales is None else lookup.scales),
-        frozen(none if lookup.shift is None else lookup.shift),
-        best,
-    )
+    ]
+
+    def score(part: slice) -> None:
+        shift = none if lookup.shift is None else lookup.shift[part]
+        fast.best_from_tables(
+            frozen(codes), frozen(starts[part]), frozen(stops[part]), *tables, frozen(shift), best[part]
+        )
+
+    in_threads(score, _shares(np.cumsum(stops - starts), width))
     return best
+
+
+def _shares(rows: Array, width: int) -> list[slice]:
+    """Documents, by the sums of their rows up to each, in parts that are worth a thread each."""
+    most = int(rows[-1]) * width // _WORTH_A_THREAD if len(rows) else 0
+    parts = max(1, min(thread_count(), most))
+    cuts = np.searchsorted(rows, rows[-1] * np.arange(1, parts) / parts).tolist() if parts > 1 else []
+    return [slice(*cut) for cut in pairwise([0, *cuts, len(rows)])]
 
 
 def _reference_best(lookup: Lookup, codes: Array, starts: Array, stops: Array) -> Array:
@@ -126,10 +144,13 @@ def exact_products(rows: Array, columns: Array) -> Array:
     grid = np.ldexp(1.0, int(np.frexp(longest)[1]) - 27)
     exact = np.rint(columns / grid) * grid
     products = np.empty((len(rows), columns.shape[1]), np.float32)
-    for start in range(0, len(rows), 512):  # blocks that stay in the cache
+
+    def multiply(start: int) -> None:
         # Neighbouring float32 numbers from 2 to 4 are 2^-22 apart.
         rounded = (rows[start : start + 512] + np.float32(3)) - np.float32(3)
         products[start : start + 512] = rounded.astype(np.float64) @ exact
+
+    in_threads(multiply, range(0, len(rows), 512))  # blocks that stay in the cache
     return products
 
 

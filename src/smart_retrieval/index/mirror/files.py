@@ -35,15 +35,19 @@ from ...types import Array
 from ..store.schema import State
 from ..store.store import Store
 from . import ann
+from .ann import AnnStamp
 from .arrays import LARGE_BYTES, RowFile
+from .column_files import SUFFIX as COLUMNS_SUFFIX
+from .column_files import ColumnsStamp
 from .snapshot import Segment
 
 FORMAT = "smart-derived/1"
 STAMP, CHECKED = "stamp.json", "checked.json"
 DTYPES = {"anchors": "<f4", "codes": "u1", "offsets": "<i8", "rowids": "<i8"}
 _ENDINGS = {"anchors": "f4", "codes": "u8", "offsets": "i8", "rowids": "i8"}
+_SUFFIXES = (".f4", ".u8", ".i8", ".i64", ann.SUFFIX, COLUMNS_SUFFIX, ".part")
 BATCH = 2000
-_NAME = re.compile(r"g[0-9a-f]{10}(\.ann-[0-9a-f]{8})?")
+_NAME = re.compile(r"g[0-9a-f]{10}(\.(ann|columns)-[0-9a-f]{8})?")
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,13 @@ class Stamp:
     checksums: dict[str, int]  # CRC-32 of each array
     dead: int = 0  # number of deleted rows; their positions are in ``<name>.dead-<commit>.i64``
     dead_checksum: int = 0  # CRC-32 of that file
-    ann: ann.AnnStamp | None = None  # the anchor index beside them
+    ann: AnnStamp | None = None  # the anchor index beside them
+    columns: tuple[ColumnsStamp, ...] = ()  # the columns of metadata beside them
+
+    @property
+    def beside(self) -> tuple[AnnStamp | ColumnsStamp, ...]:
+        """What else is there."""
+        return (*([] if self.ann is None else [self.ann]), *self.columns)
 
     def shape(self, array: str) -> tuple[int, ...]:
         """Shape of one array."""
@@ -87,10 +97,12 @@ class Stamp:
     def from_json(cls, text: str) -> Stamp:
         """The inverse of :meth:`to_json`."""
         body = unsigned(json.loads(text))
-        found = body.pop("ann", None)
+        found, columns = body.pop("ann", None), body.pop("columns", ())
         if found is not None:
-            found = ann.AnnStamp(**{part.name: found[part.name] for part in fields(ann.AnnStamp)})
-        stamp = cls(**{part.name: body[part.name] for part in fields(cls) if part.name != "ann"}, ann=found)
+            found = AnnStamp(**{part.name: found[part.name] for part in fields(AnnStamp)})
+        made = tuple(ColumnsStamp(**{part.name: one[part.name] for part in fields(ColumnsStamp)}) for one in columns)
+        others = {part.name: body[part.name] for part in fields(cls) if part.name not in ("ann", "columns")}
+        stamp = cls(**others, ann=found, columns=made)
         stamp._check_values()
         return stamp
 
@@ -98,9 +110,9 @@ class Stamp:
         """Refuse what no writer writes: the names are of files that are opened, and the numbers are of bytes."""
         names, numbers = [self.name], [*self.checksums.values()]
         numbers += [getattr(self, part.name) for part in fields(self) if part.type == "int"]
-        if self.ann is not None:
-            names.append(self.ann.file.replace(ann.SUFFIX, ""))
-            numbers += [getattr(self.ann, part.name) for part in fields(self.ann) if part.type == "int"]
+        for made in self.beside:
+            names.append(made.file.removesuffix(ann.SUFFIX).removesuffix(COLUMNS_SUFFIX))
+            numbers += [getattr(made, part.name) for part in fields(made) if part.type == "int"]
         if not all(_NAME.fullmatch(name) for name in names) or self.checksums.keys() != DTYPES.keys():
             raise ValueError("it names other files")
         if not all(type(number) is int and 0 <= number < 1 << 62 for number in numbers):
@@ -145,7 +157,7 @@ class MirrorFiles:
         self.problem = ""
         for _ in range(5):
             try:
-                stamp = self._stamp()
+                stamp = self.stamp()
                 if stamp is None or not _is_of(stamp, store):
                     return None
                 for path, size, checksum in self._checksums(stamp):
@@ -160,8 +172,8 @@ class MirrorFiles:
                 return None
         return None
 
-    def _stamp(self) -> Stamp | None:
-        """The stamp; None if there is none."""
+    def stamp(self) -> Stamp | None:
+        """The stamp as it lies there; None if there is none."""
         try:
             return Stamp.from_json((self.folder / STAMP).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -185,8 +197,8 @@ class MirrorFiles:
         if size >= LARGE_BYTES:
             self._note({**noted, path.name: entry})
 
-    def check_ann(self, stamp: ann.AnnStamp) -> bool:
-        """Whether the anchor index is there and what was written."""
+    def check_beside(self, stamp: AnnStamp | ColumnsStamp) -> bool:
+        """Whether a file is there and what was written."""
         self.problem = ""
         try:
             self._check(self.folder / stamp.file, stamp.size, stamp.checksum)
@@ -232,12 +244,11 @@ class MirrorFiles:
             What is wrong, in words. Files that are missing or of another commit are none: nothing uses them.
         """
         try:
-            stamp = self._stamp()
+            stamp = self.stamp()
             if stamp is None or not _is_of(stamp, store):
                 return []
             files = list(self._checksums(stamp))
-            if (made := stamp.ann) is not None:
-                files.append((self.folder / made.file, made.size, made.checksum))
+            files += [(self.folder / made.file, made.size, made.checksum) for made in stamp.beside]
         except DamagedFileError as error:
             return [str(error)]
         except (OSError, TypeError, KeyError, ValueError) as error:
@@ -336,9 +347,9 @@ class MirrorFiles:
         with atomic_file(self.folder / STAMP, durable=True) as partial:
             partial.write_text(stamp.to_json(), encoding="utf-8")
         kept = {self._path(stamp, array).name for array in DTYPES} | {self._dead_path(stamp).name}
-        kept |= {stamp.ann.file} if stamp.ann is not None else set()
+        kept |= {made.file for made in stamp.beside}
         for path in [*self.folder.glob("g*.*"), *self.folder.glob(".*.part")]:
-            if path.suffix in (".f4", ".u8", ".i8", ".i64", ann.SUFFIX, ".part") and path.name not in kept:
+            if path.suffix in _SUFFIXES and path.name not in kept:
                 with suppress(OSError):  # Windows keeps what another process has mapped; the next writer tries again
                     path.unlink()
 

@@ -27,9 +27,11 @@ from ..store.lock import file_lock
 from ..store.records import Vectors
 from ..store.schema import State
 from ..store.store import Store
+from ..store.where import Expression
 from . import ann
 from .files import BATCH, MirrorFiles, Stamp, unit_anchors
-from .snapshot import Segment, Snapshot
+from .filters import MetadataFilter
+from .snapshot import Segment, Selection, Snapshot
 
 FOLD_ROWS = 20_000
 BUILD_TIMEOUT = 3600.0
@@ -60,6 +62,7 @@ class Mirror:
         self.fold_rows = fold_rows
         self._lock = ForkLock()
         self._files = MirrorFiles(store.path / "derived")
+        self._filter = MetadataFilter(store)
         self._private: Callable[[], object] | None = None  # removes the private copy
         self._token: int | None = None
         self._ann: ann.AnchorIndex | None = None
@@ -207,7 +210,7 @@ class Mirror:
         if before is not None and self._ann_file == stamp.file:
             return before
         self._ann_file = stamp.file
-        if not self._files.check_ann(stamp):
+        if not self._files.check_beside(stamp):
             self._say_damaged()
             return None
         return ann.load(faiss, self._files.folder, stamp, self._stamp.anchor_dim)
@@ -218,6 +221,10 @@ class Mirror:
             return False
         # Rows that it does not cover are read one and all, so it follows; in steps, as each rewrites it.
         return self._ann is None or rows - self._ann.rows >= max(self.fold_rows, self._ann.rows // 64)
+
+    def select(self, snapshot: Snapshot, where: str | Expression) -> Selection:
+        """What a filter lets through of a snapshot; to be called while its commit is read."""
+        return self._filter.select(self._files, snapshot, where)
 
     # -- from the database -------------------------------------------------------------------------------------
 
@@ -258,8 +265,9 @@ class Mirror:
         try:
             with file_lock(self._files.folder / "lock", 0) as held:
                 found = self._files.load(self.store) if held else None
-                if found is not None and found[0] == self._stamp:
-                    self._files.write(self.store, state, self._stamp, dead)
+                # Filters may have put columns beside them since.
+                if found is not None and found[0] == replace(self._stamp, columns=found[0].columns):
+                    self._files.write(self.store, state, found[0], dead)
                     found = self._files.load(self.store)
         except OSError:
             if newer > 5 * self.fold_rows:  # too much to keep in memory: a private copy

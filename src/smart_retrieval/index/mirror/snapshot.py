@@ -36,6 +36,10 @@ class Segment(NamedTuple):
         """Which of some rowids are in it ``[k]`` bool, and the places of these."""
         if not len(self.rowids):
             return np.zeros(len(rowids), bool), np.zeros(0, np.int64)
+        first, last = int(self.rowids[0]), int(self.rowids[-1])
+        if last - first == len(self.rowids) - 1:  # none is missing between them
+            here = (rowids >= first) & (rowids <= last)
+            return here, rowids[here] - first
         at = np.minimum(np.searchsorted(self.rowids, rowids), len(self.rowids) - 1)
         here = self.rowids[at] == rowids
         return here, at[here]
@@ -127,13 +131,15 @@ class Snapshot:
 class Selection:
     """Positions that may be found: of the rows a filter lets through, in any order, or of all that are alive.
 
-    All of it is computed when it is first used.
+    Or the ``positions`` themselves, ascending, of rows that are alive. All of it is computed when it is first used.
     """
 
-    def __init__(self, snapshot: Snapshot, rowids: Array | None = None) -> None:
+    def __init__(self, snapshot: Snapshot, rowids: Array | None = None, *, positions: Array | None = None) -> None:
         self.snapshot = snapshot
-        self.filtered = rowids is not None
-        if rowids is not None:
+        self.filtered = rowids is not None or positions is not None
+        if positions is not None:
+            self.positions = positions
+        elif rowids is not None:
             found = snapshot.positions(rowids)
             self.positions = np.sort(found[found >= 0])
         self.count = len(self.positions) if self.filtered else snapshot.documents
@@ -188,10 +194,10 @@ class Filters:
         self._snapshot: Snapshot | None = None
         self._kept: OrderedDict[str, Selection] = OrderedDict()
 
-    def get(self, snapshot: Snapshot, where: Any, select: Callable[[Any], Array]) -> Selection:
-        """What a filter lets through; ``select`` gives its rowids in the snapshot's commit where they are not kept."""
+    def get(self, snapshot: Snapshot, where: Any, select: Callable[[Snapshot, Any], Selection]) -> Selection:
+        """What a filter lets through, by ``select`` where it is not kept."""
         if not isinstance(where, str):
-            return Selection(snapshot, select(where))  # an expression, or refused where it is read
+            return select(snapshot, where)  # an expression, or refused where it is read
         with self._lock:
             if self._snapshot is not snapshot:
                 self._snapshot, self._kept = snapshot, OrderedDict()
@@ -199,7 +205,7 @@ class Filters:
             if where in kept:
                 kept.move_to_end(where)
                 return kept[where]
-        selection = Selection(snapshot, select(where))
+        selection = select(snapshot, where)
         with self._lock:
             kept[where] = selection  # of the snapshot it belongs to, whichever is current by now
             while len(kept) > 1 and sum(one.nbytes + 4 * len(name) for name, one in kept.items()) > self._kept_bytes:

@@ -19,13 +19,15 @@ from ...core.vectors import unit_rows
 from ...embeddings import SmartEmbeddings
 from ...errors import IndexDamagedError, SmartError, SmartWarning
 from ...locks import ForkLock
+from ...threads import in_threads, one_blas_thread
 from ...types import Array, is_counted_elsewhere
 from ..codec.base import Codec, QueryTables
 from ..encoder import IndexEncoder
 from ..mirror.arrays import release_pages
 from ..mirror.mirror import Mirror
-from ..mirror.snapshot import Filters, Selection, Snapshot
+from ..mirror.snapshot import Filters, Segment, Selection, Snapshot
 from ..store.store import Store
+from ..store.where import Exists, Expression, keys_of, parse
 from .boosts import AddedPart, Boosts, boost
 from .device import DeviceSearch
 from .hits import Hit, Hits
@@ -47,6 +49,8 @@ _ROUNDING = 4e-6
 _AT_ONCE = 256
 # Candidates scored together without a deadline: their anchors are 100 MB at 384 dimensions.
 _MOST_AT_ONCE = 65_536
+# Cosines of queries with anchors that are kept together: 64 MB.
+_COSINES_AT_ONCE = 16_000_000
 # Both chosen on four collections (benchmarks/results/lexical_weight.json), where wide ranges of them do as well: the
 # weight of the lexical part where none is given, and the BM25 from which on a query's best passage counts in full.
 LEXICAL_WEIGHT = 3.0
@@ -127,20 +131,47 @@ class Searcher:
             with self._lock.held:
                 device = self._devices.get(settings.device) or DeviceSearch(settings.device)
                 self._devices[settings.device] = device
-            found = []
-            for number in range(len(queries)):
-                query, words = queries[number], None
-                if settings.lexical_weight and texts is not None:
-                    words = self._lexical(selection.snapshot, texts[number], settings.anchor_spread)
-                own = replace(settings, scoring=own_weights(settings.scoring, queries, number))
-                scored = search_snapshot(selection.snapshot, codec, query, own, selection, words, device=device)
-                found.append(self._hits(selection.snapshot, scored, settings, query))
+            snapshot, found = selection.snapshot, []
+            # As many together as the cosines of all anchors and the lexical part take a bounded memory for.
+            step = max(1, _COSINES_AT_ONCE // max(1, len(snapshot)))
+            with one_blas_thread():
+                for start in range(0, len(queries), step):
+                    part = range(start, min(start + step, len(queries)))
+                    found += self._hits_of(queries, texts, settings, part, selection, codec, device)
             nothing_passes = not selection.count and len(selection.snapshot)
-            unknown = self.store.unknown_keys(where) if where and nothing_passes else []
+            unknown = self._unknown_keys(selection.snapshot, where) if where and nothing_passes else []
         if unknown and not is_counted_elsewhere():
             keys = ", ".join(map(repr, unknown))
             warnings.warn(f"where: no document has the metadata {keys}, so none passes", SmartWarning, stacklevel=3)
         return found
+
+    def _hits_of(
+        self,
+        queries: SmartEmbeddings,
+        texts: Sequence[str] | None,
+        settings: Settings,
+        numbers: range,
+        selection: Selection,
+        codec: Codec,
+        device: DeviceSearch,
+    ) -> list[Hits]:
+        """Hits of some of the queries, scored side by side."""
+        snapshot, words = selection.snapshot, dict[int, Array]()
+        if settings.lexical_weight and texts is not None:
+            words = {number: self._lexical(snapshot, texts[number], settings.anchor_spread) for number in numbers}
+        cosines = all_cosines(selection, queries, numbers, settings)
+
+        def score(number: int) -> Scored:
+            own = replace(settings, scoring=own_weights(settings.scoring, queries, number))
+            near = None if cosines is None else cosines[number - numbers.start]
+            asked, lexical = queries[number], words.get(number)
+            return search_snapshot(snapshot, codec, asked, own, selection, lexical, device=device, cosines=near)
+
+        # On a GPU they would wait for each other; the database is asked in this thread, which reads one commit of it.
+        scored = in_threads(score, numbers, None if settings.device == "cpu" else 1)
+        return [
+            self._hits(snapshot, one, settings, queries[number]) for number, one in zip(numbers, scored, strict=True)
+        ]
 
     def added_parts(
         self, query: SmartEmbeddings, text: str | None, settings: Settings, rowid: int, where: str | None
@@ -180,7 +211,12 @@ class Searcher:
         if snapshot.commit != self.store.state().number:
             # Another thread brought the mirror up to a commit that this transaction does not see yet.
             return Selection(snapshot, self.store.select(where))
-        return snapshot.everything if where is None else self._filters.get(snapshot, where, self.store.select)
+        return snapshot.everything if where is None else self._filters.get(snapshot, where, self.mirror().select)
+
+    def _unknown_keys(self, snapshot: Snapshot, where: str | Expression) -> list[str]:
+        """Metadata keys of a filter that no document has, as they are written in it."""
+        fields = dict.fromkeys(keys_of(parse(where) if isinstance(where, str) else where))
+        return [".".join(one.path) for one in fields if not self.mirror().select(snapshot, Exists(one)).count]
 
     def _lexical(self, snapshot: Snapshot, text: str, spread: float) -> Array:
         """The lexical part of the score at all positions, ``[N]`` float32; 0 without any of the query's words."""
@@ -241,11 +277,12 @@ def search_snapshot(
     words: Array | None = None,
     also: Array | None = None,
     device: DeviceSearch | None = None,
+    cosines: Array | None = None,
 ) -> Scored:
     """Score one query, by itself, so that a batch gives what its queries give alone.
 
     ``words`` is the lexical part at all positions; the positions ``also`` are scored in any case. On a ``device``, if
-    everything is scored, documents that cannot be hits may be left out.
+    everything is scored, documents that cannot be hits may be left out. ``cosines`` are those of :func:`all_cosines`.
     """
     wanted = max(settings.candidates, settings.k)
     tokens = sum(len(segment.codes) for segment in snapshot.segments) * selection.count / max(1, len(snapshot))
@@ -264,7 +301,7 @@ def search_snapshot(
                 found = selection.among(np.flatnonzero(words))
                 found = found[np.lexsort((found, -words[found]))[:wanted]]
             found = found if also is None else np.union1d(found, also)
-            chosen, anchor = candidates(snapshot, query, selection, wanted, found)
+            chosen, anchor = candidates(snapshot, query, selection, wanted, found, cosines)
         scored = _score(snapshot, codec, query, settings, chosen, anchor, words)
     if not boosted or not len(scored.scores):
         return replace(scored, searched=selection.count)
@@ -344,42 +381,75 @@ def _joined(*parts: Scored) -> Scored:
     return Scored(positions[order], scores, anchor, late, lexical, 0, any(part.partial for part in parts))
 
 
+def all_cosines(
+    selection: Selection, queries: SmartEmbeddings, numbers: Sequence[int], settings: Settings
+) -> Array | None:
+    """Cosines of several queries' anchors with those of all positions, ``[n, N]`` float32: anchors are read once.
+
+    None where that is of no use: the first stage reads few of them, or everything is scored.
+    """
+    snapshot, wanted = selection.snapshot, max(settings.candidates, settings.k)
+    if len(numbers) < 2 or settings.exact or selection.count <= wanted or _reads_few(selection, wanted):
+        return None
+    asked = unit_rows(queries.anchors[numbers[0] : numbers[-1] + 1])
+    cosines = np.empty((len(asked), len(snapshot)), np.float32)
+    for segment, first in zip(snapshot.segments, snapshot.starts, strict=False):
+        for row in range(0, len(segment.anchors), _ROWS_AT_ONCE):
+            block = segment.anchors[row : row + _ROWS_AT_ONCE]
+            cosines[:, first + row : first + row + len(block)] = asked @ block.T
+            release_pages(segment.anchors)
+    return cosines
+
+
+def _reads_few(selection: Selection, wanted: int) -> bool:
+    """Whether the first stage finds the nearest anchors without reading all."""
+    ann = selection.snapshot.ann
+    # Beyond a tenth of all, looking at everything is the shorter way.
+    return (selection.filtered and selection.count <= FEW) or (ann is not None and wanted <= ann.rows // 10)
+
+
 def candidates(
-    snapshot: Snapshot, query: SmartEmbeddings, selection: Selection, wanted: int, more: Array
+    snapshot: Snapshot,
+    query: SmartEmbeddings,
+    selection: Selection,
+    wanted: int,
+    more: Array,
+    cosines: Array | None = None,
 ) -> tuple[Array, Array]:
     """The ``wanted`` nearest anchors' positions, best first, and their exact cosines, both ``[n]``.
 
     The positions ``more`` become candidates, too, where they may be found.
     """
     anchor = unit_rows(query.anchors)[0]
-    positions, cosines = _nearest(snapshot, anchor, selection, wanted)
+    positions, found = _nearest(snapshot, anchor, selection, wanted, cosines)
     if len(more):
         more = np.setdiff1d(selection.among(more), positions)
-        cosines = np.concatenate([cosines, exact_cosines(snapshot, anchor, more)])
-        positions, cosines = _sorted(np.concatenate([positions, more]), cosines)
-    return positions, cosines
+        found = np.concatenate([found, exact_cosines(snapshot, anchor, more)])
+        positions, found = _sorted(np.concatenate([positions, more]), found)
+    return positions, found
 
 
-def _nearest(snapshot: Snapshot, anchor: Array, selection: Selection, wanted: int) -> tuple[Array, Array]:
-    positions = _near(snapshot, anchor, selection, wanted)
+def _nearest(
+    snapshot: Snapshot, anchor: Array, selection: Selection, wanted: int, known: Array | None = None
+) -> tuple[Array, Array]:
+    positions = _near(snapshot, anchor, selection, wanted, known)
     positions, cosines = _sorted(positions, exact_cosines(snapshot, anchor, positions))
     return positions[:wanted], cosines[:wanted]
 
 
-def _near(snapshot: Snapshot, anchor: Array, selection: Selection, wanted: int) -> Array:
+def _near(snapshot: Snapshot, anchor: Array, selection: Selection, wanted: int, known: Array | None) -> Array:
     """At least ``wanted`` positions, ascending, with the nearest anchors among them."""
     if selection.filtered and selection.count <= FEW:
         return selection.positions
     ann = snapshot.ann
-    # Beyond a tenth of all, looking at everything is the shorter way.
-    if ann is not None and wanted <= ann.rows // 10:
+    if ann is not None and _reads_few(selection, wanted):
         bits, count = selection.ann_mask
         found = ann.nearest(anchor, wanted, bits, count) if count else np.zeros(0, np.int64)
         if found is not None:
             newer = selection.behind(ann.rows)
             scores = anchor_stage(snapshot, anchor, ann.rows)[newer - ann.rows]
             return np.concatenate([found, newer[best_places(scores, wanted, _ROUNDING)]])
-    scores = anchor_stage(snapshot, anchor)
+    scores = anchor_stage(snapshot, anchor) if known is None else known
     if selection.count < len(snapshot):
         return selection.positions[best_places(scores[selection.positions], wanted, _ROUNDING)]
     return best_places(scores, wanted, _ROUNDING)
@@ -403,11 +473,15 @@ def anchor_stage(snapshot: Snapshot, anchor: Array, start: int = 0) -> Array:
     scores = np.empty(max(0, len(snapshot) - start), np.float32)
     for segment, first in zip(snapshot.segments, snapshot.starts, strict=False):
         anchors = segment.anchors[max(0, start - first) :]
-        at = max(first, start) - start
-        for row in range(0, len(anchors), _ROWS_IN_PLACE):
-            block = anchors[row : row + _ROWS_IN_PLACE]
-            np.dot(block, anchor, out=scores[at + row : at + row + len(block)])
-            release_pages(segment.anchors)
+        out = scores[max(first, start) - start :]
+
+        def multiply(row: int, segment: Segment = segment, anchors: Array = anchors, out: Array = out) -> None:
+            block = anchors[row : row + _ROWS_AT_ONCE]
+            np.dot(block, anchor, out=out[row : row + len(block)])
+            if row % _ROWS_IN_PLACE == 0:
+                release_pages(segment.anchors)
+
+        in_threads(multiply, range(0, len(anchors), _ROWS_AT_ONCE))
     return scores
 
 

@@ -8,12 +8,16 @@ Languages written without spaces become one token a run; the vectors serve them.
 
 from __future__ import annotations
 
+import math
 import sqlite3
+import threading
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeAlias
 
 import numpy as np
 
@@ -23,7 +27,13 @@ from ..text.folding import fold
 from ..text.language import Language, language_of, without_stop_words
 from .manifest import Manifest
 
+#: Number and token of a commit.
+Commit: TypeAlias = tuple[int, int | None]
 MAX_TERMS = 512
+#: Passages from which on :class:`KeptWords` are worth their reading.
+KEEP_FROM = 5000
+_K1, _B = 1.2, 0.75  # FTS5's own
+_KEPT_BYTES, _MOST_OCCURRENCES = 64 << 20, 20_000_000
 # Punctuation, blanks, symbols and controls separate words. Everything else is left to FTS5, whose table of characters
 # is of another Unicode version than Python's: what it splits further becomes a phrase, what it does not stays whole.
 _SEPARATORS = ("P", "Z", "S")
@@ -118,8 +128,12 @@ class FullText:
         telling = words if self.language == "other" else without_stop_words(words)
         return dict(islice(telling.items(), MAX_TERMS))
 
-    def bm25_scores(self, connection: sqlite3.Connection, query_text: str) -> tuple[Array, Array]:
+    def bm25_scores(
+        self, connection: sqlite3.Connection, query_text: str, kept: KeptWords | None = None
+    ) -> tuple[Array, Array]:
         """BM25 (k1 = 1.2, b = 0.75) of every passage with a word of the query; a word counts as often as it is there.
+
+        ``kept`` is of the commit that is read: with it, scores are the same and come sooner.
 
         Returns:
             Rowids ``[n]`` int64 ascending and scores ``[n]`` float64 above 0.
@@ -127,17 +141,124 @@ class FullText:
         # FTS5 weighs no words, but a score is the sum over them: those that occur equally often are asked for together.
         groups = defaultdict(list)
         for word, count in self.query_words(query_text).items():
-            groups[count].append(f'"{word}"')  # quoted, nothing is read as FTS5's syntax
+            groups[count].append(word)
+        by_count = sorted(groups.items())
+        if kept is not None and (scores := kept.bm25_scores(connection, self.tokenizer, by_count)) is not None:
+            return scores
         parts = []
-        for count, words in sorted(groups.items()):
+        for count, words in by_count:
             found = connection.execute(
-                "SELECT rowid, -bm25(lexical) FROM lexical WHERE lexical MATCH ?", (" OR ".join(words),)
+                "SELECT rowid, -bm25(lexical) FROM lexical WHERE lexical MATCH ?",
+                (" OR ".join(f'"{word}"' for word in words),),  # quoted, nothing is read as FTS5's syntax
             )
             part = np.array(found.fetchall(), np.float64).reshape(-1, 2)
             parts.append(part * (1, count))
         pairs = np.concatenate([np.zeros((0, 2)), *parts])
         rowids, places = np.unique(pairs[:, 0].astype(np.int64), return_inverse=True)
         return rowids, np.bincount(places, pairs[:, 1], len(rowids))
+
+
+class KeptWords:
+    """Lengths of passages and the places of words that were asked for, of one commit: safe to use from several threads.
+
+    FTS5 looks up the length of every passage with a word, for every query. Here both are read once, as fast as FTS5
+    lists them, and the scores are taken from arrays, by FTS5's sums in FTS5's order.
+
+    Attributes:
+        commit: Number and token of the commit.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, commit: Commit) -> None:
+        self.commit = commit
+        query = "SELECT count(*), min(id), max(id) FROM lexical_docsize"
+        count, first, last = connection.execute(query).fetchone()
+        in_order = "FROM (SELECT id, sz FROM lexical_docsize ORDER BY id)"
+        if count and last - first == count - 1:  # none is missing between them
+            self._rowids = np.arange(first, last + 1)
+        else:
+            (rowids,) = connection.execute(f"SELECT group_concat(id) {in_order}").fetchone()
+            self._rowids = np.fromstring(rowids or "", np.int64, sep=",")
+        (sizes,) = connection.execute(f"SELECT group_concat(hex(sz)) {in_order}").fetchone()
+        lengths = _varints(sizes or "")
+        average = float(lengths.sum()) / max(1, len(lengths))
+        with np.errstate(divide="ignore", invalid="ignore"):  # passages without any word: none is found
+            self._norms = _K1 * (1 - _B + _B * lengths / average)
+        self._kept: OrderedDict[str, tuple[Array, Array]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def bm25_scores(
+        self, connection: sqlite3.Connection, tokenizer: str, groups: Sequence[tuple[int, Sequence[str]]]
+    ) -> tuple[Array, Array] | None:
+        """As of :meth:`FullText.bm25_scores`, of words by how often they count; None where FTS5 is to be asked."""
+        terms = _terms(tokenizer, [word for _, words in groups for word in words])
+        if terms is None:
+            return None
+        total, number = np.zeros(len(self._rowids)), iter(terms)
+        for count, words in groups:
+            part = np.zeros(len(self._rowids))
+            for term in (next(number) for _ in words):
+                found = self._occurrences(connection, term)
+                if found is None:
+                    return None
+                places, often = found
+                inverse = math.log((len(self._rowids) - len(places) + 0.5) / (len(places) + 0.5))
+                part[places] += (inverse if inverse > 0 else 1e-6) * (
+                    (often * (_K1 + 1.0)) / (often + self._norms[places])
+                )
+            total += part * count
+        some = np.flatnonzero(total)
+        return self._rowids[some], total[some]
+
+    def _occurrences(self, connection: sqlite3.Connection, term: str) -> tuple[Array, Array] | None:
+        """Which passages hold a term, ``[n]`` int32 places among all, and how often ``[n]`` float64."""
+        with self._lock:
+            if term in self._kept:
+                self._kept.move_to_end(term)
+                return self._kept[term]
+        for kind in ("row", "instance"):
+            connection.execute(
+                f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.lexical_{kind} USING fts5vocab(main, lexical, {kind})"
+            )
+        size = connection.execute("SELECT cnt FROM temp.lexical_row WHERE term = ?", (term,)).fetchone()
+        if size is not None and size[0] > _MOST_OCCURRENCES:
+            return None
+        query = "SELECT group_concat(doc) FROM temp.lexical_instance WHERE term = ?"
+        rowids = np.fromstring(connection.execute(query, (term,)).fetchone()[0] or "", np.int64, sep=",")
+        first = np.flatnonzero(np.diff(rowids, prepend=-1))
+        places = np.minimum(np.searchsorted(self._rowids, rowids[first]), max(0, len(self._rowids) - 1))
+        if (np.diff(rowids[first]) <= 0).any() or not np.array_equal(self._rowids[places], rowids[first]):
+            return None  # not as FTS5 keeps it: it will say so
+        found = places.astype(np.int32), np.diff(first, append=len(rowids)).astype(np.float64)
+        with self._lock:
+            self._kept[term] = found
+            while len(self._kept) > 1 and sum(12 * len(one) for one, _ in self._kept.values()) > _KEPT_BYTES:
+                self._kept.popitem(last=False)
+        return found
+
+
+def _terms(tokenizer: str, words: Sequence[str]) -> list[str] | None:
+    """What words become in FTS5's index, each one term; None if one becomes something else."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(f"CREATE VIRTUAL TABLE words USING fts5(text, tokenize='{tokenizer}')")
+        connection.execute("CREATE VIRTUAL TABLE terms USING fts5vocab(words, instance)")
+        connection.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", enumerate(words))
+        found = dict(connection.execute("SELECT doc, term FROM terms"))
+        count = connection.execute("SELECT count(*) FROM terms").fetchone()[0]
+    return [found[number] for number in range(len(words))] if len(found) == count == len(words) else None
+
+
+def _varints(listed: str) -> Array:
+    """SQLite's numbers of variable length, each in hexadecimal and a comma between them, ``[n]`` int64."""
+    digits = np.frombuffer(listed.encode(), np.uint8)
+    stops = np.append(np.flatnonzero(digits == ord(",")), len(digits)) if len(digits) else np.zeros(0, np.int64)
+    starts = np.append(0, stops[:-1] + 1) if len(stops) else stops
+    values = np.where(digits > ord("9"), digits - (ord("A") - 10), digits - ord("0")).astype(np.int64)
+    found = np.zeros(len(starts), np.int64)
+    for byte in range(int((stops - starts).max(initial=0)) // 2):  # the highest seven bits first
+        more = np.flatnonzero(starts + 2 * byte < stops)
+        at = starts[more] + 2 * byte
+        found[more] = (found[more] << 7) | ((values[at] & 7) << 4) | values[at + 1]
+    return found
 
 
 def _words(text: str) -> list[str]:

@@ -24,7 +24,7 @@ from ...files import settled, typed_name
 from ...types import Array
 from . import folder, maintenance, pictures, rows
 from .connections import Connections, Handle
-from .lexical import FullText
+from .lexical import KEEP_FROM, Commit, FullText, KeptWords
 from .manifest import Manifest
 from .pages import checkpoint, wrong_pages
 from .records import MOST_ID, Added, Document, FileEntry, Record, Vectors
@@ -34,6 +34,7 @@ from .where import Exists, Expression, compile_where, keys_of, parse
 
 Missing = Literal["error", "skip"]
 Rowids = Sequence[int] | Array
+MOST_ROWID = 2**63 - 1
 
 
 class Store:
@@ -57,6 +58,8 @@ class Store:
         self.connections = connections
         self.files = FileRegistry(self)
         self._idf: tuple[int, tuple[int, Array, Array]] | None = None
+        self._words: KeptWords | None = None
+        self._without_words: tuple[Commit | None, int] = (None, 0)  # passages scored without them, of a commit
         self.reload()
 
     # -- opening and closing -----------------------------------------------------------------------------------
@@ -160,9 +163,14 @@ class Store:
                 fields.setdefault(str(key), []).append(str(kind))
         return fields
 
-    def select(self, where: str | Expression | None = None) -> Array:
-        """Rowids of the documents that a filter chooses, ``[n]`` int64 ascending."""
+    def select(self, where: str | Expression | None = None, after: int = 0, last: int = MOST_ROWID) -> Array:
+        """Rowids of the documents that a filter chooses, ``[n]`` int64 ascending; of those from ``after`` to ``last``.
+
+        The row ``after`` itself is left out.
+        """
         sql, parameters = compile_where(where)
+        if after > 0 or last < MOST_ROWID:
+            sql, parameters = f"rowid > ? AND rowid <= ? AND {sql}", [after, last, *parameters]
         with self.reading() as connection:
             return np.sort(_first(connection.execute(f"SELECT rowid FROM documents WHERE {sql}", parameters)))
 
@@ -260,8 +268,25 @@ class Store:
             # Read again: another process may have found out the language since this one opened the index.
             full_text = FullText.of(Manifest.read(connection))
             if full_text is not None:
-                return full_text.bm25_scores(connection, query_text)
+                commit = (number := State.read(connection).number, self.commit_token(number))
+                kept = self._kept_words(connection, commit)
+                found = full_text.bm25_scores(connection, query_text, kept)
+                if kept is None:
+                    before = self._without_words
+                    self._without_words = (commit, len(found[0]) + (before[1] if before[0] == commit else 0))
+                return found
         raise SmartError(f"index {str(self.path)!r}: it was created with lexical=False; index again to search words")
+
+    def _kept_words(self, connection: sqlite3.Connection, commit: Commit) -> KeptWords | None:
+        """What is kept of words; read once FTS5 has scored so many passages since the commit that it pays."""
+        if self._words is not None and self._words.commit == commit:
+            return self._words
+        known, scored = self._without_words
+        documents = State.read(connection).documents
+        if known != commit or documents < KEEP_FROM or scored < documents // 4:
+            return None
+        kept = self._words = KeptWords(connection, commit)
+        return kept
 
     # -- writing -----------------------------------------------------------------------------------------------
 

@@ -438,12 +438,13 @@ class _Operand(NamedTuple):
 
 def _json(function: str, field: Field) -> Sql:
     """A JSON function of the metadata at a path; a key may be stored composed or decomposed."""
-    paths = {"$" + "".join(f'."{name}"' for name in path): None for path in _spellings(field.path)}
+    paths = {"$" + "".join(f'."{name}"' for name in path): None for path in spellings(field.path)}
     calls = ", ".join([f"{function}(metadata, ?)"] * len(paths))
     return (f"coalesce({calls})" if len(paths) > 1 else calls), list(paths)
 
 
-def _spellings(path: tuple[str, ...]) -> list[tuple[str, ...]]:
+def spellings(path: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """How a path of keys may be stored: as it is written, composed, or decomposed."""
     return [path, *(tuple(unicodedata.normalize(form, name) for name in path) for form in ("NFC", "NFD"))]
 
 
