@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import numpy as np
 
 from ...errors import SmartWarning
 from ...locks import ForkLock
+from ...threads import thread_count
 from ...types import Array
 from ..vectors import frozen
 from .precision import Precision, RoundedRows, float32_rows
@@ -103,7 +103,7 @@ def best_products(tokens: Array, rows: Array | RoundedRows, offsets: Array, prec
     best = np.full((len(offsets) - 1, len(tokens)), -np.inf, np.float32)
     if best.size and len(rows):
         groups, steps = _side_by_side(tokens, precision)
-        threads = max(1, min(_threads(), len(rows) * tokens.size // _THREAD_WORK))
+        threads = max(1, min(thread_count(), len(rows) * tokens.size // _THREAD_WORK))
         cuts = np.unique(offsets[np.searchsorted(offsets, np.arange(threads + 1) * len(rows) // threads)]).tolist()
 
         def run(start: int, stop: int) -> None:
@@ -129,13 +129,6 @@ def round_rows(vectors: Array, into: RoundedRows) -> None:
     else:
         line = np.empty(into.dim, np.float32)
         _kernels.to_int8(frozen(values), bits, into.numbers, into.steps, line, line.view(np.uint32))
-
-
-def _threads() -> int:
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked):
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _side_by_side(tokens: Array, precision: Precision) -> tuple[list[_Group], Array]:
