@@ -39,6 +39,7 @@ class Encoder:
     head: TokenHead
     dtype: str = "float32"
     anchor_layer: int | None = None  # the hidden state that anchors are pooled from; None for the model's own
+    compute: str = "float32"  # or "bfloat16", of the transformer
 
     @property
     def state_dim(self) -> int:
@@ -125,7 +126,7 @@ class Encoder:
 
     def computed(self, features: dict[str, Any], task: str) -> dict[str, Any]:
         """The features with what the model makes of them: states, and the anchor under ``sentence_embedding``."""
-        features = {**self.backbone.forward(features, task), SIDE_KEY: task}
+        features = {**self.backbone.forward(features, task, self.compute), SIDE_KEY: task}
         if self.anchor_layer is not None:
             features["sentence_embedding"] = _pooled(self.backbone.model, features, self.anchor_layer)
         return features

@@ -18,6 +18,7 @@ class ModelOptions(TypedDict, total=False):
     max_length: int | None
     prompts: dict[str, str] | None
     dtype: str
+    compute: str | None
     family: str | None
     pooling: str | None
     max_visual_tokens: int | None
