@@ -23,7 +23,7 @@ from ..core.roles import TokenRole
 from ..errors import ReadoutError, SmartError, UnsupportedModelError
 from ..inputs import Item, item_of
 from ..locks import ForkLock
-from .compute import bfloat16_copy, weights_state
+from .half import bfloat16_copy, weights_state
 from .text_families import TextFamily
 from .tokenizing import TOKENIZING
 from .word_roles import WordRoles

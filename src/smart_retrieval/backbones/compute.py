@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core.head import ROLES_KEY
 from ..errors import UnsupportedModelError, one_of
 from ..inputs import Item
+from .checkpoints import COMPUTES
 
 if TYPE_CHECKING:
     from .backbone import Backbone
 
-COMPUTES = ("auto", "float32", "bfloat16")
 #: How much faster bfloat16 has to be before ``"auto"`` takes it.
 MIN_SPEEDUP = 1.2
 _WORST_COSINE = 0.99  # of an anchor in bfloat16 with the one in float32; sound models stay above .999
@@ -53,41 +52,9 @@ class Compute:
 
 def bfloat16_units() -> bool:
     """Whether the processor reports instructions that multiply bfloat16: AVX512_BF16, AMX, or those of Arm."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    # Of recent versions of torch; with an older one there are none.
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any("bf16" in name and found is True for name, found in capabilities.items())
-
-
-def weights_state(module: nn.Module) -> list[tuple[int, int]]:
-    """Something that changes whenever the module's weights do, in place or by others in their stead."""
-    # PyTorch's own count of writes, which autograd relies on; tensors of inference mode have none.
-    weights = module.parameters()
-    return [(weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights]
-
-
-def bfloat16_copy(module: nn.Module) -> nn.Module:
-    """A module that shares everything with this one but its weights, and gives float32.
-
-    Buffers stay in float32: a rotary embedding's frequencies would lose their positions.
-    """
-    shared = [getattr(module, name, None) for name in ("tokenizer", "processor")]
-    shared += [getattr(inner, "config", None) for inner in module.modules()]
-    memo: dict[int, Any] = {id(one): one for one in shared if one is not None}
-    for weight in module.parameters():
-        half = weight.detach().bfloat16() if weight.is_floating_point() else weight.detach()
-        memo[id(weight)] = nn.Parameter(half, requires_grad=False)
-    copied = copy.deepcopy(module, memo)
-    copied.register_forward_hook(_in_float32)
-    return copied.eval()
-
-
-def _in_float32(module: Any, inputs: Any, features: dict[str, Any]) -> dict[str, Any]:
-    """What the module wrote, in float32, so that pooling and everything behind it are computed as ever."""
-    for name in ("token_embeddings", "sentence_embedding"):
-        if name in features:
-            features[name] = features[name].float()
-    if "all_layer_embeddings" in features:
-        features["all_layer_embeddings"] = tuple(state.float() for state in features["all_layer_embeddings"])
-    return features
 
 
 def _not_as_loaded(backbone: Backbone) -> str:

@@ -43,8 +43,7 @@ from .text.language import Language
 if TYPE_CHECKING:
     from ..model.smart_model import SmartModel
 
-# 6 bytes a token; of the 6-byte codecs the one that keeps most (benchmarks/results/codec_quality.json).
-DEFAULT_CODEC = "anchored+3vq+norm"
+DEFAULT_CODEC = "anchored+3vq+norm"  # keeps most of those of 6 bytes (benchmarks/results/codec_quality.json)
 DEFAULT_MODEL = "minilm"
 
 
@@ -155,6 +154,7 @@ class SmartIndex:
         files_as: Literal["auto", "text", "pages"] = "auto",
         max_visual_tokens: int | None = None,
         max_frames: int | None = None,
+        compute: str | None = None,
     ) -> Self:
         """Open an index for writing; make it if there is none.
 
@@ -165,12 +165,12 @@ class SmartIndex:
             pooling: Token pooling factor; 1 for a new index when None.
             language: Of the passages, see :meth:`create`; ``"auto"`` takes an existing index as it is.
             files_as: What is made of files, see :meth:`create`; ``"auto"`` takes an existing index as it is.
-            max_visual_tokens: Most visual tokens of a picture, for a model given by name; its own limit for a new index
-                when None.
+            max_visual_tokens: Most visual tokens of a picture, for a model given by name; its own limit when None.
             max_frames: Most frames of a video; likewise.
+            compute: For a new index, as of :class:`SmartModel`; ``"auto"`` takes an existing index as it is.
 
         Raises:
-            IndexMismatchError: There is an index, made with another model, pooling, limit, language or ``files_as``.
+            IndexMismatchError: There is an index, made with another model, limit or setting.
             CodecError: There is an index with another codec, or no such codec.
             IndexFormatError: There is an index of another format.
             SmartError: A limit is given, and a model that is loaded with another.
@@ -182,13 +182,13 @@ class SmartIndex:
         asked: dict[str, Any] = {"max_visual_tokens": max_visual_tokens, "max_frames": max_frames}
         path = settled(path)
         if not (path / FILE).exists():
-            model = model_within(model or DEFAULT_MODEL, asked)
+            model = model_within(model or DEFAULT_MODEL, asked, compute)
             new: dict[str, Any] = {"codec": codec, "pooling": pooling, "language": language, "files_as": files_as}
             with suppress(IndexFormatError):  # another process was faster
                 return cls.create(path, model, **{name: value for name, value in new.items() if value is not None})
         index = cls.open(path, model)
         try:
-            asked |= {"pooling": pooling, "language": language, "as": files_as}
+            asked |= {"pooling": pooling, "language": language, "as": files_as, "compute": compute}
             check_settings(index.path, index.store.manifest, codec, asked)
         except BaseException:
             index.close()

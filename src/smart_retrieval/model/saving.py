@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..backbones.checkpoints import CHECKPOINT_FILES, LoadOptions, as_recorded
-from ..backbones.compute import COMPUTES
+from ..backbones.checkpoints import CHECKPOINT_FILES, COMPUTES, LoadOptions, as_recorded
 from ..checksums import arrays_checksum, signed, unsigned
 from ..core.calibration import Calibration
 from ..core.presets import default_of_0_1

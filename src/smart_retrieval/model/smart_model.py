@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from ..backbones.checkpoints import DEFAULT_MODEL, LoadOptions, settled_name, split_server
-from ..backbones.compute import COMPUTES, Compute
+from ..backbones.checkpoints import COMPUTES, DEFAULT_MODEL, LoadOptions, settled_name, split_server
+from ..backbones.compute import Compute
 from ..backbones.registry import open_backbone
 from ..core.calibration import Calibration
 from ..core.collection import Calibrator
