@@ -311,8 +311,10 @@ class Backbone(ABC):
         """The same modules with a transformer in bfloat16, made anew whenever the weights have changed."""
         weights = weights_state(self.transformer)
         if self._half is None or self._half[0] != weights:
-            modules = [bfloat16_copy(self.transformer), *list(self.model)[1:]]
-            self._half = (weights, SentenceTransformer(modules=modules, device=str(self.model.device)))
+            half = SentenceTransformer(modules=[*self.model], device=str(self.model.device))
+            half.module_kwargs = self.model.module_kwargs
+            half[0] = bfloat16_copy(self.transformer)  # not before: all modules would be given its precision
+            self._half = (weights, half)
         return self._half[1]
 
     def _after_fork(self) -> None:
