@@ -406,7 +406,7 @@ class SmartModel(ModelProperties):
         text = self.backbone.prompt_for(task, prompt, prompt_name)
         noun = "queries" if task == "query" else "documents"
         with progress(f"Encoding {noun}", total, show_progress) as advance:
-            stream = self._encoder.stream(
+            stream = self._encoder.windows(
                 at_least_one(values, task), task=task, prompt=text, limits=limits, advance=advance, on_error=on_error
             )
             embeddings = gathered(stream, out)
