@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_retrieval import SmartEmbeddings, SmartError
-from smart_retrieval.embeddings import EmbeddingsWriter
+from smart_retrieval.embeddings import EmbeddingsWriter, Grid
 from smart_retrieval.errors import EmbeddingsError
 from smart_retrieval.types import EncodingReport
 

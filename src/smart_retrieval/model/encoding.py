@@ -152,13 +152,14 @@ class Encoder:
         return features
 
     def _forward(self, items: list[tuple[int, Item]], features: dict[str, Any], run: _Run) -> SmartEmbeddings:
+        # First, while the features still know the tokenizer's own record.
+        cut = self.backbone.cut_tokens([item for _, item in items], features, prompt=run.prompt, task=run.task)
         device = self.backbone.model.device
         features = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in features.items()}
         # The roles are ours: a model that takes any keyword would be handed them.
         roles = features.pop(ROLES_KEY)
         grids = features.pop(GRIDS_KEY, None)
         ids = features["input_ids"]
-        cut = self.backbone.cut_tokens([item for _, item in items], features, prompt=run.prompt, task=run.task)
         features = {**self.computed(features, run.task), ROLES_KEY: roles}
         kept_vectors, kept = self.head.flat(features)
         return assembled(
