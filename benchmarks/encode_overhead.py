@@ -40,6 +40,7 @@ def texts(data: Path, count: int, name: str) -> tuple[list[Any], Any, dict[str, 
         "paper": SmartModel(name, preset="paper"),
         "default": SmartModel(name, preset="default"),
         "concatenation of two layers": SmartModel(name, readout=Readout((-1, -2), "concat")),
+        "default, bfloat16": SmartModel(name, preset="default", compute="bfloat16"),
     }
     return load_beir(data).texts[:count], SentenceTransformer(resolve_model(name)), ours
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_retrieval import SmartEmbeddings, SmartError
-from smart_retrieval.embeddings import EmbeddingsWriter
+from smart_retrieval.embeddings import EmbeddingsWriter, Grid
 from smart_retrieval.errors import EmbeddingsError
 from smart_retrieval.types import EncodingReport
 
@@ -32,6 +32,34 @@ class Vocabulary:
 
 
 # -- shape ---------------------------------------------------------------------------------------------------------
+
+
+def test_batches_in_order_are_their_items_one_by_one():
+    rng = np.random.default_rng(0)
+
+    def batch(*lengths):
+        total = sum(lengths)
+        grids = [(Grid("image", 1, 1, n),) * (n % 3) for n in lengths]
+        return SmartEmbeddings(
+            rng.random((len(lengths), 3), np.float32), rng.random((total, 4), np.float32),
+            np.cumsum([0, *lengths]), rng.integers(0, 9, total), rng.integers(0, 5, total), grids=grids,
+        )  # fmt: skip
+
+    groups = [[batch(3, 1, 2), batch(0, 4)], [batch(2)], [batch()], [batch(1, 5), batch(2, 2)]]
+    orders = [np.array([4, 0, 3, 1, 2]), None, np.arange(0), np.array([3, 2, 1, 0])]
+    one_by_one = []
+    for group, order in zip(groups, orders, strict=True):
+        items = [item for one in group for item in one]
+        one_by_one += items if order is None else [items[place] for place in order]
+    wanted = SmartEmbeddings.concatenate(one_by_one)
+    pairs = list(zip(groups, orders, strict=True))
+    found = SmartEmbeddings.in_order(pairs)
+    assert not pairs
+    for name, array in wanted.to_numpy().items():
+        assert np.array_equal(found.to_numpy()[name], array), name
+        assert found.to_numpy()[name].dtype == array.dtype
+    assert found.grids == wanted.grids
+    assert found.report == wanted.report
 
 
 def test_sizes(six):

@@ -245,23 +245,41 @@ class SmartEmbeddings:
         left = list(parts)
         if not left:
             raise EmbeddingsError("found nothing to concatenate, expected at least one batch")
-        if len(left) == 1:
-            return left.pop()
         widths = {(part.anchor_dim, part.token_dim) for part in left}
         if len(widths) > 1:
             raise EmbeddingsError(f"found widths {sorted(widths)} (anchor, token), expected the same in every part")
-        dtype = np.result_type(*(part.token_vectors.dtype for part in left))
-        vectors = np.empty((sum(len(part.token_vectors) for part in left), left[0].token_dim), dtype)
+        groups: list[tuple[list[SmartEmbeddings], Array | None]] = [([part], None) for part in left]
+        del left
+        return cls.in_order(groups)
+
+    @classmethod
+    def in_order(cls, groups: list[tuple[list[SmartEmbeddings], Array | None]]) -> SmartEmbeddings:
+        """All items of groups of batches, group after group, copying every token vector once.
+
+        Args:
+            groups: Batches of equal widths, and in which order their items come: ``[N]`` int64, indices into those of
+                the group's batches one after another; None for the order they are in. The list is emptied: each group
+                is let go once it is copied.
+        """
+        batches = [batch for group, _ in groups for batch in group]
+        if len(batches) == 1 and _is_ascending(groups[0][1]):
+            return batches[0]
+        dtype = np.result_type(*(batch.token_vectors.dtype for batch in batches))
+        vectors = np.empty((sum(len(batch.token_vectors) for batch in batches), batches[0].token_dim), dtype)
+        tokenizer, report = batches[0].tokenizer, sum((batch.report for batch in batches), EncodingReport())
+        del batches
         pieces = {name: [_FIRST[name]] if name in _FIRST else [] for name in _ARRAYS if name != "token_vectors"}
-        tokenizer, report, tokens, grids = left[0].tokenizer, EncodingReport(), 0, 0
-        while left:
-            part = left.pop(0)
-            arrays = _continuing(part, tokens, grids)
-            own = arrays.pop("token_vectors")
-            vectors[tokens : tokens + len(own)] = own
+        tokens = grids = 0
+        while groups:
+            group, order = groups.pop(0)
+            arrays = _joined(group, order)
+            arrays |= {"offsets": arrays["offsets"][1:] + tokens, "grid_offsets": arrays["grid_offsets"][1:] + grids}
             for name, array in arrays.items():
                 pieces[name].append(array)
-            tokens, grids, report = tokens + len(own), grids + len(part.grid_rows), report + part.report
+            grids += len(arrays["grid_rows"])
+            for rows in _vectors(group, order):
+                vectors[tokens : tokens + len(rows)] = rows
+                tokens += len(rows)
         joined = {name: np.concatenate(own) for name, own in pieces.items()}
         return cls._of(joined | {"token_vectors": vectors}, tokenizer, report)
 
@@ -374,6 +392,31 @@ def _rows(offsets: Array, items: slice | Array) -> tuple[slice | Array, Array]:
     own = np.concatenate([[0], np.cumsum(lengths)])
     # Row r of the result is row (start of its item) + (r - start of its item in the result) of this batch.
     return np.repeat(offsets[items] - own[:-1], lengths) + np.arange(own[-1]), own
+
+
+def _is_ascending(order: Array | None) -> bool:
+    return order is None or bool((np.diff(order) > 0).all())
+
+
+def _joined(batches: Sequence[SmartEmbeddings], order: Array | None) -> dict[str, Array]:
+    """All arrays of these batches but the token vectors, their items in this order."""
+    names = ("anchors", "token_ids", "roles", "grid_rows")
+    arrays = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in names}
+    for name, flat in (("offsets", ("token_ids", "roles")), ("grid_offsets", ("grid_rows",))):
+        lengths = [np.diff(getattr(batch, name)) for batch in batches]
+        offsets = np.concatenate([_FIRST[name], *lengths]).cumsum()
+        rows, arrays[name] = _rows(offsets, slice(0, len(offsets) - 1) if order is None else order)
+        arrays |= {one: arrays[one][rows] for one in flat}
+    return arrays if order is None else arrays | {"anchors": arrays["anchors"][order]}
+
+
+def _vectors(batches: Sequence[SmartEmbeddings], order: Array | None) -> Iterator[Array]:
+    """Views of the token vectors of these batches, their items in this order."""
+    if order is None:
+        yield from (batch.token_vectors for batch in batches)
+    else:
+        items = [rows for batch in batches for rows in np.split(batch.token_vectors, batch.offsets[1:-1])]
+        yield from (items[place] for place in order)
 
 
 def _continuing(batch: SmartEmbeddings, tokens: int, grids: int) -> dict[str, Array]:

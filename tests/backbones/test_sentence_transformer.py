@@ -13,6 +13,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling, WordEmbe
 from smart_retrieval import Readout, SmartModel
 from smart_retrieval.core.roles import TokenRole
 from smart_retrieval.errors import UnsupportedModelError
+from smart_retrieval.inputs import Item
 
 S, TPL, P, X = TokenRole.SPECIAL, TokenRole.TEMPLATE, TokenRole.PROMPT, TokenRole.TEXT
 UNK, PUNCT = TokenRole.UNKNOWN, TokenRole.PUNCTUATION
@@ -215,3 +216,17 @@ def test_a_vocabulary_without_latin_letters(tmp_path):
     folder = saved(tmp_path / "st", Transformer(str(tmp_path / "plain")), Pooling(32))
     model = SmartModel(folder, device="cpu", readout=Readout(token_filter="content"))
     assert len(model.encode_document("вода река").token_strings(0)) == 8
+
+
+@pytest.mark.parametrize("name", ["mean", "prompts", "decoder", "decoder-prompts", "chat"])
+def test_cut_tokens_are_those_beyond_the_limit_without_counting_again(name, smart, monkeypatch):
+    backbone = smart(name).backbone
+    limit = backbone.max_length
+    texts = [" ".join(["otters", "[SEP]", "xylophone", "☃"] * n) for n in (0, 1, 3, 9, 40)]
+    items, prompt = [Item(text) for text in texts], backbone.prompt_for("document", None, None)
+    wanted = [max(0, backbone.token_count(text, prompt=prompt, task="document") - limit) for text in texts]
+    assert wanted[-1] > 0
+    if name != "chat":  # a rendered chat is counted again
+        monkeypatch.setattr(backbone, "_token_counts", None)
+    features = backbone.preprocess(items, prompt=prompt, task="document")
+    assert backbone.cut_tokens(items, features, prompt=prompt, task="document") == wanted

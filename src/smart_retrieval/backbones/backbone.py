@@ -23,6 +23,7 @@ from ..core.roles import TokenRole
 from ..errors import ReadoutError, SmartError, UnsupportedModelError
 from ..inputs import Item, item_of
 from ..locks import ForkLock
+from .half import bfloat16_copy, weights_state
 from .text_families import TextFamily
 from .tokenizing import TOKENIZING
 from .word_roles import WordRoles
@@ -62,6 +63,8 @@ class Backbone(ABC):
     reason = "every token has a hidden state, and they are pooled into the anchor"
     # What a text model's publisher writes in its model card alone, if it is of such a family.
     recipe: TextFamily | None = None
+    # Why it cannot compute in bfloat16, if it cannot.
+    no_bfloat16 = ""
 
     def __init__(self, name: str, source: str, revision: str | None) -> None:
         self.name, self.source, self.revision = name, source, revision
@@ -69,6 +72,8 @@ class Backbone(ABC):
         #: Held around a forward pass: not every architecture keeps the state of a call out of its modules.
         self.running = ForkLock()
         self._pid = os.getpid()
+        # The same modules with a transformer in bfloat16, and the state of the weights that it was made of.
+        self._half: tuple[list[tuple[int, int]], SentenceTransformer] | None = None
 
     # -- to be implemented ------------------------------------------------------------------------------------
 
@@ -160,6 +165,12 @@ class Backbone(ABC):
     def n_states(self) -> int:
         """Hidden states, the embedding output included."""
         return int(self.transformer.config.get_text_config().num_hidden_layers) + 1
+
+    @property
+    def weights_dtype(self) -> str:
+        """The precision of the transformer's weights as they were loaded."""
+        weights = (weight for weight in self.transformer.parameters() if weight.is_floating_point())
+        return str(next(weights, torch.empty(0)).dtype).removeprefix("torch.")
 
     @property
     def pooling(self) -> str:
@@ -283,14 +294,28 @@ class Backbone(ABC):
             finally:
                 self._request_hidden_states()
 
-    def forward(self, features: dict[str, Any], task: str) -> dict[str, Any]:
-        """The features with what the modules add to them; one forward pass at a time, whatever thread asks."""
+    def forward(self, features: dict[str, Any], task: str, compute: str = "float32") -> dict[str, Any]:
+        """The features with what the modules add to them; one forward pass at a time, whatever thread asks.
+
+        With ``compute="bfloat16"`` the transformer computes in that, the modules behind it as they were loaded.
+        """
         if self._pid != os.getpid():
             self._after_fork()
         with self.running.held:
             self.model.eval()
-            found: dict[str, Any] = self.model(features, task=task)
+            model = self._in_bfloat16() if compute == "bfloat16" else self.model
+            found: dict[str, Any] = model(features, task=task)
         return found
+
+    def _in_bfloat16(self) -> SentenceTransformer:
+        """The same modules with a transformer in bfloat16, made anew whenever the weights have changed."""
+        weights = weights_state(self.transformer)
+        if self._half is None or self._half[0] != weights:
+            half = SentenceTransformer(modules=[*self.model], device=str(self.model.device))
+            half.module_kwargs = self.model.module_kwargs
+            half[0] = bfloat16_copy(self.transformer)  # not before: all modules would be given its precision
+            self._half = (weights, half)
+        return self._half[1]
 
     def _after_fork(self) -> None:
         if self.model.device.type == "cuda":

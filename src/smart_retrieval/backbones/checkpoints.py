@@ -20,6 +20,8 @@ from ..files import settled
 from ..locks import ForkLock
 
 DEFAULT_MODEL = "minilm"
+# What a model can compute in, see compute.py.
+COMPUTES = ("auto", "float32", "bfloat16")
 # The small visual model that comes with this package (examples/glyph_pages).
 VISUAL_MODEL = "glyph"
 

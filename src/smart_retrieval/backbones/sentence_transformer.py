@@ -203,10 +203,16 @@ class SentenceTransformerBackbone(Backbone):
         limit = self.max_length
         if limit is None:
             return [0] * len(items)
-        # Only a text that fills the limit can have been cut; only those are counted a second time.
+        # Only a text that fills the limit can have been cut.
         lengths = features["attention_mask"].sum(dim=1).tolist()
         full = [index for index, length in enumerate(lengths) if length >= limit]
         cut = [0] * len(items)
+        encodings = getattr(features, "encodings", None) if features.get("modality") == "text" else None
+        if encodings is not None:  # fast tokenizers keep what they cut off, with special tokens around it
+            for index in full:
+                parts = encodings[index].overflowing
+                cut[index] = sum(len(part.ids) - sum(part.special_tokens_mask) for part in parts)
+            return cut
         counts = self._token_counts([items[index].text for index in full], prompt, task)
         for index, count in zip(full, counts, strict=True):
             cut[index] = max(0, count - limit)

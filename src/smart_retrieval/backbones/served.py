@@ -31,6 +31,7 @@ class ServedBackbone(SentenceTransformerBackbone):
     """A single-vector text model that gives its last states over HTTP."""
 
     family = "served"
+    no_bfloat16 = "its states come from a server, which computes as it was started"
 
     def __init__(
         self, name: str, source: str, url: str, options: LoadOptions, config: Mapping[str, Any],

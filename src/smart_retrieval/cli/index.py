@@ -84,6 +84,13 @@ def index(
     max_frames: MaxFrames = None,
     video_budget: VideoBudget = None,
     truncate_dim: TruncateDim = None,
+    compute: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|float32|bfloat16",
+            help="New index: what documents are encoded in; auto: bfloat16 for text where the processor is faster.",
+        ),
+    ] = "auto",
     overlap: Annotated[int, typer.Option(min=0, help="Tokens repeated from the previous passage.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -112,6 +119,7 @@ def index(
             max_frames=max_frames,
             video_budget=video_budget,
             truncate_dim=truncate_dim,
+            compute=compute,
         ) as opened,
         if_stopped(lambda: f"{plural(len(opened), 'passage')} stored in {index_path}"),
     ):
@@ -136,8 +144,12 @@ def index(
                 "pictures take a vision-language model such as Qwen/Qwen3-VL-Embedding-2B, for text minilm",
                 err=True,
             )
+        computing = opened.encoder.document_model().computing if report.passages else None
+        if computing is not None and computing.name != "float32":
+            typer.echo(f"note: encoded in {computing.name} ({computing.reason}); --compute chooses", err=True)
         if as_json:
-            echo_json({"index": str(index_path), "documents": len(opened), **report.to_dict()})
+            used = None if computing is None else {"name": computing.name, "reason": computing.reason}
+            echo_json({"index": str(index_path), "documents": len(opened), "compute": used, **report.to_dict()})
         else:
             _print(report, opened, index_path)
         export_encoder(opened)

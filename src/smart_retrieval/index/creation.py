@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._version import __version__
+from ..backbones.checkpoints import COMPUTES
 from ..errors import CodecError, IndexMismatchError, SmartError, UnsupportedModelError, one_of
 from .codec.base import Codec
 from .codec.names import parse_codec
@@ -83,13 +84,15 @@ def codec_of(codec: GivenCodec) -> Codec | str:
     return Codec.load(codec) if "/" in codec or Path(codec).is_file() else codec
 
 
-def model_within(model: SmartModel | str, limits: Mapping[str, Any]) -> SmartModel:
+def model_within(model: SmartModel | str, limits: Mapping[str, Any], compute: str | None = None) -> SmartModel:
     """The model for a new index: loaded by its name with these limits, or one that was loaded with them."""
+    if compute is not None and compute not in COMPUTES:
+        raise SmartError(f"compute: {one_of(compute, COMPUTES)}")
     smart = load_model(model, limits) if isinstance(model, str) else model
     for name, value in limits.items():
         if value not in (None, own := getattr(smart.backbone, name)):
             raise SmartError(f"{name}: found a model loaded with {own}, expected {value}")
-    return smart
+    return smart if compute is None else smart.with_compute(compute)
 
 
 def settle_files_as(asked: str, modalities: Collection[str]) -> str:
@@ -130,7 +133,7 @@ def check_settings(
     made_with: dict[str, Any] = {name: manifest.model.get(name) for name in LIMITS}
     made_with["video_budget"] = made_with["video_budget"] or "usual"  # as before there was a choice
     made_with |= {"pooling": manifest.pooling, "as": manifest.limits.get("files_as", "text")}
-    made_with["language"] = manifest.language
+    made_with |= {"language": manifest.language, "compute": manifest.model.get("compute", "float32")}
     for name, value in given.items():
         if value not in (None, "auto", made_with[name]):
             raise IndexMismatchError(

@@ -80,6 +80,7 @@ class IndexEncoder:
         self._recorded = name if name.startswith(REMOTE_PATHS) else settled_name(name)
         # Looked for when a query is to be encoded: a model without torch, False where there is none.
         self._light: LightEncoder | Literal[False] | None = None
+        self._documents: SmartModel | None = None
         #: The model that it was opened with, by name where it need not be loaded to know that it is the right one.
         self.given: SmartModel | str | None = model
         #: The model given, or else the one loaded under the name given or recorded.
@@ -103,6 +104,15 @@ class IndexEncoder:
                 self.loaded = self._checked(name, local=self.given is None)
             return self.loaded
 
+    def document_model(self) -> SmartModel:
+        """The model as it encodes documents: in what they were computed in so far, where that is no slower here."""
+        model, wanted = self.model(), self._store.manifest.model.get("compute", "float32")
+        with self._loading.held:
+            if self._documents is None:
+                same = model.computing.name == wanted
+                self._documents = model if same else model.with_compute("auto" if wanted == "bfloat16" else wanted)
+            return self._documents
+
     def light(self) -> LightEncoder | None:
         """What encodes the queries without torch; None where the model does, as it always does once it was loaded."""
         if self._light:
@@ -125,7 +135,7 @@ class IndexEncoder:
             return None
         from ..model.light.export import export_light
 
-        return export_light(self.loaded, self._key(), announce)
+        return export_light(self.loaded.with_compute("float32"), self._key(), announce)
 
     def adopt(self, other: IndexEncoder) -> None:
         """Use what another index has loaded, instead of loading it again, if both were made with the same model."""
@@ -135,7 +145,7 @@ class IndexEncoder:
 
     def _key(self) -> EntryKey:
         manifest = self._store.manifest
-        identity = {key: value for key, value in manifest.model.items() if key != "name"}
+        identity = {key: value for key, value in manifest.model.items() if key not in ("name", "compute")}
         return EntryKey(self._recorded, {**identity, "readout": manifest.readout, "prompts": manifest.prompts})
 
     def vocabulary(self) -> Vocabulary:

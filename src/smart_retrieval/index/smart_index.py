@@ -44,8 +44,7 @@ if TYPE_CHECKING:
     from ..model.options import ModelLimits
     from ..model.smart_model import SmartModel
 
-# 6 bytes a token; of the 6-byte codecs the one that keeps most (benchmarks/results/codec_quality.json).
-DEFAULT_CODEC = "anchored+3vq+norm"
+DEFAULT_CODEC = "anchored+3vq+norm"  # keeps most of those of 6 bytes (benchmarks/results/codec_quality.json)
 DEFAULT_MODEL = "minilm"
 
 
@@ -155,6 +154,7 @@ class SmartIndex:
         pooling: float | None = None,
         language: Language = "auto",
         files_as: Literal["auto", "text", "pages"] = "auto",
+        compute: str | None = None,
         **limits: Unpack[ModelLimits],
     ) -> Self:
         """Open an index for writing; make it if there is none.
@@ -166,11 +166,12 @@ class SmartIndex:
             pooling: Token pooling factor; 1 for a new index when None.
             language: Of the passages, see :meth:`create`; ``"auto"`` takes an existing index as it is.
             files_as: What is made of files, see :meth:`create`; ``"auto"`` takes an existing index as it is.
+            compute: For a new index, as of :class:`SmartModel`; ``"auto"`` takes an existing index as it is.
             **limits: ``max_visual_tokens``, ``max_frames``, ``video_budget`` and ``truncate_dim``, as
                 :class:`SmartModel` takes them, for a model given by name; its own for a new index when None.
 
         Raises:
-            IndexMismatchError: There is an index, made with another model, pooling, limit, language or ``files_as``.
+            IndexMismatchError: There is an index, made with another model, limit or setting.
             CodecError: There is an index with another codec, or no such codec.
             IndexFormatError: There is an index of another format.
             SmartError: A limit is given, and a model that is loaded with another.
@@ -182,13 +183,13 @@ class SmartIndex:
         asked: dict[str, Any] = {**limits}
         path = settled(path)
         if not (path / FILE).exists():
-            model = model_within(model or DEFAULT_MODEL, asked)
+            model = model_within(model or DEFAULT_MODEL, asked, compute)
             new: dict[str, Any] = {"codec": codec, "pooling": pooling, "language": language, "files_as": files_as}
             with suppress(IndexFormatError):  # another process was faster
                 return cls.create(path, model, **{name: value for name, value in new.items() if value is not None})
         index = cls.open(path, model)
         try:
-            asked |= {"pooling": pooling, "language": language, "as": files_as}
+            asked |= {"pooling": pooling, "language": language, "as": files_as, "compute": compute}
             check_settings(index.path, index.store.manifest, codec, asked)
         except BaseException:
             index.close()

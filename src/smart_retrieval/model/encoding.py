@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from ..core.head import ROLES_KEY, SIDE_KEY, TokenHead
 from ..embeddings import EmbeddingsWriter, SmartEmbeddings
 from ..errors import EmptyInputError, MediaError
 from ..inputs import Item, item_of
-from ..types import EncodingReport, Failure
+from ..types import Array, EncodingReport, Failure
 from .assembling import assembled
 from .batching import BatchLimits, length_sorted_batches, windows
 
@@ -31,6 +31,25 @@ class _Run:
     advance: Callable[[int], None]
 
 
+@dataclass(frozen=True)
+class EncodedWindow:
+    """Batches of a window's items, and the order that brings the items back to their places."""
+
+    batches: list[SmartEmbeddings]
+    order: Array
+    failures: tuple[Failure, ...]
+
+
+class StreamOptions(TypedDict, total=False):
+    """The keyword arguments of :meth:`Encoder.windows`."""
+
+    task: Required[str]
+    prompt: Required[str | None]
+    limits: Required[BatchLimits]
+    advance: Required[Callable[[int], None]]
+    on_error: str
+
+
 @dataclass
 class Encoder:
     """A backbone and a token head, run over items; ``dtype`` is the NumPy type of the token vectors handed out."""
@@ -40,6 +59,7 @@ class Encoder:
     dtype: str = "float32"
     # The hidden state that anchors are pooled from, or several, whose anchors stand side by side; None for the model's.
     anchor_layer: int | Sequence[int] | None = None
+    compute: str = "float32"  # or "bfloat16", of the transformer
 
     @property
     def state_dim(self) -> int:
@@ -52,7 +72,11 @@ class Encoder:
         """Width of a token vector."""
         return self.head.width(self.state_dim)
 
-    def stream(
+    def stream(self, values: Iterable[Any], **options: Unpack[StreamOptions]) -> Iterator[SmartEmbeddings]:
+        """As :meth:`windows`, each window's items in their order."""
+        return (joined([window]) for window in self.windows(values, **options))
+
+    def windows(
         self,
         values: Iterable[Any],
         *,
@@ -61,8 +85,8 @@ class Encoder:
         limits: BatchLimits,
         advance: Callable[[int], None],
         on_error: str = "raise",
-    ) -> Iterator[SmartEmbeddings]:
-        """Encode whatever :func:`~smart_retrieval.inputs.item_of` takes, window by window, each in its order.
+    ) -> Iterator[EncodedWindow]:
+        """Encode whatever :func:`~smart_retrieval.inputs.item_of` takes, window by window.
 
         ``advance`` is called with the number of items each batch finished. With ``on_error="skip"``, items whose files
         cannot be read are listed in the report instead of raising.
@@ -74,9 +98,7 @@ class Encoder:
             loaded, failures = self._load(window, first, on_error)
             first += len(window)
             advance(len(failures))
-            done = self._window(loaded, run) if loaded else self._nothing()
-            done.report += EncodingReport(failures=tuple(failures))
-            yield done
+            yield self._window(loaded, failures, run)
 
     def _load(self, window: list[Item], first: int, on_error: str) -> tuple[list[tuple[int, Item]], list[Failure]]:
         """The items of a window with their pictures opened, each with its position in the stream; and the failures."""
@@ -97,15 +119,14 @@ class Encoder:
         vectors = np.zeros((0, self.token_dim), self.dtype)
         return SmartEmbeddings(anchors, vectors, [0], tokenizer=self.backbone.tokenizer)
 
-    def _window(self, items: Sequence[tuple[int, Item]], run: _Run) -> SmartEmbeddings:
+    def _window(self, items: Sequence[tuple[int, Item]], failures: list[Failure], run: _Run) -> EncodedWindow:
+        if not items:
+            return EncodedWindow([self._nothing()], np.arange(0), tuple(failures))
         order: list[int] = []
         # inference_mode as Sentence Transformers uses it; without it the states' graph would be kept alive.
         with torch.inference_mode():
             batches = list(self._batches(items, order, run))
-        encoded = [one for batch in batches for one in batch]
-        window = SmartEmbeddings.concatenate(encoded[place] for place in np.argsort(order))
-        window.report = sum((batch.report for batch in batches), EncodingReport())
-        return window
+        return EncodedWindow(batches, np.argsort(order), tuple(failures))
 
     def _batches(self, items: Sequence[tuple[int, Item]], order: list[int], run: _Run) -> Iterator[SmartEmbeddings]:
         """Encode the items in batches of like lengths, noting in ``order`` which items they are."""
@@ -126,7 +147,7 @@ class Encoder:
 
     def computed(self, features: dict[str, Any], task: str) -> dict[str, Any]:
         """The features with what the model makes of them: states, and the anchor under ``sentence_embedding``."""
-        features = {**self.backbone.forward(features, task), SIDE_KEY: task}
+        features = {**self.backbone.forward(features, task, self.compute), SIDE_KEY: task}
         if self.anchor_layer is not None:
             layers = [self.anchor_layer] if isinstance(self.anchor_layer, int) else self.anchor_layer
             last = len(features["all_layer_embeddings"]) - 1
@@ -143,13 +164,14 @@ class Encoder:
         return self.backbone.anchor_dim * (len(self.anchor_layer) if isinstance(self.anchor_layer, Sequence) else 1)
 
     def _forward(self, items: list[tuple[int, Item]], features: dict[str, Any], run: _Run) -> SmartEmbeddings:
+        # First, while the features still know the tokenizer's own record.
+        cut = self.backbone.cut_tokens([item for _, item in items], features, prompt=run.prompt, task=run.task)
         device = self.backbone.model.device
         features = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in features.items()}
         # The roles are ours: a model that takes any keyword would be handed them.
         roles = features.pop(ROLES_KEY)
         grids = features.pop(GRIDS_KEY, None)
         ids = features["input_ids"]
-        cut = self.backbone.cut_tokens([item for _, item in items], features, prompt=run.prompt, task=run.task)
         features = {**self.computed(features, run.task), ROLES_KEY: roles}
         kept_vectors, kept = self.head.flat(features)
         return assembled(
@@ -185,15 +207,28 @@ def at_least_one(values: Iterable[Any], task: str) -> Iterator[Any]:
         raise EmptyInputError(f"found no {task} to encode, expected at least one text or picture")
 
 
-def gathered(windows: Iterator[SmartEmbeddings], out: str | Path | None) -> SmartEmbeddings:
-    """All windows of :meth:`Encoder.stream` in one: in memory, or in the folder ``out`` and memory-mapped from there.
+def joined(windows: Iterable[EncodedWindow]) -> SmartEmbeddings:
+    """All items of the windows in their order."""
+    failures: list[Failure] = []
+    groups: list[tuple[list[SmartEmbeddings], Array | None]] = []
+    for batches, order, failed in ((window.batches, window.order, window.failures) for window in windows):
+        groups.append((batches, order))
+        failures += failed
+        del batches  # else the last would stay while they are copied
+    embeddings = SmartEmbeddings.in_order(groups)
+    embeddings.report += EncodingReport(failures=tuple(failures))
+    return embeddings
+
+
+def gathered(windows: Iterator[EncodedWindow], out: str | Path | None) -> SmartEmbeddings:
+    """All windows of :meth:`Encoder.windows` in one: in memory, or in the folder ``out`` and memory-mapped from there.
 
     Nothing is encoded before the folder is known to be usable.
     """
     if out is None:
-        return SmartEmbeddings.concatenate(windows)
+        return joined(windows)
     with EmbeddingsWriter(out) as writer:
         for window in windows:
-            writer.append(window)
+            writer.append(joined([window]))
             del window  # else it would stay while the next one is encoded
     return SmartEmbeddings.load(out, mmap=True)

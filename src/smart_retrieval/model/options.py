@@ -27,6 +27,7 @@ class ModelOptions(ModelLimits, total=False):
     max_length: int | None
     prompts: dict[str, str] | None
     dtype: str
+    compute: str | None
     family: str | None
     pooling: str | None
     backbone: str | Path | None

@@ -11,8 +11,8 @@ from ..errors import SmartError
 from ..files import settled
 from .options import ModelOptions
 
-# The readout is part of the state, and a hub's token stays out of pickles.
-_LEFT_OUT = frozenset({"readout", "token", "trust_remote_code"})
+# Readout and compute are part of the state, and a hub's token stays out of pickles.
+_LEFT_OUT = frozenset({"readout", "compute", "token", "trust_remote_code"})
 
 
 def pickled_options(options: LoadOptions, preset: str, dtype: str, backbone: str | Path | None) -> ModelOptions:
@@ -28,8 +28,8 @@ def loaded_again(
     kind: Callable[..., Any], name: str, options: ModelOptions, weights: str, state: tuple[Any, ...]
 ) -> Any:
     """A pickled model, loaded by its name."""
-    readout, preset, calibration, adapter, anchor_layer = state
-    model = kind(name, **options)
+    readout, preset, calibration, adapter, anchor_layer, compute = state
+    model = kind(name, compute=compute, **options)
     if (found := model.backbone.fingerprint) != weights:
         raise SmartError(
             f"model {name!r}: found weights {found}, expected {weights}, those of the model that was pickled: it was "

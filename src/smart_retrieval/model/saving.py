@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..backbones.checkpoints import CHECKPOINT_FILES, LoadOptions, as_recorded
+from ..backbones.checkpoints import CHECKPOINT_FILES, COMPUTES, LoadOptions, as_recorded
 from ..checksums import arrays_checksum, signed, unsigned
 from ..core.calibration import Calibration
 from ..core.presets import default_of_0_1
 from ..core.readout import Readout
 from ..core.scoring import Scoring
-from ..errors import AdapterMismatchError, ReadoutError, ScoringError
+from ..errors import AdapterMismatchError, ReadoutError, ScoringError, one_of
 from ..files import atomic_file
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SMART_FOLDER = "smart"
 SMART_FORMAT = "smart-model/1"
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
-_KEYS = {"format", "readout", "backbone", "adapter", "prompts", "scoring", "calibration"}
+_KEYS = {"format", "readout", "backbone", "adapter", "prompts", "scoring", "calibration", "compute"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class SavedReadout:
     prompts: dict[str, str] | None = None  # of a folder that holds no backbone
     scoring: Scoring | None = None
     calibration: Calibration | None = None
+    compute: str = "float32"  # as asked for: "auto" is settled where it is opened
 
     @property
     def names_its_backbone(self) -> bool:
@@ -121,7 +122,10 @@ def read_saved(folder: Path) -> SavedReadout | None:
                 f"{list(readout.layers)}, expected as many"
             )
     scoring, calibration = _scoring(config.get("scoring"), file), _calibration(config.get("calibration"), file)
-    return SavedReadout(file, readout, backbone, shape, prompts, scoring, calibration)
+    compute = config.get("compute", "float32")
+    if compute not in COMPUTES:
+        raise ReadoutError(f"readout {str(file)!r}: compute: {one_of(compute, COMPUTES)}")
+    return SavedReadout(file, readout, backbone, shape, prompts, scoring, calibration, compute)
 
 
 def _scoring(found: Any, file: Path) -> Scoring | None:
@@ -182,12 +186,13 @@ def write_adapter(
     prompts: Mapping[str, str],
     scoring: Scoring,
     calibration: Calibration | None,
+    compute: str,
 ) -> None:
     """Write an adapter alone, with the name of its backbone, whose files are at ``source`` if they are local."""
     if source.is_dir() and Path(backbone["name"]).is_dir():
         # Seen from another folder, a relative path would lead elsewhere.
         backbone = {**backbone, "name": str(Path(backbone["name"]).resolve())}
-    write_saved(folder, readout, backbone, adapter, prompts, scoring, calibration)
+    write_saved(folder, readout, backbone, adapter, prompts, scoring, calibration, compute)
     saved = read_saved(folder)
     if saved is None or not saved.names_its_backbone:
         raise ReadoutError(f"adapter {str(folder)!r}: found a checkpoint in that folder, expected a new folder")
@@ -201,6 +206,7 @@ def write_saved(
     prompts: Mapping[str, str] | None = None,
     scoring: Scoring | None = None,
     calibration: Calibration | None = None,
+    compute: str = "float32",
 ) -> None:
     """Write ``smart/`` into a model folder; ``prompts`` are for one that holds no backbone."""
     smart = folder / SMART_FOLDER
@@ -216,6 +222,8 @@ def write_saved(
         config["prompts"] = dict(prompts)
     if scoring is not None:
         config["scoring"] = {name: value for name, value in scoring.to_dict().items() if value is not None}
+    if compute != "float32":
+        config["compute"] = compute
     if calibration is not None:
         # The rest is for people to read and change; these are measured numbers.
         config["calibration"] = signed(calibration.to_dict())

@@ -62,14 +62,14 @@ def encode_every_position(
     backbone = smart.backbone
     if not every.reads_last_state_only:
         backbone.emit_hidden_states()
-    stream = Encoder(backbone, backbone.token_head(every, smart.adapter, _EveryPositionHead)).stream(
+    windows = Encoder(backbone, backbone.token_head(every, smart.adapter, _EveryPositionHead)).windows(
         items,
         task=task,
         prompt=backbone.prompt_for(task, None, None),
         limits=BatchLimits() if batch_size is None else BatchLimits(batch_size=batch_size),
         advance=lambda count: None,
     )
-    return gathered(stream, None)
+    return gathered(windows, None)
 
 
 def winner_report(queries: SmartEmbeddings, documents: SmartEmbeddings) -> dict[str, Any]:

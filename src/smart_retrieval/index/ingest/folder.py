@@ -286,7 +286,7 @@ class FileBatches:
         with counted_elsewhere():
             encoder = self._writer.encoder
             items = [encoder.folded(document.item) for _, document in waiting]
-            encoded = encoder.model().encode_document(items, show_progress=False, on_error="skip")
+            encoded = encoder.document_model().encode_document(items, show_progress=False, on_error="skip")
         self._report.truncated += encoded.report.truncated_tokens
         reasons = dict(encoded.report.failures)
         kept = []

@@ -37,7 +37,7 @@ class DocumentWriter:
         for batch in batches(documents, BATCH_WEIGHT):
             if embeddings is None:
                 items = [self.encoder.folded(document.item) for document in batch]
-                encoded = self.encoder.model().encode_document(items, show_progress=False)
+                encoded = self.encoder.document_model().encode_document(items, show_progress=False)
             else:
                 encoded = embeddings[len(done) : len(done) + len(batch)]
             self.add_encoded(batch, encoded, on_duplicate)
@@ -92,7 +92,7 @@ class IndexWriter(DocumentWriter):
     def fit(self, *, from_texts: bool) -> None:
         """Fit the wanted codec if that is still to be done, or anew from all passages' texts."""
         if from_texts or self._fit.pending():
-            self._fit.fit(self.encoder.model() if from_texts else self.encoder.loaded, from_texts=from_texts)
+            self._fit.fit(self.encoder.document_model() if from_texts else self.encoder.loaded, from_texts=from_texts)
 
 
 def _records(
