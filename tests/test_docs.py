@@ -76,7 +76,7 @@ def test_the_tutorial_runs_and_prints_what_it_shows(minilm, tmp_path, monkeypatc
             command, _, shown = code.removeprefix("$ ").partition("\n")
             outcome = CliRunner().invoke(app, shlex.split(command)[1:])
             assert outcome.exit_code == 0, (command, outcome.output)
-            assert close(outcome.output, shown), (command, outcome.output)
+            assert close(outcome.stdout, shown), (command, outcome.output)  # notes depend on the machine
         ran += 1
     assert ran >= 8
     assert "tests" in (tmp_path / "why.html").read_text(encoding="utf-8")
