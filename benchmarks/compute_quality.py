@@ -3,7 +3,8 @@
     python benchmarks/compute_quality.py [FOLDER...] [--data DIR] [--model NAME]... [--no-stdlib] [--cache DIR]
 
 Three ways to encode: everything in float32, everything in bfloat16, and documents in bfloat16 with queries in float32,
-as `smart index` and a search without torch do. Errors are those of similarities of every query with every document.
+as `smart index` and a search without torch do. What `auto` is judged by are the anchor and both presets' hybrids; the
+late score alone is recorded beside them. Errors are those of similarities of every query with every document.
 Writes results/compute_quality.json for MiniLM, and results/compute_quality_NAME.json for each other model.
 """
 
@@ -65,8 +66,9 @@ def measure(folders: list[Path], name: str, cache: EncodingCache) -> None:
         for row in rows
         for system in row["ways"]["float32"]["ndcg@10"]
     }
-    passed = max(lost.values()) <= MOST_LOST
-    print(f"{name}: most lost {max(lost.values()):.4f}, {'within' if passed else 'MORE THAN'} {MOST_LOST}")
+    most = max(loss for system, loss in lost.items() if not system.startswith("late"))
+    passed = most <= MOST_LOST
+    print(f"{name}: anchor and hybrids lost {most:.4f} at most, {'within' if passed else 'MORE THAN'} {MOST_LOST}")
     result = "compute_quality" if name == "minilm" else f"compute_quality_{Path(name).name}"
     record(result, {"most_lost_allowed": MOST_LOST, "passed": passed, "most_lost": lost, "rows": rows})
 
