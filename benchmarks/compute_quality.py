@@ -3,7 +3,8 @@
     python benchmarks/compute_quality.py [FOLDER...] [--data DIR] [--model NAME]... [--no-stdlib] [--cache DIR]
 
 Three ways to encode: everything in float32, everything in bfloat16, and documents in bfloat16 with queries in float32,
-as `smart index` and a search without torch do. Errors are those of similarities of every query with every document.
+as `smart index` and a search without torch do. What `auto` is judged by are the anchor and both presets' hybrids; the
+late score alone is recorded beside them. Errors are those of similarities of every query with every document.
 Writes results/compute_quality.json for MiniLM, and results/compute_quality_NAME.json for each other model.
 """
 
@@ -54,19 +55,20 @@ def measure(folders: list[Path], name: str, cache: EncodingCache) -> None:
             for way, found in row["ways"].items():
                 figures = "  ".join(f"{system} {value:.4f}" for system, value in found["ndcg@10"].items())
                 print(f"{Path(name).name:22} {folder.name:10} {preset:8} {way:30} {figures}", flush=True)
-    lost = {
-        f"{system} ({row['preset']})": max(
-            before - way["ndcg@10"][system]
-            for one in rows
-            for way in one["ways"].values()
-            if one["preset"] == row["preset"]
-            for before in [one["ways"]["float32"]["ndcg@10"][system]]
-        )
-        for row in rows
-        for system in row["ways"]["float32"]["ndcg@10"]
-    }
-    passed = max(lost.values()) <= MOST_LOST
-    print(f"{name}: most lost {max(lost.values()):.4f}, {'within' if passed else 'MORE THAN'} {MOST_LOST}")
+    lost: dict[str, dict[str, float]] = {}
+    for row in rows:
+        exact = row["ways"]["float32"]["ndcg@10"]
+        for way in list(row["ways"])[1:]:
+            own = lost.setdefault(way, {})
+            for system, value in row["ways"][way]["ndcg@10"].items():
+                key = f"{system} ({row['preset']})"
+                own[key] = max(own.get(key, -1.0), exact[system] - value)
+    passed = {}
+    for way, own in lost.items():
+        most = max(loss for system, loss in own.items() if not system.startswith("late"))
+        passed[way] = most <= MOST_LOST
+        verdict = "within" if passed[way] else "MORE THAN"
+        print(f"{name}, {way}: anchor and hybrids lost {most:.4f} at most, {verdict} {MOST_LOST}")
     result = "compute_quality" if name == "minilm" else f"compute_quality_{Path(name).name}"
     record(result, {"most_lost_allowed": MOST_LOST, "passed": passed, "most_lost": lost, "rows": rows})
 
