@@ -50,16 +50,20 @@ def assert_same(found, expected, tolerance=2e-5):
         {"weights": "idf", "lambda_late": 2.5},
         {"weights": None, "lambda_anchor": 0.5, "candidates": 120},
         {"lambda_late": 0.0},
+        {"floor": None},
+        {"floor": 0.3, "weights": None, "lambda_late": 2.0},
+        {"floor": 0.97},
+        {"floor": -0.2, "lambda_late": 0.0},
         {"where": "year > 2010 and not n = 31"},
         {"where": "n = -1"},
         {"scoring": Scoring("uniform", 1.0, 1.0), "exact": True},
     ],
     ids=str,
 )
-def test_the_servers_scores_are_those_of_the_codes_without_floor(pair, options):
+def test_the_servers_scores_are_those_of_the_codes(pair, options):
     _, exported = pair
     queries = topics(3, 5, 11)
-    expected = exported.search(queries, 10, **{**options, "floor": None, "exact": True})
+    expected = exported.search(queries, 10, **{**options, "exact": True})
     found = exported.search_native(queries, 10, **{"candidates": 120, **options})
     for one, other in zip(found, expected, strict=True):
         assert_same(one, other)
@@ -97,7 +101,7 @@ def test_texts_are_searched_by_the_server(make, client):
     index = make(codec="float16")
     index.add(["The otter swims in the cold river.", "Tax is due.", "The moon is cold."], ids=names(3))
     exported = QdrantIndex.export(client, index, tokens=True)
-    assert_same(exported.search_native("cold river"), exported.search("cold river", floor=None))
+    assert_same(exported.search_native("cold river"), exported.search("cold river"))
     assert [len(hits) for hits in exported.search_native(["cold", "tax"], 2)] == [2, 2]
     assert exported.search_native("cold", 0).hits == ()
 
@@ -105,13 +109,13 @@ def test_texts_are_searched_by_the_server(make, client):
 def test_what_the_server_cannot_do_is_refused(pair, client):
     index, exported = pair
     query = topics(1, 5, 1)
-    for options in ({"floor": 0.2}, {"floor": "calibrated"}, {"feedback": 0.1}, {"deadline_ms": 5.0}):
+    for options in ({"neighbours": 0.2}, {"feedback": 0.1}, {"deadline_ms": 5.0}):
         with pytest.raises(StoreError, match=f"search_native: found {next(iter(options))}"):
             exported.search_native(query, **options)
     with pytest.raises(FilterError, match="order of texts"):
         exported.search(query, where="year > '2'")
-    with pytest.raises(ScoringError, match=r"floor: found 0.3.*floor=None"):
-        hybrid_query(query, Scoring(floor=0.3))
+    with pytest.raises(ScoringError, match="expected a number"):
+        hybrid_query(query, Scoring(floor="calibrated"))
     with pytest.raises(ScoringError, match="found 2 queries"):
         anchor_query(topics(2, 5, 1), 5)
     with pytest.raises(StoreError, match="found one of that name"):
@@ -129,9 +133,7 @@ def test_documents_that_are_added_have_token_vectors(pair, client):
     again = QdrantIndex.open(client, exported.model)
     assert again.tokens
     query = topics(1, 5, 12)
-    assert_same(
-        again.search_native(query, 122, candidates=122)[0], exported.search(query, 122, candidates=122, floor=None)[0]
-    )
+    assert_same(again.search_native(query, 122, candidates=122)[0], exported.search(query, 122, candidates=122)[0])
 
 
 def test_a_document_with_too_many_token_vectors_is_named(pair, monkeypatch):

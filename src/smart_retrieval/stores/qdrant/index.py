@@ -184,14 +184,13 @@ class QdrantIndex(StoreIndex):
     ) -> Hits | list[Hits]:
         """:meth:`search` with scores that the server computes from token vectors, in one query.
 
-        Qdrant cannot express the floor, below which similarities count as none: it is left out, so these are not the
-        scores of :meth:`search` unless that is called with ``floor=None``, too. docs/guides/databases.md says what it
-        is worth.
+        They are those of :meth:`search`, but for what a codec loses. A floor, as the default preset has one, makes a
+        stage of every query token: ``floor=None`` is faster, and ranks a little worse (docs/guides/databases.md).
 
         Args:
             query: As for :meth:`search`.
             k: Hits wanted.
-            **options: ``where``, ``candidates``, ``exact``, and the scoring's but ``floor``.
+            **options: ``where``, ``candidates``, ``exact``, and the scoring's.
 
         Returns:
             As :meth:`search`.
@@ -234,11 +233,9 @@ class QdrantIndex(StoreIndex):
     def _native_scoring(self, encoded: SmartEmbeddings, number: int, k: int, options: StoreSearchOptions) -> Scoring:
         if not self.tokens:
             raise StoreError(f"index {self.store.path}: found no token vectors; make it with tokens=True")
-        refused = [name for name in _CODES_ONLY if options.get(name)]
-        if refused or options.get("floor") not in (None, "preset"):
-            raise StoreError(f"search_native: found {(refused or ['floor'])[0]}, expected it left out; search has it")
-        scoring = (options.get("scoring") or self._statistics.scoring()).override(floor=None)
-        settings = self._settings({**options, "scoring": scoring, "floor": None}, k)
+        if refused := [name for name in _CODES_ONLY if options.get(name)]:
+            raise StoreError(f"search_native: found {refused[0]}, expected it left out; search has it")
+        settings = self._settings(options, k)
         return own_weights(settings.scoring, encoded, number)
 
     @staticmethod

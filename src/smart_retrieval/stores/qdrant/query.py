@@ -11,6 +11,7 @@ from ...core.scoring import Scoring
 from ...core.vectors import unit_rows
 from ...embeddings import SmartEmbeddings
 from ...errors import ScoringError
+from ...types import Array
 from .where import compile_filter
 
 #: Names of the two vectors of a point.
@@ -77,11 +78,12 @@ def hybrid_query(
     """One query for the hybrid score, computed by the server from anchors and token vectors.
 
     Its stages: the nearest anchors that pass the filter; their MaxSim; ``lambda_anchor * anchor + lambda_late * late``.
-    Weights of query tokens are multiplied into the query's rows, so that MaxSim is their weighted mean.
+    Weights of query tokens are multiplied into the query's rows, so that MaxSim is their weighted mean. A floor holds
+    for each query token by itself: with one, every token is a prefetch of its own, and the formula puts them together.
 
     Args:
         query: One encoded query.
-        scoring: With numbers for its weights, see :meth:`~smart_retrieval.Scoring.fitted`. A floor cannot be expressed.
+        scoring: With numbers in the place of names, see :meth:`~smart_retrieval.Scoring.fitted`.
         limit: Hits.
         candidates: Documents whose tokens are compared.
         where: A filter.
@@ -91,7 +93,7 @@ def hybrid_query(
         What ``client.query_points(collection, **...)`` takes, for a collection exported with token vectors.
 
     Raises:
-        ScoringError: The scoring has a floor, or names where numbers are needed.
+        ScoringError: The scoring has names where numbers are needed, or the query is not one.
         FilterError: The filter cannot be read, or Qdrant cannot express it exactly.
 
     Example:
@@ -101,11 +103,6 @@ def hybrid_query(
     """
     from qdrant_client import models
 
-    if scoring.late_floor is not None:
-        raise ScoringError(
-            f"floor: found {scoring.late_floor:g}, expected none: Qdrant sums similarities as they are. Search with "
-            "floor=None, or the codes, which know it"
-        )
     wanted = max(candidates, limit)
     nearest = models.Prefetch(
         query=unit_rows(_one(query).anchors)[0].tolist(),
@@ -116,12 +113,21 @@ def hybrid_query(
     )
     prefetch: list[Any] = [nearest]
     sums: list[Any] = [models.MultExpression(mult=[float(scoring.lambda_anchor), "$score[0]"])]
-    shares = token_shares(query, scoring.query_weights)
-    if scoring.late_weight and (shares > 0).any():
-        rows = (np.asarray(query.token_vectors, np.float32) * shares[:, None])[shares > 0]
-        prefetch.append(models.Prefetch(prefetch=[nearest], query=rows.tolist(), using=TOKENS, limit=wanted))
-        sums.append(models.MultExpression(mult=[float(scoring.late_weight), "$score[1]"]))
-    defaults = {f"$score[{place}]": 0.0 for place in range(len(prefetch))}
+    defaults = {"$score[0]": 0.0}
+    shares, weight, floor = token_shares(query, scoring.query_weights), scoring.late_weight, scoring.late_floor
+    rows, shares = np.asarray(query.token_vectors, np.float32)[shares > 0], shares[shares > 0]
+    if weight and len(rows) and floor is None:
+        prefetch.append(_compared(nearest, rows * shares[:, None], wanted))
+        sums.append(models.MultExpression(mult=[float(weight), "$score[1]"]))
+        defaults["$score[1]"] = 0.0
+    elif weight and floor is not None:
+        for place, (row, share) in enumerate(zip(rows, shares.tolist(), strict=True), 1):
+            prefetch.append(_compared(nearest, row[None], wanted))
+            above = models.SumExpression(sum=[f"$score[{place}]", -float(floor)])
+            # max(0, x) is (x + |x|) / 2, which servers older than 1.20 know, too.
+            positive = models.SumExpression(sum=[above, models.AbsExpression(abs=above)])
+            sums.append(models.MultExpression(mult=[float(weight) * share / (2 * (1 - floor)), positive]))
+            defaults[f"$score[{place}]"] = float(floor)
     return {
         "prefetch": prefetch,
         "query": models.FormulaQuery(formula=models.SumExpression(sum=sums), defaults=defaults),
@@ -129,6 +135,13 @@ def hybrid_query(
         "with_payload": models.PayloadSelectorExclude(exclude=["codes"]),
         "with_vectors": [ANCHOR],
     }
+
+
+def _compared(nearest: Any, rows: Array, limit: int) -> Any:
+    """MaxSim of some rows with the tokens of the nearest documents."""
+    from qdrant_client import models
+
+    return models.Prefetch(prefetch=[nearest], query=rows.tolist(), using=TOKENS, limit=limit)
 
 
 def _one(query: SmartEmbeddings) -> SmartEmbeddings:
