@@ -136,6 +136,20 @@ def test_documents_that_are_added_have_token_vectors(pair, client):
     assert_same(again.search_native(query, 122, candidates=122)[0], exported.search(query, 122, candidates=122)[0])
 
 
+def test_a_document_without_token_vectors_has_no_late_score(make, client):
+    index = make(documents([3, 0, 5], 1), codec="float16")
+    exported = QdrantIndex.export(client, index, tokens=True)
+    for floor in (None, 0.1):
+        options = {**PLAIN, "floor": floor}
+        for found, expected in zip(
+            exported.search_native(documents(2, 5), 3, **options),
+            index.search(documents(2, 5), 3, **options),
+            strict=True,
+        ):
+            assert_same(found, expected)
+            assert {hit.id: hit.late for hit in found}["d0001"] == pytest.approx(0, abs=1e-5)
+
+
 def test_a_document_with_too_many_token_vectors_is_named(pair, monkeypatch):
     from smart_retrieval.stores.qdrant import points
 

@@ -37,7 +37,7 @@ def point_of(row: Row, tokens: Array | None) -> models.PointStruct:
         payload["given"] = _json(given)
     assert row.anchor is not None
     vectors: dict[str, Any] = {ANCHOR: row.anchor.tolist()}
-    if tokens is not None:
+    if tokens is not None and len(tokens):  # a document without any scores as one whose late part is 0
         if tokens.size > MOST_NUMBERS:
             raise StoreError(
                 f"document {row.id!r}: found {len(tokens)} token vectors of {tokens.shape[1]} dimensions, expected at "
