@@ -64,7 +64,16 @@ app.command("tune")(tune.tune)
 app.command("report")(report.report)
 app.add_typer(train_app, name="train")
 app.add_typer(_group("Convert from other formats.", official=convert.official), name="convert")
-app.add_typer(_group("Export to other formats.", st=convert.st, postgres=export.postgres), name="export")
+app.add_typer(
+    _group(
+        "Export to other formats.",
+        st=convert.st,
+        postgres=export.postgres,
+        qdrant=export.qdrant,
+        lancedb=export.lancedb,
+    ),
+    name="export",
+)
 app.add_typer(_group("A codec that several indexes and stores share.", fit=codec.fit, info=codec.info), name="codec")
 app.command("inspect")(inspect.inspect)
 app.command("demo")(demo.demo)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from ...errors import StoreError
 from ...index.codec.base import Codec
-from ...index.creation import GivenCodec, new_manifest
+from ...index.creation import GivenCodec
 from ...index.encoder import load_model
 from ...index.smart_index import DEFAULT_MODEL, SmartIndex
 from ...index.store.manifest import Manifest
-from ...index.store.records import Record
 from ..index import StoreIndex
+from ..rows import fitted_manifest, records_of
 from . import tables
 from .connections import Connections
 from .store import EXACT_ROWS, PostgresStore, storable, write_settings
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ...model.smart_model import SmartModel
 
 SCHEMA = "smart"
-_BATCH = 500
 
 
 class PostgresIndex(StoreIndex):
@@ -71,12 +70,7 @@ class PostgresIndex(StoreIndex):
             CodecError: The codec is not fitted, or does not fit the model.
         """
         smart = load_model(model) if isinstance(model, str) else model
-        manifest, start = new_manifest(smart, codec, pooling, "text", lexical=False, language="auto")
-        if start.name != manifest.limits["codec"]:
-            raise StoreError(
-                f"codec: found {codec!r}, which is fitted to documents, expected a codec that is fitted already: run "
-                "smart codec fit, or export an index"
-            )
+        manifest, start = fitted_manifest(smart, codec, pooling)
         connections = Connections(dsn, schema)
         _make(connections, manifest, start, tenant_field, replace, lambda store: None)
         return cls(PostgresStore(connections), smart)
@@ -149,7 +143,7 @@ class PostgresIndex(StoreIndex):
 
             def fill(store: PostgresStore) -> None:
                 with connections.writing() as connection:
-                    for batch in _records(index):
+                    for batch in records_of(index):
                         store.insert(connection, batch, 1)
                         progress(len(batch))
 
@@ -182,27 +176,3 @@ def _make(
         connections.close()
         raise
     connections.close()
-
-
-def _records(index: SmartIndex) -> Iterator[list[Record]]:
-    """All documents, as they are stored."""
-    for vectors in index.store.iterate(_BATCH):
-        batch = []
-        for number, document in enumerate(index.store.get(rowids=vectors.rowids)):
-            codes = slice(vectors.offsets[number], vectors.offsets[number + 1])
-            ids = slice(vectors.id_offsets[number], vectors.id_offsets[number + 1])
-            batch.append(
-                Record(
-                    document.id,
-                    vectors.anchors[number],
-                    vectors.codes[codes],
-                    vectors.token_ids[ids],
-                    document.text,
-                    document.source,
-                    document.page,
-                    document.heading,
-                    document.metadata,
-                    document.media,
-                )
-            )
-        yield batch

@@ -1,0 +1,1 @@
+"""Indexes in LanceDB, in a folder or a bucket, without a server."""
