@@ -1,0 +1,1 @@
+"""Many documents encoded, and many shards served, by one process or by a Ray cluster."""
