@@ -37,7 +37,9 @@ from .parts import BAD, DOCUMENTS, EMBEDDINGS, INDEX, SETTINGS, TWICE, Job, Part
 from .rows import Columns
 from .shards import ShardComposer, ShardJob, calibrate, settled_language, shard_name, twice_file
 
-JobT, ItemT, ResultT = TypeVar("JobT"), TypeVar("ItemT"), TypeVar("ResultT")
+JobT = TypeVar("JobT")
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 
 FORMAT = "smart-encode/1"
 _ABOUT, _LOCK, _CODEC = "encode.json", ".lock", "codec.safetensors"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import Empty, Queue
 from types import TracebackType
@@ -17,7 +19,9 @@ import numpy as np
 from ..errors import EncodingRunError, SmartError
 from ..extras import require
 
-JobT, ItemT, ResultT = TypeVar("JobT"), TypeVar("ItemT"), TypeVar("ResultT")
+JobT = TypeVar("JobT")
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 
 # Blocks of a stage: enough that the pool is busy to the end, few enough for Ray to keep track of.
 _MOST_BLOCKS = 5000
@@ -72,8 +76,8 @@ class RayRunner:
             EncodingRunError: The stage has stalled, or ended.
         """
         data = require("ray.data", "ray")
-        context = data.DataContext.get_current()
-        context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised
+        data.DataContext.get_current().enable_progress_bars = False
         needs, most = self._needs(stage)
         dataset = data.from_items([{"item": item} for item in items], override_num_blocks=min(len(items), _MOST_BLOCKS))
         done = dataset.map_batches(
@@ -112,21 +116,38 @@ class RayRunner:
                 continue
             if found is None:
                 return
+            if isinstance(found, _Failed):
+                raise EncodingRunError(f"stage {stage!r}: {found.message}")
             if isinstance(found, BaseException):
-                raise _named(stage, found)
+                reason = f"{type(found).__name__}: {str(found).strip()[-500:]}"
+                raise EncodingRunError(f"stage {stage!r} has ended: {reason}") from found
             last = time.monotonic()
             yield found
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """A named error of a worker: as a result, for what Ray makes of an exception is long and tries again."""
+
+    message: str
 
 
 class _Called:
     """A worker as Ray Data calls it, with a batch of one item."""
 
     def __init__(self, worker: Callable[[Any], Callable[[Any], Any]], job: Any) -> None:
-        self._worker = worker(job)
+        self._make, self._worker = partial(worker, job), None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         items = (item.item() if isinstance(item, np.generic) else item for item in batch["item"])
-        return {"result": [self._worker(item) for item in items]}
+        return {"result": [self._result(item) for item in items]}
+
+    def _result(self, item: Any) -> Any:
+        try:
+            self._worker = self._worker or self._make()
+            return self._worker(item)
+        except SmartError as error:
+            return _Failed(str(error))
 
 
 def _drain(dataset: Any, results: Queue[Any]) -> None:
@@ -146,19 +167,6 @@ def _hidden(folder: Path) -> list[str]:
     return [name for name in os.listdir(folder) if name.startswith((".part-", ".shard-"))]
 
 
-def _named(stage: str, error: BaseException) -> SmartError:
-    """The named error of a worker, out of what Ray wraps it in."""
-    cause: BaseException | None = error
-    for _ in range(10):
-        if cause is None:
-            break
-        if isinstance(cause, SmartError):
-            # Of a class of its own, made at run time.
-            return EncodingRunError(f"stage {stage!r}: {cause.args[0] if cause.args else cause}")
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    return EncodingRunError(f"stage {stage!r} has ended: {type(error).__name__}: {str(error).strip()[-500:]}")
-
-
 def start_ray(address: str | None) -> bool:
     """Connect to a cluster, or start one of this machine; whether that was done here.
 
@@ -166,7 +174,9 @@ def start_ray(address: str | None) -> bool:
         MissingExtraError: Ray is not installed.
         EncodingRunError: There is no cluster at this address.
     """
+    # Nothing is sent to Ray's makers; what its own logs say of this machine's cluster is in files.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     ray = require("ray", "ray")
     if ray.is_initialized():
         return False
@@ -174,8 +184,6 @@ def start_ray(address: str | None) -> bool:
     if address is None:
         # Only descriptions of parts pass through it; documents and vectors are read and written by the workers.
         options |= {"include_dashboard": False, "object_store_memory": 400 * 2**20}
-    with suppress(Exception):
-        require("ray.data", "ray")
     try:
         ray.init(address=address or "local", **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
