@@ -139,7 +139,7 @@ def _parquet_rows(path: Path, part: Part) -> Iterator[Row]:
     row, end = part.start, part.start + part.count
     try:
         with parquet.ParquetFile(path) as file:
-            groups, first, begins = [], 0, 0
+            groups, first, begins = list[int](), 0, 0
             for group in range(file.num_row_groups):
                 rows = file.metadata.row_group(group).num_rows
                 if first < end and first + rows > part.start:

@@ -136,7 +136,8 @@ class _Called:
     """A worker as Ray Data calls it, with a batch of one item."""
 
     def __init__(self, worker: Callable[[Any], Callable[[Any], Any]], job: Any) -> None:
-        self._make, self._worker = partial(worker, job), None
+        self._make = partial(worker, job)
+        self._worker: Callable[[Any], Any] | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         items = (item.item() if isinstance(item, np.generic) else item for item in batch["item"])
