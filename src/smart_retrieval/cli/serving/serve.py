@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _GRACE_S = 30
 _DEADLINE_MS, _SHARDS_MS = 30_000.0, 2000.0
-_LOOK_S = 2.0
 
 
 def serve(
@@ -63,7 +62,7 @@ def serve(
     model: IndexModel = None,
     access_log: Annotated[bool, typer.Option("--access-log", help="Log every request on stderr.")] = False,
     ray: Annotated[
-        bool, typer.Option("--ray", help="Serve the shards of one INDEX on a Ray cluster: search only.")
+        bool, typer.Option("--ray", help="Serve the shards of INDEX on a Ray cluster; search only.")
     ] = False,
     address: Annotated[
         str | None, typer.Option(help="Of the Ray cluster; auto for this machine's. [default: one of its own]")
@@ -133,11 +132,10 @@ def _check_access(host: str, settings: ServerSettings) -> None:
 def _run_on_ray(
     indexes: list[str], host: str, port: int, settings: ServerSettings, address: str | None, replicas: int
 ) -> None:
-    """Serve shards on a cluster until asked to stop; what is replaced in their folder meanwhile is served, too."""
+    """Serve shards on a cluster until asked to stop."""
     import time
 
     from ...cluster.serving.serve import ServedShards
-    from ...errors import SmartError
 
     if len(indexes) != 1:
         raise typer.BadParameter(f"--ray: found {len(indexes)} indexes, expected the shards of one")
@@ -146,12 +144,7 @@ def _run_on_ray(
         typer.echo(f"serving {served.name} on {served.url}")
         sys.stdout.flush()
         while True:
-            time.sleep(_LOOK_S)
-            try:
-                if changed := served.refresh():
-                    print(f"smart: serving shard {', '.join(map(str, changed))} anew", file=sys.stderr)
-            except SmartError as error:
-                print(f"smart: a shard was not replaced: {error}", file=sys.stderr)
+            time.sleep(3600)
     print("smart: stopped", file=sys.stderr)
 
 

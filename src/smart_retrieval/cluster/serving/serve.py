@@ -1,4 +1,4 @@
-"""Shards deployed on a Ray cluster, and replaced one by one while they are served."""
+"""Shards deployed on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from ..._version import __version__
 from ...errors import ServerError, SmartError
 from ...extras import require
-from ...files import settled
 from ...index.shards.split import check_alike, shard_folders
 from ...index.smart_index import SmartIndex
 from ...index.store.folder import FILE
@@ -31,6 +29,10 @@ class ServedShards:
     A front encodes each query once and asks all shards under one scoring, with the IDF counts of all. A shard that is
     later than the deadline, or has no replica left, is left out, and the hits are marked ``partial``. Use it in a
     ``with`` statement: it ends what it has deployed, and the cluster if it has started one.
+
+    To replace a shard, move another folder into its place (``mv docs.shards/shard-00001 old && mv new
+    docs.shards/shard-00001``): its replicas open it one after another, within some seconds and without a pause. One of
+    another model, codec or split is not taken. What is added to a shard where it lies is seen by the next query.
 
     Args:
         shards: A folder of shards, or ``NAME=FOLDER`` for another name in URLs; all nodes must see it.
@@ -68,7 +70,7 @@ class ServedShards:
         self.address, self.replicas, self.fronts, self.host = address, replicas, fronts, host
         self.port = port or _free_port(host)
         self.settings = settings or ServerSettings(deadline_ms=2000.0)
-        self._served = self._found()
+        self._places = self._found()
         self._own = False
 
     @property
@@ -105,67 +107,32 @@ class ServedShards:
         elif ray.is_initialized():
             serve.delete(_APPLICATION)
 
-    def refresh(self) -> list[int]:
-        """Serve shards that were replaced in their folder since, replica by replica and without a pause.
-
-        To replace one, move a whole folder into its place: ``mv docs.shards/shard-00001 old && mv new
-        docs.shards/shard-00001``. What is added to a shard where it lies is seen without this.
-
-        Returns:
-            The numbers of the shards that were replaced.
-
-        Raises:
-            IndexMismatchError: The new one does not belong to the others; what was served goes on.
-        """
-        try:
-            found = self._found()
-        except ServerError:  # between the two moves
-            return []
-        changed = [number for number, one in enumerate(found) if self._served[number : number + 1] != [one]]
-        if changed and len(found) == len(self._served):
-            before, self._served = self._served, found
-            try:
-                self._deploy()
-            except BaseException:
-                self._served = before
-                raise
-            return changed
-        return []
-
-    def _found(self) -> list[tuple[Path, str]]:
-        """The shards and what tells a folder from another one in its place, once they are known to be alike."""
+    def _found(self) -> list[Path]:
+        """The shards, once they are known to be alike and all of them."""
         places = shard_folders(self.folder) or ([self.folder] if (self.folder / FILE).exists() else [])
         if not places:
             raise ServerError(f"found no shards at {str(self.folder)!r}, expected shard-00000, ...: run smart split")
         with ExitStack() as stack:
-            opened = [stack.enter_context(SmartIndex.open(place, mode="r")) for place in places]
-            numbers = [one.store.manifest.limits.get("shard", (0, len(opened)))[1] for one in opened]
-            if max(numbers) != len(opened):
-                raise ServerError(f"found {len(opened)} of {max(numbers)} shards at {str(self.folder)!r}")
-            check_alike(opened)
-            marks = [(place / FILE).stat().st_ino for place in places]
-            return [(settled(place), f"{mark}") for place, mark in zip(places, marks, strict=True)]
+            check_alike([stack.enter_context(SmartIndex.open(place, mode="r")) for place in places])
+        return places
 
     def _deploy(self) -> None:
         ray, serve = require("ray", "ray"), require("ray.serve", "ray")
-        replicas = len(self._served) * self.replicas + self.fronts
+        replicas = len(self._places) * self.replicas + self.fronts
         # A whole core for each where there are enough; on less they share what there is.
         share = max(0.01, min(1.0, int(80 * ray.cluster_resources().get("CPU", 1) / replicas) / 100))
         common: dict[str, Any] = {
             "max_ongoing_requests": _AT_ONCE, "health_check_period_s": 2.0, "health_check_timeout_s": 10.0,
-            # Of one version whatever is deployed, or Serve would restart replicas whose user_config alone has changed.
-            "version": __version__, "graceful_shutdown_timeout_s": 5.0, "ray_actor_options": {"num_cpus": share},
+            "graceful_shutdown_timeout_s": 5.0, "ray_actor_options": {"num_cpus": share},
         }  # fmt: skip
         shards = [
-            serve.deployment(ShardReplica, name=path.name)
-            .options(num_replicas=self.replicas, user_config={"path": str(path), "mark": mark}, **common)
-            .bind()
-            for path, mark in self._served
+            serve.deployment(ShardReplica, name=path.name).options(num_replicas=self.replicas, **common).bind(str(path))
+            for path in self._places
         ]
         front = serve.deployment(Front, name="front").options(
             num_replicas=self.fronts, max_queued_requests=_WAITING, **{**common, "max_ongoing_requests": 4 * _AT_ONCE}
         )
-        app = front.bind(self.name, str(self._served[0][0]), self.settings.model, self.settings, *shards)
+        app = front.bind(self.name, str(self._places[0]), self.settings.model, self.settings, *shards)
         try:
             serve.run(app, name=_APPLICATION, route_prefix="/")
         except RuntimeError as error:

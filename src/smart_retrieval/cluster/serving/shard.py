@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
@@ -13,12 +14,15 @@ from ...core.calibration import Calibration
 from ...core.scoring import Scoring
 from ...core.weights import IdfWeights
 from ...embeddings import SmartEmbeddings
-from ...errors import SmartError
+from ...errors import IndexMismatchError, SmartError
 from ...index.search.hits import Hits
 from ...index.search.options import SearchOptions
+from ...index.shards.split import check_pair
 from ...index.smart_index import SmartIndex
+from ...index.store.folder import FILE
 from ...types import Array, counted_elsewhere
 
+LOG = logging.getLogger("ray.serve")
 # Seconds after which an index that was replaced is closed: no search of it is under way any more.
 _CLOSE_S = 60.0
 
@@ -98,27 +102,28 @@ class ShardAnswer:
 
 
 class ShardReplica:
-    """Serves one shard, read-only. Its ``user_config`` says which; another one replaces it without a pause."""
+    """Serves one shard, read-only; another one that takes its place in the folder replaces it without a pause.
 
-    def __init__(self) -> None:
-        self._index: SmartIndex | None = None
+    Args:
+        path: The shard.
+    """
 
-    async def reconfigure(self, config: dict[str, Any]) -> None:
-        """Open a shard, and from then on search in it instead of the one before."""
-        opened = await asyncio.to_thread(_opened, config["path"])
-        before, self._index = self._index, opened
-        if before is not None:
-            timer = threading.Timer(_CLOSE_S, before.close)
-            timer.daemon = True
-            timer.start()
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._mark, self._index = _mark(self._path), _opened(path)
+        self._refused = 0
+
+    async def check_health(self) -> None:
+        """Look for another shard in the place of this one; Serve calls it every two seconds."""
+        await asyncio.to_thread(self._look)
 
     async def facts(self) -> ShardFacts:
         """What a front has to know."""
-        return await asyncio.to_thread(_facts, self._opened())
+        return await asyncio.to_thread(_facts, self._index)
 
     async def search(self, query: ShardQuery) -> ShardAnswer:
         """Search for one query."""
-        index = self._opened()
+        index = self._index
 
         def run() -> ShardAnswer:
             try:
@@ -128,14 +133,45 @@ class ShardReplica:
 
         return await asyncio.to_thread(run)
 
-    def _opened(self) -> SmartIndex:
-        assert self._index is not None  # Serve configures a replica before it sends requests
-        return self._index
+    def _look(self) -> None:
+        mark = _mark(self._path)
+        if mark in (0, self._mark, self._refused):  # nothing there, for the moment between two moves
+            return
+        try:
+            found = _opened(str(self._path))
+            _check_place(self._index, found)
+        except SmartError as error:
+            self._refused = mark
+            LOG.error("what took the place of %s is not served: %s", self._path.name, error)
+            return
+        before, self._index, self._mark = self._index, found, mark
+        timer = threading.Timer(_CLOSE_S, before.close)
+        timer.daemon = True
+        timer.start()
+
+
+def _mark(path: Path) -> int:
+    """Another number for another folder in this place; 0 for none."""
+    try:
+        return (path / FILE).stat().st_ino
+    except OSError:
+        return 0
+
+
+def _check_place(before: SmartIndex, found: SmartIndex) -> None:
+    check_pair(before, found)
+    places = [[one.store.manifest.limits.get(name) for name in ("whole", "shard")] for one in (before, found)]
+    if places[0] != places[1]:
+        raise IndexMismatchError(f"found shard {places[1][1]} of another split, expected {places[0][1]} of the same")
 
 
 def _opened(path: str) -> SmartIndex:
     index = SmartIndex.open(path, mode="r")
-    index.idf(), index.codec()  # read now, and not by the first query
+    try:
+        index.idf(), index.codec()  # read now, and not by the first query
+    except BaseException:
+        index.close()
+        raise
     return index
 
 
