@@ -123,6 +123,12 @@ class Front:
         images = () if query.image is None else (picture_of(query.image, self.settings.max_pixels),)
         return self._first.encoder.encode_queries([Item(query.text, images)])[1]
 
+    def close(self) -> None:
+        """End the encoder's thread, and close the index whose model it has."""
+        self._encoder.shutdown()
+        if self._first is not None:
+            self._first.close()
+
     # -- what is known of the shards -----------------------------------------------------------------------------
 
     async def _statistics(self) -> tuple[CollectionStatistics, Any]:

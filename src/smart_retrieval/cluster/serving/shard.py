@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,14 +20,16 @@ from ...embeddings import SmartEmbeddings
 from ...errors import IndexMismatchError, SmartError
 from ...index.search.hits import Hits
 from ...index.search.options import SearchOptions
-from ...index.shards.split import check_pair
+from ...index.shards.split import differences
 from ...index.smart_index import SmartIndex
 from ...index.store.folder import FILE
+from ...index.store.manifest import Manifest
 from ...types import Array, counted_elsewhere
 
 LOG = logging.getLogger("ray.serve")
-# Seconds after which an index that was replaced is closed: no search of it is under way any more.
-_CLOSE_S = 60.0
+T = TypeVar("T")
+# How often, and with which pause, a shard is looked for in its place before it counts as gone.
+_TRIES, _PAUSE_S = 10, 0.05
 
 
 @dataclass(frozen=True)
@@ -102,16 +107,18 @@ class ShardAnswer:
 
 
 class ShardReplica:
-    """Serves one shard, read-only; another one that takes its place in the folder replaces it without a pause.
+    """Serves one shard, read-only; another one that takes its place replaces it without a pause.
 
     Args:
-        path: The shard.
+        path: The shard: a folder, or a link to one.
     """
 
     def __init__(self, path: str) -> None:
-        self._path = Path(path)
-        self._mark, self._index = _mark(self._path), _opened(path)
+        self._place = Path(path)
+        self._served = _Served.open(self._place)
+        self._before: list[_Served] = []  # replaced, and perhaps still searched in
         self._refused = 0
+        self._looking = threading.Lock()
 
     async def check_health(self) -> None:
         """Look for another shard in the place of this one; Serve calls it every two seconds."""
@@ -119,35 +126,77 @@ class ShardReplica:
 
     async def facts(self) -> ShardFacts:
         """What a front has to know."""
-        return await asyncio.to_thread(_facts, self._index)
+        return await asyncio.to_thread(self._of_the_present, _facts)
 
     async def search(self, query: ShardQuery) -> ShardAnswer:
         """Search for one query."""
-        index = self._index
 
-        def run() -> ShardAnswer:
+        def run(index: SmartIndex) -> ShardAnswer:
             try:
                 return ShardAnswer(_version(index), query.search(index))
             except SmartError as error:
                 return ShardAnswer("", error=(type(error).__name__, str(error)))
 
-        return await asyncio.to_thread(run)
+        return await asyncio.to_thread(self._of_the_present, run)
+
+    def close(self) -> None:
+        """Close the shard, and those that it has replaced."""
+        for served in (self._served, *self._before):
+            served.index.close()
+
+    def _of_the_present(self, ask: Callable[[SmartIndex], T]) -> T:
+        """What an index answers whose folder was not moved meanwhile: a new thread would open what lies there now."""
+        for _ in range(_TRIES):
+            if _mark(self._place) != self._served.mark:
+                self._look()
+            served = self._served
+            if served.is_there():
+                answer = ask(served.index)
+                if served.is_there():
+                    return answer
+            time.sleep(_PAUSE_S)  # between the moves of two folders
+        raise IndexMismatchError(f"found no shard that fits in the place of {self._place.name}")
 
     def _look(self) -> None:
-        mark = _mark(self._path)
-        if mark in (0, self._mark, self._refused):  # nothing there, for the moment between two moves
-            return
+        with self._looking:
+            mark = _mark(self._place)
+            if mark in (0, self._served.mark, self._refused):
+                return
+            try:
+                found = _Served.open(self._place)
+                _check_place(self._served, found)
+            except SmartError as error:
+                self._refused = mark
+                LOG.error("what took the place of %s is not served: %s", self._place.name, error)
+                return
+            while len(self._before) > 1:  # replaced long ago: no search of it is under way any more
+                self._before.pop(0).index.close()
+            self._before.append(self._served)
+            self._served = found
+
+
+@dataclass(frozen=True)
+class _Served:
+    """An open shard, and what tells its folder from another one in the same place."""
+
+    index: SmartIndex
+    mark: int
+    manifest: Manifest
+    codec: bytes
+
+    @classmethod
+    def open(cls, place: Path) -> _Served:
+        path = place.resolve()  # a link may soon lead elsewhere
+        mark, index = _mark(path), SmartIndex.open(path, mode="r")
         try:
-            found = _opened(str(self._path))
-            _check_place(self._index, found)
-        except SmartError as error:
-            self._refused = mark
-            LOG.error("what took the place of %s is not served: %s", self._path.name, error)
-            return
-        before, self._index, self._mark = self._index, found, mark
-        timer = threading.Timer(_CLOSE_S, before.close)
-        timer.daemon = True
-        timer.start()
+            index.idf()  # read now, and not by the first query
+            return cls(index, mark, index.store.manifest, index.store.codec())
+        except BaseException:
+            index.close()
+            raise
+
+    def is_there(self) -> bool:
+        return _mark(self.index.path) == self.mark
 
 
 def _mark(path: Path) -> int:
@@ -158,21 +207,15 @@ def _mark(path: Path) -> int:
         return 0
 
 
-def _check_place(before: SmartIndex, found: SmartIndex) -> None:
-    check_pair(before, found)
-    places = [[one.store.manifest.limits.get(name) for name in ("whole", "shard")] for one in (before, found)]
-    if places[0] != places[1]:
-        raise IndexMismatchError(f"found shard {places[1][1]} of another split, expected {places[0][1]} of the same")
-
-
-def _opened(path: str) -> SmartIndex:
-    index = SmartIndex.open(path, mode="r")
-    try:
-        index.idf(), index.codec()  # read now, and not by the first query
-    except BaseException:
-        index.close()
-        raise
-    return index
+def _check_place(before: _Served, found: _Served) -> None:
+    """Refuse what is not a shard of the same number, split, model and codec."""
+    different = differences(before.manifest, found.manifest)
+    if found.codec != before.codec:
+        different.append("codec")
+    limits = before.manifest.limits, found.manifest.limits
+    different += [name for name in ("whole", "shard") if limits[0].get(name) != limits[1].get(name)]
+    if different:
+        raise IndexMismatchError(f"found one that differs in {', '.join(different)}, expected the same")
 
 
 def _version(index: SmartIndex) -> str:

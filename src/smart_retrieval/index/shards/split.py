@@ -128,25 +128,24 @@ def check_alike(indexes: Sequence[SmartIndex]) -> Manifest:
     """The manifest of the first, once all are known to be of one model, settings and codec, and no shard is missing."""
     if not indexes:
         raise IndexMismatchError("found no index, expected one or more")
-    for left, right in pairwise(indexes):
-        check_pair(left, right)
     manifests = [one.store.manifest for one in indexes]
+    for (left, before), (right, after) in pairwise(zip(indexes, manifests, strict=True)):
+        different = differences(before, after)
+        if not different and left.store.codec() != right.store.codec():
+            different = ["codec's tables: fit one codec and share it"]
+        if different:
+            raise IndexMismatchError(
+                f"found {str(left.path)!r} and {str(right.path)!r}, which differ in {', '.join(different)}; expected "
+                "indexes of one model, settings and codec"
+            )
     parts = [(one.limits.get("whole"), *one.limits.get("shard", (0, 0))) for one in manifests]
     _check_whole([part for part in parts if part[0] is not None], len(parts))
     return manifests[0]
 
 
-def check_pair(left: SmartIndex, right: SmartIndex) -> None:
-    """Refuse two indexes that are not of one model, settings and codec."""
-    before, after = left.store.manifest, right.store.manifest
-    different = [name for name in _COMMON if getattr(before, name) != getattr(after, name)]
-    if not different and left.store.codec() != right.store.codec():
-        different = ["codec's tables: fit one codec and share it"]
-    if different:
-        raise IndexMismatchError(
-            f"found {str(left.path)!r} and {str(right.path)!r}, which differ in {', '.join(different)}; expected "
-            "indexes of one model, settings and codec"
-        )
+def differences(before: Manifest, after: Manifest) -> list[str]:
+    """In what two manifests differ that those of the shards of one index do not."""
+    return [name for name in _COMMON if getattr(before, name) != getattr(after, name)]
 
 
 def _check_whole(parts: Sequence[tuple[Any, ...]], given: int) -> None:
