@@ -6,8 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from smart_retrieval import ShardedIndex, SmartIndex
+from smart_retrieval.cluster.dataset import open_dataset, read_rows
 from smart_retrieval.cluster.encode import InProcess, encode_dataset, encoded_parts
 from smart_retrieval.cluster.rows import Columns
 from smart_retrieval.errors import DatasetError, EncodingRunError, IndexMismatchError
@@ -249,7 +252,6 @@ def test_nothing_to_encode(tmp_path, tiny):
 
 
 def test_a_part_that_keeps_ending_its_process_is_named(tmp_path, corpus, tiny):
-    from smart_retrieval.cluster.dataset import open_dataset
     from smart_retrieval.cluster.parts import Job, PartEncoder
 
     dataset = open_dataset(corpus, 30)
@@ -284,3 +286,54 @@ def test_pages_and_pictures(tmp_path, tiny_vlm):
             "packed": "image",
         }
         assert shards.get("file")[0].source.endswith("img/a.png")
+
+
+def test_pages_of_pdfs(tmp_path, tiny_vlm):
+    pytest.importorskip("pypdfium2")
+    from fixtures.pictures import write_pdf
+
+    model = str(tiny_vlm("qwen3-vl-embedding"))
+    (tmp_path / "docs").mkdir()
+    write_pdf(tmp_path / "docs" / "report.pdf", 2)
+    (tmp_path / "docs" / "broken.pdf").write_bytes(b"%PDF-1.4 nothing")
+    report = encode_dataset(tmp_path / "docs", tmp_path / "pages", model, index=True, codec="float16")
+    assert (report.documents, report.bad, report.pictures) == (2, 1, 2)
+    with ShardedIndex.open(tmp_path / "pages", model, mode="r") as shards:
+        assert shards.get("report.pdf#page=2")[0].media.kind == "page"
+    rows = [
+        {"id": "second", "image": "docs/report.pdf", "page": 2},
+        {"id": "which", "image": "docs/report.pdf"},
+        {"id": "ninth", "image": "docs/report.pdf", "page": 9},
+        {"id": "half", "text": "a", "page": 1.5},
+    ]
+    data = jsonl(tmp_path / "rows.jsonl", rows)
+    assert encode_dataset(data, tmp_path / "rows", model).documents == 1
+    reasons = bad_rows(tmp_path / "rows")
+    assert (reasons["which"], reasons["half"]) == ("a PDF without a page", "no page number")
+    ((documents, _),) = encoded_parts(tmp_path / "rows")
+    assert [(one["id"], one["page"], one["kind"]) for one in documents] == [("second", 2, "page")]
+
+
+@given(lines=st.lists(st.sampled_from([b'{"text": "a"}', b"", b"{", b'{"text": "\xff"}', b"x" * 70]), max_size=40),
+       size=st.integers(1, 7), ended=st.booleans())  # fmt: skip
+def test_every_line_is_in_one_part_whatever_their_size(tmp_path_factory, lines, size, ended):
+    path = tmp_path_factory.mktemp("lines") / "rows.jsonl"
+    path.write_bytes(b"\n".join(lines) + (b"\n" if ended and lines else b""))
+    count = len(lines) if ended or not lines or lines[-1] else len(lines) - 1
+    try:
+        dataset = open_dataset(path, size)
+    except DatasetError:
+        assert count == 0
+        return
+    assert [part.start for part in dataset.parts] == list(range(0, count, size))
+    found = {row.name: row for part in dataset.parts for row in read_rows(dataset, part)}
+    assert set(found) == {f"rows.jsonl#{number}" for number, line in enumerate(lines, 1) if line}
+    good = {name for name, row in found.items() if not row.reason}
+    assert good == {f"rows.jsonl#{number}" for number, line in enumerate(lines, 1) if line == b'{"text": "a"}'}
+
+
+@pytest.mark.parametrize("size", [1, 7, 17, 20, 59, 60, 200])
+def test_every_row_of_parquet_is_in_one_part(corpus, size):
+    dataset = open_dataset(corpus, size)
+    ids = [row.values["id"] for part in dataset.parts for row in read_rows(dataset, part)]
+    assert ids == [f"d{n}{i:03d}" for n in range(2) for i in range(60)]
