@@ -84,14 +84,19 @@ def test_a_stage_that_stalls_is_ended_by_its_name(tmp_path, rows, model, runner)
     class Sleeper:
         def run(self, stage, worker, job, items, folder):
             (folder / ".part-0000003.run.1").mkdir()
-            yield from stalling.run(stage, _sleeps, job, items, folder)
+            yield from stalling.run(stage, _sleeps, str(tmp_path / "awake"), items, folder)
 
     with pytest.raises(EncodingRunError, match=r"stage 'encode' has stalled: .* 4 s; under way: part-0000003"):
         encode_dataset(rows, tmp_path / "out", model, part_size=20, runner=Sleeper())
+    (tmp_path / "awake").touch()  # so that the worker leaves its CPU to others
 
 
-def _sleeps(job):
-    return lambda item: time.sleep(60)
+def _sleeps(mark):
+    def call(item):
+        while not os.path.exists(mark):
+            time.sleep(0.1)
+
+    return call
 
 
 def test_an_error_of_a_worker_has_its_name(tmp_path, rows, runner):
