@@ -7,7 +7,7 @@ DATA ?= data
 MODELS ?= models
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs format bench bench-speed dist clean
+.PHONY: help demo test test-cluster lint docs format bench bench-speed dist clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -47,6 +47,16 @@ docs: .venv/dev ## Build the documentation site in docs/_build/html; warnings ar
 test: lint docs ## Lint, types, documentation and the whole test suite
 	$(BIN)/pytest
 
+# Ray with all it needs is larger than everything else together (750 MB): an environment of its own.
+.venv-cluster/ready: constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv-cluster
+	.venv-cluster/bin/pip install -q --disable-pip-version-check -c constraints.txt torch
+	.venv-cluster/bin/pip install -q --disable-pip-version-check -c constraints.txt -e ".[ray,image]" pytest
+	@touch $@
+
+test-cluster: .venv-cluster/ready ## Test encoding and serving on a Ray cluster of this machine, in .venv-cluster
+	.venv-cluster/bin/python -m pytest -W default tests_cluster
+
 format: .venv/dev ## Rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -66,4 +76,4 @@ dist: .venv/dev ## Build wheel and sdist, check them, and run the README from th
 	$(BIN)/python dev/check_dist.py
 
 clean: ## Remove the environment, all caches and what was built
-	rm -rf .venv .mypy_cache .import_linter_cache .ruff_cache .pytest_cache .hypothesis docs/_build build dist
+	rm -rf .venv .venv-cluster .mypy_cache .import_linter_cache .ruff_cache .pytest_cache .hypothesis docs/_build build dist

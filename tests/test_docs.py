@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)]
 PUBLIC = (
-    *("", ".documents", ".pictures", ".server", ".stores", ".training", ".errors"),
+    *("", ".cluster", ".documents", ".pictures", ".server", ".stores", ".training", ".errors"),
     *(".evaluation", ".evaluation.probe", ".evaluation.tune"),
 )
 

@@ -128,6 +128,10 @@ class UnknownIdError(SmartError, KeyError):
         return str(self.args[0]) if self.args else ""  # KeyError would show the message in quotes
 
 
+class EncodingRunError(SmartError):
+    """An encoding run cannot go on: a stage has stalled or ended, or its folder belongs to another run."""
+
+
 class ServerError(SmartError):
     """A server cannot be started as it is asked to: tokens, hosts or names of indexes that do not fit."""
 

@@ -18,7 +18,7 @@ from . import delete, demo, explain, index, info, inspect, optimize, search, tra
 from .formats import codec, convert, export
 from .measure import eval_beir, eval_layers, eval_mmeb, eval_mteb, probe, report, tune
 from .output import Stopped, printable, stop_on_signals
-from .scale import merge, split
+from .scale import encode, merge, split
 from .serving import mcp, serve
 
 
@@ -56,6 +56,7 @@ app.command("delete")(delete.delete)
 app.command("optimize")(optimize.optimize)
 app.command("verify")(verify.verify)
 app.command("mcp")(mcp.mcp)
+app.command("encode")(encode.encode)
 app.command("split")(split.split)
 app.command("merge")(merge.merge)
 app.add_typer(eval_app, name="eval")

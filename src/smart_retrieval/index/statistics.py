@@ -15,6 +15,7 @@ from ..core.weights import IdfWeights
 from ..embeddings import SmartEmbeddings
 from ..errors import IndexDamagedError
 from ..types import Array
+from .codec.base import Codec
 from .document_store import DocumentStore
 from .encoder import IndexEncoder, decode_vectors
 
@@ -104,16 +105,21 @@ class IndexStatistics:
             rowids = self._store.select(None)
 
             def read(places: Array) -> SmartEmbeddings:
-                vectors = self._store.read_vectors(rowids[places])
-                sample = decode_vectors(self._encoder.codec(), vectors)
-                if len(vectors.token_ids) == len(sample.token_ids):
-                    return sample
-                # Of pooled tokens no word is known, only whether the document has words: one id stands for all.
-                worded = np.add.reduceat(np.append(vectors.token_ids >= 0, False), vectors.id_offsets[:-1]) > 0
-                sample.token_ids = np.where(np.repeat(worded, sample.lengths), 0, -1).astype(np.int32)
-                return sample
+                return stored_sample(self._store, self._encoder.codec(), rowids[places])
 
             model = self._store.manifest.model_calibration
             own = Calibration.from_dict(model) if model else None
             calibrator = Calibrator(own, lambda: self._encoder.model().calibrator.probes())
             return calibrator.calibrate(len(rowids), read, self._idf)
+
+
+def stored_sample(store: DocumentStore, codec: Codec, rowids: Array) -> SmartEmbeddings:
+    """Some documents of a store, decoded, for a calibration."""
+    vectors = store.read_vectors(rowids)
+    sample = decode_vectors(codec, vectors)
+    if len(vectors.token_ids) == len(sample.token_ids):
+        return sample
+    # Of pooled tokens no word is known, only whether the document has words: one id stands for all.
+    worded = np.add.reduceat(np.append(vectors.token_ids >= 0, False), vectors.id_offsets[:-1]) > 0
+    sample.token_ids = np.where(np.repeat(worded, sample.lengths), 0, -1).astype(np.int32)
+    return sample

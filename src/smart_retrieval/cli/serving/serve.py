@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ...server.settings import ServerSettings
 
 _GRACE_S = 30
+_DEADLINE_MS, _SHARDS_MS = 30_000.0, 2000.0
 
 
 def serve(
@@ -54,10 +55,19 @@ def serve(
     ] = None,
     waiting: Annotated[int, typer.Option(min=1, help="Requests that wait before others are refused with 503.")] = 256,
     max_body: Annotated[int, typer.Option(min=1, metavar="MB", help="Largest body of a request.")] = 32,
-    deadline_ms: Annotated[float, typer.Option(min=1, help="Longest time that a search may take.")] = 30_000,
+    deadline_ms: Annotated[
+        float | None, typer.Option(min=1, help="Longest time that a search may take. [default: 30000; with --ray 2000]")
+    ] = None,
     idle: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="When an unused index is closed.")] = 900,
     model: IndexModel = None,
     access_log: Annotated[bool, typer.Option("--access-log", help="Log every request on stderr.")] = False,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Serve the shards of INDEX on a Ray cluster; search only.")
+    ] = False,
+    address: Annotated[
+        str | None, typer.Option(help="Of the Ray cluster; auto for this machine's. [default: one of its own]")
+    ] = None,
+    replicas: Annotated[int, typer.Option(min=1, help="With --ray: replicas of each shard.")] = 1,
 ) -> None:
     """Serve indexes over HTTP: search, explain, add, delete, encode, rerank; described at /docs.
 
@@ -70,8 +80,14 @@ def serve(
         token_file=token_file and token_file.absolute(), read_only=read_only, tenant_field=tenant_field, model=model,
         reranker=rerank, allowed_hosts=_hosts(host, allowed_host or []), allowed_origins=tuple(allowed_origin or ()),
         workers=workers, searchers=searchers or 0, threads=threads or 0, waiting=waiting, max_body=max_body * 2**20,
-        deadline_ms=deadline_ms, idle_s=idle,
+        deadline_ms=deadline_ms or (_SHARDS_MS if ray else _DEADLINE_MS), idle_s=idle,
     )  # fmt: skip
+    if not ray and (address, replicas) != (None, 1):
+        raise typer.BadParameter("found --address or --replicas without --ray, expected --ray")
+    if ray:
+        _check_access(host, settings)
+        _run_on_ray(indexes, host, port, settings, address, replicas)
+        return
     _check(indexes, host, settings)
     with tempfile.TemporaryDirectory(prefix="smart-serve-") as state:
         _run(indexes, host, port, settings, Path(state), access_log)
@@ -85,14 +101,22 @@ def _hosts(host: str, allowed: list[str]) -> tuple[str, ...]:
 
 def _check(indexes: list[str], host: str, settings: ServerSettings) -> None:
     """Find what cannot be served before anything is loaded, with its name."""
-    from ...errors import ServerError
     from ...extras import check
     from ...index.smart_index import SmartIndex
     from ...server.settings import named_paths
-    from ...server.tokens import TokenFile
 
     for module in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
         check(module, "serve")
+    _check_access(host, settings)
+    for path in named_paths(indexes).values():
+        SmartIndex.open(path, mode="r" if settings.read_only else "w").close()
+
+
+def _check_access(host: str, settings: ServerSettings) -> None:
+    """Refuse tokens that cannot be read, and to let in everybody who reaches this machine."""
+    from ...errors import ServerError
+    from ...server.tokens import TokenFile
+
     if settings.token_file is not None:
         TokenFile(settings.token_file, settings.tenant_field)
     elif settings.tenant_field is not None:
@@ -103,8 +127,25 @@ def _check(indexes: list[str], host: str, settings: ServerSettings) -> None:
             + ("" if settings.read_only else ", add and delete")
             + "; write a file of tokens, or listen on 127.0.0.1 behind a proxy that asks who it is"
         )
-    for path in named_paths(indexes).values():
-        SmartIndex.open(path, mode="r" if settings.read_only else "w").close()
+
+
+def _run_on_ray(
+    indexes: list[str], host: str, port: int, settings: ServerSettings, address: str | None, replicas: int
+) -> None:
+    """Serve shards on a cluster until asked to stop."""
+    import time
+
+    from ...cluster.serving.serve import ServedShards
+
+    if len(indexes) != 1:
+        raise typer.BadParameter(f"--ray: found {len(indexes)} indexes, expected the shards of one")
+    served = ServedShards(indexes[0], address=address, replicas=replicas, host=host, port=port, settings=settings)
+    with suppress(Stopped, KeyboardInterrupt), served:
+        typer.echo(f"serving {served.name} on {served.url}")
+        sys.stdout.flush()
+        while True:
+            time.sleep(3600)
+    print("smart: stopped", file=sys.stderr)
 
 
 def _run(indexes: list[str], host: str, port: int, settings: ServerSettings, state: Path, access_log: bool) -> None:

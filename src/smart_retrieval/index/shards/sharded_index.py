@@ -14,7 +14,6 @@ import numpy as np
 
 from ...core.calibration import Calibration
 from ...core.collection import CollectionStatistics
-from ...core.scoring import Scoring
 from ...core.weights import IdfWeights
 from ...embeddings import SmartEmbeddings
 from ...errors import DuplicateIdError, IndexFormatError, SmartError, SmartWarning, UnknownIdError
@@ -25,17 +24,15 @@ from ..explain.explanation import Explanation
 from ..ingest.new_documents import BATCH_WEIGHT, NewDocument, batches, new_documents
 from ..rerank import rerank_hits, reranker_of
 from ..search.hits import Hits
-from ..search.options import RERANK_DEPTH, SCORING_OPTIONS, SearchOptions
+from ..search.options import RERANK_DEPTH, SearchOptions
 from ..smart_index import SmartIndex
 from ..store.records import Document
-from .gather import merged_hits, summed_idf
+from .gather import merged_hits, shard_options, summed_idf
 from .split import check_alike, shard_folders, shard_of
 
 if TYPE_CHECKING:
     from ...model.smart_model import SmartModel
 
-# What needs the words or the candidates of all shards in one place.
-_NEEDS_ALL = ("lexical_weight", "feedback", "neighbours")
 # Seconds beyond a deadline until a shard that has not answered is left out: it stops by itself at the deadline.
 _GRACE = 0.05
 
@@ -179,19 +176,8 @@ class ShardedIndex:
         return found[0] if alone else found
 
     def _shard_options(self, options: SearchOptions) -> SearchOptions:
-        """The options with a scoring in numbers, the same for all shards."""
-        for name in _NEEDS_ALL:
-            if options.get(name):
-                raise SmartError(f"{name}: found shards, which cannot weigh it alone; expected 0, or a merged index")
-        given: dict[str, Any] = {
-            name: value for name, value in options.items() if name in SCORING_OPTIONS and name != "scoring"
-        }
-        scoring = (options.get("scoring") or self.shards[0].preset.scoring).override(**given)
-        settled: Scoring = scoring.fitted(CollectionStatistics(self.idf, self.calibration))
-        own: dict[str, Any] = {
-            name: value for name, value in options.items() if name in ("where", "candidates", "exact", "device")
-        }
-        return cast("SearchOptions", {**own, "scoring": settled})
+        statistics = CollectionStatistics(self.idf, self.calibration)
+        return shard_options(options, self.shards[0].preset.scoring, statistics)
 
     def _gather(self, encoded: SmartEmbeddings, k: int, options: SearchOptions, until: float | None) -> list[Hits]:
         def one(shard: SmartIndex) -> list[Hits]:

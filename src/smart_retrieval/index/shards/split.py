@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from ...errors import IndexFormatError, IndexMismatchError, SmartError
 from ...files import settled
+from ...types import Array
 from ..smart_index import SmartIndex
 from ..store.folder import FILE
 from ..store.manifest import Manifest
@@ -82,7 +83,7 @@ def split_index(index: SmartIndex, folder: str | Path, shards: int) -> list[Path
             stack.enter_context(Store.create(partial / f"shard-{number:05d}", manifest(number), index.store.codec()))
             for number in range(shards)
         ]
-        for records in _records(index.store):
+        for records in stored_records(index.store):
             for number, store in enumerate(stores):
                 store.add([record for record in records if shard_of(record.id, shards) == number])
         for path, entry in index.store.files.all().items():
@@ -114,7 +115,7 @@ def merge_indexes(indexes: Sequence[SmartIndex], path: str | Path) -> Path:
         with Store.create(partial, manifest, indexes[0].store.codec()) as store:
             for one in indexes:
                 with one.store.reading():
-                    for records in _records(one.store):
+                    for records in stored_records(one.store):
                         store.add(records)
                     for entry in one.store.files.all().values():
                         store.files.put(entry)
@@ -129,7 +130,7 @@ def check_alike(indexes: Sequence[SmartIndex]) -> Manifest:
         raise IndexMismatchError("found no index, expected one or more")
     manifests = [one.store.manifest for one in indexes]
     for (left, before), (right, after) in pairwise(zip(indexes, manifests, strict=True)):
-        different = [name for name in _COMMON if getattr(before, name) != getattr(after, name)]
+        different = differences(before, after)
         if not different and left.store.codec() != right.store.codec():
             different = ["codec's tables: fit one codec and share it"]
         if different:
@@ -140,6 +141,11 @@ def check_alike(indexes: Sequence[SmartIndex]) -> Manifest:
     parts = [(one.limits.get("whole"), *one.limits.get("shard", (0, 0))) for one in manifests]
     _check_whole([part for part in parts if part[0] is not None], len(parts))
     return manifests[0]
+
+
+def differences(before: Manifest, after: Manifest) -> list[str]:
+    """In what two manifests differ that those of the shards of one index do not."""
+    return [name for name in _COMMON if getattr(before, name) != getattr(after, name)]
 
 
 def _check_whole(parts: Sequence[tuple[Any, ...]], given: int) -> None:
@@ -174,9 +180,19 @@ def _written(folder: str | Path) -> Iterator[Path]:
         raise
 
 
-def _records(store: Store) -> Iterator[list[Record]]:
-    """All documents as they are stored, in order; wrap the loop in ``store.reading()`` to see one commit."""
-    for vectors in store.iterate(_BATCH):
+def stored_records(store: Store, rowids: Array | None = None) -> Iterator[list[Record]]:
+    """Documents as they are stored, in order; wrap the loop in ``store.reading()`` to see one commit.
+
+    Args:
+        store: Where they are.
+        rowids: Which; all when None.
+    """
+    parts = (
+        store.iterate(_BATCH)
+        if rowids is None
+        else (store.read_vectors(rowids[start : start + _BATCH]) for start in range(0, len(rowids), _BATCH))
+    )
+    for vectors in parts:
         documents = store.get(rowids=vectors.rowids)
         yield [
             Record(
