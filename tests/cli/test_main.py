@@ -52,11 +52,21 @@ def commands_with_a_model(command, path=()):
 def test_every_command_that_loads_a_model_takes_the_same_options():
     found = dict(commands_with_a_model(typer.main.get_command(app)))
     # Of an index the manifest has them; a new one takes what it records.
-    recorded = {("search",), ("explain",), ("verify",), ("optimize",), ("delete",), ("info",)} & set(found)
+    recorded = {
+        ("search",),
+        ("explain",),
+        ("verify",),
+        ("optimize",),
+        ("delete",),
+        ("info",),
+        ("serve",),
+        ("mcp",),
+    } & set(found)
+    as_saved = {("encode",), ("codec", "fit")}  # so that all processes, and all users of the codec, have the same
     limits = {"max_visual_tokens", "max_frames", "video_budget", "truncate_dim"}
     for path, command in found.items():
         names = {parameter.name for parameter in command.params}
-        if path in recorded or path == ("demo",):
+        if path in recorded | as_saved or path == ("demo",):
             continue
         wanted = limits if path == ("index",) else set(options.MODEL_OPTIONS)
         assert wanted <= names, path

@@ -11,6 +11,7 @@ import pytest
 
 import smart_retrieval.model.smart_model
 from smart_retrieval import Readout, SmartEmbeddings, SmartModel
+from smart_retrieval.backbones.compute import Compute
 from smart_retrieval.core.collection import Calibrator
 from smart_retrieval.core.hybrid import hybrid_scores
 from smart_retrieval.core.late import late_scores
@@ -52,6 +53,7 @@ class FakeModel(SmartModel):
             tokenizer=None,
             model=SimpleNamespace(device="cpu"),
         )
+        self.computing = Compute()
         self._encoder = SimpleNamespace(head=SimpleNamespace(adapter=None), dtype="float32")
 
     def with_readout(self, readout):

@@ -113,9 +113,9 @@ def test_blocks_that_are_not_front_matter_stay_text(text: str) -> None:
     ],
 )
 def test_hostile_front_matter_takes_bounded_time(block: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     split_front_matter(f"---\n{block}\n---\nText.")
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 60  # unbounded, it would take hours
 
 
 def test_yaml_aliases_are_not_expanded() -> None:
