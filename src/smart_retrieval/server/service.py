@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -15,7 +15,9 @@ from ..embeddings import SmartEmbeddings
 from ..errors import EmptyInputError, NotAllowedError, OverloadedError, SmartError
 from ..index.encoder import EncodedItem
 from ..index.explain.explanation import Explanation
+from ..index.explain.shown_pictures import ShownPictures
 from ..index.search.hits import Hits
+from ..index.search.options import SCORING_OPTIONS
 from ..index.smart_index import SmartIndex
 from ..index.store.records import Document
 from ..inputs import Item
@@ -175,15 +177,48 @@ class Service:
             DeadlineError: The deadline passed before the search began.
             SmartError: As for :meth:`~smart_retrieval.SmartIndex.search`, or a number beyond the server's limits.
         """
+        return (await self._search(caller, index, query, k, options, thumbnails, 0))[0]
+
+    async def search_explained(
+        self,
+        caller: Caller,
+        index: str,
+        query: Query,
+        k: int = 10,
+        options: QueryOptions | None = None,
+        *,
+        explained: int = 20,
+    ) -> tuple[Hits, list[Explanation]]:
+        """:meth:`search`, and explanations of the first hits: fewer where the deadline is near.
+
+        They hold the anchor and the tokens; what other options add is told by :meth:`explain` alone.
+        """
+        return await self._search(caller, index, query, k, options, False, explained)
+
+    async def _search(
+        self,
+        caller: Caller,
+        index: str,
+        query: Query,
+        k: int,
+        options: QueryOptions | None,
+        thumbnails: bool,
+        explained: int,
+    ) -> tuple[Hits, list[Explanation]]:
         options = options or {}
-        within, chosen = caller.within(options.get("where")), search_options(options, self.settings, k)
+        within = reading.of_kinds(caller.within(options.get("where")), options.get("kinds", ()))
+        chosen = search_options(options, self.settings, k)
+        scoring = {name: chosen[name] for name in SCORING_OPTIONS if name in chosen}
         until = self._until(options.get("deadline_ms"))
         asked = await self._encoded(index, query, until)
 
-        def run(opened: SmartIndex) -> Hits:
-            left = (until - time.perf_counter()) * 1000
-            found = opened.search(asked, k, **{**chosen, "where": within, "deadline_ms": max(0.0, left)})
-            return reading.shown_hits(found, caller, thumbnails=thumbnails)
+        def run(opened: SmartIndex) -> tuple[Hits, list[Explanation]]:
+            left = max(0.0, (until - time.perf_counter()) * 1000)
+            with opened.store.reading() if explained else nullcontext():
+                found = opened.search(asked, k, **{**chosen, "where": within, "deadline_ms": left})
+                why = reading.explained(opened, asked, found[:explained], until, **scoring)
+            shown = [reading.shown_explanation(one, caller) for one in why]
+            return reading.shown_hits(found, caller, thumbnails=thumbnails), shown
 
         return await self._searching(index, run, until)
 
@@ -241,8 +276,7 @@ class Service:
             UnknownIdError: There is no such document for this caller.
             SmartError: It does not pass the request's filter; or as for :meth:`search`.
         """
-        found: Explanation = await self._explained(caller, index, query, id, options, reading.shown_explanation)
-        return found
+        return await self._explained(caller, index, query, id, options, reading.shown_explanation)
 
     async def explain_as(
         self, caller: Caller, index: str, query: Query, id: str, form: Form, options: QueryOptions | None = None
@@ -252,8 +286,17 @@ class Service:
         def drawn(found: Explanation, caller: Caller) -> bytes:
             return reading.drawn(found, caller, form, self.messages)
 
-        found: bytes = await self._explained(caller, index, query, id, options, drawn)
-        return found
+        return await self._explained(caller, index, query, id, options, drawn)
+
+    async def explain_with_pictures(
+        self, caller: Caller, index: str, query: Query, id: str, options: QueryOptions | None = None
+    ) -> tuple[Explanation, ShownPictures]:
+        """:meth:`explain`, and the pictures or pages of the document, as :meth:`explain_as` draws them."""
+
+        def pictured(found: Explanation, caller: Caller) -> tuple[Explanation, ShownPictures]:
+            return reading.with_pictures(found, caller, self.messages)
+
+        return await self._explained(caller, index, query, id, options, pictured)
 
     async def _explained(
         self,
@@ -266,7 +309,7 @@ class Service:
     ) -> T:
         options = options or {}
         chosen, until = search_options(options, self.settings, 1), self._until(options.get("deadline_ms"))
-        within = caller.within(options.get("where"))
+        within = reading.of_kinds(caller.within(options.get("where")), options.get("kinds", ()))
         asked = await self._encoded(index, query, until)
 
         def run(opened: SmartIndex) -> T:
