@@ -31,6 +31,12 @@ settings.register_profile(
 settings.load_profile("smart")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What ``make test-browser`` passes."""
+    parser.addoption("--chromium", metavar="PATH", help="run the tests in a browser, with this Chromium")
+    parser.addoption("--screenshots", action="store_true", help="let them write the pictures of the documentation")
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
     """``tiny(name)``: the folder of a tiny checkpoint, built when first asked for. Read-only."""

@@ -35,6 +35,7 @@ T = TypeVar("T")
 # Documents of a job that are encoded and committed together; other writes get their turn in between.
 _JOB_BATCH = 64
 _SWEEP_S = 5.0
+_MOST_INFOS = 1000
 
 
 class Service:
@@ -72,6 +73,7 @@ class Service:
         self._searchers = Lane("search", settings.search_threads, settings.waiting)
         self._writer = Lane("write", 1, settings.waiting)
         self._background: set[asyncio.Task[Any]] = set()
+        self._infos: dict[tuple[str, str | None, bool], tuple[tuple[str, int, bool], IndexInfo]] = {}
         self._warm: str | None = "the models are loading"
 
     # -- life --------------------------------------------------------------------------------------------------
@@ -148,7 +150,20 @@ class Service:
             UnknownIndexError: There is none of this name.
         """
         writable = caller.role == "write" and not self.settings.read_only
-        return await self._searching(index, lambda opened: reading.info(opened, index, caller, writable=writable))
+        key = (index, caller.fixed, writable)
+
+        def run(opened: SmartIndex) -> IndexInfo:
+            # A page asks for it with every search, and to count a tenant's documents takes a look at all of them.
+            state = opened.store.manifest.uuid, opened.store.state().number, opened.encoder.loaded is not None
+            known = self._infos.get(key)
+            if known is None or known[0] != state:
+                known = state, reading.info(opened, index, caller, writable=writable)
+                self._infos[key] = known
+                while len(self._infos) > _MOST_INFOS:
+                    self._infos.pop(next(iter(self._infos)), None)
+            return known[1]
+
+        return await self._searching(index, run)
 
     async def search(
         self,

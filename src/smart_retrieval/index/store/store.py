@@ -179,9 +179,7 @@ class Store:
         """Metadata keys of a filter that no document has, as they are written in it."""
         with self.reading() as connection:
             found = []
-            own = where.within if isinstance(where, OfKinds) else where
-            tree = parse(own) if isinstance(own, str) else own
-            for field in dict.fromkeys(keys_of(tree)) if tree is not None else ():
+            for field in dict.fromkeys(keys_of(parse(where) if isinstance(where, str) else where)):
                 sql, parameters = compile_where(Exists(field))
                 if not connection.execute(f"SELECT 1 FROM documents WHERE {sql} LIMIT 1", parameters).fetchone():
                     found.append(".".join(field.path))

@@ -400,7 +400,7 @@ def compile_where(where: str | Expression | OfKinds | None, *, pictures: bool = 
     return _compile(parse(where) if isinstance(where, str) else where)
 
 
-def keys_of(node: Expression) -> Iterator[Field]:
+def keys_of(node: Expression | OfKinds) -> Iterator[Field]:
     """The metadata keys that an expression names, each as often as it does."""
     match node:
         case And(parts) | Or(parts):
@@ -408,6 +408,9 @@ def keys_of(node: Expression) -> Iterator[Field]:
                 yield from keys_of(part)
         case Not(part):
             yield from keys_of(part)
+        case OfKinds(_, within):
+            if within is not None:
+                yield from keys_of(parse(within) if isinstance(within, str) else within)
         case _ if not node.field.built_in:
             yield node.field
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
 
 from ...errors import MediaError
-from ..requests import IndexInfo, Query, QueryOptions
+from ..requests import Query, QueryOptions
 
 DEFAULT_K = 10
 _LEXICAL_WEIGHT = 3.0
@@ -82,10 +82,6 @@ class Asked:
             found["rerank"] = True
         return found
 
-    def chosen(self, indexes: Sequence[IndexInfo]) -> IndexInfo | None:
-        """The index asked for, the first when none is; None where there is none of its name."""
-        return next((info for info in indexes if self.index in ("", info.name)), None)
-
     def href(self, page: str = "./", **changes: object) -> str:
         """The address of this search, or of one that differs; without its picture, which no address can hold.
 
@@ -93,11 +89,14 @@ class Asked:
             >>> Asked("docs", "rotate the logs", k=20).href(where="page = 3")
             './?index=docs&q=rotate+the+logs&where=page+%3D+3&k=20'
         """
-        one = replace(self, **changes)  # type: ignore[arg-type]
-        pairs = [
-            ("index", one.index), ("q", one.text), ("where", one.where), *(("kind", kind) for kind in one.kinds),
-            ("k", "" if one.k == DEFAULT_K else str(one.k)), ("lexical", "1" if one.lexical else ""),
-            ("rerank", "1" if one.rerank else ""), ("id", one.id),
-        ]  # fmt: skip
-        query = urlencode([(name, value) for name, value in pairs if value], errors="replace")
+        query = urlencode(replace(self, **changes).fields(), errors="replace")  # type: ignore[arg-type]
         return f"{page}?{query}" if query else page
+
+    def fields(self) -> list[tuple[str, str]]:
+        """The form's fields that differ from what the page begins with; without the picture."""
+        pairs = [
+            ("index", self.index), ("q", self.text), ("where", self.where), *(("kind", kind) for kind in self.kinds),
+            ("k", "" if self.k == DEFAULT_K else str(self.k)), ("lexical", "1" if self.lexical else ""),
+            ("rerank", "1" if self.rerank else ""), ("id", self.id),
+        ]  # fmt: skip
+        return [(name, value) for name, value in pairs if value]

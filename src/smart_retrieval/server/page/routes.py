@@ -19,7 +19,7 @@ from ...errors import SmartError
 from ...index.explain.page import page_values
 from ...templates import render
 from ..access import Caller
-from ..http.answers import COOKIE, caller_of, service_of, status_of
+from ..http.answers import COOKIE, LOG, caller_of, service_of, status_of
 from ..http.metrics import QUERIES
 from ..requests import IndexInfo
 from ..service import Service
@@ -73,7 +73,7 @@ async def thumbnail(request: Request, index: str, id: str) -> Response:
 @router.post("/login")
 async def login(request: Request) -> Response:
     """Keep a token in a cookie that no script can read and no other site can use."""
-    async with request.form(max_files=0, max_fields=2) as form:
+    async with request.form(max_files=0, max_fields=3) as form:
         token, following = str(form.get("token", "")).strip(), str(form.get("next", ""))
     tokens = request.app.state.tokens
     if tokens is not None and tokens.caller(token) is None:
@@ -98,9 +98,9 @@ Show = Callable[[Service, Caller, Asked, dict[str, Any]], Awaitable[str]]
 
 
 async def _found(service: Service, caller: Caller, asked: Asked, frame: dict[str, Any]) -> str:
-    info: IndexInfo | None = frame["info"]
+    info: IndexInfo = frame["info"]
     results = None
-    if info is not None and not asked.empty:
+    if not asked.empty:
         QUERIES.labels(info.name).inc()
         started = time.perf_counter()
         hits, explained = await service.search_explained(
@@ -112,10 +112,12 @@ async def _found(service: Service, caller: Caller, asked: Asked, frame: dict[str
 
 
 async def _explained(service: Service, caller: Caller, asked: Asked, frame: dict[str, Any]) -> str:
-    info: IndexInfo | None = frame["info"]
-    name = info.name if info is not None else asked.index
-    found, pictures = await service.explain_with_pictures(caller, name, asked.query, asked.id, asked.options())
-    return await _rendered("why.html.j2", **{**page_values(found, pictures), **frame, "title": found.id})
+    name: str = frame["info"].name
+    found, shown = await service.explain_with_pictures(caller, name, asked.query, asked.id, asked.options())
+    values = page_values(found, shown)
+    if found.visual is None:  # of the pages that a passage goes over, those with a word that matched
+        values["pictures"] = [one for one in shown.pictures if one.words] or shown.pictures[:1]
+    return await _rendered("why.html.j2", **{**values, **frame, "title": found.id})
 
 
 async def _answered(request: Request, asked: Asked, show: Show) -> Response:
@@ -124,20 +126,22 @@ async def _answered(request: Request, asked: Asked, show: Show) -> Response:
         caller = caller_of(request)
     except HTTPException:
         return _login(request, "", request.url.query if show is _found and request.method == "GET" else "")
-    frame = {**_frame(request), "asked": asked, "indexes": [], "info": None, "error": None, "steps": STEPS}
+    names = list(service.catalog.paths)
+    frame: dict[str, Any] = {
+        "asked": asked, "names": names, "indexes": [], "info": None, "error": None, "steps": STEPS,
+        "session": COOKIE in request.cookies and request.app.state.tokens is not None,
+        "rerank": service.settings.reranker is not None,
+    }  # fmt: skip
     try:
-        frame["indexes"] = indexes = await service.indexes(caller)
-        if not indexes:
-            raise SmartError("None of the indexes that are served can be opened; the server's log says why.")
-        frame["info"] = info = asked.chosen(indexes)
-        if info is None:
-            service.catalog.require(asked.index)
-            raise SmartError(f"index {asked.index!r}: it cannot be opened now; the server's log says why")
-        frame |= {"rerank": service.settings.reranker is not None}
+        frame["info"] = await service.info(caller, asked.index or names[0])
+        if asked.empty:
+            frame["indexes"] = await service.indexes(caller)
         return HTMLResponse(await show(service, caller, asked, frame))
     except SmartError as error:
         frame["error"] = service.public_message(error)
         status = status_of(error)
+        if status == 500:
+            LOG.error("%s: %s", type(error).__name__, error)
         body = await _rendered("page.html.j2", **{**frame, "results": None})
         return HTMLResponse(body, status, {"Retry-After": "1"} if status == 503 else None)
 
@@ -171,10 +175,6 @@ async def _rendered(template: str, **values: Any) -> str:
 
 def _base64(data: bytes) -> str:
     return b64encode(data).decode()
-
-
-def _frame(request: Request) -> dict[str, Any]:
-    return {"session": COOKIE in request.cookies and request.app.state.tokens is not None, "rerank": False}
 
 
 # -- tokens ----------------------------------------------------------------------------------------------------------

@@ -110,8 +110,10 @@
     const file = image.files[0];
     picked.hidden = !file;
     if (!file) { search(true); return; }
+    let small = picked.querySelector("img");
+    if (!small) { small = new Image(); small.alt = "The picture that you search by"; picked.prepend(small); }
     const reader = new FileReader();
-    reader.onload = function () { picked.querySelector("img").src = reader.result; };
+    reader.onload = function () { small.src = reader.result; };
     reader.readAsDataURL(file);
     picked.querySelector("span").textContent = "Searching by this picture, and by words if you write some";
     search(true);
