@@ -120,6 +120,6 @@ def keep(request):
             page.wait_for_timeout(300)
             image = Image.open(BytesIO(page.screenshot())).convert("RGB")
             target = HERE.parents[1] / "docs" / "images" / f"page_{name}.png"
-            image.quantize(128).save(target, optimize=True)
+            image.quantize(256).save(target, optimize=True)
 
     return keep

@@ -28,7 +28,6 @@ def test_hits_come_while_one_types(browse, keep):
     page = browse()
     assert page.title() == "Search notes"
     assert page.evaluate("document.activeElement.id") == "q"
-    keep(page, "empty")
     page.evaluate("window.same = true")
     page.locator("#q").press_sequentially("how do I rotate the logs", delay=25)
     page.wait_for_selector(".hit")
@@ -223,7 +222,7 @@ def test_the_keyboard_is_enough(browse):
 
 
 @pytest.mark.parametrize("width", [320, 390])
-def test_narrow_windows(browse, keep, width):
+def test_narrow_windows(browse, width):
     page = browse("/?index=notes&q=run+logrotate+by+hand&where=page+exists", viewport={"width": width, "height": 720})
     assert not wide(page)
     page.locator(".why").first.click()

@@ -18,7 +18,8 @@ from starlette.testclient import TestClient
 from smart_retrieval.index.smart_index import SmartIndex
 from smart_retrieval.server import ServerSettings, create_app
 
-TOKENS = {"admin": "a" * 20, "acme": "c" * 20, "beta": "b" * 20}
+TOKENS = {"admin": "a" * 20 + '%41;"ü€', "acme": "c" * 20, "beta": "b" * 20}
+FORM = "application/x-www-form-urlencoded"
 HOSTILE = "<script>alert(1)</script> the otter <img src=x onerror=alert(2)> swims"
 
 
@@ -269,6 +270,9 @@ def test_who_has_no_token_sees_a_form_and_comes_back_with_a_cookie(guarded):
     assert "9 hits" in guarded.get(right.headers["location"]).text
     guarded.post("/logout")
     assert guarded.get("/").status_code == 401
+    guarded.post("/login", data={"token": TOKENS["admin"]})
+    assert "Search 17 documents" in guarded.get("/").text
+    guarded.post("/logout")
     secure = guarded.post("https://localhost/login", data={"token": TOKENS["acme"]})
     assert "Secure" in secure.headers["set-cookie"]
 
@@ -299,3 +303,35 @@ def test_a_tenant_sees_its_own_on_the_page(guarded):
     assert guarded.get("/why", params={"q": "otter", "id": "d1"}).status_code == 404
     assert guarded.get("/thumbnail", params={"index": "sea", "id": "d1"}).status_code == 404
     assert "Search 9 documents" in guarded.get("/").text
+
+
+def test_no_request_is_an_error_of_the_server(client):
+    odd = (
+        "",
+        "\0",
+        "\ud800",
+        "x" * 30_000,
+        "../../etc/passwd",
+        "'\"><script>",
+        "%00",
+        "\u202e",
+        "' or 1 = 1",
+        "-1",
+        "1e9",
+    )
+    for path in ("/", "/why", "/thumbnail"):
+        for name in ("q", "index", "where", "kind", "k", "id", "picture"):
+            for value in odd:
+                given = {"q": "otter", "id": "d0", "index": "sea", name: value}
+                asked = [client.get(f"{path}?{urlencode(given, errors='surrogatepass')}")]
+                if path != "/thumbnail":
+                    body = urlencode(given, errors="surrogatepass").encode()
+                    asked.append(client.post(path, content=body, headers={"content-type": FORM}))
+                for answer in asked:
+                    assert answer.status_code in (200, 400, 404), (path, name, value[:20], answer.text[:200])
+    for kind in ("application/json", "multipart/form-data", "multipart/form-data; boundary=a", "text/plain"):
+        for path in ("/", "/why", "/login", "/logout"):
+            answer = client.post(path, content=b"--a\r\n\x00{", headers={"content-type": kind})
+            assert answer.status_code < 500, (kind, path)
+    assert client.get("/assets/../routes.py").status_code == 404
+    assert client.get("/assets/%2e%2e/routes.py").status_code == 404

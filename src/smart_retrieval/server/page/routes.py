@@ -8,7 +8,7 @@ from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from fastapi import APIRouter, Request
 from fastapi.staticfiles import StaticFiles
@@ -80,7 +80,9 @@ async def login(request: Request) -> Response:
         return _login(request, "This token is not known here.", following)
     answer = _back(request, following)
     if tokens is not None:
-        answer.set_cookie(COOKIE, token, path=_root(request), httponly=True, samesite="strict", secure=_secure(request))
+        answer.set_cookie(
+            COOKIE, quote(token), path=_root(request), httponly=True, samesite="strict", secure=_secure(request)
+        )
     return answer
 
 
