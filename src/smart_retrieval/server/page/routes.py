@@ -116,10 +116,13 @@ async def _found(service: Service, caller: Caller, asked: Asked, frame: dict[str
 async def _explained(service: Service, caller: Caller, asked: Asked, frame: dict[str, Any]) -> str:
     name: str = frame["info"].name
     found, shown = await service.explain_with_pictures(caller, name, asked.query, asked.id, asked.options())
-    values = page_values(found, shown)
-    if found.visual is None:  # of the pages that a passage goes over, those with a word that matched
-        values["pictures"] = [one for one in shown.pictures if one.words] or shown.pictures[:1]
-    return await _rendered("why.html.j2", **{**values, **frame, "title": found.id})
+    pictures = [(one, one.caption) for one in shown.pictures]
+    if found.visual is None and found.page is not None:
+        # Of the pages that a passage goes over, those with a word that matched.
+        pictures = [(one, f"page {found.page + number}") for number, one in enumerate(shown.pictures)]
+        pictures = [pair for pair in pictures if pair[0].words] or pictures[:1]
+    values = {**page_values(found, shown), **frame, "title": found.id, "pictures": pictures}
+    return await _rendered("why.html.j2", **values)
 
 
 async def _answered(request: Request, asked: Asked, show: Show) -> Response:
