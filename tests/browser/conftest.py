@@ -25,13 +25,6 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(mark)
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    """Say so, since a skipped test is easily overlooked."""
-    skipped = [one for one in terminalreporter.stats.get("skipped", ()) if "browser/" in one.nodeid]
-    if skipped and config.getoption("--chromium") is None:
-        terminalreporter.write_line(f"{len(skipped)} tests in a browser were skipped; make test-browser runs them")
-
-
 @pytest.fixture(scope="session")
 def indexes(tmp_path_factory, minilm, smart):
     """``notes`` of texts and a PDF, ``shapes`` of pictures, ``many`` of 230 texts."""
