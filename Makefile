@@ -7,7 +7,7 @@ DATA ?= data
 MODELS ?= models
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster lint docs format bench bench-speed dist clean
+.PHONY: help demo test test-browser test-cluster lint docs format bench bench-speed dist clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -56,6 +56,18 @@ test: lint docs ## Lint, types, documentation and the whole test suite
 
 test-cluster: .venv-cluster/ready ## Test encoding and serving on a Ray cluster of this machine, in .venv-cluster
 	.venv-cluster/bin/python -m pytest -W default tests_cluster
+
+# The browser is Debian's: no other is downloaded.
+test-browser: .venv/dev ## Test the page of `smart serve` in Chromium; OPTIONS=--screenshots writes docs/images/page_*.png
+	@found() { command -v chromium || command -v chromium-browser || command -v google-chrome; }; \
+	if ! found >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	fi; \
+	if ! found >/dev/null; then \
+		echo "found no Chromium; install it (on Debian: sudo apt-get install chromium), then run make test-browser again" >&2; \
+		exit 1; \
+	fi; \
+	$(BIN)/pytest tests/browser --chromium "$$(found)" $(OPTIONS)
 
 format: .venv/dev ## Rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .

@@ -31,6 +31,19 @@ settings.register_profile(
 settings.load_profile("smart")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What ``make test-browser`` passes."""
+    parser.addoption("--chromium", metavar="PATH", help="run the tests in a browser, with this Chromium")
+    parser.addoption("--screenshots", action="store_true", help="let them write the pictures of the documentation")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was left out, since a skipped test is easily overlooked."""
+    skipped = [one for one in terminalreporter.stats.get("skipped", ()) if "tests/browser/" in one.nodeid]
+    if skipped and config.getoption("--chromium") is None:
+        terminalreporter.write_line(f"{len(skipped)} tests in a browser were skipped; make test-browser runs them")
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
     """``tiny(name)``: the folder of a tiny checkpoint, built when first asked for. Read-only."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 # Control characters, and those with which a text reorders what stands around it.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -15,9 +19,14 @@ def _harmless(value: Any) -> Any:
 
 def render(package: str, name: str, **values: object) -> str:
     """Render a template of a package's folder ``templates``; a value that it lacks is an error."""
+    return _environment(package).get_template(name).render(**values)
+
+
+@cache
+def _environment(package: str) -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
+    return Environment(
         loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
@@ -25,4 +34,3 @@ def render(package: str, name: str, **values: object) -> str:
         lstrip_blocks=True,
         finalize=_harmless,
     )
-    return environment.get_template(name).render(**values)

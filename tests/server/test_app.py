@@ -86,6 +86,17 @@ def test_several_queries_and_lines(client):
     assert json.loads(lines[1])["error"]["type"] == "EmptyInputError"
 
 
+def test_kinds(client):
+    asked = {"query": "the otter swims", "k": 20, "where": "number < 9"}
+    everything = client.post(f"{SEA}/search", json=asked).json()
+    assert client.post(f"{SEA}/search", json={**asked, "kinds": ["image", "text"]}).json() == everything
+    none = client.post(f"{SEA}/search", json={**asked, "kinds": ["page"], "lexical_weight": 3}).json()
+    assert (none["hits"], none["searched"]) == ([], 0)
+    assert client.post(f"{SEA}/search", json={**asked, "kinds": ["cat"]}).status_code == 422
+    wrong = client.post(f"{SEA}/search", json={**asked, "kinds": ["text"], "where": "number <"})
+    assert wrong.json()["error"]["type"] == "FilterError"
+
+
 def test_groups(client):
     documents = [{"text": text, "source": f"file{number % 3}", "page": 1} for number, text in enumerate(TEXTS)]
     assert client.post(f"{SEA}/documents", json={"documents": documents}).status_code == 200

@@ -121,26 +121,6 @@ def shaded(text: str, words: Sequence[ShadedWord], start: int = 0, stop: int | N
     return shown
 
 
-def window(text: str, words: Sequence[ShadedWord], first: int = 0, width: int = 280) -> tuple[int, int]:
-    """The part of a passage to show: where most of the score comes from, cut between words."""
-    if len(text) - first <= width:
-        return first, len(text)
-    starts = [first, *(max(first, word.start - width // 5) for word in words)]
-
-    def worth(start: int) -> float:
-        return sum(word.contribution for word in words if start <= word.start and word.stop <= start + width)
-
-    start = max(starts, key=lambda place: (worth(place), -place))
-    start = min(start, len(text) - width)
-    while start > first and not text[start - 1].isspace():
-        start -= 1
-    stop = min(len(text), start + width)
-    if stop < len(text) and not text[stop].isspace():
-        space = max(text.rfind(" ", start, stop), text.rfind("\n", start, stop))
-        stop = space if space > start else stop
-    return start, stop
-
-
 # -- Ctrl-C and SIGTERM ------------------------------------------------------------------------------------------------
 
 _AGAIN = "run the same command again to go on"

@@ -18,7 +18,6 @@ from .output import (
     on_terminal,
     printable,
     shaded,
-    window,
 )
 
 if TYPE_CHECKING:
@@ -120,6 +119,7 @@ def _print_hit(out: Console, rank: int, hit: Hit, explanation: Explanation | Non
     from rich.padding import Padding
     from rich.text import Text
 
+    from ..index.explain.score import window
     from ..index.ingest.file_reader import passage_body
 
     parts = f"anchor {hit.anchor:.3f}  late {hit.late:.3f}"

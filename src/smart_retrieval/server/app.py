@@ -37,8 +37,8 @@ _TAGS = [
 def create_app(
     indexes: Sequence[str | Path] | Mapping[str, str | Path], settings: ServerSettings | None = None
 ) -> FastAPI:
-    """An ASGI application that serves indexes: HTTP API, its description under ``/docs``, tools of agents under
-    ``/mcp``, health and metrics.
+    """An ASGI application that serves indexes: a page, HTTP API, its description under ``/docs``, health and metrics.
+    agents = add_agents(app, service)
 
     Its start-up loads models in the background; ``/readyz`` tells when they are. What it serves is at
     ``app.state.service``, a :class:`~smart_retrieval.server.Service`, for routes that are added to it.
@@ -69,6 +69,7 @@ def create_app(
     from .http.metrics import Measured
     from .http.reference import reference_page
     from .http.security import Guard
+    from .page import routes as page
     from .service import Service
     from .tokens import TokenFile
 
@@ -88,10 +89,12 @@ def create_app(
     )  # fmt: skip
     app.state.service, app.state.tokens = service, tokens
     add_handlers(app, service)
-    for router in (search.router, documents.router, documents.jobs_router, models.router, operations.router):
-        app.include_router(router)
+    for routes in (search, documents, models, operations, page):
+        app.include_router(routes.router)
+    app.include_router(documents.jobs_router)
     agents = add_agents(app, service)
     app.add_api_route("/docs", reference_page, include_in_schema=False)
+    app.mount("/assets", page.ASSETS)
     app.add_middleware(Measured, service=service)
     if settings.allowed_origins:
         app.add_middleware(

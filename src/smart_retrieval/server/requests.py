@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypedDict
 
@@ -37,9 +37,13 @@ class NewDocument:
 
 
 class QueryOptions(TypedDict, total=False):
-    """Options of a search; as those of :meth:`~smart_retrieval.SmartIndex.search`, but ``rerank`` is a switch."""
+    """Options of a search; as those of :meth:`~smart_retrieval.SmartIndex.search`, but ``rerank`` is a switch.
+
+    ``kinds`` are the kinds of documents wanted, of ``"text"``, ``"image"``, ``"page"`` and ``"video"``; all if empty.
+    """
 
     where: str | None
+    kinds: Sequence[str]
     candidates: int
     exact: bool
     weights: Literal["preset", "uniform", "idf"] | None
@@ -62,7 +66,8 @@ class IndexInfo:
         name: Its name here.
         documents: How many this caller sees.
         fields: Metadata keys, and the kinds of their values, of up to 2,000 documents that it sees.
-        kinds: Pictures by kind; empty for a tenant.
+        kinds: Pictures that it sees, by kind.
+        pictures: Whether a query may be a picture.
         model: Name of the model, of a folder its last part.
         anchor_dim: Width of the anchors.
         codec: How token vectors are kept.
@@ -76,6 +81,7 @@ class IndexInfo:
     documents: int
     fields: dict[str, list[str]]
     kinds: dict[str, int]
+    pictures: bool
     model: str
     anchor_dim: int
     codec: str

@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -15,7 +15,9 @@ from ..embeddings import SmartEmbeddings
 from ..errors import EmptyInputError, NotAllowedError, OverloadedError, SmartError
 from ..index.encoder import EncodedItem
 from ..index.explain.explanation import Explanation
+from ..index.explain.shown_pictures import ShownPictures
 from ..index.search.hits import Hits
+from ..index.search.options import SCORING_OPTIONS
 from ..index.smart_index import SmartIndex
 from ..index.store.records import Document
 from ..inputs import Item
@@ -33,6 +35,7 @@ T = TypeVar("T")
 # Documents of a job that are encoded and committed together; other writes get their turn in between.
 _JOB_BATCH = 64
 _SWEEP_S = 5.0
+_MOST_INFOS = 1000
 
 
 class Service:
@@ -70,6 +73,7 @@ class Service:
         self._searchers = Lane("search", settings.search_threads, settings.waiting)
         self._writer = Lane("write", 1, settings.waiting)
         self._background: set[asyncio.Task[Any]] = set()
+        self._infos: dict[tuple[str, str | None, bool], tuple[tuple[str, int, bool], IndexInfo]] = {}
         self._warm: str | None = "the models are loading"
 
     # -- life --------------------------------------------------------------------------------------------------
@@ -146,7 +150,20 @@ class Service:
             UnknownIndexError: There is none of this name.
         """
         writable = caller.role == "write" and not self.settings.read_only
-        return await self._searching(index, lambda opened: reading.info(opened, index, caller, writable=writable))
+        key = (index, caller.fixed, writable)
+
+        def run(opened: SmartIndex) -> IndexInfo:
+            # A page asks for it with every search, and to count a tenant's documents takes a look at all of them.
+            state = opened.store.manifest.uuid, opened.store.state().number, opened.encoder.loaded is not None
+            known = self._infos.get(key)
+            if known is None or known[0] != state:
+                known = state, reading.info(opened, index, caller, writable=writable)
+                self._infos[key] = known
+                while len(self._infos) > _MOST_INFOS:
+                    self._infos.pop(next(iter(self._infos)), None)
+            return known[1]
+
+        return await self._searching(index, run)
 
     async def search(
         self,
@@ -175,15 +192,48 @@ class Service:
             DeadlineError: The deadline passed before the search began.
             SmartError: As for :meth:`~smart_retrieval.SmartIndex.search`, or a number beyond the server's limits.
         """
+        return (await self._search(caller, index, query, k, options, thumbnails, 0))[0]
+
+    async def search_explained(
+        self,
+        caller: Caller,
+        index: str,
+        query: Query,
+        k: int = 10,
+        options: QueryOptions | None = None,
+        *,
+        explained: int = 20,
+    ) -> tuple[Hits, list[Explanation]]:
+        """:meth:`search`, and explanations of the first hits: fewer where the deadline is near.
+
+        They hold the anchor and the tokens; what other options add is told by :meth:`explain` alone.
+        """
+        return await self._search(caller, index, query, k, options, False, explained)
+
+    async def _search(
+        self,
+        caller: Caller,
+        index: str,
+        query: Query,
+        k: int,
+        options: QueryOptions | None,
+        thumbnails: bool,
+        explained: int,
+    ) -> tuple[Hits, list[Explanation]]:
         options = options or {}
-        within, chosen = caller.within(options.get("where")), search_options(options, self.settings, k)
+        within = reading.of_kinds(caller.within(options.get("where")), options.get("kinds", ()))
+        chosen = search_options(options, self.settings, k)
+        scoring = {name: chosen[name] for name in SCORING_OPTIONS if name in chosen}
         until = self._until(options.get("deadline_ms"))
         asked = await self._encoded(index, query, until)
 
-        def run(opened: SmartIndex) -> Hits:
-            left = (until - time.perf_counter()) * 1000
-            found = opened.search(asked, k, **{**chosen, "where": within, "deadline_ms": max(0.0, left)})
-            return reading.shown_hits(found, caller, thumbnails=thumbnails)
+        def run(opened: SmartIndex) -> tuple[Hits, list[Explanation]]:
+            left = max(0.0, (until - time.perf_counter()) * 1000)
+            with opened.store.reading() if explained else nullcontext():
+                found = opened.search(asked, k, **{**chosen, "where": within, "deadline_ms": left})
+                why = reading.explained(opened, asked, found[:explained], until, **scoring)
+            shown = [reading.shown_explanation(one, caller) for one in why]
+            return reading.shown_hits(found, caller, thumbnails=thumbnails), shown
 
         return await self._searching(index, run, until)
 
@@ -241,8 +291,7 @@ class Service:
             UnknownIdError: There is no such document for this caller.
             SmartError: It does not pass the request's filter; or as for :meth:`search`.
         """
-        found: Explanation = await self._explained(caller, index, query, id, options, reading.shown_explanation)
-        return found
+        return await self._explained(caller, index, query, id, options, reading.shown_explanation)
 
     async def explain_as(
         self, caller: Caller, index: str, query: Query, id: str, form: Form, options: QueryOptions | None = None
@@ -252,8 +301,17 @@ class Service:
         def drawn(found: Explanation, caller: Caller) -> bytes:
             return reading.drawn(found, caller, form, self.messages)
 
-        found: bytes = await self._explained(caller, index, query, id, options, drawn)
-        return found
+        return await self._explained(caller, index, query, id, options, drawn)
+
+    async def explain_with_pictures(
+        self, caller: Caller, index: str, query: Query, id: str, options: QueryOptions | None = None
+    ) -> tuple[Explanation, ShownPictures]:
+        """:meth:`explain`, and the pictures or pages of the document, as :meth:`explain_as` draws them."""
+
+        def pictured(found: Explanation, caller: Caller) -> tuple[Explanation, ShownPictures]:
+            return reading.with_pictures(found, caller, self.messages)
+
+        return await self._explained(caller, index, query, id, options, pictured)
 
     async def _explained(
         self,
@@ -266,7 +324,7 @@ class Service:
     ) -> T:
         options = options or {}
         chosen, until = search_options(options, self.settings, 1), self._until(options.get("deadline_ms"))
-        within = caller.within(options.get("where"))
+        within = reading.of_kinds(caller.within(options.get("where")), options.get("kinds", ()))
         asked = await self._encoded(index, query, until)
 
         def run(opened: SmartIndex) -> T:

@@ -20,29 +20,32 @@ _TITLES = {"image": "The picture", "page": "The page", "video": "The frames that
 
 def render_page(score: ScoreBreakdown, shown: ShownPictures) -> str:
     """The page of an explanation whose maps are drawn on these pictures."""
+    return render(__package__, "explanation.html.j2", **page_values(score, shown))
+
+
+def page_values(score: ScoreBreakdown, shown: ShownPictures) -> dict[str, Any]:
+    """What a page of an explanation shows: rows, pictures with their maps and marks, the passage in stretches."""
     rows, visual = score.rows(), score.visual
     page = f"page {score.page}" if score.page is not None else ""
     place = (score.source, page, *(score.heading or "").split(" > "))
-    return render(
-        __package__,
-        "explanation.html.j2",
-        data_uri=_data_uri,
-        score=score,
-        title=score.query if score.query is not None else score.id,
-        place=[part for part in place if part],
-        rows=rows,
-        heaviest=max((row.weight for row in rows), default=0) or 1,
-        most=max((row.contribution for row in rows), default=0) or 1,
-        visual=visual,
-        picture_title=_TITLES[visual.media.kind if visual is not None else "page" if score.page else "image"],
-        notes=[*filter(None, [shown.note]), *map_notes(score)],
-        pictures=shown.pictures,
-        layers=partial(_layers, visual),
-        marks=partial(_marks, score, rows),
-        ramp=[f"rgba({HUE[0]}, {HUE[1]}, {HUE[2]}, {STRONGEST * part**2:.3f})" for part in (0, 0.25, 0.5, 0.75, 1)],
-        passage=_passage(score, rows) if visual is None or score.text else None,
-        placed=any(token.span is not None for token in score.tokens),
-    )
+    return {
+        "data_uri": _data_uri,
+        "score": score,
+        "title": score.query if score.query is not None else score.id,
+        "place": [part for part in place if part],
+        "rows": rows,
+        "heaviest": max((row.weight for row in rows), default=0) or 1,
+        "most": max((row.contribution for row in rows), default=0) or 1,
+        "visual": visual,
+        "picture_title": _TITLES[visual.media.kind if visual is not None else "page" if score.page else "image"],
+        "notes": [*filter(None, [shown.note]), *map_notes(score)],
+        "pictures": shown.pictures,
+        "layers": partial(_layers, visual),
+        "marks": partial(_marks, score, rows),
+        "ramp": [f"rgba({HUE[0]}, {HUE[1]}, {HUE[2]}, {STRONGEST * part**2:.3f})" for part in (0, 0.25, 0.5, 0.75, 1)],
+        "passage": _passage(score, rows) if visual is None or score.text else None,
+        "placed": any(token.span is not None for token in score.tokens),
+    }
 
 
 def _passage(score: ScoreBreakdown, rows: tuple[Row, ...]) -> Iterator[dict[str, Any]]:

@@ -81,7 +81,7 @@ def map_notes(score: ScoreBreakdown) -> list[str]:
         return ["There is no heat map: tokens were merged, or the model does not say where its visual tokens are."]
     low, high = visual.whole_scale
     return [
-        f"The whole query: weighted similarities from {low:.3f} to {high:.3f}. Choose a word above to see its own: "
+        f"The whole query: weighted similarities from {low:.3f} to {high:.3f}. Choose a word to see its own: "
         f"similarities from {visual.row_scale[0]:.3f} to {visual.row_scale[1]:.3f}, one scale for all words.",
         f"Tokens of the query that are no content (prompt, template, punctuation) bring "
         f"{100 * score.special_share:.1f} % of the late score; {100 * visual.outside:.1f} % of it was found outside "

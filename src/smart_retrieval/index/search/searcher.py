@@ -27,7 +27,7 @@ from ..mirror.arrays import release_pages
 from ..mirror.mirror import Mirror
 from ..mirror.snapshot import Filters, Segment, Selection, Snapshot
 from ..store.store import Store
-from ..store.where import Exists, Expression, keys_of, parse
+from ..store.where import Exists, Expression, OfKinds, keys_of, parse
 from .boosts import AddedPart, Boosts, boost
 from .device import DeviceSearch
 from .hits import Hit, Hits
@@ -213,7 +213,7 @@ class Searcher:
             return Selection(snapshot, self.store.select(where))
         return snapshot.everything if where is None else self._filters.get(snapshot, where, self.mirror().select)
 
-    def _unknown_keys(self, snapshot: Snapshot, where: str | Expression) -> list[str]:
+    def _unknown_keys(self, snapshot: Snapshot, where: str | Expression | OfKinds) -> list[str]:
         """Metadata keys of a filter that no document has, as they are written in it."""
         fields = dict.fromkeys(keys_of(parse(where) if isinstance(where, str) else where))
         return [".".join(one.path) for one in fields if not self.mirror().select(snapshot, Exists(one)).count]

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -30,11 +30,12 @@ from .pages import checkpoint, wrong_pages
 from .records import MOST_ID, Added, Document, FileEntry, Record, Vectors
 from .schema import FORMAT_VERSION, State, checksum
 from .verify import VerifyReport, verify, verify_lexical
-from .where import Exists, Expression, compile_where, keys_of, parse
+from .where import Exists, Expression, OfKinds, compile_where, keys_of, parse
 
 Missing = Literal["error", "skip"]
 Rowids = Sequence[int] | Array
 MOST_ROWID = 2**63 - 1
+Filter: TypeAlias = "str | Expression | OfKinds | None"
 
 
 class Store:
@@ -144,37 +145,37 @@ class Store:
         """Documents in the index."""
         return self.state().documents
 
-    def ids(self, where: str | Expression | None = None, *, limit: int | None = None) -> list[str]:
+    def ids(self, where: Filter = None, *, limit: int | None = None) -> list[str]:
         """Ids of the documents that a filter chooses, sorted; the first of them."""
-        sql, parameters = compile_where(where)
         most = -1 if limit is None else limit
         with self.reading() as connection:
+            sql, parameters = compile_where(where, pictures=pictures.exists(connection))
             found = connection.execute(f"SELECT id FROM documents WHERE {sql} ORDER BY id LIMIT ?", [*parameters, most])
             return [str(row[0]) for row in found]
 
-    def fields(self, where: str | Expression | None = None, *, most: int = 2000) -> dict[str, list[str]]:
+    def fields(self, where: Filter = None, *, most: int = 2000) -> dict[str, list[str]]:
         """Metadata keys of the first documents that a filter chooses, and the JSON types of their values."""
-        sql, parameters = compile_where(where)
-        documents = f"SELECT metadata FROM documents WHERE {sql} LIMIT ?"
-        query = f"SELECT DISTINCT j.key, j.type FROM ({documents}) AS d, json_each(d.metadata) AS j ORDER BY 1, 2"
         fields: dict[str, list[str]] = {}
         with self.reading() as connection:
+            sql, parameters = compile_where(where, pictures=pictures.exists(connection))
+            documents = f"SELECT metadata FROM documents WHERE {sql} LIMIT ?"
+            query = f"SELECT DISTINCT j.key, j.type FROM ({documents}) AS d, json_each(d.metadata) AS j ORDER BY 1, 2"
             for key, kind in connection.execute(query, [*parameters, most]):
                 fields.setdefault(str(key), []).append(str(kind))
         return fields
 
-    def select(self, where: str | Expression | None = None, after: int = 0, last: int = MOST_ROWID) -> Array:
+    def select(self, where: Filter = None, after: int = 0, last: int = MOST_ROWID) -> Array:
         """Rowids of the documents that a filter chooses, ``[n]`` int64 ascending; of those from ``after`` to ``last``.
 
         The row ``after`` itself is left out.
         """
-        sql, parameters = compile_where(where)
-        if after > 0 or last < MOST_ROWID:
-            sql, parameters = f"rowid > ? AND rowid <= ? AND {sql}", [after, last, *parameters]
         with self.reading() as connection:
+            sql, parameters = compile_where(where, pictures=pictures.exists(connection))
+            if after > 0 or last < MOST_ROWID:
+                sql, parameters = f"rowid > ? AND rowid <= ? AND {sql}", [after, last, *parameters]
             return np.sort(_first(connection.execute(f"SELECT rowid FROM documents WHERE {sql}", parameters)))
 
-    def unknown_keys(self, where: str | Expression) -> list[str]:
+    def unknown_keys(self, where: str | Expression | OfKinds) -> list[str]:
         """Metadata keys of a filter that no document has, as they are written in it."""
         with self.reading() as connection:
             found = []

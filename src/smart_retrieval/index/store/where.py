@@ -97,6 +97,15 @@ class Or:
 
 Expression: TypeAlias = Compare | In | Like | Contains | Exists | Not | And | Or
 
+
+@dataclass(frozen=True)
+class OfKinds:
+    """A filter for documents of some kinds alone (text, image, page, video), which its language has no words for."""
+
+    kinds: tuple[str, ...]
+    within: str | Expression | None = None
+
+
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
       | (?P<number>-?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
@@ -370,10 +379,10 @@ def add_functions(connection: sqlite3.Connection) -> None:
     connection.create_function("smart_nfc", 1, nfc, deterministic=True)
 
 
-def compile_where(where: str | Expression | None) -> Sql:
+def compile_where(where: str | Expression | OfKinds | None, *, pictures: bool = False) -> Sql:
     """A condition for the WHERE clause of a query over ``documents``, with question marks, and their parameters.
 
-    The connection needs :func:`add_functions`.
+    The connection needs :func:`add_functions`; ``pictures`` says whether it has a table of them.
 
     Example:
         >>> compile_where("source = 'a.md'")
@@ -381,12 +390,17 @@ def compile_where(where: str | Expression | None) -> Sql:
     """
     if where is None:
         return "1", []
+    if isinstance(where, OfKinds):
+        sql, parameters = compile_where(where.within)
+        stored = "(SELECT m.kind FROM media AS m WHERE m.rowid = documents.rowid)" if pictures else "NULL"
+        marks = ", ".join("?" * len(where.kinds))
+        return f"({sql} AND ifnull({stored}, 'text') IN ({marks}))", [*parameters, *where.kinds]
     if not isinstance(where, str | Compare | In | Like | Contains | Exists | Not | And | Or):
         raise FilterError(f'where: found {where!r}, expected a text such as "year > 2020"')
     return _compile(parse(where) if isinstance(where, str) else where)
 
 
-def keys_of(node: Expression) -> Iterator[Field]:
+def keys_of(node: Expression | OfKinds) -> Iterator[Field]:
     """The metadata keys that an expression names, each as often as it does."""
     match node:
         case And(parts) | Or(parts):
@@ -394,6 +408,9 @@ def keys_of(node: Expression) -> Iterator[Field]:
                 yield from keys_of(part)
         case Not(part):
             yield from keys_of(part)
+        case OfKinds(_, within):
+            if within is not None:
+                yield from keys_of(parse(within) if isinstance(within, str) else within)
         case _ if not node.field.built_in:
             yield node.field
 

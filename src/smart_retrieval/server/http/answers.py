@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 from fastapi import FastAPI, Request
@@ -102,7 +103,7 @@ def caller_of(request: Request) -> Caller:
         return Caller("write", name="anybody")
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
-        token = request.cookies.get(COOKIE, "")
+        token = unquote(request.cookies.get(COOKIE, ""))
     caller = tokens.caller(token.strip()) if token else None
     if caller is None:
         raise HTTPException(401, "found no token that is known here; send Authorization: Bearer TOKEN",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,19 +10,23 @@ from typing import Any
 from ...core.collection import CollectionStatistics
 from ...core.hybrid import hybrid_scores
 from ...embeddings import SmartEmbeddings
+from ...errors import FilterError
 from ...index.encoder import EncodedItem
 from ...index.explain.explanation import Explanation
 from ...index.explain.page import render_page
 from ...index.explain.png import draw_png
-from ...index.explain.shown_pictures import find_pictures
+from ...index.explain.shown_pictures import ShownPictures, find_pictures
 from ...index.search.hits import Hits
 from ...index.smart_index import SmartIndex
 from ...index.store.pictures import Media
 from ...index.store.records import Document
-from ...index.store.where import And, Compare, Field, In, parse
+from ...index.store.where import And, Compare, Field, In, OfKinds, parse
 from ..access import Caller
 from ..requests import Form, IndexInfo
 from .messages import Messages, shown_model, shown_source
+
+#: Kinds of documents.
+KINDS = ("text", "image", "page", "video")
 
 _ID = Field(("id",), built_in=True)
 
@@ -32,11 +37,18 @@ def info(index: SmartIndex, name: str, caller: Caller, *, writable: bool) -> Ind
     with store.reading():
         documents = found["documents"] if caller.fixed is None else len(store.select(caller.fixed))
         fields = store.fields(caller.fixed)
+        kinds: dict[str, int] = found["pictures"]
+        if caller.fixed is not None:
+            counts = {kind: len(store.select(of_kinds(caller.fixed, [kind]))) for kind in kinds}
+            kinds = {kind: count for kind, count in counts.items() if count}
+    model = index.encoder.loaded  # not loaded to know this
+    pictures = "image" in model.modalities if model is not None else found["files_as"] == "pages"
     return IndexInfo(
         name,
         documents,
         fields,
-        found["pictures"] if caller.fixed is None else {},
+        kinds,
+        pictures,
         shown_model(str(found["model"].get("name", ""))),
         found["anchor_dim"],
         found["codec"],
@@ -45,6 +57,29 @@ def info(index: SmartIndex, name: str, caller: Caller, *, writable: bool) -> Ind
         found["updated"],
         writable,
     )
+
+
+def of_kinds(within: str | None, kinds: Sequence[str]) -> str | OfKinds | None:
+    """A caller's filter, for documents of certain kinds; of all when there are none.
+
+    Raises:
+        FilterError: There is no such kind.
+    """
+    if not kinds:
+        return within
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise FilterError(f"kinds: found {unknown[0]!r}, expected one of {', '.join(KINDS)}")
+    return OfKinds(tuple(kinds), within)
+
+
+def explained(index: SmartIndex, query: EncodedItem, hits: Hits, until: float, **scoring: Any) -> list[Explanation]:
+    """Explanations of hits, of the first ones if time is short, without what the search adds to anchor and tokens."""
+    found: list[Explanation] = []
+    for hit in hits:
+        if time.perf_counter() > until:
+            break
+        found.append(index.explain(query, hit.id, **scoring))
+    return found
 
 
 def shown_hits(hits: Hits, caller: Caller, *, thumbnails: bool) -> Hits:
@@ -62,14 +97,19 @@ def shown_explanation(found: Explanation, caller: Caller) -> Explanation:
     return replace(found, id=caller.shown(found.id), source=shown_source(found.source), added=added)
 
 
-def drawn(found: Explanation, caller: Caller, form: Form, messages: Messages) -> bytes:
-    """An explanation as a page or picture."""
+def with_pictures(found: Explanation, caller: Caller, messages: Messages) -> tuple[Explanation, ShownPictures]:
+    """An explanation as a caller knows it, and the pictures or pages that it is shown on."""
     # Only files that the index itself has read are opened: what a document calls its source, anybody may have written.
     known = found if found.file.entry is not None else replace(found, source=None)
     pictures = find_pictures(known, found.file)
     paths = [path for path in (found.source or "", found.file.root) if path and shown_source(path) != path]
     pictures = replace(pictures, note=messages.text(messages.without_known(pictures.note, *paths)))
-    shown = shown_explanation(found, caller)
+    return shown_explanation(found, caller), pictures
+
+
+def drawn(found: Explanation, caller: Caller, form: Form, messages: Messages) -> bytes:
+    """An explanation as a page or picture."""
+    shown, pictures = with_pictures(found, caller, messages)
     return draw_png(shown, pictures) if form == "png" else render_page(shown, pictures).encode()
 
 

@@ -1,0 +1,1 @@
+"""The web page of a server: search, results and explanations in plain HTML, quicker with a little JavaScript."""
