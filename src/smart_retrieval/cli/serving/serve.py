@@ -88,6 +88,8 @@ def serve(
         _check_access(host, settings)
         _run_on_ray(indexes, host, port, settings, address, replicas)
         return
+    # Before NumPy and torch are imported: threads of two computations that wait for each other make both many times slower.
+    os.environ.setdefault("OMP_NUM_THREADS", str(settings.model_threads))
     _check(indexes, host, settings)
     with tempfile.TemporaryDirectory(prefix="smart-serve-") as state:
         _run(indexes, host, port, settings, Path(state), access_log)
@@ -159,8 +161,6 @@ def _run(indexes: list[str], host: str, port: int, settings: ServerSettings, sta
     from ...server.http.metrics import SHARED
     from ...server.settings import named_paths
 
-    # Before torch is imported: threads of two computations that wait for each other make both many times slower.
-    os.environ.setdefault("OMP_NUM_THREADS", str(settings.model_threads))
     os.environ[ENVIRONMENT] = described(indexes, replace(settings, state_dir=state))
     if settings.workers > 1:
         (state / "metrics").mkdir()
