@@ -50,7 +50,7 @@ app = typer.Typer(
 app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("explain")(explain.explain)
-app.command("serve")(serve.serve)
+app.command("serve", context_settings={"auto_envvar_prefix": "SMART_SERVE"})(serve.serve)
 app.command("info")(info.info)
 app.command("delete")(delete.delete)
 app.command("optimize")(optimize.optimize)
