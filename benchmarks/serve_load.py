@@ -242,6 +242,8 @@ def main() -> None:
             one["overhead_ms"] = one["p50_ms"] - alone["search_p50_ms"]
             say(f"one client: {one['overhead_ms']:.1f} ms more than alone")
             for phase, every in (("queries_alone", 0), ("mixed", 10)):
+                if every:
+                    figures["first_write_s"] = first_write(server.port)
                 load = Load()
                 load.run(server.port, queries, expected, arguments.clients, every)
                 figures[phase] = load.figures() | load.against(texts_of(path))
@@ -271,6 +273,13 @@ def measured(run: Callable[[Load], None]) -> dict[str, Any]:
     load = Load()
     run(load)
     return load.figures()
+
+
+def first_write(port: int) -> float:
+    """Seconds that a server's first write takes: documents are encoded by the whole model, which is loaded for it."""
+    began, client = time.perf_counter(), Client(port)
+    client.ask("POST", f"{INDEX}/documents", {"documents": [{"id": "first", "text": "a first note"}]})
+    return time.perf_counter() - began
 
 
 def alone_in_a_process(path: Path, queries: list[str], threads: int) -> dict[str, float]:

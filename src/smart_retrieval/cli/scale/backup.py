@@ -27,6 +27,8 @@ def backup(
     with open_index(out, mode="r") as copied:
         found = copied.info()
     if as_json:
-        echo_json({"index": str(index_path), "backup": str(out), **{name: found[name] for name in ("documents", "updated")}})
+        echo_json(
+            {"index": str(index_path), "backup": str(out), **{name: found[name] for name in ("documents", "updated")}}
+        )
     else:
         typer.echo(printable(f"{plural(found['documents'], 'passage')} as of {found['updated']} in {out}"))

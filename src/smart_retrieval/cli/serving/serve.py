@@ -64,7 +64,9 @@ def serve(
     ] = None,
     idle: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="When an unused index is closed.")] = 900,
     model: IndexModel = None,
-    access_log: Annotated[bool, typer.Option("--access-log", help="Write a line of JSON to stderr for each request.")] = False,
+    access_log: Annotated[
+        bool, typer.Option("--access-log", help="Write a line of JSON to stderr for each request.")
+    ] = False,
     ray: Annotated[
         bool, typer.Option("--ray", help="Serve the shards of INDEX on a Ray cluster; search only.")
     ] = False,
@@ -94,7 +96,7 @@ def serve(
         _check_access(host, settings)
         _run_on_ray(indexes, host, port, settings, address, replicas)
         return
-    # Before NumPy and torch are imported: threads of two computations that wait for each other make both many times slower.
+    # Before NumPy and torch are imported: threads that wait for each other make two computations many times slower.
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.model_threads))
     _check(indexes, host, settings)
     with tempfile.TemporaryDirectory(prefix="smart-serve-") as state:
@@ -164,6 +166,7 @@ def _run(indexes: list[str], host: str, port: int, settings: ServerSettings, sta
 
     from ...errors import ServerError
     from ...server.app import ENVIRONMENT, described
+    from ...server.http.connections import Connection
     from ...server.http.metrics import SHARED
     from ...server.settings import named_paths
 
@@ -173,7 +176,7 @@ def _run(indexes: list[str], host: str, port: int, settings: ServerSettings, sta
         os.environ[SHARED] = str(state / "metrics")
     config = uvicorn.Config(
         "smart_retrieval.server.app:app_from_environment", factory=True, host=host, port=port, workers=settings.workers,
-        log_config=None, log_level="warning", access_log=False, ws="none",
+        log_config=None, log_level="warning", access_log=False, http=Connection, ws="none",
         timeout_graceful_shutdown=_GRACE_S, server_header=False, date_header=True, proxy_headers=False,
     )  # fmt: skip
     listening = _bound(host, port)

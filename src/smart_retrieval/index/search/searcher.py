@@ -45,8 +45,8 @@ _ROWS_AT_ONCE = 8192
 _ROWS_IN_PLACE = 65_536
 # Between two ways to sum up one cosine in float32. BLAS chooses the way by where an anchor stands in the index.
 _ROUNDING = 4e-6
-# Candidates, or products, scored between two checks of the deadline, whichever are more: usual searches are scored in one
-# part, and so have the last bits of the same search without a deadline.
+# Candidates, or products, scored between two checks of the deadline, whichever are more: usual searches are scored in
+# one part, and so have the last bits of the same search without a deadline.
 _AT_ONCE, _PRODUCTS_AT_ONCE = 256, EXHAUSTIVE_PRODUCTS
 # Candidates scored together without a deadline: their anchors are 100 MB at 384 dimensions.
 _MOST_AT_ONCE = 65_536

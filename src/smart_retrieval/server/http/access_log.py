@@ -1,4 +1,4 @@
-"""A line of JSON for every request: who asked for what, how it ended and how long that took; no token, query or filter."""
+"""A line of JSON for every request: who asked, for what, how it ended, how long it took; no token, query or filter."""
 
 from __future__ import annotations
 
