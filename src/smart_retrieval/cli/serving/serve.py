@@ -28,7 +28,7 @@ def serve(
         typer.Argument(
             metavar="INDEX...",
             envvar="SMART_SERVE_INDEXES",
-            help="Folders of indexes or of shards, or NAME=FOLDER for another name.",
+            help="Folders of indexes, or NAME=FOLDER for another name.",
         ),
     ],
     host: Annotated[str, typer.Option(help="Address to listen on; others than this need tokens.")] = "127.0.0.1",
