@@ -70,10 +70,10 @@ print(json.dumps({
 class Server:
     """A running ``smart serve``, and how long it took to be ready."""
 
-    def __init__(self, index: Path) -> None:
+    def __init__(self, index: Path, **environment: str) -> None:
         began = time.perf_counter()
         command = [sys.executable, "-m", "smart_retrieval", "serve", str(index), "--port", "0"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline().rpartition(":")[2])
         self.bound = time.perf_counter() - began
@@ -250,6 +250,11 @@ def main() -> None:
                 say(f"{phase}: {figures[phase]['answers_a_second']:.0f} answers a second, {load.wrong} wrong")
         finally:
             figures["stopped_with"] = server.stop()
+        # As before the model was exported: the start that waits for the model.
+        whole = Server(path, SMART_LIGHT="off")
+        whole.stop()
+        loaded = alone_in_a_process(path, few[:1], threads, SMART_LIGHT="off")["loaded_s"]
+        figures["whole_model"] = {"loaded_s": loaded, "ready_s": whole.ready, "ready_by_load": whole.ready / loaded}
         figures["share_of_encoder"] = figures["queries_alone"]["answers_a_second"] / alone["encodings_a_second"]
         figures["killed"] = killed(path, queries, expected, arguments.clients, arguments.kills)
     figures["load_average"] = os.getloadavg()
@@ -282,14 +287,14 @@ def first_write(port: int) -> float:
     return time.perf_counter() - began
 
 
-def alone_in_a_process(path: Path, queries: list[str], threads: int) -> dict[str, float]:
+def alone_in_a_process(path: Path, queries: list[str], threads: int, **environment: str) -> dict[str, float]:
     """Seconds until a process without a server has answered its first query, and what it does from then on."""
     file = path.with_name("queries.json")
     file.write_text(json.dumps(queries), encoding="utf-8")
     began = time.perf_counter()
     with subprocess.Popen(
         [sys.executable, "-c", ALONE, str(path), str(file), json.dumps(OPTIONS), str(K)],
-        stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads), **environment},
     ) as process:  # fmt: skip
         assert process.stdout is not None
         process.stdout.readline()

@@ -223,7 +223,8 @@ def test_a_backup_is_one_whole_commit_whatever_is_written_meanwhile(tmp_path, mo
     for number in range(6):
         with Store.open(tmp_path / f"{number}.smart", "w") as copied:
             report = copied.verify()
-            assert report.ok and not report.notes
+            assert report.ok
+            assert not report.notes
             found = stores.contents(copied)
             assert len([id for id in found if id.startswith("base-")]) == 200
             assert {id.rpartition("-")[0] for id in found if id.endswith("-a")} == {

@@ -110,7 +110,8 @@ def caller_of(request: Request) -> Caller:
     if caller is None:
         raise HTTPException(401, "found no token that is known here; send Authorization: Bearer TOKEN",
                             {"WWW-Authenticate": "Bearer"})  # fmt: skip
-    request.scope[CALLER] = found = caller
+    found: Caller = caller
+    request.scope[CALLER] = found
     return found
 
 
