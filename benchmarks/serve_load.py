@@ -1,17 +1,19 @@
 """A server under load: is any answer wrong or lost, how much does it add, and what outlives kill -9?
 
-    python benchmarks/serve_load.py [--documents 2000] [--queries 2000] [--clients 64] [--model minilm]
+    python benchmarks/serve_load.py [--documents 2000] [--queries 2000] [--clients 64] [--kills 5] [--model minilm]
+    python benchmarks/serve_load.py --quick          # the same with small numbers; nothing is written
 
 The index holds docstrings of the standard library. Clients on the loopback ask for what never changes, with a scoring
 that does not depend on the collection, so every answer must be that of the index alone, bit for bit; of ten requests
-one adds a document and half of these are deleted again. Each server encodes with an exported model, as from the second
-start on. Writes results/serve_load.json.
+one adds a document, and half of these are deleted again. Each server encodes with an exported model, as from the second
+start on; what it is compared with is a process of its own with as many threads. Then servers are killed once so many
+writes were acknowledged, and started again. Writes results/serve_load.json; exits with 1 where an answer is wrong, a
+write lost or an index damaged.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import signal
@@ -19,76 +21,203 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-import httpx
 from lib.record import record
 
 from smart_retrieval.demo.stdlib_docs import build_stdlib_docs, load_questions
 from smart_retrieval.index.smart_index import SmartIndex
+from smart_retrieval.server import ServerSettings
 
 OPTIONS: dict[str, Any] = {
     "where": "fixed = true", "weights": "uniform", "lambda_anchor": 1.0, "lambda_late": 1.0, "floor": None,
 }  # fmt: skip
 K = 10
+SECONDS = 120.0  # for anything that is waited for
+INDEX = "/v1/indexes/docs"
 ALONE = """
 import sys, time, json
 from smart_retrieval.index.smart_index import SmartIndex
-started = time.perf_counter()
 path, file, options, k = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), int(sys.argv[4])
 index = SmartIndex.open(path, mode="r")
-index.encoder.encoded("warm")
-loaded = time.perf_counter() - started
+index.search("warm", 1)
+print("loaded", flush=True)
 queries = json.load(open(file))
-for query in queries[:20]:
-    index.search(query, k, **options)
-begun, times = time.perf_counter(), []
-for query in queries:
-    index.encoder.encoded(query)
-encoding = time.perf_counter() - begun
-for query in queries:
-    begun = time.perf_counter()
-    index.search(query, k, **options)
-    times.append(time.perf_counter() - begun)
-median = sorted(times)[len(times) // 2]
-print(json.dumps({"load_s": loaded, "encodings_a_second": len(queries) / encoding, "search_s": median}))
+def each(call):
+    times = []
+    for query in queries:
+        begun = time.perf_counter()
+        call(query)
+        times.append(time.perf_counter() - begun)
+    return times
+each(lambda query: index.search(query, k, **options))
+encoding, searching = each(index.encoder.encoded), each(lambda query: index.search(query, k, **options))
+middle = len(queries) // 2
+print(json.dumps({
+    "encodings_a_second": len(queries) / sum(encoding), "encode_p50_ms": 1000 * sorted(encoding)[middle],
+    "searches_a_second": len(queries) / sum(searching), "search_p50_ms": 1000 * sorted(searching)[middle],
+}))
 """
 
 
 class Server:
     """A running ``smart serve``, and how long it took to be ready."""
 
-    def __init__(self, index: Path) -> None:
+    def __init__(self, index: Path, **environment: str) -> None:
         began = time.perf_counter()
         command = [sys.executable, "-m", "smart_retrieval", "serve", str(index), "--port", "0"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
         assert self.process.stdout is not None
-        self.address = self.process.stdout.readline().rpartition(" ")[2].strip()
+        self.port = int(self.process.stdout.readline().rpartition(":")[2])
         self.bound = time.perf_counter() - began
-        while True:
-            try:
-                if httpx.get(f"{self.address}/readyz").status_code == 200:
-                    break
-            except httpx.TransportError:
-                pass
+        while not self._is_ready():
+            if self.process.poll() is not None or time.perf_counter() - began > SECONDS:
+                self.process.kill()
+                raise SystemExit("a server did not become ready")
             time.sleep(0.02)
         self.ready = time.perf_counter() - began
 
+    def _is_ready(self) -> bool:
+        try:
+            return Client(self.port).ask("GET", "/readyz")[0] == 200
+        except (OSError, HTTPException):
+            return False
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return self.process.wait(120)
+        status = self.process.wait(SECONDS)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return status
+
+
+class Client:
+    """One connection. Not httpx: its own work would be a good part of what two cores do."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+
+    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        data = None if body is None else json.dumps(body)
+        self._connection.request(method, path, data, {"Content-Type": "application/json"})
+        answer = self._connection.getresponse()
+        content = answer.read()
+        return answer.status, json.loads(content) if answer.status == 200 else None
+
+    def search(self, query: str) -> tuple[int, Any]:
+        return self.ask("POST", f"{INDEX}/search", {"query": query, "k": K, **OPTIONS})
+
+
+@dataclass
+class Load:
+    """What clients were answered; writes are noted before they are sent, and once they are acknowledged."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    statuses: Counter[int] = field(default_factory=Counter)
+    times: list[float] = field(default_factory=list)
+    wrong: int = 0
+    cut: int = 0  # clients whose connection ended
+    texts: dict[str, str] = field(default_factory=dict)
+    added: set[str] = field(default_factory=set)
+    deleting: set[str] = field(default_factory=set)
+    deleted: set[str] = field(default_factory=set)
+    seconds: float = 0.0
+
+    def run(
+        self, port: int, queries: list[str], expected: dict[str, Any], clients: int, every: int = 0, name: str = "mixed"
+    ) -> None:
+        """Ask all queries; after each ``every``-th, add a document, and delete half of these again."""
+        waiting = iter(enumerate(queries))
+
+        def take() -> tuple[int, str] | None:
+            with self.lock:
+                return next(waiting, None)
+
+        def work() -> None:
+            client = Client(port)
+            try:
+                while (item := take()) is not None:
+                    self._one(client, *item, expected, every, name)
+            except (OSError, HTTPException):
+                with self.lock:
+                    self.cut += 1
+
+        threads = [threading.Thread(target=work) for _ in range(clients)]
+        began = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.seconds = time.perf_counter() - began
+
+    def _one(self, client: Client, number: int, query: str, expected: dict[str, Any], every: int, name: str) -> None:
+        sent = time.perf_counter()
+        status, answer = client.search(query)
+        seconds = time.perf_counter() - sent
+        with self.lock:
+            self.times.append(seconds)
+            self.wrong += status == 200 and flat(answer) != expected[query]
+        self._noted(status)
+        if not every or number % every:
+            return
+        id = f"{name}-{number}"
+        document = {"id": id, "text": f"note {number}: {query}"}
+        self.texts[id] = document["text"]
+        if not self._noted(client.ask("POST", f"{INDEX}/documents", {"documents": [document]})[0]):
+            return
+        self.added.add(id)
+        if number % (2 * every) == 0:
+            self.deleting.add(id)
+            if self._noted(client.ask("DELETE", f"{INDEX}/documents/{id}")[0]):
+                self.deleted.add(id)
+
+    def _noted(self, status: int) -> bool:
+        with self.lock:
+            self.statuses[status] += 1
+        return status == 200
+
+    def against(self, there: dict[str, str]) -> dict[str, int]:
+        """What is amiss with the documents that are there. Of what was not acknowledged, either is right."""
+        kept = self.added - self.deleting
+        return {
+            "acknowledged": len(self.added) + len(self.deleted),
+            "lost": sum(id not in there for id in kept),
+            "came_back": sum(id in there for id in self.deleted),
+            "changed": sum(there.get(id, text) != text for id, text in self.texts.items()),
+        }
+
+    def figures(self) -> dict[str, Any]:
+        ordered = sorted(self.times)
+        return {
+            "answers_a_second": len(ordered) / self.seconds,
+            "p50_ms": 1000 * statistics.median(ordered),
+            "p99_ms": 1000 * ordered[int(0.99 * (len(ordered) - 1))],
+            "statuses": dict(self.statuses),
+            "wrong": self.wrong,
+            "failed": sum(count for status, count in self.statuses.items() if status >= 500 and status != 503),
+            "cut": self.cut,
+        }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=2000)
     parser.add_argument("--queries", type=int, default=2000)
     parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--model", default="minilm")
+    parser.add_argument("--quick", action="store_true", help="200 documents and queries, 16 clients, 2 kills")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.documents, arguments.queries, arguments.clients, arguments.kills = 200, 200, 16, 2
+    threads = ServerSettings().model_threads
     with tempfile.TemporaryDirectory(prefix="smart-serve-load-") as name:
         os.environ["SMART_CACHE"] = f"{name}/cache"
         path = Path(name) / "docs.smart"
@@ -101,117 +230,115 @@ def main() -> None:
             index.encoder.export()
         with SmartIndex.open(path, mode="r") as index:
             expected = {query: flat(index.search(query, K, **OPTIONS).to_dict()) for query in dict.fromkeys(queries)}
-        file = Path(name) / "queries.json"
-        file.write_text(json.dumps(queries[:500]), encoding="utf-8")
-        alone = json.loads(
-            subprocess.run(
-                [sys.executable, "-c", ALONE, str(path), str(file), json.dumps(OPTIONS), str(K)],
-                check=True, capture_output=True, text=True,
-            ).stdout
-        )  # fmt: skip
+        say("the index is made")
+        figures: dict[str, Any] = {"load_average_before": os.getloadavg(), "model_threads": threads}
+        few = queries[:500]
+        figures["alone"] = alone = alone_in_a_process(path, few, threads)
+        say(f"alone: {alone['encodings_a_second']:.0f} encodings, {alone['searches_a_second']:.0f} searches a second")
         server = Server(path)
-        figures: dict[str, Any] = {"alone": alone, "bound_s": server.bound, "ready_s": server.ready}
-        figures["one_client"] = asyncio.run(one_client(server.address, queries[:500], alone["search_s"]))
-        figures["queries_alone"] = asyncio.run(load(server.address, queries, expected, arguments.clients, writes=False))
-        figures["mixed"] = asyncio.run(load(server.address, queries, expected, arguments.clients, writes=True))
-        figures["stopped_with"] = server.stop()
-        figures["killed"] = killed(path, queries, expected, arguments.clients)
-        rate = figures["queries_alone"]["answers_a_second"] / alone["encodings_a_second"]
-        print(f"{rate:.2f} of the encoder's own throughput; overhead {figures['one_client']['overhead_ms']:.2f} ms")
-        record("serve_load", {"load_average": os.getloadavg(), "share_of_encoder": rate, **vars(arguments), **figures})
+        figures |= {"bound_s": server.bound, "ready_s": server.ready, "ready_by_load": server.ready / alone["loaded_s"]}
+        try:
+            figures["one_client"] = one = measured(lambda load: load.run(server.port, few, expected, 1))
+            one["overhead_ms"] = one["p50_ms"] - alone["search_p50_ms"]
+            say(f"one client: {one['overhead_ms']:.1f} ms more than alone")
+            for phase, every in (("queries_alone", 0), ("mixed", 10)):
+                if every:
+                    figures["first_write_s"] = first_write(server.port)
+                load = Load()
+                load.run(server.port, queries, expected, arguments.clients, every)
+                figures[phase] = load.figures() | load.against(texts_of(path))
+                say(f"{phase}: {figures[phase]['answers_a_second']:.0f} answers a second, {load.wrong} wrong")
+        finally:
+            figures["stopped_with"] = server.stop()
+        # As before the model was exported: the start that waits for the model.
+        whole = Server(path, SMART_LIGHT="off")
+        whole.stop()
+        loaded = alone_in_a_process(path, few[:1], threads, SMART_LIGHT="off")["loaded_s"]
+        figures["whole_model"] = {"loaded_s": loaded, "ready_s": whole.ready, "ready_by_load": whole.ready / loaded}
+        figures["share_of_encoder"] = figures["queries_alone"]["answers_a_second"] / alone["encodings_a_second"]
+        figures["killed"] = killed(path, queries, expected, arguments.clients, arguments.kills)
+    figures["load_average"] = os.getloadavg()
+    print(json.dumps(figures, indent=1))
+    if not arguments.quick:
+        record("serve_load", {**vars(arguments), **figures})
+    phases = (figures["one_client"], figures["queries_alone"], figures["mixed"], figures["killed"])
+    amiss = ("wrong", "failed", "lost", "came_back", "changed", "damaged", "killed_too_late")
+    sys.exit(any(phase.get(name, 0) for phase in phases for name in amiss) or figures["mixed"]["cut"] > 0)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def flat(found: dict[str, Any]) -> list[tuple[str, float]]:
     return [(hit["id"], hit["score"]) for hit in found["hits"]]
 
 
-async def one_client(address: str, queries: list[str], alone: float) -> dict[str, float]:
-    """Median seconds of searches one after another, and what the server adds to encoding and searching."""
-    times = []
-    async with httpx.AsyncClient(base_url=address, timeout=60) as client:
-        for query in queries:
-            began = time.perf_counter()
-            (await client.post("/v1/indexes/docs/search", json={"query": query, "k": K, **OPTIONS})).raise_for_status()
-            times.append(time.perf_counter() - began)
-    median = statistics.median(times)
-    return {"p50_ms": 1000 * median, "overhead_ms": 1000 * (median - alone)}
+def measured(run: Callable[[Load], None]) -> dict[str, Any]:
+    load = Load()
+    run(load)
+    return load.figures()
 
 
-async def load(
-    address: str, queries: list[str], expected: dict[str, Any], clients: int, *, writes: bool, stop: Any = None
-) -> dict[str, Any]:
-    """Searches of so many clients at once, and writes between them; what they were answered."""
-    waiting = iter(enumerate(queries))
-    statuses: Counter[int] = Counter()
-    wrong, times, added, deleted = 0, list[float](), set[str](), set[str]()
-    limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
+def first_write(port: int) -> float:
+    """Seconds that a server's first write takes: documents are encoded by the whole model, which is loaded for it."""
+    began, client = time.perf_counter(), Client(port)
+    client.ask("POST", f"{INDEX}/documents", {"documents": [{"id": "first", "text": "a first note"}]})
+    return time.perf_counter() - began
+
+
+def alone_in_a_process(path: Path, queries: list[str], threads: int, **environment: str) -> dict[str, float]:
+    """Seconds until a process without a server has answered its first query, and what it does from then on."""
+    file = path.with_name("queries.json")
+    file.write_text(json.dumps(queries), encoding="utf-8")
     began = time.perf_counter()
-
-    async def work(client: httpx.AsyncClient) -> None:
-        nonlocal wrong
-        for number, query in waiting:
-            sent = time.perf_counter()
-            answer = await client.post("/v1/indexes/docs/search", json={"query": query, "k": K, **OPTIONS})
-            times.append(time.perf_counter() - sent)
-            statuses[answer.status_code] += 1
-            wrong += answer.status_code == 200 and flat(answer.json()) != expected[query]
-            if writes and number % 10 == 0:
-                id = f"added-{number}"
-                document = {"id": id, "text": f"note {number}: {query}"}
-                answer = await client.post("/v1/indexes/docs/documents", json={"documents": [document]})
-                statuses[answer.status_code] += 1
-                if answer.status_code == 200:
-                    added.add(id)
-                    if number % 20 == 0:
-                        answer = await client.delete(f"/v1/indexes/docs/documents/{id}")
-                        statuses[answer.status_code] += 1
-                        if answer.status_code == 200:
-                            deleted.add(id)
-
-    async with httpx.AsyncClient(base_url=address, timeout=120, limits=limits) as client:
-        tasks = [asyncio.ensure_future(work(client)) for _ in range(clients)]
-        if stop is not None:
-            await asyncio.sleep(3)
-            stop()
-        await asyncio.gather(*tasks, return_exceptions=stop is not None)
-        seconds = time.perf_counter() - began
-        lost = 0
-        for id in added if stop is None else ():
-            status = (await client.get(f"/v1/indexes/docs/documents/{id}")).status_code
-            lost += status != (404 if id in deleted else 200)
-    ordered = sorted(times)
-    return {
-        "answers_a_second": len(times) / seconds,
-        "p50_ms": 1000 * statistics.median(times),
-        "p99_ms": 1000 * ordered[int(0.99 * (len(ordered) - 1))],
-        "statuses": dict(statuses),
-        "wrong": wrong,
-        "lost": lost,
-        "added": sorted(added) if stop is not None else len(added),
-        "deleted": sorted(deleted) if stop is not None else len(deleted),
-    }
+    with subprocess.Popen(
+        [sys.executable, "-c", ALONE, str(path), str(file), json.dumps(OPTIONS), str(K)],
+        stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads), **environment},
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()
+        loaded = time.perf_counter() - began
+        return {"loaded_s": loaded, **json.loads(process.stdout.readline())}
 
 
-def killed(path: Path, queries: list[str], expected: dict[str, Any], clients: int) -> dict[str, Any]:
-    """Kill the server under load, start it again, and look for every write that it acknowledged."""
-    with SmartIndex.open(path) as index:
-        index.delete(where="fixed not exists")
-    server = Server(path)
-    found = asyncio.run(
-        load(server.address, queries, expected, clients, writes=True, stop=lambda: server.stop(signal.SIGKILL))
-    )
+def texts_of(path: Path) -> dict[str, str]:
+    """The documents that clients added, and their texts."""
+    with SmartIndex.open(path, mode="r") as index:
+        return {document.id: document.text for document in index.get(index.store.ids("fixed not exists"))}
+
+
+def killed(path: Path, queries: list[str], expected: dict[str, Any], clients: int, kills: int) -> dict[str, Any]:
+    """Kill servers in the middle of writes, and look for everything that any of them acknowledged."""
+    sums: Counter[str] = Counter(kills=kills)
+    loads, ready = list[Load](), list[float]()
+    for number in range(kills):
+        server, load = Server(path), Load()
+        ready.append(server.ready)
+        loads.append(load)
+
+        def kill(server: Server = server, load: Load = load, enough: int = 10 + 7 * number) -> None:
+            until = time.perf_counter() + SECONDS  # at another moment each time, with all clients at work
+            while len(load.added) + len(load.deleted) < enough and time.perf_counter() < until:
+                time.sleep(0.001)
+            server.stop(signal.SIGKILL)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        load.run(server.port, queries * 100, expected, clients, 2, f"kill{number}")
+        killer.join()
+        with SmartIndex.open(path) as index:
+            sums["damaged"] += not index.verify().ok
+    there = texts_of(path)
+    for load in loads:
+        sums.update(load.against(there) | {"wrong": load.wrong, "clients_cut": load.cut})
+    sums["killed_too_late"] = sum(load.cut < clients for load in loads)
     again = Server(path)
+    after = measured(lambda load: load.run(again.port, queries[:200], expected, clients))
     again.stop()
-    with SmartIndex.open(path) as index:
-        there = set(index.store.ids("fixed not exists"))
-        verified = index.verify().ok
-    lost = set(found["added"]) - set(found["deleted"]) - there
-    # A deletion may have been under way that nobody heard of any more.
-    unheard = {id for id in lost if int(id.partition("-")[2]) % 20 == 0}
-    return {
-        "acknowledged": len(found["added"]), "deleted": len(found["deleted"]), "lost": len(lost - unheard),
-        "came_back": len(set(found["deleted"]) & there), "verified": verified, "ready_again_s": again.ready,
-    }  # fmt: skip
+    sums.update({"wrong": after["wrong"], "failed": after["failed"]})
+    say(f"killed {kills} times: {sums['lost']} of {sums['acknowledged']} acknowledged writes lost")
+    return {**sums, "ready_again_s": statistics.median([*ready[1:], again.ready])}
 
 
 if __name__ == "__main__":

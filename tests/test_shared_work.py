@@ -60,6 +60,14 @@ def test_the_first_error_is_raised(count):
         in_threads(fail, range(9), count)
 
 
+def test_blas_has_one_thread_whatever_the_environment_says_by_now(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads._blas.cache_clear()
+    with one_blas_thread():
+        assert set(blas_threads()) == {1}
+    threads._blas.cache_clear()
+
+
 def test_blas_has_one_thread_while_anybody_is_inside(two):
     before = blas_threads()
     inside, leave = threading.Event(), threading.Event()

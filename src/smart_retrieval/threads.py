@@ -105,8 +105,9 @@ def one_blas_thread() -> Iterator[None]:
 @cache
 def _blas() -> Any | None:
     """What sets the threads of NumPy's BLAS; None where there is no need, or no way (it comes with scikit-learn)."""
-    if thread_count() == 1 or importlib.util.find_spec("threadpoolctl") is None:
+    if importlib.util.find_spec("threadpoolctl") is None:
         return None
     controller = importlib.import_module("threadpoolctl").ThreadpoolController()
-    # Of NumPy's own, not of torch's.
-    return controller.select(filepath=[one["filepath"] for one in controller.info() if "numpy" in one["filepath"]])
+    # Of NumPy's own, not of torch's; what it was loaded with counts, not what the environment says by now.
+    several = [one["filepath"] for one in controller.info() if "numpy" in one["filepath"] and one["num_threads"] > 1]
+    return controller.select(filepath=several) if several else None

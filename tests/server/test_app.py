@@ -393,3 +393,18 @@ def test_a_picture_as_a_form(tmp_path, smart):
             refused = client.post("/v1/indexes/art/search/picture", data=bad, files={"image": ("x", b"1")})
             assert refused.status_code == 400
         assert client.post("/v1/indexes/art/search/picture", data={"image": "x"}).status_code == 400
+
+
+def test_the_access_log_names_callers_and_tenants_but_no_token(folder, token_file, caplog):
+    settings = ServerSettings(token_file=token_file, tenant_field=FIELD, access_log=True)
+    with (
+        caplog.at_level("INFO", logger="smart_retrieval.access"),
+        TestClient(create_app([folder], settings), base_url="http://localhost") as client,
+    ):
+        client.get(SEA, headers=bearer("acme"))
+        client.get(SEA, headers=bearer("reader"))
+        client.get(SEA, headers={"Authorization": "Bearer wrongwrongwrongwrong"})
+    lines = [json.loads(one.getMessage()) for one in caplog.records if one.name == "smart_retrieval.access"]
+    assert [(one["status"], one["tenant"]) for one in lines] == [(200, "acme"), (200, None), (401, None)]
+    assert len({one["caller"] for one in lines}) == 3
+    assert not any(token in caplog.text for token in (*TOKENS.values(), "wrongwrong"))

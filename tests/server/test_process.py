@@ -95,6 +95,30 @@ def test_the_command_serves_and_ends_what_is_under_way(serve, folder):
             assert len(index) == 217
 
 
+def test_options_come_from_the_environment_and_requests_are_logged_without_what_they_say(serve, folder, monkeypatch):
+    for name, value in {"INDEXES": f"lake={folder}", "READ_ONLY": "1", "ACCESS_LOG": "true", "WAITING": "7"}.items():
+        monkeypatch.setitem(ENVIRONMENT, f"SMART_SERVE_{name}", value)
+    served = serve()
+    assert served.line.startswith("serving lake on http://127.0.0.1:")
+    served.wait()
+    assert not served.ask("/v1/indexes/lake")["writable"]
+    served.ask("/v1/indexes/lake/search", {"query": "secretquery", "where": "id = 'secretfilter'"})
+    served.ask("/v1/indexes/lake/documents?where=id%20%3D%20'secretfilter'")
+    refused = urllib.request.Request(f"{served.address}/secretpath", headers={"Host": "evil.example"})
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(refused, timeout=60)
+    status, errors = served.stop()
+    assert status == 0
+    assert "secret" not in errors
+    lines = [json.loads(line) for line in errors.splitlines() if line.startswith("{")]
+    asked = [(line["route"], line["index"], line["status"]) for line in lines if line["route"] != "/readyz"]
+    assert asked[1:3] == [
+        ("/v1/indexes/{index}/search", "lake", 200), ("/v1/indexes/{index}/documents", "lake", 200),
+    ]  # fmt: skip
+    assert asked[3] == (None, None, 421)
+    assert all(line["ms"] >= 0 and line["client"] == "127.0.0.1" for line in lines)
+
+
 def test_what_was_acknowledged_outlives_a_kill(serve, folder):
     served = serve(folder)
     served.wait()

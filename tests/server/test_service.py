@@ -303,6 +303,7 @@ def test_a_search_cut_short_is_marked(folder, monkeypatch):
     from smart_retrieval.index.search import searcher
 
     monkeypatch.setattr(searcher, "_AT_ONCE", 1)
+    monkeypatch.setattr(searcher, "_PRODUCTS_AT_ONCE", 0)
     original = SmartIndex.search
 
     def slow(self, *args, **kwargs):

@@ -18,7 +18,7 @@ from . import delete, demo, explain, index, info, inspect, optimize, search, tra
 from .formats import codec, convert, export
 from .measure import eval_beir, eval_layers, eval_mmeb, eval_mteb, probe, report, tune
 from .output import Stopped, printable, stop_on_signals
-from .scale import encode, merge, split
+from .scale import backup, encode, merge, split
 from .serving import mcp, serve
 
 
@@ -50,13 +50,14 @@ app = typer.Typer(
 app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("explain")(explain.explain)
-app.command("serve")(serve.serve)
+app.command("serve", context_settings={"auto_envvar_prefix": "SMART_SERVE"})(serve.serve)
 app.command("info")(info.info)
 app.command("delete")(delete.delete)
 app.command("optimize")(optimize.optimize)
 app.command("verify")(verify.verify)
 app.command("mcp")(mcp.mcp)
 app.command("encode")(encode.encode)
+app.command("backup")(backup.backup)
 app.command("split")(split.split)
 app.command("merge")(merge.merge)
 app.add_typer(eval_app, name="eval")

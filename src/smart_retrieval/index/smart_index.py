@@ -571,6 +571,10 @@ class SmartIndex:
 
     # -- care --------------------------------------------------------------------------------------------------
 
+    def backup(self, path: str | Path) -> None:
+        """Copy the newest commit into a folder that holds no index yet, while others read and write."""
+        self._store.backup(path)
+
     def optimize(self, *, refit: bool = False) -> None:
         """Give the space of deleted documents back; fit the codec if that is still to be done.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -64,6 +66,7 @@ def create_app(
     from starlette.middleware.cors import CORSMiddleware
 
     from .http import documents, models, operations, search
+    from .http.access_log import AccessLog
     from .http.agents import add_agents
     from .http.answers import add_handlers
     from .http.metrics import Measured
@@ -102,11 +105,14 @@ def create_app(
             allow_headers=["authorization", "content-type"],
         )  # fmt: skip
     app.add_middleware(Guard, settings=settings)
+    if settings.access_log:
+        app.add_middleware(AccessLog)
     return app
 
 
 def app_from_environment() -> FastAPI:
     """The application of a worker process, as the process that started it describes it in its environment."""
+    _log_to_stderr()
     given = json.loads(os.environ[ENVIRONMENT])
     paths = ("token_file", "state_dir")
     values: dict[str, Any] = {
@@ -114,6 +120,15 @@ def app_from_environment() -> FastAPI:
         for name, value in given["settings"].items()
     }
     return create_app(given["indexes"], ServerSettings(**values))
+
+
+def _log_to_stderr() -> None:
+    """Warnings in words, and requests, if they are asked for, as bare lines of JSON; in each worker process."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="smart: %(levelname)s: %(message)s")
+    requests, lines = logging.getLogger("smart_retrieval.access"), logging.StreamHandler(sys.stderr)
+    lines.setFormatter(logging.Formatter("%(message)s"))
+    requests.handlers, requests.propagate = [lines], False
+    requests.setLevel(logging.INFO)
 
 
 def described(indexes: Sequence[str | Path], settings: ServerSettings) -> str:

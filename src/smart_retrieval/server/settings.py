@@ -37,6 +37,7 @@ class ServerSettings:
         max_jobs: Jobs that wait or run.
         deadline_ms: Milliseconds that a search may take if it says nothing else, and at most.
         idle_s: Seconds after which an index that nobody used is closed; the last one used stays open.
+        access_log: A line of JSON for every request goes to the logger ``smart_retrieval.access``.
         state_dir: Folder for what workers share (jobs, metrics); a temporary one when None.
 
     Raises:
@@ -64,6 +65,7 @@ class ServerSettings:
     max_jobs: int = 16
     deadline_ms: float = 30_000.0
     idle_s: float = 900.0
+    access_log: bool = False
     state_dir: Path | None = None
 
     def __post_init__(self) -> None:

@@ -37,6 +37,19 @@ def test_split_search_and_merge(built, tmp_path):
     assert ranked(tmp_path / "s") == [id for id in expected if id != "a"]
 
 
+def test_a_backup_of_an_index_or_of_shards_is_one_like_it(built, tmp_path):
+    run("split", built, tmp_path / "s", "--shards", 2)
+    for source, copy in ((built, tmp_path / "copy.smart"), (tmp_path / "s", tmp_path / "copies")):
+        made = loaded(run("backup", source, copy, "--json"))
+        assert (made["documents"], made["backup"]) == (6, str(copy))
+        assert ranked(copy) == ranked(source)
+        again = run("backup", source, copy)
+        assert again.exit_code == 1
+        assert "already" in str(again.exception)
+    assert run("backup", built, tmp_path / "other").stdout.startswith("6 passages as of ")
+    assert "no index" in str(run("backup", tmp_path / "nothing", tmp_path / "o").exception)
+
+
 def test_errors_are_named(built, tmp_path):
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "x").write_text("")

@@ -205,7 +205,8 @@ def test_candidates_find_the_exact_ten_on_clustered_documents(make, two_stages):
     assert recall[1] >= 0.9
 
 
-def test_a_deadline_gives_what_is_done_by_then(make):
+def test_a_deadline_gives_what_is_done_by_then(make, monkeypatch):
+    monkeypatch.setattr(search, "_PRODUCTS_AT_ONCE", 0)
     docs = documents(700)
     index = make(docs)
     anchors, scores = anchor_scores(QUERIES, docs), hybrid_scores(QUERIES, docs)
@@ -219,6 +220,19 @@ def test_a_deadline_gives_what_is_done_by_then(make):
     for left, right in zip(unhurried, index.search(QUERIES, 5, exact=True, **PLAIN), strict=True):
         assert not left.partial
         assert flat(left) == flat(right)
+
+
+def test_usual_searches_are_scored_in_one_part_with_a_deadline_as_without(make, monkeypatch):
+    index, parts, original = make(documents(700)), [], search._best_similarities
+
+    def counted(snapshot, codec, tables, positions):
+        parts.append(len(positions))
+        return original(snapshot, codec, tables, positions)
+
+    monkeypatch.setattr(search, "_best_similarities", counted)
+    for options in ({}, {"deadline_ms": 60_000}):
+        index.search(QUERIES[0], 5, exact=True, **PLAIN, **options)
+    assert parts == [700, 700]
 
 
 # -- filters -----------------------------------------------------------------------------------------------------------

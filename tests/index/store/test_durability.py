@@ -3,13 +3,15 @@
 import os
 import shutil
 import subprocess
+import threading
 
 import numpy as np
 import pytest
 from fixtures import stores
 
-from smart_retrieval.errors import IndexBusyError, IndexFullError
+from smart_retrieval.errors import IndexBusyError, IndexFormatError, IndexFullError
 from smart_retrieval.index.mirror.mirror import Mirror
+from smart_retrieval.index.store import folder
 from smart_retrieval.index.store.lock import file_lock
 from smart_retrieval.index.store.records import Record
 from smart_retrieval.index.store.store import Store
@@ -190,3 +192,59 @@ def test_a_limit_of_file_size_is_named_and_loses_nothing(tmp_path):
         assert store.count() == stored + 1
         assert "before" in store.ids()
         assert store.verify().ok
+
+
+def test_a_backup_is_one_whole_commit_whatever_is_written_meanwhile(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "_PAGES_AT_ONCE", 1)
+    done = threading.Event()
+    with Store.create(tmp_path / "a.smart", stores.manifest()) as store:
+        store.add([stores.record(f"base-{number}") for number in range(200)])
+
+        def write():
+            number = 0
+            while not done.is_set():
+                store.add([stores.record(f"{number}-{part}") for part in "ab"])
+                if number % 3 == 2:
+                    store.delete(ids=[f"{number - 2}-a", f"{number - 2}-b"])
+                number += 1
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        meanwhile = 0
+        try:
+            for number in range(6):
+                before = store.state().number
+                store.backup(tmp_path / f"{number}.smart")
+                meanwhile += store.state().number - before
+        finally:
+            done.set()
+            writer.join()
+    assert meanwhile > 0
+    for number in range(6):
+        with Store.open(tmp_path / f"{number}.smart", "w") as copied:
+            report = copied.verify()
+            assert report.ok
+            assert not report.notes
+            found = stores.contents(copied)
+            assert len([id for id in found if id.startswith("base-")]) == 200
+            assert {id.rpartition("-")[0] for id in found if id.endswith("-a")} == {
+                id.rpartition("-")[0] for id in found if id.endswith("-b")
+            }
+            copied.add([stores.record("later")])
+        assert not list((tmp_path / f"{number}.smart").glob("*.new-*"))
+
+
+def test_a_backup_replaces_nothing_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    with Store.create(tmp_path / "a.smart", stores.manifest()) as store:
+        store.add([stores.record("a")])
+        for place in ("a.smart", "b.smart"):
+            if place == "b.smart":
+                store.backup(tmp_path / place)
+            with pytest.raises(IndexFormatError, match="already"):
+                store.backup(tmp_path / place)
+        monkeypatch.setattr(folder, "_PAGES_AT_ONCE", "none")
+        with pytest.raises(TypeError):
+            store.backup(tmp_path / "c.smart")
+    assert not list((tmp_path / "c.smart").iterdir())
+    with Store.open(tmp_path / "b.smart") as copied:
+        assert stores.contents(copied) == {"a": 0}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import sys
@@ -25,7 +24,12 @@ _DEADLINE_MS, _SHARDS_MS = 30_000.0, 2000.0
 
 def serve(
     indexes: Annotated[
-        list[str], typer.Argument(metavar="INDEX...", help="Folders of indexes, or NAME=FOLDER for another name.")
+        list[str],
+        typer.Argument(
+            metavar="INDEX...",
+            envvar="SMART_SERVE_INDEXES",
+            help="Folders of indexes, or NAME=FOLDER for another name.",
+        ),
     ],
     host: Annotated[str, typer.Option(help="Address to listen on; others than this need tokens.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any that is free.")] = 8000,
@@ -60,7 +64,9 @@ def serve(
     ] = None,
     idle: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="When an unused index is closed.")] = 900,
     model: IndexModel = None,
-    access_log: Annotated[bool, typer.Option("--access-log", help="Log every request on stderr.")] = False,
+    access_log: Annotated[
+        bool, typer.Option("--access-log", help="Write a line of JSON to stderr for each request.")
+    ] = False,
     ray: Annotated[
         bool, typer.Option("--ray", help="Serve the shards of INDEX on a Ray cluster; search only.")
     ] = False,
@@ -71,6 +77,8 @@ def serve(
 ) -> None:
     """Serve indexes over HTTP: search, explain, add, delete, encode, rerank; described at /docs.
 
+    Every option may also be a variable of the environment: SMART_SERVE_ and its name, as SMART_SERVE_TOKEN_FILE.
+
     The address is printed once it is bound; /readyz answers 200 once the models are loaded. SIGTERM and Ctrl-C let
     requests that are under way end.
     """
@@ -80,7 +88,7 @@ def serve(
         token_file=token_file and token_file.absolute(), read_only=read_only, tenant_field=tenant_field, model=model,
         reranker=rerank, allowed_hosts=_hosts(host, allowed_host or []), allowed_origins=tuple(allowed_origin or ()),
         workers=workers, searchers=searchers or 0, threads=threads or 0, waiting=waiting, max_body=max_body * 2**20,
-        deadline_ms=deadline_ms or (_SHARDS_MS if ray else _DEADLINE_MS), idle_s=idle,
+        deadline_ms=deadline_ms or (_SHARDS_MS if ray else _DEADLINE_MS), idle_s=idle, access_log=access_log,
     )  # fmt: skip
     if not ray and (address, replicas) != (None, 1):
         raise typer.BadParameter("found --address or --replicas without --ray, expected --ray")
@@ -88,9 +96,11 @@ def serve(
         _check_access(host, settings)
         _run_on_ray(indexes, host, port, settings, address, replicas)
         return
+    # Before NumPy and torch are imported: threads that wait for each other make two computations many times slower.
+    os.environ.setdefault("OMP_NUM_THREADS", str(settings.model_threads))
     _check(indexes, host, settings)
     with tempfile.TemporaryDirectory(prefix="smart-serve-") as state:
-        _run(indexes, host, port, settings, Path(state), access_log)
+        _run(indexes, host, port, settings, Path(state))
 
 
 def _hosts(host: str, allowed: list[str]) -> tuple[str, ...]:
@@ -148,7 +158,7 @@ def _run_on_ray(
     print("smart: stopped", file=sys.stderr)
 
 
-def _run(indexes: list[str], host: str, port: int, settings: ServerSettings, state: Path, access_log: bool) -> None:
+def _run(indexes: list[str], host: str, port: int, settings: ServerSettings, state: Path) -> None:
     from dataclasses import replace
 
     import uvicorn
@@ -156,19 +166,17 @@ def _run(indexes: list[str], host: str, port: int, settings: ServerSettings, sta
 
     from ...errors import ServerError
     from ...server.app import ENVIRONMENT, described
+    from ...server.http.connections import Connection
     from ...server.http.metrics import SHARED
     from ...server.settings import named_paths
 
-    # Before torch is imported: threads of two computations that wait for each other make both many times slower.
-    os.environ.setdefault("OMP_NUM_THREADS", str(settings.model_threads))
     os.environ[ENVIRONMENT] = described(indexes, replace(settings, state_dir=state))
     if settings.workers > 1:
         (state / "metrics").mkdir()
         os.environ[SHARED] = str(state / "metrics")
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="smart: %(levelname)s: %(message)s")
     config = uvicorn.Config(
         "smart_retrieval.server.app:app_from_environment", factory=True, host=host, port=port, workers=settings.workers,
-        log_config=None, log_level="info" if access_log else "warning", access_log=access_log, ws="none",
+        log_config=None, log_level="warning", access_log=False, http=Connection, ws="none",
         timeout_graceful_shutdown=_GRACE_S, server_header=False, date_header=True, proxy_headers=False,
     )  # fmt: skip
     listening = _bound(host, port)

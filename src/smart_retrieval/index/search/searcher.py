@@ -45,8 +45,9 @@ _ROWS_AT_ONCE = 8192
 _ROWS_IN_PLACE = 65_536
 # Between two ways to sum up one cosine in float32. BLAS chooses the way by where an anchor stands in the index.
 _ROUNDING = 4e-6
-# Candidates scored between two checks of the deadline.
-_AT_ONCE = 256
+# Candidates, or products, scored between two checks of the deadline, whichever are more: usual searches are scored in
+# one part, and so have the last bits of the same search without a deadline.
+_AT_ONCE, _PRODUCTS_AT_ONCE = 256, EXHAUSTIVE_PRODUCTS
 # Candidates scored together without a deadline: their anchors are 100 MB at 384 dimensions.
 _MOST_AT_ONCE = 65_536
 # Cosines of queries with anchors that are kept together: 64 MB.
@@ -520,7 +521,10 @@ def late_stage(
         return late, len(chosen)
     tables = codec.prepare(np.asarray(query.token_vectors, np.float32))
     shares = token_shares(query, scoring.query_weights)
-    step = _MOST_AT_ONCE if settings.deadline is None else _AT_ONCE
+    step = _MOST_AT_ONCE
+    if settings.deadline is not None:
+        tokens = sum(len(segment.codes) for segment in snapshot.segments) * len(query.token_vectors)
+        step = min(step, max(_AT_ONCE, _PRODUCTS_AT_ONCE * len(snapshot) // max(1, tokens)))
     for start in range(0, len(chosen), step):
         # The first part is always scored: some hits after the deadline are better than none.
         if start and settings.deadline is not None and time.perf_counter() > settings.deadline:

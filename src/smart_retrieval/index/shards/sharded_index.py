@@ -28,7 +28,7 @@ from ..search.options import RERANK_DEPTH, SearchOptions
 from ..smart_index import SmartIndex
 from ..store.records import Document
 from .gather import merged_hits, shard_options, summed_idf
-from .split import check_alike, shard_folders, shard_of
+from .split import check_alike, shard_folders, shard_of, written
 
 if TYPE_CHECKING:
     from ...model.smart_model import SmartModel
@@ -290,6 +290,16 @@ class ShardedIndex:
             for shard in self.shards
             if any(holder is shard for holder, _ in held)
         )
+
+    def backup(self, path: str | Path) -> None:
+        """Copy all shards into a new folder, while others read and write; each shard's newest commit.
+
+        Raises:
+            IndexFormatError: Something is in the folder already.
+        """
+        with written(path) as partial:
+            for number, shard in enumerate(self.shards):
+                shard.backup(partial / f"shard-{number:05d}")
 
     def _by_shard(self, batch: Sequence[NewDocument]) -> Iterable[tuple[SmartIndex, list[int]]]:
         """The shards that documents go to, and which documents: where they are already, or where their ids say."""

@@ -78,7 +78,7 @@ def split_index(index: SmartIndex, folder: str | Path, shards: int) -> list[Path
         limits = {**own.limits, "codec": own.codec, "shard": [number, shards], "whole": whole}
         return replace(own, limits=limits, calibration=calibration, uuid=uuid4().hex)
 
-    with _written(folder) as partial, ExitStack() as stack, index.store.reading():
+    with written(folder) as partial, ExitStack() as stack, index.store.reading():
         stores = [
             stack.enter_context(Store.create(partial / f"shard-{number:05d}", manifest(number), index.store.codec()))
             for number in range(shards)
@@ -111,7 +111,7 @@ def merge_indexes(indexes: Sequence[SmartIndex], path: str | Path) -> Path:
     own = {key: value for key, value in first.limits.items() if key not in ("shard", "whole")}
     same = all(one.store.manifest.calibration == first.calibration for one in indexes)
     manifest = replace(first, limits=own, calibration=first.calibration if same else {}, uuid=uuid4().hex)
-    with _written(path) as partial:
+    with written(path) as partial:
         with Store.create(partial, manifest, indexes[0].store.codec()) as store:
             for one in indexes:
                 with one.store.reading():
@@ -163,7 +163,7 @@ def _check_whole(parts: Sequence[tuple[Any, ...]], given: int) -> None:
 
 
 @contextmanager
-def _written(folder: str | Path) -> Iterator[Path]:
+def written(folder: str | Path) -> Iterator[Path]:
     """A folder written under another name, which takes its own when all went well and disappears otherwise."""
     target = settled(folder)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from . import pictures
 from .connections import GATE, Connections, connect, translated
 from .lexical import FullText, add_functions
 from .manifest import LANGUAGES, Manifest
+from .pages import checkpoint
 from .schema import (
     APPLICATION_ID,
     FORMAT_VERSION,
@@ -28,10 +30,29 @@ from .schema import (
 )
 
 FILE = "index.sqlite"
+_PAGES_AT_ONCE = 4096
 
 
 def create(folder: Path, manifest: Manifest, codec: bytes) -> None:
     """Make an empty index; it appears under its name only when it is whole."""
+    with _appearing(folder) as partial:
+        _build(partial, manifest, codec)
+
+
+def copy(connections: Connections, folder: Path) -> None:
+    """Copy the newest commit into a folder without an index, while writers go on; it appears when it is whole."""
+    with connections.reading() as source, _appearing(folder) as partial:
+        source.execute("SELECT 1 FROM sqlite_master").fetchone()  # from here on it sees one commit
+        with closing(connect(f"{partial.absolute().as_uri()}?mode=rwc", connections.timeout)) as target:
+            source.backup(target, pages=_PAGES_AT_ONCE)
+            target.execute("PRAGMA journal_mode = WAL")
+    with closing(connect_to(folder, writable=True, timeout=connections.timeout)) as copied, copied.alone() as opened:
+        checkpoint(opened, copied.file, "TRUNCATE")  # which keeps checksums of its pages
+
+
+@contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    """A file to be written, which becomes the index of the folder unless there is one."""
     target = folder / FILE
     taken = IndexFormatError(f"found an index at {str(folder)!r} already; open it, or remove the folder first")
     if target.exists():
@@ -40,7 +61,7 @@ def create(folder: Path, manifest: Manifest, codec: bytes) -> None:
     with GATE.passing(), translated(target):
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            _build(partial, manifest, codec)
+            yield partial
             try:
                 os.link(partial, target)  # unlike a rename, it fails if another process was faster
             except FileExistsError:

@@ -359,6 +359,10 @@ class Store:
         )
         self.reload()
 
+    def backup(self, path: str | Path) -> None:
+        """Copy the newest commit into another folder, while others read and write."""
+        folder.copy(self.connections, settled(path))
+
     def optimize(self) -> None:
         """Give the space of deleted documents back and merge the full-text index."""
         maintenance.compact(self.connections, with_lexical=self.manifest.lexical)

@@ -11,18 +11,17 @@ from starlette.routing import Route
 
 from ..mcp import create_mcp
 from ..service import Service
-from .answers import caller_of
+from .answers import CALLER, caller_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 PATH = "/mcp"
-_CALLER = "smart_retrieval.caller"
 
 
 def add_agents(app: FastAPI, service: Service) -> MCPServer[Any]:
     """Mount tools that read; their ``session_manager`` has to run while the application does."""
-    server = create_mcp(service, lambda request: request.scope[_CALLER])
+    server = create_mcp(service, lambda request: request.scope[CALLER])
     # Hosts and sizes are checked for all routes alike, before this one. No sessions: any worker answers any request.
     mounted = server.streamable_http_app(
         streamable_http_path="/",
@@ -43,8 +42,8 @@ class _Known:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        caller = caller_of(Request(scope))
-        inner = {**scope, _CALLER: caller}
+        caller_of(Request(scope))  # which notes it in the scope
+        inner = {**scope}
         if inner["path"].endswith(PATH):  # as a mount would have it
             inner |= {"path": f"{inner['path']}/", "root_path": f"{inner.get('root_path', '')}{PATH}"}
         await self._app(inner, receive, send)

@@ -39,6 +39,8 @@ from .security import error_body
 
 #: The cookie that a page may keep a token in, where a browser cannot send a header.
 COOKIE = "smart_token"
+#: Where a request's scope says who asks, for the log.
+CALLER = "smart_retrieval.caller"
 LOG = logging.getLogger("smart_retrieval.server")
 
 _STATUS: dict[type[SmartError], int] = {
@@ -100,7 +102,8 @@ def caller_of(request: Request) -> Caller:
     """
     tokens = request.app.state.tokens
     if tokens is None:
-        return Caller("write", name="anybody")
+        request.scope[CALLER] = caller = Caller("write", name="anybody")
+        return caller
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         token = unquote(request.cookies.get(COOKIE, ""))
@@ -109,6 +112,7 @@ def caller_of(request: Request) -> Caller:
         raise HTTPException(401, "found no token that is known here; send Authorization: Bearer TOKEN",
                             {"WWW-Authenticate": "Bearer"})  # fmt: skip
     found: Caller = caller
+    request.scope[CALLER] = found
     return found
 
 

@@ -83,6 +83,8 @@ class Guard:
         lengths = headers.get("content-length", [])
         if lengths and (len(lengths) > 1 or not lengths[0].isdecimal()):
             return 400, "found a Content-Length that is no number"
+        if lengths and "transfer-encoding" in headers:
+            return 400, "found Content-Length and Transfer-Encoding, expected one of them"
         if lengths and int(lengths[0][:20]) > self._max_body:
             return 413, f"found a body of more than {self._max_body} bytes"
         return None
