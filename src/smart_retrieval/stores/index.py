@@ -242,13 +242,12 @@ class StoreIndex:
         texts, encoded = self.encoder.encode_queries(queries)
         check_words(texts, 0, reranker)
         deadline = options.get("deadline_ms")
-        settings = self._settings(options, max(k, depth) if reranker is not None else k)
-        settings = replace(settings, deadline=None if deadline is None else started + deadline / 1000)
         hits = []
-        for number in range(len(encoded)):
-            own = replace(settings, scoring=own_weights(settings.scoring, encoded, number))
-            with self.store.reading():
-                codec = self.codec()
+        with self.store.reading():
+            settings, codec = self._settings(options, max(k, depth) if reranker is not None else k), self.codec()
+            settings = replace(settings, deadline=None if deadline is None else started + deadline / 1000)
+            for number in range(len(encoded)):
+                own = replace(settings, scoring=own_weights(settings.scoring, encoded, number))
                 hits.append(search_store(self.store, codec, encoded[number], own, options.get("where")))
         if reranker is not None:
             root, pairs = self.store.manifest.root, zip(hits, cast("Sequence[Any]", queries), strict=True)

@@ -54,12 +54,15 @@ def search_store(
     order = np.argsort(-scored.scores, kind="stable")
     if settings.k and len(order) > settings.k:
         order = np.flatnonzero(scored.scores >= scored.scores[order[settings.k - 1]])
-    names = [name or "" for name in store.ids_of(scored.rowids[order])]
-    ranked = sorted(zip((-scored.scores[order]).tolist(), names, order.tolist(), strict=True))[: settings.k]
-    places = {int(scored.rowids[place]): place for _, _, place in ranked}
+    if len(order) > 2 * settings.k:
+        names = [name or "" for name in store.ids_of(scored.rowids[order])]
+        ranked = sorted(zip((-scored.scores[order]).tolist(), names, order.tolist(), strict=True))[: settings.k]
+        order = np.array([place for _, _, place in ranked], np.int64)
+    places = {int(scored.rowids[place]): int(place) for place in order}
     boosts = scored.boosts
     hits = []
-    for document in store.documents(list(places)):
+    found = store.documents(list(places)) if places else []
+    for document in sorted(found, key=lambda one: (-scored.scores[places[one.rowid]], one.id))[: settings.k]:
         place = places[document.rowid]
         hits.append(
             Hit(

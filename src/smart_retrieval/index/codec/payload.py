@@ -54,8 +54,10 @@ def pack_blob(codec_hash: str, codes: Array, token_ids: Array | None = None) -> 
     return head + struct.pack("<I", zlib.crc32(body, zlib.crc32(head))) + body
 
 
-def unpack_blobs(blobs: Sequence[bytes], codec_hash: str, code_width: int) -> CodedDocuments:
-    """The inverse of :func:`pack_blob`, for blobs of one codec.
+def unpack_blobs(
+    blobs: Sequence[bytes], codec_hash: str, code_width: int, *, with_ids: bool = True
+) -> CodedDocuments:
+    """The inverse of :func:`pack_blob`, for blobs of one codec; without their token ids if none are wanted.
 
     Raises:
         CodecError: A blob is damaged, cut off, no blob at all, of another version or of another codec; the message says
@@ -66,15 +68,16 @@ def unpack_blobs(blobs: Sequence[bytes], codec_hash: str, code_width: int) -> Co
     for place, blob in enumerate(blobs):
         tokens, count = _checked(place, blob, mark, code_width)
         end = HEADER_BYTES + tokens * code_width
-        codes.append(np.frombuffer(blob, np.uint8, tokens * code_width, HEADER_BYTES))
-        try:
-            ids.append(unpack_token_ids(bytes(blob[end:]), count))
-        except IndexDamagedError as error:
-            raise CodecError(_WHERE.format(place, f"token ids that cannot be ({error})", "restore it")) from error
+        codes.append(memoryview(blob)[HEADER_BYTES:end])
         lengths.append(tokens)
-        id_lengths.append(count)
+        if with_ids:
+            try:
+                ids.append(unpack_token_ids(bytes(blob[end:]), count))
+            except IndexDamagedError as error:
+                raise CodecError(_WHERE.format(place, f"token ids that cannot be ({error})", "restore it")) from error
+        id_lengths.append(count if with_ids else 0)
     return CodedDocuments(
-        np.concatenate([np.zeros(0, np.uint8), *codes]).reshape(-1, code_width),
+        np.frombuffer(b"".join(codes), np.uint8).reshape(-1, code_width),
         np.cumsum(lengths, dtype=np.int64),
         np.concatenate([np.zeros(0, np.int32), *ids]),
         np.cumsum(id_lengths, dtype=np.int64),

@@ -6,7 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from ...errors import IndexDamagedError, StoreError
@@ -117,12 +117,18 @@ class Connections:
             level = psycopg.IsolationLevel
             connection.isolation_level = level.READ_COMMITTED if write else level.REPEATABLE_READ
             connection.read_only = not write
-            self._local.depth = 1
+            self._local.depth, self._local.seen = 1, {}
             try:
-                with connection.transaction():
+                # A read begins with its first question, not a round trip before it.
+                with nullcontext() if write else connection.pipeline(), connection.transaction():
                     yield connection
             finally:
-                self._local.depth = 0
+                self._local.depth, self._local.seen = 0, {}
+
+    def seen(self) -> dict[str, Any]:
+        """What this thread keeps of the view it reads, until that ends."""
+        found: dict[str, Any] = self._local.seen
+        return found
 
 
 def tenant_role(schema: str) -> str:

@@ -172,6 +172,7 @@ def _make(
             write_settings(connection, manifest, codec.hash, codec.to_bytes(), tenant_field)
             fill(PostgresStore(connections))
             tables.index_anchors(connection, manifest.anchor_dim)
+            connection.execute("ANALYZE documents")
     except BaseException:
         connections.close()
         raise

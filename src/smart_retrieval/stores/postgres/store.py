@@ -103,7 +103,12 @@ class PostgresStore:
     def state(self) -> State:
         """Number and sums of the newest commit."""
         with self.reading() as connection:
-            row = connection.execute("SELECT number, documents, tokens, updated FROM state").fetchone()
+            seen = self.connections.seen()  # within one view, it stays as it is
+            row = seen.get("state")
+            if row is None:
+                row = connection.execute("SELECT number, documents, tokens, updated FROM state").fetchone()
+                if connection.read_only:
+                    seen["state"] = row
         if row is None:
             raise IndexDamagedError(f"index {self.path}: found no row that sums it up; export it again")
         return State(row[0], row[1], row[2], generation=self.generation, updated=row[3].isoformat(timespec="seconds"))
@@ -215,17 +220,18 @@ class PostgresStore:
             connection.execute("SET LOCAL hnsw.iterative_scan = strict_order")
             connection.execute("SELECT set_config('hnsw.ef_search', %s, true)", (str(min(_MOST_EF, limit)),))
             order = "anchor <#> %s::halfvec"
-            rows = self._nearest(connection, sql, order, [*parameters, point, limit])
+            query = f"SELECT {_VECTORS} FROM documents WHERE {sql} ORDER BY {order} LIMIT %s"
+            rows = self._filtered(connection, query, [*parameters, point, limit])
             if len(rows) >= min(limit, documents):
-                return Near(self._vectors(rows), documents)
+                return Near(self._vectors(rows, with_ids=False), documents)
         # A sum that no index knows. Also where a filter lets through few of those that HNSW looks at.
-        rows = self._nearest(connection, sql, "(anchor <#> %s::halfvec) + 0, rowid", [*parameters, point, limit])
-        return Near(self._vectors(rows), len(rows) if limit is None or len(rows) < limit else documents)
-
-    def _nearest(self, connection: Connection[Any], sql: str, order: str, parameters: list[Any]) -> list[Any]:
-        near = f"SELECT rowid FROM documents WHERE {sql} ORDER BY {order} LIMIT %s"
-        query = f"WITH near AS MATERIALIZED ({near}) SELECT {_VECTORS} FROM near JOIN documents USING (rowid)"
-        return self._filtered(connection, query, parameters)
+        near = f"SELECT rowid FROM documents WHERE {sql} ORDER BY (anchor <#> %s::halfvec) + 0, rowid LIMIT %s"
+        # Row by row: sorting them, or reading the table again to join it, would move all that they hold.
+        one = "SELECT exact, blob FROM documents WHERE rowid = near.rowid OFFSET 0"
+        query = f"WITH near AS MATERIALIZED ({near}) SELECT {_VECTORS} FROM near, LATERAL ({one}) AS found"
+        rows = self._filtered(connection, query, [*parameters, point, limit])
+        passing = len(rows) if limit is None or len(rows) < limit else documents
+        return Near(self._vectors(rows, with_ids=False), passing)
 
     def _filtered(self, connection: Connection[Any], query: str, parameters: Sequence[Any]) -> list[Any]:
         """Rows of a query that holds a filter, which may be more than the server takes."""
@@ -246,7 +252,7 @@ class PostgresStore:
             raise UnknownIdError(f"index {self.path}: found {len(found)} of {len(wanted)} rows asked for")
         return self._vectors([found[rowid] for rowid in wanted])
 
-    def _vectors(self, rows: Sequence[Any]) -> Vectors:
+    def _vectors(self, rows: Sequence[Any], *, with_ids: bool = True) -> Vectors:
         rowids = np.array([row[0] for row in rows], np.int64)
         width = 4 * self.manifest.anchor_dim
         for rowid, anchor, _ in rows:
@@ -254,7 +260,8 @@ class PostgresStore:
                 raise IndexDamagedError(f"row {rowid}: found an anchor of {len(anchor)} bytes, expected {width}")
         anchors = np.frombuffer(b"".join(row[1] for row in rows), "<f4").reshape(-1, self.manifest.anchor_dim)
         try:
-            coded = unpack_blobs([row[2] for row in rows], self._codec_hash, self.manifest.code_width)
+            width = self.manifest.code_width
+            coded = unpack_blobs([row[2] for row in rows], self._codec_hash, width, with_ids=with_ids)
         except CodecError as error:
             raise IndexDamagedError(f"index {self.path}: {error}; export it again") from error
         return Vectors(rowids, anchors, *coded)

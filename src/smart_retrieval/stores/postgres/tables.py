@@ -1,7 +1,8 @@
 """The tables of an index in PostgreSQL, in a schema of its own.
 
 An anchor is there twice: as ``halfvec`` of unit length, which finds candidates, and as it was encoded, in float32, from
-which their cosines are computed. ``blob`` is what :meth:`~smart_retrieval.Codec.encode_blobs` makes of a document.
+which their cosines are computed. ``blob`` is what :meth:`~smart_retrieval.Codec.encode_blobs` makes of a document. Both
+lie in the row itself as long as it fits a page, so that reading a candidate is reading one page.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ CREATE TABLE documents (
     exact bytea STORAGE EXTERNAL NOT NULL,
     blob bytea STORAGE EXTERNAL NOT NULL,
     UNIQUE NULLS NOT DISTINCT (id, tenant)
-);
+) WITH (toast_tuple_target = 8160);
 CREATE INDEX documents_source ON documents (source);
 """
 _TENANTS = """
