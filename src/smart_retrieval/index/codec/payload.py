@@ -54,9 +54,7 @@ def pack_blob(codec_hash: str, codes: Array, token_ids: Array | None = None) -> 
     return head + struct.pack("<I", zlib.crc32(body, zlib.crc32(head))) + body
 
 
-def unpack_blobs(
-    blobs: Sequence[bytes], codec_hash: str, code_width: int, *, with_ids: bool = True
-) -> CodedDocuments:
+def unpack_blobs(blobs: Sequence[bytes], codec_hash: str, code_width: int, *, with_ids: bool = True) -> CodedDocuments:
     """The inverse of :func:`pack_blob`, for blobs of one codec; without their token ids if none are wanted.
 
     Raises:

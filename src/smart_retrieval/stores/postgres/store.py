@@ -75,6 +75,11 @@ class PostgresStore:
         """What messages call it."""
         return self.connections.name
 
+    @property
+    def tenant(self) -> str | None:
+        """Whose documents are seen; None for all."""
+        return self.connections.tenant
+
     def close(self) -> None:
         """Close the connections."""
         self.connections.close()
@@ -146,7 +151,7 @@ class PostgresStore:
     def info(self) -> dict[str, Any]:
         """Counts and sizes."""
         with self.reading() as connection:
-            state, tenant = self.state(), self.connections.tenant
+            state, tenant = self.state(), self.tenant
             size = connection.execute("SELECT pg_total_relation_size('documents')").fetchone()
             # Of a tenant its own; how much the others have is none of its business.
             own = {} if tenant is not None else {"tokens": state.tokens, "bytes": size[0] if size else 0}
@@ -166,7 +171,7 @@ class PostgresStore:
         """Documents that pass a filter; None of a large index, unless ``everything`` is to be counted."""
         with self.reading() as connection:
             documents = self.state().documents
-            if where is None and self.connections.tenant is None:
+            if where is None and self.tenant is None:
                 return documents
             sql, parameters = compile_where(where)
             if documents > self.exact_rows and not everything:
@@ -269,19 +274,24 @@ class PostgresStore:
     def rowids(self, ids: Sequence[str]) -> Array:
         """Rowids of documents by id, in the order given."""
         names = [typed_name(str(id)) for id in ids]
-        with self.reading() as connection:
-            known = self._known(connection, names)
-            for name in names:
-                # Letters with their accents composed or decomposed are the same to Unicode.
-                if name not in known and not name.isascii() and storable(name):
-                    query = "SELECT rowid FROM documents WHERE normalize(id, NFC) = %s LIMIT 2"
-                    found = connection.execute(query, (nfc(name),)).fetchall()
-                    known |= {name: found[0][0]} if len(found) == 1 else {}
+        known = self.known(names)
         absent = [name for name in names if name not in known]
         if absent:
             more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
             raise UnknownIdError(f"index {self.path}: found no document {absent[0]!r}{more}")
         return np.array([known[name] for name in names], np.int64)
+
+    def known(self, ids: Sequence[str]) -> dict[str, int]:
+        """Rowids by id, of those documents that are there."""
+        with self.reading() as connection:
+            known = self._known(connection, ids)
+            for name in ids:
+                # Letters with their accents composed or decomposed are the same to Unicode.
+                if name not in known and not name.isascii() and storable(name):
+                    query = "SELECT rowid FROM documents WHERE normalize(id, NFC) = %s LIMIT 2"
+                    found = connection.execute(query, (nfc(name),)).fetchall()
+                    known |= {name: found[0][0]} if len(found) == 1 else {}
+        return known
 
     @staticmethod
     def _known(connection: Connection[Any], ids: Iterable[str]) -> dict[str, int]:
@@ -357,7 +367,7 @@ class PostgresStore:
 
     def _owned(self, record: Record) -> Record:
         """A record of a tenant names it."""
-        tenant, name = self.connections.tenant, self.tenant_field
+        tenant, name = self.tenant, self.tenant_field
         if tenant is None or name is None:
             return record
         if record.metadata.get(name, tenant) != tenant:
