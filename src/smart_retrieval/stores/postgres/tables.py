@@ -84,21 +84,28 @@ def create(
         _secure(connection, schema, vector)
 
 
+def make_role(connection: Connection[Any], schema: str) -> None:
+    """The role of tenants, unless there is one. It is the server's, so that of several databases one makes it."""
+    from psycopg import sql
+
+    role = sql.Identifier(tenant_role(schema))
+    if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (tenant_role(schema),)).fetchone():
+        connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
+    connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(role))
+
+
 def _secure(connection: Connection[Any], schema: str, vector: str) -> None:
-    """Row-level security by tenant, and the role that it holds for."""
+    """Row-level security by tenant, for the role of tenants."""
     from psycopg import sql
 
     role = sql.Identifier(tenant_role(schema))
     connection.execute(sql.SQL(_TENANTS))
-    if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (tenant_role(schema),)).fetchone():
-        connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
     for grant in (
         "GRANT USAGE ON SCHEMA {schema}, {vector} TO {role}",
         "GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}",
         "GRANT INSERT, DELETE ON documents TO {role}",
         "GRANT INSERT, UPDATE, DELETE ON idf TO {role}",
         "GRANT UPDATE ON state TO {role}",
-        "GRANT {role} TO CURRENT_USER",
     ):
         names = {"schema": sql.Identifier(schema), "vector": sql.Identifier(vector), "role": role}
         connection.execute(sql.SQL(grant).format(**names))
