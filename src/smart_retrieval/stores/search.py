@@ -51,7 +51,7 @@ def search_store(
     query: SmartEmbeddings,
     settings: Settings,
     where: str | None,
-    attempts: int = 3,
+    attempts: int = 10,
 ) -> Hits:
     """Search for one query, as :class:`~smart_retrieval.SmartIndex` does; anew if hits disappear while it goes on."""
     scored = score_store(store, codec, query, settings, where)

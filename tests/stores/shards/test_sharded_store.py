@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from fixtures.commands import loaded, run
 from fixtures.indexes import PLAIN, documents, names, topics
 
 from smart_retrieval.errors import (
@@ -265,3 +266,11 @@ def test_tenants_on_several_servers(whole, databases):
         assert hits.searched == len(hits) == len(index) == 150
         assert "d0001" not in index
         assert not set(index.info()) & {"tokens", "bytes"}
+
+
+def test_the_command_exports_to_several(whole, databases):
+    dsns = databases(2)
+    found = loaded(run("export", "postgres", *dsns, whole.path, "--json"))
+    assert found["documents"] == sum(part["documents"] for part in found["shards"]) == 300
+    with PostgresIndex.open(dsns, whole.model) as index:
+        assert_same(index.search(topics(2, 5, 11)), whole.search(topics(2, 5, 11)))
