@@ -196,7 +196,7 @@ def killed(index: SmartIndex, address: Sequence[str], process: int, seconds: flo
     row: dict[str, Any] = {"searches": len(outcomes)}
     for name in ("whole", "partial", "short", "failed"):
         row[name] = sum(outcome.startswith(name) for _, _, outcome in outcomes)
-    row["partial_before"] = sum(outcome == "partial" and begun < before for begun, _, outcome in outcomes)
+    row["partial_begun_before"] = sum(outcome == "partial" and begun < before for begun, _, outcome in outcomes)
     row["slowest_ms"] = round(1000 * max(taken for _, taken, _ in outcomes), 1)
     print(row, flush=True)
     return row

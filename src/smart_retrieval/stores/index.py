@@ -97,6 +97,11 @@ class StoreIndex:
         return f"{type(self).__name__}({str(self.store.path)!r}, {self.store.manifest.codec})"
 
     @property
+    def path(self) -> str:
+        """What messages call it, without its password."""
+        return str(self.store.path)
+
+    @property
     def model(self) -> SmartModel:
         """The model, loaded under its recorded name if need be."""
         return self.encoder.model()

@@ -2,12 +2,14 @@
 
 import threading
 import time
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 from fixtures.commands import loaded, run
 from fixtures.indexes import PLAIN, documents, names, topics
 
+from smart_retrieval import open_index
 from smart_retrieval.errors import (
     DuplicateIdError,
     FilterError,
@@ -21,6 +23,7 @@ from smart_retrieval.stores import search
 from smart_retrieval.stores.postgres.index import PostgresIndex
 from smart_retrieval.stores.shards import lane as lanes
 
+psycopg = pytest.importorskip("psycopg")
 TEAMS = "ab"
 
 
@@ -198,13 +201,11 @@ def test_a_server_that_hangs_is_left_out_in_time(whole, databases, line):
 
 def test_with_a_second_host_nothing_fails(whole, databases, line):
     """Under load, while the first host of an address goes down."""
-    from psycopg.conninfo import conninfo_to_dict, make_conninfo
-
     dsns, query = databases(2), topics(1, 5, 11)
     PostgresIndex.export(dsns, whole).close()
     (one, cable), (two, _) = line(dsns[1]), line(dsns[1])
-    ports = [conninfo_to_dict(address)["port"] for address in (one, two)]
-    both = make_conninfo(one, host="127.0.0.1,127.0.0.1", port=",".join(ports))
+    ports = [psycopg.conninfo.conninfo_to_dict(address)["port"] for address in (one, two)]
+    both = psycopg.conninfo.make_conninfo(one, host="127.0.0.1,127.0.0.1", port=",".join(ports))
     with PostgresIndex.open([dsns[0], both], whole.model) as index, PostgresIndex.open(dsns[1]) as single:
         expected = [(hit.id, hit.score) for hit in index.search(query, 10)[0]]
         failed, done, stop = [], [], threading.Event()
@@ -274,3 +275,41 @@ def test_the_command_exports_to_several(whole, databases):
     assert found["documents"] == sum(part["documents"] for part in found["shards"]) == 300
     with PostgresIndex.open(dsns, whole.model) as index:
         assert_same(index.search(topics(2, 5, 11)), whole.search(topics(2, 5, 11)))
+
+
+def test_commands_take_addresses(make, databases):
+    index, dsns = make(codec="float16"), databases(2)
+    texts = ["Logs rotate nightly.", "Oak logs burn slowly.", "Tax is due."]
+    index.add(texts, ids=names(3), metadata=[{"n": n} for n in range(3)])
+    PostgresIndex.export(dsns, index).close()
+    address, model = " ".join(map(url, dsns)), ("--model", index.model.name)
+    with open_index(f"{url(dsns[0])}#smart {url(dsns[1])}") as opened:
+        assert len(opened) == 3
+    found = loaded(run("search", address, "oak logs", *model, "--json"))
+    assert [hit["id"] for hit in found["hits"]] == [hit.id for hit in index.search("oak logs")]
+    assert run("search", address, "oak logs", *model).stdout.count("d000") == 3
+    why = loaded(run("explain", address, "oak logs", "d0001", *model, "--json"))
+    assert why["score"] == pytest.approx(index.explain("oak logs", "d0001").score, abs=1e-5)
+    shown = run("info", address).stdout
+    assert "2, with" in shown
+    assert "float16" in shown
+    done = loaded(run("delete", address, "d0001", "--json"))
+    assert done["deleted"] == 1
+    assert "secret" not in done["index"]
+    assert loaded(run("info", address, "--json"))["documents"] == 2
+
+
+def url(dsn):
+    """The address of a database as a URL, with a password."""
+    parts = psycopg.conninfo.conninfo_to_dict(dsn)
+    return f"postgresql://postgres:secret@/{parts['dbname']}?host={quote(parts['host'], safe='')}"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["mysql://user:secret@host/db", "postgresql://a/db#one postgresql://b/db#two", "postgresql://a/db b/secret"],
+)
+def test_other_addresses_are_refused(address):
+    with pytest.raises(StoreError, match=r"begins with \w+://, expected") as refused:
+        open_index(address)
+    assert "secret" not in str(refused.value)
