@@ -125,7 +125,8 @@ def times(index: SmartIndex, one: str, two: Sequence[str], rounds: int) -> dict[
         with PostgresIndex.export(address, index) as exported:
             sizes[name] = exported.info()["bytes"]
         seconds[name] = round(time.perf_counter() - started, 1)
-    rows, systems = [], {"SmartIndex": index}
+    rows: list[dict[str, Any]] = []
+    systems: dict[str, Any] = {"SmartIndex": index}
     for name, address in (("one server", one), ("two servers", two)):
         systems[f"{name}, all anchors"] = PostgresIndex.open(address, exact_rows=total)
         systems[f"{name}, HNSW"] = PostgresIndex.open(address, exact_rows=0)
@@ -272,7 +273,7 @@ def main() -> None:
             (one,), two = databases(servers[2:], 1, "large"), databases(servers[:2], 2, "large")
             timings = times(index, one, two, arguments.rounds)
             with make_large(folder, min(5000, arguments.documents - 1)) as small:
-                deaths = kills(small, servers, [int(one.get_pid()) for one in running], arguments.seconds)
+                deaths = kills(small, servers, [int(one.get_pid() or 0) for one in running], arguments.seconds)
             index.close()
         finally:
             for one_server in running:

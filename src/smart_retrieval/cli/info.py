@@ -40,8 +40,8 @@ def _print(found: dict[str, Any]) -> None:
     apart = ("name", *limits)
     details = ", ".join(f"{key} {value}" for key, value in model.items() if key not in apart and value is not None)
     seen = [f"{model[name]:,} {what}" for name, what in limits.items() if model.get(name) is not None]
-    rows = {
-        "index": found["path"],
+    rows: dict[str, str] = {
+        "index": str(found["path"]),
         **(_of_database(found) if "tenant_field" in found else _of_files(found)),
         "codec": codec,
         "pooling": f"{found['pooling']:g}" if found["pooling"] else "none",

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ...errors import IndexDamagedError, StoreError, StoreUnreachableError
@@ -44,7 +45,7 @@ class Connections:
         self._open: list[tuple[int, Connection[Any]]] = []
         self._lock = threading.Lock()
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The index without password."""
         import psycopg
