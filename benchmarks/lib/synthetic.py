@@ -76,6 +76,7 @@ def make_index(path: Path, codec_name: str, sample: Any) -> SmartIndex:
         anchor_dim=ANCHOR_DIM,
         code_width=codec.bytes_per_token,
         lexical=False,
+        scoring=Scoring().to_dict(),
     )
     return SmartIndex(Store.create(path, manifest, codec.to_bytes()))
 

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from .index.search.hits import Hits as Hits
     from .index.search.options import Reranker as Reranker
     from .index.shards.sharded_index import ShardedIndex as ShardedIndex
-    from .index.shards.sharded_index import open_index as open_index
     from .index.shards.split import merge_indexes as merge_indexes
     from .index.shards.split import split_index as split_index
     from .index.smart_index import SmartIndex as SmartIndex
     from .index.smart_reranker import SmartReranker as SmartReranker
     from .inputs import Item as Item
     from .model.smart_model import SmartModel as SmartModel
+    from .stores.opening import open_index as open_index
 
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
@@ -53,12 +53,13 @@ __all__, __getattr__, __dir__ = lazy_names(
         "index.explain.explanation": ("Explanation",),
         "index.search.hits": ("Hit", "Hits"),
         "index.search.options": ("Reranker",),
-        "index.shards.sharded_index": ("ShardedIndex", "open_index"),
+        "index.shards.sharded_index": ("ShardedIndex",),
         "index.shards.split": ("merge_indexes", "split_index"),
         "index.smart_index": ("SmartIndex",),
         "index.smart_reranker": ("SmartReranker",),
         "inputs": ("Item",),
         "model.smart_model": ("SmartModel",),
+        "stores.opening": ("open_index",),
     },
     ["__version__"],
 )

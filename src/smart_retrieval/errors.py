@@ -113,6 +113,10 @@ class StoreError(SmartError):
     """A database server cannot be reached, refuses something, or holds no such index."""
 
 
+class StoreUnreachableError(StoreError):
+    """A database server does not answer, or ended the connection; the same call may succeed later."""
+
+
 class FilterError(SmartError, ValueError):
     """A ``where`` expression cannot be parsed; the message shows the position."""
 

@@ -24,16 +24,30 @@ def server():
 
 
 @pytest.fixture
-def dsn(server, request):
-    """A database of the test's own."""
+def databases(server, request):
+    """``databases(n)``: addresses of n databases of the test's own, each of which stands for a server."""
     import psycopg
 
-    name = f"test_{abs(hash(request.node.nodeid))}"
+    made = []
+
+    def make(count):
+        for _ in range(count):
+            name = f"test_{abs(hash(request.node.nodeid))}_{len(made)}"
+            with psycopg.connect(server, autocommit=True) as connection:
+                connection.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")
+            made.append(name)
+        return [psycopg.conninfo.make_conninfo(server, dbname=name) for name in made[-count:]]
+
+    yield make
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")
-    yield psycopg.conninfo.make_conninfo(server, dbname=name)
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        for name in made:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def dsn(databases):
+    """A database of the test's own."""
+    return databases(1)[0]
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from .options import AsJson, IndexPath
+from .options import AsJson, IndexAddress
 from .output import echo_json, plural
 
 
 def delete(
-    index_path: IndexPath,
+    index_path: IndexAddress,
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids, as search prints them.")] = None,
     where: Annotated[str | None, typer.Option(help="Delete what passes this filter: \"source = 'old.md'\".")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before deleting by filter.")] = False,
@@ -24,7 +24,8 @@ def delete(
     """
     if bool(ids) == (where is not None):
         raise typer.BadParameter("expected either ids or --where")
-    from ..index.shards.sharded_index import open_index
+    from ..stores.index import StoreIndex
+    from ..stores.opening import open_index
 
     with open_index(index_path) as index:
         if where is not None and not yes:
@@ -33,7 +34,9 @@ def delete(
                 raise typer.BadParameter(f"--where chooses {count:,} passages; add --yes to delete them")
             typer.confirm(f"Delete {count:,} passages?", abort=True, err=True)
         deleted = index.delete(ids or None, where=where)
+        # Without the password that an address may hold.
+        shown = index.path if isinstance(index, StoreIndex) else index_path
     if as_json:
-        echo_json({"index": str(index_path), "deleted": deleted})
+        echo_json({"index": shown, "deleted": deleted})
     else:
         typer.echo(f"deleted {plural(deleted, 'passage')}")

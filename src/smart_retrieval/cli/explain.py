@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .options import AsJson, Floor, Image, IndexModel, IndexPath, LambdaAnchor, LambdaLate, Weights, scoring_of
+from .options import AsJson, Floor, Image, IndexAddress, IndexModel, LambdaAnchor, LambdaLate, Weights, scoring_of
 from .output import console, echo_json, export_encoder, item_of_options, location, printable, shaded
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _BAR = 20
 
 
 def explain(
-    index_path: IndexPath,
+    index_path: IndexAddress,
     query: Annotated[str, typer.Argument(metavar="QUERY", help='The query; "" if there is only --image.')],
     id: Annotated[str, typer.Argument(metavar="ID", help="The passage's id, as search prints it.")],
     image: Image = None,
@@ -54,7 +54,7 @@ def explain(
     """
     scoring = scoring_of(weights, lambda_anchor, lambda_late, floor)
     refinements = options.refinements_of(feedback, neighbours, rerank)
-    from ..index.shards.sharded_index import open_index
+    from ..stores.opening import open_index
 
     with open_index(index_path, model, mode="r") as index:
         weight = options.lexical_of(lexical, lexical_weight)

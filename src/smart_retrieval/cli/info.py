@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .options import AsJson, IndexPath
+from .options import AsJson, IndexAddress
 from .output import console, echo_json, plural, printable, size
 
 _LANGUAGES = {
@@ -14,9 +14,9 @@ _LANGUAGES = {
 }
 
 
-def info(index_path: IndexPath, as_json: AsJson = False) -> None:
+def info(index_path: IndexAddress, as_json: AsJson = False) -> None:
     """Show what INDEX holds: documents, files, sizes, model, codec."""
-    from ..index.shards.sharded_index import open_index
+    from ..stores.opening import open_index
 
     with open_index(index_path, mode="r") as index:
         found = index.info()
@@ -30,36 +30,27 @@ def _print(found: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    sizes = found["bytes"]
-    held = sizes["database"] + sizes["wal"] + sizes["derived"]
     codec = f"{found['codec']}, {found['code_width']} bytes a token"
-    if found["codec_packaged"]:
+    if found.get("codec_packaged"):
         codec += ", with the tables that the package ships"
-    if found["codec_wanted"] != found["codec"]:
+    if found.get("codec_wanted", found["codec"]) != found["codec"]:
         codec += f" ({found['codec_wanted']} once there are enough tokens to fit it, or with optimize)"
     model = found["model"]
     limits = {"max_visual_tokens": "tokens a picture", "max_frames": "frames a video"}
     apart = ("name", *limits)
     details = ", ".join(f"{key} {value}" for key, value in model.items() if key not in apart and value is not None)
     seen = [f"{model[name]:,} {what}" for name, what in limits.items() if model.get(name) is not None]
-    pictures = [plural(count, kind) for kind, count in found["pictures"].items()]
-    rows = {
-        "index": found["path"],
-        "documents": f"{found['documents']:,} of {found['files']:,} files",
-        **({"pictures": ", ".join(pictures)} if pictures else {}),
-        "files as": found["files_as"],
-        "tokens": f"{found['tokens']:,}",
-        "size": f"{size(held)}: database {size(sizes['database'])}, log {size(sizes['wal'])}, "
-        f"derived {size(sizes['derived'])}; {size(sizes['free'])} of it free",
+    rows: dict[str, str] = {
+        "index": str(found["path"]),
+        **(_of_database(found) if "tenant_field" in found else _of_files(found)),
         "codec": codec,
         "pooling": f"{found['pooling']:g}" if found["pooling"] else "none",
         "model": f"{model['name']} ({details})",
         **({"sees": f"at most {', '.join(seen)}"} if seen else {}),
         "readout": ", ".join(f"{key} {value}" for key, value in found["readout"].items()),
         "scoring": _scoring(found),
-        "full text": _LANGUAGES[found["language"]] if found["lexical"] else "no",
-        "format": str(found["format"]),
-        "created": found["created"],
+        "full text": _LANGUAGES[found["language"]] if found.get("lexical") else "no",
+        **{name: str(found[name]) for name in ("format", "created") if name in found},
         "updated": f"{found['updated']} (commit {found['commit']:,})",
     }
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -68,6 +59,27 @@ def _print(found: dict[str, Any]) -> None:
     for name, value in rows.items():
         table.add_row(name, Text(printable(str(value))))
     console().print(table)
+
+
+def _of_files(found: dict[str, Any]) -> dict[str, str]:
+    """What only an index of files has."""
+    sizes, pictures = found["bytes"], [plural(count, kind) for kind, count in found["pictures"].items()]
+    held = sizes["database"] + sizes["wal"] + sizes["derived"]
+    return {
+        "documents": f"{found['documents']:,} of {found['files']:,} files",
+        **({"pictures": ", ".join(pictures)} if pictures else {}),
+        "files as": found["files_as"],
+        "tokens": f"{found['tokens']:,}",
+        "size": f"{size(held)}: database {size(sizes['database'])}, log {size(sizes['wal'])}, "
+        f"derived {size(sizes['derived'])}; {size(sizes['free'])} of it free",
+    }
+
+
+def _of_database(found: dict[str, Any]) -> dict[str, str]:
+    """What an index in a database has."""
+    rows = {"documents": f"{found['documents']:,}", "tokens": f"{found['tokens']:,}", "size": size(found["bytes"])}
+    shares = [f"{part['documents']:,}" for part in found.get("shards", ())]
+    return rows | ({"servers": f"{len(shares)}, with {', '.join(shares)} documents"} if shares else {})
 
 
 def _scoring(found: dict[str, Any]) -> str:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ..index.search.options import RefinementFields
 
 IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.")]
+IndexAddress = Annotated[
+    str, typer.Argument(metavar="INDEX", help="The index's folder, or one in a database: postgresql://user@host/name.")
+]
 IndexModel = Annotated[str | None, typer.Option(help="The index's model, if it was moved since.")]
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="A packaged name, a folder, or a hub name; NAME@URL if a server runs it.")

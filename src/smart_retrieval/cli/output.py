@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..index.shards.sharded_index import ShardedIndex
     from ..index.smart_index import SmartIndex
     from ..inputs import Item
+    from ..stores.index import StoreIndex
 
 # What JSON leaves as it is and a terminal does not: control characters, changes of direction, halves of characters.
 _STEERING = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -56,7 +57,7 @@ def console() -> Console:
     return Console(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=wrap)
 
 
-def export_encoder(index: SmartIndex | ShardedIndex) -> None:
+def export_encoder(index: SmartIndex | ShardedIndex | StoreIndex) -> None:
     """Export the index's model for later searches, once, and say so on stderr; to be called after the output."""
     sys.stdout.flush()
 

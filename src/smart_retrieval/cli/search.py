@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .options import AsJson, Floor, Image, IndexModel, IndexPath, LambdaAnchor, LambdaLate, Weights, scoring_of
+from .options import AsJson, Floor, Image, IndexAddress, IndexModel, LambdaAnchor, LambdaLate, Weights, scoring_of
 from .output import (
     console,
     echo_json,
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from ..index.search.hits import Hit, Hits
     from ..index.shards.sharded_index import ShardedIndex
     from ..index.smart_index import SmartIndex
+    from ..stores.index import StoreIndex
 
 _PASSAGES_A_FILE = 5  # hits searched for each file wanted
 
 
 def search(
-    index_path: IndexPath,
+    index_path: IndexAddress,
     query: Annotated[str, typer.Argument(metavar="QUERY", help="The query; may be left out with --image.")] = "",
     image: Image = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of hits; of files with --group-by.")] = 10,
@@ -69,7 +70,7 @@ def search(
     scoring = scoring_of(weights, lambda_anchor, lambda_late, floor)
     refinements = options.refinements_of(feedback, neighbours, rerank, rerank_depth)
     from ..index.search.searcher import DEFAULT_CANDIDATES
-    from ..index.shards.sharded_index import open_index
+    from ..stores.opening import open_index
 
     with open_index(index_path, model, mode="r") as index:
         hits = index.search(
@@ -97,7 +98,7 @@ def search(
         export_encoder(index)
 
 
-def _print(index: SmartIndex | ShardedIndex, hits: Hits, groups: dict[str, list[Hit]] | None) -> None:
+def _print(index: SmartIndex | ShardedIndex | StoreIndex, hits: Hits, groups: dict[str, list[Hit]] | None) -> None:
     out = console()
     if not len(hits):
         out.print("nothing found" if hits.searched else "nothing to search: no document passes the filter")

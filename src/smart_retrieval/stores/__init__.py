@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .engine_store import make_store as make_store
     from .index import StoreIndex as StoreIndex
     from .lance.index import LanceIndex as LanceIndex
+    from .opening import open_index as open_index
     from .postgres.index import PostgresIndex as PostgresIndex
     from .qdrant.index import QdrantIndex as QdrantIndex
     from .qdrant.points import read_points as read_points
@@ -35,6 +36,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "engine_store": ("EngineStore", "export_to", "make_store"),
         "index": ("StoreIndex",),
         "lance.index": ("LanceIndex",),
+        "opening": ("open_index",),
         "postgres.index": ("PostgresIndex",),
         "qdrant.index": ("QdrantIndex",),
         "qdrant.points": ("read_points",),

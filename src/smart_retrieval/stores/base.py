@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from ..index.document_store import DocumentStore
 from ..index.store.records import Document, Vectors
 from ..types import Array
@@ -16,10 +18,31 @@ class Near(NamedTuple):
     Args:
         vectors: Their rowids, anchors and codes, nearest first.
         passing: Documents that passed the filter, as far as the engine counted them.
+        partial: Whether a part of the documents could not be asked.
     """
 
     vectors: Vectors
     passing: int
+    partial: bool = False
+
+
+def joined(parts: Sequence[Vectors], order: Array | None = None) -> Vectors:
+    """Vectors of several in one, in another order if one is given; without their token ids, which no score needs."""
+    lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+    none = np.zeros(0, np.int32), np.zeros(len(lengths) + 1, np.int64)
+    rowids, anchors, codes = (np.concatenate([part[column] for part in parts]) for column in range(3))
+    vectors = Vectors(rowids, anchors, codes, offsets, *none)
+    return vectors if order is None else chosen(vectors, order)
+
+
+def chosen(vectors: Vectors, places: Array) -> Vectors:
+    """Some of them, without their token ids."""
+    lengths = np.diff(vectors.offsets)[places]
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+    rows = np.arange(offsets[-1]) + np.repeat(vectors.offsets[places] - offsets[:-1], lengths)
+    none = np.zeros(0, np.int32), np.zeros(len(offsets), np.int64)
+    return Vectors(vectors.rowids[places], vectors.anchors[places], vectors.codes[rows], offsets, *none)
 
 
 class SearchStore(DocumentStore, Protocol):

@@ -13,7 +13,7 @@ from ..core.readout import Readout
 from ..core.scoring import LateWeight, Scoring, TokenWeights
 from ..core.weights import IdfWeights
 from ..embeddings import SmartEmbeddings
-from ..errors import SmartError, StoreError, UnknownIdError
+from ..errors import SmartError, StoreError, StoreUnreachableError, UnknownIdError
 from ..index.codec.base import Codec
 from ..index.encoder import IndexEncoder, OneQuery, decode_vectors
 from ..index.explain.explanation import Explanation, explain_document
@@ -95,6 +95,11 @@ class StoreIndex:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.store.path)!r}, {self.store.manifest.codec})"
+
+    @property
+    def path(self) -> str:
+        """What messages call it, without its password."""
+        return str(self.store.path)
 
     @property
     def model(self) -> SmartModel:
@@ -242,18 +247,34 @@ class StoreIndex:
         texts, encoded = self.encoder.encode_queries(queries)
         check_words(texts, 0, reranker)
         deadline = options.get("deadline_ms")
-        settings = self._settings(options, max(k, depth) if reranker is not None else k)
-        settings = replace(settings, deadline=None if deadline is None else started + deadline / 1000)
-        hits = []
-        for number in range(len(encoded)):
-            own = replace(settings, scoring=own_weights(settings.scoring, encoded, number))
-            with self.store.reading():
-                codec = self.codec()
-                hits.append(search_store(self.store, codec, encoded[number], own, options.get("where")))
+        read, until = (
+            max(k, depth) if reranker is not None else k,
+            None if deadline is None else started + deadline / 1000,
+        )
+        try:
+            hits = self._found(encoded, read, until, options)
+        except StoreUnreachableError:  # over a new connection, to another host of its address if there is one
+            hits = self._found(encoded, read, until, options)
         if reranker is not None:
             root, pairs = self.store.manifest.root, zip(hits, cast("Sequence[Any]", queries), strict=True)
             hits = [rerank_hits(found, item_of(one), reranker, depth, k, root) for found, one in pairs]
         return hits[0] if alone else hits
+
+    def _found(
+        self, encoded: SmartEmbeddings, k: int, deadline: float | None, options: StoreSearchOptions
+    ) -> list[Hits]:
+        with self.store.reading():
+            settings, codec = replace(self._settings(options, k), deadline=deadline), self.codec()
+            return [
+                search_store(
+                    self.store,
+                    codec,
+                    encoded[number],
+                    replace(settings, scoring=own_weights(settings.scoring, encoded, number)),
+                    options.get("where"),
+                )
+                for number in range(len(encoded))
+            ]
 
     def search_many(
         self, queries: Sequence[Any] | SmartEmbeddings, k: int = 10, **options: Unpack[StoreSearchOptions]

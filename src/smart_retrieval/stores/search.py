@@ -19,7 +19,7 @@ from ..index.search.payloads import score_codes
 from ..index.search.searcher import EXHAUSTIVE_PRODUCTS, Settings
 from ..index.store.records import Vectors
 from ..types import Array
-from .base import Near, SearchStore
+from .base import Near, SearchStore, chosen, joined
 
 
 class _Found(NamedTuple):
@@ -46,20 +46,30 @@ class Scored:
 
 
 def search_store(
-    store: SearchStore, codec: Codec, query: SmartEmbeddings, settings: Settings, where: str | None
+    store: SearchStore,
+    codec: Codec,
+    query: SmartEmbeddings,
+    settings: Settings,
+    where: str | None,
+    attempts: int = 10,
 ) -> Hits:
-    """Search for one query, as :class:`~smart_retrieval.SmartIndex` does."""
+    """Search for one query, as :class:`~smart_retrieval.SmartIndex` does; anew if hits disappear while it goes on."""
     scored = score_store(store, codec, query, settings, where)
     # Ties at the end of the list are settled by id, so all that tie with the last are named.
     order = np.argsort(-scored.scores, kind="stable")
     if settings.k and len(order) > settings.k:
         order = np.flatnonzero(scored.scores >= scored.scores[order[settings.k - 1]])
-    names = [name or "" for name in store.ids_of(scored.rowids[order])]
-    ranked = sorted(zip((-scored.scores[order]).tolist(), names, order.tolist(), strict=True))[: settings.k]
-    places = {int(scored.rowids[place]): place for _, _, place in ranked}
+    if len(order) > 2 * settings.k:
+        names = [name or "" for name in store.ids_of(scored.rowids[order])]
+        ranked = sorted(zip((-scored.scores[order]).tolist(), names, order.tolist(), strict=True))[: settings.k]
+        order = np.array([place for _, _, place in ranked], np.int64)
+    places = {int(scored.rowids[place]): int(place) for place in order}
     boosts = scored.boosts
     hits = []
-    for document in store.documents(list(places)):
+    found = store.documents(list(places)) if places else []
+    if len(found) < len(places) and attempts > 1:
+        return search_store(store, codec, query, settings, where, attempts - 1)
+    for document in sorted(found, key=lambda one: (-scored.scores[places[one.rowid]], one.id))[: settings.k]:
         place = places[document.rowid]
         hits.append(
             Hit(
@@ -108,8 +118,9 @@ def score_store(
     searched = count if count is not None else near.passing
     vectors = _best(near, asked, len(near.vectors.rowids) if whole else wanted)
     if also is not None and also not in vectors.rowids:
-        vectors = _joined(vectors, store.read_vectors([also]))
+        vectors = joined([vectors, store.read_vectors([also])])
     found, partial = _scored(codec, query, vectors, settings)
+    partial = partial or near.partial
     if not boosted or not len(found.scores):
         return Scored(*found[:4], searched, partial)
     found = _in_order(found)
@@ -119,7 +130,7 @@ def score_store(
         more = _best(store.near(best, wanted, where), best, wanted)
         fresh = np.flatnonzero(~np.isin(more.rowids, found.rowids))
         if len(fresh):
-            extra, _ = _scored(codec, query, _chosen(more, fresh), replace(settings, deadline=None))
+            extra, _ = _scored(codec, query, chosen(more, fresh), replace(settings, deadline=None))
             found = _in_order(_Found(*(np.concatenate(pair) for pair in zip(found, extra, strict=True))))
     scores, boosts = boost(
         found.scores,
@@ -159,27 +170,7 @@ def _best(near: Near, asked: Array, wanted: int) -> Vectors:
     """The ``wanted`` nearest by their exact anchors, best first."""
     vectors = near.vectors
     cosines = np.einsum("nd,d->n", unit_anchors(vectors.anchors), asked)
-    return _chosen(vectors, np.lexsort((vectors.rowids, -cosines))[:wanted])
-
-
-def _chosen(vectors: Vectors, places: Array) -> Vectors:
-    """Some of them, without their token ids, which no score needs."""
-    lengths = np.diff(vectors.offsets)[places]
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
-    rows = np.arange(offsets[-1]) + np.repeat(vectors.offsets[places] - offsets[:-1], lengths)
-    none = np.zeros(0, np.int32), np.zeros(len(offsets), np.int64)
-    return Vectors(vectors.rowids[places], vectors.anchors[places], vectors.codes[rows], offsets, *none)
-
-
-def _joined(one: Vectors, other: Vectors) -> Vectors:
-    return Vectors(
-        np.concatenate([one.rowids, other.rowids]),
-        np.concatenate([one.anchors, other.anchors]),
-        np.concatenate([one.codes, other.codes]),
-        np.concatenate([one.offsets, other.offsets[1:] + one.offsets[-1]]),
-        np.zeros(0, np.int32),
-        np.zeros(len(one.rowids) + len(other.rowids) + 1, np.int64),
-    )
+    return chosen(vectors, np.lexsort((vectors.rowids, -cosines))[:wanted])
 
 
 def _scored(codec: Codec, query: SmartEmbeddings, vectors: Vectors, settings: Settings) -> tuple[_Found, bool]:

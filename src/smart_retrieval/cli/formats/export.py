@@ -12,7 +12,11 @@ from ..output import echo_json, plural
 
 def postgres(
     dsn: Annotated[
-        str, typer.Argument(metavar="DSN", help="The database, such as postgresql://user@host/name; with pgvector.")
+        list[str],
+        typer.Argument(
+            metavar="DSN...",
+            help="The database, such as postgresql://user@host/name, with pgvector; of several, each takes a share.",
+        ),
     ],
     index_path: IndexPath,
     schema: Annotated[str, typer.Option(help="The PostgreSQL schema to make.")] = "smart",
@@ -23,6 +27,8 @@ def postgres(
     as_json: AsJson = False,
 ) -> None:
     """Copy INDEX into a PostgreSQL database, in one transaction: documents, anchors, codes, codec and statistics.
+
+    With several, each takes a share of the documents, and all have the codec and the calibration of INDEX.
 
     A password need not be on the command line: libpq reads PGPASSWORD and ~/.pgpass.
     """

@@ -113,7 +113,7 @@ class ServedShards:
         if not places:
             raise ServerError(f"found no shards at {str(self.folder)!r}, expected shard-00000, ...: run smart split")
         with ExitStack() as stack:
-            check_alike([stack.enter_context(SmartIndex.open(place, mode="r")) for place in places])
+            check_alike([stack.enter_context(SmartIndex.open(place, mode="r")).store for place in places])
         return places
 
     def _deploy(self) -> None:

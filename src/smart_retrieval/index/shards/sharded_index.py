@@ -57,7 +57,7 @@ class ShardedIndex:
     """
 
     def __init__(self, shards: Sequence[SmartIndex]) -> None:
-        check_alike(shards)
+        check_alike([shard.store for shard in shards])
         self.shards = list(shards)
         self._pool = ThreadPoolExecutor(len(self.shards), thread_name_prefix="shard")
 

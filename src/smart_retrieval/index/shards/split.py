@@ -16,6 +16,7 @@ from uuid import uuid4
 from ...errors import IndexFormatError, IndexMismatchError, SmartError
 from ...files import settled
 from ...types import Array
+from ..document_store import DocumentStore
 from ..smart_index import SmartIndex
 from ..store.folder import FILE
 from ..store.manifest import Manifest
@@ -38,6 +39,12 @@ def shard_of(id: str, shards: int) -> int:
         [1, 0, 0]
     """
     return int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big") % shards
+
+
+def as_shard(manifest: Manifest, whole: str, number: int, shards: int) -> Manifest:
+    """The manifest of one shard of an index, all of which are known by the name of the ``whole``."""
+    limits = {**manifest.limits, "codec": manifest.codec, "shard": [number, shards], "whole": whole}
+    return replace(manifest, limits=limits, uuid=uuid4().hex)
 
 
 def shard_folders(folder: str | Path) -> list[Path]:
@@ -74,9 +81,7 @@ def split_index(index: SmartIndex, folder: str | Path, shards: int) -> list[Path
     whole, calibration = uuid4().hex, index.calibration().to_dict()
 
     def manifest(number: int) -> Manifest:
-        own = index.store.manifest
-        limits = {**own.limits, "codec": own.codec, "shard": [number, shards], "whole": whole}
-        return replace(own, limits=limits, calibration=calibration, uuid=uuid4().hex)
+        return as_shard(replace(index.store.manifest, calibration=calibration), whole, number, shards)
 
     with written(folder) as partial, ExitStack() as stack, index.store.reading():
         stores = [
@@ -107,7 +112,7 @@ def merge_indexes(indexes: Sequence[SmartIndex], path: str | Path) -> Path:
         DuplicateIdError: Two of them hold a document of one id.
         IndexFormatError: Something is in the folder already.
     """
-    first = check_alike(indexes)
+    first = check_alike([one.store for one in indexes])
     own = {key: value for key, value in first.limits.items() if key not in ("shard", "whole")}
     same = all(one.store.manifest.calibration == first.calibration for one in indexes)
     manifest = replace(first, limits=own, calibration=first.calibration if same else {}, uuid=uuid4().hex)
@@ -124,14 +129,14 @@ def merge_indexes(indexes: Sequence[SmartIndex], path: str | Path) -> Path:
     return settled(path)
 
 
-def check_alike(indexes: Sequence[SmartIndex]) -> Manifest:
+def check_alike(stores: Sequence[DocumentStore]) -> Manifest:
     """The manifest of the first, once all are known to be of one model, settings and codec, and no shard is missing."""
-    if not indexes:
+    if not stores:
         raise IndexMismatchError("found no index, expected one or more")
-    manifests = [one.store.manifest for one in indexes]
-    for (left, before), (right, after) in pairwise(zip(indexes, manifests, strict=True)):
+    manifests = [one.manifest for one in stores]
+    for (left, before), (right, after) in pairwise(zip(stores, manifests, strict=True)):
         different = differences(before, after)
-        if not different and left.store.codec() != right.store.codec():
+        if not different and left.codec() != right.codec():
             different = ["codec's tables: fit one codec and share it"]
         if different:
             raise IndexMismatchError(

@@ -6,15 +6,24 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ...errors import IndexDamagedError, StoreError
+from ...errors import IndexDamagedError, StoreError, StoreUnreachableError
 from ...extras import require
 
 if TYPE_CHECKING:
     from psycopg import Connection
 
+# Seconds to connect, and until a connection counts as dead; libpq has its own words for them.
+_GIVE_UP = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 
 
@@ -36,7 +45,7 @@ class Connections:
         self._open: list[tuple[int, Connection[Any]]] = []
         self._lock = threading.Lock()
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The index without password."""
         import psycopg
@@ -58,16 +67,26 @@ class Connections:
             self._open.clear()
         self._local = threading.local()
 
-    def _connection(self) -> Connection[Any]:
-        """This thread's; a new one after a fork, or after the server closed it."""
+    def _defaults(self, write: bool) -> dict[str, Any]:
+        """What the address leaves open: a host that does not answer is given up, and standbys take no writes."""
+        import psycopg
+
+        own = {"target_session_attrs": "read-write"} if write else {}
+        return own | {
+            name: value for name, value in _GIVE_UP.items() if name not in psycopg.conninfo.conninfo_to_dict(self.dsn)
+        }
+
+    def _connection(self, write: bool) -> Connection[Any]:
+        """This thread's; a new one after a fork, after the server closed it, or to write where it is a standby's."""
         found = getattr(self._local, "connection", None)
         if found is not None and self._local.pid == os.getpid():
-            if not found.closed:
+            standby = write and found.info.parameter_status("in_hot_standby") == "on"
+            if not found.closed and (self._local.depth or not standby):
                 return found  # type: ignore[no-any-return]
             found.close()
         import psycopg
 
-        connection = psycopg.connect(self.dsn, autocommit=True)
+        connection = psycopg.connect(self.dsn, autocommit=True, **self._defaults(write))
         # Statements are planned with their values: a plan for any filter and limit reads the whole table.
         connection.prepare_threshold = None
         try:
@@ -88,7 +107,7 @@ class Connections:
             raise
         self._local.connection, self._local.pid, self._local.depth = connection, os.getpid(), 0
         with self._lock:
-            self._open.append((os.getpid(), connection))
+            self._open = [one for one in self._open if not one[1].closed] + [(os.getpid(), connection)]
         return connection
 
     @contextmanager
@@ -108,7 +127,7 @@ class Connections:
         import psycopg
 
         with named_errors(self.name):
-            connection = self._connection()
+            connection = self._connection(write)
             if self._local.depth:
                 if write and connection.read_only:
                     raise StoreError("found a write within a read; end the read first")
@@ -117,12 +136,18 @@ class Connections:
             level = psycopg.IsolationLevel
             connection.isolation_level = level.READ_COMMITTED if write else level.REPEATABLE_READ
             connection.read_only = not write
-            self._local.depth = 1
+            self._local.depth, self._local.seen = 1, {}
             try:
-                with connection.transaction():
+                # A read begins with its first question, not a round trip before it.
+                with nullcontext() if write else connection.pipeline(), connection.transaction():
                     yield connection
             finally:
-                self._local.depth = 0
+                self._local.depth, self._local.seen = 0, {}
+
+    def seen(self) -> dict[str, Any]:
+        """What this thread keeps of the view it reads, until that ends."""
+        found: dict[str, Any] = self._local.seen
+        return found
 
 
 def tenant_role(schema: str) -> str:
@@ -145,6 +170,11 @@ def named_errors(name: str) -> Iterator[None]:
         raise IndexDamagedError(f"index {name}: {_line(error)}; restore a copy") from error
     except psycopg.errors.InsufficientPrivilege as error:
         raise StoreError(f"index {name}: the server refuses this to the user or tenant ({_line(error)})") from error
+    except psycopg.OperationalError as error:
+        # No state at all, or one of the classes of connections: it went down, or is not up yet.
+        gone = (error.sqlstate or "08").startswith(("08", "57P"))
+        kind = StoreUnreachableError if gone else StoreError
+        raise kind(f"index {name}: {type(error).__name__}: {_line(error)}") from error
     except psycopg.Error as error:
         raise StoreError(f"index {name}: {type(error).__name__}: {_line(error)}") from error
 

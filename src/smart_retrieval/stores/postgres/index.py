@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+from uuid import uuid4
 
 from ...errors import StoreError
 from ...index.codec.base import Codec
 from ...index.creation import GivenCodec
 from ...index.encoder import load_model
+from ...index.shards.split import as_shard, shard_of
 from ...index.smart_index import DEFAULT_MODEL, SmartIndex
 from ...index.store.manifest import Manifest
+from ...index.store.records import Record
 from ..index import StoreIndex
 from ..rows import fitted_manifest, records_of
+from ..shards.store import PATIENCE, ShardedStore
 from . import tables
 from .connections import Connections
 from .store import EXACT_ROWS, PostgresStore, storable, write_settings
@@ -35,17 +41,22 @@ class PostgresIndex(StoreIndex):
     index finds, reads, adds and deletes documents of that tenant only, whatever is asked of it. IDF counts and
     calibration are those of all tenants together.
 
+    With the addresses of several servers, each holds a share of the documents, by their ids. A search asks all at once
+    and scores with the IDF counts of all, so that the hits are those of one server. One that does not answer is left
+    out, and the hits are marked ``partial``; if its address names a standby, too
+    (``postgresql://one,other/docs``), the same search goes on there. Writes are one transaction on each server.
+
     Example:
         >>> with PostgresIndex.open("postgresql://localhost/docs") as index:  # doctest: +SKIP
         ...     index.search("how do I rotate the logs", where="year > 2020")
     """
 
-    store: PostgresStore
+    store: PostgresStore | ShardedStore
 
     @classmethod
     def create(
         cls,
-        dsn: str,
+        dsn: str | Sequence[str],
         model: SmartModel | str = DEFAULT_MODEL,
         *,
         codec: GivenCodec,
@@ -57,7 +68,7 @@ class PostgresIndex(StoreIndex):
         """Make a new, empty index.
 
         Args:
-            dsn: The database, as libpq takes it: ``"postgresql://user@host/name"``.
+            dsn: The database, as libpq takes it: ``"postgresql://user@host/name"``; or those of several servers.
             model: The model, or its name.
             codec: A fitted codec or its file (``smart codec fit``), or ``"float16"`` or ``"float32"``.
             schema: The PostgreSQL schema to make.
@@ -71,44 +82,47 @@ class PostgresIndex(StoreIndex):
         """
         smart = load_model(model) if isinstance(model, str) else model
         manifest, start = fitted_manifest(smart, codec, pooling)
-        connections = Connections(dsn, schema)
-        _make(connections, manifest, start, tenant_field, replace, lambda store: None)
-        return cls(PostgresStore(connections), smart)
+        connections = [Connections(one, schema) for one in _addresses(dsn)]
+        _make(connections, manifest, start, tenant_field, replace, [])
+        return cls(_store(connections), smart)
 
     @classmethod
     def open(
         cls,
-        dsn: str,
+        dsn: str | Sequence[str],
         model: SmartModel | str | None = None,
         *,
         schema: str = SCHEMA,
         tenant: str | None = None,
         exact_rows: int = EXACT_ROWS,
+        patience: float = PATIENCE,
     ) -> Self:
         """Open an index.
 
         Args:
-            dsn: The database.
+            dsn: The database; or those of all its servers, in any order.
             model: The model it was made with; loaded under its recorded name when it is first needed, if left out.
             schema: Its schema.
             tenant: Whose documents these are to be; None for all.
-            exact_rows: Documents up to which a search looks at every anchor instead of using HNSW.
+            exact_rows: Documents up to which a search looks at every anchor instead of using HNSW, on each server.
+            patience: Of several servers, seconds until one is left out of a search that has no deadline.
 
         Raises:
             StoreError: There is no index, it has no tenants, or the server cannot be reached.
-            IndexMismatchError: The model differs from the one it was made with.
+            IndexMismatchError: The model differs from the one it was made with; or a server's share is missing.
         """
-        connections = Connections(dsn, schema, tenant)
+        connections = [Connections(one, schema, tenant) for one in _addresses(dsn)]
         try:
-            return cls(PostgresStore(connections, exact_rows), model)
+            return cls(_store(connections, exact_rows, patience), model)
         except BaseException:
-            connections.close()
+            for one in connections:
+                one.close()
             raise
 
     @classmethod
     def export(
         cls,
-        dsn: str,
+        dsn: str | Sequence[str],
         index: SmartIndex | str | Path,
         *,
         schema: str = SCHEMA,
@@ -119,7 +133,7 @@ class PostgresIndex(StoreIndex):
         """Copy an index into a database, in one transaction: codec, calibration and IDF counts with the documents.
 
         Args:
-            dsn: The database.
+            dsn: The database; or those of several servers, each of which takes a share of the documents.
             index: The index, or its folder.
             schema: The PostgreSQL schema to make.
             tenant_field: The metadata field that names a document's tenant.
@@ -137,42 +151,69 @@ class PostgresIndex(StoreIndex):
                 return cls.export(
                     dsn, opened, schema=schema, tenant_field=tenant_field, replace=replace, progress=progress
                 )
-        connections = Connections(dsn, schema)
+        connections = [Connections(one, schema) for one in _addresses(dsn)]
         with index.store.reading():
             codec, manifest = index.codec(), index.store.newest_manifest()
-
-            def fill(store: PostgresStore) -> None:
-                with connections.writing() as connection:
-                    for batch in records_of(index):
-                        store.insert(connection, batch, 1)
-                        progress(len(batch))
-
-            _make(connections, manifest, codec, tenant_field, replace, fill)
-        return cls(PostgresStore(connections), index.encoder.loaded)
+            if len(connections) > 1 and len(index):  # a share alone could not tell what holds for all
+                manifest = dataclasses.replace(manifest, calibration=index.calibration().to_dict())
+            _make(connections, manifest, codec, tenant_field, replace, records_of(index), progress)
+        return cls(_store(connections), index.encoder.loaded)
 
     def _settle(self) -> None:
         # A tenant sees too little to measure what holds for all.
-        if self.store.connections.tenant is None:
+        if self.store.tenant is None:
             super()._settle()
 
 
+def _addresses(dsn: str | Sequence[str]) -> list[str]:
+    found = [dsn] if isinstance(dsn, str) else list(dsn)
+    if not found or len(set(found)) < len(found):
+        raise StoreError(f"found {len(found)} addresses of servers, expected one or more, each once")
+    return found
+
+
+def _store(
+    connections: Sequence[Connections], exact_rows: int = EXACT_ROWS, patience: float = PATIENCE
+) -> PostgresStore | ShardedStore:
+    """The store of one server; or that of several, in the order of their shares."""
+    stores = [PostgresStore(one, exact_rows) for one in connections]
+    if len(stores) == 1:
+        return stores[0]
+    return ShardedStore(sorted(stores, key=lambda store: store.manifest.limits.get("shard", [0])[0]), patience)
+
+
 def _make(
-    connections: Connections,
+    connections: Sequence[Connections],
     manifest: Manifest,
     codec: Codec,
     tenant_field: str | None,
     replace: bool,
-    fill: Callable[[PostgresStore], None],
+    batches: Iterable[Sequence[Record]],
+    progress: Callable[[int], object] = lambda done: None,
 ) -> None:
+    """Make the tables and fill them, in a transaction on each server that ends when all of them are filled."""
     if tenant_field is not None and not (tenant_field and storable(tenant_field)):
         raise StoreError(f"tenant field: found {tenant_field!r}, expected the name of a metadata field")
+    count, whole = len(connections), uuid4().hex
     try:
-        with connections.writing() as connection:
-            tables.create(connection, connections.schema, manifest.anchor_dim, tenant_field, replace=replace)
-            write_settings(connection, manifest, codec.hash, codec.to_bytes(), tenant_field)
-            fill(PostgresStore(connections))
-            tables.index_anchors(connection, manifest.anchor_dim)
-    except BaseException:
-        connections.close()
-        raise
-    connections.close()
+        for one in connections if tenant_field is not None else ():
+            with one.writing() as connection:
+                tables.make_role(connection, one.schema)
+        with ExitStack() as stack:
+            opened = [(one, stack.enter_context(one.writing())) for one in connections]
+            for number, (one, connection) in enumerate(opened):
+                own = manifest if count == 1 else as_shard(manifest, whole, number, count)
+                tables.create(connection, one.schema, manifest.anchor_dim, tenant_field, replace=replace)
+                write_settings(connection, own, codec.hash, codec.to_bytes(), tenant_field)
+            stores = [PostgresStore(one) for one in connections]
+            for batch in batches:
+                for number, (store, (_, connection)) in enumerate(zip(stores, opened, strict=True)):
+                    part = [record for record in batch if shard_of(record.id, count) == number]
+                    store.insert(connection, part, 1)
+                progress(len(batch))
+            for _, connection in opened:
+                tables.index_anchors(connection, manifest.anchor_dim)
+                connection.execute("ANALYZE documents")
+    finally:
+        for one in connections:
+            one.close()

@@ -75,6 +75,11 @@ class PostgresStore:
         """What messages call it."""
         return self.connections.name
 
+    @property
+    def tenant(self) -> str | None:
+        """Whose documents are seen; None for all."""
+        return self.connections.tenant
+
     def close(self) -> None:
         """Close the connections."""
         self.connections.close()
@@ -103,7 +108,12 @@ class PostgresStore:
     def state(self) -> State:
         """Number and sums of the newest commit."""
         with self.reading() as connection:
-            row = connection.execute("SELECT number, documents, tokens, updated FROM state").fetchone()
+            seen = self.connections.seen()  # within one view, it stays as it is
+            row = seen.get("state")
+            if row is None:
+                row = connection.execute("SELECT number, documents, tokens, updated FROM state").fetchone()
+                if connection.read_only:
+                    seen["state"] = row
         if row is None:
             raise IndexDamagedError(f"index {self.path}: found no row that sums it up; export it again")
         return State(row[0], row[1], row[2], generation=self.generation, updated=row[3].isoformat(timespec="seconds"))
@@ -141,7 +151,7 @@ class PostgresStore:
     def info(self) -> dict[str, Any]:
         """Counts and sizes."""
         with self.reading() as connection:
-            state, tenant = self.state(), self.connections.tenant
+            state, tenant = self.state(), self.tenant
             size = connection.execute("SELECT pg_total_relation_size('documents')").fetchone()
             # Of a tenant its own; how much the others have is none of its business.
             own = {} if tenant is not None else {"tokens": state.tokens, "bytes": size[0] if size else 0}
@@ -161,7 +171,7 @@ class PostgresStore:
         """Documents that pass a filter; None of a large index, unless ``everything`` is to be counted."""
         with self.reading() as connection:
             documents = self.state().documents
-            if where is None and self.connections.tenant is None:
+            if where is None and self.tenant is None:
                 return documents
             sql, parameters = compile_where(where)
             if documents > self.exact_rows and not everything:
@@ -215,17 +225,18 @@ class PostgresStore:
             connection.execute("SET LOCAL hnsw.iterative_scan = strict_order")
             connection.execute("SELECT set_config('hnsw.ef_search', %s, true)", (str(min(_MOST_EF, limit)),))
             order = "anchor <#> %s::halfvec"
-            rows = self._nearest(connection, sql, order, [*parameters, point, limit])
+            query = f"SELECT {_VECTORS} FROM documents WHERE {sql} ORDER BY {order} LIMIT %s"
+            rows = self._filtered(connection, query, [*parameters, point, limit])
             if len(rows) >= min(limit, documents):
-                return Near(self._vectors(rows), documents)
+                return Near(self._vectors(rows, with_ids=False), documents)
         # A sum that no index knows. Also where a filter lets through few of those that HNSW looks at.
-        rows = self._nearest(connection, sql, "(anchor <#> %s::halfvec) + 0, rowid", [*parameters, point, limit])
-        return Near(self._vectors(rows), len(rows) if limit is None or len(rows) < limit else documents)
-
-    def _nearest(self, connection: Connection[Any], sql: str, order: str, parameters: list[Any]) -> list[Any]:
-        near = f"SELECT rowid FROM documents WHERE {sql} ORDER BY {order} LIMIT %s"
-        query = f"WITH near AS MATERIALIZED ({near}) SELECT {_VECTORS} FROM near JOIN documents USING (rowid)"
-        return self._filtered(connection, query, parameters)
+        near = f"SELECT rowid FROM documents WHERE {sql} ORDER BY (anchor <#> %s::halfvec) + 0, rowid LIMIT %s"
+        # Row by row: sorting them, or reading the table again to join it, would move all that they hold.
+        one = "SELECT exact, blob FROM documents WHERE rowid = near.rowid OFFSET 0"
+        query = f"WITH near AS MATERIALIZED ({near}) SELECT {_VECTORS} FROM near, LATERAL ({one}) AS found"
+        rows = self._filtered(connection, query, [*parameters, point, limit])
+        passing = len(rows) if limit is None or len(rows) < limit else documents
+        return Near(self._vectors(rows, with_ids=False), passing)
 
     def _filtered(self, connection: Connection[Any], query: str, parameters: Sequence[Any]) -> list[Any]:
         """Rows of a query that holds a filter, which may be more than the server takes."""
@@ -246,7 +257,7 @@ class PostgresStore:
             raise UnknownIdError(f"index {self.path}: found {len(found)} of {len(wanted)} rows asked for")
         return self._vectors([found[rowid] for rowid in wanted])
 
-    def _vectors(self, rows: Sequence[Any]) -> Vectors:
+    def _vectors(self, rows: Sequence[Any], *, with_ids: bool = True) -> Vectors:
         rowids = np.array([row[0] for row in rows], np.int64)
         width = 4 * self.manifest.anchor_dim
         for rowid, anchor, _ in rows:
@@ -254,7 +265,8 @@ class PostgresStore:
                 raise IndexDamagedError(f"row {rowid}: found an anchor of {len(anchor)} bytes, expected {width}")
         anchors = np.frombuffer(b"".join(row[1] for row in rows), "<f4").reshape(-1, self.manifest.anchor_dim)
         try:
-            coded = unpack_blobs([row[2] for row in rows], self._codec_hash, self.manifest.code_width)
+            width = self.manifest.code_width
+            coded = unpack_blobs([row[2] for row in rows], self._codec_hash, width, with_ids=with_ids)
         except CodecError as error:
             raise IndexDamagedError(f"index {self.path}: {error}; export it again") from error
         return Vectors(rowids, anchors, *coded)
@@ -262,19 +274,24 @@ class PostgresStore:
     def rowids(self, ids: Sequence[str]) -> Array:
         """Rowids of documents by id, in the order given."""
         names = [typed_name(str(id)) for id in ids]
-        with self.reading() as connection:
-            known = self._known(connection, names)
-            for name in names:
-                # Letters with their accents composed or decomposed are the same to Unicode.
-                if name not in known and not name.isascii() and storable(name):
-                    query = "SELECT rowid FROM documents WHERE normalize(id, NFC) = %s LIMIT 2"
-                    found = connection.execute(query, (nfc(name),)).fetchall()
-                    known |= {name: found[0][0]} if len(found) == 1 else {}
+        known = self.known(names)
         absent = [name for name in names if name not in known]
         if absent:
             more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
             raise UnknownIdError(f"index {self.path}: found no document {absent[0]!r}{more}")
         return np.array([known[name] for name in names], np.int64)
+
+    def known(self, ids: Sequence[str]) -> dict[str, int]:
+        """Rowids by id, of those documents that are there."""
+        with self.reading() as connection:
+            known = self._known(connection, ids)
+            for name in ids:
+                # Letters with their accents composed or decomposed are the same to Unicode.
+                if name not in known and not name.isascii() and storable(name):
+                    query = "SELECT rowid FROM documents WHERE normalize(id, NFC) = %s LIMIT 2"
+                    found = connection.execute(query, (nfc(name),)).fetchall()
+                    known |= {name: found[0][0]} if len(found) == 1 else {}
+        return known
 
     @staticmethod
     def _known(connection: Connection[Any], ids: Iterable[str]) -> dict[str, int]:
@@ -350,7 +367,7 @@ class PostgresStore:
 
     def _owned(self, record: Record) -> Record:
         """A record of a tenant names it."""
-        tenant, name = self.connections.tenant, self.tenant_field
+        tenant, name = self.tenant, self.tenant_field
         if tenant is None or name is None:
             return record
         if record.metadata.get(name, tenant) != tenant:

@@ -1,7 +1,8 @@
 """The tables of an index in PostgreSQL, in a schema of its own.
 
 An anchor is there twice: as ``halfvec`` of unit length, which finds candidates, and as it was encoded, in float32, from
-which their cosines are computed. ``blob`` is what :meth:`~smart_retrieval.Codec.encode_blobs` makes of a document.
+which their cosines are computed. ``blob`` is what :meth:`~smart_retrieval.Codec.encode_blobs` makes of a document. Both
+lie in the row itself as long as it fits a page, so that reading a candidate is reading one page.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ CREATE TABLE documents (
     exact bytea STORAGE EXTERNAL NOT NULL,
     blob bytea STORAGE EXTERNAL NOT NULL,
     UNIQUE NULLS NOT DISTINCT (id, tenant)
-);
+) WITH (toast_tuple_target = 8160);
 CREATE INDEX documents_source ON documents (source);
 """
 _TENANTS = """
@@ -83,21 +84,28 @@ def create(
         _secure(connection, schema, vector)
 
 
+def make_role(connection: Connection[Any], schema: str) -> None:
+    """The role of tenants, unless there is one. It is the server's, so that of several databases one makes it."""
+    from psycopg import sql
+
+    role = sql.Identifier(tenant_role(schema))
+    if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (tenant_role(schema),)).fetchone():
+        connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
+    connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(role))
+
+
 def _secure(connection: Connection[Any], schema: str, vector: str) -> None:
-    """Row-level security by tenant, and the role that it holds for."""
+    """Row-level security by tenant, for the role of tenants."""
     from psycopg import sql
 
     role = sql.Identifier(tenant_role(schema))
     connection.execute(sql.SQL(_TENANTS))
-    if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (tenant_role(schema),)).fetchone():
-        connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
     for grant in (
         "GRANT USAGE ON SCHEMA {schema}, {vector} TO {role}",
         "GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}",
         "GRANT INSERT, DELETE ON documents TO {role}",
         "GRANT INSERT, UPDATE, DELETE ON idf TO {role}",
         "GRANT UPDATE ON state TO {role}",
-        "GRANT {role} TO CURRENT_USER",
     ):
         names = {"schema": sql.Identifier(schema), "vector": sql.Identifier(vector), "role": role}
         connection.execute(sql.SQL(grant).format(**names))
