@@ -184,8 +184,8 @@ class QdrantIndex(StoreIndex):
     ) -> Hits | list[Hits]:
         """:meth:`search` with scores that the server computes from token vectors, in one query.
 
-        They are those of :meth:`search`, but for what a codec loses. A floor, as the default preset has one, makes a
-        stage of every query token: ``floor=None`` is faster, and ranks a little worse (docs/guides/databases.md).
+        They are those of :meth:`search`. A floor, as the default preset has one, makes every query token a stage of the
+        query; with ``floor=None`` all are one.
 
         Args:
             query: As for :meth:`search`.
