@@ -42,7 +42,7 @@ python_use_unqualified_type_names = True
 
 #: Modules whose names are documented; see docs/api.
 PUBLIC = (
-    *("", ".documents", ".pictures", ".training", ".errors"),
+    *("", ".documents", ".pictures", ".server", ".stores", ".training", ".errors"),
     *(".evaluation", ".evaluation.probe", ".evaluation.tune"),
 )
 

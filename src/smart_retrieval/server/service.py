@@ -41,8 +41,8 @@ _MOST_INFOS = 1000
 class Service:
     """Indexes for callers. All methods that look into an index are coroutines and run in the service's own threads.
 
-    Every method takes the caller first; its fixed filter and its tenant are applied in :mod:`.access`, and nowhere
-    else. Documents of others look as if they were not there. Errors are :class:`~smart_retrieval.SmartError`;
+    Every method takes the caller first; its fixed filter and its tenant are applied in ``access.py``, and nowhere
+    else. Documents of others look as if they were not there. Errors are :class:`~smart_retrieval.errors.SmartError`;
     :meth:`public_message` gives their text without paths of this machine.
 
     Args:

@@ -46,7 +46,7 @@ def chosen(vectors: Vectors, places: Array) -> Vectors:
 
 
 class SearchStore(DocumentStore, Protocol):
-    """A :class:`DocumentStore` that finds documents by their anchors.
+    """A ``DocumentStore`` that finds documents by their anchors.
 
     Everything else is the same for all engines: encoding, scores from codes, statistics, explanations.
     """

@@ -94,7 +94,7 @@ class Codec(ABC):
 
     @property
     def hash(self) -> str:
-        """What it is known by: 32 hexadecimal digits of a SHA-256 over name, width and everything fitted."""
+        """Its name everywhere, 32 hexadecimal digits of a SHA-256 over name, width and everything fitted."""
         if not self._hash:
             digest = hashlib.sha256(f"{self.name} {self.token_dim}".encode())
             for name, array in sorted(self.to_arrays().items()):
@@ -117,7 +117,7 @@ class Codec(ABC):
             token_vectors: ``[T, D]`` float, unit length.
             token_ids: ``[T]`` vocabulary ids, -1 where there is none; all -1 when left out.
             anchors: ``[Da]``, the anchor of the one document all tokens belong to, or ``[T, Da]``, one a token. Needed
-                where :attr:`anchor_dim` is not None, else ignored. Any length: only the direction counts.
+                where ``anchor_dim`` is not None, else ignored. Any length: only the direction counts.
 
         Returns:
             ``[T, B]`` uint8.
@@ -147,7 +147,7 @@ class Codec(ABC):
         """Code some documents for a store of another kind: one blob each, of about 1 kB, that stands alone.
 
         A blob says which codec it is of, and has a checksum. Its format is versioned, see
-        :mod:`~smart_retrieval.index.codec.payload`.
+        ``smart_retrieval/index/codec/payload.py``.
 
         Args:
             documents: N documents with their anchors, which are to be stored beside the blobs.
