@@ -102,8 +102,8 @@ def caller_of(request: Request) -> Caller:
     """
     tokens = request.app.state.tokens
     if tokens is None:
-        request.scope[CALLER] = caller = Caller("write", name="anybody")
-        return caller
+        request.scope[CALLER] = anybody = Caller("write", name="anybody")
+        return anybody
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         token = unquote(request.cookies.get(COOKIE, ""))
