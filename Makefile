@@ -45,7 +45,7 @@ docs: .venv/dev ## Build the documentation site in docs/_build/html; warnings ar
 	$(BIN)/sphinx-build -q -W --keep-going -n docs docs/_build/html
 
 test: lint docs ## Lint, types, documentation and the whole test suite
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 # Ray with all it needs is larger than everything else together (750 MB): an environment of its own.
 .venv-cluster/ready: constraints.txt pyproject.toml
