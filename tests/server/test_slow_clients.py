@@ -123,7 +123,6 @@ SMUGGLED = b"GET /v1/indexes HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
         head(*(f"X-{number}: a" for number in range(20_000))) + SMUGGLED,
         head("Content-Length: 36", path="http://evil.example/v1/indexes") + BODY,
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
-        b"GET / HTTP/9.9\r\nHost: 127.0.0.1\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"GET " + b"/" * 300_000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
     ],
