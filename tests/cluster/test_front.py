@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import sys
 import time
 
 import httpx
@@ -77,7 +78,7 @@ def test_a_late_shard_is_left_out_and_said_so(fronts):
 
 
 def test_a_replica_that_dies_is_asked_for_again_from_another(fronts):
-    from conftest import DiedError
+    DiedError = sys.modules["ray.exceptions"].RayActorError
 
     front, handles = fronts(2)
 
