@@ -211,3 +211,16 @@ def test_it_survives_a_pickle_and_a_saved_folder(tiny, tmp_path, units):
 def test_float32_leaves_no_trace_in_a_saved_folder(tiny, tmp_path):
     SmartModel(tiny("mean"), device="cpu").save_pretrained(tmp_path / "saved")
     assert "compute" not in (tmp_path / "saved" / "smart" / "config.json").read_text()
+
+
+def test_queries_stay_in_float32_unless_bfloat16_was_asked_for(smart, monkeypatch):
+    model = smart("mean")
+    monkeypatch.setattr(compute, "_not_automatic", lambda backbone: "")
+    monkeypatch.setattr(compute, "_calibrated", lambda backbone: Compute("bfloat16", "auto", "it is faster"))
+    auto, half = model.with_compute("auto"), model.with_compute("bfloat16")
+    exact = model.encode_query("the otter swims").anchors
+    assert np.array_equal(auto.encode_query("the otter swims").anchors, exact)
+    assert not np.array_equal(half.encode_query("the otter swims").anchors, exact)
+    documents = [one.encode_document("the otter swims").anchors for one in (model, auto, half)]
+    assert np.array_equal(documents[1], documents[2])
+    assert not np.array_equal(documents[0], documents[1])

@@ -60,6 +60,7 @@ class Encoder:
     # The hidden state that anchors are pooled from, or several, whose anchors stand side by side; None for the model's.
     anchor_layer: int | Sequence[int] | None = None
     compute: str = "float32"  # or "bfloat16", of the transformer
+    compute_queries: str = "float32"  # likewise: queries are few, and in bfloat16 they cost quality
 
     @property
     def state_dim(self) -> int:
@@ -147,7 +148,8 @@ class Encoder:
 
     def computed(self, features: dict[str, Any], task: str) -> dict[str, Any]:
         """The features with what the model makes of them: states, and the anchor under ``sentence_embedding``."""
-        features = {**self.backbone.forward(features, task, self.compute), SIDE_KEY: task}
+        compute = self.compute_queries if task == "query" else self.compute
+        features = {**self.backbone.forward(features, task, compute), SIDE_KEY: task}
         if self.anchor_layer is not None:
             layers = [self.anchor_layer] if isinstance(self.anchor_layer, int) else self.anchor_layer
             last = len(features["all_layer_embeddings"]) - 1

@@ -72,8 +72,8 @@ class SmartModel(ModelProperties):
         dtype: ``"float32"`` or ``"float16"``, of the token vectors handed out.
         compute: What the transformer computes in: ``"float32"``, the model's own anchors bit for bit; ``"bfloat16"``,
             two to three times as fast on a processor with units for it, similarities then differ by .001 in the mean;
-            ``"auto"`` for the faster of the two on this processor. What the folder was saved with, or float32, when
-            None. Vectors handed out are of ``dtype`` in any case, and pooling is computed in float32.
+            ``"auto"`` for the faster of the two on this processor, queries in float32. What the folder was saved with,
+            or float32, when None. Vectors handed out are of ``dtype`` in any case, and pooling is computed in float32.
         family: The model family, for a checkpoint not known by its name or files; ``"sentence-transformers"`` for a
             text model without the prompts that its name tells of.
         pooling: ``"lasttoken"`` or ``"mean"``, for a vision-language model that was not trained to embed; also
@@ -194,7 +194,7 @@ class SmartModel(ModelProperties):
         if adapter is not None:
             adapter = adapter.to(self.backbone.model.device)
         head = self.backbone.token_head(self.readout, adapter)
-        encoder = Encoder(self.backbone, head, dtype, self._anchor_layer, self.computing.name)
+        encoder = Encoder(self.backbone, head, dtype, self._anchor_layer, self.computing.name, self.computing.queries)
         if adapter is not None and adapter.config.hidden_size != encoder.state_dim:
             raise AdapterMismatchError(
                 f"model {self.name!r}: found states of {encoder.state_dim} dimensions, expected the "
