@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,9 @@ from .vision.family import Family
 if TYPE_CHECKING:
     from .backbone import Backbone
 
+# Compiled products that oneDNN keeps, one for each shape of a batch: its own limit of 1,024 takes a gigabyte for texts of
+# all lengths, where one batch needs a dozen.
+_KEPT_PRODUCTS = "32"
 # Also a choice: the checkpoint as its files say, whatever its name tells.
 _TEXT = "sentence-transformers"
 # In the order in which their marks are looked for in a checkpoint's name.
@@ -36,6 +40,7 @@ def open_backbone(name_or_path: str | Path, options: LoadOptions | None = None) 
     """Load a model as the family it is of: the one given, or known by architecture, files and name."""
     options = options or LoadOptions()
     name = str(name_or_path)
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _KEPT_PRODUCTS)
     if options.family is not None and options.family not in FAMILIES:
         raise UnsupportedModelError(f"family: {one_of(options.family, FAMILIES)}")
     served = split_server(name)
