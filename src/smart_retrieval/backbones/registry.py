@@ -18,8 +18,8 @@ from .vision.family import Family
 if TYPE_CHECKING:
     from .backbone import Backbone
 
-# Compiled products that oneDNN keeps, one for each shape of a batch: its own limit of 1,024 takes a gigabyte for texts of
-# all lengths, where one batch needs a dozen.
+# Compiled products that oneDNN keeps, one for each shape of a batch: its own limit of 1,024 takes a gigabyte for texts
+# of all lengths, where one batch needs a dozen.
 _KEPT_PRODUCTS = "32"
 # Also a choice: the checkpoint as its files say, whatever its name tells.
 _TEXT = "sentence-transformers"
