@@ -54,6 +54,7 @@ def gone(number: int, within: float = 10.0) -> bool:
 
 def test_a_result_comes_back_from_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    stop()  # a child that other tests had read files in has imported what they needed
     found = there.describe(PATH, "one", data=b"\0\xff")
     # The path is made absolute here: the child may stand in another folder.
     assert found.path == str(tmp_path / PATH)
