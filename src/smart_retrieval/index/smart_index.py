@@ -25,7 +25,7 @@ from .encoder import IndexEncoder, OneQuery, load_model
 from .explain.explanation import Explanation, explain_stored
 from .ingest.file_reader import FileReader
 from .ingest.folder import index_folder
-from .ingest.new_documents import BATCH_WEIGHT, NewDocument, new_documents
+from .ingest.new_documents import BATCH_WEIGHT, DocumentColumns, NewDocument, new_documents
 from .ingest.report import IngestReport
 from .ingest.writer import IndexWriter
 from .mirror.files import MirrorFiles
@@ -335,20 +335,9 @@ class SmartIndex:
         self._writer.add_encoded(documents, embeddings, on_duplicate)
         self._statistics.fix_calibration()
 
-    def upsert(
-        self,
-        items: Iterable[Any] | None = None,
-        *,
-        ids: Iterable[str] | None = None,
-        metadata: Iterable[Mapping[str, Any]] | None = None,
-        embeddings: SmartEmbeddings | None = None,
-        sources: Iterable[str | None] | None = None,
-        pages: Iterable[int | None] | None = None,
-        headings: Iterable[str | None] | None = None,
-    ) -> list[str]:
+    def upsert(self, items: Iterable[Any] | None = None, **columns: Unpack[DocumentColumns]) -> list[str]:
         """:meth:`add`, replacing documents whose id is there."""
-        columns: dict[str, Any] = {"ids": ids, "metadata": metadata, "embeddings": embeddings, "sources": sources}
-        return self.add(items, **columns, pages=pages, headings=headings, on_duplicate="replace")
+        return self.add(items, **columns, on_duplicate="replace")
 
     def delete(self, ids: Sequence[str] | None = None, *, where: str | None = None) -> int:
         """Delete documents by id or by filter, as one commit.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 
 from ..core.calibration import Calibration
 from ..core.readout import Readout
-from ..core.scoring import LateWeight, Scoring, TokenWeights
 from ..core.weights import IdfWeights
 from ..embeddings import SmartEmbeddings
 from ..errors import SmartError, StoreError, StoreUnreachableError, UnknownIdError
@@ -18,11 +17,11 @@ from ..index.codec.base import Codec
 from ..index.encoder import IndexEncoder, OneQuery, decode_vectors
 from ..index.explain.explanation import Explanation, explain_document
 from ..index.explain.shown_pictures import PictureFile
-from ..index.ingest.new_documents import new_documents
+from ..index.ingest.new_documents import DocumentColumns, new_documents
 from ..index.ingest.writer import DocumentWriter
 from ..index.rerank import rerank_document, rerank_hits, reranker_of
 from ..index.search.hits import Hits
-from ..index.search.options import RERANK_DEPTH, SCORING_OPTIONS, Refinements, RerankWith, check_words
+from ..index.search.options import RERANK_DEPTH, SCORING_OPTIONS, Refinements, SearchOptions, check_words
 from ..index.search.searcher import DEFAULT_CANDIDATES, Settings, own_weights
 from ..index.statistics import IndexStatistics
 from ..index.store.records import Document
@@ -34,26 +33,6 @@ if TYPE_CHECKING:
     from ..model.smart_model import SmartModel
 
 _NOT_HERE = "{}: found {!r}, expected it left out: {}; SmartIndex has it"
-
-
-class StoreSearchOptions(TypedDict, total=False):
-    """The keyword arguments of :meth:`StoreIndex.search`: those of :meth:`SmartIndex.search` that an engine can do."""
-
-    where: str | None
-    candidates: int
-    exact: bool
-    scoring: Scoring | None
-    weights: TokenWeights | Literal["preset"]
-    lambda_anchor: float | None
-    lambda_late: LateWeight | None
-    floor: float | Literal["preset", "calibrated"] | None
-    lexical_weight: float
-    feedback: float
-    neighbours: float
-    rerank: RerankWith
-    rerank_depth: int
-    deadline_ms: float | None
-    device: str
 
 
 class StoreIndex:
@@ -141,25 +120,15 @@ class StoreIndex:
         self,
         items: Iterable[Any] | None = None,
         *,
-        ids: Iterable[str] | None = None,
-        metadata: Iterable[Mapping[str, Any]] | None = None,
-        embeddings: SmartEmbeddings | None = None,
-        sources: Iterable[str | None] | None = None,
-        pages: Iterable[int | None] | None = None,
-        headings: Iterable[str | None] | None = None,
         on_duplicate: Literal["error", "replace", "skip"] = "error",
+        **columns: Unpack[DocumentColumns],
     ) -> list[str]:
         """Add documents, as :meth:`SmartIndex.add` does: encoded in batches, one transaction each.
 
         Args:
             items: Texts, images, or items with both.
-            ids: Their ids; made of their content if left out.
-            metadata: A JSON object each, for ``where``.
-            embeddings: Their encodings, if they are encoded already.
-            sources: The files they come from.
-            pages: Their pages there.
-            headings: Their heading paths there.
             on_duplicate: What is done about an id that is there.
+            **columns: ``ids``, ``metadata``, ``embeddings``, ``sources``, ``pages`` and ``headings``, as there.
 
         Returns:
             The ids.
@@ -169,16 +138,14 @@ class StoreIndex:
             IndexMismatchError: The embeddings have other widths than the index.
             StoreError: The server refuses, or cannot be reached.
         """
-        documents = new_documents(items, ids, metadata, embeddings, sources, pages, headings)
+        documents, embeddings = new_documents(items, **columns), columns.get("embeddings")
         added = self._writer.add(documents, embeddings, on_duplicate)
         self._settle()
         return added
 
-    def upsert(
-        self, items: Iterable[Any] | None = None, *, ids: Iterable[str] | None = None, **columns: Any
-    ) -> list[str]:
+    def upsert(self, items: Iterable[Any] | None = None, **columns: Unpack[DocumentColumns]) -> list[str]:
         """:meth:`add`, replacing documents whose id is there."""
-        return self.add(items, ids=ids, **columns, on_duplicate="replace")
+        return self.add(items, **columns, on_duplicate="replace")
 
     def delete(self, ids: Sequence[str] | None = None, *, where: str | None = None) -> int:
         """Delete documents by id or by filter, in one transaction.
@@ -210,15 +177,15 @@ class StoreIndex:
     # -- searching ---------------------------------------------------------------------------------------------
 
     @overload
-    def search(self, query: OneQuery, k: int = ..., **options: Unpack[StoreSearchOptions]) -> Hits: ...
+    def search(self, query: OneQuery, k: int = ..., **options: Unpack[SearchOptions]) -> Hits: ...
 
     @overload
     def search(
-        self, query: Sequence[Any] | SmartEmbeddings, k: int = ..., **options: Unpack[StoreSearchOptions]
+        self, query: Sequence[Any] | SmartEmbeddings, k: int = ..., **options: Unpack[SearchOptions]
     ) -> list[Hits]: ...
 
     def search(
-        self, query: OneQuery | Sequence[Any] | SmartEmbeddings, k: int = 10, **options: Unpack[StoreSearchOptions]
+        self, query: OneQuery | Sequence[Any] | SmartEmbeddings, k: int = 10, **options: Unpack[SearchOptions]
     ) -> Hits | list[Hits]:
         """Find documents for one query or several, as :meth:`SmartIndex.search` does.
 
@@ -260,9 +227,7 @@ class StoreIndex:
             hits = [rerank_hits(found, item_of(one), reranker, depth, k, root) for found, one in pairs]
         return hits[0] if alone else hits
 
-    def _found(
-        self, encoded: SmartEmbeddings, k: int, deadline: float | None, options: StoreSearchOptions
-    ) -> list[Hits]:
+    def _found(self, encoded: SmartEmbeddings, k: int, deadline: float | None, options: SearchOptions) -> list[Hits]:
         with self.store.reading():
             settings, codec = replace(self._settings(options, k), deadline=deadline), self.codec()
             return [
@@ -277,14 +242,14 @@ class StoreIndex:
             ]
 
     def search_many(
-        self, queries: Sequence[Any] | SmartEmbeddings, k: int = 10, **options: Unpack[StoreSearchOptions]
+        self, queries: Sequence[Any] | SmartEmbeddings, k: int = 10, **options: Unpack[SearchOptions]
     ) -> list[Hits]:
         """:meth:`search` for several queries, with the same options: always a list."""
         if not isinstance(queries, SmartEmbeddings) and is_one_item(queries):
             queries = [queries]
         return self.search(queries, k, **options)
 
-    def explain(self, query: OneQuery | SmartEmbeddings, id: str, **options: Unpack[StoreSearchOptions]) -> Explanation:
+    def explain(self, query: OneQuery | SmartEmbeddings, id: str, **options: Unpack[SearchOptions]) -> Explanation:
         """Take one document's score for one query apart.
 
         Args:
@@ -327,7 +292,7 @@ class StoreIndex:
             return found
         return replace(found, rerank=rerank_document(document, item_of(query), reranker, manifest.root))
 
-    def _settings(self, options: StoreSearchOptions, k: int) -> Settings:
+    def _settings(self, options: SearchOptions, k: int) -> Settings:
         if options.get("lexical_weight"):
             raise StoreError(_NOT_HERE.format("lexical_weight", options["lexical_weight"], "there is no BM25 here"))
         if options.get("device", "cpu") not in ("cpu", "auto"):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ...documents.sections import clean_json
 from ...embeddings import SmartEmbeddings
@@ -67,14 +67,25 @@ class NewDocument:
         return 1 if self.picture is None else PICTURE_WEIGHT
 
 
+class DocumentColumns(TypedDict, total=False):
+    """What is added beside the items, one entry for each document; see :meth:`SmartIndex.add`."""
+
+    ids: Iterable[str] | None
+    metadata: Iterable[Mapping[str, Any]] | None
+    embeddings: SmartEmbeddings | None
+    sources: Iterable[str | None] | None
+    pages: Iterable[int | None] | None
+    headings: Iterable[str | None] | None
+
+
 def new_documents(
     items: Iterable[Any] | None,
-    ids: Iterable[str] | None,
-    metadata: Iterable[Mapping[str, Any]] | None,
-    embeddings: SmartEmbeddings | None,
-    sources: Iterable[str | None] | None,
-    pages: Iterable[int | None] | None,
-    headings: Iterable[str | None] | None,
+    ids: Iterable[str] | None = None,
+    metadata: Iterable[Mapping[str, Any]] | None = None,
+    embeddings: SmartEmbeddings | None = None,
+    sources: Iterable[str | None] | None = None,
+    pages: Iterable[int | None] | None = None,
+    headings: Iterable[str | None] | None = None,
 ) -> Iterator[NewDocument]:
     """Documents from the columns that :meth:`SmartIndex.add` takes, which must be of one length."""
     if items is None and (embeddings is None or ids is None):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
@@ -21,10 +21,10 @@ from ...inputs import is_one_item, item_of
 from ...types import counted_elsewhere
 from ..encoder import IndexEncoder, OneQuery
 from ..explain.explanation import Explanation
-from ..ingest.new_documents import BATCH_WEIGHT, NewDocument, batches, new_documents
+from ..ingest.new_documents import BATCH_WEIGHT, DocumentColumns, NewDocument, batches, new_documents
 from ..rerank import rerank_hits, reranker_of
 from ..search.hits import Hits
-from ..search.options import RERANK_DEPTH, SearchOptions
+from ..search.options import RERANK_DEPTH, SearchOptions, check_words
 from ..smart_index import SmartIndex
 from ..store.records import Document
 from .gather import merged_hits, shard_options, summed_idf
@@ -163,8 +163,7 @@ class ShardedIndex:
         alone = not isinstance(query, SmartEmbeddings) and is_one_item(query)
         queries = cast("Sequence[Any] | SmartEmbeddings", [query] if alone else query)
         texts, encoded = self.encoder.encode_queries(queries)
-        if reranker is not None and texts is None:
-            raise SmartError("rerank: found encoded queries, expected texts or pictures: a reranker reads them itself")
+        check_words(texts, 0, reranker)
         deadline = options.get("deadline_ms")
         until = None if deadline is None else started + deadline / 1000
         read = max(k, depth) if reranker is not None else k
@@ -228,19 +227,14 @@ class ShardedIndex:
         self,
         items: Iterable[Any] | None = None,
         *,
-        ids: Iterable[str] | None = None,
-        metadata: Iterable[Mapping[str, Any]] | None = None,
-        embeddings: SmartEmbeddings | None = None,
-        sources: Iterable[str | None] | None = None,
-        pages: Iterable[int | None] | None = None,
-        headings: Iterable[str | None] | None = None,
         on_duplicate: Literal["error", "replace", "skip"] = "error",
+        **columns: Unpack[DocumentColumns],
     ) -> list[str]:
         """Add documents to the shards that their ids choose, see :meth:`SmartIndex.add`.
 
         A batch is one atomic commit in each shard, not over all shards.
         """
-        documents = new_documents(items, ids, metadata, embeddings, sources, pages, headings)
+        documents, embeddings = new_documents(items, **columns), columns.get("embeddings")
         done: list[str] = []
         for batch in batches(documents, BATCH_WEIGHT):
             if on_duplicate == "error":  # before any shard has stored a part of them
@@ -257,20 +251,9 @@ class ShardedIndex:
             done.extend(document.id for document in batch)
         return done
 
-    def upsert(
-        self,
-        items: Iterable[Any] | None = None,
-        *,
-        ids: Iterable[str] | None = None,
-        metadata: Iterable[Mapping[str, Any]] | None = None,
-        embeddings: SmartEmbeddings | None = None,
-        sources: Iterable[str | None] | None = None,
-        pages: Iterable[int | None] | None = None,
-        headings: Iterable[str | None] | None = None,
-    ) -> list[str]:
+    def upsert(self, items: Iterable[Any] | None = None, **columns: Unpack[DocumentColumns]) -> list[str]:
         """:meth:`add`, replacing documents whose id is there."""
-        columns: dict[str, Any] = {"ids": ids, "metadata": metadata, "embeddings": embeddings, "sources": sources}
-        return self.add(items, **columns, pages=pages, headings=headings, on_duplicate="replace")
+        return self.add(items, **columns, on_duplicate="replace")
 
     def delete(self, ids: Sequence[str] | None = None, *, where: str | None = None) -> int:
         """Delete documents by id or by filter; one commit in each shard.

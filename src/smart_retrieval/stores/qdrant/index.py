@@ -19,6 +19,7 @@ from ...index.codec.base import Codec
 from ...index.creation import GivenCodec
 from ...index.encoder import OneQuery, decode_vectors, load_model
 from ...index.search.hits import Hit, Hits
+from ...index.search.options import SearchOptions
 from ...index.search.searcher import DEFAULT_CANDIDATES, own_weights
 from ...index.smart_index import DEFAULT_MODEL, SmartIndex
 from ...index.store.manifest import Manifest
@@ -26,7 +27,7 @@ from ...inputs import is_one_item
 from ...types import Array
 from ..engine import Row
 from ..engine_store import EngineStore, export_to, make_store
-from ..index import StoreIndex, StoreSearchOptions
+from ..index import StoreIndex
 from ..rows import document_of, fitted_manifest, vectors_of
 from .engine import QdrantEngine
 from .points import row_of_point
@@ -180,7 +181,7 @@ class QdrantIndex(StoreIndex):
             return cls(export_to(engine, index, progress), index.encoder.loaded)
 
     def search_native(
-        self, query: OneQuery | Sequence[Any] | SmartEmbeddings, k: int = 10, **options: Unpack[StoreSearchOptions]
+        self, query: OneQuery | Sequence[Any] | SmartEmbeddings, k: int = 10, **options: Unpack[SearchOptions]
     ) -> Hits | list[Hits]:
         """:meth:`search` with scores that the server computes from token vectors, in one query.
 
@@ -212,7 +213,7 @@ class QdrantIndex(StoreIndex):
         return found[0] if alone else found
 
     def native_query(
-        self, query: OneQuery | SmartEmbeddings, k: int = 10, **options: Unpack[StoreSearchOptions]
+        self, query: OneQuery | SmartEmbeddings, k: int = 10, **options: Unpack[SearchOptions]
     ) -> PointsQuery:
         """The request that :meth:`search_native` sends for one query: for a client of your own.
 
@@ -230,7 +231,7 @@ class QdrantIndex(StoreIndex):
         _, encoded = self.encoder.encode_queries(query if isinstance(query, SmartEmbeddings) else [query])
         return self._native_query(encoded, self._native_scoring(encoded, 0, k, options), k, options)
 
-    def _native_scoring(self, encoded: SmartEmbeddings, number: int, k: int, options: StoreSearchOptions) -> Scoring:
+    def _native_scoring(self, encoded: SmartEmbeddings, number: int, k: int, options: SearchOptions) -> Scoring:
         if not self.tokens:
             raise StoreError(f"index {self.store.path}: found no token vectors; make it with tokens=True")
         if refused := [name for name in _CODES_ONLY if options.get(name)]:
@@ -239,11 +240,11 @@ class QdrantIndex(StoreIndex):
         return own_weights(settings.scoring, encoded, number)
 
     @staticmethod
-    def _native_query(query: SmartEmbeddings, scoring: Scoring, k: int, options: StoreSearchOptions) -> PointsQuery:
+    def _native_query(query: SmartEmbeddings, scoring: Scoring, k: int, options: SearchOptions) -> PointsQuery:
         candidates, exact = options.get("candidates", DEFAULT_CANDIDATES), options.get("exact", False)
         return hybrid_query(query, scoring, k, candidates=candidates, where=options.get("where"), exact=exact)
 
-    def _hits(self, query: SmartEmbeddings, scoring: Scoring, k: int, options: StoreSearchOptions) -> tuple[Hit, ...]:
+    def _hits(self, query: SmartEmbeddings, scoring: Scoring, k: int, options: SearchOptions) -> tuple[Hit, ...]:
         """Hits of one query, best first; what ties, by id."""
         hits, (asked,) = [], unit_rows(query.anchors)
         for point in self._engine.query(self._native_query(query, scoring, k, options)):
