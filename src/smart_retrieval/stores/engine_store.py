@@ -18,6 +18,7 @@ import numpy as np
 from ..errors import DuplicateIdError, IndexDamagedError, SmartError, StoreError, UnknownIdError, one_of
 from ..files import typed_name
 from ..index.codec.base import Codec
+from ..index.shards.split import stored_records
 from ..index.smart_index import SmartIndex
 from ..index.store.manifest import Manifest
 from ..index.store.records import Added, Document, Record, Vectors
@@ -26,7 +27,7 @@ from ..index.store.schema import State, now
 from ..types import Array
 from .base import Near
 from .engine import Engine, Part, Row
-from .rows import document_of, key_of, records_of, row_of, spellings, vectors_of
+from .rows import EXPORT_BATCH, document_of, key_of, row_of, spellings, vectors_of
 
 FORMAT = 1
 _CHUNK = 500
@@ -344,7 +345,7 @@ def export_to(engine: Engine, index: SmartIndex, progress: Callable[[int], objec
     with index.store.reading():
         codec, manifest = index.codec(), index.store.newest_manifest()
         _save_settings(engine, manifest, codec)
-        for batch in records_of(index):
+        for batch in stored_records(index.store, batch=EXPORT_BATCH):
             rows = [row_of(record, manifest, codec.hash, 1) for record in batch]
             engine.put(rows)
             _count(counts, vectors_of(rows, manifest, codec.hash, engine.name), 1)

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,6 @@ from ..index.codec.base import Codec
 from ..index.codec.payload import pack_blob, unpack_blobs
 from ..index.creation import GivenCodec, new_manifest
 from ..index.mirror.files import unit_anchors
-from ..index.smart_index import SmartIndex
 from ..index.store.manifest import Manifest
 from ..index.store.pictures import Media, PlacedGrid
 from ..index.store.records import Document, Record, Vectors
@@ -27,7 +26,8 @@ from .engine import Row
 if TYPE_CHECKING:
     from ..model.smart_model import SmartModel
 
-_BATCH = 500
+# Documents of an index that are exported together.
+EXPORT_BATCH = 500
 
 
 def key_of(id: str) -> int:
@@ -112,30 +112,6 @@ def vectors_of(rows: Sequence[Row], manifest: Manifest, codec_hash: str, name: s
     except CodecError as error:
         raise IndexDamagedError(f"index {name}: {error}; export it again") from error
     return Vectors(np.array([row.key for row in rows], np.int64), anchors, *coded)
-
-
-def records_of(index: SmartIndex) -> Iterator[list[Record]]:
-    """All documents of an index, as they are stored, in batches."""
-    for vectors in index.store.iterate(_BATCH):
-        batch = []
-        for number, document in enumerate(index.store.get(rowids=vectors.rowids)):
-            codes = slice(vectors.offsets[number], vectors.offsets[number + 1])
-            ids = slice(vectors.id_offsets[number], vectors.id_offsets[number + 1])
-            batch.append(
-                Record(
-                    document.id,
-                    vectors.anchors[number],
-                    vectors.codes[codes],
-                    vectors.token_ids[ids],
-                    document.text,
-                    document.source,
-                    document.page,
-                    document.heading,
-                    document.metadata,
-                    document.media,
-                )
-            )
-        yield batch
 
 
 def fitted_manifest(model: SmartModel, codec: GivenCodec, pooling: float) -> tuple[Manifest, Codec]:

@@ -185,17 +185,18 @@ def written(folder: str | Path) -> Iterator[Path]:
         raise
 
 
-def stored_records(store: Store, rowids: Array | None = None) -> Iterator[list[Record]]:
+def stored_records(store: Store, rowids: Array | None = None, batch: int = _BATCH) -> Iterator[list[Record]]:
     """Documents as they are stored, in order; wrap the loop in ``store.reading()`` to see one commit.
 
     Args:
         store: Where they are.
         rowids: Which; all when None.
+        batch: Documents a list.
     """
     parts = (
-        store.iterate(_BATCH)
+        store.iterate(batch)
         if rowids is None
-        else (store.read_vectors(rowids[start : start + _BATCH]) for start in range(0, len(rowids), _BATCH))
+        else (store.read_vectors(rowids[start : start + batch]) for start in range(0, len(rowids), batch))
     )
     for vectors in parts:
         documents = store.get(rowids=vectors.rowids)

@@ -13,12 +13,12 @@ from ...errors import StoreError
 from ...index.codec.base import Codec
 from ...index.creation import GivenCodec
 from ...index.encoder import load_model
-from ...index.shards.split import as_shard, shard_of
+from ...index.shards.split import as_shard, shard_of, stored_records
 from ...index.smart_index import DEFAULT_MODEL, SmartIndex
 from ...index.store.manifest import Manifest
 from ...index.store.records import Record
 from ..index import StoreIndex
-from ..rows import fitted_manifest, records_of
+from ..rows import EXPORT_BATCH, fitted_manifest
 from ..shards.store import PATIENCE, ShardedStore
 from . import tables
 from .connections import Connections
@@ -156,7 +156,15 @@ class PostgresIndex(StoreIndex):
             codec, manifest = index.codec(), index.store.newest_manifest()
             if len(connections) > 1 and len(index):  # a share alone could not tell what holds for all
                 manifest = dataclasses.replace(manifest, calibration=index.calibration().to_dict())
-            _make(connections, manifest, codec, tenant_field, replace, records_of(index), progress)
+            _make(
+                connections,
+                manifest,
+                codec,
+                tenant_field,
+                replace,
+                stored_records(index.store, batch=EXPORT_BATCH),
+                progress,
+            )
         return cls(_store(connections), index.encoder.loaded)
 
     def _settle(self) -> None:
