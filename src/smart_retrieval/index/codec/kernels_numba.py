@@ -14,6 +14,31 @@ from ...types import Array
 
 
 @njit(cache=True, nogil=True)
+def _best_of_default(
+    codes: Array,
+    starts: Array,
+    stops: Array,
+    tables: Array,
+    centroids: Array,
+    slots: Array,
+    scales: Array,
+    shift: Array,
+    best: Array,
+) -> None:
+    """The same for ``anchored+3vq+norm``, whose sums never leave the registers: in half the time."""
+    width, last = best.shape[1], codes.shape[1] - 1
+    for document in range(len(starts)):
+        top, extra = best[document], shift[document]
+        for row in range(starts[document], stops[document]):
+            code = codes[row]
+            start = centroids[slots[np.int64(code[0]) | (np.int64(code[1]) << 8)]]
+            a, b, c = tables[0, code[2]], tables[1, code[3]], tables[2, code[4]]
+            scale = scales[code[last]]
+            for q in range(width):
+                top[q] = max(top[q], ((((start[q] + a[q]) + b[q]) + c[q]) + extra[q]) * scale)
+
+
+@njit(cache=True, nogil=True)
 def best_from_tables(
     codes: Array,
     starts: Array,
@@ -30,6 +55,9 @@ def best_from_tables(
     has_centroid, has_scale, has_shift = len(slots) > 0, len(scales) > 0, len(shift) > 0
     first = 2 if has_centroid else 0
     last = codes.shape[1] - 1
+    if groups == 3 and has_centroid and has_scale and has_shift:
+        _best_of_default(codes, starts, stops, tables, centroids, slots, scales, shift, best)
+        return
     sums = np.zeros(width, np.float32)
     for document in range(len(starts)):
         top = best[document]
