@@ -274,3 +274,5 @@ def _compile(kernels: ModuleType) -> None:
     kernels.gather_float16(frozen(np.zeros((1, 8), np.uint16)), frozen(numbers), np.zeros((0, 8), np.uint32))
     kernels.segment_best(frozen(floats), frozen(numbers), frozen(numbers), best)
     kernels.int8_to_float32(frozen(np.zeros((0, 8), np.int8)), best)
+    halves = frozen(np.zeros((1, 8), np.int16))
+    kernels.int16_products(halves, halves[0], np.zeros(1, np.float32))

@@ -144,3 +144,13 @@ def int8_to_float32(values: Array, wide: Array) -> None:
         line, target = values[i], wide[i]
         for d in range(values.shape[1]):
             target[d] = np.float32(line[d])
+
+
+@njit(cache=True, nogil=True)
+def int16_products(rows: Array, asked: Array, out: Array) -> None:
+    """Products of int16 rows with an int16 vector, each exact if it and its parts fit into 31 bits, as float32."""
+    for i in range(len(rows)):
+        row, total = rows[i], np.int32(0)
+        for d in range(len(asked)):
+            total += np.int32(row[d]) * np.int32(asked[d])
+        out[i] = np.float32(total)
