@@ -47,7 +47,7 @@ class Lookup:
     tables: Array  # [G, 256, P] float32 partial products
     shift: Array | None = None  # [N, P] float32 added to every row of a document
     centroids: Array | None = None  # [K, P] float32 products with centroids; None: codes begin with the table bytes
-    slots: Array | None = None  # [65536] int32, row of ``centroids`` of a centroid number
+    slots: Array | None = None  # [K'] int32, row of ``centroids`` of a centroid number
     scales: Array | None = None  # [256] float32 factors of the last byte
 
 

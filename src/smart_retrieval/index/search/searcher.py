@@ -555,11 +555,14 @@ def _best_similarities(snapshot: Snapshot, codec: Codec, tables: QueryTables, po
         best[:] = codec.best_similarities(tables, codes, offsets, anchors=anchors)
         return best
     for segment, here, rows in parts:
-        best[:, here] = codec.best_similarities(
+        found = codec.best_similarities(
             tables,
             segment.codes,
             segment.offsets[rows],
             segment.offsets[rows + 1],
             anchors=segment.anchors_of(rows) if codec.anchor_dim is not None else None,
         )
+        if len(parts) == 1:
+            return np.ascontiguousarray(found)
+        best[:, here] = found
     return best
