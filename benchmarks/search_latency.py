@@ -157,8 +157,14 @@ def measure(systems: dict[str, Callable[[int, int], Callable[[], list[str]]]], r
             "p99_ms": round(float(np.percentile(values, 99)), 2),
             "fastest_tenth_ms": round(float(np.percentile(values, 10)), 2),
             "cpu_p50_ms": round(float(np.percentile(cpu[name, k], 50)), 2),
+            "cpu_fastest_tenth_ms": round(float(np.percentile(cpu[name, k], 10)), 2),
             "same_top10_as_float32": round(float(np.mean([len(set(a) & set(b)) / 10 for a, b in pairs])), 4),
         }
+        if "Qdrant Edge float32" in systems:  # pairs of neighbours in time: what others do on the machine slows both
+            row |= {
+                f"{clock}_of_qdrant": round(float(np.median(np.divide(own[name, k], own["Qdrant Edge float32", k]))), 3)
+                for clock, own in (("time", times), ("cpu", cpu))
+            }
         rows.append(row)
         print(row, flush=True)
     return rows

@@ -118,7 +118,9 @@ def test_some_documents_in_any_order_score_as_among_all(name: str, tmp_path: obj
     assert (again == some).all()
 
 
-@pytest.mark.parametrize("name", ["bits1", "codebook", "codebook+32x1", "anchored+7vq+norm", "anchored+3vq"])
+@pytest.mark.parametrize(
+    "name", ["bits1", "codebook", "codebook+32x1", "anchored+7vq+norm", "anchored+3vq", "anchored+3vq+norm"]
+)
 def test_compiled_kernel_gives_the_bits_of_the_reference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba")
     assert kernels.load_kernels() is kernels.compiled_kernels() is not None

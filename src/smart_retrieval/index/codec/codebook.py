@@ -221,7 +221,7 @@ class CodebookCodec(Codec):
     def _best(self, tile: CodebookTile, codes: Array, starts: Array, stops: Array, anchors: Array | None) -> Array:
         used = used_centroids(codes, starts, stops)
         self._check_number(int(used.max(initial=0)))
-        slots = np.zeros(MOST_CENTROIDS, np.int32)
+        slots = np.zeros(len(self.centroids), np.int32)
         slots[used] = np.arange(len(used))
         lookup = Lookup(
             tile.tables,

@@ -47,7 +47,7 @@ class Lookup:
     tables: Array  # [G, 256, P] float32 partial products
     shift: Array | None = None  # [N, P] float32 added to every row of a document
     centroids: Array | None = None  # [K, P] float32 products with centroids; None: codes begin with the table bytes
-    slots: Array | None = None  # [65536] int32, row of ``centroids`` of a centroid number
+    slots: Array | None = None  # [K'] int32, row of ``centroids`` of a centroid number
     scales: Array | None = None  # [256] float32 factors of the last byte
 
 
@@ -274,3 +274,5 @@ def _compile(kernels: ModuleType) -> None:
     kernels.gather_float16(frozen(np.zeros((1, 8), np.uint16)), frozen(numbers), np.zeros((0, 8), np.uint32))
     kernels.segment_best(frozen(floats), frozen(numbers), frozen(numbers), best)
     kernels.int8_to_float32(frozen(np.zeros((0, 8), np.int8)), best)
+    halves = frozen(np.zeros((1, 8), np.int16))
+    kernels.int16_products(halves, halves[0], np.zeros(1, np.float32))

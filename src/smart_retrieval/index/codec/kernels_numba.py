@@ -14,6 +14,31 @@ from ...types import Array
 
 
 @njit(cache=True, nogil=True)
+def _best_of_default(
+    codes: Array,
+    starts: Array,
+    stops: Array,
+    tables: Array,
+    centroids: Array,
+    slots: Array,
+    scales: Array,
+    shift: Array,
+    best: Array,
+) -> None:
+    """The same for ``anchored+3vq+norm``, whose sums never leave the registers: in half the time."""
+    width, last = best.shape[1], codes.shape[1] - 1
+    for document in range(len(starts)):
+        top, extra = best[document], shift[document]
+        for row in range(starts[document], stops[document]):
+            code = codes[row]
+            start = centroids[slots[np.int64(code[0]) | (np.int64(code[1]) << 8)]]
+            a, b, c = tables[0, code[2]], tables[1, code[3]], tables[2, code[4]]
+            scale = scales[code[last]]
+            for q in range(width):
+                top[q] = max(top[q], ((((start[q] + a[q]) + b[q]) + c[q]) + extra[q]) * scale)
+
+
+@njit(cache=True, nogil=True)
 def best_from_tables(
     codes: Array,
     starts: Array,
@@ -30,6 +55,9 @@ def best_from_tables(
     has_centroid, has_scale, has_shift = len(slots) > 0, len(scales) > 0, len(shift) > 0
     first = 2 if has_centroid else 0
     last = codes.shape[1] - 1
+    if groups == 3 and has_centroid and has_scale and has_shift:
+        _best_of_default(codes, starts, stops, tables, centroids, slots, scales, shift, best)
+        return
     sums = np.zeros(width, np.float32)
     for document in range(len(starts)):
         top = best[document]
@@ -116,3 +144,13 @@ def int8_to_float32(values: Array, wide: Array) -> None:
         line, target = values[i], wide[i]
         for d in range(values.shape[1]):
             target[d] = np.float32(line[d])
+
+
+@njit(cache=True, nogil=True)
+def int16_products(rows: Array, asked: Array, out: Array) -> None:
+    """Products of int16 rows with an int16 vector, each exact if it and its parts fit into 31 bits, as float32."""
+    for i in range(len(rows)):
+        row, total = rows[i], np.int32(0)
+        for d in range(len(asked)):
+            total += np.int32(row[d]) * np.int32(asked[d])
+        out[i] = np.float32(total)

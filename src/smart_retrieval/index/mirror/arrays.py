@@ -10,7 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ...locks import ForkLock
 from ...types import Array
+from ..codec.kernels import compiled_kernels
+from .coarse import CoarseAnchors
 
 # Below this, an array may stay resident whole.
 LARGE_BYTES = 256 << 20
@@ -45,10 +48,25 @@ class RowFile:
 
     def __init__(self, path: Path, array: Array) -> None:
         self.array = array
+        self._lock, self._scans = ForkLock(), 0
+        self._coarse: CoarseAnchors | None = None
         self._file: int | None = None
         if array.nbytes >= LARGE_BYTES and hasattr(os, "pread"):
             self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             weakref.finalize(self, os.close, self._file)
+
+    def coarse(self) -> CoarseAnchors | None:
+        """Its rows, if they are anchors, in 16 bits, for a scan; None where it is to read the rows themselves.
+
+        Made for the second scan once there is a kernel for them: 15 ms and 15 MB for 20,000 anchors of 384 dimensions,
+        which one search does not gain. An array that is too large to stay resident is not doubled either.
+        """
+        if compiled_kernels() is not None and self.array.nbytes < LARGE_BYTES:
+            with self._lock.held:
+                self._scans += 1
+                if self._scans == 2:
+                    self._coarse = CoarseAnchors.of(self.array)
+        return self._coarse
 
     def take(self, rows: Array) -> Array:
         """Rows ``[k, D]`` in the order given."""

@@ -448,12 +448,12 @@ def _near(snapshot: Snapshot, anchor: Array, selection: Selection, wanted: int, 
         found = ann.nearest(anchor, wanted, bits, count) if count else np.zeros(0, np.int64)
         if found is not None:
             newer = selection.behind(ann.rows)
-            scores = anchor_stage(snapshot, anchor, ann.rows)[newer - ann.rows]
-            return np.concatenate([found, newer[best_places(scores, wanted, _ROUNDING)]])
-    scores = anchor_stage(snapshot, anchor) if known is None else known
+            scores, margin = anchor_stage(snapshot, anchor, ann.rows)
+            return np.concatenate([found, newer[best_places(scores[newer - ann.rows], wanted, margin)]])
+    scores, margin = anchor_stage(snapshot, anchor) if known is None else (known, _ROUNDING)
     if selection.count < len(snapshot):
-        return selection.positions[best_places(scores[selection.positions], wanted, _ROUNDING)]
-    return best_places(scores, wanted, _ROUNDING)
+        return selection.positions[best_places(scores[selection.positions], wanted, margin)]
+    return best_places(scores, wanted, margin)
 
 
 def best_places(scores: Array, wanted: int, margin: float = 0.0) -> Array:
@@ -469,12 +469,19 @@ def _sorted(positions: Array, cosines: Array) -> tuple[Array, Array]:
     return positions[order], cosines[order]
 
 
-def anchor_stage(snapshot: Snapshot, anchor: Array, start: int = 0) -> Array:
-    """Cosine of a unit anchor ``[Da]`` with those of all positions from ``start`` on, ``[N - start]`` float32."""
-    scores = np.empty(max(0, len(snapshot) - start), np.float32)
+def anchor_stage(snapshot: Snapshot, anchor: Array, start: int = 0) -> tuple[Array, float]:
+    """Cosine of a unit anchor ``[Da]`` with those of all positions from ``start`` on, ``[N - start]`` float32.
+
+    And how much less than another's the cosine of a row may seem that is not less.
+    """
+    scores, margin = np.empty(max(0, len(snapshot) - start), np.float32), _ROUNDING
     for segment, first in zip(snapshot.segments, snapshot.starts, strict=False):
         anchors = segment.anchors[max(0, start - first) :]
-        out = scores[max(first, start) - start :]
+        out = scores[max(first, start) - start :][: len(anchors)]
+        coarse = segment.file.coarse() if segment.file is not None and start <= first else None
+        if coarse is not None and coarse.cosines(anchor, out):
+            margin = max(margin, _ROUNDING + 2 * coarse.error)
+            continue
 
         def multiply(row: int, segment: Segment = segment, anchors: Array = anchors, out: Array = out) -> None:
             block = anchors[row : row + _ROWS_AT_ONCE]
@@ -483,7 +490,7 @@ def anchor_stage(snapshot: Snapshot, anchor: Array, start: int = 0) -> Array:
                 release_pages(segment.anchors)
 
         in_threads(multiply, range(0, len(anchors), _ROWS_AT_ONCE))
-    return scores
+    return scores, margin
 
 
 def exact_cosines(snapshot: Snapshot, anchor: Array, positions: Array) -> Array:
@@ -548,11 +555,14 @@ def _best_similarities(snapshot: Snapshot, codec: Codec, tables: QueryTables, po
         best[:] = codec.best_similarities(tables, codes, offsets, anchors=anchors)
         return best
     for segment, here, rows in parts:
-        best[:, here] = codec.best_similarities(
+        found = codec.best_similarities(
             tables,
             segment.codes,
             segment.offsets[rows],
             segment.offsets[rows + 1],
             anchors=segment.anchors_of(rows) if codec.anchor_dim is not None else None,
         )
+        if len(parts) == 1:
+            return np.ascontiguousarray(found)
+        best[:, here] = found
     return best
