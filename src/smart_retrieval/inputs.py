@@ -70,7 +70,9 @@ class Item:
 
 def is_one_item(value: Any) -> bool:
     """Whether a value is one item and not several; lists, tuples and iterators are several."""
-    return isinstance(value, str | Mapping | Path | Item | Frames | VideoSource | Sound | SoundSource) or _is_image(value)
+    return isinstance(value, str | Mapping | Path | Item | Frames | VideoSource | Sound | SoundSource) or _is_image(
+        value
+    )
 
 
 def item_of(value: Any, position: int = 0) -> Item:
@@ -79,8 +81,8 @@ def item_of(value: Any, position: int = 0) -> Item:
     Args:
         value: A string (text), a PIL image, a :class:`~pathlib.Path` of an image, a video or a recording, an
             :class:`ImageSource`, a :class:`VideoSource`, :class:`Frames`, a :class:`SoundSource`, :class:`Sound`, an
-            :class:`Item`, or a mapping with some of the keys ``text``, ``image`` (one or several), ``video``, ``audio``,
-            ``instruction``. In a mapping, a string under ``image``, ``video`` or ``audio`` is the path of a local file;
+            :class:`Item`, or a mapping with some of the keys ``text``, ``image`` (one or several), ``video``,
+            ``audio``, ``instruction``. In a mapping, a string under ``image``, ``video`` or ``audio`` is the path of a local file;
             URLs are refused.
         position: Of the item among those given, for the message.
 
@@ -100,8 +102,8 @@ def item_of(value: Any, position: int = 0) -> Item:
     if isinstance(value, Path) or _is_image(value):
         return Item(images=(value,))
     raise EmptyInputError(
-        f"item {position}: found {type(value).__name__} ({str(value)[:40]!r}), expected a string, an image, a Path, Sound, "
-        f"or a dict with some of {', '.join(_KEYS)}"
+        f"item {position}: found {type(value).__name__} ({str(value)[:40]!r}), expected a string, an image, a Path, "
+        f"Sound, or a dict with some of {', '.join(_KEYS)}"
     )
 
 
@@ -112,7 +114,9 @@ def _item_of_mapping(value: Mapping[str, Any], position: int) -> Item:
         if not isinstance(value.get(key), str | None):
             raise EmptyInputError(f"item {position}: found {type(value[key]).__name__} as {key}, expected a string")
     if all(value.get(key) is None or (key != "text" and value[key] in ([], ())) for key in _KEYS[:4]):
-        raise EmptyInputError(f"item {position}: found nothing in it, expected at least one text, image, video or sound")
+        raise EmptyInputError(
+            f"item {position}: found nothing in it, expected at least one text, image, video or sound"
+        )
     images, video, audio = value.get("image"), value.get("video"), value.get("audio")
     several = images if isinstance(images, Sequence) and not isinstance(images, str) else [images]
     return Item(

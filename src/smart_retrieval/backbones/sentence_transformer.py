@@ -129,8 +129,8 @@ class SentenceTransformerBackbone(Backbone):
             except ValueError as error:
                 if self._placeholders and "truncation" in str(error):
                     raise MediaError(
-                        f"found an input longer than the {self.max_length} tokens of model {self.name!r}, expected less "
-                        "text beside its pictures, video or sound: they cannot be cut off"
+                        f"found an input longer than the {self.max_length} tokens of model {self.name!r}, expected "
+                        "less text beside its pictures, video or sound: they cannot be cut off"
                     ) from error
                 raise
         features[ROLES_KEY] = self.roles(features, prompt=prompt, task=task)
@@ -151,7 +151,9 @@ class SentenceTransformerBackbone(Backbone):
         if not self._placeholders or item.modalities == {"text"}:
             return super().estimated_tokens(item)
         frames = len(video.images) if isinstance(video, Frames) else (self.max_frames or 0) if video is not None else 0
-        pictures: int = processor.image_seq_length * len(item.images) + processor.video_processor.max_soft_tokens * frames
+        pictures: int = (
+            processor.image_seq_length * len(item.images) + processor.video_processor.max_soft_tokens * frames
+        )
         seconds = item.audio.seconds if isinstance(item.audio, Sound) else (self.max_seconds or 0) * bool(item.audio)
         return super().estimated_tokens(item) + pictures + round(_TOKENS_A_SECOND * seconds)
 
@@ -179,7 +181,7 @@ class SentenceTransformerBackbone(Backbone):
 
     @cached_property
     def _placeholders(self) -> dict[str, int]:
-        """Ids that stand for pictures, videos and sound, of an architecture whose processor marks them by nothing else."""
+        """Ids of the places of pictures, videos and sound, where the architecture's processor marks them by nothing else."""
         config = self.transformer.config
         if config.model_type != EMBEDDING_GEMMA2 or getattr(config, "vision_config", None) is None:
             return {}

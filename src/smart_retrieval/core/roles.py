@@ -53,7 +53,8 @@ class TokenFilter:
             keeps :data:`CONTENT_ROLES` only, without prompts, templates, unknown tokens and punctuation; ``"visual"``
             keeps of an input with pictures, video or sound those alone, and of others what ``"content"`` keeps.
         without_pooled: Whether the position that is pooled into the anchor is left out, as in the paper's formula.
-        without_query_visual: Whether the pictures and sound of queries are left out, as the paper has it for composed queries.
+        without_query_visual: Whether the pictures and sound of queries are left out, as the paper has it for composed
+            queries.
     """
 
     base: str

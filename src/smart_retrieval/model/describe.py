@@ -32,7 +32,8 @@ def describe_model(
     Returns:
         JSON-able: ``model``, ``smart`` (``applies``, ``reason``) and, where SMART applies, ``purpose``, ``family``,
         ``recipe``, ``pooling``, ``anchor_dim``, ``truncate_dim``, ``hidden_size``, ``hidden_states``, ``max_length``,
-        ``modalities``, ``video_budget``, ``special_tokens``, ``template_tokens``, ``prompts``, ``rendered``, ``bytes``
+        ``modalities``, ``max_seconds``, ``video_budget``,
+        ``special_tokens``, ``template_tokens``, ``prompts``, ``rendered``, ``bytes``
         (float32, before compression).
     """
     from ..backbones.checkpoints import LoadOptions
@@ -75,6 +76,7 @@ def describe_model(
         "modalities": sorted(backbone.modalities),
         "max_visual_tokens": backbone.max_visual_tokens,
         "max_frames": backbone.max_frames,
+        "max_seconds": backbone.max_seconds,
         "video_budget": backbone.video_budget,
         "video": backbone.video_recipe,
         "special_tokens": sorted(backbone.tokenizer.convert_ids_to_tokens(sorted(backbone.special_ids))),
@@ -113,6 +115,8 @@ def _rows(about: dict[str, Any]) -> dict[str, str]:
         visual["a picture"] = f"at most {about['max_visual_tokens']} visual tokens"
         if about["max_frames"] is not None:
             visual["a video"] = about["video"]
+    if about["max_seconds"] is not None:
+        visual["sound"] = f"at most {about['max_seconds']:g} s; smart index cuts longer recordings into pieces"
     return {
         **({"made for": about["purpose"]} if about["purpose"] else {}),
         "family": f"{about['family']} ({about['architecture']}; {' > '.join(about['modules'])})",

@@ -123,7 +123,9 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
                     raise UnreadableFileError(path, "a codec that is not known")
                 if not stream.rate or not 1 <= stream.channels <= _MOST_CHANNELS:
                     raise UnreadableFileError(
-                        path, "sound of an implausible kind", f"{stream.rate} samples a second, {stream.channels} channels"
+                        path,
+                        "sound of an implausible kind",
+                        f"{stream.rate} samples a second, {stream.channels} channels",
                     )
                 yield container, stream
         except av.error.FFmpegError as error:

@@ -46,7 +46,9 @@ class SoundFile:
         object.__setattr__(self, "path", settled(self.path))
         low, high = self.start or 0.0, math.inf if self.end is None else self.end
         if not 0 <= low < high or math.isinf(low):
-            raise UnreadableFileError(self.path, "not a part", f"{self.start} to {self.end} s, expected 0 <= start < end")
+            raise UnreadableFileError(
+                self.path, "not a part", f"{self.start} to {self.end} s, expected 0 <= start < end"
+            )
 
     def sound(self, rate: int, most_seconds: float) -> Sound:
         """At most so many seconds, at a sampling rate, channels averaged.

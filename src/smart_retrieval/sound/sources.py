@@ -25,8 +25,8 @@ class Sound:
     """Sound in memory.
 
     Args:
-        samples: ``[N]``, or ``[N, channels]`` or ``[channels, N]`` (the shorter side is the channels, which are averaged);
-            floats, whose full scale is 1, or signed whole numbers of 16 or 32 bits. Kept as float32.
+        samples: ``[N]``, or ``[N, channels]`` or ``[channels, N]`` (the shorter side is the channels, which are
+            averaged); floats, whose full scale is 1, or signed whole numbers of 16 or 32 bits. Kept as float32.
         rate: Samples a second.
         start: The second of its recording that it begins at.
         left_out: Seconds behind it that were cut off, as a model hears no more.
@@ -96,8 +96,8 @@ def _mono(samples: Array) -> Array:
     whole = np.issubdtype(samples.dtype, np.signedinteger) and samples.dtype.itemsize in (2, 4)
     if not (whole or np.issubdtype(samples.dtype, np.floating)) or samples.ndim not in (1, 2) or not samples.size:
         raise MediaError(
-            f"found samples of type {samples.dtype} and shape {samples.shape}, expected floats or signed whole numbers of "
-            "16 or 32 bits, [N] or one row or column for each channel"
+            f"found samples of type {samples.dtype} and shape {samples.shape}, expected floats or signed whole "
+            "numbers of 16 or 32 bits, [N] or one row or column for each channel"
         )
     # Before channels are averaged, so that float16 does not overflow.
     scaled: Array = samples.astype(np.float32)
