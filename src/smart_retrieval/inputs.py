@@ -82,8 +82,8 @@ def item_of(value: Any, position: int = 0) -> Item:
         value: A string (text), a PIL image, a :class:`~pathlib.Path` of an image, a video or a recording, an
             :class:`ImageSource`, a :class:`VideoSource`, :class:`Frames`, a :class:`SoundSource`, :class:`Sound`, an
             :class:`Item`, or a mapping with some of the keys ``text``, ``image`` (one or several), ``video``,
-            ``audio``, ``instruction``. In a mapping, a string under ``image``, ``video`` or ``audio`` is the path of a local file;
-            URLs are refused.
+            ``audio``, ``instruction``. In a mapping, a string under ``image``, ``video`` or ``audio`` is the
+            path of a local file; URLs are refused. Under ``audio`` also a dict with ``array`` and ``sampling_rate``.
         position: Of the item among those given, for the message.
 
     Raises:
@@ -113,7 +113,7 @@ def _item_of_mapping(value: Mapping[str, Any], position: int) -> Item:
     for key in ("text", "instruction"):
         if not isinstance(value.get(key), str | None):
             raise EmptyInputError(f"item {position}: found {type(value[key]).__name__} as {key}, expected a string")
-    if all(value.get(key) is None or (key != "text" and value[key] in ([], ())) for key in _KEYS[:4]):
+    if all(value.get(key) is None or (isinstance(value[key], list | tuple) and not value[key]) for key in _KEYS[:4]):
         raise EmptyInputError(
             f"item {position}: found nothing in it, expected at least one text, image, video or sound"
         )
@@ -140,7 +140,13 @@ def _media(value: Any, key: str, position: int) -> Any:
     known = {"image": ImageSource, "video": Frames | VideoSource, "audio": Sound | SoundSource}[key]
     if isinstance(value, Path) or (_is_image(value) if key == "image" else isinstance(value, known)):
         return value
-    names = {"image": "a picture or the path of one", "video": "a path or Frames", "audio": "a path or Sound"}
+    if key == "audio" and isinstance(value, Mapping) and {"array", "sampling_rate"} <= set(value):
+        return Sound(value["array"], value["sampling_rate"])
+    names = {
+        "image": "a picture or the path of one",
+        "video": "a path or Frames",
+        "audio": "a path, Sound, or a dict with array and sampling_rate",
+    }
     raise EmptyInputError(f"item {position}: found {type(value).__name__} as {key}, expected {names[key]}")
 
 

@@ -86,6 +86,7 @@ class SentenceTransformerBackbone(Backbone):
             self.model.max_seq_length = positions
         if options.max_length is not None:
             self._limit(options.max_length)
+        self.max_seconds = self._longest_sound()
 
     def _open(self, options: LoadOptions, pooling: str | None) -> SentenceTransformer:
         return _load(self.source, self.name, options, pooling)
@@ -147,10 +148,11 @@ class SentenceTransformerBackbone(Backbone):
 
     def estimated_tokens(self, item: Item) -> int:
         """A quick guess at an item's length in tokens."""
-        processor, video = getattr(self.model, "processor", None), item.video
+        video = item.video
         if not self._placeholders or item.modalities == {"text"}:
             return super().estimated_tokens(item)
         frames = len(video.images) if isinstance(video, Frames) else (self.max_frames or 0) if video is not None else 0
+        processor: Any = self.model.processor
         pictures: int = (
             processor.image_seq_length * len(item.images) + processor.video_processor.max_soft_tokens * frames
         )
@@ -161,14 +163,12 @@ class SentenceTransformerBackbone(Backbone):
     def _sound_rate(self) -> int:
         return int(self.model.processor.feature_extractor.sampling_rate)
 
-    @cached_property
-    def max_seconds(self) -> float | None:
-        """Longest sound, in seconds, that is heard whole; None where none is taken."""
+    def _longest_sound(self) -> float | None:
         if "audio" not in self.modalities:
             return None
         if self.max_length is None:
             return _MOST_SECONDS
-        around = self.token_count("a", prompt=self.prompt_for("document", None, None), task="document") + _SPARE
+        around = self.token_count("a", prompt=super().prompt_for("document", None, None), task="document") + _SPARE
         return float(max(0.1, min(_MOST_SECONDS, (self.max_length - around) / _TOKENS_A_SECOND)))
 
     def _visual_modalities(self) -> set[str]:
@@ -181,7 +181,7 @@ class SentenceTransformerBackbone(Backbone):
 
     @cached_property
     def _placeholders(self) -> dict[str, int]:
-        """Ids of the places of pictures, videos and sound, where the architecture's processor marks them by nothing else."""
+        """Ids of the places of pictures, videos and sound, where the processor marks them by nothing else."""
         config = self.transformer.config
         if config.model_type != EMBEDDING_GEMMA2 or getattr(config, "vision_config", None) is None:
             return {}

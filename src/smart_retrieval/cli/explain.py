@@ -133,7 +133,8 @@ def _print_visual(found: Explanation, visual: VisualExplanation) -> None:
     out = console()
     out.print(
         f"Tokens of the query that are no content bring {100 * found.special_share:.1f} % of the late score; "
-        f"{100 * visual.outside:.1f} % was found outside the picture. --out draws the heat maps.",
+        f"{100 * visual.outside:.1f} % was found outside the "
+        f"{'sound' if visual.media.kind == 'audio' else 'picture'}. --out draws the heat maps.",
         style="dim",
         markup=False,
     )

@@ -94,9 +94,8 @@ class _Last:
             stamp = status.st_ino, status.st_size, status.st_mtime_ns
         key = (path, rate, stamp)
         found = self._open
-        # Forgotten meanwhile: after an error it would go on at a place that nobody knows.
-        self._key, self._open, before = (), None, self._key
-        if found is not None and (key != before or found.position > first):
+        self._open = None  # after an error below nobody knows where it stands
+        if found is not None and (key != self._key or found.position > first):
             found.close()
             found = None
         if found is None:

@@ -75,6 +75,10 @@ def clock(seconds: float) -> str:
     return f"{head}:{rest // 10:02d}.{rest % 10}"
 
 
+def _second(time: float | None) -> str:
+    return clock(time or 0.0).removesuffix(".0")
+
+
 def map_notes(score: ScoreBreakdown) -> list[str]:
     """What the maps do not say by themselves: their scales, and which part of the score they do not show."""
     visual = score.visual
@@ -88,7 +92,8 @@ def map_notes(score: ScoreBreakdown) -> list[str]:
         f"similarities from {visual.row_scale[0]:.3f} to {visual.row_scale[1]:.3f}, one scale for all words.",
         f"Tokens of the query that are no content (prompt, template, punctuation) bring "
         f"{100 * score.special_share:.1f} % of the late score; {100 * visual.outside:.1f} % of it was found outside "
-        "the picture, in the document's text or, where these are kept, its prompt and template.",
+        f"the {'sound' if visual.media.kind == 'audio' else 'picture'}, in the document's text or, where these are "
+        "kept, its prompt and template.",
     ]
 
 
@@ -151,7 +156,7 @@ def _shown(visual: VisualExplanation, images: dict[int, Image]) -> list[ShownPic
     for number, one in enumerate(visual.maps):
         moving = one.grid.kind == "video"
         if one.grid.kind == "audio":
-            best = ", ".join(f"{clock(second or 0)} ({value:.3f})" for _, second, value in visual.shown_frames(number))
+            best = ", ".join(f"{_second(second)} ({value:.3f})" for _, second, value in visual.shown_frames(number))
             shown.append(ShownPicture(_time_strip(visual, number), number, heard=f"best seconds: {best}"))
             continue
         for step, time, score in sorted(visual.shown_frames(number)):
@@ -177,7 +182,7 @@ def _time_strip(visual: VisualExplanation, number: int) -> Image:
     for second in range(5 * math.ceil(start / 5), math.ceil(start + seconds), 5):
         x = round((second - start) / seconds * _LONGEST)
         draw.line((x, _STRIP // 2, x, _STRIP), fill=_TICK)
-        draw.text((x + 4, _STRIP // 2), clock(second).removesuffix(".0"), fill=_TICK)
+        draw.text((x + 4, _STRIP // 2), _second(second), fill=_TICK)
     return image
 
 
