@@ -123,8 +123,7 @@ class SentenceTransformerBackbone(Backbone):
         else:
             values = [_stock_input(self._without_placeholders(self.load(item))) for item in inputs]
         with TOKENIZING.held:
-            # The frames are chosen already.
-            chosen = {"processing_kwargs": {"video": {"do_sample_frames": False}}} if self._placeholders else {}
+            chosen = {"processing_kwargs": self._chosen_already()} if self._placeholders else {}
             try:
                 features: dict[str, Any] = self.model.preprocess(values, prompt=prompt, task=task, **chosen)
             except ValueError as error:
@@ -162,6 +161,14 @@ class SentenceTransformerBackbone(Backbone):
     @property
     def _sound_rate(self) -> int:
         return int(self.model.processor.feature_extractor.sampling_rate)
+
+    def _chosen_already(self) -> dict[str, dict[str, Any]]:
+        """What its processor should not decide: the frames and the length of sound are chosen before."""
+        frames = {"video": {"do_sample_frames": False}}
+        if "audio" not in self.modalities:
+            return frames
+        # Else a tokenizer saved with a limit of tokens would cut sound off after so many samples.
+        return {**frames, "audio": {"truncation": True, "max_length": round(_MOST_SECONDS * self._sound_rate)}}
 
     def _longest_sound(self) -> float | None:
         if "audio" not in self.modalities:
