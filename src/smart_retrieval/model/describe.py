@@ -32,11 +32,12 @@ def describe_model(
     Returns:
         JSON-able: ``model``, ``smart`` (``applies``, ``reason``) and, where SMART applies, ``purpose``, ``family``,
         ``recipe``, ``pooling``, ``anchor_dim``, ``truncate_dim``, ``hidden_size``, ``hidden_states``, ``max_length``,
-        ``modalities``, ``max_seconds``, ``video_budget``,
+        ``modalities``, ``max_seconds``, ``compute`` (of documents, here), ``video_budget``,
         ``special_tokens``, ``template_tokens``, ``prompts``, ``rendered``, ``bytes``
         (float32, before compression).
     """
     from ..backbones.checkpoints import LoadOptions
+    from ..backbones.compute import Compute
     from ..backbones.registry import open_backbone
 
     try:
@@ -47,6 +48,7 @@ def describe_model(
         backbone = open_backbone(name_or_path, options)
     except UnsupportedModelError as error:
         return {"model": str(name_or_path), "smart": {"applies": False, "reason": str(error)}}
+    computing = Compute.settled(backbone, "auto")
     rendered = {}
     for task in ("query", "document"):
         tokens = backbone.rendered(_SAMPLE, prompt=backbone.prompt_for(task, None, None), task=task)
@@ -64,6 +66,7 @@ def describe_model(
         "family": backbone.family,
         "recipe": None if backbone.recipe is None else {"name": backbone.recipe.name, "source": backbone.recipe.source},
         "architecture": backbone.architecture,
+        "compute": {"name": computing.name, "reason": computing.reason},
         "modules": [type(module).__name__ for module in backbone.model],
         "fingerprint": backbone.fingerprint,
         "pooling": backbone.pooling,
@@ -121,6 +124,7 @@ def _rows(about: dict[str, Any]) -> dict[str, str]:
         **({"made for": about["purpose"]} if about["purpose"] else {}),
         "family": f"{about['family']} ({about['architecture']}; {' > '.join(about['modules'])})",
         **recipe,
+        "documents computed in": f"{about['compute']['name']} ({about['compute']['reason']})",
         "fingerprint": about["fingerprint"],
         "pooling": about["pooling"],
         "anchor": f"{about['anchor_dim']} dimensions" + (", the first of more" if about["truncate_dim"] else ""),
