@@ -39,7 +39,7 @@ def test_batches_in_order_are_their_items_one_by_one():
 
     def batch(*lengths):
         total = sum(lengths)
-        grids = [(Grid("image", 1, 1, n),) * (n % 3) for n in lengths]
+        grids = [(Grid(("image", "audio")[n % 2], 1, 1, n),) * (n % 3) for n in lengths]
         return SmartEmbeddings(
             rng.random((len(lengths), 3), np.float32), rng.random((total, 4), np.float32),
             np.cumsum([0, *lengths]), rng.integers(0, 9, total), rng.integers(0, 5, total), grids=grids,

@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from smart_retrieval.errors import EmptyInputError
-from smart_retrieval.inputs import Frames, Item, is_one_item, item_of
+from smart_retrieval.inputs import Frames, Item, Sound, is_one_item, item_of
+from smart_retrieval.sound import SoundFile
 
 PICTURE = Image.new("RGB", (4, 4))
 FRAMES = Frames((PICTURE,), (0.0,))
+SOUND = Sound(np.zeros(8), 8_000)
 
 
 class Page:
@@ -40,6 +43,10 @@ class Clip:
         ({"image": [PICTURE, Path("b.jpg")]}, Item("", (PICTURE, Path("b.jpg")))),
         ({"video": "v.mp4", "instruction": "Find."}, Item(video=Path("v.mp4"), instruction="Find.")),
         ({"video": FRAMES, "image": None}, Item(video=FRAMES)),
+        (Path("a.Mp3"), Item(audio=Path("a.Mp3"))),
+        (SOUND, Item(audio=SOUND)),
+        (SoundFile(Path("/a.wav"), 1, 2), Item(audio=SoundFile(Path("/a.wav"), 1, 2))),
+        ({"audio": "a.flac", "text": "x"}, Item("x", audio=Path("a.flac"))),
     ],
 )
 def test_items(value, expected):
@@ -63,7 +70,7 @@ def test_a_string_is_text_whatever_it_looks_like(text):
     assert item_of({"text": text}) == Item(text)
 
 
-@pytest.mark.parametrize("key", ["image", "video"])
+@pytest.mark.parametrize("key", ["image", "video", "audio"])
 @pytest.mark.parametrize(
     "url", ["http://example.org/a.png", "https://e.org/v.mp4", "file:///a.png", "data:image/png;base64,AA"]
 )
@@ -84,6 +91,8 @@ def test_nothing_is_fetched(key, url):
         {"text": 3},
         {"image": 3},
         {"video": PICTURE},
+        {"audio": FRAMES},
+        {"audio": np.zeros(8)},
         {"text": None},
         {"image": []},
     ],
@@ -107,7 +116,13 @@ def test_embeddings_are_not_an_image():
         item_of(embeddings)
 
 
+def test_an_array_with_its_rate_is_sound():
+    item = item_of({"audio": {"array": np.ones(8, np.int16), "sampling_rate": 8_000, "path": "a.wav"}})
+    assert (item.audio.rate, item.audio.samples.dtype) == (8_000, np.float32)
+
+
 def test_modalities():
     assert Item().modalities == {"text"}
     assert Item("x", (PICTURE,)).modalities == {"text", "image"}
     assert Item(video=FRAMES).modalities == {"video"}
+    assert Item("x", audio=SOUND).modalities == {"text", "audio"}

@@ -26,7 +26,7 @@ _ARRAYS = ("anchors", "token_vectors", "offsets", "token_ids", "roles", "grid_ro
 # Offsets of items begin with a row that no batch brings along.
 _FIRST: dict[str, Array] = dict.fromkeys(("offsets", "grid_offsets"), np.zeros(1, np.int64))
 _ABOUT = "embeddings.json"
-_GRID_KINDS = ("image", "video")
+_GRID_KINDS = ("image", "video", "audio")
 
 
 class TokenStrings(Protocol):
@@ -38,14 +38,16 @@ class TokenStrings(Protocol):
 
 
 class Grid(NamedTuple):
-    """One picture's or video's place among an item's visual tokens: t x h x w of them, row by row.
+    """One picture's, video's or sound's place among an item's tokens: t x h x w of them, row by row.
+
+    Sound is one row of one step: w tokens in the order of time.
 
     Example:
         >>> Grid("image", 1, 3, 4).tokens
         12
     """
 
-    kind: str  # "image" or "video"
+    kind: str  # "image", "video" or "audio"
     t: int
     h: int
     w: int
@@ -132,8 +134,8 @@ class SmartEmbeddings:
                 f"found grid_rows of shape {rows.shape} and grid_offsets of shape {offsets.shape} for {len(self)} "
                 "items, expected [G, 4] and N + 1 ascending numbers from 0 to G"
             )
-        if len(rows) and (not np.isin(rows[:, 0], (0, 1)).all() or (rows[:, 1:] < 1).any()):
-            raise EmbeddingsError("found grid_rows that are no kind (0 or 1) and three sizes above 0")
+        if len(rows) and (not np.isin(rows[:, 0], range(len(_GRID_KINDS))).all() or (rows[:, 1:] < 1).any()):
+            raise EmbeddingsError("found grid_rows that are no kind (0 to 2) and three sizes above 0")
 
     # -- size and shape ----------------------------------------------------------------------------------------
 

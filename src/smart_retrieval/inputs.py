@@ -1,4 +1,4 @@
-"""What a model is given: one item of text, images or video, before anything is opened or decoded."""
+"""What a model is given: one item of text, images, video or sound, before anything is opened or decoded."""
 
 from __future__ import annotations
 
@@ -11,28 +11,35 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .errors import EmptyInputError
 from .pictures.sources import VIDEO_SUFFIXES, Frames, ImageSource, VideoSource
+from .sound.sources import Sound, SoundSource, is_recording
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["AnyImage", "AnyVideo", "Frames", "ImageSource", "Item", "VideoSource", "is_one_item", "item_of"]
+__all__ = [
+    "AnyImage", "AnySound", "AnyVideo", "Frames", "ImageSource", "Item", "Sound", "SoundSource", "VideoSource",
+    "is_one_item", "item_of",
+]  # fmt: skip
 
 AnyImage: TypeAlias = "Image | Path | ImageSource"
 AnyVideo: TypeAlias = "Frames | Path | VideoSource"
+AnySound: TypeAlias = "Sound | Path | SoundSource"
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_KEYS = ("text", "image", "video", "instruction")
+_KEYS = ("text", "image", "video", "audio", "instruction")
 
 
 @dataclass(frozen=True)
 class Item:
-    """One input: text, images, a video, or several of them together.
+    """One input: text, images, a video, sound, or several of them together.
 
     Args:
         text: The text; a string is always text, never a path or a URL. Halves of characters become U+FFFD.
         images: Pictures, paths of picture files, or :class:`ImageSource`.
         video: :class:`Frames`, the path of a video file, or a :class:`VideoSource`.
         instruction: The task this item is encoded for; replaces the model's prompt.
+        audio: :class:`~smart_retrieval.sound.Sound` (samples and their rate), the path of a recording, or a
+            :class:`~smart_retrieval.sound.SoundSource`.
 
     Example:
         >>> item_of({"text": "a chart", "image": Path("chart.png")}).images
@@ -43,6 +50,7 @@ class Item:
     images: tuple[AnyImage, ...] = ()
     video: AnyVideo | None = None
     instruction: str | None = None
+    audio: AnySound | None = None
 
     def __post_init__(self) -> None:
         for name in ("text", "instruction"):
@@ -54,24 +62,28 @@ class Item:
 
     @property
     def modalities(self) -> frozenset[str]:
-        """Those of ``"text"``, ``"image"``, ``"video"`` that are present; an empty item is text."""
-        found = {name for name, present in (("image", self.images), ("video", self.video is not None)) if present}
+        """Those of ``"text"``, ``"image"``, ``"video"``, ``"audio"`` that are present; an empty item is text."""
+        media = {"image": self.images, "video": self.video is not None, "audio": self.audio is not None}
+        found = {name for name, present in media.items() if present}
         return frozenset(found | ({"text"} if self.text or not found else set()))
 
 
 def is_one_item(value: Any) -> bool:
     """Whether a value is one item and not several; lists, tuples and iterators are several."""
-    return isinstance(value, str | Mapping | Path | Item | Frames | VideoSource) or _is_image(value)
+    return isinstance(value, str | Mapping | Path | Item | Frames | VideoSource | Sound | SoundSource) or _is_image(
+        value
+    )
 
 
 def item_of(value: Any, position: int = 0) -> Item:
     """Turn what a user gives into an item.
 
     Args:
-        value: A string (text), a PIL image, a :class:`~pathlib.Path` of an image or a video file, an
-            :class:`ImageSource`, a :class:`VideoSource`, :class:`Frames`, an :class:`Item`, or a mapping with some
-            of the keys ``text``, ``image`` (one or several), ``video``, ``instruction``. In a mapping, a string under
-            ``image`` or ``video`` is the path of a local file; URLs are refused.
+        value: A string (text), a PIL image, a :class:`~pathlib.Path` of an image, a video or a recording, an
+            :class:`ImageSource`, a :class:`VideoSource`, :class:`Frames`, a :class:`SoundSource`, :class:`Sound`, an
+            :class:`Item`, or a mapping with some of the keys ``text``, ``image`` (one or several), ``video``,
+            ``audio``, ``instruction``. In a mapping, a string under ``image``, ``video`` or ``audio`` is the
+            path of a local file; URLs are refused. Under ``audio`` also a dict with ``array`` and ``sampling_rate``.
         position: Of the item among those given, for the message.
 
     Raises:
@@ -85,11 +97,13 @@ def item_of(value: Any, position: int = 0) -> Item:
         return _item_of_mapping(value, position)
     if isinstance(value, Frames | VideoSource) or (isinstance(value, Path) and value.suffix.lower() in VIDEO_SUFFIXES):
         return Item(video=value)
+    if isinstance(value, Sound | SoundSource) or (isinstance(value, Path) and is_recording(value)):
+        return Item(audio=value)
     if isinstance(value, Path) or _is_image(value):
         return Item(images=(value,))
     raise EmptyInputError(
-        f"item {position}: found {type(value).__name__} ({str(value)[:40]!r}), expected a string, an image, a Path, or "
-        f"a dict with some of {', '.join(_KEYS)}"
+        f"item {position}: found {type(value).__name__} ({str(value)[:40]!r}), expected a string, an image, a Path, "
+        f"Sound, or a dict with some of {', '.join(_KEYS)}"
     )
 
 
@@ -99,20 +113,23 @@ def _item_of_mapping(value: Mapping[str, Any], position: int) -> Item:
     for key in ("text", "instruction"):
         if not isinstance(value.get(key), str | None):
             raise EmptyInputError(f"item {position}: found {type(value[key]).__name__} as {key}, expected a string")
-    if all(value.get(key) is None or (key != "text" and value[key] in ([], ())) for key in _KEYS[:3]):
-        raise EmptyInputError(f"item {position}: found nothing in it, expected at least one text, image or video")
-    images, video = value.get("image"), value.get("video")
+    if all(value.get(key) is None or (isinstance(value[key], list | tuple) and not value[key]) for key in _KEYS[:4]):
+        raise EmptyInputError(
+            f"item {position}: found nothing in it, expected at least one text, image, video or sound"
+        )
+    images, video, audio = value.get("image"), value.get("video"), value.get("audio")
     several = images if isinstance(images, Sequence) and not isinstance(images, str) else [images]
     return Item(
         value.get("text") or "",
-        tuple(_picture(image, "image", position) for image in several if image is not None),
-        None if video is None else _picture(video, "video", position),
+        tuple(_media(image, "image", position) for image in several if image is not None),
+        None if video is None else _media(video, "video", position),
         value.get("instruction"),
+        None if audio is None else _media(audio, "audio", position),
     )
 
 
-def _picture(value: Any, key: str, position: int) -> Any:
-    """The image or video under a mapping's key; the path of a local file may be a string there."""
+def _media(value: Any, key: str, position: int) -> Any:
+    """The image, video or sound under a mapping's key; the path of a local file may be a string there."""
     if isinstance(value, str):
         if "://" in value or value.startswith("data:"):
             raise EmptyInputError(
@@ -120,10 +137,17 @@ def _picture(value: Any, key: str, position: int) -> Any:
                 "download it first"
             )
         return Path(value)
-    if isinstance(value, Path) or (_is_image(value) if key == "image" else isinstance(value, Frames | VideoSource)):
+    known = {"image": ImageSource, "video": Frames | VideoSource, "audio": Sound | SoundSource}[key]
+    if isinstance(value, Path) or (_is_image(value) if key == "image" else isinstance(value, known)):
         return value
-    expected = "a picture or the path of one" if key == "image" else "a path or Frames"
-    raise EmptyInputError(f"item {position}: found {type(value).__name__} as {key}, expected {expected}")
+    if key == "audio" and isinstance(value, Mapping) and {"array", "sampling_rate"} <= set(value):
+        return Sound(value["array"], value["sampling_rate"])
+    names = {
+        "image": "a picture or the path of one",
+        "video": "a path or Frames",
+        "audio": "a path, Sound, or a dict with array and sampling_rate",
+    }
+    raise EmptyInputError(f"item {position}: found {type(value).__name__} as {key}, expected {names[key]}")
 
 
 def _is_image(value: Any) -> bool:

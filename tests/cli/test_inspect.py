@@ -20,6 +20,9 @@ def test_json_has_what_the_issue_of_a_model_needs(tiny):
     assert (found["anchor_dim"], found["token_dim"]) == (32, 32)
     assert found["hidden_states"] >= 3
     assert found["max_length"]
+    assert found["compute"]["name"] in ("float32", "bfloat16")
+    assert found["compute"]["reason"]
+    assert found["max_seconds"] is None
     assert "[CLS]" in found["special_tokens"]
     assert found["prompts"] == {"query": "query: ", "document": "passage: "}
     roles = [entry["role"] for entry in found["rendered"]["query"]]
@@ -34,6 +37,7 @@ def test_the_table_shows_the_rendered_prompt(tiny):
     result = inspect(tiny("prompts"))
     assert result.exit_code == 0
     assert "query(prompt)" in result.stdout
+    assert "documents computed in" in result.stdout
     assert "yes: every token" in " ".join(result.stdout.split())
 
 

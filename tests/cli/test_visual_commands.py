@@ -6,6 +6,7 @@ from io import BytesIO
 import pytest
 from fixtures.commands import loaded, run
 from fixtures.pictures import media_folder, picture
+from fixtures.tiny_sound import tones, write_wav
 from PIL import Image
 
 from smart_retrieval.errors import IndexMismatchError, MediaError, SmartError, UnsupportedModelError
@@ -107,6 +108,18 @@ def test_search_by_picture(built, docs):
     thumbnails = {hit["id"]: hit["media"]["thumbnail"] for hit in both["hits"] if hit["media"]}
     assert len(thumbnails) == 6
     assert all(Image.open(BytesIO(b64decode(data))).format == "JPEG" for data in thumbnails.values())
+
+
+def test_sound_is_skipped_and_refused_by_a_model_that_reads_none(built, model, tmp_path):
+    (tmp_path / "docs").mkdir()
+    sound = write_wav(tmp_path / "docs" / "a.wav", tones(440))
+    report = loaded(run("index", tmp_path / "docs", "--index", tmp_path / "i.smart", "--model", model, "--json"))
+    assert [entry["reason"] for entry in report["skipped"]] == ["the model reads no sound"]
+    assert report["files"]["failed"] == 0
+    for command in (("search", built[0]), ("explain", built[0], "", "scans/one.png#image")):
+        refused = run(*command, "--audio", sound).exception
+        assert isinstance(refused, UnsupportedModelError)
+        assert "found an input with audio, expected image or text" in str(refused)
 
 
 def test_pages_are_grouped_by_document(built):

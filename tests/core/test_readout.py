@@ -90,9 +90,9 @@ def test_a_layer_that_is_no_whole_number_is_refused():
 
 def test_what_each_filter_keeps():
     assert TokenFilter.parse("paper").kept == set(TokenRole) - {TokenRole.SPECIAL}
-    assert TokenFilter.parse("content").kept == {TokenRole.TEXT, TokenRole.IMAGE, TokenRole.VIDEO}
+    assert TokenFilter.parse("content").kept == {TokenRole.TEXT, TokenRole.IMAGE, TokenRole.VIDEO, TokenRole.AUDIO}
     # Stored in files: these numbers must never change.
-    assert [role.value for role in TokenRole] == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert [role.value for role in TokenRole] == [0, 1, 2, 3, 4, 5, 6, 7, 8]
     assert TokenRole.TEXT == 3
 
 
@@ -106,6 +106,12 @@ def test_names_of_token_filters():
     for wrong in ("paper-query-visual-pooled", "-pooled", "pooled", "paper-", "paper-pooled-pooled", ""):
         with pytest.raises(ReadoutError, match="token filter: found"):
             Readout(token_filter=wrong)
+
+
+def test_sound_is_content_and_visual_keeps_it_alone():
+    roles = np.array([2, 3, 8, 8, 1, 3], np.uint8)
+    assert np.flatnonzero(kept_rows(roles, "content")).tolist() == [1, 2, 3, 5]
+    assert np.flatnonzero(kept_rows(roles, "visual", np.array([0, 5, 6]))).tolist() == [2, 3, 5]
 
 
 def test_visual_keeps_pictures_of_inputs_that_have_some_and_the_content_of_others():

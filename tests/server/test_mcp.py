@@ -154,7 +154,7 @@ def test_several_indexes_are_chosen_by_name(folder, tmp_path, smart):
         ({"query": ""}, "at least 1 character"),
         ({"query": " "}, "neither words nor a picture"),
         ({"query": "x", "where": "number = 1) or (id exists"}, "expected 'and', 'or' or the end"),
-        ({"query": "x", "kind": "sound"}, "'text', 'image', 'page' or 'video'"),
+        ({"query": "x", "kind": "sound"}, "'text', 'image', 'page', 'video' or 'audio'"),
         ({"query": ["x"]}, "valid string"),
     ],
 )

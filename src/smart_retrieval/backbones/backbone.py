@@ -55,6 +55,7 @@ class Backbone(ABC):
     modalities: frozenset[str] = frozenset({"text"})
     max_visual_tokens: int | None = None
     max_frames: int | None = None
+    max_seconds: float | None = None  # of sound
     video_budget: str | None = None
     # Whether the paper's evaluation drops the visual tokens of queries from late interaction.
     drops_visual_of_queries: bool = False

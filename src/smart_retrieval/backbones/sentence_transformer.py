@@ -19,8 +19,9 @@ from torch import Tensor
 
 from ..core.head import ROLES_KEY
 from ..embeddings import Grid
-from ..errors import ModelNotFoundError, ReadoutError, SmartError, SmartWarning, UnsupportedModelError
-from ..inputs import Frames, Item, item_of
+from ..errors import MediaError, ModelNotFoundError, ReadoutError, SmartError, SmartWarning, UnsupportedModelError
+from ..inputs import Frames, Item, Sound, item_of
+from ..sound.files import opened_sound
 from ..types import Array
 from .backbone import GRIDS_KEY, Backbone
 from .checkpoints import LoadOptions, checkpoint_file, hide_progress_bars, only_errors_logged
@@ -31,6 +32,11 @@ from .vision.pixels import opened_item
 
 #: The architecture of EmbeddingGemma 2 in transformers.
 EMBEDDING_GEMMA2 = "embedding_gemma2"
+# Of sound its feature extractor takes no more by default, and cuts the rest off without a word.
+_MOST_SECONDS = 30.0
+_TOKENS_A_SECOND = 25
+# Positions kept free beside the longest sound, for a longer prompt than that of documents.
+_SPARE = 32
 # Words tried as probes before the vocabulary's own; common in most languages' vocabularies.
 _USUAL_WORDS = ("one", "two", "house", "water")
 
@@ -80,6 +86,7 @@ class SentenceTransformerBackbone(Backbone):
             self.model.max_seq_length = positions
         if options.max_length is not None:
             self._limit(options.max_length)
+        self.max_seconds = self._longest_sound()
 
     def _open(self, options: LoadOptions, pooling: str | None) -> SentenceTransformer:
         return _load(self.source, self.name, options, pooling)
@@ -116,33 +123,77 @@ class SentenceTransformerBackbone(Backbone):
         else:
             values = [_stock_input(self._without_placeholders(self.load(item))) for item in inputs]
         with TOKENIZING.held:
-            # The frames are chosen already.
-            chosen = {"processing_kwargs": {"video": {"do_sample_frames": False}}} if self._placeholders else {}
-            features: dict[str, Any] = self.model.preprocess(values, prompt=prompt, task=task, **chosen)
+            chosen = {"processing_kwargs": self._chosen_already()} if self._placeholders else {}
+            try:
+                features: dict[str, Any] = self.model.preprocess(values, prompt=prompt, task=task, **chosen)
+            except ValueError as error:
+                if self._placeholders and "truncation" in str(error):
+                    raise MediaError(
+                        f"found an input longer than the {self.max_length} tokens of model {self.name!r}, expected "
+                        "less text beside its pictures, video or sound: they cannot be cut off"
+                    ) from error
+                raise
         features[ROLES_KEY] = self.roles(features, prompt=prompt, task=task)
         if self._placeholders:
-            features[GRIDS_KEY] = placeholder_grids(features, inputs, self._pooled_patches)
+            features[GRIDS_KEY] = placeholder_grids(features, inputs, self._pooled_patches, self._placeholders)
         return features
 
     def load(self, item: Item) -> Item:
-        """Open an item's pictures and video."""
-        return opened_item(super().load(item), self.max_frames or 0)
+        """Open an item's pictures, video and sound."""
+        item = opened_item(super().load(item), self.max_frames or 0)
+        if item.audio is None:
+            return item
+        return replace(item, audio=opened_sound(item.audio, self._sound_rate, self.max_seconds or 0.0))
+
+    def estimated_tokens(self, item: Item) -> int:
+        """A quick guess at an item's length in tokens."""
+        video = item.video
+        if not self._placeholders or item.modalities == {"text"}:
+            return super().estimated_tokens(item)
+        frames = len(video.images) if isinstance(video, Frames) else (self.max_frames or 0) if video is not None else 0
+        processor: Any = self.model.processor
+        pictures: int = (
+            processor.image_seq_length * len(item.images) + processor.video_processor.max_soft_tokens * frames
+        )
+        seconds = item.audio.seconds if isinstance(item.audio, Sound) else (self.max_seconds or 0) * bool(item.audio)
+        return super().estimated_tokens(item) + pictures + round(_TOKENS_A_SECOND * seconds)
+
+    @property
+    def _sound_rate(self) -> int:
+        return int(self.model.processor.feature_extractor.sampling_rate)
+
+    def _chosen_already(self) -> dict[str, dict[str, Any]]:
+        """What its processor should not decide: the frames and the length of sound are chosen before."""
+        frames = {"video": {"do_sample_frames": False}}
+        if "audio" not in self.modalities:
+            return frames
+        # Else a tokenizer saved with a limit of tokens would cut sound off after so many samples.
+        return {**frames, "audio": {"truncation": True, "max_length": round(_MOST_SECONDS * self._sound_rate)}}
+
+    def _longest_sound(self) -> float | None:
+        if "audio" not in self.modalities:
+            return None
+        if self.max_length is None:
+            return _MOST_SECONDS
+        around = self.token_count("a", prompt=super().prompt_for("document", None, None), task="document") + _SPARE
+        return float(max(0.1, min(_MOST_SECONDS, (self.max_length - around) / _TOKENS_A_SECOND)))
 
     def _visual_modalities(self) -> set[str]:
-        """Pictures and videos, where the model marks which positions they take."""
-        declared = {"image", "video"} & {name for name in self.model.modalities if isinstance(name, str)}
+        """Pictures, videos and sound, where the model marks which positions they take."""
+        declared = {"image", "video", "audio"} & {name for name in self.model.modalities if isinstance(name, str)}
         processor = getattr(self.model, "processor", None)
         if "mm_token_type_ids" in getattr(processor, "model_input_names", ()):
-            return declared
+            return declared - {"audio"}
         return declared & set(self._placeholders)
 
     @cached_property
     def _placeholders(self) -> dict[str, int]:
-        """Ids that stand for pictures and videos, of an architecture whose processor marks them by nothing else."""
+        """Ids of the places of pictures, videos and sound, where the processor marks them by nothing else."""
         config = self.transformer.config
         if config.model_type != EMBEDDING_GEMMA2 or getattr(config, "vision_config", None) is None:
             return {}
-        return {"image": int(config.image_token_id), "video": int(config.video_token_id)}
+        ids = {"image": int(config.image_token_id), "video": int(config.video_token_id)}
+        return ids if config.audio_config is None else {**ids, "audio": int(config.audio_token_id)}
 
     @property
     def _pooled_patches(self) -> int:
@@ -179,7 +230,9 @@ class SentenceTransformerBackbone(Backbone):
         ids, attended = (_numpy(features[name]) for name in ("input_ids", "attention_mask"))
         kinds = None if kinds is None else _numpy(kinds)
         if kinds is None and self._placeholders:
-            kinds = np.where(ids == self._placeholders["image"], 1, np.where(ids == self._placeholders["video"], 2, 0))
+            kinds = np.zeros(ids.shape, np.int64)
+            for kind, id in enumerate(self._placeholders.values(), 1):
+                kinds[ids == id] = kind
         roles = text_roles(ids, attended, around, self.special_ids, self.word_roles, prefix=prefix, kinds=kinds)
         return torch.from_numpy(roles).to(features["input_ids"].device)
 
@@ -200,13 +253,12 @@ class SentenceTransformerBackbone(Backbone):
         self, items: Sequence[Item], features: dict[str, Any], *, prompt: str | None, task: str | None
     ) -> list[int]:
         """Tokens cut off the end of each item to fit the limit."""
-        limit = self.max_length
+        limit, cut = self.max_length, [_unheard(item) for item in items]
         if limit is None:
-            return [0] * len(items)
+            return cut
         # Only a text that fills the limit can have been cut.
         lengths = features["attention_mask"].sum(dim=1).tolist()
         full = [index for index, length in enumerate(lengths) if length >= limit]
-        cut = [0] * len(items)
         encodings = getattr(features, "encodings", None) if features.get("modality") == "text" else None
         if encodings is not None:  # fast tokenizers keep what they cut off, with special tokens around it
             for index in full:
@@ -215,7 +267,7 @@ class SentenceTransformerBackbone(Backbone):
             return cut
         counts = self._token_counts([items[index].text for index in full], prompt, task)
         for index, count in zip(full, counts, strict=True):
-            cut[index] = max(0, count - limit)
+            cut[index] = max(cut[index], count - limit)
         return cut
 
     def token_count(self, text: str, *, prompt: str | None, task: str | None = None) -> int:
@@ -321,7 +373,7 @@ def _numpy(tensor: Tensor) -> Array:
 
 def _stock_input(item: Item) -> dict[str, Any]:
     """An item as Sentence Transformers takes it; text in a mapping, so that it is never taken for a path or a URL."""
-    value: dict[str, Any] = {"text": item.text} if item.text or not (item.images or item.video) else {}
+    value: dict[str, Any] = {"text": item.text} if item.text or item.modalities == {"text"} else {}
     if item.images:
         value["image"] = item.images[0] if len(item.images) == 1 else list(item.images)
     if isinstance(item.video, Frames):
@@ -334,11 +386,20 @@ def _stock_input(item: Item) -> dict[str, Any]:
             "frames_indices": list(range(len(frames))),
         }  # fmt: skip
         value["video"] = {"array": torch.from_numpy(frames), "video_metadata": metadata}
+    if isinstance(item.audio, Sound):
+        value["audio"] = {"array": item.audio.samples, "sampling_rate": item.audio.rate}
     return value
 
 
-def placeholder_grids(features: Mapping[str, Any], items: Sequence[Item], pooled: int) -> list[tuple[Grid, ...]]:
-    """The grids of every item, pictures before the video, as `_stock_input` has them.
+def _unheard(item: Item) -> int:
+    """About how many tokens of sound were cut off."""
+    return int(_TOKENS_A_SECOND * item.audio.left_out) if isinstance(item.audio, Sound) else 0
+
+
+def placeholder_grids(
+    features: Mapping[str, Any], items: Sequence[Item], pooled: int, placeholders: Mapping[str, int]
+) -> list[tuple[Grid, ...]]:
+    """The grids of every item, pictures before the video before sound, as `_stock_input` has them.
 
     They follow from the places of patches (column and row), ``[N, P, 2]``, one N for each picture and for each frame.
     """
@@ -351,11 +412,13 @@ def placeholder_grids(features: Mapping[str, Any], items: Sequence[Item], pooled
     pictures, frames = sizes("image_position_ids"), sizes("video_position_ids")
     counts = iter(features.get("num_frames_per_video", ()))
     found: list[tuple[Grid, ...]] = []
-    for item in items:
+    for item, ids in zip(items, features["input_ids"], strict=True):
         own = [Grid("image", 1, *size) for size in itertools.islice(pictures, len(item.images))]
         if item.video is not None:
             several = list(itertools.islice(frames, int(next(counts))))
             own.append(Grid("video", len(several), *several[0]))
+        if item.audio is not None:
+            own.append(Grid("audio", 1, 1, int((ids == placeholders["audio"]).sum())))
         found.append(tuple(own))
     return found
 

@@ -25,7 +25,8 @@ def text_roles(
     """Roles ``[B, T]`` uint8 of ids ``[B, T]``; padding counts as special.
 
     ``around`` are positions of the template in front, of template and prompt in front, and of the template behind;
-    ``prefix`` replaces the second where it is told for each item, ``[B, 1]``. ``kinds`` marks pictures 1, videos 2.
+    ``prefix`` replaces the second where it is told for each item, ``[B, 1]``. ``kinds`` marks pictures
+    1, videos 2, sound 3.
     """
     template, usual, suffix = around
     attended = attended.astype(bool)
@@ -38,6 +39,7 @@ def text_roles(
     if kinds is not None:
         roles[kinds == 1] = int(TokenRole.IMAGE)
         roles[kinds == 2] = int(TokenRole.VIDEO)
+        roles[kinds == 3] = int(TokenRole.AUDIO)
     text = roles == int(TokenRole.TEXT)
     roles[text] = word_roles(ids[text])
     return roles

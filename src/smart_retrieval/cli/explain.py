@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .options import AsJson, Floor, Image, IndexAddress, IndexModel, LambdaAnchor, LambdaLate, Weights, scoring_of
+from .options import (
+    AsJson,
+    Audio,
+    Floor,
+    Image,
+    IndexAddress,
+    IndexModel,
+    LambdaAnchor,
+    LambdaLate,
+    Weights,
+    scoring_of,
+)
 from .output import console, echo_json, export_encoder, item_of_options, location, printable, shaded
 
 if TYPE_CHECKING:
@@ -20,15 +31,16 @@ _BAR = 20
 
 def explain(
     index_path: IndexAddress,
-    query: Annotated[str, typer.Argument(metavar="QUERY", help='The query; "" if there is only --image.')],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help='The query; "" if there is only --image or --audio.')],
     id: Annotated[str, typer.Argument(metavar="ID", help="The passage's id, as search prints it.")],
     image: Image = None,
+    audio: Audio = None,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write a web page, or a picture if FILE ends in .png: the heat map of an image, or the page of a PDF "
-            "or scan with the words that matched marked.",
+            help="Write a web page, or a picture if FILE ends in .png: the heat map of an image or of sound, or the "
+            "page of a PDF or scan with the words that matched marked.",
         ),
     ] = None,
     root: Annotated[
@@ -58,7 +70,7 @@ def explain(
 
     with open_index(index_path, model, mode="r") as index:
         weight = options.lexical_of(lexical, lexical_weight)
-        item = item_of_options(query, image)
+        item = item_of_options(query, image, audio)
         found = index.explain(item, id, where=where, lexical_weight=weight, **refinements, **scoring)
         if out is not None:
             as_png = out.suffix.lower() == ".png"
@@ -121,14 +133,16 @@ def _print_visual(found: Explanation, visual: VisualExplanation) -> None:
     out = console()
     out.print(
         f"Tokens of the query that are no content bring {100 * found.special_share:.1f} % of the late score; "
-        f"{100 * visual.outside:.1f} % was found outside the picture. --out draws the heat maps.",
+        f"{100 * visual.outside:.1f} % was found outside the "
+        f"{'sound' if visual.media.kind == 'audio' else 'picture'}. --out draws the heat maps.",
         style="dim",
         markup=False,
     )
     for number, one in enumerate(visual.maps):
-        if one.grid.kind == "video":
+        if one.grid.kind != "image":
             frames = [
                 f"{'frame ' + str(step + 1) if time is None else clock(time)} ({score:.3f})"
                 for step, time, score in visual.shown_frames(number)
             ]
-            out.print(f"best frames: {', '.join(frames)}", markup=False)
+            name = "frames" if one.grid.kind == "video" else "seconds"
+            out.print(f"best {name}: {', '.join(frames)}", markup=False)

@@ -52,8 +52,8 @@ def index(
         typer.Option(
             "--as",
             metavar="text|pages|auto|.SUFFIX=FORMAT",
-            help="For a new index: text, pages (images, videos, and PDFs as images of their pages) or auto (pages if "
-            "the model takes images). Or the format of a file type ('*' for all unknown types). Repeatable.",
+            help="For a new index: text, pages (images, videos, sound, and PDFs as images of their pages) or auto "
+            "(pages if the model takes images). Or the format of a file type ('*' for all unknown types). Repeatable.",
         ),
     ] = None,
     text_field: Annotated[

@@ -63,7 +63,13 @@ def _print(found: dict[str, Any]) -> None:
 
 def _of_files(found: dict[str, Any]) -> dict[str, str]:
     """What only an index of files has."""
-    sizes, pictures = found["bytes"], [plural(count, kind) for kind, count in found["pictures"].items()]
+    sizes, pictures = (
+        found["bytes"],
+        [
+            plural(count, "piece of a recording" if kind == "audio" else kind)
+            for kind, count in found["pictures"].items()
+        ],
+    )
     held = sizes["database"] + sizes["wal"] + sizes["derived"]
     return {
         "documents": f"{found['documents']:,} of {found['files']:,} files",

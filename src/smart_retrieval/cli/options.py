@@ -66,8 +66,8 @@ TokenFilter = Annotated[
     str | None,
     typer.Option(
         help="paper: drop special tokens; content: also prompts, templates, punctuation and unknown tokens; visual: of "
-        "inputs with pictures, those alone. Behind it, -pooled drops the pooled position, -query-visual pictures of "
-        "queries."
+        "inputs with pictures or sound, those alone. Behind it, -pooled drops the pooled position, -query-visual "
+        "pictures and sound of queries."
     ),
 ]
 Layers = Annotated[
@@ -76,6 +76,9 @@ Layers = Annotated[
 ]
 Image = Annotated[
     Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="An image as the query, or part of it.")
+]
+Audio = Annotated[
+    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Sound as the query, or part of it.")
 ]
 Weights = Annotated[str | None, typer.Option(help="Query-token weights: uniform or idf. [default: the preset's]")]
 LambdaAnchor = Annotated[float | None, typer.Option(help="Weight of the anchor score. [default: the preset's]")]

@@ -74,13 +74,13 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def item_of_options(query: str, image: Path | None) -> Item:
-    """The query, from ``QUERY`` and ``--image``."""
-    if not query and image is None:
-        raise typer.BadParameter("found no query, expected words, --image, or both")
+def item_of_options(query: str, image: Path | None, audio: Path | None) -> Item:
+    """The query, from ``QUERY``, ``--image`` and ``--audio``."""
+    if not query and image is None and audio is None:
+        raise typer.BadParameter("found no query, expected words, --image, --audio, or several of them")
     from ..inputs import Item
 
-    return Item(text=query, images=() if image is None else (image,))
+    return Item(text=query, images=() if image is None else (image,), audio=audio)
 
 
 def location(source: str | None, page: int | None, heading: str | None) -> str:

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .options import AsJson, Floor, Image, IndexAddress, IndexModel, LambdaAnchor, LambdaLate, Weights, scoring_of
+from .options import (
+    AsJson,
+    Audio,
+    Floor,
+    Image,
+    IndexAddress,
+    IndexModel,
+    LambdaAnchor,
+    LambdaLate,
+    Weights,
+    scoring_of,
+)
 from .output import (
     console,
     echo_json,
@@ -34,8 +45,11 @@ _PASSAGES_A_FILE = 5  # hits searched for each file wanted
 
 def search(
     index_path: IndexAddress,
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="The query; may be left out with --image.")] = "",
+    query: Annotated[
+        str, typer.Argument(metavar="QUERY", help="The query; may be left out with --image or --audio.")
+    ] = "",
     image: Image = None,
+    audio: Audio = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of hits; of files with --group-by.")] = 10,
     where: options.Where = None,
     candidates: Annotated[
@@ -63,10 +77,10 @@ def search(
         bool, typer.Option("--thumbnails", help="With --json: a thumbnail of each page, image or video, in Base64.")
     ] = False,
 ) -> None:
-    """Find the passages, pages and images of INDEX that answer QUERY, best first."""
+    """Find the passages, pages, images and recordings of INDEX that answer QUERY, best first."""
     if group_by not in (None, "file"):
         raise typer.BadParameter(f"--group-by: found {group_by!r}, expected file")
-    item = item_of_options(query, image)
+    item = item_of_options(query, image, audio)
     scoring = scoring_of(weights, lambda_anchor, lambda_late, floor)
     refinements = options.refinements_of(feedback, neighbours, rerank, rerank_depth)
     from ..index.search.searcher import DEFAULT_CANDIDATES
@@ -92,7 +106,13 @@ def search(
                 found["groups"] = [
                     {"source": source, "hits": [dicts[hit.id] for hit in group]} for source, group in groups.items()
                 ]
-            echo_json({"query": query, **({"image": str(image)} if image else {}), **found})
+            echo_json(
+                {
+                    "query": query,
+                    **{name: str(file) for name, file in (("image", image), ("audio", audio)) if file},
+                    **found,
+                }
+            )
         else:
             _print(index, hits, groups)
         export_encoder(index)
@@ -133,7 +153,10 @@ def _print_hit(out: Console, rank: int, hit: Hit, explanation: Explanation | Non
     out.print(head)
     place = location(None if grouped else hit.source, hit.page, hit.heading)
     if hit.media is not None:
-        place = f"{place}  ({hit.kind})".lstrip()
+        from ..index.explain.shown_pictures import clock
+
+        times = hit.media.times if hit.kind == "audio" else ()
+        place = "  ".join(filter(None, [place, "–".join(map(clock, times)), f"({hit.kind})"]))
     if place:
         out.print(Text(f"     {place}", style="dim"))
     if hit.media is not None and not hit.text:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import UnsupportedModelError
 from .readout import Readout
-from .roles import VISUAL_ROLES, TokenFilter, TokenRole
+from .roles import MEDIA_ROLES, TokenFilter, TokenRole
 
 if TYPE_CHECKING:
     from .adapter import Adapter
@@ -107,7 +107,7 @@ class TokenHead(Module):
     def _kept(self, features: dict[str, Any]) -> Tensor:
         roles, attended = features[ROLES_KEY], features["attention_mask"].bool()
         kept: Tensor = attended & self.kept_positions(roles)
-        visual = attended & _one_of(roles, VISUAL_ROLES)
+        visual = attended & _one_of(roles, MEDIA_ROLES)
         chosen = self.token_filter
         drops = chosen.without_query_visual or (chosen.base == "paper" and self.drops_visual_of_queries)
         if drops and features.get(SIDE_KEY) == "query":

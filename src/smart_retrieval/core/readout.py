@@ -24,9 +24,10 @@ class Readout:
             H); ``"concat"`` lays them side by side (width H x layers), which makes a cosine of two vectors the
             mean of the layers' cosines.
         token_filter: ``"paper"`` drops special tokens; ``"content"`` also those of prompts and templates, unknown
-            tokens and punctuation; ``"visual"`` keeps of an input with pictures those alone, and the content of others.
+            tokens and punctuation; ``"visual"`` keeps of an input with pictures, video or sound those alone, and the
+            content of others.
             Behind any of them, ``-pooled`` leaves out the position that is pooled into the anchor, and
-            ``-query-visual`` the pictures of queries: ``"paper-pooled"``, ``"content-pooled-query-visual"``.
+            ``-query-visual`` the pictures and sound of queries: ``"paper-pooled"``, ``"content-pooled-query-visual"``.
 
     Raises:
         ReadoutError: No layer, a layer named twice, or an unknown mix or filter.

@@ -22,15 +22,17 @@ class TokenRole(IntEnum):
     VIDEO = 5  # a video placeholder
     UNKNOWN = 6  # the tokenizer's unknown token, in the user's text
     PUNCTUATION = 7  # a token of the user's text that holds no letter, digit or symbol
+    AUDIO = 8  # a sound placeholder, which carries some 40 ms
 
 
 #: Which roles are told apart, part of the key of every cache of encodings.
 ROLES_FORMAT = 2
 
-#: The roles of what an input is about; every other token is written by others, or says nothing.
-CONTENT_ROLES = frozenset({TokenRole.TEXT, TokenRole.IMAGE, TokenRole.VIDEO})
+#: The roles of what is seen or heard: placeholders, which stand for no word.
+MEDIA_ROLES = frozenset({TokenRole.IMAGE, TokenRole.VIDEO, TokenRole.AUDIO})
 
-VISUAL_ROLES = frozenset({TokenRole.IMAGE, TokenRole.VIDEO})
+#: The roles of what an input is about; every other token is written by others, or says nothing.
+CONTENT_ROLES = MEDIA_ROLES | {TokenRole.TEXT}
 
 _KEPT: dict[str, frozenset[TokenRole]] = {
     "paper": frozenset(TokenRole) - {TokenRole.SPECIAL},
@@ -49,9 +51,10 @@ class TokenFilter:
     Args:
         base: ``"paper"`` drops special tokens only, as the official evaluation does (arXiv 2605.24938); ``"content"``
             keeps :data:`CONTENT_ROLES` only, without prompts, templates, unknown tokens and punctuation; ``"visual"``
-            keeps of an input with pictures or video those alone, and of others what ``"content"`` keeps.
+            keeps of an input with pictures, video or sound those alone, and of others what ``"content"`` keeps.
         without_pooled: Whether the position that is pooled into the anchor is left out, as in the paper's formula.
-        without_query_visual: Whether the pictures of queries are left out, as the paper has it for composed queries.
+        without_query_visual: Whether the pictures and sound of queries are left out, as the paper has it for composed
+            queries.
     """
 
     base: str
@@ -87,7 +90,7 @@ class TokenFilter:
         """
         mask: Array = np.isin(roles, [int(role) for role in self.kept])
         if self.base == "visual":
-            visual = np.isin(roles, [int(role) for role in VISUAL_ROLES])
+            visual = np.isin(roles, [int(role) for role in MEDIA_ROLES])
             bounds = np.array([0, len(roles)]) if offsets is None else np.asarray(offsets)
             counted = np.concatenate([[0], np.cumsum(visual)])[bounds]
             mask &= visual | np.repeat(np.diff(counted) == 0, np.diff(bounds))

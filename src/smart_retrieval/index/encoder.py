@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -14,7 +14,7 @@ from ..core.presets import PRESETS
 from ..core.readout import Readout
 from ..embeddings import SmartEmbeddings
 from ..errors import EmptyInputError, IndexDamagedError, IndexMismatchError, ModelNotFoundError, NonFiniteError
-from ..inputs import Frames, ImageSource, Item, VideoSource, item_of
+from ..inputs import Frames, ImageSource, Item, Sound, SoundSource, VideoSource, item_of
 from ..locks import ForkLock
 from ..model.light.encoder import LightEncoder, find_light_encoder
 from ..model.light.entry import EntryKey
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from ..backbones.backbone import Backbone
     from ..model.smart_model import SmartModel
 
-OneQuery: TypeAlias = "str | Item | Mapping[str, Any] | Path | ImageSource | VideoSource | Frames | Image"
+OneQuery: TypeAlias = (
+    "str | Item | Mapping[str, Any] | Path | ImageSource | VideoSource | Frames | SoundSource | Sound | Image"
+)
 
 #: What knows a model's vocabulary: ``tokenizer``, ``word_roles`` and ``special_ids``.
 Vocabulary: TypeAlias = "LightEncoder | Backbone"
@@ -192,7 +194,7 @@ class IndexEncoder:
     def encoded(self, query: Any) -> EncodedItem:
         """A query with its encoding, for searches that may run in another thread."""
         item, encoded = item_of(query), self.encode_queries([query])[1]
-        return EncodedItem(item.text, item.images, item.video, item.instruction, encoded)
+        return EncodedItem(**{part.name: getattr(item, part.name) for part in fields(Item)}, encoded=encoded)
 
     def _encode_query(self, item: Item) -> SmartEmbeddings:
         if isinstance(item, EncodedItem) and item.encoded is not None:

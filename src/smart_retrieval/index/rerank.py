@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 
 from ..backbones.checkpoints import hide_progress_bars, hub_answers, only_errors_logged, settled_name
-from ..errors import MediaError, ModelNotFoundError, NonFiniteError, ScoringError, SmartWarning, UnsupportedModelError
+from ..errors import (
+    EmptyInputError,
+    MediaError,
+    ModelNotFoundError,
+    NonFiniteError,
+    ScoringError,
+    SmartWarning,
+    UnsupportedModelError,
+)
 from ..files import path_on_disk
 from ..inputs import Item
 from ..locks import ForkLock
@@ -138,6 +146,8 @@ def rerank_document(document: Document, query: Item, reranker: Reranker, root: s
 
 def query_side(query: Item) -> Any:
     """A query as a reranker takes it."""
+    if query.modalities == {"audio"}:
+        raise EmptyInputError("rerank: found a query of sound alone, expected words, a picture or a video")
     frames = None if query.video is None else open_video(query.video, FRAMES).images
     return _side(query.text, [open_image(image) for image in query.images], frames)
 
@@ -149,6 +159,8 @@ def document_side(hit: Hit | Document, root: str) -> Any:
     if hit.source is None:
         raise MediaError(f"document {hit.id!r}: found no file that its picture came from, expected one to read again")
     path = path_on_disk(root or ".", hit.source)
+    if hit.media.kind == "audio":
+        raise MediaError(f"document {hit.id!r}: found sound, expected text, a picture or a video: no reranker hears it")
     if hit.media.kind == "video":
         return _side(hit.text, [], VideoFile(path).frames(FRAMES).images)
     if hit.media.kind == "page" and hit.page is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.roles import CONTENT_ROLES, TokenRole
+from ..core.roles import CONTENT_ROLES, MEDIA_ROLES, TokenRole
 from ..embeddings import Grid, SmartEmbeddings
 from ..errors import NonFiniteError
 from ..inputs import Item
@@ -35,7 +35,7 @@ def assembled(
     # A position that stands in for an item without content carries the anchor, and a visual one its patch, not the word
     # of its placeholder.
     own = roles[kept]
-    wordless = np.isin(own, (TokenRole.SPECIAL, TokenRole.IMAGE, TokenRole.VIDEO))
+    wordless = np.isin(own, (TokenRole.SPECIAL, *MEDIA_ROLES))
     empty = len(items) - np.isin(roles, [int(role) for role in CONTENT_ROLES]).any(axis=1).sum()
     return SmartEmbeddings(
         anchors,

@@ -32,10 +32,12 @@ def describe_model(
     Returns:
         JSON-able: ``model``, ``smart`` (``applies``, ``reason``) and, where SMART applies, ``purpose``, ``family``,
         ``recipe``, ``pooling``, ``anchor_dim``, ``truncate_dim``, ``hidden_size``, ``hidden_states``, ``max_length``,
-        ``modalities``, ``video_budget``, ``special_tokens``, ``template_tokens``, ``prompts``, ``rendered``, ``bytes``
+        ``modalities``, ``max_seconds``, ``compute`` (of documents, here), ``video_budget``,
+        ``special_tokens``, ``template_tokens``, ``prompts``, ``rendered``, ``bytes``
         (float32, before compression).
     """
     from ..backbones.checkpoints import LoadOptions
+    from ..backbones.compute import Compute
     from ..backbones.registry import open_backbone
 
     try:
@@ -46,6 +48,7 @@ def describe_model(
         backbone = open_backbone(name_or_path, options)
     except UnsupportedModelError as error:
         return {"model": str(name_or_path), "smart": {"applies": False, "reason": str(error)}}
+    computing = Compute.settled(backbone, "auto")
     rendered = {}
     for task in ("query", "document"):
         tokens = backbone.rendered(_SAMPLE, prompt=backbone.prompt_for(task, None, None), task=task)
@@ -63,6 +66,7 @@ def describe_model(
         "family": backbone.family,
         "recipe": None if backbone.recipe is None else {"name": backbone.recipe.name, "source": backbone.recipe.source},
         "architecture": backbone.architecture,
+        "compute": {"name": computing.name, "reason": computing.reason},
         "modules": [type(module).__name__ for module in backbone.model],
         "fingerprint": backbone.fingerprint,
         "pooling": backbone.pooling,
@@ -75,6 +79,7 @@ def describe_model(
         "modalities": sorted(backbone.modalities),
         "max_visual_tokens": backbone.max_visual_tokens,
         "max_frames": backbone.max_frames,
+        "max_seconds": backbone.max_seconds,
         "video_budget": backbone.video_budget,
         "video": backbone.video_recipe,
         "special_tokens": sorted(backbone.tokenizer.convert_ids_to_tokens(sorted(backbone.special_ids))),
@@ -113,10 +118,13 @@ def _rows(about: dict[str, Any]) -> dict[str, str]:
         visual["a picture"] = f"at most {about['max_visual_tokens']} visual tokens"
         if about["max_frames"] is not None:
             visual["a video"] = about["video"]
+    if about["max_seconds"] is not None:
+        visual["sound"] = f"at most {about['max_seconds']:g} s; smart index cuts longer recordings into pieces"
     return {
         **({"made for": about["purpose"]} if about["purpose"] else {}),
         "family": f"{about['family']} ({about['architecture']}; {' > '.join(about['modules'])})",
         **recipe,
+        "documents computed in": f"{about['compute']['name']} ({about['compute']['reason']})",
         "fingerprint": about["fingerprint"],
         "pooling": about["pooling"],
         "anchor": f"{about['anchor_dim']} dimensions" + (", the first of more" if about["truncate_dim"] else ""),

@@ -60,7 +60,7 @@ class ModelProperties:
 
     @property
     def modalities(self) -> frozenset[str]:
-        """The kinds of input it takes, of ``"text"``, ``"image"`` and ``"video"``."""
+        """The kinds of input it takes, of ``"text"``, ``"image"``, ``"video"`` and ``"audio"``."""
         return self.backbone.modalities
 
     @property
@@ -72,6 +72,11 @@ class ModelProperties:
     def max_frames(self) -> int | None:
         """Most frames of a video; None where there is no recipe for video."""
         return self.backbone.max_frames
+
+    @property
+    def max_seconds(self) -> float | None:
+        """Longest sound, in seconds, that is heard whole; None where none is taken."""
+        return self.backbone.max_seconds
 
     @cached_property
     def purpose(self) -> Purpose | None:

@@ -196,26 +196,28 @@ def open_video(path: Path) -> Iterator[VideoStream]:
     require("PIL.Image", "image")
     with open_local(path) as file:
         try:
-            with _container(av, path, file) as container:
+            with open_container(av, path, file, _CONTAINERS, "a video") as container:
                 yield VideoStream(path, container, _video_stream(av, path, container))
         except av.error.FFmpegError as error:
             detail = str(error.strerror or error).lower()
             raise UnreadableFileError(path, "not a readable video", detail) from error
 
 
-def _container(av: Any, path: Path, file: BufferedReader) -> Any:
+def open_container(av: Any, path: Path, file: BufferedReader, formats: str, what: str) -> Any:
+    """A container of one of some formats that holds all its streams itself; ``what`` it should be, for errors."""
+
     def refuse(url: str, flags: int, options: Any) -> Any:
-        raise UnreadableFileError(path, "a video that refers to other files", str(url)[:200])
+        raise UnreadableFileError(path, f"{what} that refers to other files", str(url)[:200])
 
     if not file.peek(1):
-        raise UnreadableFileError(path, "empty, expected a video")
+        raise UnreadableFileError(path, f"empty, expected {what}")
     # Without a name, so that FFmpeg goes by what the file holds and not by its suffix.
     nameless = SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
     return av.open(
         nameless,
         mode="r",
         # Not as `options`: PyAV before 18 crashes on those where streams are found late.
-        container_options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "none", "enable_drefs": "0"},
+        container_options={"format_whitelist": formats, "protocol_whitelist": "none", "enable_drefs": "0"},
         buffer_size=_BUFFER_BYTES,
         io_open=refuse,
         metadata_errors="replace",

@@ -62,7 +62,7 @@ class FoundHit(BaseModel):
     anchor: float = Field(description="Similarity of the whole texts.")
     late: float = Field(description="How well single words of the query are matched.")
     lexical: float | None = Field(default=None, description="BM25, if asked for.")
-    kind: str = Field(description="text, image, page or video.")
+    kind: str = Field(description="text, image, page, video or audio.")
     text: str
     truncated: bool = Field(description="Whether the text was cut; get returns it whole.")
     source: str | None = None
@@ -262,7 +262,7 @@ class _Tools:
         where: Where = None,
         lexical: Annotated[bool, Field(description="Add BM25: helps with names, codes and rare words.")] = False,
         kind: Annotated[
-            Literal["text", "image", "page", "video"] | None, Field(description="Only hits of this kind.")
+            Literal["text", "image", "page", "video", "audio"] | None, Field(description="Only hits of this kind.")
         ] = None,
         characters: Characters = 2000,
     ) -> Found:

@@ -39,7 +39,8 @@ class NewDocument:
 class QueryOptions(TypedDict, total=False):
     """Options of a search; as those of :meth:`~smart_retrieval.SmartIndex.search`, but ``rerank`` is a switch.
 
-    ``kinds`` are the kinds of documents wanted, of ``"text"``, ``"image"``, ``"page"`` and ``"video"``; all if empty.
+    ``kinds`` are the kinds of documents wanted, of ``"text"``, ``"image"``, ``"page"``, ``"video"`` and ``"audio"``;
+    all if empty.
     """
 
     where: str | None

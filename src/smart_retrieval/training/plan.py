@@ -111,5 +111,5 @@ def _line(model: SmartModel, item: Item, task: str) -> str:
     words: list[str] = []
     for role, run in groupby(_tokens(model, item, task), key=lambda token: token[1]):
         own = [token for token, _ in run]
-        words += [f"<{role.name.lower()} x {len(own)}>"] if role.name in ("IMAGE", "VIDEO") else own
+        words += [f"<{role.name.lower()} x {len(own)}>"] if role.name in ("IMAGE", "VIDEO", "AUDIO") else own
     return " ".join(words)

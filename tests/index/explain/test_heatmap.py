@@ -28,6 +28,18 @@ def example(floor=None, seed=0, t=3, h=2, w=4, words=5):
     return similarities, shares, grids, grid_maps(similarities, shares, grids, floor=floor)
 
 
+def test_seconds_of_sound_score_what_they_would_score_alone():
+    rng = np.random.default_rng(3)
+    query, sound = (rng.normal(size=(count, 8)).astype(np.float32) for count in (4, 60))
+    query, sound = (values / np.linalg.norm(values, axis=1, keepdims=True) for values in (query, sound))
+    (grid,) = place_grids([Grid("audio", 1, 1, 60)], [8] * 60)
+    (one,) = grid_maps(query @ sound.T, np.full(4, 0.25), [grid])
+    asked = SmartEmbeddings(np.ones((1, 2)), query, [0, 4])
+    seconds = SmartEmbeddings(np.ones((3, 2)), sound, [0, 25, 50, 60])
+    assert one.frames == pytest.approx(late_scores(asked, seconds)[0], abs=1e-6)
+    assert one.whole.shape == (1, 1, 60)
+
+
 def test_every_cell_is_its_tokens_similarity():
     similarities, _, (grid,), (one,) = example()
     assert one.rows.shape == (5, 3, 2, 4)

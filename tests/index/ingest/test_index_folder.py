@@ -168,11 +168,13 @@ def test_broken_files_are_named_and_the_rest_is_indexed(index, docs):
     (docs / "broken.pdf").write_bytes(b"%PDF-1.4 and no more")
     (docs / "noise.txt").write_bytes(b"\x00\x01" * 100)
     (docs / "clip.mp4").write_bytes(b"none")
+    (docs / "talk.mp3").write_bytes(b"none")
     report = index.index_folder(docs)
     assert (report.seen, report.added, report.failed) == (5, 3, 2)
     failed = {entry["files"][0]["path"]: entry["reason"] for entry in report.reasons() if entry["failed"]}
     assert failed == {"broken.pdf": "not a readable PDF", "noise.txt": "binary, not text"}
     assert report.skipped.counts["not a type that is read"] == 1
+    assert [record.path for record in report.skipped.records("the model reads no sound")] == ["talk.mp3"]
     json.dumps(report.to_dict())
 
 

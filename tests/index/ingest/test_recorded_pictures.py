@@ -2,14 +2,16 @@
 
 import pytest
 from fixtures.pictures import picture, write_pdf, write_video
+from fixtures.tiny_sound import tones, write_wav
 
 from smart_retrieval.errors import MediaError
 from smart_retrieval.index.ingest.new_documents import content_id
 from smart_retrieval.index.ingest.recorded_pictures import kind_of, open_video, place_of, record_picture
-from smart_retrieval.inputs import Frames, Item, item_of
+from smart_retrieval.inputs import Frames, Item, Sound, item_of
 from smart_retrieval.pictures.images import ImageFile, load_image
 from smart_retrieval.pictures.pdf_pages import PdfPageImage
 from smart_retrieval.pictures.video import VideoFile
+from smart_retrieval.sound import SoundFile
 
 
 class Counted:
@@ -131,3 +133,32 @@ def test_where_an_item_comes_from(tmp_path):
     assert kind_of(item_of(PdfPageImage(path, 3))) == "page"
     assert kind_of(item_of(path)) == "image"
     assert kind_of(item_of(frames(1))) == "video"
+
+
+def test_sound_keeps_its_seconds_and_has_no_thumbnail(tmp_path):
+    path = write_wav(tmp_path / "a.wav", tones(440, 880))
+    item, seen = record_picture(Item(audio=SoundFile(path, 0.5, 2)))
+    assert (seen.media().kind, seen.media().times) == ("audio", (0.5, 2.0))
+    assert item.audio.sound(16_000, 1).seconds == 1
+    media = seen.media()
+    assert (media.kind, media.times, media.width, media.thumbnail()) == ("audio", (0.5, 1.5), None, b"")
+    assert place_of(item_of(path)) == (str(path), None)
+    _, whole = record_picture(item_of(path))
+    assert whole.media().times == (), "not decoded only to be described"
+    _, broken = record_picture(Item(audio=tmp_path / "none.wav"))
+    with pytest.raises(MediaError, match="no such file"):
+        record_picture(Item(audio=broken))[0].audio.sound(16_000, 1)
+    assert "no such file" in str(broken.error)
+
+
+def test_ids_of_sound_follow_its_content(tmp_path):
+    path = write_wav(tmp_path / "a.wav", tones(440, 880))
+    ids = [
+        content_id(Item(audio=sound))
+        for sound in (
+            path, SoundFile(path, 0, 1), SoundFile(path, 1, 2), Sound(tones(440), 16_000), Sound(tones(440), 8_000),
+        )
+    ]  # fmt: skip
+    assert len(set(ids)) == 5
+    assert content_id(Item(audio=write_wav(tmp_path / "b.wav", tones(440, 880)))) == ids[0]
+    assert content_id(Item("words", audio=path)) != ids[0]

@@ -26,8 +26,8 @@ from ..text.folding import fold, stored_spans
 from .heatmap import grid_maps, place_in_grid, value_scale
 from .page import render_page
 from .png import draw_png
-from .score import ExplainedToken, Place, ScoreBreakdown, VisualExplanation, rows_of
-from .shown_pictures import PictureFile, find_pictures
+from .score import ExplainedToken, Place, Row, ScoreBreakdown, VisualExplanation, rows_of
+from .shown_pictures import PictureFile, clock, find_pictures
 
 # Pieces that a passage's first word may have.
 _FIRST_WORD = 8
@@ -234,7 +234,16 @@ def _explain_picture(
     outside = sum(token.contribution for token, place in zip(tokens, places, strict=True) if place is None)
     share = outside / late if late > 0 and maps else 0.0
     row_scale, whole_scale = value_scale([one.rows for one in maps]), value_scale([one.whole for one in maps])
-    return VisualExplanation(media, rows, maps, row_scale, whole_scale, share)
+    found = VisualExplanation(media, rows, maps, row_scale, whole_scale, share)
+    return replace(found, rows=tuple(_timed(row, found) for row in rows)) if media.kind == "audio" else found
+
+
+def _timed(row: Row, visual: VisualExplanation) -> Row:
+    """A row whose best match is sound, with the second of the recording."""
+    if row.place is None or visual.maps[row.place[0]].grid.kind != "audio":
+        return row
+    start = visual.media.times[0] if visual.media.times else 0.0
+    return replace(row, answer=clock(start + row.place[3] * visual.cell_seconds(row.place[0])))
 
 
 def _place(media: Media, position: int) -> Place | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Scale = tuple[float, float]  # the values drawn weakest and strongest
 
 HUE = (235, 64, 0)  # visible on print, photographs and white alike, over a greyed picture
+TOKENS_A_SECOND = 25  # of sound
 STRONGEST = 0.8  # opacity of the highest value
 _GREY = 0.75  # how much of its colour a picture loses under a map
 
@@ -32,7 +33,8 @@ class GridMap:
     # [t, h, w] float32: the sum over all query tokens of weight times similarity above the floor. It is the late score
     # the document would have with this visual token alone.
     whole: Array
-    frames: Array  # [t] float32: the late score the document would have with this frame alone
+    # [t] float32: the late score the document would have with this frame alone; of sound, with each of its seconds
+    frames: Array
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, four digits."""
@@ -72,7 +74,9 @@ def grid_maps(
         own = values[:, grid.positions()]
         parts = weights[:, None] * above_floor(own, floor)
         shape = (grid.t, grid.h, grid.w)
-        best = parts.reshape(len(parts), grid.t, grid.h * grid.w).max(axis=2) if len(parts) else parts[:, : grid.t]
+        # Sound is one row of tokens, 25 of which are a second.
+        starts = np.arange(0, own.shape[1], TOKENS_A_SECOND if grid.kind == "audio" else grid.h * grid.w)
+        best = np.maximum.reduceat(parts, starts, axis=1)
         shown = np.stack([_mean(own[group], weights[group]) for group in groups]) if groups else own[:0]
         shown = shown.reshape(len(groups), *shape)
         maps.append(GridMap(grid, shown, parts.sum(axis=0).reshape(shape), best.sum(axis=0)))

@@ -15,7 +15,12 @@ from .shown_pictures import ShownPicture, ShownPictures, map_notes
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_TITLES = {"image": "The picture", "page": "The page", "video": "The frames that matched"}
+_TITLES = {
+    "image": "The picture",
+    "page": "The page",
+    "video": "The frames that matched",
+    "audio": "The seconds that matched",
+}
 
 
 def render_page(score: ScoreBreakdown, shown: ShownPictures) -> str:

@@ -109,7 +109,9 @@ def _words(visual: VisualExplanation, picture: ShownPicture) -> Image:
 def _outline(image: Image, y: int, x: int, h: int, w: int) -> None:
     from PIL import ImageDraw
 
-    box = (x * image.width / w, y * image.height / h, (x + 1) * image.width / w - 1, (y + 1) * image.height / h - 1)
+    left, top = x * image.width / w, y * image.height / h
+    # A token of sound may be narrower than a pixel.
+    box = (left, top, left + max(2, image.width / w) - 1, top + max(2, image.height / h) - 1)
     ImageDraw.Draw(image).rectangle(box, outline=_RING, width=2)
 
 

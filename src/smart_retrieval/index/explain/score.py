@@ -10,13 +10,14 @@ from typing import Any
 from ...core.roles import CONTENT_ROLES
 from ..search.boosts import AddedPart
 from ..store.pictures import Media
-from .heatmap import GridMap, Scale, best_frames, frame_of_step
+from .heatmap import TOKENS_A_SECOND, GridMap, Scale, best_frames, frame_of_step
 
-QUERY_PICTURE = "[picture]"
-FRAMES_SHOWN = 4  # of a video
+QUERY_PICTURE, QUERY_SOUND = "[picture]", "[sound]"
+FRAMES_SHOWN = 4  # of a video, and seconds of sound
 Place = tuple[int, int, int, int]  # grid, frame, row, column
 
-_VISUAL_ROLES = frozenset({"image", "video"})
+# Roles whose tokens are shown together, and as what.
+_TOGETHER = {"image": QUERY_PICTURE, "video": QUERY_PICTURE, "audio": QUERY_SOUND}
 _CONTENT_ROLES = frozenset(role.name.lower() for role in CONTENT_ROLES)
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|_+|[^\w\s]")
 
@@ -32,14 +33,13 @@ class ExplainedToken:
     similarity: float  # cosine of the two
     weight: float  # the query token's share of all weights
     contribution: float  # what it adds to the late score
-    role: str = (
-        "text"  # "text", "image", "video"; every other is no content of the query ("prompt", "punctuation", ...)
-    )
+    # "text", "image", "video", "audio"; every other is no content of the query ("prompt", "punctuation", ...)
+    role: str = "text"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the query: one token, or all tokens of its pictures together."""
+    """A line of the query: one token, or all tokens of its pictures or of its sound together."""
 
     label: str
     tokens: tuple[int, ...]  # positions of its query tokens
@@ -68,7 +68,7 @@ class ShadedWord:
 
 @dataclass(frozen=True, eq=False)
 class VisualExplanation:
-    """Where in a picture a query found what."""
+    """Where in a picture, or when in a recording, a query found what."""
 
     media: Media
     rows: tuple[Row, ...]  # lines of the query; the maps have one layer for each
@@ -79,12 +79,22 @@ class VisualExplanation:
     outside: float
 
     def shown_frames(self, number: int) -> list[tuple[int, float | None, float]]:
-        """The frames of a grid that matched best, best first: step, second in the video, score."""
+        """The frames of a video, or seconds of sound, that matched best, best first: step, second, score."""
         one, times = self.maps[number], self.media.times
-        moving = one.grid.kind == "video"
+        kind = one.grid.kind
+        moving = kind != "image"
+        if kind == "audio":
+            start = times[0] if times else 0.0
+            times = tuple(start + step * self.cell_seconds(number) * TOKENS_A_SECOND for step in range(len(one.frames)))
         steps = best_frames(one.frames, FRAMES_SHOWN if moving else one.grid.t)
-        seconds = [times[self.frame(number, step)] if times and moving else None for step in steps]
+        shown = [self.frame(number, step) if kind == "video" else step for step in steps]
+        seconds = [times[frame] if times and moving else None for frame in shown]
         return [(step, second, float(one.frames[step])) for step, second in zip(steps, seconds, strict=True)]
+
+    def cell_seconds(self, number: int) -> float:
+        """How long a token of a grid of sound is."""
+        times, width = self.media.times, self.maps[number].grid.w
+        return (times[1] - times[0]) / width if len(times) == 2 else 1 / TOKENS_A_SECOND
 
     def frame(self, number: int, step: int) -> int:
         """Which of the frames that the model was given a step of a grid begins with; 0 for a still picture."""
@@ -106,7 +116,7 @@ class VisualExplanation:
                     for step, time, score in self.shown_frames(number)
                 ]
                 for number, one in enumerate(self.maps)
-                if one.grid.kind == "video"
+                if one.grid.kind != "image"
             ],
         }
 
@@ -237,22 +247,26 @@ def window(text: str, words: Sequence[ShadedWord], first: int = 0, width: int = 
 
 
 def rows_of(tokens: Sequence[ExplainedToken], places: Sequence[Place | None] = ()) -> tuple[Row, ...]:
-    """Lines of a query: its tokens one by one, those of its pictures together.
+    """Lines of a query: its tokens one by one, those of its pictures together, and those of its sound.
 
     ``places`` says where in the document's picture each token has its best match.
     """
     rows: list[Row] = []
-    picture = [position for position, token in enumerate(tokens) if token.role in _VISUAL_ROLES]
+    groups: dict[str, list[int]] = {}
     for position, token in enumerate(tokens):
-        if position in picture[1:]:
+        if token.role in _TOGETHER:
+            groups.setdefault(_TOGETHER[token.role], []).append(position)
+    for position, token in enumerate(tokens):
+        name = _TOGETHER.get(token.role, "")
+        visual = bool(name)
+        own = groups[name] if visual else [position]
+        if position != own[0]:
             continue
-        visual = position in picture
-        own = picture if visual else [position]
         weight = sum(tokens[one].weight for one in own)
         place = places[position] if places and not visual else None
         rows.append(
             Row(
-                f"{QUERY_PICTURE} × {len(picture)}" if visual else _word(token.query_token),
+                f"{name} × {len(own)}" if visual else _word(token.query_token),
                 tuple(own),
                 weight,
                 # The plain mean of tokens that weigh nothing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ _LONGEST_PAGE = 1600  # of a page whose words are marked
 _MOST_PAGES = 3  # that a passage may go over
 _THUMBNAIL = 480  # of a thumbnail, enlarged so that a map over it can be seen
 _BLANK = (236, 237, 240)
+_STRIP, _TICK = 60, (98, 101, 110)  # height in pixels of the strip that stands for sound, colour of its times
 _PATCH = 32  # pixels of a visual token where there is no picture at all
 
 
@@ -41,12 +43,13 @@ class ShownPicture:
     time: float | None = None  # its second in the video
     score: float | None = None  # the late score this frame would have alone; None for still pictures
     words: tuple[MarkedWord, ...] = ()
+    heard: str = ""  # of sound: its seconds, and those that matched best
 
     @property
     def caption(self) -> str:
-        """Time and score of a frame; empty for a still picture."""
+        """Time and score of a frame, or of the seconds of sound; empty for a still picture."""
         if self.score is None:
-            return ""
+            return self.heard
         return ("" if self.time is None else f"{clock(self.time)}  ") + f"score {self.score:.3f}"
 
 
@@ -59,7 +62,7 @@ class ShownPictures:
 
 
 def clock(seconds: float) -> str:
-    """A place in a video.
+    """A place in a video or a recording.
 
     Example:
         >>> clock(75.25), clock(3725)
@@ -70,6 +73,10 @@ def clock(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     head = f"{hours}:{minutes:02d}" if hours else str(minutes)
     return f"{head}:{rest // 10:02d}.{rest % 10}"
+
+
+def _second(time: float | None) -> str:
+    return clock(time or 0.0).removesuffix(".0")
 
 
 def map_notes(score: ScoreBreakdown) -> list[str]:
@@ -85,7 +92,8 @@ def map_notes(score: ScoreBreakdown) -> list[str]:
         f"similarities from {visual.row_scale[0]:.3f} to {visual.row_scale[1]:.3f}, one scale for all words.",
         f"Tokens of the query that are no content (prompt, template, punctuation) bring "
         f"{100 * score.special_share:.1f} % of the late score; {100 * visual.outside:.1f} % of it was found outside "
-        "the picture, in the document's text or, where these are kept, its prompt and template.",
+        f"the {'sound' if visual.media.kind == 'audio' else 'picture'}, in the document's text or, where these are "
+        "kept, its prompt and template.",
     ]
 
 
@@ -98,6 +106,8 @@ def find_pictures(score: ScoreBreakdown, file: PictureFile, root: str | Path | N
     if visual is None:
         return _find_page(score, file, root)
     images: dict[int, Image] = {}
+    if visual.media.kind == "audio":
+        return ShownPictures(tuple(_shown(visual, images)))
     if score.source is None:
         note = "It did not come from a file: this is the thumbnail that the index keeps."
     else:
@@ -145,6 +155,10 @@ def _shown(visual: VisualExplanation, images: dict[int, Image]) -> list[ShownPic
     shown = []
     for number, one in enumerate(visual.maps):
         moving = one.grid.kind == "video"
+        if one.grid.kind == "audio":
+            best = ", ".join(f"{_second(second)} ({value:.3f})" for _, second, value in visual.shown_frames(number))
+            shown.append(ShownPicture(_time_strip(visual, number), number, heard=f"best seconds: {best}"))
+            continue
         for step, time, score in sorted(visual.shown_frames(number)):
             # A document's further images are not kept: their maps are drawn on nothing.
             image = images.get(visual.frame(number, step)) if moving or number == 0 else None
@@ -154,6 +168,22 @@ def _shown(visual: VisualExplanation, images: dict[int, Image]) -> list[ShownPic
                 image = pillow.new("RGB", (one.grid.w * _PATCH, one.grid.h * _PATCH), _BLANK)
             shown.append(ShownPicture(image, number, step, time, score if moving else None))
     return shown
+
+
+def _time_strip(visual: VisualExplanation, number: int) -> Image:
+    """An empty strip as long as the sound, with a line at every fifth second of its recording."""
+    from PIL import Image as pillow
+    from PIL import ImageDraw
+
+    image = pillow.new("RGB", (_LONGEST, _STRIP), _BLANK)
+    draw = ImageDraw.Draw(image)
+    start = visual.media.times[0] if visual.media.times else 0.0
+    seconds = visual.cell_seconds(number) * visual.maps[number].grid.w
+    for second in range(5 * math.ceil(start / 5), math.ceil(start + seconds), 5):
+        x = round((second - start) / seconds * _LONGEST)
+        draw.line((x, _STRIP // 2, x, _STRIP), fill=_TICK)
+        draw.text((x + 4, _STRIP // 2), _second(second), fill=_TICK)
+    return image
 
 
 def _from_file(path: Path, page: int | None, visual: VisualExplanation) -> dict[int, Image]:

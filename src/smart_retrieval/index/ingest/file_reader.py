@@ -1,4 +1,4 @@
-"""What an index makes of a file: passages that its model sees whole, or pictures."""
+"""What an index makes of a file: passages that its model sees whole, pictures, or pieces of a recording."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from ...inputs import Item, VideoSource
 from ...pictures.images import MAX_IMAGE_BYTES
 from ...pictures.sources import visual_format_of
 from ...pictures.visual_inputs import visual_inputs
+from ...sound.files import MAX_SOUND_BYTES, SoundFile, sound_pieces
+from ...sound.sources import is_recording
 from ..encoder import IndexEncoder
 from ..store.manifest import Manifest
 from ..store.records import pack_metadata
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from ...model.smart_model import SmartModel
 
 ANY_SUFFIX = "*"
+NO_SOUND = "the model reads no sound"
 _HEADING_SEPARATOR = " > "
 # For models without a limit of their own.
 _USUAL_LIMIT = 512
@@ -62,6 +65,7 @@ class FileReader:
         # An index that was made before pictures could be stored says neither.
         self._pages = limits.get("files_as") == "pages"
         self._modalities = frozenset(limits.get("modalities", ("text",)))
+        self._hears = self._pages and "audio" in self._modalities
         limit = limits.get("max_length")
         most = max_tokens or limit or _USUAL_LIMIT
         if limit is not None and most > limit:
@@ -77,10 +81,15 @@ class FileReader:
         """Why a file of its type is not read, in general and in particular; empty if it is."""
         if self._as_pictures(file.path):
             return "", ""
+        if self._is_recording(file.path):
+            return ("", "") if self._hears else (NO_SOUND, file.path.suffix)
         name = format_of(file.path, self._options)
         if name == "picture" and not ocr_installed():
             return NOT_INSTALLED, ""
         return ("", "") if name or self._unknown_as else ("not a type that is read", file.path.suffix or "no suffix")
+
+    def _is_recording(self, path: Path) -> bool:
+        return is_recording(path) and path.suffix.lower() not in self._options.formats
 
     def _as_pictures(self, path: Path) -> bool:
         kind = visual_format_of(path)
@@ -96,16 +105,20 @@ class FileReader:
         name = format_of(file.path, self._options)
         if self._as_pictures(file.path) or name == "picture":
             most = MAX_IMAGE_BYTES if visual_format_of(file.path) == "image" else None
+        elif self._is_recording(file.path):
+            most = MAX_SOUND_BYTES
         else:
             most = None if name == "jsonl" else self._options.max_bytes
         if most is not None and file.size > most:
             raise too_large(file.path, most)
 
     def documents(self, file: FoundFile, notes: list[str], skipped: SkipLog) -> Generator[NewDocument, None, None]:
-        """The passages or pictures of one file, in order, read no further ahead than must be.
+        """The passages, pictures or pieces of sound of one file, in order, read no further ahead than must be.
 
         What its reader had to guess goes to ``notes``, pages that cannot be read to ``skipped``.
         """
+        if self._is_recording(file.path):
+            return self._recording(file)
         return self._pictures(file, skipped) if self._as_pictures(file.path) else self._passages(file, notes, skipped)
 
     def _passages(self, file: FoundFile, notes: list[str], skipped: SkipLog) -> Generator[NewDocument, None, None]:
@@ -140,6 +153,23 @@ class FileReader:
             item, picture = record_picture(item, found.kind)
             id = picture_id(file.relative, found.kind, found.page)
             yield NewDocument(id, item, file.relative, found.page, picture=picture)
+
+    def _recording(self, file: FoundFile) -> Generator[NewDocument, None, None]:
+        """Pieces that the model hears whole; none is decoded before it does."""
+        SoundFile(file.path).seconds()  # a broken file is found out before any model is loaded
+        for piece in sound_pieces(file.path, self._encoder.model().max_seconds or 0.1):
+            item, sound = record_picture(Item(audio=piece), "audio")
+            yield NewDocument(sound_id(file.relative, piece), item, file.relative, picture=sound)
+
+
+def sound_id(source: str, piece: SoundFile) -> str:
+    """The id of a piece of a recording, its seconds as in a media fragment.
+
+    Example:
+        >>> sound_id("talk.mp3", SoundFile(Path("talk.mp3"), 0.0, 29.5))
+        'talk.mp3#t=0,29.5'
+    """
+    return f"{source}#t={piece.start or 0:g},{piece.end:g}"
 
 
 def picture_id(source: str, kind: str, page: int | None) -> str:

@@ -269,7 +269,8 @@ class FileBatches:
         # After the transaction: fitting takes long, and other writers wait for the lock.
         self._writer.fit_if_due()
         report.passages += len(documents)
-        report.pictures += sum(document.picture is not None for document in documents)
+        kinds = [document.picture.kind for document in documents if document.picture is not None]
+        report.pictures += sum(kind != "audio" for kind in kinds)
         report.tokens += int(encoded.offsets[-1]) if encoded is not None else 0
         report.added += sum(not file.known for file in whole)
         report.updated += sum(file.known for file in whole)

@@ -13,7 +13,7 @@ from ...documents.sections import clean_json
 from ...embeddings import SmartEmbeddings
 from ...errors import EmptyInputError, SmartError
 from ...files import content_hash, typed_name
-from ...inputs import Frames, Item, item_of
+from ...inputs import Frames, Item, Sound, item_of
 from ..text.folding import clean_item
 from .recorded_pictures import FEW_FRAMES, RecordedPicture, open_image, place_of, record_picture
 
@@ -117,7 +117,7 @@ def _new_document(position: int, row: dict[str, Any]) -> NewDocument:
     id = row["id"] if "id" in row else content_id(item)
     item = clean_item(item)
     source, page, picture = row.get("source"), row.get("page"), None
-    if item.images or item.video is not None:
+    if item.modalities != {"text"}:
         own_source, own_page = place_of(item)
         source, page = row.get("source", own_source), row.get("page", own_page)
         item, picture = record_picture(item)
@@ -154,11 +154,13 @@ def content_id(item: Item) -> str:
         '354b929d69beda0b'
     """
     text = item.text.encode("utf-8", "surrogatepass")
-    if not item.images and item.video is None:
+    if item.modalities == {"text"}:
         return hashlib.sha256(text).hexdigest()[:16]
     parts = [hashlib.sha256(text).hexdigest(), *(_digest(image) for image in item.images)]
     if item.video is not None:
         parts.append(f"video {_digest(item.video)}")
+    if item.audio is not None:
+        parts.append(f"audio {_digest(item.audio)}")
     if item.instruction is not None:
         parts.append(f"instruction {item.instruction}")
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -170,6 +172,8 @@ def _digest(source: Any) -> str:
     if isinstance(path, Path) and path.is_file():
         part = [getattr(source, name, None) for name in ("page", "start", "end")]
         return f"{content_hash(path)} {part}" if any(value is not None for value in part) else content_hash(path)
+    if isinstance(source, Sound):
+        return f"{hashlib.sha256(source.samples.tobytes()).hexdigest()} {source.rate}"
     if isinstance(source, Frames) or hasattr(source, "frames"):
         frames = source if isinstance(source, Frames) else source.frames(FEW_FRAMES)
         return " ".join([*map(_pixels, frames.images), *(f"{time:.3f}" for time in frames.times)])

@@ -1,4 +1,4 @@
-"""Pictures on their way through the model: decoded once, by it, with size and thumbnail kept from then."""
+"""Pictures and sound on their way through the model: decoded once, by it, with what is shown of them kept from then."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import MediaError
 from ...files import settled
-from ...inputs import AnyImage, AnyVideo, Frames, Item
+from ...inputs import AnyImage, AnyVideo, Frames, Item, Sound
 from ...pictures.images import as_rgb, load_image
 from ...pictures.video import VideoFile
 from ...pictures.visual_inputs import thumbnail
+from ...sound.files import opened_sound
 from ..store.pictures import Media
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ FEW_FRAMES = 8
 class RecordedPicture:
     """A picture that keeps its size, thumbnail and frame times when the model decodes it."""
 
-    kind: str  # "image", "page" or "video"
-    source: Any  # AnyImage or AnyVideo
+    kind: str  # "image", "page", "video" or "audio"
+    source: Any  # AnyImage, AnyVideo or AnySound
     error: MediaError | None = field(default=None, init=False, repr=False)  # why it could not be decoded
     _media: Media | None = field(default=None, init=False, repr=False)
 
@@ -68,8 +69,28 @@ class RecordedVideo(RecordedPicture):
         return self._decode(max_frames)
 
 
+class RecordedSound(RecordedPicture):
+    """Sound; a :class:`~smart_retrieval.inputs.SoundSource`."""
+
+    def media(self) -> Media:
+        """Which seconds of its recording it is, as far as that is known; never decodes it."""
+        part = [getattr(self.source, name, None) for name in ("start", "end")]
+        times = (float(part[0] or 0), float(part[1])) if part[1] is not None else ()
+        return self._media or Media(self.kind, times=times)
+
+    def sound(self, rate: int, most_seconds: float) -> Sound:
+        """At most so many seconds, at a sampling rate."""
+        try:
+            found = opened_sound(self.source, rate, most_seconds)
+        except MediaError as error:
+            self.error = error
+            raise
+        self._media = Media(self.kind, times=(found.start, found.end))
+        return found
+
+
 def record_picture(item: Item, kind: str | None = None) -> tuple[Item, RecordedPicture]:
-    """The same item with its first picture recorded, to give to the model, and that picture."""
+    """The same item with its first picture, or its sound, recorded, to give to the model, and that picture."""
     kind = kind or kind_of(item)
     if item.images:
         image = RecordedImage(kind, item.images[0])
@@ -77,19 +98,23 @@ def record_picture(item: Item, kind: str | None = None) -> tuple[Item, RecordedP
     if item.video is not None:
         video = RecordedVideo(kind, item.video)
         return replace(item, video=video), video
-    raise MediaError("found an item without a picture, expected an image or a video")
+    if item.audio is not None:
+        sound = RecordedSound(kind, item.audio)
+        return replace(item, audio=sound), sound
+    raise MediaError("found an item without a picture, expected an image, a video or sound")
 
 
 def kind_of(item: Item) -> str:
-    """What an item shows: ``"video"``, ``"page"`` where its image says which page it is, or ``"image"``."""
+    """What an item shows: ``"page"`` where its image says which page it is, ``"image"``, ``"video"`` or ``"audio"``."""
     if not item.images:
-        return "video"
+        return "audio" if item.video is None else "video"
     return "page" if isinstance(getattr(item.images[0], "page", None), int) else "image"
 
 
 def place_of(item: Item) -> tuple[str | None, int | None]:
     """The file an item's picture comes from and its page there, as far as it says so."""
-    picture: Any = item.images[0] if len(item.images) == 1 else item.video if not item.images else None
+    moving = item.video if item.video is not None else item.audio
+    picture: Any = item.images[0] if len(item.images) == 1 else moving if not item.images else None
     path = picture if isinstance(picture, Path) else getattr(picture, "path", None)
     page = getattr(picture, "page", None)
     return (str(settled(path)) if isinstance(path, Path) else None), page if isinstance(page, int) else None

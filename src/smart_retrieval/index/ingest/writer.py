@@ -103,7 +103,7 @@ def _records(
         ids = slice(encoded.offsets[i], encoded.offsets[i + 1])
         media = document.picture.media() if document.picture is not None else None
         if media is None and grids:
-            media = Media("video" if grids[0].kind == "video" else "image")
+            media = Media(grids[0].kind)
         if media is not None and pooled is encoded:  # a merged token has no place
             media = replace(media, grids=place_grids(grids, encoded.roles[ids]))
         yield Record(

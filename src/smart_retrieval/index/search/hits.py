@@ -27,7 +27,7 @@ class Hit:
         page: Its page there, from 1.
         heading: Its heading path.
         metadata: What was stored with it.
-        media: The picture it is: an image, a page, a video; None for text. Its thumbnail is read on access.
+        media: The picture it is: an image, a page, a video, sound; None for text. Its thumbnail is read on access.
         feedback: Cosine of its anchor with that of the best hit, if the search weighs it.
         neighbours: Mean score of the three nearest hits by anchor before anything was added, if the search weighs it;
             0 beyond the first 400 hits.
@@ -51,7 +51,7 @@ class Hit:
 
     @property
     def kind(self) -> str:
-        """``"text"``, ``"image"``, ``"page"`` or ``"video"``."""
+        """``"text"``, ``"image"``, ``"page"``, ``"video"`` or ``"audio"``."""
         return self.media.kind if self.media is not None else "text"
 
     def to_dict(self, *, thumbnails: bool = False) -> dict[str, Any]:

@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from ...core.roles import TokenRole
+from ...core.roles import MEDIA_ROLES
 from ...embeddings import Grid
 from ...errors import IndexDamagedError
 from ...types import Array
 from .schema import checksum
 
 MOST_TOKENS = 1 << 22  # of one picture or video, which is far more than any model takes
-VISUAL = (TokenRole.IMAGE, TokenRole.VIDEO)
+VISUAL = tuple(sorted(MEDIA_ROLES))
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class PlacedGrid:
         [5, 6, 7]
     """
 
-    kind: str  # "image" or "video"
+    kind: str  # "image", "video" or "audio"
     t: int
     h: int
     w: int
@@ -103,10 +103,10 @@ class Media:
     """The picture a document is, or begins with.
 
     Args:
-        kind: ``"image"``, ``"page"`` (of a PDF) or ``"video"``.
+        kind: ``"image"``, ``"page"`` (of a PDF), ``"video"`` or ``"audio"``.
         width: In pixels, as the model was given it; None where that is not known.
         height: Likewise.
-        times: Of a video, the second each frame was taken at.
+        times: Of a video, the second each frame was taken at; of sound, its first and last second in the recording.
         grids: Its visual tokens; empty where tokens were pooled.
         preview: The thumbnail's bytes (a WebP or JPEG file) where they are at hand; :meth:`thumbnail` fetches them.
         load: Reads the thumbnail from the index.

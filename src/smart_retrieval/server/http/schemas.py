@@ -50,7 +50,9 @@ class Options(_Request):
         description="Filter over metadata and id, source, page, heading; as the command line's.",
         examples=["year > 2020 and tags = 'en'"],
     )
-    kinds: list[Literal["text", "image", "page", "video"]] = Field([], description="Kinds wanted; all when empty.")
+    kinds: list[Literal["text", "image", "page", "video", "audio"]] = Field(
+        [], description="Kinds wanted; all when empty."
+    )
     candidates: int = Field(DEFAULT_CANDIDATES, ge=1, description="Documents that the anchors choose for scoring.")
     exact: bool = Field(False, description="Score every document that passes the filter.")
     weights: Literal["preset", "uniform", "idf"] = Field("preset", description="Weights of the query's tokens.")

@@ -26,7 +26,7 @@ from ..requests import Form, IndexInfo
 from .messages import Messages, shown_model, shown_source
 
 #: Kinds of documents.
-KINDS = ("text", "image", "page", "video")
+KINDS = ("text", "image", "page", "video", "audio")
 
 _ID = Field(("id",), built_in=True)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DatasetError
-from ...inputs import Frames, Item
+from ...inputs import Frames, Item, Sound
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,8 @@ class Collector:
 
 def content_key(item: Item) -> tuple[Any, ...]:
     """Equal for items of equal text, instruction and pictures."""
-    return (item.text, item.instruction, *(_source_key(image) for image in item.images), _source_key(item.video))
+    key = (item.text, item.instruction, *(_source_key(image) for image in item.images), _source_key(item.video))
+    return key if item.audio is None else (*key, _source_key(item.audio))
 
 
 def _source_key(source: Any) -> Any:
@@ -193,9 +194,12 @@ def _source_key(source: Any) -> Any:
     if isinstance(path, Path):
         stat = path.stat()
         # A file that has changed is another document to a cache of its states.
-        return (str(path.resolve()), page, stat.st_size, stat.st_mtime_ns)
+        part = tuple(getattr(source, name) for name in ("start", "end") if getattr(source, name, None) is not None)
+        return (str(path.resolve()), page, stat.st_size, stat.st_mtime_ns, *part)
     if hasattr(source, "tobytes"):
         return (source.size, source.mode, hashlib.sha256(source.tobytes()).hexdigest())
+    if isinstance(source, Sound):
+        return (source.rate, hashlib.sha256(source.samples.tobytes()).hexdigest())
     if isinstance(source, Frames):
         return (source.times, *(_source_key(image) for image in source.images))
     return id(source)
