@@ -1,12 +1,13 @@
 """Ray: shards served beside one index, a shard killed under load, and kill -9 of ``smart encode --ray``.
 
-    python benchmarks/cluster.py DATA/cranfield [--kills 50] [--documents 600] [--seed 0] [--without same killed kills]
+    python benchmarks/cluster.py same killed --collection DATA/cranfield
+    python benchmarks/cluster.py kills [--kills 50] [--documents 600] [--seed 0]
 
 ``same``: a judged collection with minilm in 1, 2, 4 and 8 shards served by Ray Serve: the share of queries whose first
 ten are those of the one index, all scored. ``killed``: two shards under the load of four clients, one replica of a
 shard killed with kill -9: failed and partial answers, with a second replica and without. ``kills``: ``smart encode
 --ray --index`` killed at random moments and run again; afterwards every document must be there once. Needs the extra
-``ray``. Writes results/cluster.json.
+``ray``. Each part writes a file of its own: results/cluster_same.json, cluster_killed.json, cluster_kills.json.
 """
 
 from __future__ import annotations
@@ -37,33 +38,34 @@ from smart_retrieval.cluster.serving.serve import ServedShards
 from smart_retrieval.evaluation import load_beir
 
 WORDS = "otter river tax moon bread log rotate server night oak pump valve turn clock winter index key ship"
-STAGES = ("same", "killed", "kills")
+PARTS = ("same", "killed", "kills")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("collection", type=Path)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="+", choices=PARTS)
+    parser.add_argument("--collection", type=Path, help="a BEIR folder, of same and killed")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--documents", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--without", nargs="*", choices=STAGES, default=[])
-    arguments = parser.parse_args()
-    result: dict[str, Any] = {}
+    given = parser.parse_args()
+    if given.collection is None and given.parts != ["kills"]:
+        parser.error("expected --collection FOLDER for same and killed")
     with tempfile.TemporaryDirectory(prefix="smart-cluster-") as name:
         folder = Path(name)
-        if not {"same", "killed"} <= set(arguments.without):
-            encoded(arguments.collection, folder, result)
-        if "same" not in arguments.without:
-            result["same"] = [same_hits(arguments.collection, folder, shards) for shards in (1, 2, 4, 8)]
-        if "killed" not in arguments.without:
-            result["killed"] = [killed_under_load(folder, replicas) for replicas in (2, 1)]
-        if "kills" not in arguments.without:
-            result["kills"] = killed_encoding(folder, arguments.kills, arguments.documents, arguments.seed)
-    print(json.dumps(result, indent=1))
-    record("cluster", result)
+        if given.parts != ["kills"]:
+            report = encoded(given.collection, folder)
+        if "same" in given.parts:
+            rows = [same_hits(given.collection, folder, shards) for shards in (1, 2, 4, 8)]
+            record("cluster_same", {"collection": given.collection.name, "encoded": report, "same": rows})
+        if "killed" in given.parts:
+            rows = [killed_under_load(folder, replicas) for replicas in (2, 1)]
+            record("cluster_killed", {"collection": given.collection.name, "killed": rows})
+        if "kills" in given.parts:
+            record("cluster_kills", killed_encoding(folder, given.kills, given.documents, given.seed))
 
 
-def encoded(collection: Path, folder: Path, result: dict[str, Any]) -> None:
+def encoded(collection: Path, folder: Path) -> dict[str, Any]:
     """The collection in four shards as ``smart encode --index`` makes them, and merged into one index."""
     columns = Columns("_id", ("title", "text"))
     (folder / "rows").mkdir()
@@ -71,9 +73,9 @@ def encoded(collection: Path, folder: Path, result: dict[str, Any]) -> None:
     report = encode_dataset(
         folder / "rows", folder / "encoded.shards", "minilm", index=True, shards=4, columns=columns, part_size=200
     )
-    result["encoded"] = report.to_dict() | {"out": ""}
     with ShardedIndex.open(folder / "encoded.shards") as shards:
         merge_indexes(shards.shards, folder / "whole.smart")
+    return report.to_dict() | {"out": ""}
 
 
 def same_hits(collection: Path, folder: Path, shards: int) -> dict[str, Any]:
