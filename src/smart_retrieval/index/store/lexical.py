@@ -57,7 +57,9 @@ class WordCounts:
     @classmethod
     def sum(cls, parts: Sequence[WordCounts]) -> WordCounts:
         """Of several collections, none of whose passages is in two."""
-        holding = sum((Counter(part.holding) for part in parts), Counter[str]())
+        holding = Counter[str]()
+        for part in parts:
+            holding.update(part.holding)
         return cls(sum(part.passages for part in parts), sum(part.words for part in parts), holding)
 
 
@@ -223,15 +225,15 @@ class KeptWords:
     ) -> tuple[Array, Array] | None:
         """As of :meth:`FullText.bm25_scores`, of words by how often they count; None where FTS5 is to be asked."""
         every = [word for _, words in groups for word in words]
-        terms = _terms(tokenizer, every)
-        if terms is None and counts is None:
+        terms = dict(zip(every, _terms(tokenizer, every) or (), strict=False))
+        if len(terms) < len(every) and counts is None:
             return None
         passages, length = (len(self._rowids), self._total) if counts is None else (counts.passages, counts.words)
-        total, number = np.zeros(len(self._rowids)), iter(terms or [None] * len(every))
+        total = np.zeros(len(self._rowids))
         for count, words in groups:
             part = np.zeros(len(self._rowids))
             for word in words:
-                term = next(number)
+                term = terms.get(word)
                 found = self._of_word(connection, word, term) if counts else self._occurrences(connection, term or "")
                 if found is None:
                     return None
