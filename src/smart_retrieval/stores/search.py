@@ -65,31 +65,17 @@ def search_store(
         order = np.array([place for _, _, place in ranked], np.int64)
     places = {int(scored.rowids[place]): int(place) for place in order}
     boosts = scored.boosts
-    hits = []
     found = store.documents(list(places)) if places else []
     if len(found) < len(places) and attempts > 1:
         return search_store(store, codec, query, settings, where, attempts - 1)
-    for document in sorted(found, key=lambda one: (-scored.scores[places[one.rowid]], one.id))[: settings.k]:
-        place = places[document.rowid]
-        hits.append(
-            Hit(
-                document.id,
-                float(scored.scores[place]),
-                float(scored.anchor[place]),
-                float(scored.late[place]),
-                None,
-                document.text,
-                document.source,
-                document.page,
-                document.heading,
-                document.metadata,
-                document.media,
-                None if boosts.feedback is None else float(boosts.feedback[place]),
-                None if boosts.neighbours is None else float(boosts.neighbours[place]),
-            )
-        )
+    ranked_documents = sorted(found, key=lambda one: (-scored.scores[places[one.rowid]], one.id))[: settings.k]
+    hits = tuple(
+        Hit.of(document, scored.scores[place], scored.anchor[place], scored.late[place], **boosts.at(place))
+        for document in ranked_documents
+        for place in (places[document.rowid],)
+    )
     best = store.ids_of(scored.rowids[[boosts.best]])[0] if boosts.feedback is not None else None
-    return Hits(tuple(hits), len(scored.rowids), scored.searched, scored.partial, query, best)
+    return Hits(hits, len(scored.rowids), scored.searched, scored.partial, query, best)
 
 
 def score_store(

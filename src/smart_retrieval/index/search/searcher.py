@@ -254,20 +254,13 @@ class Searcher:
         documents = self.store.get(rowids=snapshot.rowids_at(scored.positions[places]))
         boosts = scored.boosts
         hits = tuple(
-            Hit(
-                document.id,
-                float(scored.scores[place]),
-                float(scored.anchor[place]),
-                float(scored.late[place]),
-                float(scored.lexical[place]) if settings.lexical_weight else None,
-                document.text,
-                document.source,
-                document.page,
-                document.heading,
-                document.metadata,
-                document.media,
-                None if boosts.feedback is None else float(boosts.feedback[place]),
-                None if boosts.neighbours is None else float(boosts.neighbours[place]),
+            Hit.of(
+                document,
+                scored.scores[place],
+                scored.anchor[place],
+                scored.late[place],
+                lexical=float(scored.lexical[place]) if settings.lexical_weight else None,
+                **boosts.at(place),
             )
             for document, place in zip(documents, places, strict=True)
         )

@@ -221,13 +221,8 @@ def _boosted(pairs: Sequence[tuple[Hit, Array]], added: Refinements) -> tuple[Hi
         lambda best: np.einsum("nd,d->n", units, units[best]),
         lambda places: units[places],
     )
-    hits = [
-        replace(
-            hit,
-            score=float(scores[place]),
-            feedback=None if parts.feedback is None else float(parts.feedback[place]),
-            neighbours=None if parts.neighbours is None else float(parts.neighbours[place]),
-        )
-        for place, (_, hit, _) in enumerate(hybrid)
-    ]
+    hits = []
+    for place, (_, hit, _) in enumerate(hybrid):
+        found: dict[str, Any] = {"score": float(scores[place]), **parts.at(place)}
+        hits.append(replace(hit, **found))
     return tuple(sorted(hits, key=lambda hit: (-hit.score, hit.id)))
