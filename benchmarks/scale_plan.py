@@ -72,11 +72,8 @@ def per_document() -> dict[str, float]:
 
 def shares(shards: int) -> int:
     """Candidates that each of several servers gives, see ``ShardedStore.near``."""
-    if shards == 1:
-        mean = float(CANDIDATES)
-    else:
-        mean = CANDIDATES / shards + 5 * math.sqrt(CANDIDATES / shards)
-    share = min(CANDIDATES, math.ceil(mean))
+    part = 1 / shards
+    share = min(CANDIDATES, math.ceil(CANDIDATES * part + 4 * math.sqrt(CANDIDATES * part * (1 - part))))
     return share + max(32, share // 8)
 
 

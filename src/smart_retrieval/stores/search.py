@@ -29,7 +29,7 @@ class _Found(NamedTuple):
     scores: Array
     anchor: Array
     late: Array
-    units: Array  # [n, Da]
+    anchors: Array  # [n, Da], as they are stored
 
 
 @dataclass(frozen=True)
@@ -112,18 +112,19 @@ def score_store(
     found = _in_order(found)
     if added.feedback and not whole and not partial:
         # What lies near the best hit is found by its anchor, not by the query's.
-        best = found.units[int(np.argmax(found.scores))]
+        best = unit_anchors(found.anchors[[int(np.argmax(found.scores))]])[0]
         more = _best(store.near(best, wanted, where), best, wanted)
         fresh = np.flatnonzero(~np.isin(more.rowids, found.rowids))
         if len(fresh):
             extra, _ = _scored(codec, query, chosen(more, fresh), replace(settings, deadline=None))
             found = _in_order(_Found(*(np.concatenate(pair) for pair in zip(found, extra, strict=True))))
+    units = unit_anchors(found.anchors)
     scores, boosts = boost(
         found.scores,
         added.feedback,
         added.neighbours,
-        lambda place: np.einsum("nd,d->n", found.units, found.units[place]),
-        lambda places: found.units[places],
+        lambda place: np.einsum("nd,d->n", units, units[place]),
+        lambda places: units[places],
     )
     return Scored(found.rowids, scores, found.anchor, found.late, searched, partial, boosts)
 
@@ -164,8 +165,7 @@ def _scored(codec: Codec, query: SmartEmbeddings, vectors: Vectors, settings: Se
         codec, query, vectors.anchors, vectors.codes, vectors.offsets, settings.scoring, settings.deadline
     )
     done = len(parts.hybrid)
-    units = unit_anchors(vectors.anchors[:done])
-    return _Found(vectors.rowids[:done], *parts, units), done < len(vectors.rowids)
+    return _Found(vectors.rowids[:done], *parts, vectors.anchors[:done]), done < len(vectors.rowids)
 
 
 def _in_order(found: _Found) -> _Found:
