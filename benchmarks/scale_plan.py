@@ -2,9 +2,9 @@
 
     python benchmarks/scale_plan.py
 
-Reads results/million.json, search_latency.json, encode_overhead.json and, once it is there, postgres.json, and writes
-the tables of docs/guides/plan_for_scale.md between their marks. Nothing is measured here: every figure beyond a million
-documents is arithmetic, by the rules that stand beside the tables.
+Reads results/million.json, search_latency.json, encode_overhead.json and, once it is there, postgres_times.json, and
+writes the tables of docs/guides/plan_for_scale.md between their marks. Nothing is measured here: every figure beyond a
+million documents is arithmetic, by the rules that stand beside the tables.
 """
 
 from __future__ import annotations
@@ -63,9 +63,8 @@ def per_document() -> dict[str, float]:
         "index_memory": anchors + 6 * TOKENS,
         "anchors": anchors,
     }
-    if postgres := result("postgres"):
-        times = postgres["times"]
-        found["postgres_disk"] = times["bytes"]["one server"] / postgres["documents"] + 8 * (TOKENS - 60)
+    if postgres := result("postgres_times"):
+        found["postgres_disk"] = postgres["bytes"]["one server"] / postgres["documents"] + 8 * (TOKENS - 60)
     # Of its graph: the anchor in half precision, 2 x 16 links of 6 bytes, and a page's overhead.
     found["postgres_memory"] = 2 * ANCHOR_DIM + 32 * 6 + 60
     return found
@@ -73,11 +72,8 @@ def per_document() -> dict[str, float]:
 
 def shares(shards: int) -> int:
     """Candidates that each of several servers gives, see ``ShardedStore.near``."""
-    if shards == 1:
-        mean = float(CANDIDATES)
-    else:
-        mean = CANDIDATES / shards + 5 * math.sqrt(CANDIDATES / shards)
-    share = min(CANDIDATES, math.ceil(mean))
+    part = 1 / shards
+    share = min(CANDIDATES, math.ceil(CANDIDATES * part + 4 * math.sqrt(CANDIDATES * part * (1 - part))))
     return share + max(32, share // 8)
 
 
@@ -200,12 +196,12 @@ def unit_costs() -> list[str]:
         f"- A document of {TOKENS} tokens takes {each['index_disk']:,.0f} bytes of an index and its derived files,",
         f"  {each['anchors']:.0f} of them to find anchors by; measured at {tokens} tokens, and 14 bytes for each more.",
     ]
-    postgres = result("postgres")
+    postgres = result("postgres_times")
     if postgres is None:
-        return [*lines, "- PostgreSQL: still to be recorded (`postgres.json`)."]
-    times = ", ".join(f"{row['system']} {row['p50_ms']:.1f} ms" for row in postgres["times"]["rows"])
+        return [*lines, "- PostgreSQL: still to be recorded (`postgres_times.json`)."]
+    times = ", ".join(f"{row['system']} {row['p50_ms']:.1f} ms" for row in postgres["rows"])
     lines.append(
-        f"- PostgreSQL with {postgres['documents']:,} documents of 60 tokens (`postgres.json`): "
+        f"- PostgreSQL with {postgres['documents']:,} documents of 60 tokens (`postgres_times.json`): "
         f"{each['postgres_disk']:,.0f} bytes a document of {TOKENS} with its graph; a search takes: {times}."
     )
     return lines

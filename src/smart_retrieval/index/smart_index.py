@@ -16,7 +16,7 @@ from ..core.scoring import LateWeight, Scoring, TokenWeights
 from ..core.weights import IdfWeights
 from ..documents.read import JsonlFields, OcrMode, ReadOptions
 from ..embeddings import SmartEmbeddings
-from ..errors import IndexDamagedError, IndexFormatError, SmartError
+from ..errors import IndexDamagedError, IndexFormatError
 from ..files import settled
 from ..inputs import is_one_item, item_of
 from .codec.base import Codec, CodecBytes
@@ -71,7 +71,8 @@ class SmartIndex:
         #: Encodes queries with the model or with its export, which ``encoder.export()`` makes.
         self.encoder = IndexEncoder(store, model)
         self._statistics = IndexStatistics(store, self.encoder)
-        self._searcher = Searcher(store, self.encoder)
+        #: Searches with settings in numbers.
+        self.searcher = Searcher(store, self.encoder)
         self._writer = IndexWriter(store, self.encoder)
 
     # -- opening and closing -----------------------------------------------------------------------------------
@@ -198,7 +199,7 @@ class SmartIndex:
 
     def close(self) -> None:
         """Close the index; what was acknowledged is on the disk already."""
-        self._searcher.close()
+        self.searcher.close()
         self._store.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -502,10 +503,6 @@ class SmartIndex:
         # Embeddings first: they have a ``load``, as an image source has.
         alone = not isinstance(query, SmartEmbeddings) and is_one_item(query)
         queries = cast("Sequence[Any] | SmartEmbeddings", [query] if alone else query)
-        if k < 0 or candidates < 1:
-            raise SmartError(
-                f"search: found k={k} and candidates={candidates}, expected k of 0 or more and 1 candidate or more"
-            )
         refinements, reranker = Refinements(feedback, neighbours, rerank, rerank_depth), reranker_of(rerank)
         texts, encoded = self.encoder.encode_queries(queries)
         check_words(texts, lexical_weight, reranker)
@@ -514,7 +511,7 @@ class SmartIndex:
         spread = self.calibration().anchor_spread if lexical_weight else 0.0
         read = max(k, rerank_depth) if reranker is not None else k
         settings = Settings(read, candidates, exact, chosen, lexical_weight, refinements, until, spread, device)
-        hits = self._searcher.search(encoded, texts, settings, where=where)
+        hits = self.searcher.search(encoded, texts, settings, where=where)
         if reranker is not None:
             root, pairs = self._store.manifest.root, zip(hits, cast("Sequence[Any]", queries), strict=True)
             hits = [rerank_hits(found, item_of(one), reranker, rerank_depth, k, root) for found, one in pairs]
@@ -552,7 +549,7 @@ class SmartIndex:
         spread = self.calibration().anchor_spread if weight else 0.0
         settings = settings_of(options, self._statistics.settled(**given), spread)
         asked = (encoded, texts[0] if texts else None)
-        found = explain_stored(self._store, self.encoder, self._searcher, *asked, id, settings, options.get("where"))
+        found = explain_stored(self._store, self.encoder, self.searcher, *asked, id, settings, options.get("where"))
         if reranker is None:
             return found
         (document,) = self.get(id)
@@ -576,7 +573,7 @@ class SmartIndex:
         self._writer.fit(from_texts=refit)
         self._statistics.fix_calibration(again=refit)
         self._store.optimize()
-        self._searcher.mirror().rebuild()
+        self.searcher.mirror().rebuild()
 
     def verify(self) -> VerifyReport:
         """Recompute every checksum, of the database and of the derived files; finds every flipped byte."""

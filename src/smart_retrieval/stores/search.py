@@ -29,7 +29,7 @@ class _Found(NamedTuple):
     scores: Array
     anchor: Array
     late: Array
-    units: Array  # [n, Da]
+    anchors: Array  # [n, Da], as they are stored
 
 
 @dataclass(frozen=True)
@@ -65,31 +65,17 @@ def search_store(
         order = np.array([place for _, _, place in ranked], np.int64)
     places = {int(scored.rowids[place]): int(place) for place in order}
     boosts = scored.boosts
-    hits = []
     found = store.documents(list(places)) if places else []
     if len(found) < len(places) and attempts > 1:
         return search_store(store, codec, query, settings, where, attempts - 1)
-    for document in sorted(found, key=lambda one: (-scored.scores[places[one.rowid]], one.id))[: settings.k]:
-        place = places[document.rowid]
-        hits.append(
-            Hit(
-                document.id,
-                float(scored.scores[place]),
-                float(scored.anchor[place]),
-                float(scored.late[place]),
-                None,
-                document.text,
-                document.source,
-                document.page,
-                document.heading,
-                document.metadata,
-                document.media,
-                None if boosts.feedback is None else float(boosts.feedback[place]),
-                None if boosts.neighbours is None else float(boosts.neighbours[place]),
-            )
-        )
+    ranked_documents = sorted(found, key=lambda one: (-scored.scores[places[one.rowid]], one.id))[: settings.k]
+    hits = tuple(
+        Hit.of(document, scored.scores[place], scored.anchor[place], scored.late[place], **boosts.at(place))
+        for document in ranked_documents
+        for place in (places[document.rowid],)
+    )
     best = store.ids_of(scored.rowids[[boosts.best]])[0] if boosts.feedback is not None else None
-    return Hits(tuple(hits), len(scored.rowids), scored.searched, scored.partial, query, best)
+    return Hits(hits, len(scored.rowids), scored.searched, scored.partial, query, best)
 
 
 def score_store(
@@ -126,18 +112,19 @@ def score_store(
     found = _in_order(found)
     if added.feedback and not whole and not partial:
         # What lies near the best hit is found by its anchor, not by the query's.
-        best = found.units[int(np.argmax(found.scores))]
+        best = unit_anchors(found.anchors[[int(np.argmax(found.scores))]])[0]
         more = _best(store.near(best, wanted, where), best, wanted)
         fresh = np.flatnonzero(~np.isin(more.rowids, found.rowids))
         if len(fresh):
             extra, _ = _scored(codec, query, chosen(more, fresh), replace(settings, deadline=None))
             found = _in_order(_Found(*(np.concatenate(pair) for pair in zip(found, extra, strict=True))))
+    units = unit_anchors(found.anchors)
     scores, boosts = boost(
         found.scores,
         added.feedback,
         added.neighbours,
-        lambda place: np.einsum("nd,d->n", found.units, found.units[place]),
-        lambda places: found.units[places],
+        lambda place: np.einsum("nd,d->n", units, units[place]),
+        lambda places: units[places],
     )
     return Scored(found.rowids, scores, found.anchor, found.late, searched, partial, boosts)
 
@@ -178,8 +165,7 @@ def _scored(codec: Codec, query: SmartEmbeddings, vectors: Vectors, settings: Se
         codec, query, vectors.anchors, vectors.codes, vectors.offsets, settings.scoring, settings.deadline
     )
     done = len(parts.hybrid)
-    units = unit_anchors(vectors.anchors[:done])
-    return _Found(vectors.rowids[:done], *parts, units), done < len(vectors.rowids)
+    return _Found(vectors.rowids[:done], *parts, vectors.anchors[:done]), done < len(vectors.rowids)
 
 
 def _in_order(found: _Found) -> _Found:

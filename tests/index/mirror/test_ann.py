@@ -70,7 +70,7 @@ def writes(monkeypatch):
 
 
 def snapshot_of(index):
-    return index._searcher.mirror().snapshot()
+    return index.searcher.mirror().snapshot()
 
 
 def file_of(index):
@@ -399,7 +399,7 @@ ann.ANN_ROWS, searcher.EXHAUSTIVE_PRODUCTS = 200, -1
 with SmartIndex.open(sys.argv[1]) as index:
     hits = index.search(SmartEmbeddings.load(sys.argv[2]), 10, candidates=40, lambda_anchor=1.0, lambda_late=1.0,
                         floor=None, weights=None)
-    snapshot = index._searcher.mirror().snapshot()
+    snapshot = index.searcher.mirror().snapshot()
     print(json.dumps([snapshot.ann.rows, [[hit.id for hit in one] for one in hits]]))
 """
 

@@ -138,7 +138,7 @@ def test_auto_waits_until_it_is_worth_it_and_gives_up_once(index, monkeypatch):
 def test_a_full_gpu_is_not_used(index, monkeypatch):
     search = DeviceSearch("cuda")
     scorer = type("Scorer", (), {"device": torch.device("cuda:0")})()
-    segments = list(index._searcher.mirror().snapshot().segments)
+    segments = list(index.searcher.mirror().snapshot().segments)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100_000, 1 << 30))
     search._check_room(scorer, segments, 60)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10_000, 1 << 30))

@@ -15,8 +15,10 @@ from smart_retrieval.errors import (
     SmartWarning,
     UnknownIdError,
 )
+from smart_retrieval.index.search.searcher import Searcher
 from smart_retrieval.index.shards.sharded_index import ShardedIndex
 from smart_retrieval.index.shards.split import merge_indexes, shard_folders, split_index
+from smart_retrieval.index.store.lexical import KeptWords
 
 WORDS = [
     "logs",
@@ -138,25 +140,71 @@ def test_documents_are_added_to_and_deleted_from_the_shard_of_their_id(tmp_path,
 
 def test_a_late_shard_is_left_out_and_the_hits_say_so(tmp_path, whole, monkeypatch):
     with opened(tmp_path, whole, 2) as shards:
-        slow, search = shards.shards[1], SmartIndex.search_many
+        slow, search = shards.shards[1].searcher, Searcher.search
 
         def delayed(self, *args, **options):
             if self is slow:
                 time.sleep(0.6)
             return search(self, *args, **options)
 
-        monkeypatch.setattr(SmartIndex, "search_many", delayed)
+        monkeypatch.setattr(Searcher, "search", delayed)
         query = shards.shards[0].encoder.encode_queries(["logs"])[1]
         (hits,) = shards.search_many(query, deadline_ms=200)
         assert hits.partial
         assert 0 < hits.searched < len(whole)
+        monkeypatch.setattr(KeptWords, "__init__", lambda *_: time.sleep(0.6))
+        nothing = shards.search("logs", lexical_weight=3.0, deadline_ms=100)
+        assert (len(nothing), nothing.partial) == (0, True)
+        monkeypatch.undo()
         assert not shards.search_many(query, deadline_ms=20_000)[0].partial
 
 
-def test_what_shards_cannot_do_alone_is_refused(tmp_path, whole):
+BOOSTS = (
+    {"lexical_weight": 3.0},
+    {"feedback": 0.5},
+    {"neighbours": 0.5},
+    {"lexical_weight": 2.0, "feedback": 0.3, "neighbours": 0.4, "where": "year > 2002"},
+)
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+@pytest.mark.parametrize("options", BOOSTS, ids=lambda options: "+".join(options))
+def test_words_and_result_lists_are_weighed_over_all_shards(tmp_path, whole, count, options):
+    queries = ["oak rain night", "log ships", "sea-file rotate sea oak", "nothing of it"]
+    with opened(tmp_path, whole, count) as shards:
+        for found, expected in zip(shards.search(queries, **options), whole.search(queries, **options), strict=True):
+            same(found, expected)
+            assert (found.best, found.searched) == (expected.best, expected.searched)
+            for name in ("lexical", "feedback", "neighbours"):
+                pairs = [(getattr(one, name), getattr(other, name)) for one, other in zip(found, expected, strict=True)]
+                assert all(one == pytest.approx(other, abs=1e-6) for one, other in pairs), name
+        hit = shards.search(queries[0], **options)[3]
+        why = shards.explain(queries[0], hit.id, **options)
+        assert why.score == pytest.approx(hit.score, abs=1e-5)
+        parts = {part.name: part for part in why.added}
+        assert set(parts) == {name.removesuffix("_weight") for name in options} - {"where"}
+        for part in whole.explain(queries[0], hit.id, **options).added:
+            assert parts[part.name].value == pytest.approx(part.value, abs=1e-6)
+
+
+def test_few_candidates_are_found_by_words_and_by_the_best_hit(tmp_path, whole, monkeypatch):
+    monkeypatch.setattr("smart_retrieval.index.search.searcher.EXHAUSTIVE_PRODUCTS", 0)
     with opened(tmp_path, whole, 2) as shards:
-        with pytest.raises(SmartError, match="lexical_weight: found shards"):
-            shards.search("logs", lexical_weight=3.0)
+        hits = shards.search("oak rain", 3, candidates=3, lexical_weight=1e4)
+        same(hits, whole.search("oak rain", 3, exact=True, lexical_weight=1e4))
+        found = shards.search("oak rain", 3, candidates=3, feedback=50.0)
+        expected = whole.search("oak rain", 3, candidates=6, feedback=50.0)
+        assert {hit.id for hit in found} >= {expected[0].id}
+        with pytest.raises(SmartError, match="no candidate"):
+            shards.explain("oak rain", whole.search("oak rain", 120)[-1].id, candidates=1, neighbours=1.0)
+
+
+def test_what_shards_cannot_find_is_named(tmp_path, whole):
+    with opened(tmp_path, whole, 2) as shards:
+        with pytest.raises(SmartError, match="lexical_weight: found queries that are encoded"):
+            shards.search(shards.shards[0].encoder.encode_queries(["logs"])[1], lexical_weight=3.0)
+        assert [len(shards.search("logs", 0, **options)) for options in BOOSTS] == [0] * len(BOOSTS)
+        assert len(shards.search("logs", where="year = 1", feedback=1.0, neighbours=1.0)) == 0
         with pytest.warns(SmartWarning, match="no document has the metadata 'yaer'"):
             assert not shards.search("logs", where="yaer = 1")
 

@@ -2,6 +2,9 @@
 
 import math
 import re
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 
 from smart_retrieval.errors import SmartError
 from smart_retrieval.index.store import store as store_module
-from smart_retrieval.index.store.lexical import MAX_TERMS, FullText, KeptWords
+from smart_retrieval.index.store.lexical import MAX_TERMS, FullText, KeptWords, WordCounts
 from smart_retrieval.index.store.manifest import Manifest
 from smart_retrieval.index.store.records import Record
 from smart_retrieval.index.store.store import Store
@@ -45,6 +48,10 @@ def bm25(store, query):
         for _ in range(2):  # read, and kept
             again = full_text.bm25_scores(connection, query, kept)
             assert [part.tolist() for part in again] == [rowids.tolist(), scores.tolist()]
+    # By what is counted here, as a part of a collection is scored.
+    part = store.bm25_scores(query, store.word_counts(query))
+    assert part[0].tolist() == rowids.tolist()
+    np.testing.assert_allclose(part[1], scores, rtol=1e-9)
     return dict(zip(rowids.tolist(), scores.tolist(), strict=True))
 
 
@@ -241,6 +248,33 @@ def test_every_passage_with_a_word_is_found_by_its_own_text(store, text):
         assert added.rowids[0] in bm25(store, text)
 
 
+@settings(max_examples=50)
+@example(texts=["a-b c", "a-b a-b", "b a"], query="a-b a-b c", stores_of=2)
+@given(
+    texts=st.lists(st.text("ab-. ", max_size=12), min_size=2, max_size=9),
+    query=st.text("ab-. ", min_size=1, max_size=9),
+    stores_of=st.integers(2, 3),
+)
+def test_parts_of_a_collection_score_as_the_whole_does(texts, query, stores_of):
+    with TemporaryDirectory() as name, ExitStack() as stack:
+        made = [
+            stack.enter_context(Store.create(Path(name) / f"{number}.smart", stores.manifest()))
+            for number in range(stores_of + 1)
+        ]
+        whole, parts = made[0], made[1:]
+        whole.add([passage(f"{number}", text) for number, text in enumerate(texts)])
+        for number, text in enumerate(texts):
+            parts[number % stores_of].add([passage(f"{number}", text)])
+        counts = WordCounts.sum([part.word_counts(query) for part in parts])
+        assert counts == whole.word_counts(query)
+        found = {}
+        for part in parts:
+            rowids, scores = part.bm25_scores(query, counts)
+            found |= dict(zip(part.ids_of(rowids), scores.tolist(), strict=True))
+        rowids, scores = whole.bm25_scores(query)
+        assert found == pytest.approx(dict(zip(whole.ids_of(rowids), scores.tolist(), strict=True)), rel=1e-9)
+
+
 def test_very_long_queries(store):
     query = " ".join(f"word{number}" for number in range(5000)) + " dog"
     assert len(FullText().query_words(query)) == MAX_TERMS
@@ -253,9 +287,10 @@ def test_what_is_kept_of_words_is_of_one_commit(tmp_path, monkeypatch):
     asked = []
     scores = KeptWords.bm25_scores
 
-    def noted(self, connection, tokenizer, groups):
-        asked.append(self)
-        return scores(self, connection, tokenizer, groups)
+    def noted(self, connection, tokenizer, groups, counts=None):
+        if counts is None:
+            asked.append(self)
+        return scores(self, connection, tokenizer, groups, counts)
 
     monkeypatch.setattr(KeptWords, "bm25_scores", noted)
     with Store.create(tmp_path / "a.smart", stores.manifest()) as store:

@@ -15,7 +15,8 @@ from ...embeddings import SmartEmbeddings
 from ...errors import DeadlineError, OverloadedError, SmartError, UnknownIndexError
 from ...extras import require
 from ...index.search.hits import Hits
-from ...index.shards.gather import merged_hits, shard_options, summed_idf
+from ...index.search.options import check_words
+from ...index.shards.gather import gather, shard_settings, summed_idf
 from ...index.smart_index import SmartIndex
 from ...inputs import Item
 from ...server.access import Caller
@@ -79,14 +80,26 @@ class Front:
         until = started + limit / 1000
         statistics, scoring = await self._statistics()
         encoded = await asyncio.get_running_loop().run_in_executor(self._encoder, self._encoded, query)
-        chosen = shard_options(given, scoring, statistics)  # type: ignore[arg-type]
-        left = (until - time.monotonic()) * 1000
-        if left <= 0:
-            raise DeadlineError(f"the time of {limit:g} ms was over before the search began")
-        message = ShardQuery.of(encoded, asked.k, chosen, left)
+        texts = [query.text]
+        chosen = shard_settings(given, asked.k, scoring, statistics)  # type: ignore[arg-type]
+        check_words(texts, chosen.lexical_weight, None)
+        rounds = gather(encoded, texts, chosen, given["where"], len(self._shards))
+        try:
+            question = next(rounds)
+            while True:
+                left = (until - time.monotonic()) * 1000
+                if left <= 0:
+                    raise DeadlineError(f"the time of {limit:g} ms was over before the search was through")
+                question = rounds.send(await self._round(ShardQuery.of(question, left), until))
+        except StopIteration as ended:
+            (found,) = ended.value
+        return shown_hits(found, caller, thumbnails=asked.thumbnails)
+
+    async def _round(self, message: ShardQuery, until: float) -> list[Any]:
+        """The answers of all shards to one question, but for those that are late."""
         tasks = [asyncio.ensure_future(self._ask(number, message, until)) for number in range(len(self._shards))]
         try:
-            await asyncio.wait(tasks, timeout=left / 1000 + _GRACE)
+            await asyncio.wait(tasks, timeout=message.deadline_ms / 1000 + _GRACE)
         finally:
             for task in tasks:
                 task.cancel()
@@ -96,9 +109,7 @@ class Front:
                 raise _error_of(*answer.error)
         if not answers:
             raise OverloadedError("no shard has answered in time; try again a little later")
-        lists = [answer.hits for answer in answers if answer.hits is not None]
-        found = merged_hits(lists, asked.k, partial=len(answers) < len(self._shards))
-        return shown_hits(found, caller, thumbnails=asked.thumbnails)
+        return [answer.answer for answer in answers]
 
     async def _ask(self, number: int, message: ShardQuery, until: float) -> ShardAnswer:
         """A shard's answer; of another replica where one has died meanwhile."""

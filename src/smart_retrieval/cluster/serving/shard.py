@@ -9,22 +9,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ...core.calibration import Calibration
 from ...core.scoring import Scoring
 from ...core.weights import IdfWeights
-from ...embeddings import SmartEmbeddings
 from ...errors import IndexMismatchError, SmartError
-from ...index.search.hits import Hits
-from ...index.search.options import SearchOptions
+from ...index.shards.gather import Found, Question, Search
 from ...index.shards.split import differences
 from ...index.smart_index import SmartIndex
 from ...index.store.folder import FILE
 from ...index.store.manifest import Manifest
-from ...types import Array, counted_elsewhere
+from ...types import Array
 
 LOG = logging.getLogger("ray.serve")
 T = TypeVar("T")
@@ -53,56 +51,54 @@ class ShardFacts:
 
 @dataclass(frozen=True)
 class ShardQuery:
-    """An encoded query and how all shards score it; of the IDF table, what the query's tokens need.
+    """A question to all shards; of the IDF table, what the query's tokens need.
 
     Args:
-        encoded: The query.
-        k: Hits wanted.
-        options: Of the search; their scoring is without weights where ``idf`` is given.
+        question: What is asked; the scoring of a search is without weights where ``idf`` is given.
         idf: Documents, and how many hold an unseen id, the query's ids, and each of these.
         deadline_ms: Milliseconds that the shard has.
     """
 
-    encoded: SmartEmbeddings
-    k: int
-    options: SearchOptions
+    question: Question
     idf: tuple[int, int, Array, Array] | None
     deadline_ms: float
 
     @classmethod
-    def of(cls, encoded: SmartEmbeddings, k: int, options: SearchOptions, deadline_ms: float) -> ShardQuery:
-        """From what a search in this process would be given."""
-        scoring, idf = options.get("scoring"), None
-        if scoring is not None and isinstance(weights := scoring.weights, IdfWeights):
-            ids = np.unique(
-                encoded.token_ids[(encoded.token_ids >= 0) & (encoded.token_ids < len(weights.frequencies))]
-            )
-            idf = (weights.documents, weights.unseen, ids, weights.frequencies[ids])
-            options = {**options, "scoring": replace(scoring, weights=None)}
-        encoded.tokenizer = None
-        return cls(encoded, k, options, idf, deadline_ms)
+    def of(cls, question: Question, deadline_ms: float) -> ShardQuery:
+        """From what a shard in this process would be asked."""
+        idf = None
+        if isinstance(question, Search):
+            scoring, encoded = question.settings.scoring, question.queries
+            if isinstance(weights := scoring.weights, IdfWeights):
+                ids = np.unique(
+                    encoded.token_ids[(encoded.token_ids >= 0) & (encoded.token_ids < len(weights.frequencies))]
+                )
+                idf = (weights.documents, weights.unseen, ids, weights.frequencies[ids])
+                scoring = replace(scoring, weights=None)
+            encoded.tokenizer = None
+            question = replace(question, settings=replace(question.settings, scoring=scoring))
+        return cls(question, idf, deadline_ms)
 
-    def search(self, index: SmartIndex) -> Hits:
-        """The hits of one shard."""
-        options = self.options.copy()
-        options["deadline_ms"] = self.deadline_ms
-        if self.idf is not None and (scoring := options.get("scoring")) is not None:
+    def answer(self, index: SmartIndex) -> Any:
+        """The answer of one shard."""
+        question = self.question
+        if self.idf is not None and isinstance(question, Search):
             documents, unseen, ids, counts = self.idf
             frequencies = np.zeros(int(ids.max(initial=-1)) + 1, np.int64)
             frequencies[ids] = counts
-            weights = IdfWeights(documents, frequencies, unseen=unseen)
-            options["scoring"] = replace(scoring, weights=weights)
-        with counted_elsewhere():  # a filter may pass nothing in one shard
-            (hits,) = index.search_many(self.encoded, self.k, **options)
-        return replace(hits, query=None)
+            scoring = replace(question.settings.scoring, weights=IdfWeights(documents, frequencies, unseen=unseen))
+            question = replace(question, settings=replace(question.settings, scoring=scoring))
+        found = question.answer(index, time.perf_counter() + self.deadline_ms / 1000)
+        # A query does not travel back.
+        return found._replace(hits=[replace(one, query=None) for one in found.hits]) if type(found) is Found else found
 
 
 @dataclass(frozen=True)
 class ShardAnswer:
-    """What a shard says to a query: hits, or the name and message of an error that others would have, too."""
+    """What a shard says to a question, or the name and message of an error that others would have, too."""
 
     version: str
-    hits: Hits | None = None
+    answer: Any = None
     error: tuple[str, str] | None = None
 
 
@@ -129,11 +125,11 @@ class ShardReplica:
         return await asyncio.to_thread(self._of_the_present, _facts)
 
     async def search(self, query: ShardQuery) -> ShardAnswer:
-        """Search for one query."""
+        """Answer one question."""
 
         def run(index: SmartIndex) -> ShardAnswer:
             try:
-                return ShardAnswer(_version(index), query.search(index))
+                return ShardAnswer(_version(index), query.answer(index))
             except SmartError as error:
                 return ShardAnswer("", error=(type(error).__name__, str(error)))
 

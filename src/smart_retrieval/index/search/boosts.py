@@ -48,6 +48,11 @@ class Boosts:
     neighbours: Array | None = None  # [n] float32, mean score of the nearest; 0 beyond the pool
     near: Array | None = None  # [n, NEAREST] int64, places of the nearest, best first; -1 where there is none
 
+    def at(self, place: int) -> dict[str, float | None]:
+        """One document's, by the fields of a hit."""
+        parts = {"feedback": self.feedback, "neighbours": self.neighbours}
+        return {name: None if values is None else float(values[place]) for name, values in parts.items()}
+
 
 def boost(
     scores: Array,

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...embeddings import SmartEmbeddings
 from ..store.pictures import Media
+from ..store.records import Document
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,23 @@ class Hit:
     feedback: float | None = None
     neighbours: float | None = None
     rerank: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        document: Document,
+        score: float,
+        anchor: float,
+        late: float,
+        *,
+        lexical: float | None = None,
+        feedback: float | None = None,
+        neighbours: float | None = None,
+    ) -> Hit:
+        """A stored document with its scores."""
+        one = document
+        found = (one.text, one.source, one.page, one.heading, one.metadata, one.media)
+        return cls(one.id, float(score), float(anchor), float(late), lexical, *found, feedback, neighbours)
 
     @property
     def kind(self) -> str:

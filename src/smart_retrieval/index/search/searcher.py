@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from ..encoder import IndexEncoder
 from ..mirror.arrays import release_pages
 from ..mirror.mirror import Mirror
 from ..mirror.snapshot import Filters, Segment, Selection, Snapshot
+from ..store.lexical import WordCounts
 from ..store.store import Store
 from ..store.where import Exists, Expression, OfKinds, keys_of, parse
 from .boosts import AddedPart, Boosts, boost
@@ -58,6 +60,13 @@ LEXICAL_WEIGHT = 3.0
 FULL_BM25 = 30.0
 
 
+class CollectionWords(NamedTuple):
+    """What one query's BM25 in all shards of an index goes by: what was counted, and the best score."""
+
+    counts: WordCounts
+    best: float
+
+
 @dataclass(frozen=True)
 class Settings:
     """How to score; see :meth:`~smart_retrieval.index.smart_index.SmartIndex.search`."""
@@ -71,6 +80,15 @@ class Settings:
     deadline: float | None = None  # time.perf_counter() at which scoring stops
     anchor_spread: float = 0.0  # of the index's calibration, the unit of the lexical part
     device: str = "cpu"  # where everything is scored, if it is
+    words: Mapping[str, CollectionWords] | None = None  # by the query's text, where this index is a part of a whole
+    like: Array | None = None  # [n, Da], each query's best hit in the whole, for the feedback
+
+    def __post_init__(self) -> None:
+        if self.k < 0 or self.candidates < 1:
+            raise SmartError(
+                f"search: found k={self.k} and candidates={self.candidates}, expected k of 0 or more and 1 candidate "
+                "or more"
+            )
 
 
 def settings_of(options: SearchOptions, scoring: Scoring, anchor_spread: float) -> Settings:
@@ -159,11 +177,12 @@ class Searcher:
         """Hits of some of the queries, scored side by side."""
         snapshot, words = selection.snapshot, dict[int, Array]()
         if settings.lexical_weight and texts is not None:
-            words = {number: self._lexical(snapshot, texts[number], settings.anchor_spread) for number in numbers}
+            words = {number: self._lexical(snapshot, texts[number], settings) for number in numbers}
         cosines = all_cosines(selection, queries, numbers, settings)
 
         def score(number: int) -> Scored:
-            own = replace(settings, scoring=own_weights(settings.scoring, queries, number))
+            like = None if settings.like is None else settings.like[number]
+            own = replace(settings, scoring=own_weights(settings.scoring, queries, number), like=like)
             near = None if cosines is None else cosines[number - numbers.start]
             asked, lexical = queries[number], words.get(number)
             return search_snapshot(snapshot, codec, asked, own, selection, lexical, device=device, cosines=near)
@@ -189,7 +208,7 @@ class Searcher:
             if not len(own):
                 (name,) = self.store.ids_of(np.array([rowid]))
                 raise SmartError(f"document {name!r}: found one that does not pass the filter, expected one that does")
-            words = self._lexical(snapshot, text or "", settings.anchor_spread) if settings.lexical_weight else None
+            words = self._lexical(snapshot, text or "", settings) if settings.lexical_weight else None
             scored = search_snapshot(snapshot, self._encoder.codec(), query, settings, selection, words, own)
             place, boosts = int(np.flatnonzero(scored.positions == own[0])[0]), scored.boosts
 
@@ -219,11 +238,12 @@ class Searcher:
         fields = dict.fromkeys(keys_of(parse(where) if isinstance(where, str) else where))
         return [".".join(one.path) for one in fields if not self.mirror().select(snapshot, Exists(one)).count]
 
-    def _lexical(self, snapshot: Snapshot, text: str, spread: float) -> Array:
+    def _lexical(self, snapshot: Snapshot, text: str, settings: Settings) -> Array:
         """The lexical part of the score at all positions, ``[N]`` float32; 0 without any of the query's words."""
-        rowids, bm25 = self.store.bm25_scores(text)
+        counts, best = (settings.words or {}).get(text, (None, 0.0))
+        rowids, bm25 = self.store.bm25_scores(text, counts)
         positions, lexical = snapshot.positions(rowids), np.zeros(len(snapshot), np.float32)
-        lexical[positions[positions >= 0]] = lexical_scores(bm25, spread)[positions >= 0]
+        lexical[positions[positions >= 0]] = lexical_scores(bm25, settings.anchor_spread, best)[positions >= 0]
         return lexical
 
     def _hits(self, snapshot: Snapshot, scored: Scored, settings: Settings, query: SmartEmbeddings) -> Hits:
@@ -234,20 +254,13 @@ class Searcher:
         documents = self.store.get(rowids=snapshot.rowids_at(scored.positions[places]))
         boosts = scored.boosts
         hits = tuple(
-            Hit(
-                document.id,
-                float(scored.scores[place]),
-                float(scored.anchor[place]),
-                float(scored.late[place]),
-                float(scored.lexical[place]) if settings.lexical_weight else None,
-                document.text,
-                document.source,
-                document.page,
-                document.heading,
-                document.metadata,
-                document.media,
-                None if boosts.feedback is None else float(boosts.feedback[place]),
-                None if boosts.neighbours is None else float(boosts.neighbours[place]),
+            Hit.of(
+                document,
+                scored.scores[place],
+                scored.anchor[place],
+                scored.late[place],
+                lexical=float(scored.lexical[place]) if settings.lexical_weight else None,
+                **boosts.at(place),
             )
             for document, place in zip(documents, places, strict=True)
         )
@@ -309,8 +322,10 @@ def search_snapshot(
     scored = _joined(scored)
     if added.feedback and not whole and not scored.partial:
         # What lies near the best hit is found by its anchor, not by the query's.
-        best = snapshot.anchors_at(scored.positions[[int(np.argmax(scored.scores))]])[0]
-        near = np.setdiff1d(_nearest(snapshot, best, selection, wanted)[0], scored.positions)
+        like = settings.like
+        if like is None:
+            like = snapshot.anchors_at(scored.positions[[int(np.argmax(scored.scores))]])[0]
+        near = np.setdiff1d(_nearest(snapshot, like, selection, wanted)[0], scored.positions)
         more = _score(snapshot, codec, query, settings, near, exact_cosines(snapshot, asked, near), words)
         scored = _joined(scored, more)
     positions = scored.positions
@@ -318,7 +333,9 @@ def search_snapshot(
         scored.scores,
         added.feedback,
         added.neighbours,
-        lambda place: exact_cosines(snapshot, snapshot.anchors_at(positions[[place]])[0], positions),
+        lambda place: exact_cosines(
+            snapshot, snapshot.anchors_at(positions[[place]])[0] if settings.like is None else settings.like, positions
+        ),
         lambda places: snapshot.anchors_at(positions[places]),
     )
     return replace(scored, scores=scores, boosts=boosts, searched=selection.count)
@@ -506,15 +523,15 @@ def exact_cosines(snapshot: Snapshot, anchor: Array, positions: Array) -> Array:
     return cosines
 
 
-def lexical_scores(bm25: Array, spread: float) -> Array:
+def lexical_scores(bm25: Array, spread: float, best: float = 0.0) -> Array:
     """The lexical part of scores, float32: ``spread * s / max(best s, 30)`` of each BM25 s; the last axis is documents.
 
     The best is the query's in the whole index: long queries get no more than short ones, and neither a filter nor the
     number of candidates changes what a document gets. A best below 30 comes from few words, or from such that many
-    passages hold, and counts for less.
+    passages hold, and counts for less. Of a part of an index, ``best`` is that of the whole.
     """
-    best = np.max(bm25, axis=-1, keepdims=True, initial=FULL_BM25)
-    part: Array = (bm25 / best * spread).astype(np.float32)
+    most = np.max(bm25, axis=-1, keepdims=True, initial=max(best, FULL_BM25))
+    part: Array = (bm25 / most * spread).astype(np.float32)
     return part
 
 

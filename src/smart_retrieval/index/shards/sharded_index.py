@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 
@@ -18,16 +19,17 @@ from ...core.weights import IdfWeights
 from ...embeddings import SmartEmbeddings
 from ...errors import DuplicateIdError, IndexFormatError, SmartError, SmartWarning, UnknownIdError
 from ...inputs import is_one_item, item_of
-from ...types import counted_elsewhere
 from ..encoder import IndexEncoder, OneQuery
 from ..explain.explanation import Explanation
 from ..ingest.new_documents import BATCH_WEIGHT, DocumentColumns, NewDocument, batches, new_documents
 from ..rerank import rerank_hits, reranker_of
+from ..search.boosts import AddedPart
 from ..search.hits import Hits
 from ..search.options import RERANK_DEPTH, SearchOptions, check_words
+from ..search.searcher import Settings
 from ..smart_index import SmartIndex
 from ..store.records import Document
-from .gather import merged_hits, shard_options, summed_idf
+from .gather import Rounds, gather, shard_settings, summed_idf
 from .split import check_alike, shard_folders, shard_of, written
 
 if TYPE_CHECKING:
@@ -151,48 +153,45 @@ class ShardedIndex:
         Args:
             query: As there.
             k: Hits wanted.
-            **options: As there, but for those that need the words or candidates of all shards in one place:
-                ``lexical_weight``, ``feedback``, ``neighbours``. ``candidates`` counts for each shard. A shard that
-                has not answered shortly after ``deadline_ms`` is left out, and the hits are marked ``partial``.
+            **options: As there. ``candidates`` counts for each shard. A shard that has not answered shortly after
+                ``deadline_ms`` is left out, and the hits are marked ``partial``.
 
         Raises:
-            SmartError: As there; or one of these options.
+            SmartError: As there.
         """
         started = time.perf_counter()
         reranker, depth = reranker_of(options.get("rerank")), options.get("rerank_depth", RERANK_DEPTH)
         alone = not isinstance(query, SmartEmbeddings) and is_one_item(query)
         queries = cast("Sequence[Any] | SmartEmbeddings", [query] if alone else query)
+        settings = self._settings(options, max(k, depth) if reranker is not None else k)
         texts, encoded = self.encoder.encode_queries(queries)
-        check_words(texts, 0, reranker)
+        check_words(texts, settings.lexical_weight, reranker)
         deadline = options.get("deadline_ms")
         until = None if deadline is None else started + deadline / 1000
-        read = max(k, depth) if reranker is not None else k
-        found = self._gather(encoded, read, self._shard_options(options), until)
+        found = self._run(gather(encoded, texts, settings, options.get("where"), len(self.shards)), until)
         self._warn_of_keys(options.get("where"), found)
         if reranker is not None:
             root, pairs = self.shards[0].store.manifest.root, zip(found, cast("Sequence[Any]", queries), strict=True)
             found = [rerank_hits(hits, item_of(one), reranker, depth, k, root) for hits, one in pairs]
         return found[0] if alone else found
 
-    def _shard_options(self, options: SearchOptions) -> SearchOptions:
+    def _settings(self, options: SearchOptions, k: int) -> Settings:
         statistics = CollectionStatistics(self.idf, self.calibration)
-        return shard_options(options, self.shards[0].preset.scoring, statistics)
+        return shard_settings(options, k, self.shards[0].preset.scoring, statistics)
 
-    def _gather(self, encoded: SmartEmbeddings, k: int, options: SearchOptions, until: float | None) -> list[Hits]:
-        def one(shard: SmartIndex) -> list[Hits]:
-            own = options.copy()
-            own["deadline_ms"] = None if until is None else max(0.0, until - time.perf_counter()) * 1000
-            with counted_elsewhere():  # a filter may pass nothing in one of them
-                return shard.search_many(encoded, k, **own)
-
-        tasks = [self._pool.submit(one, shard) for shard in self.shards]
-        done, late = wait(tasks, None if until is None else max(0.0, until - time.perf_counter()) + _GRACE)
-        for task in late:
-            task.cancel()
-        lists = [task.result() for task in tasks if task in done]
-        if not lists:
-            return [Hits((), 0, 0, True, encoded[number]) for number in range(len(encoded))]
-        return [merged_hits(found, k, partial=bool(late)) for found in zip(*lists, strict=True)]
+    def _run(self, rounds: Rounds, until: float | None) -> list[Hits]:
+        """Put its questions to all shards, and leave out who has not answered in time."""
+        try:
+            question = next(rounds)
+            while True:
+                tasks = [self._pool.submit(question.answer, shard, until) for shard in self.shards]
+                done, late = wait(tasks, None if until is None else max(0.0, until - time.perf_counter()) + _GRACE)
+                for task in late:
+                    task.cancel()
+                question = rounds.send([task.result() for task in tasks if task in done])
+        except StopIteration as ended:
+            found: list[Hits] = ended.value
+            return found
 
     def _warn_of_keys(self, where: str | None, found: Sequence[Hits]) -> None:
         if where and len(self) and not any(hits.searched or hits.partial for hits in found):
@@ -209,9 +208,27 @@ class ShardedIndex:
         return self.search(queries, k, **options)
 
     def explain(self, query: OneQuery | SmartEmbeddings, id: str, **options: Unpack[SearchOptions]) -> Explanation:
-        """Take one document's score for one query apart, see :meth:`SmartIndex.explain`."""
-        extra: dict[str, Any] = {name: options[name] for name in ("rerank",) if name in options}
-        return self._holder(id).explain(query, id, **self._shard_options(options), **extra)
+        """Take one document's score for one query apart, see :meth:`SmartIndex.explain`.
+
+        Raises:
+            SmartError: As there; or what is to be explained of BM25, feedback or neighbours is no candidate.
+        """
+        settings, asked = self._settings(options, 1), options.copy()
+        rerank = asked.pop("rerank", None)
+        found = self._holder(id).explain(query, id, where=options.get("where"), rerank=rerank, scoring=settings.scoring)
+        added = settings.refinements
+        weights = {"lexical": settings.lexical_weight, "feedback": added.feedback, "neighbours": added.neighbours}
+        weights = {name: weight for name, weight in weights.items() if weight}
+        if not weights:
+            return found
+        queries = query if isinstance(query, SmartEmbeddings) else [query]
+        (hits,) = self.search(queries, settings.candidates * len(self.shards), **asked)
+        hit = next((one for one in hits if one.id == id), None)
+        if hit is None:
+            raise SmartError(f"document {id!r}: found one that is no candidate, expected one; raise candidates")
+        likes = {"feedback": (hits.best,) if hits.best else ()}
+        parts = [AddedPart(name, weight, getattr(hit, name), likes.get(name, ())) for name, weight in weights.items()]
+        return replace(found, added=tuple(parts), score=found.score + sum(part.contribution for part in parts))
 
     # -- documents ---------------------------------------------------------------------------------------------
 

@@ -47,6 +47,23 @@ def add_functions(connection: sqlite3.Connection) -> None:
 
 
 @dataclass(frozen=True)
+class WordCounts:
+    """What BM25 takes from a collection: passages, their words, and in how many passages each word of a query is."""
+
+    passages: int
+    words: int
+    holding: Mapping[str, int]
+
+    @classmethod
+    def sum(cls, parts: Sequence[WordCounts]) -> WordCounts:
+        """Of several collections, none of whose passages is in two."""
+        holding = Counter[str]()
+        for part in parts:
+            holding.update(part.holding)
+        return cls(sum(part.passages for part in parts), sum(part.words for part in parts), holding)
+
+
+@dataclass(frozen=True)
 class FullText:
     """The full-text index of one store: how it reads texts, and the statements that keep it."""
 
@@ -128,12 +145,21 @@ class FullText:
         telling = words if self.language == "other" else without_stop_words(words)
         return dict(islice(telling.items(), MAX_TERMS))
 
+    def word_counts(self, connection: sqlite3.Connection, query_text: str, kept: KeptWords) -> WordCounts:
+        """What :meth:`bm25_scores` counts for a query; ``kept`` is of the commit that is read."""
+        return kept.word_counts(connection, self.tokenizer, list(self.query_words(query_text)))
+
     def bm25_scores(
-        self, connection: sqlite3.Connection, query_text: str, kept: KeptWords | None = None
+        self,
+        connection: sqlite3.Connection,
+        query_text: str,
+        kept: KeptWords | None = None,
+        counts: WordCounts | None = None,
     ) -> tuple[Array, Array]:
         """BM25 (k1 = 1.2, b = 0.75) of every passage with a word of the query; a word counts as often as it is there.
 
-        ``kept`` is of the commit that is read: with it, scores are the same and come sooner.
+        ``kept`` is of the commit that is read: with it, scores are the same and come sooner. With ``counts``, which
+        need it, they are those of these passages in a collection of which this store is a part.
 
         Returns:
             Rowids ``[n]`` int64 ascending and scores ``[n]`` float64 above 0.
@@ -143,7 +169,7 @@ class FullText:
         for word, count in self.query_words(query_text).items():
             groups[count].append(word)
         by_count = sorted(groups.items())
-        if kept is not None and (scores := kept.bm25_scores(connection, self.tokenizer, by_count)) is not None:
+        if kept is not None and (scores := kept.bm25_scores(connection, self.tokenizer, by_count, counts)) is not None:
             return scores
         parts = []
         for count, words in by_count:
@@ -179,35 +205,61 @@ class KeptWords:
             (rowids,) = connection.execute(f"SELECT group_concat(id) {in_order}").fetchone()
             self._rowids = np.fromstring(rowids or "", np.int64, sep=",")
         (sizes,) = connection.execute(f"SELECT group_concat(hex(sz)) {in_order}").fetchone()
-        lengths = _varints(sizes or "")
-        average = float(lengths.sum()) / max(1, len(lengths))
-        with np.errstate(divide="ignore", invalid="ignore"):  # passages without any word: none is found
-            self._norms = _K1 * (1 - _B + _B * lengths / average)
+        self._lengths = _varints(sizes or "")
+        self._total = int(self._lengths.sum())
         self._kept: OrderedDict[str, tuple[Array, Array]] = OrderedDict()
         self._lock = threading.Lock()
 
+    def word_counts(self, connection: sqlite3.Connection, tokenizer: str, words: Sequence[str]) -> WordCounts:
+        """In how many passages each word is."""
+        terms = dict(zip(words, _terms(tokenizer, words) or (), strict=False))
+        holding = {word: len(self._of_word(connection, word, terms.get(word))[0]) for word in words}
+        return WordCounts(len(self._rowids), self._total, holding)
+
     def bm25_scores(
-        self, connection: sqlite3.Connection, tokenizer: str, groups: Sequence[tuple[int, Sequence[str]]]
+        self,
+        connection: sqlite3.Connection,
+        tokenizer: str,
+        groups: Sequence[tuple[int, Sequence[str]]],
+        counts: WordCounts | None = None,
     ) -> tuple[Array, Array] | None:
         """As of :meth:`FullText.bm25_scores`, of words by how often they count; None where FTS5 is to be asked."""
-        terms = _terms(tokenizer, [word for _, words in groups for word in words])
-        if terms is None:
+        every = [word for _, words in groups for word in words]
+        terms = dict(zip(every, _terms(tokenizer, every) or (), strict=False))
+        if len(terms) < len(every) and counts is None:
             return None
-        total, number = np.zeros(len(self._rowids)), iter(terms)
+        passages, length = (len(self._rowids), self._total) if counts is None else (counts.passages, counts.words)
+        total = np.zeros(len(self._rowids))
         for count, words in groups:
             part = np.zeros(len(self._rowids))
-            for term in (next(number) for _ in words):
-                found = self._occurrences(connection, term)
+            for word in words:
+                term = terms.get(word)
+                found = self._of_word(connection, word, term) if counts else self._occurrences(connection, term or "")
                 if found is None:
                     return None
                 places, often = found
-                inverse = math.log((len(self._rowids) - len(places) + 0.5) / (len(places) + 0.5))
-                part[places] += (inverse if inverse > 0 else 1e-6) * (
-                    (often * (_K1 + 1.0)) / (often + self._norms[places])
-                )
+                holding = len(places) if counts is None else counts.holding[word]
+                norms = self._norms(places, length / max(1, passages))
+                part[places] += _inverse(passages, holding) * ((often * (_K1 + 1.0)) / (often + norms))
             total += part * count
         some = np.flatnonzero(total)
         return self._rowids[some], total[some]
+
+    def _norms(self, places: Array, average: float) -> Array:
+        found: Array = _K1 * (1 - _B + _B * self._lengths[places] / average)
+        return found
+
+    def _of_word(self, connection: sqlite3.Connection, word: str, term: str | None) -> tuple[Array, Array]:
+        """As :meth:`_occurrences`; of what is no single term, or in too many places, from the scores of FTS5."""
+        found = None if term is None else self._occurrences(connection, term)
+        if found is not None:
+            return found
+        query = "SELECT rowid, -bm25(lexical) FROM lexical WHERE lexical MATCH ?"
+        pairs = np.array(connection.execute(query, (f'"{word}"',)).fetchall(), np.float64).reshape(-1, 2)
+        places = np.searchsorted(self._rowids, pairs[:, 0].astype(np.int64))
+        shares = pairs[:, 1] / _inverse(len(self._rowids), len(places))
+        norms = self._norms(places, self._total / max(1, len(self._rowids)))
+        return places, np.rint(shares * norms / (_K1 + 1.0 - shares))
 
     def _occurrences(self, connection: sqlite3.Connection, term: str) -> tuple[Array, Array] | None:
         """Which passages hold a term, ``[n]`` int32 places among all, and how often ``[n]`` float64."""
@@ -234,6 +286,12 @@ class KeptWords:
             while len(self._kept) > 1 and sum(12 * len(one) for one, _ in self._kept.values()) > _KEPT_BYTES:
                 self._kept.popitem(last=False)
         return found
+
+
+def _inverse(passages: int, holding: int) -> float:
+    """A word's weight, by in how many passages it is; of a word in half of them or more next to nothing."""
+    found = math.log((passages - holding + 0.5) / (holding + 0.5))
+    return found if found > 0 else 1e-6
 
 
 def _terms(tokenizer: str, words: Sequence[str]) -> list[str] | None:

@@ -24,7 +24,7 @@ from ...files import settled, typed_name
 from ...types import Array
 from . import folder, maintenance, pictures, rows
 from .connections import Connections, Handle
-from .lexical import KEEP_FROM, Commit, FullText, KeptWords
+from .lexical import KEEP_FROM, Commit, FullText, KeptWords, WordCounts
 from .manifest import Manifest
 from .pages import checkpoint, wrong_pages
 from .records import MOST_ID, Added, Document, FileEntry, Record, Vectors
@@ -263,30 +263,49 @@ class Store:
                 kept = self._idf = (state.number, (state.documents, table[:, 0].copy(), table[:, 1].copy()))
             return kept[1]
 
-    def bm25_scores(self, query_text: str) -> tuple[Array, Array]:
-        """BM25 of all passages with a word of any text: rowids ``[n]`` int64 ascending, scores ``[n]`` float64 > 0."""
+    def bm25_scores(self, query_text: str, counts: WordCounts | None = None) -> tuple[Array, Array]:
+        """BM25 of all passages with a word of any text: rowids ``[n]`` int64 ascending, scores ``[n]`` float64 > 0.
+
+        With ``counts``, as in a collection of which this store is a part.
+        """
         with self.reading() as connection:
-            # Read again: another process may have found out the language since this one opened the index.
-            full_text = FullText.of(Manifest.read(connection))
-            if full_text is not None:
-                commit = (number := State.read(connection).number, self.commit_token(number))
-                kept = self._kept_words(connection, commit)
-                found = full_text.bm25_scores(connection, query_text, kept)
-                if kept is None:
-                    before = self._without_words
-                    self._without_words = (commit, len(found[0]) + (before[1] if before[0] == commit else 0))
-                return found
-        raise SmartError(f"index {str(self.path)!r}: it was created with lexical=False; index again to search words")
+            full_text, commit = self._full_text(connection)
+            if counts is not None:
+                return full_text.bm25_scores(connection, query_text, self._words_of(connection, commit), counts)
+            kept = self._kept_words(connection, commit)
+            found = full_text.bm25_scores(connection, query_text, kept)
+            if kept is None:
+                before = self._without_words
+                self._without_words = (commit, len(found[0]) + (before[1] if before[0] == commit else 0))
+            return found
+
+    def word_counts(self, query_text: str) -> WordCounts:
+        """What BM25 counts here for a query, to be summed with that of other parts of a collection."""
+        with self.reading() as connection:
+            full_text, commit = self._full_text(connection)
+            return full_text.word_counts(connection, query_text, self._words_of(connection, commit))
+
+    def _full_text(self, connection: sqlite3.Connection) -> tuple[FullText, Commit]:
+        # Read again: another process may have found out the language since this one opened the index.
+        full_text = FullText.of(Manifest.read(connection))
+        if full_text is None:
+            raise SmartError(
+                f"index {str(self.path)!r}: it was created with lexical=False; index again to search words"
+            )
+        number = State.read(connection).number
+        return full_text, (number, self.commit_token(number))
 
     def _kept_words(self, connection: sqlite3.Connection, commit: Commit) -> KeptWords | None:
-        """What is kept of words; read once FTS5 has scored so many passages since the commit that it pays."""
-        if self._words is not None and self._words.commit == commit:
-            return self._words
+        """What is kept of words, once FTS5 has scored so many passages since the commit that it pays."""
         known, scored = self._without_words
         documents = State.read(connection).documents
-        if known != commit or documents < KEEP_FROM or scored < documents // 4:
-            return None
-        kept = self._words = KeptWords(connection, commit)
+        pays = known == commit and documents >= KEEP_FROM and scored >= documents // 4
+        kept = self._words is not None and self._words.commit == commit
+        return self._words_of(connection, commit) if pays or kept else None
+
+    def _words_of(self, connection: sqlite3.Connection, commit: Commit) -> KeptWords:
+        if (kept := self._words) is None or kept.commit != commit:
+            kept = self._words = KeptWords(connection, commit)
         return kept
 
     # -- writing -----------------------------------------------------------------------------------------------

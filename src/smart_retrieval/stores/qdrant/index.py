@@ -253,21 +253,7 @@ class QdrantIndex(StoreIndex):
                 raise SmartError(f"point {row.key}: found no anchor")
             document, anchor, score = document_of(row), float(row.anchor @ asked), float(point.score)
             rest, weight = score - scoring.lambda_anchor * anchor, scoring.late_weight
-            hits.append(
-                Hit(
-                    document.id,
-                    score,
-                    anchor,
-                    rest / weight if weight else 0.0,
-                    None,
-                    document.text,
-                    document.source,
-                    document.page,
-                    document.heading,
-                    document.metadata,
-                    document.media,
-                )
-            )
+            hits.append(Hit.of(document, score, anchor, rest / weight if weight else 0.0))
         return tuple(sorted(hits, key=lambda hit: (-hit.score, hit.id)))
 
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from ...core.vectors import unit_rows
 from ...errors import DuplicateIdError, SmartError, UnknownIdError, one_of
-from ...index.mirror.files import unit_anchors
 from ...index.shards.split import check_alike, shard_of
 from ...index.store.manifest import Manifest
 from ...index.store.records import Added, Document, Record, Vectors
@@ -231,9 +230,10 @@ class ShardedStore:
 
             return ask
 
-        # Of documents dealt out by chance, five standard deviations more than the mean are hardly ever needed.
-        mean = (wanted or 0) / len(self.lanes)
-        share = None if wanted is None else min(wanted, math.ceil(mean + 5 * math.sqrt(mean)))
+        # Of documents dealt out by chance, four standard deviations more than the mean are hardly ever needed.
+        part = 1 / len(self.lanes)
+        mean = (wanted or 0) * part
+        share = None if wanted is None else min(wanted, math.ceil(mean + 4 * math.sqrt(mean * (1 - part))))
         found = self._ask([question(share)] * len(self.lanes), until)
         if wanted is not None and share is not None and share < wanted:
             short = self._short(found, anchor, wanted, share)
@@ -254,9 +254,7 @@ class ShardedStore:
         """Which stores gave a full share of documents that are among the nearest of all: they may have more of them."""
         asked = unit_rows(anchor[None])[0]
         cosines = [
-            np.einsum("nd,d->n", unit_anchors(near.vectors.anchors), asked)
-            if isinstance(near, Near)
-            else np.zeros(0, np.float32)
+            _cosines(near.vectors.anchors, asked) if isinstance(near, Near) else np.zeros(0, np.float32)
             for near in found
         ]
         every = np.concatenate(cosines)
@@ -384,6 +382,13 @@ class ShardedStore:
         dealt = [rows[rows % count == place] for place in range(count)]
         found = _all(self._ask([ask(own) if len(own) else None for own in dealt]))
         return list(each_of(dealt, found))
+
+
+def _cosines(anchors: Array, asked: Array) -> Array:
+    """In single precision throughout, which is enough to tell who may have more."""
+    lengths = np.sqrt(np.einsum("nd,nd->n", anchors, anchors))
+    found: Array = np.einsum("nd,d->n", anchors, asked) / np.where(lengths > 0, lengths, 1.0)
+    return found
 
 
 def each_of(dealt: Sequence[Any], found: Sequence[Answer]) -> Iterator[tuple[int, Answer]]:
