@@ -9,7 +9,7 @@ which pdftotext finds at least 20 words:
 - words: share of pdftotext's words (a multiset, without case) that the reader finds. Lines that run through all pages
   are dropped by the reader, and count as lost;
 - letters: the same of letters and digits; where it is high and words are not, both read the same and cut words
-  differently;
+  differently (pdftotext reads "D o u b l e" where letters are set apart);
 - pairs: share of pdftotext's pairs of neighbouring words that are neighbours, which falls when the order does.
 """
 
@@ -45,6 +45,17 @@ _WORD = re.compile(r"\w+")
 
 def words(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def put_right(text: str) -> str:
+    """The text of a file whose fonts name characters with their bytes exchanged, which pdftotext shows as they are."""
+    found = re.findall(r"\S", text)
+    exchanged = bool(found) and all(not ord(character) & 255 for character in found)
+    return (
+        "".join(chr(ord(character) >> 8) if ord(character) > 255 else character for character in text)
+        if exchanged
+        else text
+    )
 
 
 def share(wanted: Iterable[Any], found: Iterable[Any]) -> float:
@@ -96,7 +107,7 @@ def main() -> None:
         output = subprocess.run(
             ["pdftotext", "-q", str(path), "-"], capture_output=True, timeout=120, check=False
         ).stdout
-        wanted = words(output.decode("utf-8", "replace"))
+        wanted = words(put_right(output.decode("utf-8", "replace")))
         if len(wanted) < LEAST_WORDS:
             continue
         start = time.perf_counter()
