@@ -53,8 +53,8 @@ class PageText:
     """The text of one page as PDFium finds it, in the order of the file.
 
     `unreadable` counts characters of which nobody knows what they mean (then there are no runs), `outside` runs beyond
-    the edges of the page, `comments` notes stuck to it. `drawn` says that it shows what may be text, as scans do, `repaired` that
-    its characters were named with their bytes exchanged.
+    the edges of the page, `comments` notes stuck to it. `drawn` says that it shows what may be text, as scans do,
+    `repaired` that its characters were named with their bytes exchanged.
     """
 
     runs: list[Run] = field(default_factory=list)
