@@ -575,11 +575,11 @@ SHARES = {
     "html": 12,
     "jsonl": 8,
     "pdf": 4,
-    "where": 29,
+    "where": 31,
     "flips": 2,
     "embeddings": 10,
     "index": 6,
-    "derived": 3,
+    "derived": 1,
 }
 
 

@@ -209,7 +209,7 @@ def load(faiss: Any, folder: Path, stamp: AnnStamp, anchor_dim: int) -> AnchorIn
         if not _is_sound(faiss, path, stamp, anchor_dim):
             return None
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, MemoryError):
         return None
     if not isinstance(index, faiss.IndexIVFScalarQuantizer) or (index.d, index.ntotal) != (anchor_dim, stamp.rows):
         return None
@@ -230,9 +230,10 @@ def _is_sound(faiss: Any, path: Path, stamp: AnnStamp, anchor_dim: int) -> bool:
         kind, count = file.read(4), int.from_bytes(file.read(8), "little")
         if count > 2 * lists:
             return False
-        numbers = np.frombuffer(file.read(8 * count), "<u8")
-    if len(head) < start or len(numbers) < count or (head != one[:start])[one[:start] == other[:start]].any():
+        tail = file.read(8 * count)
+    if len(head) < start or len(tail) < 8 * count or (head != one[:start])[one[:start] == other[:start]].any():
         return False
+    numbers = np.frombuffer(tail, "<u8")
     if kind == b"sprs" and count % 2 == 0:  # numbers of those that are not empty, and their sizes
         places, sizes = numbers[::2], numbers[1::2]
         if (places >= lists).any() or (places[1:] <= places[:-1]).any():
