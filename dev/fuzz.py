@@ -508,7 +508,7 @@ def _sign_derived(folder: Path, rng: random.Random) -> None:
         ann=stamp.ann and _signed(folder, stamp.ann),
         columns=tuple(_signed(folder, made) for made in stamp.columns),
     )
-    value = rng.choice((0, 1, 7, 23, 25, 2**31, 2**40, 2**61))
+    value: Any = rng.choice((0, 1, 7, 23, 25, 2**31, 2**40, 2**61))
     if rng.random() < 0.2:
         stamp = replace(stamp, **{rng.choice(("rows", "tokens", "dead", "anchor_dim", "code_width")): value})
     elif rng.random() < 0.2 and stamp.ann:
