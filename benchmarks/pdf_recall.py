@@ -6,10 +6,10 @@ downloads the source distributions of `PACKAGES` with pip into the cache, takes 
 that Debian packages left in `/usr/share/doc`. Needs pdftotext (`apt-get install poppler-utils`). Judged are files in
 which pdftotext finds at least 20 words:
 
-- words: share of pdftotext's words (a multiset, without case) that the reader finds. Lines that run through all pages
-  are dropped by the reader, and count as lost;
+- words: share of pdftotext's words (a multiset, without case) that the reader finds. A line that stands on most pages
+  counts once, as the reader keeps a running line on its first page only;
 - letters: the same of letters and digits; where it is high and words are not, both read the same and cut words
-  differently;
+  differently (pdftotext reads "D o u b l e" where letters are set apart);
 - pairs: share of pdftotext's pairs of neighbouring words that are neighbours, which falls when the order does.
 """
 
@@ -35,7 +35,7 @@ from lib.record import record
 from smart_retrieval.documents.readers.pdf import read
 from smart_retrieval.files import UnreadableFileError
 
-PACKAGES = ("pypdf==7.1.1", "pikepdf==10.18.0", "ocrmypdf==17.13.0")
+PACKAGES = ("pypdf==7.1.1", "pikepdf==10.18.0", "ocrmypdf==17.13.0", "tabula-py==2.10.0")
 DEBIAN = Path("/usr/share/doc")
 LEAST_WORDS = 20
 ENOUGH = 0.9
@@ -45,6 +45,31 @@ _WORD = re.compile(r"\w+")
 
 def words(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def put_right(text: str) -> str:
+    """The text of a file whose fonts name characters with their bytes exchanged, which pdftotext shows as they are."""
+    found = re.findall(r"\S", text)
+    exchanged = bool(found) and all(not ord(character) & 255 for character in found)
+    return (
+        "".join(chr(ord(character) >> 8) if ord(character) > 255 else character for character in text)
+        if exchanged
+        else text
+    )
+
+
+def running_once(text: str) -> str:
+    """The text of a file's pages with lines that stand on most of them only where they stand first."""
+    pages = text.removesuffix("\f").split("\f")
+    on = Counter(line for page in pages for line in set(page.splitlines()))
+    seen: set[str] = set()
+    kept = []
+    for line in text.replace("\f", "\n").splitlines():
+        if line not in seen:
+            kept.append(line)
+        if on[line] > max(1, len(pages) / 2):
+            seen.add(line)
+    return "\n".join(kept)
 
 
 def share(wanted: Iterable[Any], found: Iterable[Any]) -> float:
@@ -96,7 +121,7 @@ def main() -> None:
         output = subprocess.run(
             ["pdftotext", "-q", str(path), "-"], capture_output=True, timeout=120, check=False
         ).stdout
-        wanted = words(output.decode("utf-8", "replace"))
+        wanted = words(put_right(running_once(output.decode("utf-8", "replace"))))
         if len(wanted) < LEAST_WORDS:
             continue
         start = time.perf_counter()

@@ -2,10 +2,11 @@
 
     python dev/fuzz.py [--count 100000] [--seed 0] [--kind where] [--seconds 600]
 
-Readers of files, `where` expressions, index folders (flipped bits, truncations, databases that somebody made) and files
-of embeddings, each made from sound ones by a seeded generator. Prints how many of each kind were read and refused, and
-every exception that is no `SmartError`, with the number of the input; `--kind K --only N` runs that one again. Exits
-with status 1 if there was one. Memory is limited to 8 GiB more than at the start, and an input to 30 seconds.
+Readers of files, `where` expressions, index folders (flipped bits, truncations, databases and derived files that
+somebody made) and files of embeddings, each made from sound ones by a seeded generator. Prints how many of each kind
+were read and refused, and every exception that is no `SmartError`, with the number of the input; `--kind K --only N`
+runs that one again. Exits with status 1 if there was one. Memory is limited to 8 GiB more than at the start, and an
+input to 30 seconds.
 """
 
 from __future__ import annotations
@@ -23,18 +24,25 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 from smart_retrieval import SmartEmbeddings
+from smart_retrieval.checksums import file_checksum
 from smart_retrieval.core.presets import PRESETS
 from smart_retrieval.documents.read import READERS, ReadOptions
 from smart_retrieval.embeddings import Grid
 from smart_retrieval.errors import IndexDamagedError, SmartError
 from smart_retrieval.index.codec.factory import fit_codec
+from smart_retrieval.index.mirror import ann
+from smart_retrieval.index.mirror import filters as metadata_filters
+from smart_retrieval.index.mirror.files import MirrorFiles
+from smart_retrieval.index.search import searcher
 from smart_retrieval.index.smart_index import SmartIndex
 from smart_retrieval.index.store.manifest import Manifest
 from smart_retrieval.index.store.pictures import Media, PlacedGrid
@@ -487,6 +495,76 @@ def flips(folder: Path) -> Callable[[random.Random], None]:
     return run
 
 
+def _sign_derived(folder: Path, rng: random.Random) -> None:
+    """A stamp with the right checksums of whatever the files hold by now, and now and then another number."""
+    stamp = MirrorFiles(folder).stamp()
+    assert stamp is not None
+    sums = {file.name.split(".")[1]: file for file in folder.glob("g*.*")}
+    sizes = {array: stamp.size(array) for array in stamp.checksums}
+    stamp = replace(
+        stamp,
+        checksums={array: file_checksum(sums[array], size) for array, size in sizes.items()},
+        dead_checksum=file_checksum(sums[f"dead-{stamp.commit}"], 8 * stamp.dead),
+        ann=stamp.ann and _signed(folder, stamp.ann),
+        columns=tuple(_signed(folder, made) for made in stamp.columns),
+    )
+    value: Any = rng.choice((0, 1, 7, 23, 25, 2**31, 2**40, 2**61))
+    if rng.random() < 0.2:
+        stamp = replace(stamp, **{rng.choice(("rows", "tokens", "dead", "anchor_dim", "code_width")): value})
+    elif rng.random() < 0.2 and stamp.ann:
+        stamp = replace(stamp, ann=replace(stamp.ann, **{rng.choice(("rows", "trained", "probes")): value}))
+    elif rng.random() < 0.2 and stamp.columns:
+        stamp = replace(stamp, columns=(replace(stamp.columns[0], **{rng.choice(("start", "rows")): value}),))
+    (folder / "stamp.json").write_text(stamp.to_json(), encoding="utf-8")
+
+
+def _signed(folder: Path, made: Any) -> Any:
+    path = folder / made.file
+    return replace(made, size=path.stat().st_size, checksum=file_checksum(path))
+
+
+def derived(folder: Path) -> Callable[[random.Random], None]:
+    """Searches indexes whose derived files somebody made, with right checksums."""
+    base, path, query = make_index(folder / "base.smart"), folder / "broken.smart", embeddings(1, 3)
+
+    def search(path: Path) -> None:
+        with SmartIndex.open(path) as index:
+            for where in (None, "year > 2005 and tags = 'a'", "lang contains 'e' or heading like 'A%'"):
+                index.search(query, 1, candidates=2, where=where, **PLAIN)
+
+    @contextmanager
+    def small() -> Iterator[None]:
+        """Anchor index and columns are made for a few documents."""
+        with ExitStack() as stack:
+            for module, name in ((ann, "ANN_ROWS"), (metadata_filters, "COLUMN_ROWS"), (searcher, "FEW")):
+                stack.enter_context(mock.patch.object(module, name, 2))
+            stack.enter_context(mock.patch.object(searcher, "EXHAUSTIVE_PRODUCTS", -1))
+            yield
+
+    with small():
+        search(base)
+
+    def run(rng: random.Random) -> None:
+        shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(base, path)
+        chosen = rng.choice([file for file in sorted((path / "derived").glob("g*.*")) if file.stat().st_size])
+        data, how = bytearray(chosen.read_bytes()), rng.random()
+        if how < 0.4:
+            for _ in range(rng.randint(1, 4)):
+                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        elif how < 0.7:
+            place = 4 * rng.randrange(len(data) // 4)
+            data[place : place + 8] = rng.choice((0, 1, 255, 2**31, 2**40, 2**62, 2**64 - 1)).to_bytes(8, "little")
+        else:
+            data = bytearray(mutated(rng, bytes(data)))
+        chosen.write_bytes(data)
+        _sign_derived(path / "derived", rng)
+        with small():
+            search(path)
+
+    return run
+
+
 # -- running -----------------------------------------------------------------------------------------------------------
 
 #: How many of a hundred inputs are of each kind.
@@ -497,16 +575,17 @@ SHARES = {
     "html": 12,
     "jsonl": 8,
     "pdf": 4,
-    "where": 32,
+    "where": 31,
     "flips": 2,
     "embeddings": 10,
     "index": 6,
+    "derived": 1,
 }
 
 
 def runner(kind: str, folder: Path) -> Callable[[random.Random], None]:
     """What runs one input of a kind."""
-    special = {"where": filters, "embeddings": embeddings_files, "index": indexes, "flips": flips}
+    special = {"where": filters, "embeddings": embeddings_files, "index": indexes, "flips": flips, "derived": derived}
     return special[kind](folder) if kind in special else reader(kind, folder)
 
 

@@ -72,11 +72,13 @@ def index(
         str,
         typer.Option(
             metavar="auto|always|never",
-            help="Files read as text: read pages without text, and images, by OCR (Latin letters, Chinese, Japanese); "
-            "always: all pages of PDFs.",
+            help="Files read as text: read pages without text, and images, those within Office files, books and e-mail "
+            "too, by OCR (Latin letters, Chinese, Japanese); always: all pages of PDFs.",
         ),
     ] = "auto",
-    ocr_pages: Annotated[int, typer.Option(min=1, help="Most pages of a file that OCR reads.")] = 500,
+    ocr_pages: Annotated[
+        int, typer.Option(min=1, help="Most pages of a file, or images within it, that OCR reads.")
+    ] = 500,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Most tokens per passage. [default: the model's limit]")
     ] = None,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import MissingExtraError, SmartError, one_of
 from ..files import FoundFile, SkipLog, Skipped, UnreadableFileError, open_local
+from ..pictures.contained import CONTAINERS
 from ..pictures.sources import IMAGE_SUFFIXES
 from .readers import archives, code, html, jsonl, mail, markdown, pdf, picture, rst, tables, text
 from .readers.jsonl import JsonlFields as JsonlFields
@@ -30,9 +31,11 @@ class ReadOptions:
         encoding: Encoding of the files' text, by any name that browsers know ("windows-1251", "shift_jis"); empty:
             what a file's byte-order mark or the file itself says, UTF-8, or a guess, which is noted.
         ocr: Which pages of PDFs, and pictures, are read by OCR (extra ``ocr``; Latin letters, Chinese, Japanese):
-            ``"auto"``: pages without text or whose text cannot be read, and pictures; ``"always"``: all pages, whatever
-            text they have; ``"never"``: none, pictures are no type that is read.
-        max_ocr_pages: Most pages of one file that OCR reads; a page takes 2 to 5 seconds of processor time.
+            ``"auto"``: pages without text or whose text cannot be read, and pictures, those within Office documents,
+            books and e-mail too; ``"always"``: all pages, whatever text they have; ``"never"``: none, pictures are no
+            type that is read.
+        max_ocr_pages: Most pages of one file, or pictures within it, that OCR reads; a page takes 2 to 5 seconds of
+            processor time.
 
     Raises:
         SmartError: There is no such encoding or `ocr`, or no page is allowed.
@@ -159,7 +162,10 @@ def _read(path: Path, options: ReadOptions) -> Document:
     if name not in READERS:
         raise UnreadableFileError(path, f"no reader for the format {name!r}", f"expected one of {', '.join(READERS)}")
     try:
-        return READERS[name](path, options)
+        document = READERS[name](path, options)
+        if name in CONTAINERS and options.ocr != "never":
+            return picture.with_contained(path, document, options.max_ocr_pages)
+        return document
     except (UnreadableFileError, MissingExtraError):
         raise
     except Exception as error:  # a bug in a parser must not stop a run over a million files

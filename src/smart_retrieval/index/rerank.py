@@ -24,7 +24,7 @@ from ..errors import (
 from ..files import path_on_disk
 from ..inputs import Item
 from ..locks import ForkLock
-from ..pictures.images import load_image
+from ..pictures.contained import load_again
 from ..pictures.pdf_pages import PdfPageImage
 from ..pictures.video import VideoFile
 from ..types import Array
@@ -165,7 +165,7 @@ def document_side(hit: Hit | Document, root: str) -> Any:
         return _side(hit.text, [], VideoFile(path).frames(FRAMES).images)
     if hit.media.kind == "page" and hit.page is not None:
         return _side(hit.text, [PdfPageImage(path, hit.page).load()])
-    return _side(hit.text, [load_image(path)])
+    return _side(hit.text, [load_again(path, hit.id)])
 
 
 def _side(text: str, images: Sequence[Any], frames: Sequence[Any] | None = None) -> Any:

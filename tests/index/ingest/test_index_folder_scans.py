@@ -2,12 +2,24 @@
 
 import pytest
 from fixtures.commands import loaded, run
-from fixtures.scans import WHALES, mixed_pdf, picture_of, pretend_ocr, scanned_pdf, without_ocr
+from fixtures.scans import (
+    PUMP,
+    WHALES,
+    mail_with,
+    mixed_pdf,
+    picture_of,
+    png_of,
+    pretend_ocr,
+    scanned_pdf,
+    show_with,
+    without_ocr,
+)
 
 from smart_retrieval.documents.read import NO_TEXT
 from smart_retrieval.documents.readers.ocr import NOT_INSTALLED, READ_BY_OCR
 from smart_retrieval.errors import SmartError
 from smart_retrieval.index.smart_index import SmartIndex
+from smart_retrieval.pictures.contained import SMALL
 
 pytest.importorskip("pypdfium2")
 
@@ -84,3 +96,43 @@ def test_the_command_says_what_was_read(tmp_path, docs, smart, monkeypatch):
     result = run("index", docs, "--index", tmp_path / "i.smart", "--model", model, "--ocr", "now")
     assert result.exit_code != 0
     assert "ocr: found 'now', expected" in result.output + str(result.exception)
+
+
+def test_pictures_within_files_are_read_or_counted(index, tmp_path, monkeypatch):
+    pytest.importorskip("pptx")
+    folder = tmp_path / "office"
+    folder.mkdir()
+    whale = png_of(picture_of(WHALES))
+    show_with(folder / "show.pptx", [None, whale])
+    mail_with(folder / "a.eml", "See it.", {"one.png": whale, "two.png": png_of(picture_of(PUMP))})
+    with monkeypatch.context() as patch:
+        without_ocr(patch)
+        report = index.index_folder(folder)
+        assert (report.added, report.skipped.counts) == (2, {NOT_INSTALLED: 3})
+    pretend_ocr(monkeypatch)
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes() + b"\n")
+    report = index.index_folder(folder, max_ocr_pages=1)
+    assert report.skipped.counts == {"pictures within a file, beyond its first 1": 1}
+    documents = index.get(index.store.ids())
+    found = [(one.source, one.page, one.text.partition("\n")[2], one.heading) for one in documents]
+    # The model is so small that its passages have no room for the whole heading.
+    assert ("show.pptx", 2, "read on page 1", "Picture image1.png") in found
+    assert ("a.eml", None, "read on page 1", "Picture one.png") in found
+
+
+def test_an_index_of_pictures_takes_those_within_files(tmp_path, visual, monkeypatch):
+    asked, folder = pretend_ocr(monkeypatch), tmp_path / "office"
+    folder.mkdir()
+    whale = png_of(picture_of(WHALES))
+    mail_with(folder / "a.eml", "See it.", {"one.png": whale, "icon.png": png_of(picture_of((), (9, 9)))})
+    mail_with(folder / "b.eml", "", {"two.png": whale})
+    with SmartIndex.create(tmp_path / "v.smart", visual, codec="float16") as index:
+        report = index.index_folder(folder)
+        assert (report.added, report.pictures, report.skipped.counts) == (2, 2, {SMALL: 1})
+        (document,) = index.get("a.eml#image=2/one.png")
+        assert (document.source, document.media.width, document.media.height) == ("a.eml", 760, 400)
+        assert index.index_folder(folder).unchanged == 2
+        shown = index.explain("whale", "a.eml#image=2/one.png").to_html(root=folder)
+        assert "cannot be shown" not in shown
+    assert asked == []

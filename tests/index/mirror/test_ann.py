@@ -299,6 +299,34 @@ def test_a_wrong_code_or_id_is_found_and_never_used(make, writes, kind):
     assert again.verify().ok
 
 
+def test_a_file_that_somebody_made_is_not_believed(tmp_path):
+    """Its checksum and size are right; faiss alone would take memory for any number that it reads."""
+    faiss = pytest.importorskip("faiss")
+    anchors = np.ascontiguousarray(DOCS.anchors[:600])
+    anchors /= np.linalg.norm(anchors, axis=1, keepdims=True)
+    stamp = ann.write(faiss, tmp_path, "g0123456789", anchors, None)
+    sound = (tmp_path / stamp.file).read_bytes()
+    lists = len(sound) - 600 * (anchors.shape[1] + 8)
+    made, rng, refused = replace(stamp, file="g0123456789.ann-00000000.faiss"), np.random.default_rng(0), 0
+    for round in range(300):
+        content = bytearray(sound)
+        # The sizes of lists, where faiss keeps them, every second time; else anything before the lists.
+        place = lists - 8 * int(rng.integers(1, 9)) if round % 2 else int(rng.integers(lists))
+        content[place : place + 8] = int(rng.choice([0, 1, 255, 2**31, 2**40, 2**62])).to_bytes(8, "little")
+        (tmp_path / made.file).write_bytes(content)
+        index = ann.load(faiss, tmp_path, made, anchors.shape[1])
+        refused += index is None
+        if index is not None:
+            assert len(index.nearest(anchors[0], 40, None, 600)) <= 600
+    assert refused > 150
+    for cut in (0, 10, lists - 1, len(sound) - 1):
+        (tmp_path / made.file).write_bytes(sound[:cut])
+        assert ann.load(faiss, tmp_path, made, anchors.shape[1]) is None
+    (tmp_path / made.file).write_bytes(sound)
+    assert ann.load(faiss, tmp_path, made, anchors.shape[1]) is not None
+    assert ann.load(faiss, tmp_path, replace(made, trained=100), anchors.shape[1]) is None
+
+
 def test_files_of_another_history_are_not_used(make, writes):
     """The database is put back to an earlier copy; what is derived from the later one must go."""
     index = make(DOCS[:400])

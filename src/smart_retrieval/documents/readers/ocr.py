@@ -16,6 +16,7 @@ from ...errors import MissingExtraError
 from ...extras import check, require
 from ...files import UnreadableFileError
 from ...guarded import Limits, guarded, step
+from ...pictures.contained import ContainedPicture
 from ...pictures.images import count_image_pages, load_image
 from ...pictures.pdf_drawing import draw_page, page_size
 from ...pictures.pdf_pages import PAGE_PIXELS
@@ -86,6 +87,12 @@ def count_pages(path: Path) -> int:
 def read_picture(path: Path, page: int) -> OcrPage:
     """The lines of a page, from 1, of a picture file."""
     return _read(load_image(path, page=page))
+
+
+@guarded(_LIMITS, needs=_NEEDS, child="ocr")
+def read_contained(path: Path, name: str) -> OcrPage:
+    """The lines of a picture within a file."""
+    return _read(ContainedPicture(path, name).load())
 
 
 @guarded(_LIMITS, needs={**_NEEDS, "pypdfium2": "pdf"}, child="ocr")

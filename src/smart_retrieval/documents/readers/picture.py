@@ -1,13 +1,15 @@
-"""The text in a picture file (a scan, a screenshot), by OCR."""
+"""The text in a picture file (a scan, a screenshot), and in pictures within other files, by OCR."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 
 from ...errors import MissingExtraError
 from ...files import UnreadableFileError
-from ..sections import Document, SectionBuilder
-from .ocr import NOT_INSTALLED, NOTHING_FOUND, READ_BY_OCR, count_pages, installed, read_picture
+from ...pictures.contained import contained_pictures, pictures_beyond
+from ..sections import Document, Section, SectionBuilder
+from .ocr import NOT_INSTALLED, NOTHING_FOUND, READ_BY_OCR, count_pages, installed, read_contained, read_picture
 from .pdf.layout import lines_in_order
 from .pdf.paragraphs import paragraphs
 from .pdf.read import whole_words
@@ -38,3 +40,31 @@ def read(path: Path, max_pages: int) -> Document:
     sections = builder.sections()
     notes.append(READ_BY_OCR if sections else NOTHING_FOUND)
     return Document(sections, notes=notes, left_out=pages_beyond(max_pages, range(max_pages + 1, count + 1)))
+
+
+def with_contained(path: Path, document: Document, max_pictures: int) -> Document:
+    """A file with the text in the pictures within it, each under its name, and the slide it is on."""
+    can_read = installed()
+    try:
+        pictures, left_out = contained_pictures(path, checked=can_read)
+    except UnreadableFileError as error:  # its text could be read
+        pictures, left_out = [], [(f"pictures within files: {error.reason}", error.detail)]
+    if not can_read:
+        left_out += [(NOT_INSTALLED, one.name) for one in pictures]
+        pictures = []
+    sections, notes, read = list(document.sections), list(document.notes), 0
+    for one in pictures[:max_pictures]:
+        try:
+            lines = whole_words([lines_in_order(scanned_runs(read_contained(path, one.name)))])[0]
+        except UnreadableFileError as error:  # it costs a picture and not the file
+            left_out.append((f"pictures within files: {error.reason}", one.name))
+            continue
+        if text := "\n\n".join(paragraphs(lines)):
+            sections.append(Section(text, (f"Picture {PurePosixPath(one.name).name}",), one.slide))
+            read += 1
+    left_out += pictures_beyond(max_pictures, pictures)
+    if read:
+        notes.append(f"{READ_BY_OCR}: {read} of {len(pictures)} pictures")
+    elif pictures and not document.sections:
+        notes.append(NOTHING_FOUND)
+    return replace(document, sections=sections, notes=notes, left_out=[*document.left_out, *left_out])

@@ -113,7 +113,7 @@ def find_pictures(score: ScoreBreakdown, file: PictureFile, root: str | Path | N
     else:
         path = path_on_disk(root or file.root or ".", score.source)
         try:
-            images = _from_file(path, score.page, visual)
+            images = _from_file(path, score.id, score.page, visual)
             note = _changed(path, file.entry)
         except (MediaError, MissingExtraError) as error:
             note = f"The file cannot be shown ({error}); this is the thumbnail that the index keeps."
@@ -186,9 +186,9 @@ def _time_strip(visual: VisualExplanation, number: int) -> Image:
     return image
 
 
-def _from_file(path: Path, page: int | None, visual: VisualExplanation) -> dict[int, Image]:
+def _from_file(path: Path, id: str, page: int | None, visual: VisualExplanation) -> dict[int, Image]:
     """Frames by number (0 for an image or a page), read from the file again."""
-    from ...pictures.images import load_image
+    from ...pictures.contained import load_again
 
     media = visual.media
     if media.kind == "video":
@@ -203,7 +203,7 @@ def _from_file(path: Path, page: int | None, visual: VisualExplanation) -> dict[
 
         with PdfPages(path) as pages:
             return {0: _small(pages.render(page))}
-    return {0: _small(load_image(path))}
+    return {0: _small(load_again(path, id))}
 
 
 def _from_thumbnail(visual: VisualExplanation) -> dict[int, Image]:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from ...backbones.tokenizing import tokenize
 from ...documents.passages import split
-from ...documents.read import ReadOptions, format_of, stream_file
+from ...documents.read import NO_TEXT, ReadOptions, format_of, stream_file
 from ...documents.readers.ocr import NOT_INSTALLED
 from ...documents.readers.ocr import installed as ocr_installed
-from ...errors import SmartError
-from ...files import FoundFile, SkipLog, too_large
+from ...errors import MissingExtraError, SmartError
+from ...files import FoundFile, SkipLog, Skipped, UnreadableFileError, too_large
 from ...inputs import Item, VideoSource
+from ...pictures.contained import CONTAINERS, ContainedPicture, contained_id, contained_pictures, pictures_beyond
 from ...pictures.images import MAX_IMAGE_BYTES
 from ...pictures.sources import visual_format_of
 from ...pictures.visual_inputs import visual_inputs
@@ -38,6 +39,7 @@ _HEADING_SEPARATOR = " > "
 # For models without a limit of their own.
 _USUAL_LIMIT = 512
 _SHORT = 32
+_MOST_PICTURES = 1_000  # within a file
 
 
 class FileReader:
@@ -118,15 +120,41 @@ class FileReader:
         What its reader had to guess goes to ``notes``, pages that cannot be read to ``skipped``.
         """
         if self._is_recording(file.path):
-            return self._recording(file)
-        return self._pictures(file, skipped) if self._as_pictures(file.path) else self._passages(file, notes, skipped)
+            yield from self._recording(file)
+            return
+        if self._as_pictures(file.path):
+            yield from self._pictures(file, skipped)
+            return
+        options, contained = self._options, list[ContainedPicture]()
+        if self._pages and "image" in self._modalities and format_of(file.path, options) in CONTAINERS:
+            options, contained = replace(options, ocr="never"), self._contained(file, skipped)
+        try:
+            yield from self._passages(file, notes, skipped, options)
+        except UnreadableFileError as error:
+            if not contained or error.reason != NO_TEXT:
+                raise
+        for one in contained:
+            item, picture = record_picture(Item(images=(one,)), "image")
+            id = contained_id(file.relative, one.name)
+            yield NewDocument(id, item, file.relative, one.slide, picture=picture)
 
-    def _passages(self, file: FoundFile, notes: list[str], skipped: SkipLog) -> Generator[NewDocument, None, None]:
+    def _contained(self, file: FoundFile, skipped: SkipLog) -> list[ContainedPicture]:
+        """The pictures within a file; one without any that can be had is left to the reader of its text."""
+        try:
+            found, left_out = contained_pictures(file.path)
+        except (UnreadableFileError, MissingExtraError):
+            return []
+        for reason, name in left_out + pictures_beyond(_MOST_PICTURES, found):
+            skipped.add(Skipped(file.relative, reason, name))
+        return found[:_MOST_PICTURES]
+
+    def _passages(
+        self, file: FoundFile, notes: list[str], skipped: SkipLog, options: ReadOptions
+    ) -> Generator[NewDocument, None, None]:
         """Passages as the model sees them, headings in a line of their own before the text.
 
         So the words of headings can be found, shaded in explanations, and encoded again.
         """
-        options = self._options
         if not format_of(file.path, options):
             options = replace(options, formats={file.path.suffix.lower(): self._unknown_as})
         sections = stream_file(file.path, notes, options, skipped=skipped, relative=file.relative)

@@ -36,6 +36,7 @@ _TRAIN_A_LIST = 64
 _TRAIN_AT_MOST = 262_144
 _AT_ONCE = 32_768
 _BAR_FROM = 100_000
+_LISTS_END = 12  # bytes that end the file of an index without rows: how sizes of lists are written, and how many
 _warned = False
 
 Advance = Callable[[int], None]
@@ -104,10 +105,7 @@ def build(faiss: Any, anchors: Array, advance: Advance) -> Any:
     lists = lists_for(len(anchors))
     count = min(len(anchors), _TRAIN_A_LIST * lists, max(_TRAIN_AT_MOST, 40 * lists))
     chosen = np.sort(np.random.default_rng(_SEED).choice(len(anchors), count, replace=False))
-    quantizer = faiss.IndexFlatIP(anchors.shape[1])
-    index = faiss.IndexIVFScalarQuantizer(
-        quantizer, anchors.shape[1], lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
-    )
+    index = _untrained(faiss, faiss.IndexFlatIP(anchors.shape[1]), anchors.shape[1], lists)
     index.cp.min_points_per_centroid = 1  # it would warn on stderr
     sample = []
     for part in np.array_split(chosen, 32):
@@ -116,6 +114,11 @@ def build(faiss: Any, anchors: Array, advance: Advance) -> Any:
     index.train(np.concatenate(sample))
     _add_rows(index, anchors, advance)
     return index
+
+
+def _untrained(faiss: Any, quantizer: Any, anchor_dim: int, lists: int) -> Any:
+    kind = faiss.ScalarQuantizer.QT_8bit
+    return faiss.IndexIVFScalarQuantizer(quantizer, anchor_dim, lists, kind, faiss.METRIC_INNER_PRODUCT)
 
 
 def _add_rows(index: Any, anchors: Array, advance: Advance) -> None:
@@ -200,15 +203,59 @@ def faiss_module() -> Any | None:
 
 
 def load(faiss: Any, folder: Path, stamp: AnnStamp, anchor_dim: int) -> AnchorIndex | None:
-    """Map the file, whose checksum was compared; None if faiss cannot read it, or finds something else in it."""
+    """Map the file, whose checksum was compared; None if faiss cannot read it, or something else is in it."""
     path = folder / stamp.file
     try:
+        if not _is_sound(faiss, path, stamp, anchor_dim):
+            return None
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, MemoryError):
         return None
     if not isinstance(index, faiss.IndexIVFScalarQuantizer) or (index.d, index.ntotal) != (anchor_dim, stamp.rows):
         return None
     return AnchorIndex(faiss, index, stamp.rows, stamp.probes)
+
+
+def _is_sound(faiss: Any, path: Path, stamp: AnnStamp, anchor_dim: int) -> bool:
+    """Whether a file, whoever made it, is laid out as the index of its stamp: faiss believes any size that it reads.
+
+    What comes before the lists is compared with two indexes without rows, filled with different bytes: where these
+    agree the file must, too. Of the lists the sizes are added up.
+    """
+    lists = lists_for(stamp.trained)
+    one, other = (_without_rows(faiss, anchor_dim, lists, byte) for byte in (0, 255))
+    start = len(one) - _LISTS_END
+    with path.open("rb") as file:
+        head = np.frombuffer(file.read(start), np.uint8)
+        kind, count = file.read(4), int.from_bytes(file.read(8), "little")
+        if count > 2 * lists:
+            return False
+        tail = file.read(8 * count)
+    if len(head) < start or len(tail) < 8 * count or (head != one[:start])[one[:start] == other[:start]].any():
+        return False
+    numbers = np.frombuffer(tail, "<u8")
+    if kind == b"sprs" and count % 2 == 0:  # numbers of those that are not empty, and their sizes
+        places, sizes = numbers[::2], numbers[1::2]
+        if (places >= lists).any() or (places[1:] <= places[:-1]).any():
+            return False
+    elif kind == b"full" and count == lists:
+        sizes = numbers
+    else:
+        return False
+    size = start + _LISTS_END + 8 * count + stamp.rows * (anchor_dim + 8)
+    return not (sizes > stamp.rows).any() and int(sizes.sum()) == stamp.rows and path.stat().st_size == size
+
+
+def _without_rows(faiss: Any, anchor_dim: int, lists: int, byte: int) -> Array:
+    """The file of an index that was trained on nothing, every number in it that training sets of such bytes."""
+    filled = np.full(4 * max(lists, 2) * anchor_dim, byte, np.uint8).view(np.float32)
+    quantizer = faiss.IndexFlatIP(anchor_dim)
+    quantizer.add(filled[: lists * anchor_dim].reshape(lists, anchor_dim))
+    index = _untrained(faiss, quantizer, anchor_dim, lists)
+    faiss.copy_array_to_vector(filled[: 2 * anchor_dim], index.sq.trained)
+    index.is_trained, index.ntotal, index.nprobe = True, -(byte & 1), byte
+    found: Array = faiss.serialize_index(index)
+    return found
 
 
 def write(faiss: Any, folder: Path, name: str, anchors: Array, before: AnnStamp | None) -> AnnStamp:

@@ -244,6 +244,30 @@ def test_text_that_nobody_can_read_is_said(tmp_path: Path) -> None:
     assert bullet.notes == []
 
 
+def test_letters_set_apart_are_words(tmp_path: Path) -> None:
+    def row(y: int, *pieces: str) -> list[Text]:
+        places = [50 + 11 * sum(map(len, pieces[:index])) for index in range(len(pieces))]
+        return [Text(means=text, y=y, x=x, apart=4) for text, x in zip(pieces, places, strict=True)]
+
+    # As text that OCR laid under a scan, whose last letters are placed anew; PDFium alone reads "Nort h Driv e".
+    pieces = ("9 Nort", "h Buon", "a Vist", "a Driv", "e"), ("Unite", "d State", "s o", "f Americ", "a")
+    page = [text for index, one in enumerate(pieces) for text in row(700 - 14 * index, *one)]
+    expected = "9 North Buona Vista Drive United States of America"
+    assert read(tmp_path, tiny_pdf([page])).sections[0].text.replace("\n", " ") == expected
+    # Cells that hold a letter each stay apart.
+    cells = [Text(means=letter, y=700, x=50 + 12 * index) for index, letter in enumerate("ABCDEFGH")]
+    assert read(tmp_path, tiny_pdf([cells])).sections[0].text == "A B C D E F G H"
+
+
+def test_characters_named_with_their_bytes_exchanged_are_put_right(tmp_path: Path) -> None:
+    exchanged = "".join(chr(ord(character) << 8) for character in "Pure magenta")
+    document = read(tmp_path, tiny_pdf([[Text(means=exchanged)], lines("Pure cyan.")]))
+    assert [part.text for part in document.sections] == ["Pure magenta", "Pure cyan."]
+    assert document.notes == ["characters named with their bytes exchanged, put right: 1 of 2 pages"]
+    chinese = "今天天气很好我们一起去公园"
+    assert read(tmp_path, tiny_pdf([[Text(means=chinese)]])).sections[0].text == chinese
+
+
 def test_turned_text_pages_and_crop_boxes(tmp_path: Path) -> None:
     page = [
         Text("Level text", 700),

@@ -76,6 +76,8 @@ def _notes(found: PdfText, scanned: Collection[int]) -> list[str]:
             f"the text of {len(unreadable)} of {count} pages cannot be read, as its fonts do not say what their "
             f"characters mean (page {named})"
         )
+    if repaired := sum(page.repaired for page in found.pages):
+        notes.append(f"characters named with their bytes exchanged, put right: {repaired} of {count} pages")
     if scanned:
         notes.append(f"{READ_BY_OCR}: {len(scanned)} of {count} pages")
     if blank := sum(not found.pages[number - 1].runs for number in scanned):

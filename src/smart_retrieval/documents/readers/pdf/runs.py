@@ -53,7 +53,8 @@ class PageText:
     """The text of one page as PDFium finds it, in the order of the file.
 
     `unreadable` counts characters of which nobody knows what they mean (then there are no runs), `outside` runs beyond
-    the edges of the page, `comments` notes stuck to it. `drawn` says that it shows what may be text, as scans do.
+    the edges of the page, `comments` notes stuck to it. `drawn` says that it shows what may be text, as scans do,
+    `repaired` that its characters were named with their bytes exchanged.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -62,6 +63,7 @@ class PageText:
     comments: int = 0
     damaged: bool = False
     drawn: bool = False
+    repaired: bool = False
 
 
 @dataclass(frozen=True, slots=True)

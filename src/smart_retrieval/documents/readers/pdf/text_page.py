@@ -36,6 +36,14 @@ _PRIVATE = re.compile("[\ue000-\uf8ff\U000f0000-\U0010ffff]")
 _LONE_PRIVATE = re.compile(rf"(?<!\S){_PRIVATE.pattern}(?!\S)")
 # Private-use characters, the replacement character and control characters stand for letters that nobody knows.
 _NO_LETTERS = re.compile("[\x00\x01\x03-\x08\x0e-\x1f\x7f\ue000-\uf8ff\ufffd\U000f0000-\U0010ffff]")
+# Basic Latin with its two bytes exchanged, as fonts of some drawing programs name it: "\u4d00" is "M".
+_EXCHANGED = re.compile(f"[{''.join(chr(code << 8) for code in range(0x20, 0x7F))}]")
+_LINE = re.compile("[^\r\n\ufffe\x02]+")
+_NEIGHBOURS = re.compile(r"\S(?= ?(\S))")
+_FEWEST_LONE = 5
+_LONE_LETTERS = 0.25  # share of words of one letter on a page whose letters are set apart
+_AS_FAR = 1.5  # gaps between letters: a gap that is no wider parts no words
+_NO_SPACE = "\uffff"  # taken out by `tidy`
 
 
 @dataclass(slots=True)
@@ -79,13 +87,12 @@ class WordLine:
 
 def page_text(area: PageArea, textpage: Any) -> PageText:
     """The text of an open page."""
-    text = _text(textpage)
-    unreadable = _unreadable(textpage, text)
-    if unreadable:
+    text, repaired = _text(textpage)
+    if unreadable := _unreadable(textpage, text):
         return PageText(unreadable=unreadable)
     found = [run for line in word_lines(area, textpage, text, whole=True) for run in line.runs()]
     runs = [run for run in found if area.shows(run.box, run.turn)]
-    return PageText(runs, outside=len(found) - len(runs))
+    return PageText(runs, outside=len(found) - len(runs), repaired=repaired)
 
 
 class PageArea:
@@ -137,8 +144,9 @@ def word_lines(area: PageArea, textpage: Any, text: str | None = None, *, whole:
 
     `whole` leaves lines without wide gaps together, as if they were one word: that saves most of the time.
     """
-    text = _text(textpage) if text is None else text
+    text = _text(textpage)[0] if text is None else text
     boxes = _Boxes(area, textpage, text)
+    text = boxes.closed_up(text)
     gaps = boxes.gaps(text) if whole else None
     lines: list[WordLine] = []
     position = 0
@@ -170,8 +178,7 @@ class _Boxes:
     def line(self, part: str, position: int, gaps: list[int] | None) -> WordLine:
         """The words of the text at a position, which stands on one line; or its pieces between `gaps`."""
         start = len(part) - len(part.lstrip())
-        angle = self._raw.FPDFText_GetCharAngle(self._page, self._index(position + start))
-        quarters, turn = self._area.turn(angle) if angle > 0 else (0, -self._area.rotation % 4)
+        quarters, turn = self._turn(position + start)
         plain = part.isascii() and part.isprintable()
         mixed = not plain and turn != SLANTED and RIGHT_TO_LEFT.search(part) is not None
         if mixed:
@@ -179,7 +186,7 @@ class _Boxes:
             placed = [
                 (character, self._box(position + index, quarters))
                 for index, character in enumerate(part)
-                if self._raw.FPDFText_IsGenerated(self._page, self._index(position + index)) != 1
+                if not self._is_inserted(position + index)
             ]
             found = words_in_reading_order(placed)
         else:
@@ -200,6 +207,27 @@ class _Boxes:
         if not plain:
             found = [(tidied, box) for word, box in found if (tidied := tidy(word))]
         return WordLine(found, turn, mixed)
+
+    def closed_up(self, text: str) -> str:
+        """Text without the spaces that PDFium sees within words whose letters are set apart, as OCR's often are."""
+        words = text.split()
+        if sum(len(word) == 1 for word in words) <= max(_FEWEST_LONE, _LONE_LETTERS * len(words)):
+            return text
+        letters = list(text)
+        for line in _LINE.finditer(text):
+            quarters, _ = self._turn(line.start())
+            close, apart = [], []
+            for match in _NEIGHBOURS.finditer(line[0]):
+                one, other = line.start() + match.start(), line.start() + match.start(1)
+                gap = -self._box(one, quarters).right + self._box(other, quarters).left
+                if other == one + 1:
+                    close.append(gap)
+                elif self._is_inserted(one + 1):
+                    apart.append((gap, one + 1))
+            for gap, place in apart:
+                if close and gap <= _AS_FAR * median(close):
+                    letters[place] = _NO_SPACE
+        return "".join(letters)
 
     def gaps(self, text: str) -> list[int]:
         """Where in the text pieces of level lines begin that stand far from the one before, as columns and cells do."""
@@ -248,6 +276,15 @@ class _Boxes:
             return Box(first[0], first[1], last[2], first[3] if first[3] > last[3] else last[3])
         return union((first, last))
 
+    def _turn(self, position: int) -> tuple[int, int]:
+        """Of the line with this character; see `PageArea.turn`."""
+        angle = self._raw.FPDFText_GetCharAngle(self._page, self._index(position))
+        return self._area.turn(angle) if angle > 0 else (0, -self._area.rotation % 4)
+
+    def _is_inserted(self, position: int) -> bool:
+        """Whether PDFium put in a character that the file does not have."""
+        return bool(self._raw.FPDFText_IsGenerated(self._page, self._index(position)) == 1)
+
     def _index(self, position: int) -> int:
         if self._same:
             return position
@@ -269,10 +306,14 @@ def tidy(text: str) -> str:
     return one_line(_PRIVATE.sub("", _LONE_PRIVATE.sub("•", text)))
 
 
-def _text(textpage: Any) -> str:
+def _text(textpage: Any) -> tuple[str, bool]:
+    """The text of a page, and whether its bytes had to be exchanged."""
     # What cannot be decoded are halves of surrogate pairs; `one_line` replaces them.
     text: str = textpage.get_text_range(errors="surrogatepass")
-    return text
+    first = text.lstrip()
+    if len(first) < _UNREADABLE_LEAST or not _EXCHANGED.match(first) or _EXCHANGED.sub("", first).strip():
+        return text, False
+    return _EXCHANGED.sub(lambda match: chr(ord(match[0]) >> 8), text), True
 
 
 def _unreadable(textpage: Any, text: str) -> int:
