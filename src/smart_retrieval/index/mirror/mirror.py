@@ -111,12 +111,13 @@ class Mirror:
             return self._snapshot
 
     def rebuild(self) -> None:
-        """Rewrite the files, without the deleted rows."""
+        """Rewrite the files, without the deleted rows and with the columns that filters read."""
         with self._lock.held, self.store.reading():
             state = self.store.state()
             self._build(state, reuse=False)
             self._use_ann()
             self._refresh(state)
+            self._filter.prepare(self._files, self._snapshot)
 
     def verify(self) -> list[str]:
         """What is wrong with the files, in words: see :meth:`MirrorFiles.verify`. :meth:`rebuild` repairs it."""
