@@ -1,6 +1,6 @@
 """Bytes of small indexes, file by file, and nDCG@10 kept by the shipped codec and by one fitted to the collection.
 
-    python benchmarks/small_index.py [FOLDER...] [--data DIR] [--no-stdlib] [--cache DIR]
+    python benchmarks/small_index.py [FOLDER...] [--data DIR] [--no-stdlib] [--cache DIR] [--shipped] [--sizes]
 
 Writes results/small_index.json. Sizes are of the first passages of each collection that hold so many tokens, after a
 search and `optimize`; quality is of whole collections, searched exhaustively, beside an index of float32.
@@ -33,6 +33,8 @@ def main() -> None:
     add_collections(parser)
     parser.add_argument("--model", default="minilm")
     parser.add_argument("--cache", type=Path, help="where encodings are kept")
+    parser.add_argument("--shipped", action="store_true", help="leave out codecs fitted to the collection")
+    parser.add_argument("--sizes", action="store_true", help="leave the quality out")
     arguments = parser.parse_args()
     model, cache = SmartModel(arguments.model), EncodingCache(arguments.cache)
     sizes: list[dict[str, Any]] = []
@@ -43,7 +45,7 @@ def main() -> None:
             ends = collection.documents.embeddings.offsets
             for tokens in TARGETS:
                 count = min(int(np.searchsorted(ends, tokens)), len(ends) - 1)
-                for refit in (False, True):
+                for refit in (False,) if arguments.shipped else (False, True):
                     path = Path(temporary) / f"{folder.name}-{tokens}-{refit}.smart"
                     with filled(path, collection, count) as index:
                         index.optimize(refit=refit)
@@ -51,8 +53,10 @@ def main() -> None:
                         about = {"passages": count, "tokens": int(ends[count]), "codec": codec_of(index)}
                     sizes.append({"collection": folder.name, "wanted": tokens, **about, **bytes_of(path)})
                     print(sizes[-1])
-            quality.append({"collection": folder.name, **kept(Path(temporary), collection)})
-            print(quality[-1])
+            if not arguments.sizes:
+                found = kept(Path(temporary), collection, fitted=not arguments.shipped)
+                quality.append({"collection": folder.name, **found})
+                print(quality[-1])
     figures = {"targets": TARGETS, "least_share": LEAST_SHARE, "sizes": sizes, "quality": quality}
     record("small_index", figures)
 
@@ -86,10 +90,11 @@ def bytes_of(path: Path) -> dict[str, Any]:
     return {"bytes": sum(files.values()), "files": files, "tables": tables}
 
 
-def kept(folder: Path, collection: Collection) -> dict[str, float]:
+def kept(folder: Path, collection: Collection, *, fitted: bool) -> dict[str, float]:
     """nDCG@10 of float32, and the share of it that the other codecs keep."""
     found: dict[str, float] = {}
-    for name, codec, refit in (("float32", "float32", False), ("shipped", None, False), ("fitted", None, True)):
+    others = [("fitted", None, True)] if fitted else []
+    for name, codec, refit in [("float32", "float32", False), ("shipped", None, False), *others]:
         with filled(
             folder / f"{collection.data.name}-{name}.smart", collection, len(collection.data.texts), codec
         ) as index:
@@ -98,11 +103,8 @@ def kept(folder: Path, collection: Collection) -> dict[str, float]:
             hits = index.search_many(collection.queries.embeddings, 10, exact=True)
         ranking = {id: [hit.id for hit in own] for id, own in zip(collection.data.query_ids, hits, strict=True)}
         found[name] = float(np.mean(per_query_metrics(collection.data.qrels, ranking)["ndcg@10"]))
-    return {
-        **found,
-        "shipped_share": found["shipped"] / found["float32"],
-        "fitted_share": found["fitted"] / found["float32"],
-    }
+    shares = {f"{name}_share": found[name] / found["float32"] for name in found if name != "float32"}
+    return found | shares
 
 
 if __name__ == "__main__":

@@ -604,7 +604,8 @@ def test_verify_names_the_document_of_a_flipped_byte(make, table, column, part, 
     assert index.verify().ok
 
 
-def test_verify_looks_at_derived_files_too(make):
+def test_verify_looks_at_derived_files_too(make, monkeypatch):
+    monkeypatch.setattr("smart_retrieval.index.mirror.mirror.SMALL_DOCUMENTS", 29)
     index = make(documents(30))
     index.search(QUERY, **PLAIN)
     report = index.verify()

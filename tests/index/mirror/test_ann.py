@@ -420,10 +420,10 @@ def test_an_exact_scan_where_the_file_cannot_be_written(make, monkeypatch):
 ELSEWHERE = """
 import json, sys
 from smart_retrieval import SmartEmbeddings
-from smart_retrieval.index.mirror import ann
+from smart_retrieval.index.mirror import ann, mirror
 from smart_retrieval.index.search import searcher
 from smart_retrieval.index.smart_index import SmartIndex
-ann.ANN_ROWS, searcher.EXHAUSTIVE_PRODUCTS = 200, -1
+ann.ANN_ROWS, searcher.EXHAUSTIVE_PRODUCTS, mirror.SMALL_DOCUMENTS = 200, -1, -1
 with SmartIndex.open(sys.argv[1]) as index:
     hits = index.search(SmartEmbeddings.load(sys.argv[2]), 10, candidates=40, lambda_anchor=1.0, lambda_late=1.0,
                         floor=None, weights=None)

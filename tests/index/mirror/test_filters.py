@@ -232,3 +232,14 @@ def test_an_older_snapshot_of_another_thread(store):
     # As a thread would whose transaction began before: SQL answers for no row that it does not know.
     found = mirror.select(before, WHERES[0]).positions
     assert found[found < 100].tolist() == expected
+
+
+def test_rebuild_makes_the_columns_so_that_no_filter_waits_for_them(store, made):
+    mirror = Mirror(store)
+    store.delete(ids=["5"])
+    mirror.rebuild()
+    assert sum(made) == 99
+    assert sum(one["rows"] for one in columns_of(store)) == 99
+    agrees(mirror, store)
+    agrees(Mirror(store), store)
+    assert sum(made) == 99

@@ -458,8 +458,11 @@ def test_the_same_from_another_process(grown):
     assert search_elsewhere(grown, QUERIES[0], 15) == before[0]
 
 
-def test_the_same_without_derived_files(make, grown):
+def test_the_same_without_derived_files(make, grown, monkeypatch):
     before = results(grown)
+    assert not (grown.path / "derived").exists()
+    monkeypatch.setattr("smart_retrieval.index.mirror.mirror.SMALL_DOCUMENTS", 0)
+    as_before(before, results(make.again(grown)))
     shutil.rmtree(grown.path / "derived")
     as_before(before, results(grown))
     as_before(before, results(make.again(grown)))

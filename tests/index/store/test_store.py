@@ -1,6 +1,7 @@
 """The store keeps what it was given, exactly, and says by name what it cannot do."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -343,3 +344,11 @@ def test_a_recoding_that_fails_changes_nothing(store):
     assert store.codec() == b"codec bytes"
     assert versions(store) == {f"{number}": 0 for number in range(5)}
     assert store.verify().ok
+
+
+def test_documents_whose_ids_take_different_numbers_of_bytes_lie_side_by_side(store):
+    known = [[1, 2], [300, -1, 7], [], [], [-1, -1], [70_000, 2], [70_001], [-1], [9], [8, 250]]
+    store.add(replace(record(f"{place}"), token_ids=np.array(ids, np.int32)) for place, ids in enumerate(known))
+    (vectors,) = store.iterate()
+    rows = zip(vectors.id_offsets, vectors.id_offsets[1:], strict=False)
+    assert [vectors.token_ids[start:stop].tolist() for start, stop in rows] == known

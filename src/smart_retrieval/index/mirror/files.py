@@ -15,7 +15,7 @@ import math
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from ...checksums import (
 )
 from ...files import atomic_file
 from ...types import Array
+from ..store.lock import file_lock
 from ..store.schema import State
 from ..store.store import Store
 from . import ann
@@ -309,20 +310,7 @@ class MirrorFiles:
             advance: Called with the number of rows written since the last call.
         """
         self.folder.mkdir(exist_ok=True)
-        manifest = store.manifest
-        stamp = base or Stamp(
-            uuid=manifest.uuid,
-            generation=state.generation,
-            commit=0,
-            token=0,
-            name=f"g{secrets.token_hex(5)}",
-            rows=0,
-            tokens=0,
-            last_rowid=0,
-            anchor_dim=manifest.anchor_dim,
-            code_width=manifest.code_width,
-            checksums=dict.fromkeys(DTYPES, 0),
-        )
+        stamp = base or empty_stamp(store, state)
         stamp = self._append(store, stamp, advance, new=base is None)
         positions = np.zeros(0, "<i8") if dead is None else np.asarray(dead, "<i8")
         stamp = replace(
@@ -347,7 +335,20 @@ class MirrorFiles:
         with atomic_file(self.folder / STAMP, durable=True) as partial:
             partial.write_text(stamp.to_json(), encoding="utf-8")
         kept = {self._path(stamp, array).name for array in DTYPES} | {self._dead_path(stamp).name}
-        kept |= {made.file for made in stamp.beside}
+        self._clear(kept | {made.file for made in stamp.beside})
+
+    def clear(self) -> None:
+        """Remove files that are of no use to a small index any more, unless another process is writing."""
+        with suppress(OSError):
+            if not (self.folder / STAMP).exists():
+                return
+            with file_lock(self.folder / "lock", 0) as held:
+                if held:
+                    (self.folder / STAMP).unlink(missing_ok=True)
+                    (self.folder / CHECKED).unlink(missing_ok=True)
+                    self._clear(set())
+
+    def _clear(self, kept: Set[str]) -> None:
         for path in [*self.folder.glob("g*.*"), *self.folder.glob(".*.part")]:
             if path.suffix in _SUFFIXES and path.name not in kept:
                 with suppress(OSError):  # Windows keeps what another process has mapped; the next writer tries again
@@ -381,6 +382,24 @@ class MirrorFiles:
                 file.flush()
                 os.fsync(file.fileno())
         return replace(stamp, rows=rows, tokens=tokens, checksums=checksums)
+
+
+def empty_stamp(store: Store, state: State) -> Stamp:
+    """Of no rows yet."""
+    manifest = store.manifest
+    return Stamp(
+        uuid=manifest.uuid,
+        generation=state.generation,
+        commit=0,
+        token=0,
+        name=f"g{secrets.token_hex(5)}",
+        rows=0,
+        tokens=0,
+        last_rowid=0,
+        anchor_dim=manifest.anchor_dim,
+        code_width=manifest.code_width,
+        checksums=dict.fromkeys(DTYPES, 0),
+    )
 
 
 def _is_of(stamp: Stamp, store: Store) -> bool:

@@ -53,6 +53,12 @@ class MetadataFilter:
         positions = np.concatenate([np.zeros(0, np.int64), *found])
         return Selection(snapshot, positions=np.append(positions[snapshot.alive[positions]], newer[newer >= 0]))
 
+    def prepare(self, files: MirrorFiles, snapshot: Snapshot) -> None:
+        """Make the columns before a filter needs them; to be called while the snapshot's commit is read."""
+        if len(snapshot.segments[0].rowids) >= COLUMN_ROWS and not self._gave_up:
+            with suppress(ValueError):  # a damaged file, which the first filter will name
+                self._covering(files, snapshot)
+
     def _covering(self, files: MirrorFiles, snapshot: Snapshot) -> list[Part]:
         """Columns of the first positions of the base, and of all but a few where they can be made."""
         rows = len(snapshot.segments[0].rowids)

@@ -1,8 +1,9 @@
 """The mirror: the database's vectors as memory-mapped arrays, brought up to date before every search.
 
 It is never needed for correctness and never trusted over the database. Files that are missing, of another index,
-another codec or another history, or damaged, are rewritten. Rows newer than the files are kept in memory, and are
-appended to the files when there are many of them.
+another codec or another history, or damaged, are rewritten; of a small index there are none, since reading its database
+into memory takes no longer than a glance. Rows newer than the files are kept in memory, and are appended to the files
+when there are many of them.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ from ..store.schema import State
 from ..store.store import Store
 from ..store.where import Expression
 from . import ann
-from .files import BATCH, MirrorFiles, Stamp, unit_anchors
+from .files import BATCH, MirrorFiles, Stamp, empty_stamp, unit_anchors
 from .filters import MetadataFilter
 from .snapshot import Segment, Selection, Snapshot
 
 FOLD_ROWS = 20_000
 BUILD_TIMEOUT = 3600.0
+#: An index of at most so many documents, and so many bytes of anchors and codes, is read into memory on opening.
+SMALL_DOCUMENTS, SMALL_BYTES = 2000, 8 << 20
 
 
 class Mirror:
@@ -108,12 +111,13 @@ class Mirror:
             return self._snapshot
 
     def rebuild(self) -> None:
-        """Rewrite the files, without the deleted rows."""
+        """Rewrite the files, without the deleted rows and with the columns that filters read."""
         with self._lock.held, self.store.reading():
             state = self.store.state()
             self._build(state, reuse=False)
             self._use_ann()
             self._refresh(state)
+            self._filter.prepare(self._files, self._snapshot)
 
     def verify(self) -> list[str]:
         """What is wrong with the files, in words: see :meth:`MirrorFiles.verify`. :meth:`rebuild` repairs it."""
@@ -132,7 +136,28 @@ class Mirror:
     def _wasteful(self, stamp: Stamp, dead: Array) -> bool:
         return stamp.rows > 10_000 and len(dead) > stamp.rows // 2
 
+    def _is_small(self, state: State) -> bool:
+        manifest = self.store.manifest
+        size = 4 * manifest.anchor_dim * state.documents + manifest.code_width * state.tokens
+        return state.documents <= SMALL_DOCUMENTS and size <= SMALL_BYTES
+
+    def _read(self, state: State) -> None:
+        """Take all rows into memory, and no files."""
+        self._say_damaged()
+        stamp = empty_stamp(self.store, state)
+        rows = _Tail(stamp.anchor_dim, stamp.code_width)
+        for vectors in self.store.iterate(BATCH):
+            rows.extend(vectors)
+        base = rows.segment()
+        self._files.clear()
+        stamp = replace(stamp, commit=state.number, token=self.store.commit_token(state.number) or 0)
+        stamp = replace(stamp, rows=len(base.rowids), tokens=len(base.codes), last_rowid=state.last_rowid)
+        self._take(stamp, base, np.zeros(0, np.int64))
+        self._mapped = False
+
     def _build(self, state: State, *, reuse: bool = True) -> None:
+        if self._is_small(state):
+            return self._read(state)
         try:
             self._files.folder.mkdir(exist_ok=True)
             with file_lock(self._files.folder / "lock", BUILD_TIMEOUT) as held:
@@ -164,7 +189,7 @@ class Mirror:
             warnings.warn(message, SmartWarning, stacklevel=2)
 
     def _take(self, stamp: Stamp, base: Segment, dead: Array) -> None:
-        self._stamp, self._base = stamp, base
+        self._stamp, self._base, self._mapped = stamp, base, True
         self._tail = _Tail(stamp.anchor_dim, stamp.code_width)
         self._alive = np.ones(stamp.rows, bool)
         self._alive[dead] = False
@@ -179,7 +204,7 @@ class Mirror:
         """
         before = self._ann
         self._ann = None
-        if self._stamp.rows < ann.ANN_ROWS or (faiss := ann.faiss_module()) is None:
+        if not self._mapped or self._stamp.rows < ann.ANN_ROWS or (faiss := ann.faiss_module()) is None:
             return
         self._ann = self._loaded_ann(faiss, before)
         if self._ann_gave_up or not self._ann_due():
@@ -262,13 +287,15 @@ class Mirror:
     def _fold(self, state: State, newer: int) -> None:
         """Append the newer rows to the files and map them; if that is not possible now, leave everything as it is."""
         dead = np.flatnonzero(~self._alive[: self._stamp.rows])
+        held, found = not self._mapped, None
         try:
-            with file_lock(self._files.folder / "lock", 0) as held:
-                found = self._files.load(self.store) if held else None
-                # Filters may have put columns beside them since.
-                if found is not None and found[0] == replace(self._stamp, columns=found[0].columns):
-                    self._files.write(self.store, state, found[0], dead)
-                    found = self._files.load(self.store)
+            if self._mapped:
+                with file_lock(self._files.folder / "lock", 0) as held:
+                    found = self._files.load(self.store) if held else None
+                    # Filters may have put columns beside them since.
+                    if found is not None and found[0] == replace(self._stamp, columns=found[0].columns):
+                        self._files.write(self.store, state, found[0], dead)
+                        found = self._files.load(self.store)
         except OSError:
             if newer > 5 * self.fold_rows:  # too much to keep in memory: a private copy
                 self._build(state, reuse=False)
@@ -276,8 +303,12 @@ class Mirror:
             return
         if found is not None:
             self._take(*found)  # perhaps another process's work, which may stop at an earlier commit than this one
-            self._use_ann()
-            self._mark_deleted(self.store.deleted_since(self._seen))
+        elif held:  # there are no files, or not any more
+            self._build(state)
+        else:
+            return
+        self._use_ann()
+        self._mark_deleted(self.store.deleted_since(self._seen))
 
 
 def _remove(folder: str, pid: int) -> None:
