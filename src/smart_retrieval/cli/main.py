@@ -140,6 +140,6 @@ def _fail(message: str) -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    # Ours are for the user, on a terminal; those of other libraries are for developers.
-    if issubclass(category, SmartWarning) and sys.stderr.isatty():
+    # Ours are for the user, in a log file too; those of other libraries are for developers.
+    if issubclass(category, SmartWarning):
         print(f"smart: warning: {printable(str(message))}", file=sys.stderr)
