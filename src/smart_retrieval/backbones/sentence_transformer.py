@@ -33,6 +33,8 @@ from .vision.pixels import opened_item
 EMBEDDING_GEMMA2 = "embedding_gemma2"
 # Words tried as probes before the vocabulary's own; common in most languages' vocabularies.
 _USUAL_WORDS = ("one", "two", "house", "water")
+# What a tokenizer makes of a text, a number for each position.
+_IDS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 class SentenceTransformerBackbone(Backbone):
@@ -119,6 +121,9 @@ class SentenceTransformerBackbone(Backbone):
             # The frames are chosen already.
             chosen = {"processing_kwargs": {"video": {"do_sample_frames": False}}} if self._placeholders else {}
             features: dict[str, Any] = self.model.preprocess(values, prompt=prompt, task=task, **chosen)
+        if not features["input_ids"].shape[-1]:
+            # Tokenizers without special tokens make nothing of empty texts, and attention needs a position.
+            features |= {name: torch.zeros((len(values), 1), dtype=torch.long) for name in _IDS if name in features}
         features[ROLES_KEY] = self.roles(features, prompt=prompt, task=task)
         if self._placeholders:
             features[GRIDS_KEY] = placeholder_grids(features, inputs, self._pooled_patches)
