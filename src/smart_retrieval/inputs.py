@@ -15,7 +15,17 @@ from .pictures.sources import VIDEO_SUFFIXES, Frames, ImageSource, VideoSource
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["AnyImage", "AnyVideo", "Frames", "ImageSource", "Item", "VideoSource", "is_one_item", "item_of", "refuse_table"]
+__all__ = [
+    "AnyImage",
+    "AnyVideo",
+    "Frames",
+    "ImageSource",
+    "Item",
+    "VideoSource",
+    "is_one_item",
+    "item_of",
+    "refuse_table",
+]
 
 AnyImage: TypeAlias = "Image | Path | ImageSource"
 AnyVideo: TypeAlias = "Frames | Path | VideoSource"

@@ -57,8 +57,9 @@ def layers(
         require("matplotlib", "plot")
     from ...evaluation.layers import draw_layers, layers_table
 
+    name = model or ("minilm" if folder else "glyph")
     chosen: dict[str, Any] = {
-        "layers": options.layers_of(layers) or (), "model": model or ("minilm" if folder else "glyph"), "lambda_late": lambda_late,
+        "layers": options.layers_of(layers) or (), "model": name, "lambda_late": lambda_late,
         "batch_size": batch_size, "progress": None, "dtype": dtype, **model_options,
     }  # fmt: skip
     if folder is not None:
