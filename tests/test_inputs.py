@@ -126,3 +126,20 @@ def test_modalities():
     assert Item("x", (PICTURE,)).modalities == {"text", "image"}
     assert Item(video=FRAMES).modalities == {"video"}
     assert Item("x", audio=SOUND).modalities == {"text", "audio"}
+
+
+class Frame(dict):
+    """What a data frame looks like, without pandas."""
+
+    columns, shape = ("text", "year"), (2, 2)
+
+
+def test_a_table_is_refused_before_its_column_names_are_taken_for_texts():
+    from smart_retrieval.index.ingest.new_documents import new_documents
+
+    with pytest.raises(EmptyInputError, match=r"found a table \(Frame\), expected its column"):
+        is_one_item(Frame(text=["a"], year=[1]))
+    with pytest.raises(EmptyInputError, match="found a table"):
+        next(new_documents(Frame(text=["a"], year=[1])))
+    with pytest.raises(EmptyInputError, match="metadata: found one object"):
+        next(new_documents(["a"], ["1"], metadata={"year": 1}))

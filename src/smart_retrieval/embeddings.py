@@ -177,6 +177,9 @@ class SmartEmbeddings:
 
     # -- items -------------------------------------------------------------------------------------------------
 
+    def __array__(self, *_: Any, **__: Any) -> Array:
+        raise EmbeddingsError("found embeddings, which are several arrays; take .anchors or .token_vectors")
+
     def __getitem__(self, key: int | slice | Sequence[int] | Array) -> SmartEmbeddings:
         """One item, a slice or chosen items, always as a batch; a slice of step 1 copies nothing."""
         size = len(self)

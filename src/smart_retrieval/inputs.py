@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnyImage", "AnySound", "AnyVideo", "Frames", "ImageSource", "Item", "Sound", "SoundSource", "VideoSource",
-    "is_one_item", "item_of",
+    "is_one_item", "item_of", "refuse_table",
 ]  # fmt: skip
 
 AnyImage: TypeAlias = "Image | Path | ImageSource"
@@ -69,10 +69,18 @@ class Item:
 
 
 def is_one_item(value: Any) -> bool:
-    """Whether a value is one item and not several; lists, tuples and iterators are several."""
+    """Whether a value is one item and not several; lists, tuples and iterators are several, a table is an error."""
+    refuse_table(value)
     return isinstance(value, str | Mapping | Path | Item | Frames | VideoSource | Sound | SoundSource) or _is_image(
         value
     )
+
+
+def refuse_table(value: Any) -> None:
+    """Data frames and Arrow tables iterate over the names of their columns, or over the columns."""
+    if hasattr(value, "columns") and len(getattr(value, "shape", ())) == 2:
+        name = type(value).__name__
+        raise EmptyInputError(f"found a table ({name}), expected its column of texts, such as table['text']")
 
 
 def item_of(value: Any, position: int = 0) -> Item:

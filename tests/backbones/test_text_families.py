@@ -325,3 +325,11 @@ def test_positions_of_roberta_begin_behind_the_paddings(family, tmp_path):
     model = SmartModel(folder, device="cpu")
     assert model.max_length == 128
     assert model.encode_document("otter " * 300).report.truncated == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_text_alone_is_what_it_is_among_others(name, opened):
+    model = opened(name)
+    alone, among = model.encode_document(["", ""]), model.encode_document(["", "a word", ""])
+    np.testing.assert_allclose(alone.anchors, among.anchors[[0, 2]], atol=1e-6)
+    assert alone.lengths.tolist() == among.lengths[[0, 2]].tolist()

@@ -239,6 +239,7 @@ def test_info(built):
     found = loaded(run("info", built[0], "--json"))
     assert (found["files"], found["documents"]) == (3, built[1]["documents"])
     text = run("info", built[0]).stdout
+    assert all(line == line.rstrip() for line in text.splitlines()), "lines of a pipe stay whole"
     assert "anchored+3vq+norm" in text
     assert "of 3 files" in text
 

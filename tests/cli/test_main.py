@@ -134,13 +134,13 @@ def test_wrong_usage_is_status_2(wrong):
     assert "Usage" in done.stderr
 
 
-def test_warnings_stay_off_a_pipe():
+def test_warnings_reach_a_log_file_too():
     code = "import warnings, smart_retrieval.cli.inspect as i\nfrom smart_retrieval.errors import SmartWarning\n"
     code += "import typer, smart_retrieval.model.describe as d\n"
     code += "def fake(model, **k):\n    warnings.warn('counted', SmartWarning)\n"
     code += "    return {'model': model, 'smart': {'applies': False, 'reason': 'none'}}\nd.describe_model = fake\n"
     done = smart("inspect", "x", code=code)
-    assert done.stderr == ""
+    assert done.stderr == "smart: warning: counted\n"
     assert "SMART applies" in done.stdout
     assert done.returncode == 1, "a model SMART does not apply to is no success"
 

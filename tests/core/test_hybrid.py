@@ -103,3 +103,18 @@ def test_bounds_and_scale(queries, documents, anchor, late):
     np.testing.assert_allclose(
         hybrid_scores(queries, longer, lambda_anchor=anchor, lambda_late=late), scores, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("scores", [anchor_scores, late_scores, hybrid_scores])
+@pytest.mark.parametrize("given", ["a text", ["a text"], QUERIES.anchors])
+def test_texts_and_arrays_are_refused_by_name(scores, given):
+    for pair in ((given, DOCUMENTS), (QUERIES, given)):
+        with pytest.raises(ScoringError, match=f"found {type(given).__name__}, expected embeddings"):
+            scores(*pair)
+
+
+def test_embeddings_are_not_one_array():
+    from smart_retrieval.errors import EmbeddingsError
+
+    with pytest.raises(EmbeddingsError, match=r"take \.anchors"):
+        np.asarray(DOCUMENTS)

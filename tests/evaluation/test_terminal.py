@@ -118,6 +118,12 @@ def test_the_best_of_each_column_is_bold(result):
     assert bold["MAP"] == ["bold", "bold", "bold"]
 
 
+@pytest.mark.parametrize(("documents", "of"), [(1, "on the documents"), (10**6, "for the model")])
+def test_what_was_calibrated_is_said(result, documents, of):
+    result["calibration"] = {"lambda_late": 1.09, "floor": 0.19, "documents": documents}
+    assert f"calibrated {of}: λ_late 1.09, floor 0.19" in printed(result)
+
+
 def test_markup_in_names_is_shown_as_text(result):
     result["dataset"]["name"] = "[bold]x[/nonsense]"
     assert "[bold]x[/nonsense] (test)" in printed(result)

@@ -219,6 +219,8 @@ def hub_answers(
     # Sentence Transformers looks a bare name up under an organisation of its own.
     full = name if "/" in name else f"{organisation}/{name}"
     cached = False
+    # A packaged model stands in for an embedding model, not for a reranker.
+    packaged = ", or use 'minilm', which needs no network" if organisation == "sentence-transformers" else ""
     try:
         cached = _is_cached({full, name}, revision)
         HfApi(token=token).model_info(full, revision=revision, timeout=10)
@@ -229,11 +231,11 @@ def hub_answers(
         if isinstance(error, RepositoryNotFoundError | HFValidationError):
             raise ModelNotFoundError(
                 f"model {name!r}: found neither a folder nor a model of that name on the hub; "
-                "check the spelling, log in if it is private, or use 'minilm', which needs no network"
+                f"check the spelling, or log in if it is private{packaged}"
             ) from error
         raise ModelNotFoundError(
             f"model {name!r}: found no folder of that name, nothing in the local cache, and no answer from the hub "
-            f"({type(error).__name__}); give a folder, check the network, or use 'minilm', which needs none"
+            f"({type(error).__name__}); give a folder, or check the network{packaged}"
         ) from error
 
 

@@ -39,6 +39,8 @@ _TOKENS_A_SECOND = 25
 _SPARE = 32
 # Words tried as probes before the vocabulary's own; common in most languages' vocabularies.
 _USUAL_WORDS = ("one", "two", "house", "water")
+# What a tokenizer makes of a text, a number for each position.
+_IDS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 class SentenceTransformerBackbone(Backbone):
@@ -133,6 +135,9 @@ class SentenceTransformerBackbone(Backbone):
                         "less text beside its pictures, video or sound: they cannot be cut off"
                     ) from error
                 raise
+        if not features["input_ids"].shape[-1]:
+            # Tokenizers without special tokens make nothing of empty texts, and attention needs a position.
+            features |= {name: torch.zeros((len(values), 1), dtype=torch.long) for name in _IDS if name in features}
         features[ROLES_KEY] = self.roles(features, prompt=prompt, task=task)
         if self._placeholders:
             features[GRIDS_KEY] = placeholder_grids(features, inputs, self._pooled_patches, self._placeholders)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .options import AsJson, IndexAddress
-from .output import console, echo_json, plural, printable, size
+from .output import console, echo_json, on_terminal, plural, printable, size
 
 _LANGUAGES = {
     "english": "yes, English: word endings stripped, stop words left out",
@@ -53,11 +53,15 @@ def _print(found: dict[str, Any]) -> None:
         **{name: str(found[name]) for name in ("format", "created") if name in found},
         "updated": f"{found['updated']} (commit {found['commit']:,})",
     }
+    if not on_terminal():
+        for name, value in rows.items():
+            print(f"{name:<10} {printable(value)}")
+        return
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_column()
     for name, value in rows.items():
-        table.add_row(name, Text(printable(str(value))))
+        table.add_row(name, Text(printable(value)))
     console().print(table)
 
 

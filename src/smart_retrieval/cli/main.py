@@ -42,7 +42,7 @@ train_app = _group(
 app = typer.Typer(
     name="smart",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Any single-vector embedding model as a hybrid single- and multi-vector retriever.",
@@ -140,6 +140,6 @@ def _fail(message: str) -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    # Ours are for the user, on a terminal; those of other libraries are for developers.
-    if issubclass(category, SmartWarning) and sys.stderr.isatty():
+    # Ours are for the user, in a log file too; those of other libraries are for developers.
+    if issubclass(category, SmartWarning):
         print(f"smart: warning: {printable(str(message))}", file=sys.stderr)

@@ -53,8 +53,9 @@ def console() -> Console:
     from rich.console import Console
 
     # Names and texts are never read as markup.
-    wrap = not sys.stdout.isatty()
-    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=wrap)
+    piped = not sys.stdout.isatty()
+    width = 400 if piped else None
+    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=piped, width=width)
 
 
 def export_encoder(index: SmartIndex | ShardedIndex | StoreIndex) -> None:

@@ -9,7 +9,7 @@ from .late import DEFAULT_MEMORY, QueryWeights, late_scores
 from .maxsim.precision import Precision
 from .maxsim.prepared import PreparedDocuments
 from .scoring import Scoring
-from .vectors import unit_rows
+from .vectors import expect_embeddings, unit_rows
 
 
 def anchor_scores(queries: SmartEmbeddings, documents: SmartEmbeddings | PreparedDocuments) -> Array:
@@ -23,8 +23,9 @@ def anchor_scores(queries: SmartEmbeddings, documents: SmartEmbeddings | Prepare
         ``[Nq, Nd]`` float32; 0 where an anchor is all zeros.
 
     Raises:
-        ScoringError: The anchors' widths differ.
+        ScoringError: Something else is given, or the anchors' widths differ.
     """
+    expect_embeddings(queries, documents)
     if queries.anchor_dim != documents.anchor_dim:
         raise ScoringError(
             f"found anchors of {queries.anchor_dim} dimensions in the queries and {documents.anchor_dim} in the "

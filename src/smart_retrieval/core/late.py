@@ -14,6 +14,7 @@ from ..types import Array
 from .maxsim.kernels import best_products, usable
 from .maxsim.precision import Precision, RoundedRows, check_precision, float32_rows
 from .maxsim.prepared import PreparedDocuments
+from .vectors import expect_embeddings
 
 # The token similarity block is the one large intermediate; 128 MiB keeps matrix products efficient on any machine.
 DEFAULT_MEMORY = 128 * 2**20
@@ -77,6 +78,7 @@ def late_scores(
         >>> late_scores(one, two).round(2).tolist()
         [[0.7]]
     """
+    expect_embeddings(queries, documents)
     if queries.token_dim != documents.token_dim:
         raise ScoringError(
             f"found token vectors of {queries.token_dim} dimensions in the queries and {documents.token_dim} in the "

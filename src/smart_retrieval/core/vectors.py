@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..embeddings import SmartEmbeddings
+from ..errors import ScoringError
 from ..types import Array
+
+
+def expect_embeddings(*given: object) -> None:
+    """Refuse texts and plain arrays, which would fail somewhere inside."""
+    for value in given:
+        if not isinstance(value, SmartEmbeddings) and not hasattr(value, "anchors"):
+            raise ScoringError(
+                f"found {type(value).__name__}, expected embeddings as encode_query and encode_document return them"
+            )
 
 
 def unit_rows(vectors: Array) -> Array:

@@ -49,7 +49,9 @@ def render_table(result: BeirResult) -> RenderableType:
     if "late" in gain:
         lines.append(_gain_line("late", gain["late"], gain["metric"]))
     if (found := result.get("calibration")) is not None:
-        lines.append(f"calibrated on the documents: λ_late {found['lambda_late']:.3g}, floor {found['floor'] or 0:.3g}")
+        # Of few documents the model's own calibration is taken, which was measured on more.
+        of = "on the documents" if found["documents"] <= result["dataset"]["n_documents"] else "for the model"
+        lines.append(f"calibrated {of}: λ_late {found['lambda_late']:.3g}, floor {found['floor'] or 0:.3g}")
     if refined is not None:
         lines.append(_gain_line(f"options ({result['rows'][-1]['name']})", refined, gain["metric"], over="hybrid"))
     return _render(result, table, lines)

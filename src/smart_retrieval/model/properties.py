@@ -54,6 +54,11 @@ class ModelProperties:
         return self.backbone.max_length
 
     @property
+    def max_seq_length(self) -> int | None:
+        """:attr:`max_length` by its name in Sentence Transformers; chosen with ``SmartModel(…, max_length=)``."""
+        return self.max_length
+
+    @property
     def prompts(self) -> dict[str, str]:
         """Prompts by name; empty ones are left out."""
         return self.backbone.prompts

@@ -21,6 +21,7 @@ from ..core.packing import AnchorPacker
 from ..core.presets import get_preset
 from ..core.readout import Readout
 from ..core.scoring import LateWeight, Scoring, TokenWeights
+from ..core.vectors import expect_embeddings
 from ..embeddings import SmartEmbeddings
 from ..errors import (
     AdapterMismatchError,
@@ -448,8 +449,9 @@ class SmartModel(ModelProperties):
             ``[Nq, Nd]`` float32.
 
         Raises:
-            ScoringError: The embeddings' widths differ.
+            ScoringError: Something else is given, or the embeddings' widths differ.
         """
+        expect_embeddings(queries, documents)
         chosen = (scoring or self.preset.scoring).override(
             weights=weights, lambda_anchor=lambda_anchor, lambda_late=lambda_late, floor=floor
         )

@@ -45,6 +45,11 @@ def test_everything_is_escaped_and_nothing_is_loaded():
     assert "http" not in page.replace("http-equiv", "")
 
 
+def test_a_notebook_shows_the_page_in_a_frame_of_its_own():
+    (frame,) = read_page(explanation()._repr_html_()).tags
+    assert frame == "iframe"
+
+
 def test_text_in_another_direction_stays_in_its_place():
     odd = "\u202e<script>\u2067\x1b[1m\u05d0\u05d1"
     page = explanation(

@@ -28,7 +28,10 @@ def layers(
     tasks: Annotated[
         list[str] | None, typer.Option(metavar="NAME,…|paper|all", help="MMEB-V2: tasks by name. [default: paper]")
     ] = None,
-    model: options.Model = "glyph",
+    model: Annotated[
+        str | None,
+        typer.Option(help="A packaged name, a folder, or a hub name. [default: minilm; with --data-root, glyph]"),
+    ] = None,
     lambda_late: Annotated[float, typer.Option(help="Weight of the late score.")] = 1.0,
     skip_incomplete: options.SkipIncomplete = False,
     batch_size: options.BatchSize = None,
@@ -54,8 +57,9 @@ def layers(
         require("matplotlib", "plot")
     from ...evaluation.layers import draw_layers, layers_table
 
+    name = model or ("minilm" if folder else "glyph")
     chosen: dict[str, Any] = {
-        "layers": options.layers_of(layers) or (), "model": model, "lambda_late": lambda_late,
+        "layers": options.layers_of(layers) or (), "model": name, "lambda_late": lambda_late,
         "batch_size": batch_size, "progress": None, "dtype": dtype, **model_options,
     }  # fmt: skip
     if folder is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,10 @@ class Explanation(ScoreBreakdown):
             The page.
         """
         return render_page(self, find_pictures(self, self.file, root))
+
+    def _repr_html_(self) -> str:
+        """The page, in a frame, for notebooks."""
+        return f'<iframe srcdoc="{escape(self.to_html())}" width="100%" height="480" sandbox="allow-scripts"></iframe>'
 
     def to_png(self, root: str | Path | None = None) -> bytes:
         """The heat maps of a picture: the whole query over it, and the words that contribute most.

@@ -13,7 +13,7 @@ from ...documents.sections import clean_json
 from ...embeddings import SmartEmbeddings
 from ...errors import EmptyInputError, SmartError
 from ...files import content_hash, typed_name
-from ...inputs import Frames, Item, Sound, item_of
+from ...inputs import Frames, Item, Sound, item_of, refuse_table
 from ..text.folding import clean_item
 from .recorded_pictures import FEW_FRAMES, RecordedPicture, open_image, place_of, record_picture
 
@@ -93,6 +93,9 @@ def new_documents(
     for name, value in (("texts", items), ("ids", ids)):
         if isinstance(value, str):
             raise EmptyInputError(f"{name}: found one string, expected several: add([text], ids=[id])")
+    refuse_table(items)
+    if isinstance(metadata, Mapping):
+        raise EmptyInputError("metadata: found one object, expected one for each document: metadata=[{...}, ...]")
     given = {
         "item": items,
         "id": ids,

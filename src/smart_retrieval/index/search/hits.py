@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ...embeddings import SmartEmbeddings
+from ...templates import render
 from ..store.pictures import Media
 from ..store.records import Document
 
@@ -111,6 +112,10 @@ class Hits(Sequence[Hit]):
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        return render("smart_retrieval.index.search", "hits.html.j2", hits=self.hits)
 
     def group_by_source(self) -> dict[str, list[Hit]]:
         """Hits by file (by id where there is none), files in the order of their best passage.
