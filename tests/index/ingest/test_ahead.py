@@ -45,8 +45,7 @@ def test_the_same_items_in_order(processors, count):
 def test_an_error_comes_behind_the_items_before_it(processors, count):
     found = []
     with pytest.raises(ValueError, match="broken"):
-        for number in ahead(numbers(count, ValueError("broken"))):
-            found.append(number)
+        found.extend(ahead(numbers(count, ValueError("broken"))))
     assert found == list(range(count))
     assert not threads()
 

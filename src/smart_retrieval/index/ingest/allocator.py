@@ -20,7 +20,7 @@ def give_back_memory() -> None:
 
 @cache
 def _malloc_trim() -> Callable[[int], Any] | None:
-    """glibc's function; other C libraries have none."""
+    """Of glibc; other C libraries have none."""
     try:
         found: Callable[[int], Any] = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # TypeError on Windows
