@@ -2,6 +2,7 @@
 
     python benchmarks/encode_overhead.py --data FOLDER      texts of a BEIR folder
     python benchmarks/encode_overhead.py --pages 256        drawn pages as pictures, the visual model
+    python benchmarks/encode_overhead.py --folder FOLDER    a folder of files into a new index, beside its passages
 
 The same items go through both in alternating order; quoted is the median over the pairs of (ours / plain). For pages,
 plain is Sentence Transformers' own ``encode`` over the same modules, preprocessing included.
@@ -12,9 +13,10 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,9 @@ from typing import Any
 from lib.record import record
 from sentence_transformers import SentenceTransformer
 
-from smart_retrieval import Readout, SmartModel
+from smart_retrieval import Readout, SmartIndex, SmartModel
 from smart_retrieval.backbones.checkpoints import resolve_model
+from smart_retrieval.backbones.compute import bfloat16_units
 from smart_retrieval.demo.glyph_pages import glyph_collection
 from smart_retrieval.evaluation.beir import load_beir
 
@@ -51,8 +54,31 @@ def pages(count: int, name: str) -> tuple[list[Any], Any, dict[str, SmartModel]]
     return [page.image() for page in glyph_collection("test", count).pages], SmartModel(name).backbone.model, ours
 
 
+class Indexing:
+    """A folder into a new index, whatever texts are handed over."""
+
+    def __init__(self, folder: Path, model: SmartModel) -> None:
+        self.folder, self.model = folder, model
+
+    def encode_document(self, items: list[str]) -> list[str]:
+        """Index the folder; the passages that it holds."""
+        with (
+            tempfile.TemporaryDirectory() as temporary,
+            SmartIndex.create(Path(temporary) / "i.smart", self.model) as index,
+        ):
+            index.index_folder(self.folder, show_progress=False)
+            return [document.text for document in index.get(index.store.ids())]
+
+
+def folder_texts(folder: Path, name: str) -> tuple[list[Any], Any, dict[str, Any]]:
+    """The passages of a folder's files, the plain model, and `index_folder` by what it computes in."""
+    names = ("float32", "bfloat16") if bfloat16_units() else ("float32",)
+    ours = {compute: Indexing(folder, SmartModel(name, compute=compute)) for compute in names}
+    return ours["float32"].encode_document([]), SentenceTransformer(resolve_model(name)), ours
+
+
 def compare(
-    items: list[Any], plain: Any, ours: dict[str, SmartModel], pairs: int, size: dict[str, Any]
+    items: list[Any], plain: Any, ours: Mapping[str, Any], pairs: int, size: dict[str, Any]
 ) -> tuple[dict[str, list[dict[str, float]]], dict[str, float]]:
     """Seconds of all pairs, and the median of (ours / plain), by readout."""
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in ours}
@@ -74,6 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--data", type=Path, help="a BEIR-layout folder")
+    what.add_argument("--folder", type=Path, help="files, of which --texts and --batch-size say nothing")
     what.add_argument("--pages", type=int, help="drawn pages instead of texts")
     parser.add_argument("--model", help="minilm, or glyph for pages")
     parser.add_argument("--texts", type=int, default=320)
@@ -82,8 +109,11 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
 
+    ours: Mapping[str, Any]
     if arguments.pages:
         items, plain, ours = pages(arguments.pages, arguments.model or "glyph")
+    elif arguments.folder:
+        items, plain, ours = folder_texts(arguments.folder, arguments.model or "minilm")
     else:
         items, plain, ours = texts(arguments.data, arguments.texts, arguments.model or "minilm")
     # Pages are of one length, so both make the same batches if told their size; texts each batch as they always do.
@@ -94,6 +124,9 @@ def main() -> None:
     figures = {"ratios": ratios, "runs_seconds": runs, "load_average": os.getloadavg()}
     if arguments.pages:
         record("encode_overhead_pages", {"pages": len(items), **figures})
+    elif arguments.folder:
+        shares = {name: 1 / ratio for name, ratio in ratios.items()}
+        record("index_overhead", {"passages": len(items), "share_of_plain_passages_a_second": shares, **figures})
     else:
         record("encode_overhead", {"texts": len(items), "data": arguments.data.name, **figures})
 

@@ -341,6 +341,14 @@ class SkipLog:
         if len(kept) < self.keep:
             kept.append(record)
 
+    def update(self, other: SkipLog) -> None:
+        """Count what another has counted."""
+        self.counts.update(other.counts)
+        self.failed += other.failed
+        for reason in other.counts:
+            kept = self._records.setdefault(reason, [])
+            kept += other.records(reason)[: max(0, self.keep - len(kept))]
+
     def records(self, reason: str) -> list[Skipped]:
         """The records kept for one reason, in the order they came."""
         return list(self._records.get(reason, ()))

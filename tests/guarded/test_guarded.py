@@ -21,6 +21,7 @@ from fixtures import guarded_functions as there
 from smart_retrieval.errors import MissingExtraError
 from smart_retrieval.files import UnreadableFileError
 from smart_retrieval.guarded import calls, stop
+from smart_retrieval.guarded.calls import interrupt
 from smart_retrieval.guarded.frames import FrameError, Kind, read_frame, write_frame
 
 PATH = Path("some.file")
@@ -278,6 +279,27 @@ def test_a_call_that_is_interrupted_leaves_no_answer_behind() -> None:
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         there.wait_in_c(PATH)
+    assert pid() != before
+
+
+def test_another_thread_ends_the_call_of_a_thread() -> None:
+    errors: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            there.wait_in_c(PATH)
+        except UnreadableFileError as error:
+            errors.append(error)
+
+    before = pid()
+    thread = threading.Thread(target=wait)
+    thread.start()
+    deadline = time.monotonic() + 20
+    interrupt(threading.get_ident())  # which is in no call
+    while thread.is_alive() and time.monotonic() < deadline:
+        interrupt(thread.ident)
+        time.sleep(0.02)
+    assert len(errors) == 1
     assert pid() != before
 
 

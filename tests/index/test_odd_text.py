@@ -195,7 +195,7 @@ def test_file_times_far_away(make, files, monkeypatch, seconds):
         pytest.skip("this file system takes no such times")
     index = make()
     assert index.index_folder(folder).added == 1
-    monkeypatch.setattr("smart_retrieval.index.ingest.folder.content_hash", None)  # not even hashed again
+    monkeypatch.setattr("smart_retrieval.index.ingest.reading.content_hash", None)  # not even hashed again
     assert index.index_folder(folder).unchanged == 1
 
 

@@ -155,3 +155,27 @@ def test_objectives_are_weights():
     assert [objective_weights(name, 2, 3) for name in ("anchor", "late", "hybrid")] == [(1, 0), (0, 1), (2, 3)]
     with pytest.raises(TrainingError, match="expected one of 'anchor', 'hybrid', 'late'"):
         objective_weights("both")
+
+
+def test_the_similarities_of_all_tokens_are_never_held(monkeypatch):
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from smart_retrieval.training import objectives
+
+    class Largest(TorchDispatchMode):
+        elements = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            found = function(*args, **(kwargs or {}))
+            for one in found if isinstance(found, tuple) else (found,):
+                if isinstance(one, torch.Tensor) and one.layout == torch.strided:
+                    self.elements = max(self.elements, one.numel())
+            return found
+
+    monkeypatch.setattr(objectives, "_BLOCK", 2048)
+    q, d = [16] * 8, [32] * 16  # 128 by 512 similarities
+    queries, documents = ragged(q), ragged(d, seed=1)
+    with Largest() as largest:
+        fast_late(queries, q, documents, d).sum().backward()
+    assert len(documents) * 5 <= largest.elements <= 128 * 512 // 8
+    assert queries.grad is not None

@@ -74,6 +74,12 @@ def stop() -> None:
         guard.stop()
 
 
+def interrupt(thread: int | None) -> None:
+    """End the call that a thread is in, whose answer nobody wants any more; it raises there."""
+    for guard in list(_GUARDS.values()):
+        guard.interrupt(thread)
+
+
 def limits_of(function: Any) -> Limits:
     """The limits a function was marked with; nothing else may be called in the child."""
     limits: Limits = function.guarded_limits
@@ -99,12 +105,18 @@ class _Guard:
             self._child.abandon()
         self._lock = threading.Lock()
         self._child = None
+        self._caller: int | None = None  # the thread whose call is running
         self._calls = 0
         self._deaths: Counter[tuple[bytes, int, int]] = Counter()
 
     def stop(self) -> None:
         with self._lock:
             self._close()
+
+    def interrupt(self, thread: int | None) -> None:
+        child = self._child
+        if child is not None and self._caller == thread:
+            child.end()
 
     def call(self, function: Callable[..., Any], limits: Limits, path: Path, args: Any, kwargs: Any) -> Any:
         import msgspec
@@ -117,7 +129,11 @@ class _Guard:
             raise UnreadableFileError(path, "not the name of a file", str(error)) from error
         data = msgspec.msgpack.encode([function.__module__, function.__name__, name, args, kwargs])
         with self._lock:
-            kind, answer = self._ask(data, limits, path, name)
+            self._caller = threading.get_ident()
+            try:
+                kind, answer = self._ask(data, limits, path, name)
+            finally:
+                self._caller = None
         try:
             if kind == Kind.RESULT:
                 return msgspec.msgpack.decode(answer, type=_result_of(function))

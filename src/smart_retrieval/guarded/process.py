@@ -151,11 +151,15 @@ class ChildProcess:
 
     def kill(self) -> None:
         """End it now."""
-        with suppress(OSError):
-            self._process.kill()
+        self.end()
         self._process.wait()
         self._hang_up()
         self._busy.set()  # so that the watching thread ends
+
+    def end(self) -> None:
+        """End it from another thread; the call that is running raises."""
+        with suppress(OSError):
+            self._process.kill()
 
     def abandon(self) -> None:
         """Let go of it in a process just forked: it is the parent's."""

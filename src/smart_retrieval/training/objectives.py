@@ -21,9 +21,10 @@ class _MaxSim(torch.autograd.Function):
         best = queries.new_empty(len(queries), count)
         places = torch.empty(len(queries), count, dtype=torch.long, device=queries.device)
         step = max(1, _BLOCK // max(1, count * longest))
+        absent = ~mask
         for start in range(0, len(queries), step):
             similarities = (queries[start : start + step] @ flat.T).view(-1, count, longest)
-            similarities = similarities.masked_fill(~mask, -torch.inf)
+            similarities.masked_fill_(absent, -torch.inf)  # in place: one block is held, not two
             best[start : start + step], places[start : start + step] = similarities.max(dim=-1)
         places += torch.arange(count, device=queries.device) * longest
         ctx.save_for_backward(queries, flat, places)

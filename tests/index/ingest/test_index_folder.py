@@ -13,7 +13,7 @@ import pytest
 from smart_retrieval.documents.readers.jsonl import JsonlFields
 from smart_retrieval.errors import CodecError, IndexMismatchError, MediaError, MissingExtraError, SmartError
 from smart_retrieval.files import content_hash
-from smart_retrieval.index.ingest import folder as ingest
+from smart_retrieval.index.ingest import reading as ingest
 from smart_retrieval.index.ingest.file_reader import FileReader, passage_body, token_counter
 from smart_retrieval.index.ingest.folder import FileBatches
 from smart_retrieval.index.smart_index import SmartIndex
@@ -258,8 +258,8 @@ def test_kill_9_in_the_middle(tmp_path, smart):
         signal.alarm(30)
         store, stored = FileBatches._store, []
 
-        def dying(self):
-            store(self)
+        def dying(self, batch):
+            store(self, batch)
             stored.append(1)
             if len(stored) == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -417,7 +417,7 @@ def test_the_bar_ends_where_the_bytes_do(index, docs, monkeypatch):
 
         yield advance
 
-    monkeypatch.setattr(ingest, "progress", bar)
+    monkeypatch.setattr("smart_retrieval.index.ingest.folder.progress", bar)
     (docs / "long.txt").write_text("the otter swims in the river\n\n" * 300)
     (docs / "bad.txt").write_bytes(b"\x00" * 5000)
     index.index_folder(docs, batch=4)

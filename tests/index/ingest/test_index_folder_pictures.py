@@ -14,7 +14,7 @@ from fixtures.pictures import media_folder, picture, write_pdf, write_video
 
 from smart_retrieval.files import UnreadableFileError, content_hash
 from smart_retrieval.guarded import Limits, calls
-from smart_retrieval.index.ingest import folder as ingest
+from smart_retrieval.index.ingest import reading as ingest
 from smart_retrieval.index.ingest.file_reader import picture_id
 from smart_retrieval.index.smart_index import SmartIndex
 from smart_retrieval.pictures import pdf_pages

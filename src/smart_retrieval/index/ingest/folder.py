@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from ...documents.read import NO_TEXT
 from ...documents.walk import scan
 from ...embeddings import SmartEmbeddings
-from ...errors import IndexMismatchError, MediaError, MissingExtraError, SmartError
-from ...files import FoundFile, Skipped, UnreadableFileError, content_hash, settled
+from ...errors import IndexMismatchError, SmartError
+from ...files import FoundFile, Skipped, settled
 from ...progress import progress
 from ...types import counted_elsewhere
 from ..store.manifest import Manifest
 from ..store.records import FileEntry
 from ..store.store import Store
+from .ahead import ahead
+from .allocator import give_back_memory
 from .file_reader import FileReader
 from .new_documents import NewDocument
+from .reading import FilePart, IngestFile, ReadBatch, read_batches
 from .report import IngestReport
 from .writer import IndexWriter
 
@@ -56,10 +58,10 @@ def index_folder(
     if changed:
         total = sum(file.size for file in changed)
         with progress(f"Indexing {len(changed):,} files, KiB", total // 1024, bar) as show:
-            batches = FileBatches(writer, reader, report, show, batch)
-            for file in changed:
-                batches.read(file, known.get(file.relative))
-            batches.flush()
+            batches = FileBatches(writer, report, show)
+            with closing(ahead(partial(read_batches, reader, changed, known, batch))) as read:
+                for one in read:
+                    batches.store(one)
     report.seconds = time.perf_counter() - started
     return report
 
@@ -146,32 +148,8 @@ def _changed(
     return changed
 
 
-@dataclass(eq=False)
-class _File:
-    """A file on its way: its documents that wait, and what became of those before."""
-
-    path: str
-    known: bool  # whether the index held it whole before
-    waiting: list[NewDocument] = field(default_factory=list)
-    broken: bool = False  # whether it could not be read on
-    dropped: bool = False  # whether what the index held of it is deleted
-    encoded: int = 0
-    failed: int = 0
-    entry: FileEntry | None = None  # once it is read whole
-
-    @property
-    def weight(self) -> int:
-        """What its waiting documents count in a batch."""
-        return sum(document.weight for document in self.waiting)
-
-    @property
-    def whole(self) -> bool:
-        """Whether it is read whole, and not every one of its documents failed to be encoded."""
-        return self.entry is not None and (self.encoded > 0 or not self.failed)
-
-
 class FileBatches:
-    """Collects documents across files, encodes them together and stores them, one commit a batch.
+    """Encodes documents of files together and stores them, one commit a batch.
 
     A file of up to a batch's documents is replaced by one commit. A larger one begins with the commit that deletes its
     old documents and its entry, and ends with the one that writes its entry; a run killed in between leaves documents
@@ -180,91 +158,46 @@ class FileBatches:
     A picture that cannot be decoded is named in the report and left out; a file of which nothing could be encoded
     counts as not read: what the index held of it stays, and the next run tries again.
 
-    ``show`` is called with the KiB of files done since; a batch is stored once its documents weigh ``batch``.
+    ``show`` is called with the KiB of files done since.
     """
 
-    def __init__(
-        self, writer: IndexWriter, reader: FileReader, report: IngestReport, show: Callable[[int], None], batch: int
-    ) -> None:
+    def __init__(self, writer: IndexWriter, report: IngestReport, show: Callable[[int], None]) -> None:
         self._writer = writer
-        self._reader = reader
         self._report = report
         self._show = show
-        self._batch = batch
-        self._files: list[_File] = []  # in this batch
-        self._touched: list[FileEntry] = []  # of files that changed in nothing but their time
-        self._bytes = self._shown = 0  # bytes of files done; KiB shown as such
+        self._shown = 0  # KiB
 
-    def read(self, found: FoundFile, before: FileEntry | None) -> None:
-        """Read a file, whose entry in the index is ``before``; whatever is wrong with it is recorded."""
-        file = _File(found.relative, before is not None)
-        left = found.size  # bytes that are not counted as done
-        try:
-            self._reader.check_size(found)
-            # Before it is read: should it change meanwhile, the next run sees that.
-            entry = FileEntry(found.relative, found.size, found.mtime_ns, content_hash(found.path))
-        except MediaError as error:
-            self._report.skipped.add(Skipped.from_error(found.relative, error))
-            self._bytes += left
-            return
-        if before is not None and before.sha256 == entry.sha256:
-            self._report.unchanged += 1
-            self._touched.append(entry)
-        else:
-            with closing(self._documents(found, file)) as documents:
-                for document in documents:
-                    file.waiting.append(document)
-                    size = min(left, len(document.item.text))
-                    left -= size
-                    self._bytes += size
-                    if file.weight >= self._batch:
-                        self._files.append(file)
-                        self._store()
-            if not file.broken:
-                self._files.append(file)
-                file.entry = entry
-            elif file.dropped:  # otherwise what the index held of it stays
-                self._report.passages_removed += self._writer.store.files.drop(file.path)
-        self._bytes += left
-        full = sum(file.weight for file in self._files) >= self._batch
-        if full or len(self._files) + len(self._touched) >= 4 * self._batch:
-            self._store()
+    def store(self, batch: ReadBatch) -> None:
+        """Store a batch, and note what was noted in reading it."""
+        report = self._report
+        report.skipped.update(batch.skipped)
+        for path, notes in batch.notes:
+            report.note(path, notes)
+        report.unchanged += len(batch.touched)
+        if batch.parts or batch.touched:
+            self._store(batch)
+        kib = batch.done // 1024
+        self._show(kib - self._shown)
+        self._shown = kib
 
-    def flush(self) -> None:
-        """Store everything that waits."""
-        if self._files or self._touched:
-            self._store()
-        self._show_progress()
-
-    def _documents(self, found: FoundFile, file: _File) -> Generator[NewDocument, None, None]:
-        """What is read of a file until its end or an error, which is recorded."""
-        notes: list[str] = []
-        try:
-            yield from self._reader.documents(found, notes, self._report.skipped)
-        except Exception as error:  # a fault in one file's parser must not cost the others
-            file.broken = True
-            # It was read whole, and what the index holds of it is not in it any more.
-            file.dropped = file.dropped or (isinstance(error, UnreadableFileError) and error.reason == NO_TEXT)
-            record = Skipped.from_error(file.path, error)
-            if isinstance(error, SmartError) and not isinstance(error, MediaError | MissingExtraError):
-                record = Skipped(file.path, "cannot be stored", str(error), failed=True)
-            self._report.skipped.add(record)
-        self._report.note(file.path, notes)
-
-    def _store(self) -> None:
-        documents, encoded = self._encode()
+    def _store(self, batch: ReadBatch) -> None:
+        documents, encoded = self._encode(batch.parts)
         store, report = self._writer.store, self._report
-        whole = [file for file in self._files if file.whole]
+        whole = [part for part in batch.parts if part.whole]
         with store.transaction():
-            for file in self._files:
+            for part in batch.parts:
+                file = part.file
+                if part.broken:
+                    if file.dropped or part.textless:  # otherwise what the index held of it stays
+                        report.passages_removed += store.files.drop(file.path)
                 # Not before something of it is there to take the place of what is deleted.
-                if not file.dropped and (file.encoded or file in whole):
+                elif not file.dropped and (file.encoded or part.whole):
                     report.passages_removed += store.files.drop(file.path)
                     file.dropped = True
             if encoded is not None and documents:
                 # "replace": another run over the same folder may have stored them since.
                 self._writer.add_encoded(documents, encoded, "replace", fit=False)
-            for entry in [file.entry for file in whole if file.entry is not None] + self._touched:
+            for entry in [part.entry for part in whole if part.entry is not None] + batch.touched:
                 store.files.put(entry)
         # After the transaction: fitting takes long, and other writers wait for the lock.
         self._writer.fit_if_due()
@@ -272,22 +205,19 @@ class FileBatches:
         kinds = [document.picture.kind for document in documents if document.picture is not None]
         report.pictures += sum(kind != "audio" for kind in kinds)
         report.tokens += int(encoded.offsets[-1]) if encoded is not None else 0
-        report.added += sum(not file.known for file in whole)
-        report.updated += sum(file.known for file in whole)
-        for file in self._files:
-            file.waiting = []
-        self._files, self._touched = [], []
-        self._show_progress()
+        report.added += sum(not part.file.known for part in whole)
+        report.updated += sum(part.file.known for part in whole)
 
-    def _encode(self) -> tuple[list[NewDocument], SmartEmbeddings | None]:
-        """The documents that wait, without those whose pictures cannot be read, and their encodings."""
-        waiting = [(file, document) for file in self._files for document in file.waiting]
+    def _encode(self, parts: Sequence[FilePart]) -> tuple[list[NewDocument], SmartEmbeddings | None]:
+        """The documents of a batch, without those whose pictures cannot be read, and their encodings."""
+        waiting = [(part.file, document) for part in parts for document in part.documents]
         if not waiting:
             return [], None
         with counted_elsewhere():
             encoder = self._writer.encoder
             items = [encoder.folded(document.item) for _, document in waiting]
             encoded = encoder.document_model().encode_document(items, show_progress=False, on_error="skip")
+        give_back_memory()
         self._report.truncated += encoded.report.truncated_tokens
         reasons = dict(encoded.report.failures)
         kept = []
@@ -300,13 +230,8 @@ class FileBatches:
                 kept.append(document)
         return kept, encoded
 
-    def _show_progress(self) -> None:
-        kib = self._bytes // 1024
-        self._show(kib - self._shown)
-        self._shown = kib
 
-
-def _failure(file: _File, document: NewDocument, reason: str) -> Skipped:
+def _failure(file: IngestFile, document: NewDocument, reason: str) -> Skipped:
     """The record of a picture that could not be decoded, under the reason that others of its kind have, too."""
     if document.picture is not None and document.picture.error is not None:
         return Skipped.from_error(file.path, document.picture.error)
