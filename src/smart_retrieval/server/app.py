@@ -40,7 +40,6 @@ def create_app(
     indexes: Sequence[str | Path] | Mapping[str, str | Path], settings: ServerSettings | None = None
 ) -> FastAPI:
     """An ASGI application that serves indexes: a page, HTTP API, its description under ``/docs``, health and metrics.
-    agents = add_agents(app, service)
 
     Its start-up loads models in the background; ``/readyz`` tells when they are. What it serves is at
     ``app.state.service``, a :class:`~smart_retrieval.server.Service`, for routes that are added to it.

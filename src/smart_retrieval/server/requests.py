@@ -76,6 +76,7 @@ class IndexInfo:
         files_as: ``"text"`` or ``"pages"``.
         updated: Time of the newest commit.
         writable: Whether this caller may add and delete.
+        shards: In how many parts it is kept; some options of a search need one.
     """
 
     name: str
@@ -90,6 +91,7 @@ class IndexInfo:
     files_as: str
     updated: str
     writable: bool
+    shards: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""

@@ -18,12 +18,12 @@ from ..index.explain.explanation import Explanation
 from ..index.explain.shown_pictures import ShownPictures
 from ..index.search.hits import Hits
 from ..index.search.options import SCORING_OPTIONS
-from ..index.smart_index import SmartIndex
 from ..index.store.records import Document
 from ..inputs import Item
 from .access import Caller
 from .requests import Form, IndexInfo, NewDocument, Query, QueryOptions, require_content, search_options
 from .settings import ServerSettings, named_paths
+from .stored import AnyIndex, Stored
 from .work import reading, writing
 from .work.catalog import Catalog
 from .work.jobs import Job, Jobs
@@ -73,7 +73,7 @@ class Service:
         self._searchers = Lane("search", settings.search_threads, settings.waiting)
         self._writer = Lane("write", 1, settings.waiting)
         self._background: set[asyncio.Task[Any]] = set()
-        self._infos: dict[tuple[str, str | None, bool], tuple[tuple[str, int, bool], IndexInfo]] = {}
+        self._infos: dict[tuple[str, str | None, bool], tuple[tuple[object, ...], IndexInfo]] = {}
         self._warm: str | None = "the models are loading"
 
     # -- life --------------------------------------------------------------------------------------------------
@@ -152,9 +152,9 @@ class Service:
         writable = caller.role == "write" and not self.settings.read_only
         key = (index, caller.fixed, writable)
 
-        def run(opened: SmartIndex) -> IndexInfo:
+        def run(opened: AnyIndex) -> IndexInfo:
             # A page asks for it with every search, and to count a tenant's documents takes a look at all of them.
-            state = opened.store.manifest.uuid, opened.store.state().number, opened.encoder.loaded is not None
+            state = Stored(opened).version, opened.encoder.loaded is not None
             known = self._infos.get(key)
             if known is None or known[0] != state:
                 known = state, reading.info(opened, index, caller, writable=writable)
@@ -227,9 +227,9 @@ class Service:
         until = self._until(options.get("deadline_ms"))
         asked = await self._encoded(index, query, until)
 
-        def run(opened: SmartIndex) -> tuple[Hits, list[Explanation]]:
+        def run(opened: AnyIndex) -> tuple[Hits, list[Explanation]]:
             left = max(0.0, (until - time.perf_counter()) * 1000)
-            with opened.store.reading() if explained else nullcontext():
+            with Stored(opened).reading() if explained else nullcontext():
                 found = opened.search(asked, k, **{**chosen, "where": within, "deadline_ms": left})
                 why = reading.explained(opened, asked, found[:explained], until, **scoring)
             shown = [reading.shown_explanation(one, caller) for one in why]
@@ -327,8 +327,8 @@ class Service:
         within = reading.of_kinds(caller.within(options.get("where")), options.get("kinds", ()))
         asked = await self._encoded(index, query, until)
 
-        def run(opened: SmartIndex) -> T:
-            (stored,) = caller.require(opened.store, [id])
+        def run(opened: AnyIndex) -> T:
+            (stored,) = caller.require(Stored(opened), [id])
             return show(opened.explain(asked, stored, **{**chosen, "where": within}), caller)
 
         return await self._searching(index, run, until)
@@ -474,7 +474,7 @@ class Service:
         except Exception as error:
             self._jobs.change(job, state="failed", error=self.public_message(error))
 
-    async def _patiently(self, index: str, run: Callable[[SmartIndex], T]) -> T:
+    async def _patiently(self, index: str, run: Callable[[AnyIndex], T]) -> T:
         """In the writer, however long that takes."""
         while True:
             with suppress(OverloadedError):
@@ -525,13 +525,13 @@ class Service:
 
         return [await one(query) for query in queries]
 
-    async def _searching(self, index: str, run: Callable[[SmartIndex], T], until: float | None = None) -> T:
+    async def _searching(self, index: str, run: Callable[[AnyIndex], T], until: float | None = None) -> T:
         return await self._searchers.run(lambda: self._with(index, run), until)
 
-    async def _writing(self, index: str, run: Callable[[SmartIndex], T], until: float | None = None) -> T:
+    async def _writing(self, index: str, run: Callable[[AnyIndex], T], until: float | None = None) -> T:
         return await self._writer.run(lambda: self._with(index, run), until)
 
-    def _with(self, index: str, run: Callable[[SmartIndex], T]) -> T:
+    def _with(self, index: str, run: Callable[[AnyIndex], T]) -> T:
         with self.catalog.use(index) as opened:
             return run(opened)
 

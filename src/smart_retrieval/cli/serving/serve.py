@@ -28,7 +28,7 @@ def serve(
         typer.Argument(
             metavar="INDEX...",
             envvar="SMART_SERVE_INDEXES",
-            help="Folders of indexes, or NAME=FOLDER for another name.",
+            help="Folders of indexes or of shards, or NAME=FOLDER for another name.",
         ),
     ],
     host: Annotated[str, typer.Option(help="Address to listen on; others than this need tokens.")] = "127.0.0.1",
@@ -112,14 +112,14 @@ def _hosts(host: str, allowed: list[str]) -> tuple[str, ...]:
 def _check(indexes: list[str], host: str, settings: ServerSettings) -> None:
     """Find what cannot be served before anything is loaded, with its name."""
     from ...extras import check
-    from ...index.smart_index import SmartIndex
+    from ...index.shards.sharded_index import open_index
     from ...server.settings import named_paths
 
     for module in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
         check(module, "serve")
     _check_access(host, settings)
     for path in named_paths(indexes).values():
-        SmartIndex.open(path, mode="r" if settings.read_only else "w").close()
+        open_index(path, mode="r" if settings.read_only else "w").close()
 
 
 def _check_access(host: str, settings: ServerSettings) -> None:
