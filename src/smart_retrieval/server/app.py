@@ -60,10 +60,11 @@ def create_app(
         >>> app = create_app(["docs.smart"])  # doctest: +SKIP
         >>> uvicorn.run(app, host="127.0.0.1", port=8000)  # doctest: +SKIP
     """
-    return _application(Service(indexes, settings))
+    return application(Service(indexes, settings))
 
 
-def _application(service: Service) -> FastAPI:
+def application(service: Service) -> FastAPI:
+    """:func:`create_app` of a service, which may have begun to load."""
     for module in ("fastapi", "mcp", "prometheus_client", "python_multipart"):
         check(module, "serve")
     from fastapi import FastAPI
@@ -115,6 +116,11 @@ def _application(service: Service) -> FastAPI:
 
 def app_from_environment() -> FastAPI:
     """The application of a worker process, as the process that started it describes it in its environment."""
+    return application(service_from_environment())
+
+
+def service_from_environment() -> Service:
+    """Its service, which loads already while the rest is imported."""
     _log_to_stderr()
     given = json.loads(os.environ[ENVIRONMENT])
     paths = ("token_file", "state_dir")
@@ -123,8 +129,8 @@ def app_from_environment() -> FastAPI:
         for name, value in given["settings"].items()
     }
     service = Service(given["indexes"], ServerSettings(**values))
-    service.begin()  # while the rest is imported
-    return _application(service)
+    service.begin()
+    return service
 
 
 def _log_to_stderr() -> None:
@@ -137,6 +143,6 @@ def _log_to_stderr() -> None:
 
 
 def described(indexes: Sequence[str | Path], settings: ServerSettings) -> str:
-    """What :func:`app_from_environment` reads."""
+    """What :func:`service_from_environment` reads."""
     paths = {name: str(path) for name, path in named_paths(indexes).items()}
     return json.dumps({"indexes": paths, "settings": asdict(settings)}, default=str)
