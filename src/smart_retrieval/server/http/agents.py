@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from ..service import Service
@@ -48,6 +49,8 @@ class Agents:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let in who has a token, for every request anew."""
         caller_of(Request(scope))  # which notes it in the scope
+        if scope["method"] != "POST":  # a stream on which nothing would come, as there are no sessions
+            raise HTTPException(405, "found no session to listen to or to end, expected a POST", {"Allow": "POST"})
         async with self._starting:
             app = self._app = self._app or await self._started()
         inner = {**scope}
