@@ -90,7 +90,11 @@ class Sender:
 
 def main() -> None:
     from fixtures.hostile_requests import (  # type: ignore[import-not-found]
-        CANARY, SECRET, SMUGGLED, hostile_requests, smuggling_requests,
+        CANARY,
+        SECRET,
+        SMUGGLED,
+        hostile_requests,
+        smuggling_requests,
     )  # fmt: skip
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -105,12 +109,18 @@ def main() -> None:
             folder, others = made(Path(name), arguments.model, SECRET, shards=3 if kind == "three shards" else 0)
             server, port = started(folder, Path(name))
             canary = Canary()
-            leak = re.compile("|".join(map(re.escape, (SECRET, name, "root:x:", "Traceback", "site-packages"))).encode())
+            leak = re.compile(
+                "|".join(map(re.escape, (SECRET, name, "root:x:", "Traceback", "site-packages"))).encode()
+            )
             sender = Sender(port, leak)
             try:
                 job = ask(port, "POST", "/documents", {"documents": [{"text": f"{SECRET} {n}"} for n in range(300)]})[1]
                 for asked in hostile_requests(arguments.requests, arguments.seed):
-                    head = {"Authorization": f"Bearer {ACME}", "Host": "127.0.0.1", "Connection": "close"} | asked.headers
+                    head = {
+                        "Authorization": f"Bearer {ACME}",
+                        "Host": "127.0.0.1",
+                        "Connection": "close",
+                    } | asked.headers
                     body = (asked.body or b"").replace(CANARY.encode(), canary.address.encode())
                     if "Transfer-Encoding" not in head:
                         head = {"Content-Length": str(len(body))} | head
@@ -139,7 +149,15 @@ def main() -> None:
                 print(line, file=sys.stderr)
     print(json.dumps(figures, indent=1))
     record("serve_hostile", {**vars(arguments), **figures})
-    amiss = ("server_errors", "leaks", "fetched", "job_of_another_seen", "smuggled", "changed_of_another", "stopped_with")
+    amiss = (
+        "server_errors",
+        "leaks",
+        "fetched",
+        "job_of_another_seen",
+        "smuggled",
+        "changed_of_another",
+        "stopped_with",
+    )
     sys.exit(any(one[name] for one in figures.values() for name in amiss))
 
 
