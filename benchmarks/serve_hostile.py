@@ -3,10 +3,11 @@
     python benchmarks/serve_hostile.py [--requests 900] [--smuggling 100] [--seed 0] [--model minilm]
 
 A ``smart serve`` with tokens and ``--tenant-field`` holds documents of two tenants, in one index and in shards. The
-sender has the token of one: its requests have bad JSON, huge bodies, wrong types, paths, addresses to fetch, odd headers
-and the other tenant's ids and filters, over every route, the tools of an agent and the page; and bytes that could be read
-as two requests. Looked for in every answer are texts of the other tenant, paths of the machine, files of the system and
-traces of Python; afterwards, whether the other's documents are as they were, whether anything was fetched or smuggled.
+sender has the token of one: its requests have bad JSON, huge bodies, wrong types, paths, addresses to fetch, odd
+headers and the other tenant's ids and filters, over every route, the tools of an agent and the page; and bytes that
+could be read as two requests. Looked for in every answer are texts of the other tenant, paths of the machine, files of
+the system and traces of Python; afterwards, whether the other's documents are as they were, and whether anything was
+fetched or smuggled.
 The requests are those of the test suite (tests/fixtures/hostile_requests.py). Writes results/serve_hostile.json; exits
 with 1 where anything is amiss.
 """

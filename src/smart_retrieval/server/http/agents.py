@@ -65,7 +65,7 @@ class Agents:
         from ..mcp import create_mcp
 
         server = create_mcp(self._service, lambda request: request.scope[CALLER])
-        # Hosts and sizes are checked for all routes alike, before this one. No sessions: any worker answers any request.
+        # Hosts and sizes are checked for all routes alike, before this one. No sessions: any worker answers.
         app = server.streamable_http_app(
             streamable_http_path="/",
             stateless_http=True,
