@@ -39,6 +39,7 @@ from smart_retrieval.index.smart_index import SmartIndex
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 FIELD, ACME, BETA = "team", "a" * 24, "b" * 24
 SECONDS = 120.0
+SILENT_S = 2.0  # for what may never be answered
 
 
 class Canary:
@@ -66,13 +67,14 @@ class Sender:
         self.failed: list[str] = []
         self.leaked: list[str] = []
 
-    def send(self, data: bytes, method: str = "POST") -> None:
+    def send(self, data: bytes, method: str = "POST", patience: float = SECONDS) -> None:
         """One connection; what is answered to it until it is closed or silent."""
         began = time.perf_counter()
         status, answer = "no answer", b""
         with socket.create_connection(("127.0.0.1", self._port), SECONDS) as connection:
             with suppress(OSError):  # refused before all of it was read
                 connection.sendall(data)
+            connection.settimeout(patience)
             with suppress(OSError, HTTPException):
                 response = HTTPResponse(connection, method=method)
                 response.begin()
@@ -81,7 +83,8 @@ class Sender:
             connection.settimeout(0.05)
             with suppress(OSError):
                 answer += connection.recv(2**20)  # of a second request, if that was one
-        self.slowest = max(self.slowest, time.perf_counter() - began)
+        if status != "no answer":
+            self.slowest = max(self.slowest, time.perf_counter() - began)
         self.statuses[status] += 1
         if status.startswith("5") and status not in ("503", "504"):
             self.failed.append(f"{status}: {data[:300]!r}")
@@ -126,9 +129,12 @@ def main() -> None:
                     if "Transfer-Encoding" not in head:
                         head = {"Content-Length": str(len(body))} | head
                     lines = [f"{asked.method} {asked.path} HTTP/1.1", *(f"{name}: {head[name]}" for name in head)]
-                    sender.send("\r\n".join([*lines, "", ""]).encode() + body, asked.method)
+                    # A server waits two minutes for a body that does not come.
+                    odd = "Transfer-Encoding" in head or head["Content-Length"] != str(len(body))
+                    data = "\r\n".join([*lines, "", ""]).encode() + body
+                    sender.send(data, asked.method, SILENT_S if odd else SECONDS)
                 for data in smuggling_requests(arguments.smuggling, ACME, arguments.seed):
-                    sender.send(data)
+                    sender.send(data, patience=SILENT_S)
                 figures[kind] = {
                     "requests": sum(sender.statuses.values()),
                     "statuses": dict(sorted(sender.statuses.items())),
