@@ -9,12 +9,13 @@ from smart_retrieval.errors import DuplicateIdError, FilterError, NotAllowedErro
 from smart_retrieval.index.smart_index import SmartIndex
 from smart_retrieval.index.store.where import And, compile_where, parse
 from smart_retrieval.server import Caller, Tenant
+from smart_retrieval.server.stored import Stored
 
 
 @pytest.fixture
 def store(folder):
     with SmartIndex.open(folder) as index:
-        yield index.store
+        yield Stored(index)
 
 
 WIDENING = [

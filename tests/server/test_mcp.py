@@ -1,8 +1,10 @@
 """Tools of an agent: in memory and over HTTP, what they give, whom they show it, what they refuse."""
 
 import asyncio
+import base64
 import json
 import re
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,6 +13,7 @@ import pytest
 pytest.importorskip("mcp")
 import httpx2
 from fixtures.callers import ADMIN, FIELD, READER
+from fixtures.pictures import picture, visual_model
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
@@ -151,7 +154,7 @@ def test_several_indexes_are_chosen_by_name(folder, tmp_path, smart):
     [
         ({"query": "x", "k": 0}, "greater than or equal to 1"),
         ({"query": "x", "k": 5000}, "less than or equal to 100"),
-        ({"query": ""}, "at least 1 character"),
+        ({"query": ""}, "neither words nor a picture"),
         ({"query": " "}, "neither words nor a picture"),
         ({"query": "x", "where": "number = 1) or (id exists"}, "expected 'and', 'or' or the end"),
         ({"query": "x", "kind": "sound"}, "'text', 'image', 'page', 'video' or 'audio'"),
@@ -214,6 +217,40 @@ def test_writing_takes_a_role_and_the_tools(folder):
         assert "add" in await refused(client, "add", documents=[{"text": "x"}])
 
     asking(no_tool, folder)
+
+
+def test_pictures_are_searched_for(tmp_path, folder):
+    pytest.importorskip("PIL.Image")
+    model = visual_model(tmp_path / "model")
+    with SmartIndex.create(tmp_path / "art.smart", model, codec="float32") as index:
+        index.add([picture(1), picture(2)], ids=["one", "two"])
+        wanted = [(hit.id, hit.score) for hit in index.search(picture(2), 2)]
+        both = [(hit.id, hit.score) for hit in index.search({"text": "squares", "image": picture(2)}, 2)]
+    file = BytesIO()
+    picture(2).save(file, "PNG")
+    image = base64.b64encode(file.getvalue()).decode()
+
+    async def work(client):
+        found = await call(client, "search", image=image)
+        assert [(hit["id"], hit["score"]) for hit in found["hits"]] == wanted
+        found = await call(client, "search", query="squares", image=f"data:image/png;base64,{image}")
+        assert [(hit["id"], hit["score"]) for hit in found["hits"]] == both
+        assert (await call(client, "explain", image=image, id="two"))["id"] == "two"
+        for wrong in ("/etc/passwd", "http://127.0.0.1:1/a.png", "AAAA", ""):
+            assert "picture" in await refused(client, "search", image=wrong)
+        assert "neither words nor a picture" in await refused(client, "search", query=" ")
+
+    asking(work, tmp_path / "art.smart")
+
+    async def too_large(client):
+        assert "expected at most 100" in await refused(client, "search", image=image)
+
+    asking(too_large, tmp_path / "art.smart", max_body=100)
+
+    async def no_pictures(client):
+        assert "text" in await refused(client, "search", image=image)
+
+    asking(no_pictures, folder)
 
 
 @pytest.fixture
@@ -297,3 +334,13 @@ def test_over_http_tokens_hosts_and_sizes_are_checked(app):
 def test_nobody_is_shown_nothing(folder):
     said = asking(lambda client: refused(client, "search", query="x"), folder, caller=None)
     assert "found nobody who asks" in said
+
+
+def test_a_stream_to_listen_to_is_refused_at_once(app):
+    async def listen(http):
+        known = {"Authorization": "Bearer " + "a" * 16, "Accept": "text/event-stream"}
+        assert (await http.get("/mcp", headers=known)).status_code == 405
+        assert (await http.delete("/mcp/", headers=known)).status_code == 405
+        assert (await http.get("/mcp")).status_code == 401
+
+    over_http(app, listen)

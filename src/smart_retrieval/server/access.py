@@ -11,8 +11,8 @@ from typing import Any, Literal
 from ..documents.sections import clean_json
 from ..errors import DuplicateIdError, NotAllowedError, ServerError, UnknownIdError
 from ..index.store.records import Document
-from ..index.store.store import Store
-from ..index.store.where import And, Expression, Field, In, parse
+from ..index.store.where import And, Expression, parse
+from .stored import Stored, having
 
 Role = Literal["read", "write"]
 
@@ -119,30 +119,29 @@ class Caller:
         """An id as this caller knows it."""
         return id.removeprefix(self.prefix)
 
-    def find(self, store: Store, ids: Sequence[str]) -> list[str | None]:
+    def find(self, stored: Stored, ids: Sequence[str]) -> list[str | None]:
         """The stored ids of documents; None where there is none, or one that this caller does not see."""
         names = [name for id in ids for name in dict.fromkeys((id, self.prefix + id)) if not _SURROGATE.search(name)]
         fixed = [parse(self.fixed)] if self.fixed else []
         found: dict[str, str] = {}
-        with store.reading():
+        with stored.reading():
             for start in range(0, len(names), _AT_ONCE):
-                part = In(Field(("id",), built_in=True), tuple(names[start : start + _AT_ONCE]))
-                chosen: Expression = And((part, *fixed))
-                found |= {_composed(id): id for id in store.ids(chosen)}
+                chosen: Expression = And((having(names[start : start + _AT_ONCE]), *fixed))
+                found |= {_composed(id): id for id in stored.ids(chosen)}
         return [found.get(_composed(id)) or found.get(_composed(self.prefix + id)) for id in ids]
 
-    def require(self, store: Store, ids: Sequence[str]) -> list[str]:
+    def require(self, stored: Stored, ids: Sequence[str]) -> list[str]:
         """The stored ids of documents.
 
         Raises:
             UnknownIdError: There is none of an id, or one that this caller does not see.
         """
-        found = self.find(store, ids)
-        absent = [id for id, stored in zip(ids, found, strict=True) if stored is None]
+        found = self.find(stored, ids)
+        absent = [id for id, known in zip(ids, found, strict=True) if known is None]
         if absent:
             more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
             raise UnknownIdError(f"found no document {absent[0]!r}{more}")
-        return [stored for stored in found if stored is not None]
+        return [known for known in found if known is not None]
 
     # -- writing -----------------------------------------------------------------------------------------------
 
@@ -183,24 +182,24 @@ class Caller:
             )
         return {**metadata, self.tenant.field: self.tenant.value}
 
-    def new_ids(self, store: Store, ids: Sequence[str], *, replace: bool) -> list[str]:
+    def new_ids(self, stored: Stored, ids: Sequence[str], *, replace: bool) -> list[str]:
         """Ids to store new documents under: those of its own that they replace, or new ones.
 
         Raises:
             DuplicateIdError: One is there already and is not to be replaced, or is not to be had.
             NotAllowedError: One is shared with other tenants.
         """
-        found = self.find(store, ids)
-        there = [(id, stored) for id, stored in zip(ids, found, strict=True) if stored is not None]
+        found = self.find(stored, ids)
+        there = [(id, known) for id, known in zip(ids, found, strict=True) if known is not None]
         if there and not replace:
             more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
             raise DuplicateIdError(f"document {there[0][0]!r}{more} is there already; upsert to replace it")
-        self.require_owned(store.get([stored for _, stored in there]))
-        fresh = [self.prefix + id for id, stored in zip(ids, found, strict=True) if stored is None]
-        if self.fixed and len(store.rowids(fresh, missing="skip")):
+        self.require_owned(stored.get([known for _, known in there]))
+        fresh = [self.prefix + id for id, known in zip(ids, found, strict=True) if known is None]
+        if self.fixed and stored.holds_any(fresh):
             # Stored by someone without a tenant, under a name from this one's own.
             raise DuplicateIdError("an id of these documents cannot be used; choose another")
-        return [stored or self.prefix + id for id, stored in zip(ids, found, strict=True)]
+        return [known or self.prefix + id for id, known in zip(ids, found, strict=True)]
 
 
 def _composed(text: str) -> str:

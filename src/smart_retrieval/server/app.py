@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..extras import check
+from .service import Service
 from .settings import ServerSettings, named_paths
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ def create_app(
     indexes: Sequence[str | Path] | Mapping[str, str | Path], settings: ServerSettings | None = None
 ) -> FastAPI:
     """An ASGI application that serves indexes: a page, HTTP API, its description under ``/docs``, health and metrics.
-    agents = add_agents(app, service)
 
     Its start-up loads models in the background; ``/readyz`` tells when they are. What it serves is at
     ``app.state.service``, a :class:`~smart_retrieval.server.Service`, for routes that are added to it.
@@ -60,6 +60,11 @@ def create_app(
         >>> app = create_app(["docs.smart"])  # doctest: +SKIP
         >>> uvicorn.run(app, host="127.0.0.1", port=8000)  # doctest: +SKIP
     """
+    return application(Service(indexes, settings))
+
+
+def application(service: Service) -> FastAPI:
+    """:func:`create_app` of a service, which may have begun to load."""
     for module in ("fastapi", "mcp", "prometheus_client", "python_multipart"):
         check(module, "serve")
     from fastapi import FastAPI
@@ -67,24 +72,23 @@ def create_app(
 
     from .http import documents, models, operations, search
     from .http.access_log import AccessLog
-    from .http.agents import add_agents
+    from .http.agents import Agents
     from .http.answers import add_handlers
     from .http.metrics import Measured
     from .http.reference import reference_page
     from .http.security import Guard
     from .page import routes as page
-    from .service import Service
     from .tokens import TokenFile
 
-    settings = settings or ServerSettings()
-    service = Service(indexes, settings)
+    settings, agents = service.settings, Agents(service)
     tokens = None if settings.token_file is None else TokenFile(settings.token_file, settings.tenant_field)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with service, agents.session_manager.run():
+        async with service:
             service.warm_up()
             yield
+            await agents.close()
 
     app = FastAPI(
         title="smart-retrieval", version=__version__, description=_ABOUT, openapi_tags=_TAGS, lifespan=lifespan,
@@ -95,7 +99,7 @@ def create_app(
     for routes in (search, documents, models, operations, page):
         app.include_router(routes.router)
     app.include_router(documents.jobs_router)
-    agents = add_agents(app, service)
+    agents.add_to(app)
     app.add_api_route("/docs", reference_page, include_in_schema=False)
     app.mount("/assets", page.ASSETS)
     app.add_middleware(Measured, service=service)
@@ -112,6 +116,11 @@ def create_app(
 
 def app_from_environment() -> FastAPI:
     """The application of a worker process, as the process that started it describes it in its environment."""
+    return application(service_from_environment())
+
+
+def service_from_environment() -> Service:
+    """Its service, which loads already while the rest is imported."""
     _log_to_stderr()
     given = json.loads(os.environ[ENVIRONMENT])
     paths = ("token_file", "state_dir")
@@ -119,7 +128,9 @@ def app_from_environment() -> FastAPI:
         name: Path(value) if name in paths and value else tuple(value) if isinstance(value, list) else value
         for name, value in given["settings"].items()
     }
-    return create_app(given["indexes"], ServerSettings(**values))
+    service = Service(given["indexes"], ServerSettings(**values))
+    service.begin()
+    return service
 
 
 def _log_to_stderr() -> None:
@@ -132,6 +143,6 @@ def _log_to_stderr() -> None:
 
 
 def described(indexes: Sequence[str | Path], settings: ServerSettings) -> str:
-    """What :func:`app_from_environment` reads."""
+    """What :func:`service_from_environment` reads."""
     paths = {name: str(path) for name, path in named_paths(indexes).items()}
     return json.dumps({"indexes": paths, "settings": asdict(settings)}, default=str)

@@ -18,12 +18,12 @@ except ImportError:
     raise
 
 from .._version import __version__
-from ..errors import EmptyInputError, NotAllowedError, SmartError
+from ..errors import EmptyInputError, MediaError, NotAllowedError, SmartError
 from ..index.explain.explanation import Explanation
 from ..index.search.hits import Hit, Hits
 from ..index.store.records import Document
 from .access import Caller
-from .requests import IndexInfo, NewDocument, Query, QueryOptions
+from .requests import IndexInfo, NewDocument, Query, QueryOptions, bytes_of
 from .service import Service
 from .work.jobs import Job
 
@@ -49,6 +49,13 @@ Where = Annotated[
         description="Filter over metadata and id, source, page, heading: year >= 2020 and tags = 'river' · "
         "source like 'guide/%.md' · lang in ('en', 'de') · not draft = true · title contains 'pump' · year exists. "
         "Text in single quotes, a quote in it doubled; keys that are no plain word in backticks."
+    ),
+]
+Picture = Annotated[
+    str | None,
+    Field(
+        description="A picture to search by, alone or with words: the bytes of its file in Base64, where list_indexes "
+        "says pictures. No path or URL is opened."
     ),
 ]
 Characters = Annotated[int, Field(ge=0, le=100_000, description="Most characters of a text; get returns it whole.")]
@@ -255,8 +262,9 @@ class _Tools:
     @_told
     async def search(
         self,
-        query: Annotated[str, Field(min_length=1, description="A question or keywords.")],
         ctx: Context,
+        query: Annotated[str, Field(description="A question or keywords; may be empty beside a picture.")] = "",
+        image: Picture = None,
         index: Index = None,
         k: Annotated[int, Field(ge=1, le=100, description="Hits wanted.")] = 8,
         where: Where = None,
@@ -269,7 +277,7 @@ class _Tools:
         """Find the passages, pages and pictures that answer a query, best first, with text, source and metadata."""
         caller, name = self._caller(ctx), self._index(index)
         options = QueryOptions(where=where, lexical_weight=3.0 if lexical else 0.0)
-        found, hits = await self._of_kind(caller, name, query, k, options, kind)
+        found, hits = await self._of_kind(caller, name, self._query(query, image), k, options, kind)
         return Found(
             index=name,
             hits=[FoundHit.of(hit, characters) for hit in hits],
@@ -278,12 +286,12 @@ class _Tools:
         )
 
     async def _of_kind(
-        self, caller: Caller, index: str, query: str, k: int, options: QueryOptions, kind: str | None
+        self, caller: Caller, index: str, query: Query, k: int, options: QueryOptions, kind: str | None
     ) -> tuple[Hits, list[Hit]]:
         """The first k hits of a kind: more are searched until there are so many, or no more at all."""
         asked, most = k, self.service.settings.max_k
         while True:
-            found = await self.service.search(caller, index, Query(query), min(asked, most), options)
+            found = await self.service.search(caller, index, query, min(asked, most), options)
             hits = [hit for hit in found if kind is None or hit.kind == kind]
             if len(hits) >= k or len(found) < asked or asked >= most:
                 return found, hits[:k]
@@ -319,13 +327,15 @@ class _Tools:
     @_told
     async def explain(
         self,
-        query: Annotated[str, Field(min_length=1)],
         id: Annotated[str, Field(description="Id of a hit.")],
         ctx: Context,
+        query: Annotated[str, Field(description="That of the search.")] = "",
+        image: Picture = None,
         index: Index = None,
     ) -> Explained:
         """Tell why a document was found: which words of the query match which of its words, and how well."""
-        return Explained.of(await self.service.explain(self._caller(ctx), self._index(index), Query(query), id))
+        asked = self._query(query, image)
+        return Explained.of(await self.service.explain(self._caller(ctx), self._index(index), asked, id))
 
     @_told
     async def add(
@@ -361,6 +371,12 @@ class _Tools:
         except SmartError as error:
             raise ResourceNotFoundError(self.service.public_message(error)) from error
         return document.text
+
+    def _query(self, text: str, image: str | None) -> Query:
+        most = self.service.settings.max_body  # over HTTP of a whole request, over stdio of a picture
+        if image is not None and len(image) > most:
+            raise MediaError(f"image: found {len(image)} characters, expected at most {most}")
+        return Query(text, bytes_of(image))
 
     def _caller(self, ctx: Context) -> Caller:
         caller = self._caller_of(ctx.request_context.request)

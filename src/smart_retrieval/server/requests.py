@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -76,6 +78,7 @@ class IndexInfo:
         files_as: ``"text"`` or ``"pages"``.
         updated: Time of the newest commit.
         writable: Whether this caller may add and delete.
+        shards: In how many parts it is kept; some options of a search need one.
     """
 
     name: str
@@ -90,6 +93,7 @@ class IndexInfo:
     files_as: str
     updated: str
     writable: bool
+    shards: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -128,3 +132,21 @@ def require_content(what: str, text: str, image: bytes | None) -> None:
     """Refuse what holds neither words nor a picture."""
     if not text.strip() and not image:
         raise EmptyInputError(f"{what}: found neither words nor a picture, expected at least one of them")
+
+
+def bytes_of(image: str | None) -> bytes | None:
+    """The bytes of a picture in a request.
+
+    Raises:
+        SmartError: It is no Base64.
+    """
+    if image is None:
+        return None
+    _, found, data = image.partition(";base64,") if image.startswith("data:image/") else ("", "x", image)
+    try:
+        decoded = base64.b64decode(data if found else "", validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise SmartError("image: expected the bytes of a picture file in Base64; no path or URL is opened") from error
+    if not decoded:
+        raise EmptyInputError("image: expected the bytes of a picture file in Base64; no path or URL is opened")
+    return decoded

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import logging
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
@@ -18,12 +21,12 @@ from ..index.explain.explanation import Explanation
 from ..index.explain.shown_pictures import ShownPictures
 from ..index.search.hits import Hits
 from ..index.search.options import SCORING_OPTIONS
-from ..index.smart_index import SmartIndex
 from ..index.store.records import Document
 from ..inputs import Item
 from .access import Caller
 from .requests import Form, IndexInfo, NewDocument, Query, QueryOptions, require_content, search_options
 from .settings import ServerSettings, named_paths
+from .stored import AnyIndex, Stored
 from .work import reading, writing
 from .work.catalog import Catalog
 from .work.jobs import Job, Jobs
@@ -32,6 +35,7 @@ from .work.messages import Messages
 from .work.pictures import picture_of
 
 T = TypeVar("T")
+LOG = logging.getLogger("smart_retrieval.server")
 # Documents of a job that are encoded and committed together; other writes get their turn in between.
 _JOB_BATCH = 64
 _SWEEP_S = 5.0
@@ -73,8 +77,10 @@ class Service:
         self._searchers = Lane("search", settings.search_threads, settings.waiting)
         self._writer = Lane("write", 1, settings.waiting)
         self._background: set[asyncio.Task[Any]] = set()
-        self._infos: dict[tuple[str, str | None, bool], tuple[tuple[str, int, bool], IndexInfo]] = {}
+        self._infos: dict[tuple[str, str | None, bool], tuple[tuple[object, ...], IndexInfo]] = {}
         self._warm: str | None = "the models are loading"
+        self._begun: dict[str, Future[None]] = {}
+        self._writes: Literal["loading", "ready", "failed"] = "loading"
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -98,31 +104,58 @@ class Service:
         if self._own_state is not None:
             self._own_state.cleanup()
 
+    def begin(self) -> None:
+        """Begin :meth:`warm` in the service's threads, where there is no event loop yet."""
+        self._begun = self._begun or {
+            name: self._encoder.submit(functools.partial(self._warm_encoder, name)) for name in self.catalog.paths
+        }
+
     async def warm(self) -> None:
         """Load what queries need: encoders, the mapped files of every index. Afterwards :attr:`unready` is None."""
-        for name in self.catalog.paths:
+        self.begin()
+        begun, self._begun = self._begun, {}
+        for name, loaded in begun.items():
             try:
-                await self._encoder.run(lambda name=name: self._warm_encoder(name))  # type: ignore[misc]
+                await asyncio.wrap_future(loaded)
             except SmartError as error:
                 self._warm = f"index {name!r}: {self.public_message(error)}"
                 raise
         self._warm = None
 
     def warm_up(self) -> None:
-        """:meth:`warm`, while requests that need nothing of it are answered already."""
+        """:meth:`warm`, while requests that need nothing of it are answered already; then what writes need."""
 
         async def warm() -> None:
             with suppress(SmartError):  # which :attr:`unready` tells
                 await self.warm()
                 for name in self.catalog.paths:  # so that the next start is quicker
                     await self._writing(name, lambda opened: opened.encoder.export())
+                await self._load_models()
 
         self._in_background(warm())
+
+    async def _load_models(self) -> None:
+        """Load what encodes documents: not in a lane, so that nothing waits for it but what needs it, too."""
+        if self.settings.read_only:
+            return
+        for name in self.catalog.paths:
+            try:
+                await asyncio.to_thread(self._with, name, lambda opened: opened.encoder.document_model())
+            except SmartError as error:
+                self._writes = "failed"
+                LOG.warning("index %r takes no documents: %s", name, error)
+        if self._writes == "loading":
+            self._writes = "ready"
 
     @property
     def unready(self) -> str | None:
         """Why queries are not answered yet; None once they are."""
         return self._warm
+
+    @property
+    def writes(self) -> Literal["off", "loading", "ready", "failed"]:
+        """Whether documents can be added: while it is loading, an addition waits for what is left of that."""
+        return "off" if self.settings.read_only else self._writes
 
     @property
     def waiting(self) -> dict[str, int]:
@@ -152,9 +185,9 @@ class Service:
         writable = caller.role == "write" and not self.settings.read_only
         key = (index, caller.fixed, writable)
 
-        def run(opened: SmartIndex) -> IndexInfo:
+        def run(opened: AnyIndex) -> IndexInfo:
             # A page asks for it with every search, and to count a tenant's documents takes a look at all of them.
-            state = opened.store.manifest.uuid, opened.store.state().number, opened.encoder.loaded is not None
+            state = Stored(opened).version, opened.encoder.loaded is not None
             known = self._infos.get(key)
             if known is None or known[0] != state:
                 known = state, reading.info(opened, index, caller, writable=writable)
@@ -227,9 +260,9 @@ class Service:
         until = self._until(options.get("deadline_ms"))
         asked = await self._encoded(index, query, until)
 
-        def run(opened: SmartIndex) -> tuple[Hits, list[Explanation]]:
+        def run(opened: AnyIndex) -> tuple[Hits, list[Explanation]]:
             left = max(0.0, (until - time.perf_counter()) * 1000)
-            with opened.store.reading() if explained else nullcontext():
+            with Stored(opened).reading() if explained else nullcontext():
                 found = opened.search(asked, k, **{**chosen, "where": within, "deadline_ms": left})
                 why = reading.explained(opened, asked, found[:explained], until, **scoring)
             shown = [reading.shown_explanation(one, caller) for one in why]
@@ -327,8 +360,8 @@ class Service:
         within = reading.of_kinds(caller.within(options.get("where")), options.get("kinds", ()))
         asked = await self._encoded(index, query, until)
 
-        def run(opened: SmartIndex) -> T:
-            (stored,) = caller.require(opened.store, [id])
+        def run(opened: AnyIndex) -> T:
+            (stored,) = caller.require(Stored(opened), [id])
             return show(opened.explain(asked, stored, **{**chosen, "where": within}), caller)
 
         return await self._searching(index, run, until)
@@ -474,7 +507,7 @@ class Service:
         except Exception as error:
             self._jobs.change(job, state="failed", error=self.public_message(error))
 
-    async def _patiently(self, index: str, run: Callable[[SmartIndex], T]) -> T:
+    async def _patiently(self, index: str, run: Callable[[AnyIndex], T]) -> T:
         """In the writer, however long that takes."""
         while True:
             with suppress(OverloadedError):
@@ -525,13 +558,13 @@ class Service:
 
         return [await one(query) for query in queries]
 
-    async def _searching(self, index: str, run: Callable[[SmartIndex], T], until: float | None = None) -> T:
+    async def _searching(self, index: str, run: Callable[[AnyIndex], T], until: float | None = None) -> T:
         return await self._searchers.run(lambda: self._with(index, run), until)
 
-    async def _writing(self, index: str, run: Callable[[SmartIndex], T], until: float | None = None) -> T:
+    async def _writing(self, index: str, run: Callable[[AnyIndex], T], until: float | None = None) -> T:
         return await self._writer.run(lambda: self._with(index, run), until)
 
-    def _with(self, index: str, run: Callable[[SmartIndex], T]) -> T:
+    def _with(self, index: str, run: Callable[[AnyIndex], T]) -> T:
         with self.catalog.use(index) as opened:
             return run(opened)
 

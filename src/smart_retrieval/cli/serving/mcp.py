@@ -12,7 +12,8 @@ from ..options import IndexModel
 
 def mcp(
     indexes: Annotated[
-        list[str], typer.Argument(metavar="INDEX...", help="Folders of indexes, or NAME=FOLDER.", show_default=False)
+        list[str],
+        typer.Argument(metavar="INDEX...", help="Folders of indexes or of shards, or NAME=FOLDER.", show_default=False),
     ],
     write: Annotated[bool, typer.Option("--write", help="Offer tools that add and delete, too.")] = False,
     where: options.Where = None,

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,7 +28,7 @@ def serve(
         typer.Argument(
             metavar="INDEX...",
             envvar="SMART_SERVE_INDEXES",
-            help="Folders of indexes, or NAME=FOLDER for another name.",
+            help="Folders of indexes or of shards, or NAME=FOLDER for another name.",
         ),
     ],
     host: Annotated[str, typer.Option(help="Address to listen on; others than this need tokens.")] = "127.0.0.1",
@@ -112,14 +112,14 @@ def _hosts(host: str, allowed: list[str]) -> tuple[str, ...]:
 def _check(indexes: list[str], host: str, settings: ServerSettings) -> None:
     """Find what cannot be served before anything is loaded, with its name."""
     from ...extras import check
-    from ...index.smart_index import SmartIndex
+    from ...index.shards.sharded_index import open_index
     from ...server.settings import named_paths
 
     for module in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
         check(module, "serve")
     _check_access(host, settings)
     for path in named_paths(indexes).values():
-        SmartIndex.open(path, mode="r" if settings.read_only else "w").close()
+        open_index(path, mode="r" if settings.read_only else "w").close()
 
 
 def _check_access(host: str, settings: ServerSettings) -> None:
@@ -160,28 +160,33 @@ def _run_on_ray(
 
 def _run(indexes: list[str], host: str, port: int, settings: ServerSettings, state: Path) -> None:
     from dataclasses import replace
+    from functools import partial
 
+    from ...errors import ServerError
+    from ...server.app import ENVIRONMENT, application, described, service_from_environment
+    from ...server.settings import named_paths
+
+    listening = _bound(host, port)
+    if listening is None:
+        raise ServerError(f"found port {port} of {host} in use or not to be had, expected a free one; 0 takes any")
+    os.environ[ENVIRONMENT] = described(indexes, replace(settings, state_dir=state))
+    app: Any = "smart_retrieval.server.app:app_from_environment"
+    if settings.workers == 1:
+        app = partial(application, service_from_environment())  # which loads while all this is imported
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
-    from ...errors import ServerError
-    from ...server.app import ENVIRONMENT, described
     from ...server.http.connections import Connection
     from ...server.http.metrics import SHARED
-    from ...server.settings import named_paths
 
-    os.environ[ENVIRONMENT] = described(indexes, replace(settings, state_dir=state))
     if settings.workers > 1:
         (state / "metrics").mkdir()
         os.environ[SHARED] = str(state / "metrics")
     config = uvicorn.Config(
-        "smart_retrieval.server.app:app_from_environment", factory=True, host=host, port=port, workers=settings.workers,
+        app, factory=True, host=host, port=port, workers=settings.workers,
         log_config=None, log_level="warning", access_log=False, http=Connection, ws="none",
         timeout_graceful_shutdown=_GRACE_S, server_header=False, date_header=True, proxy_headers=False,
     )  # fmt: skip
-    listening = _bound(host, port)
-    if listening is None:
-        raise ServerError(f"found port {port} of {host} in use or not to be had, expected a free one; 0 takes any")
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     typer.echo(f"serving {', '.join(named_paths(indexes))} on {address}")
     sys.stdout.flush()

@@ -215,7 +215,13 @@ class ShardedIndex:
         """
         settings, asked = self._settings(options, 1), options.copy()
         rerank = asked.pop("rerank", None)
-        found = self._holder(id).explain(query, id, where=options.get("where"), rerank=rerank, scoring=settings.scoring)
+        holder = self._holder(id)
+        holder.encoder.adopt(self.encoder)
+        found = holder.explain(query, id, where=options.get("where"), rerank=rerank, scoring=settings.scoring)
+        if found.source is not None and found.file.entry is None:
+            # Which files were read is noted in the shards that their paths choose.
+            entries = (shard.store.files.get(found.source) for shard in self.shards)
+            found = replace(found, file=replace(found.file, entry=next(filter(None, entries), None)))
         added = settings.refinements
         weights = {"lexical": settings.lexical_weight, "feedback": added.feedback, "neighbours": added.neighbours}
         weights = {name: weight for name, weight in weights.items() if weight}

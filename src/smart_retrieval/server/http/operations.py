@@ -7,7 +7,6 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from ... import __version__
-from ...index.store.folder import FILE
 from .answers import Answer
 from .metrics import TYPE, exposition, look
 from .search import Asking, Serving
@@ -36,12 +35,15 @@ async def healthz() -> Response:
 
 @router.get("/readyz", summary="Whether queries are answered")
 async def readyz(service: Serving) -> Response:
-    """`ready` once models are loaded and every index is there; 503 until then. Without a token."""
-    gone = [name for name, path in service.catalog.paths.items() if not (path / FILE).is_file()]
+    """`ready` once models are loaded and every index is there; 503 until then. Without a token.
+
+    `writes` is `loading` while the model that encodes documents is: an addition waits until it is `ready`.
+    """
+    gone = service.catalog.missing()
     reason = service.unready or (f"index {gone[0]!r}: its database is gone" if gone else None)
     if reason is not None:
         return Answer({"status": "not ready", "reason": reason}, 503, {"Retry-After": "1"})
-    return Answer({"status": "ready"})
+    return Answer({"status": "ready", "writes": service.writes})
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from ...errors import EmptyInputError, SmartError
 from ...index.search.options import RERANK_DEPTH
 from ...index.search.searcher import DEFAULT_CANDIDATES
-from ..requests import NewDocument, Query, QueryOptions
+from ..requests import NewDocument, Query, QueryOptions, bytes_of
 
 _MOST_TEXT = 1_000_000
 Text = Annotated[str, StringConstraints(max_length=_MOST_TEXT)]
@@ -194,21 +191,3 @@ class EmbeddingsRequest(BaseModel):
     dimensions: int | None = Field(None, ge=1, description="Refused unless it is the model's own width.")
     input_type: Literal["query", "document"] = Field("document", description="As what they are encoded.")
     user: str | None = None
-
-
-def bytes_of(image: str | None) -> bytes | None:
-    """The bytes of a picture in a request.
-
-    Raises:
-        SmartError: It is no Base64.
-    """
-    if image is None:
-        return None
-    _, found, data = image.partition(";base64,") if image.startswith("data:image/") else ("", "x", image)
-    try:
-        decoded = base64.b64decode(data if found else "", validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise SmartError("image: expected the bytes of a picture file in Base64; no path or URL is opened") from error
-    if not decoded:
-        raise EmptyInputError("image: expected the bytes of a picture file in Base64; no path or URL is opened")
-    return decoded

@@ -10,13 +10,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ...errors import UnknownIndexError, one_of
-from ...index.smart_index import SmartIndex
+from ...index.shards.sharded_index import open_index
+from ...index.shards.split import shard_folders
 from ...index.store.folder import FILE
+from ..stored import AnyIndex
 
 
 class _Opened:
-    def __init__(self, index: SmartIndex, inode: int) -> None:
-        self.index, self.inode = index, inode
+    def __init__(self, index: AnyIndex, files: list[Path], inodes: list[int]) -> None:
+        self.index, self.files, self.inodes = index, files, inodes
         self.users, self.used, self.retired = 0, time.monotonic(), False
 
 
@@ -50,8 +52,17 @@ class Catalog:
         if name not in self.paths:
             raise UnknownIndexError(f"index: {one_of(name, self.paths)}")
 
+    def missing(self) -> list[str]:
+        """Names of indexes of which a database is gone."""
+        opened = dict(self._opened)
+        return [
+            name
+            for name, path in self.paths.items()
+            if not all(map(_inode, opened[name].files if name in opened else _databases(path)))
+        ]
+
     @contextmanager
-    def use(self, name: str) -> Iterator[SmartIndex]:
+    def use(self, name: str) -> Iterator[AnyIndex]:
         """An index, which stays open meanwhile.
 
         Raises:
@@ -71,16 +82,16 @@ class Catalog:
                     opened.index.close()
 
     def _current(self, name: str) -> _Opened:
-        inode = 0
-        with suppress(OSError):
-            inode = os.stat(self.paths[name] / FILE).st_ino
         opened = self._opened.get(name)
-        if opened is not None and opened.inode != inode:  # another was put in its place, as from a backup
+        # Another may have been put in its place, as from a backup.
+        if opened is not None and opened.inodes != [_inode(file) for file in opened.files]:
             self._retire(name)
             opened = None
         if opened is None:
-            index = SmartIndex.open(self.paths[name], self._model, mode="r" if self._read_only else "w")
-            opened = self._opened[name] = _Opened(index, inode)
+            files = _databases(self.paths[name])
+            inodes = [_inode(file) for file in files]
+            index = open_index(self.paths[name], self._model, mode="r" if self._read_only else "w")
+            opened = self._opened[name] = _Opened(index, files, inodes)
         if len(self._opened) > 1 and opened.index.encoder.loaded is None:
             for other in self._opened.values():
                 opened.index.encoder.adopt(other.index.encoder)
@@ -105,3 +116,15 @@ class Catalog:
         with self._lock:
             for name in list(self._opened):
                 self._retire(name)
+
+
+def _databases(path: Path) -> list[Path]:
+    """The database of an index, or those of its shards."""
+    return [folder / FILE for folder in shard_folders(path) or [path]]
+
+
+def _inode(file: Path) -> int:
+    """What tells a file from one in its place; 0 where there is none."""
+    with suppress(OSError):
+        return os.stat(file).st_ino
+    return 0

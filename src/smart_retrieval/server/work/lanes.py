@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -19,8 +19,7 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class _Job:
     call: Callable[[], Any]
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Any]
+    future: Future[Any]
     until: float | None
 
 
@@ -50,7 +49,11 @@ class Lane:
             thread.start()
 
     async def run(self, call: Callable[[], T], until: float | None = None) -> T:
-        """The result of a call in one of the threads.
+        """The result of a call in one of the threads; see :meth:`submit`."""
+        return await asyncio.wrap_future(self.submit(call, until))
+
+    def submit(self, call: Callable[[], T], until: float | None = None) -> Future[T]:
+        """Let one of the threads make a call.
 
         Args:
             call: Takes nothing.
@@ -64,10 +67,9 @@ class Lane:
             if self.pending >= self.most:
                 raise OverloadedError(f"found {self.pending} requests waiting, expected fewer; try again in a second")
             self.pending += 1
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._jobs.put(_Job(call, loop, future, until))
-        return await future
+        future: Future[T] = Future()
+        self._jobs.put(_Job(call, future, until))
+        return future
 
     def close(self) -> None:
         """Finish what waits, and end the threads."""
@@ -79,8 +81,9 @@ class Lane:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             result, error = None, None
+            wanted = job.future.set_running_or_notify_cancel()  # else whoever asked is gone
             try:
-                if not job.future.cancelled():  # else whoever asked is gone
+                if wanted:
                     if job.until is not None and time.perf_counter() > job.until:
                         raise DeadlineError("the deadline passed while the request waited; allow more, or try again")
                     result = job.call()
@@ -88,15 +91,8 @@ class Lane:
                 error = raised
             with self._lock:
                 self.pending -= 1
-            with suppress(RuntimeError):  # its loop was closed
-                job.loop.call_soon_threadsafe(_settle, job.future, result, error)
+            if error is not None:
+                job.future.set_exception(error)
+            elif wanted:
+                job.future.set_result(result)
             job = result = error = None  # nothing is kept while it waits for the next
-
-
-def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-    if future.done():
-        return
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(result)

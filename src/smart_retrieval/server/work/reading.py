@@ -4,42 +4,41 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from ...core.collection import CollectionStatistics
 from ...core.hybrid import hybrid_scores
 from ...embeddings import SmartEmbeddings
-from ...errors import FilterError
+from ...errors import FilterError, UnknownIdError
 from ...index.encoder import EncodedItem
 from ...index.explain.explanation import Explanation
 from ...index.explain.page import render_page
 from ...index.explain.png import draw_png
 from ...index.explain.shown_pictures import ShownPictures, find_pictures
 from ...index.search.hits import Hits
-from ...index.smart_index import SmartIndex
 from ...index.store.pictures import Media
 from ...index.store.records import Document
-from ...index.store.where import And, Compare, Field, In, OfKinds, parse
+from ...index.store.where import And, Compare, OfKinds, parse
 from ..access import Caller
 from ..requests import Form, IndexInfo
+from ..stored import ID, AnyIndex, Stored, having
 from .messages import Messages, shown_model, shown_source
 
 #: Kinds of documents.
 KINDS = ("text", "image", "page", "video", "audio")
 
-_ID = Field(("id",), built_in=True)
 
-
-def info(index: SmartIndex, name: str, caller: Caller, *, writable: bool) -> IndexInfo:
+def info(index: AnyIndex, name: str, caller: Caller, *, writable: bool) -> IndexInfo:
     """What an index holds, as a caller sees it."""
-    found, store = index.info(), index.store
-    with store.reading():
-        documents = found["documents"] if caller.fixed is None else len(store.select(caller.fixed))
-        fields = store.fields(caller.fixed)
+    found, stored = index.info(), Stored(index)
+    with stored.reading():
+        documents = found["documents"] if caller.fixed is None else stored.count(caller.fixed)
+        fields = stored.fields(caller.fixed)
         kinds: dict[str, int] = found["pictures"]
         if caller.fixed is not None:
-            counts = {kind: len(store.select(of_kinds(caller.fixed, [kind]))) for kind in kinds}
+            counts = {kind: stored.count(of_kinds(caller.fixed, [kind])) for kind in kinds}
             kinds = {kind: count for kind, count in counts.items() if count}
     model = index.encoder.loaded  # not loaded to know this
     pictures = "image" in model.modalities if model is not None else found["files_as"] == "pages"
@@ -56,6 +55,7 @@ def info(index: SmartIndex, name: str, caller: Caller, *, writable: bool) -> Ind
         found["files_as"],
         found["updated"],
         writable,
+        len(stored.shards),
     )
 
 
@@ -72,13 +72,14 @@ def of_kinds(within: str | None, kinds: Sequence[str]) -> str | OfKinds | None:
     return OfKinds(tuple(kinds), within)
 
 
-def explained(index: SmartIndex, query: EncodedItem, hits: Hits, until: float, **scoring: Any) -> list[Explanation]:
+def explained(index: AnyIndex, query: EncodedItem, hits: Hits, until: float, **scoring: Any) -> list[Explanation]:
     """Explanations of hits, of the first ones if time is short, without what the search adds to anchor and tokens."""
     found: list[Explanation] = []
     for hit in hits:
         if time.perf_counter() > until:
             break
-        found.append(index.explain(query, hit.id, **scoring))
+        with suppress(UnknownIdError):  # deleted meanwhile, in a shard that is searched in a thread of its own
+            found.append(index.explain(query, hit.id, **scoring))
     return found
 
 
@@ -113,39 +114,43 @@ def drawn(found: Explanation, caller: Caller, form: Form, messages: Messages) ->
     return draw_png(shown, pictures) if form == "png" else render_page(shown, pictures).encode()
 
 
-def documents(index: SmartIndex, caller: Caller, ids: Sequence[str], *, thumbnails: bool) -> list[Document]:
+def documents(index: AnyIndex, caller: Caller, ids: Sequence[str], *, thumbnails: bool) -> list[Document]:
     """Documents by id."""
-    with index.store.reading():
-        return [_shown(document, caller, thumbnails) for document in index.get(caller.require(index.store, ids))]
+    stored = Stored(index)
+    with stored.reading():
+        return [_shown(document, caller, thumbnails) for document in stored.get(caller.require(stored, ids))]
 
 
 def selected(
-    index: SmartIndex, caller: Caller, within: str | None, after: str, k: int
+    index: AnyIndex, caller: Caller, within: str | None, after: str, k: int
 ) -> tuple[list[Document], str | None]:
     """Documents that pass a filter, by id, behind one; and where to go on, if there are more."""
-    behind = Compare(_ID, ">", after) if after else None
+    stored, behind = Stored(index), Compare(ID, ">", after) if after else None
     parts = [part for part in (behind, parse(within) if within else None) if part is not None]
-    with index.store.reading():
-        ids = index.store.ids(And(tuple(parts)), limit=k + 1)
-        found = [_shown(document, caller, False) for document in index.get(ids[:k])]
+    with stored.reading():
+        ids = stored.ids(And(tuple(parts)), limit=k + 1)
+        found = [_shown(document, caller, False) for document in stored.get(ids[:k])]
     return found, ids[k - 1] if len(ids) > k else None
 
 
-def scores_of(index: SmartIndex, caller: Caller, query: EncodedItem, ids: Sequence[str]) -> list[float]:
+def scores_of(index: AnyIndex, caller: Caller, query: EncodedItem, ids: Sequence[str]) -> list[float]:
     """Hybrid scores of stored documents, straight from their codes."""
-    with index.store.reading():
-        stored = caller.require(index.store, ids)
-        unique = list(dict.fromkeys(stored))
-        chosen: Any = And((In(_ID, tuple(unique)),))
+    stored = Stored(index)
+    with stored.reading():
+        wanted = caller.require(stored, ids)
+        unique = list(dict.fromkeys(wanted))
+        chosen: Any = And((having(unique),))
         hits = index.search(query, len(unique), where=chosen, exact=True)
     scores = {hit.id: hit.score for hit in hits}
-    return [scores[id] for id in stored]
+    if gone := [id for id in unique if id not in scores]:  # shards are searched in threads of their own
+        raise UnknownIdError(f"found no document {caller.shown(gone[0])!r}")
+    return [scores[id] for id in wanted]
 
 
-def scores_with(index: SmartIndex, query: EncodedItem, documents: SmartEmbeddings) -> list[float]:
+def scores_with(index: AnyIndex, query: EncodedItem, documents: SmartEmbeddings) -> list[float]:
     """Hybrid scores of encoded texts, with the scoring of an index."""
     assert query.encoded is not None
-    scoring = index.preset.scoring.fitted(CollectionStatistics(index.idf, index.calibration))
+    scoring = Stored(index).shards[0].preset.scoring.fitted(CollectionStatistics(index.idf, index.calibration))
     scores = hybrid_scores(
         query.encoded,
         documents,

@@ -9,12 +9,13 @@ from typing import Any
 from ...embeddings import SmartEmbeddings
 from ...errors import EmptyInputError, SmartError
 from ...index.ingest.new_documents import content_id
-from ...index.smart_index import SmartIndex
 from ...index.store.records import pack_metadata
+from ...index.store.store import Store
 from ...inputs import Item
 from ..access import Caller
 from ..requests import NewDocument, require_content
 from ..settings import ServerSettings
+from ..stored import AnyIndex, Stored
 
 _MOST_ID, _MOST_TEXT, _MOST_METADATA = 1000, 1_000_000, 64_000
 _AT_ONCE = 1000
@@ -41,7 +42,7 @@ def checked(documents: Sequence[NewDocument], caller: Caller, settings: ServerSe
 
 
 def add(
-    index: SmartIndex, caller: Caller, documents: Sequence[NewDocument], items: Sequence[Item], *, replace: bool
+    index: AnyIndex, caller: Caller, documents: Sequence[NewDocument], items: Sequence[Item], *, replace: bool
 ) -> list[str]:
     """Add or replace documents; their ids as the caller knows them."""
     ids = [
@@ -51,18 +52,18 @@ def add(
     if len(set(ids)) < len(ids):
         twice = next(id for number, id in enumerate(ids) if id in ids[:number])
         raise EmptyInputError(f"document {twice!r}: found its id twice, expected every id once in a request")
+    stored = Stored(index)
     if caller.tenant is not None:
         for document in documents:
-            if document.source is not None and index.store.files.get(document.source) is not None:
+            if document.source is not None and stored.holds_file(document.source):
                 raise SmartError(
                     f"document {document.id!r}: found the source {document.source!r}, which is a file that was indexed "
                     "here; name another, or leave it out"
                 )
-    stored = caller.new_ids(index.store, ids, replace=replace)
     options: dict[str, Any] = {"on_duplicate": "replace" if replace else "error"}
     index.add(
         items,
-        ids=stored,
+        ids=caller.new_ids(stored, ids, replace=replace),
         metadata=[document.metadata for document in documents],
         sources=[document.source for document in documents],
         pages=[document.page for document in documents],
@@ -72,26 +73,30 @@ def add(
     return ids
 
 
-def delete(index: SmartIndex, caller: Caller, ids: Sequence[str] | None, within: str | None) -> int:
+def delete(index: AnyIndex, caller: Caller, ids: Sequence[str] | None, within: str | None) -> int:
     """Delete a caller's documents by id, or those that pass a filter and are its alone."""
-    store = index.store
-    with store.transaction():
-        if ids is not None:
-            stored = list(dict.fromkeys(caller.require(store, ids)))
-            for start in range(0, len(stored), _AT_ONCE):
-                caller.require_owned(store.get(stored[start : start + _AT_ONCE]))
-            return store.delete(ids=stored)
-        rowids = store.select(within)
-        if caller.tenant is not None:
-            owned: list[int] = []
-            for start in range(0, len(rowids), _AT_ONCE):
-                found = store.get(rowids=rowids[start : start + _AT_ONCE])
-                owned += [document.rowid for document in found if caller.owns(document)]
-            return store.delete(rowids=owned)
+    stored = Stored(index)
+    with stored.transaction():
+        if ids is None:
+            return sum(_delete_where(store, caller, within) for store in stored.stores)
+        wanted = list(dict.fromkeys(caller.require(stored, ids)))
+        for start in range(0, len(wanted), _AT_ONCE):
+            caller.require_owned(stored.get(wanted[start : start + _AT_ONCE]))
+        return stored.delete(wanted)
+
+
+def _delete_where(store: Store, caller: Caller, within: str | None) -> int:
+    rowids = store.select(within)
+    if caller.tenant is None:
         return store.delete(rowids=rowids)
+    owned: list[int] = []
+    for start in range(0, len(rowids), _AT_ONCE):
+        found = store.get(rowids=rowids[start : start + _AT_ONCE])
+        owned += [document.rowid for document in found if caller.owns(document)]
+    return store.delete(rowids=owned)
 
 
-def encode_documents(index: SmartIndex, items: Sequence[Item]) -> SmartEmbeddings:
+def encode_documents(index: AnyIndex, items: Sequence[Item]) -> SmartEmbeddings:
     """Encodings of texts and pictures as documents, by an index's model."""
     folded = [index.encoder.folded(item) for item in items]
-    return index.model.encode_document(folded, show_progress=False)
+    return index.encoder.model().encode_document(folded, show_progress=False)
