@@ -78,7 +78,7 @@ class IndexInfo:
         files_as: ``"text"`` or ``"pages"``.
         updated: Time of the newest commit.
         writable: Whether this caller may add and delete.
-        shards: In how many parts it is kept; some options of a search need one.
+        shards: In how many parts it is kept.
     """
 
     name: str
