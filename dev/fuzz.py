@@ -39,7 +39,7 @@ from smart_retrieval.documents.read import READERS, ReadOptions
 from smart_retrieval.embeddings import Grid
 from smart_retrieval.errors import IndexDamagedError, SmartError
 from smart_retrieval.index.codec.factory import fit_codec
-from smart_retrieval.index.mirror import ann
+from smart_retrieval.index.mirror import ann, mirror
 from smart_retrieval.index.mirror import filters as metadata_filters
 from smart_retrieval.index.mirror.files import MirrorFiles
 from smart_retrieval.index.search import searcher
@@ -619,7 +619,9 @@ def fuzz(
     results: dict[str, Counter[str]] = {}
     raw: list[str] = []
     end = time.monotonic() + seconds
-    with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
+    # No index is so small that it has no derived files.
+    mapped = mock.patch.object(mirror, "SMALL_DOCUMENTS", -1)
+    with tempfile.TemporaryDirectory() as name, warnings.catch_warnings(), mapped:
         warnings.simplefilter("ignore")
         for kind in chosen:
             folder = Path(name) / kind

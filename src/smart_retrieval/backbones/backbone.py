@@ -331,8 +331,10 @@ class Backbone(ABC):
     def rendered(self, item: Any, *, prompt: str | None, task: str | None) -> list[tuple[str, TokenRole]]:
         """The tokens of one input with their roles, as the backbone sees them."""
         features = self.preprocess([self.load(item_of(item))], prompt=prompt, task=task)
-        tokens = self.tokenizer.convert_ids_to_tokens(features["input_ids"][0].tolist())
-        return [(token, TokenRole(role)) for token, role in zip(tokens, features[ROLES_KEY][0].tolist(), strict=True)]
+        seen = features["attention_mask"][0].bool()
+        tokens = self.tokenizer.convert_ids_to_tokens(features["input_ids"][0][seen].tolist())
+        roles = features[ROLES_KEY][0][seen].tolist()
+        return [(token, TokenRole(role)) for token, role in zip(tokens, roles, strict=True)]
 
     def token_head(
         self, readout: Readout, adapter: Adapter | None = None, kind: type[TokenHead] = TokenHead

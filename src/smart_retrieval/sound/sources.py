@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
-
-import numpy as np
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ..errors import MediaError
-from ..types import Array
+
+if TYPE_CHECKING:
+    from ..types import Array
 
 #: Lower-case suffixes of files that are taken for recordings.
 AUDIO_SUFFIXES = frozenset(
@@ -35,6 +35,7 @@ class Sound:
         MediaError: No samples, samples of another type or shape, NaN or infinity, or an implausible rate.
 
     Example:
+        >>> import numpy as np
         >>> Sound(np.zeros((2, 8000)), 16_000).seconds
         0.5
     """
@@ -45,6 +46,8 @@ class Sound:
     left_out: float = 0.0
 
     def __post_init__(self) -> None:
+        import numpy as np
+
         object.__setattr__(self, "samples", _mono(np.asarray(self.samples)))
         if isinstance(self.rate, bool) or not isinstance(self.rate, int | np.integer) or self.rate not in _RATES:
             raise MediaError(f"found a sampling rate of {self.rate!r}, expected a whole number from 1,000 to 768,000")
@@ -93,6 +96,8 @@ def is_recording(path: Path) -> bool:
 
 
 def _mono(samples: Array) -> Array:
+    import numpy as np
+
     whole = np.issubdtype(samples.dtype, np.signedinteger) and samples.dtype.itemsize in (2, 4)
     if not (whole or np.issubdtype(samples.dtype, np.floating)) or samples.ndim not in (1, 2) or not samples.size:
         raise MediaError(
