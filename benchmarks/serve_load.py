@@ -90,6 +90,15 @@ class Server:
         except (OSError, HTTPException):
             return False
 
+    def settled(self) -> float:
+        """Seconds until the model that documents need is loaded, too, which a server does behind its first answers."""
+        began = time.perf_counter()
+        while Client(self.port).ask("GET", "/readyz")[1]["writes"] == "loading":
+            if time.perf_counter() - began > SECONDS:
+                raise SystemExit("a server did not become ready for writes")
+            time.sleep(0.1)
+        return time.perf_counter() - began
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         status = self.process.wait(SECONDS)
@@ -237,6 +246,7 @@ def main() -> None:
         say(f"alone: {alone['encodings_a_second']:.0f} encodings, {alone['searches_a_second']:.0f} searches a second")
         server = Server(path)
         figures |= {"bound_s": server.bound, "ready_s": server.ready, "ready_by_load": server.ready / alone["loaded_s"]}
+        figures["ready_for_writes_s"] = server.ready + server.settled()
         try:
             figures["one_client"] = one = measured(lambda load: load.run(server.port, few, expected, 1))
             one["overhead_ms"] = one["p50_ms"] - alone["search_p50_ms"]
@@ -255,7 +265,9 @@ def main() -> None:
         whole.stop()
         loaded = alone_in_a_process(path, few[:1], threads, SMART_LIGHT="off")["loaded_s"]
         figures["whole_model"] = {"loaded_s": loaded, "ready_s": whole.ready, "ready_by_load": whole.ready / loaded}
-        figures["share_of_encoder"] = figures["queries_alone"]["answers_a_second"] / alone["encodings_a_second"]
+        for name in ("encodings", "searches"):
+            answered = figures["queries_alone"]["answers_a_second"]
+            figures[f"share_of_{name}_alone"] = answered / alone[f"{name}_a_second"]
         figures["killed"] = killed(path, queries, expected, arguments.clients, arguments.kills)
     figures["load_average"] = os.getloadavg()
     print(json.dumps(figures, indent=1))
@@ -281,7 +293,7 @@ def measured(run: Callable[[Load], None]) -> dict[str, Any]:
 
 
 def first_write(port: int) -> float:
-    """Seconds that a server's first write takes: documents are encoded by the whole model, which is loaded for it."""
+    """Seconds that a server's first write takes, once the whole model is loaded, which encodes documents."""
     began, client = time.perf_counter(), Client(port)
     client.ask("POST", f"{INDEX}/documents", {"documents": [{"id": "first", "text": "a first note"}]})
     return time.perf_counter() - began

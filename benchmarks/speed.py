@@ -304,7 +304,7 @@ def encode(quick: bool, threads: int, ratios: dict[str, float], skipped: dict[st
     own = {"default": ours["default"]} if quick else ours
     for name, model in own.items():
         anchors = model.encode_document(items[:32]).anchors
-        check(f"encode: {name}", anchors, plain.encode(items[:32]), 1e-6)
+        check(f"encode: {name}", anchors, plain.encode(items[:32]), 5e-3 if "bfloat16" in name else 1e-6)
     runs, slowness = compare_encoding(items, plain, own, 3 if quick else 7, {})
     for name, value in slowness.items():
         ratios[f"encode: {name}"] = round(1 / value, 3)

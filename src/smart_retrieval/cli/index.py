@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from .options import AsJson, MaxFrames, MaxVisualTokens, TruncateDim, VideoBudget
+from .options import AsJson, ModelGiven, with_model_options
 from .output import console, echo_json, export_encoder, if_stopped, plural, printable
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _KINDS = ("auto", "text", "pages")
 
 
+@with_model_options
 def index(
     folder: Annotated[Path, typer.Argument(metavar="DIR", exists=True, help="A folder, or a single file.")],
     index_path: Annotated[
@@ -82,10 +83,6 @@ def index(
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Most tokens per passage. [default: the model's limit]")
     ] = None,
-    max_visual_tokens: MaxVisualTokens = None,
-    max_frames: MaxFrames = None,
-    video_budget: VideoBudget = None,
-    truncate_dim: TruncateDim = None,
     compute: Annotated[
         str,
         typer.Option(
@@ -95,6 +92,7 @@ def index(
     ] = "auto",
     overlap: Annotated[int, typer.Option(min=0, help="Tokens repeated from the previous passage.")] = 0,
     as_json: AsJson = False,
+    model_options: ModelGiven = None,
 ) -> None:
     """Index the documents of DIR (text, Markdown, HTML, PDF, Office, e-mail, code and more), or its pages and images.
 
@@ -117,11 +115,8 @@ def index(
             pooling=pooling,
             language=cast("Language", language),
             files_as=kind,
-            max_visual_tokens=max_visual_tokens,
-            max_frames=max_frames,
-            video_budget=video_budget,
-            truncate_dim=truncate_dim,
             compute=compute,
+            **model_options,
         ) as opened,
         if_stopped(lambda: f"{plural(len(opened), 'passage')} stored in {index_path}"),
     ):

@@ -128,14 +128,18 @@ Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the J
 
 
 def with_model_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command `MODEL_OPTIONS` in place of its argument ``model_options``, which then holds those given."""
+    """Give a command `MODEL_OPTIONS` in place of its argument ``model_options``, which then holds those given.
+
+    Those whose names the command uses itself are left out.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    options = {name: annotation for name, annotation in MODEL_OPTIONS.items() if name not in signature.parameters}
 
     @functools.wraps(command)
     def wrapper(**values: Any) -> None:
-        own = {name: values.pop(name) for name in MODEL_OPTIONS}
+        own = {name: values.pop(name) for name in options}
         command(**values, model_options={name: value for name, value in own.items() if value is not None})
 
-    signature = inspect.signature(command, eval_str=True)
     made: list[inspect.Parameter] = []
     for parameter in signature.parameters.values():
         if parameter.name != "model_options":
@@ -143,7 +147,7 @@ def with_model_options(command: Callable[..., None]) -> Callable[..., None]:
         if parameter.name == "model":  # where a reader of the help looks for them
             made += [
                 inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-                for name, annotation in MODEL_OPTIONS.items()
+                for name, annotation in options.items()
             ]
     wrapper.__signature__ = signature.replace(parameters=made)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in made}

@@ -140,8 +140,8 @@ def _print_hit(out: Console, rank: int, hit: Hit, explanation: Explanation | Non
     from rich.padding import Padding
     from rich.text import Text
 
+    from ..documents.passages import passage_body
     from ..index.explain.score import window
-    from ..index.ingest.file_reader import passage_body
 
     parts = f"anchor {hit.anchor:.3f}  late {hit.late:.3f}"
     for name in ("lexical", "feedback", "neighbours", "rerank"):

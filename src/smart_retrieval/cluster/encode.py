@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, Unpack
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from ..index.encoder import decode_vectors
 from ..index.smart_index import DEFAULT_CODEC, DEFAULT_MODEL
 from ..index.store.store import Store
 from ..index.text.language import Language
+from ..model.options import LoadOptions
 from ..progress import progress
 from .dataset import Part, open_dataset
 from .parts import BAD, DOCUMENTS, EMBEDDINGS, INDEX, SETTINGS, TWICE, Job, PartEncoder, PartReport
@@ -132,9 +133,9 @@ def encode_dataset(
     columns: Columns | None = None,
     part_size: int = 1000,
     batch_size: int | None = None,
-    device: str | None = None,
     runner: Runner | None = None,
     show_progress: bool | None = None,
+    **options: Unpack[LoadOptions],
 ) -> EncodeReport:
     """Encode a dataset into a folder: embeddings, or the shards of an index.
 
@@ -158,9 +159,9 @@ def encode_dataset(
         columns: Which columns of rows mean what.
         part_size: Rows of a part; of files a tenth as many.
         batch_size: Most inputs of one forward pass.
-        device: Torch device; the best at hand when None.
         runner: What runs the stages; this process when None.
         show_progress: Draw a bar on stderr; None draws it on a terminal.
+        **options: What the model is loaded with: ``device``, ``max_length``, ..., as :class:`SmartModel` takes them.
 
     Returns:
         Counts.
@@ -183,6 +184,7 @@ def encode_dataset(
     settings = {
         "format": FORMAT, "dataset": given.fingerprint, "model": name, "index": index, "shards": shards if index else 0,
         "codec": f"{wanted.name} {wanted.hash}" if isinstance(wanted, Codec) else parse_codec(wanted).name,
+        "options": {name: value for name, value in options.items() if value is not None and name != "device"},
         "pooling": pooling, "language": language, "files_as": files_as, "max_tokens": max_tokens,
         "columns": asdict(columns or Columns()),
     }  # fmt: skip
@@ -191,7 +193,7 @@ def encode_dataset(
         if "report" not in facts:
             job = Job(
                 replace(given, parts=()), out / _PARTS if index else out, name, secrets.token_hex(4), index, "float16",
-                pooling, files_as, columns or Columns(), batch_size, device, max_tokens,
+                pooling, files_as, columns or Columns(), batch_size, options, max_tokens,
             )  # fmt: skip
             run = _Run(out, given.parts, job, shards if index else 0, runner or InProcess(), show_progress)
             report = run.run(wanted, facts["whole"], language)

@@ -20,11 +20,13 @@ from ..embeddings import EmbeddingsWriter, SmartEmbeddings
 from ..errors import EncodingRunError, MediaError, MissingExtraError, SmartError
 from ..extras import require
 from ..files import SkipLog, Skipped
+from ..index.encoder import load_model
 from ..index.ingest.file_reader import FileReader
 from ..index.ingest.new_documents import BATCH_WEIGHT, NewDocument, batches
 from ..index.ingest.writer import DocumentWriter
 from ..index.smart_index import SmartIndex
 from ..index.store.store import Store
+from ..model.options import LoadOptions
 from ..types import counted_elsewhere
 from .dataset import Dataset, Part, read_rows
 from .rows import BadDocument, Columns, documents_of
@@ -56,7 +58,7 @@ class Job:
         files_as: ``"auto"``, ``"text"`` or ``"pages"``, of a folder of files.
         columns: Of rows.
         batch_size: Most inputs of one forward pass.
-        device: Torch device.
+        options: What the model is loaded with.
         max_tokens: Most tokens of a passage, of files.
     """
 
@@ -70,7 +72,7 @@ class Job:
     files_as: Any = "auto"
     columns: Columns = field(default_factory=Columns)
     batch_size: int | None = None
-    device: str | None = None
+    options: LoadOptions = field(default_factory=LoadOptions)
     max_tokens: int | None = None
 
 
@@ -113,10 +115,8 @@ class PartEncoder:
     """
 
     def __init__(self, job: Job) -> None:
-        from ..model.smart_model import SmartModel
-
         self.job = job
-        self.model: SmartModel = SmartModel(job.model, device=job.device)
+        self.model: SmartModel = load_model(job.model, job.options)
         identity = json.dumps(self.model.identity(), sort_keys=True, default=str)
         self._identity = hashlib.sha256(identity.encode()).hexdigest()[:32]
 

@@ -48,6 +48,19 @@ class Passage:
         return f"{self.prefix}\n{self.text}" if self.prefix else self.text
 
 
+def passage_body(text: str, heading: str | None) -> tuple[int, str]:
+    r"""Where the passage begins in a hit's text, and the passage as it stands in its file, without the heading path.
+
+    Example:
+        >>> passage_body("Rotation\nUse logrotate.", "Logs > Rotation")
+        (9, 'Use logrotate.')
+    """
+    prefix, newline, body = text.partition("\n")
+    if heading and newline and body and heading.endswith(prefix):
+        return len(text) - len(body), body
+    return 0, text
+
+
 def split(
     sections: Iterable[Section],
     *,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._version import __version__
-from ..backbones.checkpoints import COMPUTES
+from ..backbones.checkpoints import COMPUTES, as_recorded
 from ..errors import CodecError, IndexMismatchError, SmartError, UnsupportedModelError, one_of
 from .codec.base import Codec
 from .codec.names import parse_codec
@@ -89,8 +89,9 @@ def model_within(model: SmartModel | str, limits: Mapping[str, Any], compute: st
     if compute is not None and compute not in COMPUTES:
         raise SmartError(f"compute: {one_of(compute, COMPUTES)}")
     smart = load_model(model, limits) if isinstance(model, str) else model
-    for name, value in limits.items():
-        if value not in (None, own := getattr(smart.backbone, name)):
+    # Of a name it is what it was asked for, whatever that is called of the model.
+    for name, value in () if isinstance(model, str) else limits.items():
+        if value not in (None, own := getattr(smart if name == "device" else smart.backbone, name)):
             raise SmartError(f"{name}: found a model loaded with {own}, expected {value}")
     return smart if compute is None else smart.with_compute(compute)
 
@@ -132,6 +133,7 @@ def check_settings(
         )
     made_with: dict[str, Any] = {name: manifest.model.get(name) for name in LIMITS}
     made_with["video_budget"] = made_with["video_budget"] or "usual"  # as before there was a choice
+    made_with |= {"family": as_recorded(manifest.model)["family"], "max_length": manifest.model.get("max_length")}
     made_with |= {"pooling": manifest.pooling, "as": manifest.limits.get("files_as", "text")}
     made_with |= {"language": manifest.language, "compute": manifest.model.get("compute", "float32")}
     for name, value in given.items():

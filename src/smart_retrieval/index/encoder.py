@@ -48,18 +48,20 @@ def load_model(
 ) -> SmartModel:
     """A model by name, with those parts of an identity that distinguish models of one name.
 
-    These are the family, the revision, its limits, a shortened anchor, and the pooling where a user chose it. With
-    ``local``, nothing is asked of a hub.
+    These are the family, the revision, its limits, a shortened anchor, and the pooling where a user chose it; or only
+    some of them for a new index, and the device. With ``local``, nothing is asked of a hub.
     """
     from ..model.smart_model import SmartModel
 
     given = identity or {}
     if given:
         given = {"video_budget": "usual", **given}
-    own = ("revision", *LIMITS)
+    own = ("revision", "max_length", "device", *LIMITS)
     options: dict[str, Any] = {key: given[key] for key in own if given.get(key) is not None}
-    if "fingerprint" in given:  # not only limits
+    if "fingerprint" in given:  # not only what a new index is given
         options |= as_recorded(given)
+    elif given.get("family"):
+        options["family"] = given["family"]
     return SmartModel(name, preset=preset, local_files_only=local or None, **options)
 
 
@@ -73,8 +75,8 @@ class EncodedItem(Item):
 class IndexEncoder:
     """The model of an index, loaded under its recorded name when it is first needed, and the codec of its store."""
 
-    def __init__(self, store: DocumentStore, model: SmartModel | str | None = None) -> None:
-        self._store = store
+    def __init__(self, store: DocumentStore, model: SmartModel | str | None = None, device: str | None = None) -> None:
+        self._store, self.device = store, device
         self._codec: tuple[int, Codec] | None = None
         self._loading = ForkLock()
         name = str(store.manifest.model.get("name", ""))
@@ -159,7 +161,8 @@ class IndexEncoder:
         manifest = self._store.manifest
         readout, named = Readout.from_dict(manifest.readout), isinstance(model, str)
         if isinstance(model, str):
-            model = load_model(model, manifest.model, str(manifest.limits.get("preset", "default")), local=local)
+            identity, preset = {**manifest.model, "device": self.device}, str(manifest.limits.get("preset", "default"))
+            model = load_model(model, identity, preset, local=local)
         # An index of version 0.1, which records no scoring, reads other layers than the default of today.
         of_0_1 = not manifest.scoring and model.readout == PRESETS["default"].readout
         if model.readout != readout and (named or of_0_1):
@@ -226,7 +229,9 @@ class IndexEncoder:
 
     def check_widths(self, encoded: SmartEmbeddings) -> None:
         """Refuse embeddings of another model or readout."""
-        expected = (self._store.manifest.anchor_dim, self.codec().token_dim)
+        # Whatever codec the index has by now, it is one of as many dimensions.
+        codec = self.codec() if self._codec is None else self._codec[1]
+        expected = (self._store.manifest.anchor_dim, codec.token_dim)
         found = (encoded.anchor_dim, encoded.token_dim)
         if found != expected:
             raise IndexMismatchError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from ..embeddings import SmartEmbeddings
 from ..errors import CodecError
@@ -13,16 +13,23 @@ from .codec.base import Codec
 from .codec.factory import fit_codec
 from .codec.names import parse_codec
 from .codec_fitting import vocabulary_of
+from .creation import model_within
 from .encoder import decode_vectors
 from .smart_index import DEFAULT_CODEC, DEFAULT_MODEL, SmartIndex
 from .store.folder import FILE
 
 if TYPE_CHECKING:
+    from ..model.options import LoadOptions
     from ..model.smart_model import SmartModel
 
 
 def fit_shared_codec(
-    source: str | Path, name: str = DEFAULT_CODEC, model: SmartModel | str | None = None, *, pooling: float = 1
+    source: str | Path,
+    name: str = DEFAULT_CODEC,
+    model: SmartModel | str | None = None,
+    *,
+    pooling: float = 1,
+    **options: Unpack[LoadOptions],
 ) -> Codec:
     """Fit a codec to the documents of a folder, or take an index's.
 
@@ -31,6 +38,7 @@ def fit_shared_codec(
         name: The codec's name.
         model: The model: of a folder ``minilm`` when None, of an index its own.
         pooling: Of a folder's documents, as the indexes that share the codec are to pool their tokens.
+        **options: Of a model given by name, as those indexes are to be made with it: ``max_length``, ``device``, ...
 
     Returns:
         The codec: an index's own if it has one of this name, else one fitted to its documents, or to the folder's.
@@ -45,11 +53,16 @@ def fit_shared_codec(
     """
     wanted = parse_codec(name)
     if (Path(source) / FILE).exists():
-        with SmartIndex.open(source, model, mode="r") as index:
+        given = {name: value for name, value in options.items() if value is not None and name != "device"}
+        if given:
+            raise CodecError(
+                f"index {str(source)!r}: found {', '.join(given)}, expected none: an index keeps to its own"
+            )
+        with SmartIndex.open(source, model, mode="r", device=options.get("device")) as index:
             return _of_index(index, wanted.name)
     with TemporaryDirectory(prefix="smart-codec-") as folder:
         path = Path(folder) / "sample.smart"
-        smart = model or DEFAULT_MODEL
+        smart = model_within(model or DEFAULT_MODEL, {**options})
         with SmartIndex.create(path, smart, codec="float16", pooling=pooling, lexical=False) as index:
             index.index_folder(source)
             return _of_index(index, wanted.name)

@@ -14,7 +14,6 @@ from ..core.presets import Preset
 from ..core.readout import Readout
 from ..core.scoring import LateWeight, Scoring, TokenWeights
 from ..core.weights import IdfWeights
-from ..documents.read import JsonlFields, OcrMode, ReadOptions
 from ..embeddings import SmartEmbeddings
 from ..errors import IndexDamagedError, IndexFormatError
 from ..files import settled
@@ -22,11 +21,7 @@ from ..inputs import is_one_item, item_of
 from .codec.base import Codec, CodecBytes
 from .creation import check_settings, model_within, new_manifest
 from .encoder import IndexEncoder, OneQuery, load_model
-from .explain.explanation import Explanation, explain_stored
-from .ingest.file_reader import FileReader
-from .ingest.folder import index_folder
 from .ingest.new_documents import BATCH_WEIGHT, DocumentColumns, NewDocument, new_documents
-from .ingest.report import IngestReport
 from .ingest.writer import IndexWriter
 from .mirror.files import MirrorFiles
 from .rerank import rerank_document, rerank_hits, reranker_of
@@ -41,8 +36,11 @@ from .store.verify import VerifyReport
 from .text.language import Language
 
 if TYPE_CHECKING:
-    from ..model.options import ModelLimits
+    from ..documents.read import JsonlFields, OcrMode
+    from ..model.options import LoadOptions
     from ..model.smart_model import SmartModel
+    from .explain.explanation import Explanation
+    from .ingest.report import IngestReport
 
 DEFAULT_CODEC = "anchored+3vq+norm"  # keeps most of those of 6 bytes (benchmarks/results/codec_quality.json)
 DEFAULT_MODEL = "minilm"
@@ -63,13 +61,13 @@ class SmartIndex:
         'logs'
     """
 
-    def __init__(self, store: Store, model: SmartModel | str | None = None) -> None:
+    def __init__(self, store: Store, model: SmartModel | str | None = None, device: str | None = None) -> None:
         #: The database.
         self.store = self._store = store
         #: The folder.
         self.path: Path = store.path
         #: Encodes queries with the model or with its export, which ``encoder.export()`` makes.
-        self.encoder = IndexEncoder(store, model)
+        self.encoder = IndexEncoder(store, model, device)
         self._statistics = IndexStatistics(store, self.encoder)
         #: Searches with settings in numbers.
         self.searcher = Searcher(store, self.encoder)
@@ -125,6 +123,7 @@ class SmartIndex:
         *,
         mode: Literal["r", "w"] = "w",
         timeout: float = 30.0,
+        device: str | None = None,
     ) -> Self:
         """Open an index.
 
@@ -133,6 +132,7 @@ class SmartIndex:
             model: The model it was made with; loaded under its recorded name when it is first needed, if left out.
             mode: ``"r"`` also works in a folder that cannot be written to.
             timeout: Seconds that a write waits for other writers.
+            device: Torch device of a model that is loaded by name; the best at hand when None.
 
         Raises:
             IndexFormatError: There is no index, or one of another format.
@@ -140,7 +140,7 @@ class SmartIndex:
         """
         store = Store.open(path, mode, timeout=timeout)
         try:
-            return cls(store, model)
+            return cls(store, model, device)
         except BaseException:
             store.close()
             raise
@@ -156,7 +156,7 @@ class SmartIndex:
         language: Language = "auto",
         files_as: Literal["auto", "text", "pages"] = "auto",
         compute: str | None = None,
-        **limits: Unpack[ModelLimits],
+        **options: Unpack[LoadOptions],
     ) -> Self:
         """Open an index for writing; make it if there is none.
 
@@ -168,8 +168,9 @@ class SmartIndex:
             language: Of the passages, see :meth:`create`; ``"auto"`` takes an existing index as it is.
             files_as: What is made of files, see :meth:`create`; ``"auto"`` takes an existing index as it is.
             compute: For a new index, as of :class:`SmartModel`; ``"auto"`` takes an existing index as it is.
-            **limits: ``max_visual_tokens``, ``max_frames``, ``video_budget`` and ``truncate_dim``, as
-                :class:`SmartModel` takes them, for a model given by name; its own for a new index when None.
+            **options: ``family``, ``max_length``, ``max_visual_tokens``, ``max_frames``, ``video_budget``,
+                ``truncate_dim`` and ``device``, as :class:`SmartModel` takes them, for a model given by name; its own
+                for a new index when None.
 
         Raises:
             IndexMismatchError: There is an index, made with another model, limit or setting.
@@ -181,14 +182,14 @@ class SmartIndex:
             >>> with SmartIndex.open_or_create("docs.smart") as index:  # doctest: +SKIP
             ...     index.index_folder("docs", include=["*.md"])
         """
-        asked: dict[str, Any] = {**limits}
+        asked: dict[str, Any] = {**options}
         path = settled(path)
         if not (path / FILE).exists():
             model = model_within(model or DEFAULT_MODEL, asked, compute)
             new: dict[str, Any] = {"codec": codec, "pooling": pooling, "language": language, "files_as": files_as}
             with suppress(IndexFormatError):  # another process was faster
                 return cls.create(path, model, **{name: value for name, value in new.items() if value is not None})
-        index = cls.open(path, model)
+        index = cls.open(path, model, device=asked.pop("device", None))
         try:
             asked |= {"pooling": pooling, "language": language, "as": files_as, "compute": compute}
             check_settings(index.path, index.store.manifest, codec, asked)
@@ -204,7 +205,7 @@ class SmartIndex:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled, it is its folder: whoever unpickles it opens it again, with the model that this one was given."""
-        return type(self), (self._store, self.encoder.given)
+        return type(self), (self._store, self.encoder.given, self.encoder.device)
 
     def __enter__(self) -> Self:
         return self
@@ -414,6 +415,11 @@ class SmartIndex:
             IndexMismatchError: The index belongs to another folder.
             SmartError: ``sync`` and nothing was found at all: the folder may not be mounted.
         """
+        # Imported here, so that a search need not wait for the readers of files.
+        from ..documents.read import JsonlFields, ReadOptions
+        from .ingest.file_reader import FileReader
+        from .ingest.folder import index_folder
+
         fields, formats = jsonl or JsonlFields(), read_as or {}
         options = ReadOptions(jsonl=fields, formats=formats, encoding=encoding, ocr=ocr, max_ocr_pages=max_ocr_pages)
         reader = FileReader(self._store.manifest, self.encoder, options, max_tokens, overlap, min_tokens)
@@ -541,6 +547,8 @@ class SmartIndex:
             UnknownIdError: The document is not there.
             SmartError: It does not pass the filter; or as for :meth:`search`.
         """
+        from .explain.explanation import explain_stored
+
         reranker = reranker_of(options.get("rerank"))
         texts, encoded = self.encoder.encode_queries(query if isinstance(query, SmartEmbeddings) else [query])
         weight = options.get("lexical_weight", 0.0)

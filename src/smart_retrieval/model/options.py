@@ -17,18 +17,23 @@ class ModelLimits(TypedDict, total=False):
     truncate_dim: int | None
 
 
-class ModelOptions(ModelLimits, total=False):
+class LoadOptions(ModelLimits, total=False):
+    """What an index loads its model with, where that is given by name; all but the device is recorded."""
+
+    family: str | None
+    max_length: int | None
+    device: str | None
+
+
+class ModelOptions(LoadOptions, total=False):
     """The keyword arguments of :class:`SmartModel`."""
 
     readout: Readout | None
     preset: str
-    device: str | None
     revision: str | None
-    max_length: int | None
     prompts: dict[str, str] | None
     dtype: str
     compute: str | None
-    family: str | None
     pooling: str | None
     backbone: str | Path | None
     cache_folder: str | None

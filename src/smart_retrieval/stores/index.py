@@ -15,8 +15,6 @@ from ..embeddings import SmartEmbeddings
 from ..errors import SmartError, StoreError, StoreUnreachableError, UnknownIdError
 from ..index.codec.base import Codec
 from ..index.encoder import IndexEncoder, OneQuery, decode_vectors
-from ..index.explain.explanation import Explanation, explain_document
-from ..index.explain.shown_pictures import PictureFile
 from ..index.ingest.new_documents import DocumentColumns, new_documents
 from ..index.ingest.writer import DocumentWriter
 from ..index.rerank import rerank_document, rerank_hits, reranker_of
@@ -30,6 +28,7 @@ from .base import SearchStore
 from .search import added_parts, search_store
 
 if TYPE_CHECKING:
+    from ..index.explain.explanation import Explanation
     from ..model.smart_model import SmartModel
 
 _NOT_HERE = "{}: found {!r}, expected it left out: {}; SmartIndex has it"
@@ -267,6 +266,9 @@ class StoreIndex:
         reranker, where = reranker_of(options.get("rerank")), options.get("where")
         texts, encoded = self.encoder.encode_queries(query if isinstance(query, SmartEmbeddings) else [query])
         check_words(texts, 0, reranker)
+        from ..index.explain.explanation import explain_document
+        from ..index.explain.shown_pictures import PictureFile
+
         settings, manifest = self._settings(options, 1), self.store.manifest
         with self.store.reading():
             codec = self.codec()

@@ -10,11 +10,12 @@ from contextlib import closing
 
 import pytest
 
+from smart_retrieval.documents.passages import passage_body
 from smart_retrieval.documents.readers.jsonl import JsonlFields
 from smart_retrieval.errors import CodecError, IndexMismatchError, MediaError, MissingExtraError, SmartError
 from smart_retrieval.files import content_hash
 from smart_retrieval.index.ingest import reading as ingest
-from smart_retrieval.index.ingest.file_reader import FileReader, passage_body, token_counter
+from smart_retrieval.index.ingest.file_reader import FileReader, token_counter
 from smart_retrieval.index.ingest.folder import FileBatches
 from smart_retrieval.index.smart_index import SmartIndex
 

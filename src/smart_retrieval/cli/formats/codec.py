@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..options import AsJson
+from ..options import AsJson, ModelGiven, with_model_options
 from ..output import echo_json, size
 
 if TYPE_CHECKING:
     from ...index.codec.base import Codec
 
 
+@with_model_options
 def fit(
     source: Annotated[Path, typer.Argument(metavar="DIR", exists=True, help="A folder of documents, or an index.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.")],
@@ -25,6 +26,7 @@ def fit(
         float, typer.Option(min=1, help="Of a folder: merge similar token vectors until 1/N of them are left.")
     ] = 1,
     as_json: AsJson = False,
+    model_options: ModelGiven = None,
 ) -> None:
     """Fit a codec to the documents of DIR, or take an index's, and write it to a file that others can share.
 
@@ -33,7 +35,7 @@ def fit(
     from ...index.shared_codec import fit_shared_codec
     from ...index.smart_index import DEFAULT_CODEC
 
-    found = fit_shared_codec(source, codec or DEFAULT_CODEC, model, pooling=pooling)
+    found = fit_shared_codec(source, codec or DEFAULT_CODEC, model, pooling=pooling, **model_options)
     _show(found, found.save(out), as_json)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from ..options import AsJson, BatchSize, Device, Model
+from ..options import AsJson, BatchSize, Model, ModelGiven, with_model_options
 from ..output import echo_json, if_stopped, plural, printable
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ...index.text.language import Language
 
 
+@with_model_options
 def encode(
     dataset: Annotated[
         Path, typer.Argument(metavar="DATASET", help="Parquet or JSON Lines, or a folder of them or of files to read.")
@@ -44,7 +45,6 @@ def encode(
     ] = None,
     part_size: Annotated[int, typer.Option(min=1, help="Rows encoded at a time, and lost at most by a kill.")] = 1000,
     batch_size: BatchSize = None,
-    device: Device = None,
     ray: Annotated[bool, typer.Option("--ray", help="On a Ray cluster, or on all cores of this machine.")] = False,
     address: Annotated[
         str | None, typer.Option(help="Of the Ray cluster; auto for this machine's. [default: one of its own]")
@@ -56,6 +56,7 @@ def encode(
         float, typer.Option(min=1, metavar="SECONDS", help="End a stage that has finished nothing for so long.")
     ] = 900,
     as_json: AsJson = False,
+    model_options: ModelGiven = None,
 ) -> None:
     """Encode DATASET into FOLDER: embeddings, or with --index the shards that search and serve take as one index.
 
@@ -83,7 +84,7 @@ def encode(
         report = encode_dataset(
             dataset, out, model, index=index, shards=shards, codec=codec or DEFAULT_CODEC, pooling=pooling,
             language=cast("Language", language), files_as=cast("Any", files_as), max_tokens=max_tokens, columns=columns,
-            part_size=part_size, batch_size=batch_size, device=device, runner=runner,
+            part_size=part_size, batch_size=batch_size, runner=runner, **model_options,
         )  # fmt: skip
     if as_json:
         echo_json(report.to_dict())

@@ -10,12 +10,13 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...documents import Word
 from ...pictures.sources import visual_format_of
 from .score import ScoreBreakdown, ShadedWord
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from ...documents import Word
 
 _CONTEXT = 40  # letters on both sides of a word that are compared
 _WHOLE = 4  # what standing as a word of its own counts, in letters of context

@@ -210,19 +210,6 @@ def picture_id(source: str, kind: str, page: int | None) -> str:
     return f"{source}#page={page}" if kind == "page" else f"{source}#{kind}"
 
 
-def passage_body(text: str, heading: str | None) -> tuple[int, str]:
-    r"""Where the passage begins in a hit's text, and the passage as it stands in its file, without the heading path.
-
-    Example:
-        >>> passage_body("Rotation\nUse logrotate.", "Logs > Rotation")
-        (9, 'Use logrotate.')
-    """
-    prefix, newline, body = text.partition("\n")
-    if heading and newline and body and heading.endswith(prefix):
-        return len(text) - len(body), body
-    return 0, text
-
-
 def token_counter(model: SmartModel) -> Callable[[str], int]:
     """A function that counts a passage's tokens as the model sees them, prompt and special tokens included."""
     tokenizer = model.tokenizer

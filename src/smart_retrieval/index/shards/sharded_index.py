@@ -20,7 +20,6 @@ from ...embeddings import SmartEmbeddings
 from ...errors import DuplicateIdError, IndexFormatError, SmartError, SmartWarning, UnknownIdError
 from ...inputs import is_one_item, item_of
 from ..encoder import IndexEncoder, OneQuery
-from ..explain.explanation import Explanation
 from ..ingest.new_documents import BATCH_WEIGHT, DocumentColumns, NewDocument, batches, new_documents
 from ..rerank import rerank_hits, reranker_of
 from ..search.boosts import AddedPart
@@ -34,6 +33,7 @@ from .split import check_alike, shard_folders, shard_of, written
 
 if TYPE_CHECKING:
     from ...model.smart_model import SmartModel
+    from ..explain.explanation import Explanation
 
 # Seconds beyond a deadline until a shard that has not answered is left out: it stops by itself at the deadline.
 _GRACE = 0.05

@@ -10,10 +10,10 @@ from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
+from ...documents.passages import passage_body
 from ...errors import FilterError
 from ...index.explain.explanation import Explanation
 from ...index.explain.score import ShadedWord, window
-from ...index.ingest.file_reader import passage_body
 from ...index.search.hits import Hit, Hits
 from ...index.store.where import BUILT_IN, parse
 from ..requests import IndexInfo
