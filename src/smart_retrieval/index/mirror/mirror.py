@@ -37,7 +37,7 @@ from .snapshot import Segment, Selection, Snapshot
 FOLD_ROWS = 20_000
 BUILD_TIMEOUT = 3600.0
 #: An index of at most so many documents, and so many bytes of anchors and codes, is read into memory on opening.
-SMALL_DOCUMENTS, SMALL_BYTES = 2000, 8 << 20
+SMALL_DOCUMENTS, SMALL_BYTES = 4000, 8 << 20
 
 
 class Mirror:
