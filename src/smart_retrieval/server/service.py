@@ -154,7 +154,7 @@ class Service:
 
     @property
     def writes(self) -> Literal["off", "loading", "ready", "failed"]:
-        """Whether documents can be added: while it is loading, an addition waits for what is left of that."""
+        """Whether documents can be added; an addition waits for what is left of loading."""
         return "off" if self.settings.read_only else self._writes
 
     @property
