@@ -22,6 +22,7 @@ from ..embeddings import Grid
 from ..errors import MediaError, ModelNotFoundError, ReadoutError, SmartError, SmartWarning, UnsupportedModelError
 from ..inputs import Frames, Item, Sound, item_of
 from ..sound.files import opened_sound
+from ..sound.sources import TOKENS_A_SECOND
 from ..types import Array
 from .backbone import GRIDS_KEY, Backbone
 from .checkpoints import LoadOptions, checkpoint_file, hide_progress_bars, only_errors_logged
@@ -34,7 +35,6 @@ from .vision.pixels import opened_item
 EMBEDDING_GEMMA2 = "embedding_gemma2"
 # Of sound its feature extractor takes no more by default, and cuts the rest off without a word.
 _MOST_SECONDS = 30.0
-_TOKENS_A_SECOND = 25
 # Positions kept free beside the longest sound, for a longer prompt than that of documents.
 _SPARE = 32
 # Words tried as probes before the vocabulary's own; common in most languages' vocabularies.
@@ -161,7 +161,7 @@ class SentenceTransformerBackbone(Backbone):
             processor.image_seq_length * len(item.images) + processor.video_processor.max_soft_tokens * frames
         )
         seconds = item.audio.seconds if isinstance(item.audio, Sound) else (self.max_seconds or 0) * bool(item.audio)
-        return super().estimated_tokens(item) + pictures + round(_TOKENS_A_SECOND * seconds)
+        return super().estimated_tokens(item) + pictures + round(TOKENS_A_SECOND * seconds)
 
     @property
     def _sound_rate(self) -> int:
@@ -181,7 +181,7 @@ class SentenceTransformerBackbone(Backbone):
         if self.max_length is None:
             return _MOST_SECONDS
         around = self.token_count("a", prompt=super().prompt_for("document", None, None), task="document") + _SPARE
-        return float(max(0.1, min(_MOST_SECONDS, (self.max_length - around) / _TOKENS_A_SECOND)))
+        return float(max(0.1, min(_MOST_SECONDS, (self.max_length - around) / TOKENS_A_SECOND)))
 
     def _visual_modalities(self) -> set[str]:
         """Pictures, videos and sound, where the model marks which positions they take."""
@@ -398,7 +398,7 @@ def _stock_input(item: Item) -> dict[str, Any]:
 
 def _unheard(item: Item) -> int:
     """About how many tokens of sound were cut off."""
-    return int(_TOKENS_A_SECOND * item.audio.left_out) if isinstance(item.audio, Sound) else 0
+    return int(TOKENS_A_SECOND * item.audio.left_out) if isinstance(item.audio, Sound) else 0
 
 
 def placeholder_grids(

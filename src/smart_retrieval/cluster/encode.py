@@ -31,7 +31,7 @@ from ..index.encoder import decode_vectors
 from ..index.smart_index import DEFAULT_CODEC, DEFAULT_MODEL
 from ..index.store.store import Store
 from ..index.text.language import Language
-from ..model.options import LoadOptions
+from ..model.options import IndexModelOptions
 from ..progress import progress
 from .dataset import Part, open_dataset
 from .parts import BAD, DOCUMENTS, EMBEDDINGS, INDEX, SETTINGS, TWICE, Job, PartEncoder, PartReport
@@ -135,7 +135,7 @@ def encode_dataset(
     batch_size: int | None = None,
     runner: Runner | None = None,
     show_progress: bool | None = None,
-    **options: Unpack[LoadOptions],
+    **options: Unpack[IndexModelOptions],
 ) -> EncodeReport:
     """Encode a dataset into a folder: embeddings, or the shards of an index.
 

@@ -26,7 +26,7 @@ from ..index.ingest.new_documents import BATCH_WEIGHT, NewDocument, batches
 from ..index.ingest.writer import DocumentWriter
 from ..index.smart_index import SmartIndex
 from ..index.store.store import Store
-from ..model.options import LoadOptions
+from ..model.options import IndexModelOptions
 from ..types import counted_elsewhere
 from .dataset import Dataset, Part, read_rows
 from .rows import BadDocument, Columns, documents_of
@@ -72,7 +72,7 @@ class Job:
     files_as: Any = "auto"
     columns: Columns = field(default_factory=Columns)
     batch_size: int | None = None
-    options: LoadOptions = field(default_factory=LoadOptions)
+    options: IndexModelOptions = field(default_factory=IndexModelOptions)
     max_tokens: int | None = None
 
 

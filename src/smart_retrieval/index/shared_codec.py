@@ -19,7 +19,7 @@ from .smart_index import DEFAULT_CODEC, DEFAULT_MODEL, SmartIndex
 from .store.folder import FILE
 
 if TYPE_CHECKING:
-    from ..model.options import LoadOptions
+    from ..model.options import IndexModelOptions
     from ..model.smart_model import SmartModel
 
 
@@ -29,7 +29,7 @@ def fit_shared_codec(
     model: SmartModel | str | None = None,
     *,
     pooling: float = 1,
-    **options: Unpack[LoadOptions],
+    **options: Unpack[IndexModelOptions],
 ) -> Codec:
     """Fit a codec to the documents of a folder, or take an index's.
 

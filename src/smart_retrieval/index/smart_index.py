@@ -37,7 +37,7 @@ from .text.language import Language
 
 if TYPE_CHECKING:
     from ..documents.read import JsonlFields, OcrMode
-    from ..model.options import LoadOptions
+    from ..model.options import IndexModelOptions
     from ..model.smart_model import SmartModel
     from .explain.explanation import Explanation
     from .ingest.report import IngestReport
@@ -156,7 +156,7 @@ class SmartIndex:
         language: Language = "auto",
         files_as: Literal["auto", "text", "pages"] = "auto",
         compute: str | None = None,
-        **options: Unpack[LoadOptions],
+        **options: Unpack[IndexModelOptions],
     ) -> Self:
         """Open an index for writing; make it if there is none.
 

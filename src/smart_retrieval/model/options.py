@@ -8,24 +8,19 @@ from typing import Any, TypedDict
 from ..core.readout import Readout
 
 
-class ModelLimits(TypedDict, total=False):
-    """How much a model sees of a picture or a video, and how much of an anchor is kept; see :class:`SmartModel`."""
+class IndexModelOptions(TypedDict, total=False):
+    """What an index loads a model by name with; all but the device is recorded. See :class:`SmartModel`."""
 
+    family: str | None
+    max_length: int | None
     max_visual_tokens: int | None
     max_frames: int | None
     video_budget: str | None
     truncate_dim: int | None
-
-
-class LoadOptions(ModelLimits, total=False):
-    """What an index loads its model with, where that is given by name; all but the device is recorded."""
-
-    family: str | None
-    max_length: int | None
     device: str | None
 
 
-class ModelOptions(LoadOptions, total=False):
+class ModelOptions(IndexModelOptions, total=False):
     """The keyword arguments of :class:`SmartModel`."""
 
     readout: Readout | None

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 AUDIO_SUFFIXES = frozenset(
     {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".wma", ".amr"}
 )
+#: Tokens of a second of sound, as EmbeddingGemma 2 hears it.
+TOKENS_A_SECOND = 25
 _MOST_CHANNELS = 64
 _RATES = range(1_000, 768_001)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ...core.late import above_floor
+from ...sound.sources import TOKENS_A_SECOND
 from ...types import Array
 from ..store.pictures import PlacedGrid
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 Scale = tuple[float, float]  # the values drawn weakest and strongest
 
 HUE = (235, 64, 0)  # visible on print, photographs and white alike, over a greyed picture
-TOKENS_A_SECOND = 25  # of sound
 STRONGEST = 0.8  # opacity of the highest value
 _GREY = 0.75  # how much of its colour a picture loses under a map
 

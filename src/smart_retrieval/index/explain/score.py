@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ...core.roles import CONTENT_ROLES
+from ...sound.sources import TOKENS_A_SECOND
 from ..search.boosts import AddedPart
 from ..store.pictures import Media
-from .heatmap import TOKENS_A_SECOND, GridMap, Scale, best_frames, frame_of_step
+from .heatmap import GridMap, Scale, best_frames, frame_of_step
 
 QUERY_PICTURE, QUERY_SOUND = "[picture]", "[sound]"
 FRAMES_SHOWN = 4  # of a video, and seconds of sound
