@@ -1,14 +1,15 @@
 """Ray: shards served beside one index, a shard killed under load, and kill -9 of ``smart encode --ray``.
 
     python benchmarks/cluster.py same killed --collection DATA/cranfield
-    python benchmarks/cluster.py kills [--kills 10] [--documents 600] [--seed 0]
+    python benchmarks/cluster.py kills [--seeds 0 1 2 3 4] [--kills 10] [--documents 600]
 
 ``same``: a judged collection with minilm in 1, 2, 4 and 8 shards served by Ray Serve: the share of queries whose first
 ten are those of the one index, all scored. ``killed``: two shards under the load of four clients, one replica of a
 shard killed with kill -9: failed and partial answers, with a second replica and without. ``kills``: ``smart encode
---ray --index`` killed at random moments and run again; afterwards every document must be there once. Needs the extra
-``ray``. Each part writes a file of its own: results/cluster_same.json, cluster_killed.json, cluster_kills.json; in the
-last, a run with another seed is added to those that are there.
+--ray --index`` killed at random moments and run again; afterwards every document must be there once; results do not
+depend on how busy the machine is. Needs the extra ``ray``. Each part writes a file of its own:
+results/cluster_same.json, cluster_killed.json, cluster_kills.json; in the last, each seed is written as it ends, beside
+those of other seeds that are there, so that many kills may be done in several sittings.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--collection", type=Path, help="a BEIR folder, of same and killed")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--documents", type=int, default=600)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     given = parser.parse_args()
     if given.collection is None and given.parts != ["kills"]:
         parser.error("expected --collection FOLDER for same and killed")
@@ -63,13 +64,15 @@ def main() -> None:
         if "killed" in given.parts:
             rows = [killed_under_load(folder, replicas) for replicas in (2, 1)]
             record("cluster_killed", {"collection": given.collection.name, "killed": rows})
-        if "kills" in given.parts:
-            found = killed_encoding(folder, given.kills, given.documents, given.seed)
-            record("cluster_kills", {"runs": [*other_runs(given.seed), found]})
+        for seed in given.seeds if "kills" in given.parts else ():
+            (own := folder / f"seed{seed}").mkdir()
+            found = killed_encoding(own, given.kills, given.documents, seed)
+            runs = sorted([*other_runs(seed), found], key=lambda run: int(run["seed"]))
+            record("cluster_kills", {"kills": sum(run["kills"] for run in runs), "runs": runs})
 
 
 def other_runs(seed: int) -> list[dict[str, Any]]:
-    """The kills recorded with other seeds: together they may be more than fit in one sitting."""
+    """The kills recorded with other seeds."""
     path = RESULTS / "cluster_kills.json"
     known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"runs": []}
     return [run for run in known["runs"] if run["seed"] != seed]

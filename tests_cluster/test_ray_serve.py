@@ -1,6 +1,7 @@
 """Shards served by Ray Serve: the hits of one index, also while replicas are killed."""
 
 import json
+import shutil
 import threading
 import time
 import urllib.error
@@ -100,6 +101,22 @@ def test_without_a_replica_hits_are_partial_until_it_is_back(served):
     while ask(served, query="logs oak")["partial"] and time.monotonic() < until:
         pass  # a quick restart leaves no gap for a query to fall into: tests/cluster/test_front.py makes one
     assert ask(served, query="logs oak")["partial"] is False
+
+
+def test_a_shard_is_replaced_under_load(served, whole, tmp_path):
+    place = whole.path.with_name("docs.shards") / "shard-00001"
+    shutil.copytree(place, tmp_path / "new")
+    with SmartIndex.open(tmp_path / "new", whole.model) as shard:
+        shard.add(["logs oak"], ids=["fresh"])
+
+    def replace():
+        place.rename(tmp_path / "old")
+        (tmp_path / "new").rename(place)
+
+    answers = under_load(served, 4, replace)
+    assert (answers["failed"], answers["partial"]) == (0, 0)
+    # Of either replica.
+    assert all("fresh" in [hit["id"] for hit in ask(served, query="logs oak", k=130)["hits"]] for _ in range(10))
 
 
 def test_what_cannot_be_served_is_named_before_anything_starts(tmp_path, whole):

@@ -19,6 +19,12 @@ def server():
     # Not in pytest's folder: as root, the server runs as another user, whom pytest locks out of there.
     with TemporaryDirectory(prefix="smart-postgres-", ignore_cleanup_errors=True) as folder:
         running = get_server(Path(folder) / "data", cleanup_mode="stop")
+        import psycopg
+
+        with psycopg.connect(running.get_uri(), autocommit=True) as connection:
+            for name in ("fsync", "full_page_writes", "synchronous_commit"):  # it need not survive the machine
+                connection.execute(f"ALTER SYSTEM SET {name} = off")
+            connection.execute("SELECT pg_reload_conf()")
         yield running.get_uri()
         running.cleanup()
 

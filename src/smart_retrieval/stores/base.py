@@ -13,15 +13,19 @@ from ..types import Array
 
 
 class Near(NamedTuple):
-    """Documents that an engine found.
+    """Documents that an engine found, ``[n]`` of them in any order.
 
     Args:
-        vectors: Their rowids, anchors and codes, nearest first.
+        rowids: ``[n]`` int64.
+        anchors: ``[n, Da]`` float32, as they are stored.
+        blobs: Their codes, see :meth:`~smart_retrieval.Codec.encode_blobs`.
         passing: Documents that passed the filter, as far as the engine counted them.
         partial: Whether a part of the documents could not be asked.
     """
 
-    vectors: Vectors
+    rowids: Array
+    anchors: Array
+    blobs: list[bytes]
     passing: int
     partial: bool = False
 
@@ -32,17 +36,19 @@ def joined(parts: Sequence[Vectors], order: Array | None = None) -> Vectors:
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
     none = np.zeros(0, np.int32), np.zeros(len(lengths) + 1, np.int64)
     rowids, anchors, codes = (np.concatenate([part[column] for part in parts]) for column in range(3))
-    vectors = Vectors(rowids, anchors, codes, offsets, *none)
-    return vectors if order is None else chosen(vectors, order)
-
-
-def chosen(vectors: Vectors, places: Array) -> Vectors:
-    """Some of them, without their token ids."""
-    lengths = np.diff(vectors.offsets)[places]
+    if order is None:
+        return Vectors(rowids, anchors, codes, offsets, *none)
+    starts, lengths = offsets[:-1][order], lengths[order]
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
-    rows = np.arange(offsets[-1]) + np.repeat(vectors.offsets[places] - offsets[:-1], lengths)
-    none = np.zeros(0, np.int32), np.zeros(len(offsets), np.int64)
-    return Vectors(vectors.rowids[places], vectors.anchors[places], vectors.codes[rows], offsets, *none)
+    rows = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+    return Vectors(rowids[order], anchors[order], codes[rows], offsets, *none)
+
+
+def cosines(anchors: Array, asked: Array) -> Array:
+    """Of anchors of any length ``[n, Da]`` with one of unit length, ``[n]``: in single precision, to choose by."""
+    lengths = np.sqrt(np.einsum("nd,nd->n", anchors, anchors))
+    found: Array = np.einsum("nd,d->n", anchors, asked) / np.where(lengths > 0, lengths, 1.0)
+    return found
 
 
 class SearchStore(DocumentStore, Protocol):

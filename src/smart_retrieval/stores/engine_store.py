@@ -27,7 +27,7 @@ from ..index.store.schema import State, now
 from ..types import Array
 from .base import Near
 from .engine import Engine, Part, Row
-from .rows import EXPORT_BATCH, document_of, key_of, row_of, spellings, vectors_of
+from .rows import EXPORT_BATCH, anchors_of, document_of, key_of, row_of, spellings, vectors_of
 
 FORMAT = 1
 _CHUNK = 500
@@ -154,15 +154,14 @@ class EngineStore:
         timeout: float | None = None,
     ) -> Near:
         """See :class:`SearchStore`."""
-        if timeout is not None and timeout <= 0.001:
-            raise TimeoutError(f"index {self.path}: the time was over")
         # The engine's precision may take the last ones for one another.
         limit = None if wanted is None else wanted + max(32, wanted // 8)
         with self.reading():
             rows = self.engine.near(anchor, limit, where, exact=exact, timeout=timeout)
             self._reading.ids.update((row.key, row.id) for row in rows)
-            every = limit is None or len(rows) < limit
-            return Near(self._vectors(rows), len(rows) if every else self.state().documents)
+            passing = len(rows) if limit is None or len(rows) < limit else self.state().documents
+            rowids, blobs = np.array([row.key for row in rows], np.int64), [row.blob for row in rows]
+            return Near(rowids, anchors_of(rows, self.manifest.anchor_dim), blobs, passing)
 
     def counted(self, where: str | None) -> int | None:
         """Documents that pass a filter; None where the engine cannot tell quickly."""

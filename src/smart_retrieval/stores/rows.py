@@ -6,21 +6,23 @@ import base64
 import hashlib
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import CodecError, IndexDamagedError, StoreError
 from ..index.codec.base import Codec
-from ..index.codec.payload import pack_blob, unpack_blobs
+from ..index.codec.payload import CodedDocuments, pack_blob, unpack_blobs
 from ..index.creation import GivenCodec, new_manifest
 from ..index.mirror.files import unit_anchors
 from ..index.store.manifest import Manifest
 from ..index.store.pictures import Media, PlacedGrid
 from ..index.store.records import Document, Record, Vectors
 from ..index.store.rows import pack
+from ..types import Array
 from .engine import Row
 
 if TYPE_CHECKING:
@@ -96,22 +98,48 @@ def _media(facts: Mapping[str, Any] | None) -> Media | None:
     return Media(facts["kind"], facts["width"], facts["height"], tuple(facts["times"]), grids, load=load)
 
 
-def vectors_of(rows: Sequence[Row], manifest: Manifest, codec_hash: str, name: str) -> Vectors:
-    """Vectors of rows that were read with them."""
-    anchors = np.zeros((len(rows), manifest.anchor_dim), np.float32)
+def anchors_of(rows: Sequence[Row], anchor_dim: int) -> Array:
+    """Anchors ``[n, Da]`` of rows that were read with them."""
+    anchors = np.zeros((len(rows), anchor_dim), np.float32)
     for place, row in enumerate(rows):
         anchor = np.zeros(0, np.float32) if row.anchor is None else row.anchor
-        if anchor.shape != (manifest.anchor_dim,):
+        if anchor.shape != (anchor_dim,):
             raise IndexDamagedError(
-                f"document {row.id!r}: found an anchor of shape {anchor.shape}, expected ({manifest.anchor_dim},); add "
-                "it again"
+                f"document {row.id!r}: found an anchor of shape {anchor.shape}, expected ({anchor_dim},); add it again"
             )
         anchors[place] = anchor
-    try:
-        coded = unpack_blobs([row.blob for row in rows], codec_hash, manifest.code_width)
-    except CodecError as error:
-        raise IndexDamagedError(f"index {name}: {error}; export it again") from error
+    return anchors
+
+
+def vectors_of(rows: Sequence[Row], manifest: Manifest, codec_hash: str, name: str) -> Vectors:
+    """Vectors of rows that were read with them."""
+    anchors, blobs = anchors_of(rows, manifest.anchor_dim), [row.blob for row in rows]
+    coded = unpacked(blobs, codec_hash, manifest.code_width, name, lambda: [row.id for row in rows])
     return Vectors(np.array([row.key for row in rows], np.int64), anchors, *coded)
+
+
+def unpacked(
+    blobs: Sequence[bytes],
+    codec_hash: str,
+    code_width: int,
+    name: str | Path,
+    ids: Callable[[], Sequence[str | None]],
+    *,
+    with_ids: bool = True,
+) -> CodedDocuments:
+    """The codes of blobs of an index; the first document whose blob cannot be read is named."""
+    try:
+        return unpack_blobs(blobs, codec_hash, code_width, with_ids=with_ids)
+    except CodecError:
+        for id, blob in zip(ids(), blobs, strict=True):
+            try:
+                unpack_blobs([blob], codec_hash, code_width, with_ids=with_ids)
+            except CodecError as error:
+                reason = str(error).removeprefix("blob 0: ")
+                raise IndexDamagedError(
+                    f"index {name}, document {id!r}: {reason}, or export the index again"
+                ) from error
+        raise
 
 
 def fitted_manifest(model: SmartModel, codec: GivenCodec, pooling: float) -> tuple[Manifest, Codec]:

@@ -19,7 +19,8 @@ from ..index.search.payloads import score_codes
 from ..index.search.searcher import EXHAUSTIVE_PRODUCTS, Settings
 from ..index.store.records import Vectors
 from ..types import Array
-from .base import Near, SearchStore, chosen, joined
+from .base import Near, SearchStore, cosines, joined
+from .rows import unpacked
 
 
 class _Found(NamedTuple):
@@ -95,14 +96,16 @@ def score_store(
         count is not None and (count <= wanted or tokens * len(query.token_vectors) <= EXHAUSTIVE_PRODUCTS)
     )
     asked, boosted = unit_rows(query.anchors)[0], bool(added.feedback or added.neighbours)
+    timeout = None if settings.deadline is None else settings.deadline - time.perf_counter()
     try:
-        timeout = None if settings.deadline is None else max(0.001, settings.deadline - time.perf_counter())
+        if timeout is not None and timeout <= 0.001:  # whatever an engine could find in that time
+            raise TimeoutError
         near = store.near(asked, None if whole else wanted, where, exact=whole, timeout=timeout)
     except TimeoutError:
         nothing = np.zeros(0, np.float32)
         return Scored(np.zeros(0, np.int64), nothing, nothing, nothing, count or state.documents, True)
     searched = count if count is not None else near.passing
-    vectors = _best(near, asked, len(near.vectors.rowids) if whole else wanted)
+    vectors = _vectors(store, codec, near, _best(near, asked)[: None if whole else wanted])
     if also is not None and also not in vectors.rowids:
         vectors = joined([vectors, store.read_vectors([also])])
     found, partial = _scored(codec, query, vectors, settings)
@@ -113,10 +116,12 @@ def score_store(
     if added.feedback and not whole and not partial:
         # What lies near the best hit is found by its anchor, not by the query's.
         best = unit_anchors(found.anchors[[int(np.argmax(found.scores))]])[0]
-        more = _best(store.near(best, wanted, where), best, wanted)
-        fresh = np.flatnonzero(~np.isin(more.rowids, found.rowids))
+        more = store.near(best, wanted, where)
+        places = _best(more, best)[:wanted]
+        fresh = places[~np.isin(more.rowids[places], found.rowids)]
         if len(fresh):
-            extra, _ = _scored(codec, query, chosen(more, fresh), replace(settings, deadline=None))
+            vectors = _vectors(store, codec, more, fresh)
+            extra, _ = _scored(codec, query, vectors, replace(settings, deadline=None))
             found = _in_order(_Found(*(np.concatenate(pair) for pair in zip(found, extra, strict=True))))
     units = unit_anchors(found.anchors)
     scores, boosts = boost(
@@ -153,11 +158,18 @@ def added_parts(
     return tuple(parts)
 
 
-def _best(near: Near, asked: Array, wanted: int) -> Vectors:
-    """The ``wanted`` nearest by their exact anchors, best first."""
-    vectors = near.vectors
-    cosines = np.einsum("nd,d->n", unit_anchors(vectors.anchors), asked)
-    return chosen(vectors, np.lexsort((vectors.rowids, -cosines))[:wanted])
+def _best(near: Near, asked: Array) -> Array:
+    """The places of all, nearest first by their exact anchors."""
+    places: Array = np.lexsort((near.rowids, -cosines(near.anchors, asked)))
+    return places
+
+
+def _vectors(store: SearchStore, codec: Codec, near: Near, places: Array) -> Vectors:
+    """Some of those that were found, without their token ids."""
+    rowids, blobs = near.rowids[places], [near.blobs[place] for place in places.tolist()]
+    width = codec.bytes_per_token
+    coded = unpacked(blobs, codec.hash, width, store.path, lambda: store.ids_of(rowids), with_ids=False)
+    return Vectors(rowids, near.anchors[places], *coded)
 
 
 def _scored(codec: Codec, query: SmartEmbeddings, vectors: Vectors, settings: Settings) -> tuple[_Found, bool]:

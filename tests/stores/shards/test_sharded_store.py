@@ -109,7 +109,7 @@ def test_a_shard_with_all_the_nearest_is_asked_for_more(whole, databases, monkey
         assert_same(
             index.search(query, 100, candidates=120, **PLAIN), whole.search(query, 100, candidates=120, **PLAIN)
         )
-        assert sorted(asked) == [82, 82, 120]
+        assert sorted(asked) == [77, 77, 120]
 
 
 def test_writes_are_those_of_an_index(whole, databases):

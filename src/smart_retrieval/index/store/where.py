@@ -12,7 +12,7 @@ import sqlite3
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from ...errors import FilterError
 from ...files import typed_name
@@ -395,9 +395,7 @@ def compile_where(where: str | Expression | OfKinds | None, *, pictures: bool = 
         stored = "(SELECT m.kind FROM media AS m WHERE m.rowid = documents.rowid)" if pictures else "NULL"
         marks = ", ".join("?" * len(where.kinds))
         return f"({sql} AND ifnull({stored}, 'text') IN ({marks}))", [*parameters, *where.kinds]
-    if not isinstance(where, str | Compare | In | Like | Contains | Exists | Not | And | Or):
-        raise FilterError(f'where: found {where!r}, expected a text such as "year > 2020"')
-    return _compile(parse(where) if isinstance(where, str) else where)
+    return _SQLITE.sql(where if isinstance(where, Expression) else parse(where))
 
 
 def keys_of(node: Expression | OfKinds) -> Iterator[Field]:
@@ -415,32 +413,59 @@ def keys_of(node: Expression | OfKinds) -> Iterator[Field]:
             yield node.field
 
 
-def _compile(node: Expression) -> Sql:
-    match node:
-        case And(parts):
-            return _joined(" AND ", [_compile(part) for part in parts])
-        case Or(parts):
-            return _joined(" OR ", [_compile(part) for part in parts])
-        case Not(part):
-            sql, parameters = _compile(part)
-            return f"(NOT {sql})", parameters
-        case Compare(field, operator, value):
-            return _of_items(field, lambda operand: _compare(operand, operator, value))
-        case In(field, values):
-            return _of_items(field, lambda operand: _in(operand, values))
-        case Like(field, pattern):
-            return _of_items(field, lambda operand: _like(operand, pattern))
-        case Contains(field, value):
-            equal = _of_items(field, lambda operand: _compare(operand, "=", value))
-            return _joined(" OR ", [equal, _has_part(_operand(field), value)]) if isinstance(value, str) else equal
-        case Exists(field):
-            sql, parameters = (field.path[0], []) if field.built_in else _json("json_type", field)
-            return f"({sql} IS NOT NULL)", parameters
+Operand = TypeVar("Operand")
 
 
-def _joined(word: str, parts: Sequence[Sql]) -> Sql:
-    if not parts:  # all of nothing hold, and none of them does
-        return ("(1)" if word == " AND " else "(0)"), []
+class Dialect(NamedTuple, Generic[Operand]):
+    """A database's SQL for each kind of condition; :meth:`sql` puts together what a filter says with them."""
+
+    operand: Callable[[Field], Operand]
+    items: Callable[[Operand], Sql]  # of a list, for FROM
+    item: Operand
+    compare: Callable[[Operand, str, Value], Sql]
+    among: Callable[[Operand, Sequence[Value]], Sql]
+    like: Callable[[Operand, str], Sql]
+    has_part: Callable[[Operand, str], Sql]
+    exists: Callable[[Field], Sql]
+
+    def sql(self, node: Expression) -> Sql:
+        """The condition of a tree."""
+        match node:
+            case And(parts):
+                return joined(" AND ", [self.sql(part) for part in parts])
+            case Or(parts):
+                return joined(" OR ", [self.sql(part) for part in parts])
+            case Not(part):
+                sql, parameters = self.sql(part)
+                return f"(NOT {sql})", parameters
+            case Compare(field, operator, value):
+                return self.of_items(field, lambda operand: self.compare(operand, operator, value))
+            case In(field, values):
+                return self.of_items(field, lambda operand: self.among(operand, values))
+            case Like(field, pattern):
+                return self.of_items(field, lambda operand: self.like(operand, pattern))
+            case Contains(field, value):
+                equal = self.of_items(field, lambda operand: self.compare(operand, "=", value))
+                if not isinstance(value, str):
+                    return equal
+                return joined(" OR ", [equal, self.has_part(self.operand(field), value)])
+            case Exists(field):
+                return self.exists(field)
+
+    def of_items(self, field: Field, condition: Callable[[Operand], Sql]) -> Sql:
+        """A condition of a value, or of one of its items where it is a list."""
+        operand = self.operand(field)
+        alone = condition(operand)
+        if field.built_in:
+            return alone
+        (items, paths), (sql, parameters) = self.items(operand), condition(self.item)
+        return joined(" OR ", [alone, (f"EXISTS (SELECT 1 FROM {items} WHERE {sql})", [*paths, *parameters])])
+
+
+def joined(word: str, parts: Sequence[Sql]) -> Sql:
+    """Conditions with AND or OR between them: all of nothing hold, and none of them does."""
+    if not parts:
+        return f"(1 = {int(word == ' AND ')})", []
     return f"({word.join(sql for sql, _ in parts)})", [value for _, values in parts for value in values]
 
 
@@ -472,19 +497,11 @@ def _operand(field: Field) -> _Operand:
     return _Operand(_json("json_extract", field), _json("json_type", field))
 
 
-def _of_items(field: Field, condition: Callable[[_Operand], Sql]) -> Sql:
-    """A condition of a value, or of one of its items where it is a list."""
-    operand = _operand(field)
-    alone = condition(operand)
-    if field.built_in:
-        return alone
+def _items(operand: _Operand) -> Sql:
     kind, kind_paths = operand.kind
     value, value_paths = operand.value
     # ``atom`` is NULL for a list or an object; a text that is no list must not be read as JSON.
-    items = f"json_each(CASE {kind} WHEN 'array' THEN {value} ELSE '[]' END) AS item"
-    sql, parameters = condition(_Operand(("item.atom", []), ("item.type", []), item=True))
-    found = f"EXISTS (SELECT 1 FROM {items} WHERE {sql})"
-    return _joined(" OR ", [alone, (found, [*kind_paths, *value_paths, *parameters])])
+    return f"json_each(CASE {kind} WHEN 'array' THEN {value} ELSE '[]' END) AS item", [*kind_paths, *value_paths]
 
 
 def _is_kind(operand: _Operand, kind: str) -> Sql:
@@ -543,7 +560,7 @@ def _in(operand: _Operand, values: Sequence[Value]) -> Sql:
             listed = ", ".join(mark for mark, _ in marks)
             bound = [part for _, values in marks for part in values]
             parts.append((f"({test} AND {sql} IN ({listed}))", [*tested, *parameters, *bound]))
-    return _joined(" OR ", parts)
+    return joined(" OR ", parts)
 
 
 def _like(operand: _Operand, pattern: str) -> Sql:
@@ -556,3 +573,12 @@ def _has_part(operand: _Operand, part: str) -> Sql:
     test, kind = _is_kind(operand, "text")
     sql, parameters = _composed(operand)
     return f"({test} AND instr({sql}, ?) > 0)", [*kind, *parameters, nfc(part)]
+
+
+def _exists(field: Field) -> Sql:
+    sql, parameters = (field.path[0], []) if field.built_in else _json("json_type", field)
+    return f"({sql} IS NOT NULL)", parameters
+
+
+_ITEM = _Operand(("item.atom", []), ("item.type", []), item=True)
+_SQLITE = Dialect(_operand, _items, _ITEM, _compare, _in, _like, _has_part, _exists)

@@ -7,14 +7,18 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ...errors import IndexDamagedError, StoreError, StoreUnreachableError
 from ...extras import require
+from ...types import Array
 
 if TYPE_CHECKING:
     from psycopg import Connection
+    from psycopg.abc import Dumper
 
 # Seconds to connect, and until a connection counts as dead; libpq has its own words for them.
 _GIVE_UP = {
@@ -89,6 +93,7 @@ class Connections:
         connection = psycopg.connect(self.dsn, autocommit=True, **self._defaults(write))
         # Statements are planned with their values: a plan for any filter and limit reads the whole table.
         connection.prepare_threshold = None
+        connection.adapters.register_dumper(HalfVector, _dumper())
         try:
             # Names are found in the index's schema first, then in pgvector's, and nowhere else.
             row = connection.execute(
@@ -109,6 +114,14 @@ class Connections:
         with self._lock:
             self._open = [one for one in self._open if not one[1].closed] + [(os.getpid(), connection)]
         return connection
+
+    @contextmanager
+    def asking(self, *, together: bool = False) -> Iterator[Connection[Any]]:
+        """For one statement, which sees one commit by itself, or some sent ``together``; joins a transaction."""
+        with named_errors(self.name):
+            connection = self._connection(write=False)
+            with connection.pipeline() if together and not self._local.depth else nullcontext():
+                yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection[Any]]:
@@ -146,8 +159,30 @@ class Connections:
 
     def seen(self) -> dict[str, Any]:
         """What this thread keeps of the view it reads, until that ends."""
-        found: dict[str, Any] = self._local.seen
+        found: dict[str, Any] = self._local.seen if self._local.depth else {}
         return found
+
+
+class HalfVector(bytes):
+    """A ``halfvec`` as the server reads it in binary."""
+
+    @classmethod
+    def of(cls, vector: Array) -> HalfVector:
+        """A vector ``[D]`` in half precision."""
+        return cls(np.array([len(vector), 0], ">u2").tobytes() + np.asarray(vector, ">f2").tobytes())
+
+
+@cache
+def _dumper() -> type[Dumper]:
+    import psycopg
+
+    class Binary(psycopg.adapt.Dumper):
+        format = psycopg.pq.Format.BINARY
+
+        def dump(self, obj: HalfVector) -> bytes:
+            return obj
+
+    return Binary
 
 
 def tenant_role(schema: str) -> str:

@@ -204,9 +204,9 @@ def _make(
         raise StoreError(f"tenant field: found {tenant_field!r}, expected the name of a metadata field")
     count, whole = len(connections), uuid4().hex
     try:
-        for one in connections if tenant_field is not None else ():
+        for one in connections:
             with one.writing() as connection:
-                tables.make_role(connection, one.schema)
+                tables.prepare(connection, one.schema, tenants=tenant_field is not None)
         with ExitStack() as stack:
             opened = [(one, stack.enter_context(one.writing())) for one in connections]
             for number, (one, connection) in enumerate(opened):

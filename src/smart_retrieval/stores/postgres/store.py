@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ...errors import (
-    CodecError,
     DuplicateIdError,
     FilterError,
     IndexDamagedError,
@@ -22,7 +21,7 @@ from ...errors import (
     one_of,
 )
 from ...files import typed_name
-from ...index.codec.payload import pack_blob, unpack_blobs
+from ...index.codec.payload import pack_blob
 from ...index.mirror.files import unit_anchors
 from ...index.store.manifest import Manifest
 from ...index.store.pictures import Media, PlacedGrid
@@ -32,8 +31,9 @@ from ...index.store.schema import State
 from ...index.store.where import nfc
 from ...types import Array
 from ..base import Near
+from ..rows import unpacked
 from . import tables
-from .connections import Connections, named_errors
+from .connections import Connections, HalfVector, named_errors
 from .where import compile_where, filtered_json
 
 if TYPE_CHECKING:
@@ -47,9 +47,14 @@ _INSERT = (
 )
 # HNSW looks at so many at most by itself, which is its own limit.
 _MOST_EF = 1000
-# Documents up to which every anchor is looked at: some 10 ms at 384 dimensions.
-EXACT_ROWS = 20_000
+# Documents up to which every anchor is looked at, which takes as long as HNSW does: some 4 ms at 384 dimensions.
+EXACT_ROWS = 5_000
+# Documents up to which those that pass a filter are counted before a search.
+_COUNTED = 20_000
 _CHUNK = 1000
+# More than are wanted.
+_SPARE = 16
+_TUNE = "SELECT set_config('hnsw.iterative_scan', 'strict_order', true), set_config('hnsw.ef_search', %s, true)"
 
 
 class PostgresStore:
@@ -93,21 +98,27 @@ class PostgresStore:
     def reload(self) -> None:
         """Read the manifest again."""
         with self.reading() as connection:
+            # First of all, and alone: another version may keep everything else in another way.
+            row = connection.execute("SELECT format FROM state").fetchone()
+            if row is None or row[0] != tables.FORMAT:
+                raise StoreError(
+                    f"index {self.path}: found format {row and row[0]}, expected {tables.FORMAT}: another version of "
+                    "this package made it; use that one, or export the index again"
+                )
             self.manifest = self.newest_manifest()
-            row = connection.execute("SELECT format, tenant_field FROM state").fetchone()
-            data = connection.execute("SELECT hash FROM codec").fetchone()
-        if row is None or data is None or row[0] != tables.FORMAT:
-            raise StoreError(f"index {self.path}: found format {row and row[0]}, expected {tables.FORMAT}")
-        self.tenant_field, self._codec_hash = row[1], str(data[0])
+            row = connection.execute("SELECT tenant_field, documents, hash FROM state, codec").fetchone()
+        if row is None:
+            raise IndexDamagedError(f"index {self.path}: found no codec; export it again")
+        self.tenant_field, self._documents, self._codec_hash = row[0], int(row[1]), str(row[2])
 
     def newest_manifest(self) -> Manifest:
         """The manifest of the commit that is read."""
-        with self.reading() as connection:
+        with self.connections.asking() as connection:
             return Manifest.from_texts(dict(connection.execute("SELECT key, value FROM manifest").fetchall()))
 
     def state(self) -> State:
         """Number and sums of the newest commit."""
-        with self.reading() as connection:
+        with self.connections.asking() as connection:
             seen = self.connections.seen()  # within one view, it stays as it is
             row = seen.get("state")
             if row is None:
@@ -116,6 +127,7 @@ class PostgresStore:
                     seen["state"] = row
         if row is None:
             raise IndexDamagedError(f"index {self.path}: found no row that sums it up; export it again")
+        self._documents = row[1]
         return State(row[0], row[1], row[2], generation=self.generation, updated=row[3].isoformat(timespec="seconds"))
 
     def codec(self) -> bytes:
@@ -174,7 +186,7 @@ class PostgresStore:
             if where is None and self.tenant is None:
                 return documents
             sql, parameters = compile_where(where)
-            if documents > self.exact_rows and not everything:
+            if documents > max(self.exact_rows, _COUNTED) and not everything:
                 return None
             row = self._filtered(connection, f"SELECT count(*) FROM documents WHERE {sql}", parameters)[0]
             return int(row[0])
@@ -204,31 +216,30 @@ class PostgresStore:
     ) -> Near:
         """See :class:`SearchStore`."""
         sql, parameters = compile_where(where)
-        with self.reading() as connection:
-            if timeout is None:
+        if timeout is None:
+            with self.connections.asking(together=True) as connection:
                 return self._near(connection, anchor, wanted, sql, parameters, exact)
-            # A savepoint: what else is read of this commit can be read after the time was over, too.
-            with named_errors(self.path), connection.transaction():
-                limit = str(max(1, int(timeout * 1000)))
-                connection.execute("SELECT set_config('statement_timeout', %s, true)", (limit,))
-                found = self._near(connection, anchor, wanted, sql, parameters, exact)
-                connection.execute("SET LOCAL statement_timeout = 0")
-                return found
+        # A savepoint: what else is read of this commit can be read after the time was over, too.
+        with self.reading() as connection, named_errors(self.path), connection.transaction():
+            limit = str(max(1, int(timeout * 1000)))
+            connection.execute("SELECT set_config('statement_timeout', %s, true)", (limit,))
+            found = self._near(connection, anchor, wanted, sql, parameters, exact)
+            connection.execute("SET LOCAL statement_timeout = 0")
+            return found
 
     def _near(
         self, connection: Connection[Any], anchor: Array, wanted: int | None, sql: str, parameters: list[Any], all: bool
     ) -> Near:
-        documents, point = self.state().documents, _halfvec(anchor)
+        documents, point = self._documents, HalfVector.of(anchor)  # as many as there were a moment ago
         # Half precision may take the last ones for one another.
-        limit = None if wanted is None else wanted + max(32, wanted // 8)
+        limit = None if wanted is None else wanted + max(_SPARE, wanted // 32)
         if limit is not None and not all and documents > self.exact_rows:
-            connection.execute("SET LOCAL hnsw.iterative_scan = strict_order")
-            connection.execute("SELECT set_config('hnsw.ef_search', %s, true)", (str(min(_MOST_EF, limit)),))
+            connection.execute(_TUNE, (str(min(_MOST_EF, limit)),))
             order = "anchor <#> %s::halfvec"
             query = f"SELECT {_VECTORS} FROM documents WHERE {sql} ORDER BY {order} LIMIT %s"
             rows = self._filtered(connection, query, [*parameters, point, limit])
             if len(rows) >= min(limit, documents):
-                return Near(self._vectors(rows, with_ids=False), documents)
+                return self._found(rows, documents)
         # A sum that no index knows. Also where a filter lets through few of those that HNSW looks at.
         near = f"SELECT rowid FROM documents WHERE {sql} ORDER BY (anchor <#> %s::halfvec) + 0, rowid LIMIT %s"
         # Row by row: sorting them, or reading the table again to join it, would move all that they hold.
@@ -236,7 +247,11 @@ class PostgresStore:
         query = f"WITH near AS MATERIALIZED ({near}) SELECT {_VECTORS} FROM near, LATERAL ({one}) AS found"
         rows = self._filtered(connection, query, [*parameters, point, limit])
         passing = len(rows) if limit is None or len(rows) < limit else documents
-        return Near(self._vectors(rows, with_ids=False), passing)
+        return self._found(rows, passing)
+
+    def _found(self, rows: Sequence[Any], passing: int) -> Near:
+        rowids, exact, blobs = zip(*rows, strict=True) if rows else ((), (), ())
+        return Near(np.array(rowids, np.int64), self._anchors(rowids, exact), list(blobs), passing)
 
     def _filtered(self, connection: Connection[Any], query: str, parameters: Sequence[Any]) -> list[Any]:
         """Rows of a query that holds a filter, which may be more than the server takes."""
@@ -250,26 +265,25 @@ class PostgresStore:
     def read_vectors(self, rowids: Sequence[int] | Array) -> Vectors:
         """Vectors of rows, in the order given."""
         wanted = [int(rowid) for rowid in rowids]
-        with self.reading() as connection:
+        with self.connections.asking() as connection:
             query = f"SELECT {_VECTORS} FROM documents WHERE rowid = ANY(%s)"
             found = {row[0]: row for row in connection.execute(query, (wanted,), binary=True)}
         if len(found) < len(set(wanted)):
             raise UnknownIdError(f"index {self.path}: found {len(found)} of {len(wanted)} rows asked for")
         return self._vectors([found[rowid] for rowid in wanted])
 
-    def _vectors(self, rows: Sequence[Any], *, with_ids: bool = True) -> Vectors:
-        rowids = np.array([row[0] for row in rows], np.int64)
+    def _vectors(self, rows: Sequence[Any]) -> Vectors:
+        found = self._found(rows, len(rows))
+        width, ids = self.manifest.code_width, lambda: self.ids_of(found.rowids)
+        return Vectors(*found[:2], *unpacked(found.blobs, self._codec_hash, width, self.path, ids))
+
+    def _anchors(self, rowids: Sequence[int], exact: Sequence[bytes]) -> Array:
         width = 4 * self.manifest.anchor_dim
-        for rowid, anchor, _ in rows:
+        for rowid, anchor in zip(rowids, exact, strict=True) if set(map(len, exact)) - {width} else ():
             if len(anchor) != width:
-                raise IndexDamagedError(f"row {rowid}: found an anchor of {len(anchor)} bytes, expected {width}")
-        anchors = np.frombuffer(b"".join(row[1] for row in rows), "<f4").reshape(-1, self.manifest.anchor_dim)
-        try:
-            width = self.manifest.code_width
-            coded = unpack_blobs([row[2] for row in rows], self._codec_hash, width, with_ids=with_ids)
-        except CodecError as error:
-            raise IndexDamagedError(f"index {self.path}: {error}; export it again") from error
-        return Vectors(rowids, anchors, *coded)
+                (id,) = self.ids_of([rowid])
+                raise IndexDamagedError(f"document {id!r}: found an anchor of {len(anchor)} bytes, expected {width}")
+        return np.frombuffer(b"".join(exact), "<f4").reshape(-1, self.manifest.anchor_dim)
 
     def rowids(self, ids: Sequence[str]) -> Array:
         """Rowids of documents by id, in the order given."""
@@ -302,7 +316,7 @@ class PostgresStore:
     def ids_of(self, rowids: Sequence[int] | Array) -> list[str | None]:
         """Ids by rowid, in the order given."""
         wanted = [int(rowid) for rowid in rowids]
-        with self.reading() as connection:
+        with self.connections.asking() as connection:
             rows = connection.execute("SELECT rowid, id FROM documents WHERE rowid = ANY(%s)", (wanted,)).fetchall()
         names = dict(rows)
         return [names.get(rowid) for rowid in wanted]
@@ -311,7 +325,7 @@ class PostgresStore:
         """Documents of rows, in the order given; rows that are gone are left out."""
         wanted = [int(rowid) for rowid in rowids]
         found: dict[int, Document] = {}
-        with self.reading() as connection:
+        with self.connections.asking() as connection:
             query = f"SELECT {_DOCUMENT} FROM documents WHERE rowid = ANY(%s)"
             for rowid, id, text, source, page, heading, metadata, added, media in connection.execute(query, (wanted,)):
                 shown = self._media(rowid, media)
@@ -419,7 +433,7 @@ class PostgresStore:
             _text(record.text),
             shown,
             thumbnail,
-            _halfvec(unit),
+            HalfVector.of(unit),
             packed.anchor,
             pack_blob(self._codec_hash, record.codes, np.asarray(record.token_ids)),
         )
@@ -478,10 +492,6 @@ def write_settings(
         cursor.executemany("INSERT INTO manifest VALUES (%s, %s)", list(manifest.to_texts().items()))
     connection.execute("INSERT INTO codec VALUES (1, %s, %s)", (codec_hash, codec))
     connection.execute("INSERT INTO state VALUES (1, %s, 0, 0, 0, %s, now())", (tables.FORMAT, tenant_field))
-
-
-def _halfvec(anchor: Array) -> str:
-    return str(np.asarray(anchor, np.float16).astype(np.float32).tolist())
 
 
 def _text(value: str | None) -> str | None:

@@ -7,13 +7,14 @@ lie in the row itself as long as it fits a page, so that reading a candidate is 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ...errors import StoreError
 from .connections import tenant_role
 
 if TYPE_CHECKING:
-    from psycopg import Connection
+    from psycopg import Connection, sql
 
 FORMAT = 1
 MOST_DIMENSIONS = 16_000  # of a halfvec
@@ -58,57 +59,72 @@ def create(
     connection: Connection[Any], schema: str, anchor_dim: int, tenant_field: str | None, *, replace: bool
 ) -> None:
     """Make the schema and its tables, within a transaction."""
-    from psycopg import sql
+    from psycopg import errors, sql
 
     if anchor_dim > MOST_DIMENSIONS:
         raise StoreError(f"found anchors of {anchor_dim} dimensions, expected at most the {MOST_DIMENSIONS} of halfvec")
     (encoding,) = connection.execute("SHOW server_encoding").fetchone() or ("",)
     if encoding != "UTF8":
         raise StoreError(f"found a database in {encoding}, expected UTF8")
-    connection.execute("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public")
     name = sql.Identifier(schema)
     if replace:
         connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(name))
-    elif connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone():
-        raise StoreError(f"schema {schema!r}: found one of that name; take another, or replace it")
-    (vector,) = connection.execute(
-        "SELECT nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'vector'"
-    ).fetchone() or ("",)
-    connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
-    connection.execute(sql.SQL("SET search_path TO {}, {}").format(name, sql.Identifier(vector)))
+    try:
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
+    except (errors.DuplicateSchema, errors.UniqueViolation) as error:  # the latter of one made at the same time
+        raise StoreError(f"schema {schema!r}: found one of that name; take another, or replace it") from error
+    connection.execute(sql.SQL("SET search_path TO {}, {}").format(name, _vector_schema(connection)))
     tenant: sql.Composable = sql.SQL("")
     if tenant_field is not None:
         tenant = sql.SQL("GENERATED ALWAYS AS (metadata ->> {}) STORED").format(sql.Literal(tenant_field))
     connection.execute(sql.SQL(_TABLES).format(dim=sql.Literal(anchor_dim), tenant=tenant))
     if tenant_field is not None:
-        _secure(connection, schema, vector)
+        _secure(connection, schema)
 
 
-def make_role(connection: Connection[Any], schema: str) -> None:
-    """The role of tenants, unless there is one. It is the server's, so that of several databases one makes it."""
+def prepare(connection: Connection[Any], schema: str, *, tenants: bool) -> None:
+    """Make what several indexes have in common, unless another has made it: pgvector, and the server's tenant role."""
+    from psycopg import errors, sql
+
+    role, name = sql.Identifier(tenant_role(schema)), tenant_role(schema)
+    wanted: list[sql.SQL | sql.Composed] = [sql.SQL("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public")]
+    if tenants and not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)).fetchone():
+        wanted.append(sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
+    if tenants:
+        wanted.append(sql.SQL("GRANT {} TO CURRENT_USER").format(role))
+    connection.execute("SELECT pg_advisory_xact_lock(hashtext('smart'))")  # another may be making the same
+    for statement in wanted:
+        # Even now, in another database of the server.
+        with suppress(errors.DuplicateObject, errors.UniqueViolation), connection.transaction():
+            connection.execute(statement)
+    if tenants:
+        connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(_vector_schema(connection), role))
+
+
+def _vector_schema(connection: Connection[Any]) -> sql.Identifier:
+    """Where pgvector is."""
     from psycopg import sql
 
-    role = sql.Identifier(tenant_role(schema))
-    if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (tenant_role(schema),)).fetchone():
-        connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
-    connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(role))
+    (name,) = connection.execute(
+        "SELECT nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'vector'"
+    ).fetchone() or ("",)
+    return sql.Identifier(name)
 
 
-def _secure(connection: Connection[Any], schema: str, vector: str) -> None:
+def _secure(connection: Connection[Any], schema: str) -> None:
     """Row-level security by tenant, for the role of tenants."""
     from psycopg import sql
 
     role = sql.Identifier(tenant_role(schema))
     connection.execute(sql.SQL(_TENANTS))
     for grant in (
-        "GRANT USAGE ON SCHEMA {schema}, {vector} TO {role}",
+        "GRANT USAGE ON SCHEMA {schema} TO {role}",
         "GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}",
         "GRANT INSERT, DELETE ON documents TO {role}",
         "GRANT INSERT, UPDATE, DELETE ON idf TO {role}",
         "GRANT UPDATE ON state TO {role}",
     ):
-        names = {"schema": sql.Identifier(schema), "vector": sql.Identifier(vector), "role": role}
-        connection.execute(sql.SQL(grant).format(**names))
+        connection.execute(sql.SQL(grant).format(schema=sql.Identifier(schema), role=role))
 
 
 def index_anchors(connection: Connection[Any], anchor_dim: int) -> None:

@@ -7,14 +7,11 @@ cast only where its kind is known, since PostgreSQL evaluates the parts of AND i
 from __future__ import annotations
 
 import json
-import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from ...index.store.where import And, Compare, Contains, Exists, Expression, Field, In, Like, Not, Or, Value, nfc, parse
-
-Sql = tuple[str, list[Any]]
+from ...index.store.where import Dialect, Expression, Field, Sql, Value, joined, nfc, parse, spellings
 
 # Letters that SQLite's LIKE takes without their case.
 _LOWER = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
@@ -29,38 +26,7 @@ def compile_where(where: str | Expression | None) -> Sql:
     """
     if where is None:
         return "true", []
-    # Whatever is neither is refused by the parser, with its reason.
-    tree = where if isinstance(where, Compare | In | Like | Contains | Exists | Not | And | Or) else parse(where)
-    return _compile(tree)
-
-
-def _compile(node: Expression) -> Sql:
-    match node:
-        case And(parts):
-            return _joined(" AND ", [_compile(part) for part in parts])
-        case Or(parts):
-            return _joined(" OR ", [_compile(part) for part in parts])
-        case Not(part):
-            sql, parameters = _compile(part)
-            return f"(NOT {sql})", parameters
-        case Compare(field, operator, value):
-            return _of_items(field, lambda operand: _compare(operand, operator, value))
-        case In(field, values):
-            return _of_items(field, lambda operand: _in(operand, values))
-        case Like(field, pattern):
-            return _of_items(field, lambda operand: _like(operand, pattern))
-        case Contains(field, value):
-            equal = _of_items(field, lambda operand: _compare(operand, "=", value))
-            return _joined(" OR ", [equal, _has_part(_operand(field), value)]) if isinstance(value, str) else equal
-        case Exists(field):
-            sql, parameters = _operand(field).value
-            return f"({sql} IS NOT NULL)", parameters
-
-
-def _joined(word: str, parts: Sequence[Sql]) -> Sql:
-    if not parts:  # all of nothing hold, and none of them does
-        return ("true" if word == " AND " else "false"), []
-    return f"({word.join(sql for sql, _ in parts)})", [value for _, values in parts for value in values]
+    return _POSTGRES.sql(where if isinstance(where, Expression) else parse(where))
 
 
 class _Operand(NamedTuple):
@@ -75,24 +41,17 @@ def _operand(field: Field) -> _Operand:
     # The names of columns come from the parser's own list, not from the text.
     if field.built_in:
         return _Operand((field.path[0], []), field.path[0])
-    paths = dict.fromkeys(tuple(unicodedata.normalize(form, key) for key in field.path) for form in ("NFC", "NFD"))
-    paths = {field.path: None, **paths}  # as it is spelt, composed, or decomposed
+    paths = dict.fromkeys(spellings(field.path))
     # With a text on its right, -> takes keys of objects only, and no places of lists.
     values = [f"metadata{' -> %s::text' * len(path)}" for path in paths]
     sql = f"coalesce({', '.join(values)})" if len(values) > 1 else f"({values[0]})"
     return _Operand((sql, [key for path in paths for key in path]))
 
 
-def _of_items(field: Field, condition: Callable[[_Operand], Sql]) -> Sql:
-    """A condition of a value, or of one of its items where it is a list."""
-    operand = _operand(field)
-    alone = condition(operand)
-    if field.built_in:
-        return alone
+def _items(operand: _Operand) -> Sql:
     value, paths = operand.value
-    items = f"jsonb_array_elements(CASE jsonb_typeof({value}) WHEN 'array' THEN {value} ELSE '[]' END) AS item (value)"
-    sql, parameters = condition(_Operand(("item.value", []), item=True))
-    return _joined(" OR ", [alone, (f"EXISTS (SELECT 1 FROM {items} WHERE {sql})", [*paths, *paths, *parameters])])
+    items = f"jsonb_array_elements(CASE jsonb_typeof({value}) WHEN 'array' THEN {value} ELSE '[]' END)"
+    return f"{items} AS item (value)", [*paths, *paths]
 
 
 def _text(operand: _Operand, test: str, *bound: Any, composed: bool = True) -> Sql:
@@ -171,7 +130,7 @@ def _in(operand: _Operand, values: Sequence[Value]) -> Sql:
                 operand, "{} = ANY(%s::numeric[])", [_exact(n) if isinstance(n, float) else Decimal(n) for n in numbers]
             )
         )
-    return _joined(" OR ", parts)
+    return joined(" OR ", parts)
 
 
 def _like(operand: _Operand, pattern: str) -> Sql:
@@ -181,3 +140,12 @@ def _like(operand: _Operand, pattern: str) -> Sql:
 
 def _has_part(operand: _Operand, part: str) -> Sql:
     return _text(operand, "strpos({}, %s) > 0", nfc(part))
+
+
+def _exists(field: Field) -> Sql:
+    sql, parameters = _operand(field).value
+    return f"({sql} IS NOT NULL)", parameters
+
+
+_ITEM = _Operand(("item.value", []), item=True)
+_POSTGRES = Dialect(_operand, _items, _ITEM, _compare, _in, _like, _has_part, _exists)

@@ -87,8 +87,7 @@ def compile_filter(where: str | Expression | None) -> models.Filter | None:
 
     if where is None:
         return None
-    tree = where if isinstance(where, Compare | In | Like | Contains | Exists | Not | And | Or) else parse(where)
-    found = _compile(tree)
+    found = _compile(where if isinstance(where, Expression) else parse(where))
     return found if isinstance(found, models.Filter) else models.Filter(must=[found])
 
 

@@ -12,14 +12,13 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from ...core.vectors import unit_rows
 from ...errors import DuplicateIdError, SmartError, UnknownIdError, one_of
 from ...index.shards.split import check_alike, shard_of
 from ...index.store.manifest import Manifest
 from ...index.store.records import Added, Document, Record, Vectors
 from ...index.store.schema import State
 from ...types import Array
-from ..base import Near, SearchStore, joined
+from ..base import Near, SearchStore, cosines, joined
 from .lane import Lane, answers
 
 Answer = TypeVar("Answer")
@@ -230,10 +229,10 @@ class ShardedStore:
 
             return ask
 
-        # Of documents dealt out by chance, four standard deviations more than the mean are hardly ever needed.
+        # Of documents dealt out by chance, three standard deviations more than the mean are hardly ever needed.
         part = 1 / len(self.lanes)
         mean = (wanted or 0) * part
-        share = None if wanted is None else min(wanted, math.ceil(mean + 4 * math.sqrt(mean * (1 - part))))
+        share = None if wanted is None else min(wanted, math.ceil(mean + 3 * math.sqrt(mean * (1 - part))))
         found = self._ask([question(share)] * len(self.lanes), until)
         if wanted is not None and share is not None and share < wanted:
             short = self._short(found, anchor, wanted, share)
@@ -243,23 +242,22 @@ class ShardedStore:
         parts = [(place, near) for place, near in enumerate(found) if isinstance(near, Near)]
         if not parts:
             raise next(one for one in found if isinstance(one, Exception))
-        vectors = joined(
-            [near.vectors._replace(rowids=self._global(place, near.vectors.rowids)) for place, near in parts]
+        return Near(
+            np.concatenate([self._global(place, near.rowids) for place, near in parts]),
+            np.concatenate([near.anchors for _, near in parts]),
+            [blob for _, near in parts for blob in near.blobs],
+            sum(near.passing for _, near in parts),
+            len(parts) < len(found) or any(near.partial for _, near in parts),
         )
-        partial = len(parts) < len(found) or any(near.partial for _, near in parts)
-        return Near(vectors, sum(near.passing for _, near in parts), partial)
 
     @staticmethod
     def _short(found: Sequence[Near | Exception | None], anchor: Array, wanted: int, share: int) -> list[bool]:
         """Which stores gave a full share of documents that are among the nearest of all: they may have more of them."""
-        asked = unit_rows(anchor[None])[0]
-        cosines = [
-            _cosines(near.vectors.anchors, asked) if isinstance(near, Near) else np.zeros(0, np.float32)
-            for near in found
-        ]
-        every = np.concatenate(cosines)
+        none = np.zeros((0, len(anchor)), np.float32)
+        each = [cosines(near.anchors if isinstance(near, Near) else none, anchor) for near in found]
+        every = np.concatenate(each)
         last = np.partition(every, len(every) - wanted)[len(every) - wanted] if len(every) > wanted else -np.inf
-        return [int((own >= last).sum()) >= share for own in cosines]
+        return [int((own >= last).sum()) >= share for own in each]
 
     def passes(self, rowid: int, where: str | None) -> bool:
         """Whether a document passes a filter."""
@@ -382,13 +380,6 @@ class ShardedStore:
         dealt = [rows[rows % count == place] for place in range(count)]
         found = _all(self._ask([ask(own) if len(own) else None for own in dealt]))
         return list(each_of(dealt, found))
-
-
-def _cosines(anchors: Array, asked: Array) -> Array:
-    """In single precision throughout, which is enough to tell who may have more."""
-    lengths = np.sqrt(np.einsum("nd,nd->n", anchors, anchors))
-    found: Array = np.einsum("nd,d->n", anchors, asked) / np.where(lengths > 0, lengths, 1.0)
-    return found
 
 
 def each_of(dealt: Sequence[Any], found: Sequence[Answer]) -> Iterator[tuple[int, Answer]]:
