@@ -56,8 +56,12 @@ class Columns:
 
     def of(self, modalities: Collection[str]) -> Columns:
         """The same for a model that takes these."""
-        usual = {kind: (kind,) for kind in ("video", "audio") if kind in modalities and getattr(self, kind) is None}
-        return replace(self, **usual)
+        video, audio = ((kind,) if kind in modalities else () for kind in ("video", "audio"))
+        return replace(
+            self,
+            video=video if self.video is None else self.video,
+            audio=audio if self.audio is None else self.audio,
+        )
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _MEDIA: dict[MediaKind, str] = {"image": "image", "video": "video", "audio": "audio"}
 _QUERY_MEDIA: dict[MediaKind, str] = {kind: f"query_{kind}" for kind in _MEDIA}
-_LAMRA_MEDIA, _LAMRA_QUERY_MEDIA = dict[MediaKind, str](image="img_path"), dict[MediaKind, str](image="query_img_path")
+_LAMRA_MEDIA: dict[MediaKind, str] = {"image": "img_path"}
+_LAMRA_QUERY_MEDIA: dict[MediaKind, str] = {"image": "query_img_path"}
 _KEYS = {"query", "positive", "positives", "negatives", *_QUERY_MEDIA.values(), "instruction", "scores"}
 _DOCUMENT_KEYS = {"text", *_MEDIA.values()}
 # A single line of text; what is longer is no training pair but a whole file on one line.
