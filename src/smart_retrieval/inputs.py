@@ -7,9 +7,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from .errors import EmptyInputError
+from .errors import EmptyInputError, MediaError
 from .pictures.sources import VIDEO_SUFFIXES, Frames, ImageSource, VideoSource
 from .sound.sources import Sound, SoundSource, is_recording
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnyImage", "AnySound", "AnyVideo", "Frames", "ImageSource", "Item", "Sound", "SoundSource", "VideoSource",
-    "is_one_item", "item_of", "refuse_table",
+    "is_one_item", "item_of", "named_media", "refuse_table",
 ]  # fmt: skip
 
 AnyImage: TypeAlias = "Image | Path | ImageSource"
@@ -27,6 +27,8 @@ AnySound: TypeAlias = "Sound | Path | SoundSource"
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _KEYS = ("text", "image", "video", "audio", "instruction")
+_PAGE = re.compile(r"(?P<file>.+\.pdf)#page=(?P<page>[1-9][0-9]{0,5})", re.IGNORECASE)
+_SECONDS = re.compile(r"(?P<file>.+)#t=(?P<start>[0-9]+(?:\.[0-9]+)?)?(?:,(?P<end>[0-9]+(?:\.[0-9]+)?))?")
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,45 @@ def _item_of_mapping(value: Mapping[str, Any], position: int) -> Item:
         value.get("instruction"),
         None if audio is None else _media(audio, "audio", position),
     )
+
+
+def named_media(name: Any, kind: Literal["image", "video", "audio"], folder: Path) -> AnyImage | AnyVideo | AnySound:
+    """A picture, video or recording that a line of a data set names, not opened yet.
+
+    Args:
+        name: Its path relative to the folder; for a page of a PDF with ``#page=3`` behind it, for seconds of a video or
+            a recording with ``#t=60,90``.
+        kind: Which of them it is.
+        folder: The data set's.
+
+    Raises:
+        MediaError: It is no path, a URL, not there, or a whole PDF.
+    """
+    if not isinstance(name, str) or not name or "\0" in name:
+        known = {"image": "'scan.png' or 'a.pdf#page=3'", "video": "'talk.mp4'", "audio": "'talk.mp3'"}[kind]
+        raise MediaError(f"found {name!r} as {kind}, expected a path such as {known}")
+    if "://" in name or name.startswith("data:"):
+        raise MediaError(f"found {name[:60]!r}, expected a local file: nothing is fetched")
+    match = (_PAGE if kind == "image" else _SECONDS).fullmatch(name)
+    file = folder / (match["file"] if match else name)
+    if not file.is_file():
+        raise MediaError(f"found no file {str(file)!r}")
+    if kind != "image":
+        start, end = (None if match is None or match[side] is None else float(match[side]) for side in ("start", "end"))
+        if kind == "video":
+            from .pictures.video import VideoFile
+
+            return VideoFile(file, start, end)
+        from .sound.files import SoundFile
+
+        return SoundFile(file, start, end)
+    if match is None:
+        if file.suffix.lower() == ".pdf":
+            raise MediaError(f"found {name!r} without a page, expected for one {name + '#page=1'!r}")
+        return file
+    from .pictures.pdf_pages import PdfPageImage
+
+    return PdfPageImage(file, int(match["page"]))
 
 
 def _media(value: Any, key: str, position: int) -> Any:

@@ -21,12 +21,17 @@ for _operator in ("nms", "qnms"):
 import numpy as np  # noqa: E402
 from fixtures.pictures import picture  # noqa: E402
 from fixtures.tiny_sound import tones, write_wav  # noqa: E402
+from fixtures.tiny_video import tiny_video  # noqa: E402
 
 from smart_retrieval import Readout, SmartIndex, SmartModel  # noqa: E402
+from smart_retrieval.cluster.dataset import Row  # noqa: E402
+from smart_retrieval.cluster.rows import Columns, documents_of  # noqa: E402
 from smart_retrieval.core.roles import TokenRole  # noqa: E402
-from smart_retrieval.errors import MediaError  # noqa: E402
-from smart_retrieval.inputs import Frames, Sound  # noqa: E402
+from smart_retrieval.errors import MediaError, TrainingError  # noqa: E402
+from smart_retrieval.inputs import Frames, Item, Sound  # noqa: E402
 from smart_retrieval.model.describe import describe_model  # noqa: E402
+from smart_retrieval.training import FinetuneRecipe, finetune  # noqa: E402
+from smart_retrieval.training.data.examples import Example, TrainingSet  # noqa: E402
 
 UNSAMPLED = {"video": {"do_sample_frames": False}}
 
@@ -42,6 +47,7 @@ def main(folder: Path, work: Path) -> None:
         {"video": frames}, {"text": "an otter", "image": second, "video": frames},
         *({"audio": Sound(sound, 16_000)} for sound in sounds), {"text": "an otter", "audio": Sound(sounds[0], 16_000)},
         {"text": "an otter", "image": first, "audio": Sound(sounds[1], 16_000)},
+        {"video": frames, "audio": Sound(sounds[0], 16_000)},
     ]  # fmt: skip
     model, stock = SmartModel(folder, device="cpu"), SentenceTransformer(str(folder), device="cpu")
     stacked = torch.from_numpy(np.stack([np.asarray(image) for image in frames.images]).transpose(0, 3, 1, 2))
@@ -109,6 +115,27 @@ def recordings(work: Path, model: SmartModel) -> dict[str, Any]:
     write_wav(folder / "long.wav", tones(*range(300, 1200, 20)), 16_000)
     write_wav(folder / "short.wav", tones(440, 880, rate=8_000), 8_000)
     (folder / "broken.mp3").write_bytes(b"none")
+    rows = [
+        Row(name, {"id": name, "text": None, "audio": one})
+        for name, one in (
+            ("path", {"path": "short.wav", "bytes": None}),
+            ("bytes", {"path": None, "bytes": (folder / "short.wav").read_bytes()}),
+            ("broken", b"none"),
+        )
+    ]
+    of_rows = list(documents_of(iter(rows), Columns().of(model.modalities), folder))
+    encoded = model.encode_document([one.item for one in of_rows], on_error="skip")
+    (work / "clips").mkdir()
+    tiny_video(work / "clips" / "heard.mp4", 2, audio_seconds=1)
+    tiny_video(work / "clips" / "silent.mp4", 2)
+    with SmartIndex.create(work / "clips.smart", model, codec="float32") as index:
+        noted = index.index_folder(work / "clips").notes
+    pairs = TrainingSet("sounds", [Item("an otter")], [of_rows[0].item], [Example(0, (0,))], [""])
+    try:
+        finetune(model, pairs, work / "trained", FinetuneRecipe(mini_batch=2))
+        uncut = ""
+    except TrainingError as error:
+        uncut = str(error)
     with SmartIndex.create(work / "sound.smart", model, codec="float32") as index:
         report, again = index.index_folder(folder), index.index_folder(folder)
         hits = index.search({"audio": folder / "short.wav"}, k=9)
@@ -127,6 +154,8 @@ def recordings(work: Path, model: SmartModel) -> dict[str, Any]:
                 "failed": [[one.path, one.reason] for one in report.skipped], "passages": report.passages,
                 "pictures": report.pictures, "again": [again.unchanged, again.passages],
                 "kinds": index.info()["pictures"],
+                "rows_of_data": [one.picture.kind for one in of_rows], "bad_rows": encoded.report.failures,
+                "same_rows": abs(encoded.anchors[0] - encoded.anchors[1]).max(), "noted": noted, "uncut": uncut,
                 "verified": index.verify().ok, "answers": [row.answer for row in why.rows()],
                 "frames": why.to_dict()["visual"]["frames"], "rows": [row.label for row in of_sound.rows()],
                 "page": "The seconds that matched" in page and "best seconds: 0:" in page, "png": picture[:4].hex(),

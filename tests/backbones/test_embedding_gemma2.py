@@ -41,10 +41,10 @@ def test_anchors_are_those_of_sentence_transformers_and_of_transformers(found):
 def test_every_token_has_its_role_and_every_picture_its_grid(found):
     text, image, video, audio = ["TEXT"], ["IMAGE"], ["VIDEO"], ["AUDIO"]
     pictured = [text, image, image + text, image, video, image + text + video]
-    assert found["roles"] == [*pictured, audio, audio, audio, audio + text, audio + image + text]
+    assert found["roles"] == [*pictured, audio, audio, audio, audio + text, audio + image + text, audio + video]
     one, two, clip = ["image", 1, 7, 9], ["image", 1, 4, 14], ["video", 3, 7, 9]
     sounds = [["audio", 1, 1, tokens] for tokens in (13, 38, 25)]  # of 0.5, 1.5 and 1 s
-    heard = [*([sound] for sound in sounds), sounds[:1], [one, sounds[1]]]
+    heard = [*([sound] for sound in sounds), sounds[:1], [one, sounds[1]], [clip, sounds[0]]]
     assert found["grids"] == [[], [one], [two], [one, two], [clip], [two, clip], *heard]
     assert found["visual"] == [sum(t * h * w for _, t, h, w in own) for own in found["grids"]]
     assert found["state_of_layer_2"][1] == 32
@@ -91,6 +91,22 @@ def test_explanations_name_seconds_of_the_recording(found):
     assert about["rows"] == ["[sound] × 50"]
     assert about["page"]
     assert about["png"] == b"\x89PNG".hex()
+
+
+def test_rows_name_recordings_by_path_or_bytes(found):
+    about = found["recordings"]
+    assert about["rows_of_data"] == ["audio"] * 3
+    assert about["same_rows"] == 0
+    assert about["bad_rows"] == [[2, "cannot read its bytes: not a readable recording"]]
+
+
+def test_a_sound_track_that_is_not_heard_is_noted(found):
+    noted = found["recordings"]["noted"]
+    assert noted == [["heard.mp4", "sound track of a video not heard, only its frames are seen"]]
+
+
+def test_training_in_small_batches_refuses_sound(found):
+    assert found["recordings"]["uncut"].startswith("mini_batch: found audio among the items")
 
 
 def test_what_is_not_heard_is_counted_and_what_cannot_be_cut_off_refused(found):

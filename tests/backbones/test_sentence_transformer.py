@@ -1,5 +1,7 @@
 """The backbone: refusals, roles, and what it tells about itself."""
 
+import json
+import shutil
 import string
 
 import numpy as np
@@ -41,6 +43,43 @@ def test_models_without_token_states_or_anchor(name, message, tiny):
     assert name in str(caught.value)
 
 
+@pytest.fixture
+def changed(tiny, tmp_path):
+    """``changed(name, file, **values)``: a copy of a tiny checkpoint with other values in a file."""
+
+    def change(name, file, **values):
+        folder = shutil.copytree(tiny(name), tmp_path / "changed")
+        old = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps({**old, **values}))
+        return folder
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        ("XLMRobertaForSequenceClassification", "XLMRobertaForSequenceClassification without modules.json.*--rerank"),
+        ("HF_ColBERT", "a ColBERT model has no pooled embedding"),
+    ],
+)
+def test_bare_rerankers_and_multi_vector_models(architecture, message, changed):
+    folder = changed("mean", "config.json", architectures=[architecture])
+    assert SmartModel(folder, device="cpu").anchor_dim == HIDDEN, "modules.json says that it is an embedding model"
+    (folder / "modules.json").unlink()
+    with pytest.raises(UnsupportedModelError, match=message):
+        SmartModel(folder, device="cpu")
+    assert SmartModel(folder, device="cpu", pooling="cls").backbone.pooling == "cls"
+
+
+def test_a_folder_without_its_tokenizer(changed):
+    folder = changed("mean", "config.json")
+    for file in (*folder.glob("*token*"), *folder.glob("vocab*")):
+        file.unlink()
+    with pytest.raises(UnsupportedModelError, match=r"a tokenizer that knows no words.*tokenizer\.json"):
+        SmartModel(folder, device="cpu")
+
+
 def test_a_model_that_pools_nothing(tmp_path):
     with pytest.raises(UnsupportedModelError, match="no pooled embedding"):
         SmartModel(saved(tmp_path / "st", bert(tmp_path / "plain")), device="cpu")
@@ -53,17 +92,12 @@ def test_code_from_a_hub_is_never_run(tiny):
 
 
 def test_a_module_class_from_the_checkpoint_is_not_imported(tiny, tmp_path):
-    import json
-    import shutil
-
-    from smart_retrieval.errors import SmartError
-
     folder = shutil.copytree(tiny("mean"), tmp_path / "m")
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nclass Evil: pass\n")
     modules = json.loads((folder / "modules.json").read_text())
     modules[1]["type"] = "evil.Evil"
     (folder / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(SmartError):
+    with pytest.raises(UnsupportedModelError, match="needs code that stands in its repository"):
         SmartModel(folder, device="cpu")
     assert not (tmp_path / "ran").exists()
 

@@ -50,6 +50,25 @@ def test_good_folder(write):
     assert list(data.qrels) == data.query_ids
 
 
+def test_video_and_sound_of_documents_and_queries(write):
+    folder = write()
+    (folder / "talk.wav").write_bytes(b"one")
+    corpus = [{"_id": "d1", "audio": "talk.wav"}, {"_id": "d2", "text": "said", "audio": "talk.wav#t=1.5,3"}]
+    queries = [{"_id": "q2", "video": "talk.wav#t=2"}, QUERIES[1]]
+    data = load_beir(write([*corpus, CORPUS[2]], queries))
+    first, second, _ = data.items("document")
+    whole, part = (folder / "talk.wav").resolve(), (second.audio.start, second.audio.end)
+    assert (first.audio.path, first.audio.start, second.text, part) == (whole, None, "said", (1.5, 3.0))
+    (clip, _), contents = data.items("query"), data.contents("document")
+    assert (clip.video.path, clip.video.start, clip.audio) == (whole, 2.0, None)
+    assert len(set(contents)) == 3
+    before = data.fingerprint
+    (folder / "talk.wav").write_bytes(b"two")
+    assert load_beir(folder).fingerprint != before
+    with pytest.raises(DatasetError, match=r"corpus.jsonl, line 1: .*not a part .3.0 to 1.0 s"):
+        load_beir(write([{"_id": "d1", "audio": "talk.wav#t=3,1"}, *CORPUS[1:]]))
+
+
 def test_pictures_of_documents_and_queries(write):
     folder = write()
     (folder / "a.png").write_bytes(b"one")

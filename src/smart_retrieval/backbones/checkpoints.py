@@ -31,6 +31,7 @@ _LONGEST_NAME = 4096
 # How paths begin that Windows would look up on another machine.
 REMOTE_PATHS = ("\\\\", "//")
 
+_BESIDE = ", with modules.json, what it names and the tokenizer's files copied into it"
 # Files that mark a folder as a checkpoint that Sentence Transformers or transformers can open.
 CHECKPOINT_FILES = ("modules.json", "config.json", "config_sentence_transformers.json")
 
@@ -180,7 +181,7 @@ def _check_checkpoint(path: Path) -> None:
             raise UnsupportedModelError(
                 f"model {str(path)!r}: found a LoRA adapter without its base model, expected whole weights: merge them "
                 "once with peft (PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder)) "
-                "and load that folder"
+                f"and load that folder{_BESIDE if (path / 'modules.json').is_file() else ''}"
             )
     if not any((path / name).is_file() for name in CHECKPOINT_FILES):
         raise ModelNotFoundError(
@@ -267,6 +268,14 @@ def checkpoint_file(source: str, name: str, options: LoadOptions) -> Path | None
     quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
     found = cached_file(source, name, **quiet, **options.hub)
     return None if found is None else Path(found)
+
+
+def is_bare(source: str, options: LoadOptions) -> bool:
+    """Whether a checkpoint is one of transformers alone, which does not say how its states are pooled."""
+    if Path(source).is_dir():
+        return not (Path(source) / "modules.json").is_file()
+    full = source if "/" in source else f"sentence-transformers/{source}"
+    return checkpoint_file(full, "modules.json", options) is None
 
 
 def hide_progress_bars() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SmartWarning, UnsupportedModelError, one_of
-from .checkpoints import LoadOptions, hub_answers, read_config, resolve_model, split_server
+from .checkpoints import LoadOptions, hub_answers, is_bare, read_config, resolve_model, split_server
 from .text_families import needs_other_code, runs_other_code, text_families, text_family_of
 from .vision import bare, gme, jina_v4, lamra, lamra_smart, qwen3_vl_embedding, vlm2vec
 from .vision.family import Family
@@ -33,6 +34,8 @@ _VISION = {
 }  # fmt: skip
 _ARCHITECTURES = frozenset().union(*(family.model_types for family in _VISION.values()))
 _TOWERS = "two-towers"
+# Architectures whose states were not trained to be pooled.
+_OTHER_KINDS = re.compile(r"colbert|(Sequence|Token)Classification$|QuestionAnswering$", re.IGNORECASE)
 FAMILIES = (_TEXT, _TOWERS, *_VISION, *text_families())
 
 
@@ -75,6 +78,8 @@ def open_backbone(name_or_path: str | Path, options: LoadOptions | None = None) 
             return ServedBackbone(name, source, served[1], options, config, recipe)
         from .sentence_transformer import SentenceTransformerBackbone
 
+        if options.pooling is None:
+            _refuse_other_kinds(name, source, options, config)
         return SentenceTransformerBackbone(name, source, options, config, recipe)
     from .vision.backbone import VisionLanguageBackbone
 
@@ -137,6 +142,22 @@ def _pools_last_token(folder: Path) -> bool:
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return False
     return pooling.get("pooling_mode") == "lasttoken" or bool(pooling.get("pooling_mode_lasttoken"))
+
+
+def _refuse_other_kinds(name: str, source: str, options: LoadOptions, config: dict[str, Any]) -> None:
+    """A bare reranker or ColBERT loads as an encoder, and its mean means nothing."""
+    named = [str(one) for one in config.get("architectures") or ()]
+    if not named or not all(map(_OTHER_KINDS.search, named)) or not is_bare(source, options):
+        return
+    why = (
+        "a ColBERT model has no pooled embedding to anchor on"
+        if "colbert" in named[0].lower()
+        else "rerankers and classifiers were not trained to embed, and a reranker belongs behind --rerank"
+    )
+    raise UnsupportedModelError(
+        f"model {name!r}: found the architecture {', '.join(named)} without modules.json, expected an embedding model: "
+        f"{why}; with pooling= its states are pooled all the same"
+    )
 
 
 def _refuse_remote_code(name: str, config: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from ..sound.files import opened_sound
 from ..sound.sources import TOKENS_A_SECOND
 from ..types import Array
 from .backbone import GRIDS_KEY, Backbone
-from .checkpoints import LoadOptions, checkpoint_file, hide_progress_bars, only_errors_logged
+from .checkpoints import LoadOptions, hide_progress_bars, is_bare, only_errors_logged
 from .text_families import POOLINGS, TextFamily
 from .text_roles import text_roles, within_prompt
 from .tokenizing import TOKENIZING, tokenize
@@ -54,7 +54,7 @@ class SentenceTransformerBackbone(Backbone):
         self, name: str, source: str, options: LoadOptions, config: Mapping[str, Any], recipe: TextFamily | None
     ) -> None:
         super().__init__(name, source, options.revision)
-        self._bare = _is_bare(source, options)
+        self._bare = is_bare(source, options)
         self._chosen_pooling = options.pooling
         if options.pooling is not None and (not self._bare or options.pooling not in POOLINGS):
             raise UnsupportedModelError(
@@ -350,6 +350,11 @@ class SentenceTransformerBackbone(Backbone):
                 f"model {self.name!r}: found {type(self.transformer).__name__} as its first module, expected a "
                 "transformer: static word vectors and routers have no contextual states for each token"
             )
+        if len(self.tokenizer) - len(self.special_ids) < 2:
+            raise UnsupportedModelError(
+                f"model {self.name!r}: found a tokenizer that knows no words, expected the files of one "
+                "(tokenizer.json) beside the weights"
+            )
         try:
             probe = self._probe
         except SmartError:
@@ -433,14 +438,6 @@ def _common(a: list[int], b: list[int]) -> int:
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
 
 
-def _is_bare(source: str, options: LoadOptions) -> bool:
-    """Whether a checkpoint is one of transformers alone, which does not say how its states are pooled."""
-    if Path(source).is_dir():
-        return not (Path(source) / "modules.json").is_file()
-    full = source if "/" in source else f"sentence-transformers/{source}"
-    return checkpoint_file(full, "modules.json", options) is None
-
-
 def _pooled(source: str, options: LoadOptions, pooling: str) -> list[torch.nn.Module]:
     """The modules of a checkpoint without Sentence Transformers' files: pooled so, unit length."""
     # Text as it is: a chat template that came with the base model is none of an embedding model's.
@@ -486,6 +483,12 @@ def _load(source: str, name: str, options: LoadOptions, pooling: str | None) -> 
             raise UnsupportedModelError(
                 f"model {name!r}: its processor needs torchvision, also for text: pip install "
                 "'smart-retrieval[embeddinggemma]', or torchvision of the build that fits your torch"
+            ) from error
+        if "trust_remote_code" in str(error):
+            raise UnsupportedModelError(
+                f"model {name!r}: it needs code that stands in its repository, and no code from a hub is run here: use "
+                "a checkpoint that transformers and Sentence Transformers load by themselves, or serve it elsewhere "
+                "and read its token states over HTTP"
             ) from error
         reason = " ".join(str(error).split())[:300]
         local = Path(source).is_dir()

@@ -188,7 +188,7 @@ class PartEncoder:
         found = (
             self._of_files(part)
             if job.dataset.kind == "files"
-            else documents_of(read_rows(job.dataset, part), job.columns, job.dataset.folder)
+            else documents_of(read_rows(job.dataset, part), job.columns.of(self.model.modalities), job.dataset.folder)
         )
         seen: set[str] = set()
         for one in found:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..documents.sections import clean_json, clean_text
-from ..errors import SmartError
+from ..errors import MediaError, SmartError
+from ..files import UnreadableFileError
 from ..index.ingest.new_documents import NewDocument, new_documents
 from ..index.store.records import pack_metadata
-from ..inputs import Item, item_of
+from ..inputs import Frames, Item, Sound
 from ..pictures.pdf_pages import PdfPageImage
+from ..pictures.video import VideoFile
+from ..sound.files import SoundFile
 from .dataset import Row
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+Opened = TypeVar("Opened")
 _OWN = ("source", "page", "heading", "metadata")
 
 
@@ -37,13 +42,26 @@ class Columns:
         text: Columns whose texts are joined by blank lines.
         image: Columns of pictures: a path relative to the dataset, several, or objects with ``bytes``; of a PDF, the
             column ``page`` says which page.
+        video: Columns of videos, likewise, one for each row; None for ``video`` if the model takes any.
+        audio: Columns of recordings; None for ``audio``.
         metadata: Columns kept as metadata; None for all others.
     """
 
     id: str = "id"
     text: tuple[str, ...] = ("text",)
     image: tuple[str, ...] = ("image", "images")
+    video: tuple[str, ...] | None = None
+    audio: tuple[str, ...] | None = None
     metadata: tuple[str, ...] | None = None
+
+    def of(self, modalities: Collection[str]) -> Columns:
+        """The same for a model that takes these."""
+        video, audio = ((kind,) if kind in modalities else () for kind in ("video", "audio"))
+        return replace(
+            self,
+            video=video if self.video is None else self.video,
+            audio=audio if self.audio is None else self.audio,
+        )
 
 
 @dataclass(frozen=True)
@@ -78,6 +96,30 @@ class PackedImage:
         return load_image(self.data)
 
 
+@dataclass(frozen=True)
+class PackedFile:
+    """The bytes of a video or a recording, which are a file while it is read."""
+
+    data: bytes
+
+    def frames(self, max_frames: int) -> Frames:
+        """At most so many frames."""
+        return self._read(lambda file: VideoFile(file).frames(max_frames))
+
+    def sound(self, rate: int, most_seconds: float) -> Sound:
+        """At most so many seconds."""
+        return self._read(lambda file: SoundFile(file).sound(rate, most_seconds))
+
+    def _read(self, reader: Callable[[Path], Opened]) -> Opened:
+        with TemporaryDirectory(prefix="smart-row-") as folder:
+            file = Path(folder) / "media"
+            file.write_bytes(self.data)
+            try:
+                return reader(file)
+            except UnreadableFileError as error:
+                raise MediaError(f"cannot read its bytes: {error.reason}") from None
+
+
 class _BadRowError(Exception):
     """Why a row is no document: a reason, and a detail."""
 
@@ -100,17 +142,27 @@ def documents_of(rows: Iterator[Row], columns: Columns, folder: Path) -> Iterato
 def _document(row: Row, columns: Columns, folder: Path) -> NewDocument:
     values = row.values
     text = "\n\n".join(part for name in columns.text if (part := _text(values.get(name)))).strip()
-    given = [one for name in columns.image if values.get(name) is not None for one in _several(values[name])]
     page = _page(values.get("page"))
-    images = tuple(_image(one, page, folder) for one in given)
-    if not text and not images:
+    images, videos, sounds = (
+        [
+            _media(kind, one, page, folder)
+            for name in names or ()
+            if values.get(name) is not None
+            for one in _several(values[name])
+        ]
+        for kind, names in (("picture", columns.image), ("video", columns.video), ("recording", columns.audio))
+    )
+    if not text and not (images or videos or sounds):
         raise _BadRowError("no text and no picture", f"found columns {', '.join(sorted(values)[:10]) or 'none'}")
+    if len(videos) > 1 or len(sounds) > 1:
+        found = f"found {len(videos)} videos and {len(sounds)} recordings"
+        raise _BadRowError("several videos or recordings", f"{found}, expected at most one of each")
     id = _id(values[columns.id]) if columns.id in values else row.name
     metadata = _metadata(values, columns)
     pack_metadata(metadata, id)  # here, where an error costs one document and not a batch
     places = {"source": values.get("source"), "heading": values.get("heading")}
     given_places: dict[str, Any] = {f"{name}s": [_text(one)] for name, one in places.items() if one is not None}
-    item = Item(text, images) if images else item_of(text)
+    item = Item(text, tuple(images), next(iter(videos), None), audio=next(iter(sounds), None))
     columns_of = partial(new_documents, embeddings=None)
     (document,) = columns_of(
         [item], [id], [metadata], sources=given_places.get("sources"), pages=None if page is None else [page],
@@ -145,19 +197,20 @@ def _several(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _image(value: Any, page: int | None, folder: Path) -> Any:
+def _media(kind: str, value: Any, page: int | None, folder: Path) -> Any:
+    """A picture, video or recording, by its path or bytes."""
     if isinstance(value, Mapping):
         value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes):
-        return PackedImage(value)
+        return PackedImage(value) if kind == "picture" else PackedFile(value)
     if not isinstance(value, str) or not value.strip():
-        raise _BadRowError("no picture", f"found {type(value).__name__}, expected a path or the bytes of a file")
+        raise _BadRowError(f"no {kind}", f"found {type(value).__name__}, expected a path or the bytes of a file")
     if "://" in value or value.startswith("data:"):
-        raise _BadRowError("a picture that is no file", f"found {value[:80]!r}: nothing is fetched; download it first")
+        raise _BadRowError(f"a {kind} that is no file", f"found {value[:80]!r}: nothing is fetched; download it first")
     path = folder / value
     if not path.is_file():
-        raise _BadRowError("a picture that is not there", value[:200])
-    if path.suffix.lower() != ".pdf":
+        raise _BadRowError(f"a {kind} that is not there", value[:200])
+    if kind != "picture" or path.suffix.lower() != ".pdf":
         return path
     if page is None:
         raise _BadRowError("a PDF without a page", f"{value[:200]}: expected its number in the column 'page'")
@@ -177,7 +230,7 @@ def _metadata(values: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
         own = dict(own) if all(isinstance(pair, tuple) and len(pair) == 2 for pair in own) else own
     if own is not None and not isinstance(own, Mapping):
         raise _BadRowError("metadata that is no object", f"found {type(own).__name__}")
-    used = {columns.id, *columns.text, *columns.image, *_OWN}
+    used = {columns.id, *columns.text, *columns.image, *(columns.video or ()), *(columns.audio or ()), *_OWN}
     names = [name for name in values if name not in used] if columns.metadata is None else columns.metadata
     others = {name: values[name] for name in names if values.get(name) is not None}
     found = {name: _plain(value) for name, value in {**others, **(own or {})}.items()}

@@ -10,18 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from ..errors import DatasetError
+from ..errors import DatasetError, SmartError
 from ..files import UnreadableFileError, content_hash, open_local
-from ..inputs import Item
+from ..inputs import Item, item_of, named_media
 from ..types import Array
 from .metrics import rank
-
-if TYPE_CHECKING:
-    from ..pictures.pdf_pages import PdfPageImage
 
 #: The default size of a collection: every layer of so many abstracts takes some 7 GB with MiniLM.
 DOCUMENTS, QUERIES = 4_000, 400
@@ -34,12 +31,12 @@ _HEADER_FIRST = {"query-id", "query_id", "queryid", "qid", "query"}
 _HEADER_LAST = {"score", "relevance", "rel", "grade", "label"}
 
 
-_PAGE = re.compile(r"(?P<file>.+\.pdf)#page=(?P<page>[1-9][0-9]{0,5})", re.IGNORECASE)
-
 #: Grades by query id and document id.
 Qrels: TypeAlias = dict[str, dict[str, int]]
-#: A picture that is opened when it is needed.
-Picture: TypeAlias = "Path | PdfPageImage"
+#: What a line may name beside its text.
+MediaKind: TypeAlias = Literal["image", "video", "audio"]
+_EXPECTED = "an image, video or audio"
+_MEDIA: Mapping[MediaKind, str] = {"image": "image", "video": "video", "audio": "audio"}
 
 
 @dataclass(frozen=True)
@@ -56,8 +53,8 @@ class BeirDataset:
         queries: Their texts.
         qrels: Grades by query id (exactly `query_ids`, in their order) and document id; 0 and below is not relevant.
         warnings: What was left out or looks odd, one counted sentence each.
-        pictures: By id, the picture of each document that has one: a file, or a page of a PDF.
-        query_pictures: The same of queries.
+        media: By id, the picture, video or sound of each document that has some, without its text.
+        query_media: The same of queries.
     """
 
     name: str
@@ -69,8 +66,8 @@ class BeirDataset:
     queries: list[str]
     qrels: Qrels
     warnings: list[str]
-    pictures: Mapping[str, Picture] = field(default_factory=dict)
-    query_pictures: Mapping[str, Picture] = field(default_factory=dict)
+    media: Mapping[str, Item] = field(default_factory=dict)
+    query_media: Mapping[str, Item] = field(default_factory=dict)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -79,32 +76,35 @@ class BeirDataset:
         return content_fingerprint([*self.document_ids, *self.query_ids], contents)
 
     def items(self, task: Literal["query", "document"]) -> list[str | Item]:
-        """The documents or queries as a model takes them: texts, and `Item` where there is a picture."""
-        ids, texts, pictures = self._side(task)
+        """The documents or queries as a model takes them: texts, and `Item` where there is more than that."""
+        ids, texts, media = self._side(task)
         return [
-            Item(text, (pictures[name],)) if name in pictures else text for name, text in zip(ids, texts, strict=True)
+            replace(media[name], text=text) if name in media else text for name, text in zip(ids, texts, strict=True)
         ]
 
     def contents(self, task: Literal["query", "document"]) -> list[str]:
-        """What tells the content of each document or query from another: its text, and a digest of its picture."""
-        ids, texts, pictures = self._side(task)
+        """What tells the content of each document or query from another: its text, and digests of what it shows."""
+        ids, texts, media = self._side(task)
         hashes: dict[Path, str] = {}
 
-        def digest(picture: Picture) -> str:
-            file = picture if isinstance(picture, Path) else picture.path
+        def digest(source: Any) -> str:
+            file = source if isinstance(source, Path) else source.path
             if file not in hashes:
                 hashes[file] = content_hash(file)
-            return hashes[file] if isinstance(picture, Path) else f"{hashes[file]}#page={picture.page}"
+            part = [f"{key}={value}" for key in ("page", "start", "end") if (value := getattr(source, key, None))]
+            return "#".join([hashes[file], *part])
+
+        def digests(item: Item) -> str:
+            return "".join(f"\0{digest(one)}" for one in (*item.images, item.video, item.audio) if one is not None)
 
         return [
-            f"{text}\0{digest(pictures[name])}" if name in pictures else text
-            for name, text in zip(ids, texts, strict=True)
+            f"{text}{digests(media[name])}" if name in media else text for name, text in zip(ids, texts, strict=True)
         ]
 
-    def _side(self, task: str) -> tuple[list[str], list[str], Mapping[str, Picture]]:
+    def _side(self, task: str) -> tuple[list[str], list[str], Mapping[str, Item]]:
         if task == "query":
-            return self.query_ids, self.queries, self.query_pictures
-        return self.document_ids, self.texts, self.pictures
+            return self.query_ids, self.queries, self.query_media
+        return self.document_ids, self.texts, self.media
 
     @cached_property
     def identical(self) -> frozenset[str]:
@@ -167,8 +167,8 @@ def load_beir(folder: str | Path, split: str = "test") -> BeirDataset:
     integers are read as their decimal digits. Only queries with at least one relevant document are kept: the metrics
     are not defined for others.
 
-    A line may have an ``image`` beside its ``text`` or instead of it: a picture file, or a page such as
-    ``"report.pdf#page=3"``, relative to the folder.
+    A line may have an ``image``, ``video`` or ``audio`` beside its ``text`` or instead of it: a file relative to the
+    folder, a page such as ``"report.pdf#page=3"``, or seconds such as ``"talk.mp3#t=60,90"``.
 
     Args:
         folder: Holds ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/<split>.tsv``.
@@ -193,8 +193,8 @@ def load_beir(folder: str | Path, split: str = "test") -> BeirDataset:
     folder = Path(folder)
     corpus_file, queries_file, qrels_file = _find_files(folder, split)
     warnings: list[str] = []
-    corpus, pictures = _read_texts(corpus_file)
-    all_queries, query_pictures = _read_texts(queries_file)
+    corpus, media = _read_texts(corpus_file)
+    all_queries, query_media = _read_texts(queries_file)
     for kind, file, texts in (("documents", corpus_file, corpus), ("queries", queries_file, all_queries)):
         if not texts:
             raise DatasetError(f"found no {kind} in {file}, expected one JSON object a line")
@@ -202,13 +202,13 @@ def load_beir(folder: str | Path, split: str = "test") -> BeirDataset:
     qrels = _keep_known(judged, corpus, all_queries, qrels_file, warnings)
     queries = {query: all_queries[query] for query in qrels}
     for texts, seen, one, many in (
-        (corpus, pictures, "document", "documents"), (queries, query_pictures, "query", "queries"),
+        (corpus, media, "document", "documents"), (queries, query_media, "query", "queries"),
     ):  # fmt: skip
         if empty := [name for name, text in texts.items() if not text and name not in seen]:
             warnings.append(f"{_count(len(empty), one, many)} without any text kept: {_name_some(empty)}")
     documents, asked = (list(corpus), list(corpus.values())), (list(queries), list(queries.values()))
     name = folder.resolve().name
-    data = BeirDataset(name, folder, split, *documents, *asked, qrels, warnings, pictures, query_pictures)
+    data = BeirDataset(name, folder, split, *documents, *asked, qrels, warnings, media, query_media)
     if data.identical:
         counted = _count(len(data.identical), "query has", "queries have")
         named = _name_some(query for query in data.query_ids if query in data.identical)
@@ -267,10 +267,10 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise DatasetError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _read_texts(path: Path) -> tuple[dict[str, str], dict[str, Picture]]:
-    """Read a corpus or query file: title and text by id, in the order of the file, and the pictures that some have."""
+def _read_texts(path: Path) -> tuple[dict[str, str], dict[str, Item]]:
+    """Read a corpus or query file: title and text by id, in the order of the file, and what else some have."""
     texts: dict[str, str] = {}
-    pictures: dict[str, Picture] = {}
+    media: dict[str, Item] = {}
     first_line: dict[str, int] = {}
     for number, line in _lines(path):
         where = f"{path}, line {number}"
@@ -293,16 +293,16 @@ def _read_texts(path: Path) -> tuple[dict[str, str], dict[str, Picture]]:
                 f"{where}: found the _id {identity!r} again, first given on line {first_line[identity]}; "
                 "expected each id once"
             )
-        if record.get("image") is not None:
-            pictures[identity] = picture_of(record["image"], path.parent, where)
+        if (item := media_of(record, _MEDIA, path.parent, where)) is not None:
+            media[identity] = item
         elif "text" not in record:
-            raise DatasetError(f"{where}: found no text for _id {identity!r}, expected a string, or an image")
+            raise DatasetError(f"{where}: found no text for _id {identity!r}, expected a string, or {_EXPECTED}")
         # A title of null is common in exported collections and can only mean that there is none.
         parts: dict[str, Any] = {
             "title": record.get("title") if record.get("title") is not None else "",
             "text": record.get("text"),
         }
-        if parts["text"] is None and identity in pictures:
+        if parts["text"] is None and identity in media:
             parts["text"] = ""
         for part, value in parts.items():
             if not isinstance(value, str):
@@ -316,35 +316,28 @@ def _read_texts(path: Path) -> tuple[dict[str, str], dict[str, Picture]]:
                 "expected whole characters"
             ) from error
         texts[identity], first_line[identity] = text, number
-    return texts, pictures
+    return texts, media
 
 
-def picture_of(name: Any, folder: Path, where: str) -> Picture:
-    """A picture that a line of a data set names, not opened yet.
+def media_of(record: Mapping[str, Any], keys: Mapping[MediaKind, str], folder: Path, where: str) -> Item | None:
+    """The picture, video and sound that a line of a data set names, not opened yet; None where it names none.
 
     Args:
-        name: Its path relative to the folder; for a page of a PDF with ``#page=3`` behind it.
-        folder: The data set's.
+        record: The line.
+        keys: Under which key it has each kind.
+        folder: What the paths are relative to.
         where: File and line, for the message.
 
     Raises:
-        DatasetError: It is no path, a URL, not there, or a whole PDF.
+        DatasetError: One is no path, a URL, not there, or a whole PDF.
     """
-    if not isinstance(name, str) or not name or "\0" in name:
-        raise DatasetError(f"{where}: found {name!r} as image, expected a path such as 'scan.png' or 'a.pdf#page=3'")
-    if "://" in name or name.startswith("data:"):
-        raise DatasetError(f"{where}: found {name[:60]!r}, expected a local file: nothing is fetched")
-    match = _PAGE.fullmatch(name)
-    file = folder / (match["file"] if match else name)
-    if not file.is_file():
-        raise DatasetError(f"{where}: found no file {str(file)!r}")
-    if match is None:
-        if file.suffix.lower() == ".pdf":
-            raise DatasetError(f"{where}: found {name!r} without a page, expected for one {name + '#page=1'!r}")
-        return file
-    from ..pictures.pdf_pages import PdfPageImage
-
-    return PdfPageImage(file, int(match["page"]))
+    try:
+        found = {
+            kind: named_media(record[key], kind, folder) for kind, key in keys.items() if record.get(key) is not None
+        }
+    except SmartError as error:
+        raise DatasetError(f"{where}: {error}") from error
+    return item_of(found) if found else None
 
 
 def _read_qrels(path: Path, warnings: list[str]) -> Qrels:

@@ -73,6 +73,11 @@ class VideoStream:
         return max(1, round(self._stream.width * ratio)), self._stream.height
 
     @property
+    def has_sound(self) -> bool:
+        """Whether the file has a sound track, too."""
+        return bool(self._container.streams.audio)
+
+    @property
     def duration(self) -> float | None:
         """Length in seconds, as the file says."""
         return None if self._container.duration is None else float(self._container.duration / 1_000_000)

@@ -41,6 +41,20 @@ def test_every_form_of_a_row(folder):
     assert len(data.warnings) == 2
 
 
+def test_recordings_and_videos(folder):
+    (folder / "talk.wav").write_bytes(b"none")
+    rows = [
+        {"query": "applause", "positives": [{"audio": "talk.wav#t=60,90"}, {"video": "talk.wav", "text": "a clip"}]},
+        {"query": "", "query_audio": "talk.wav", "positive": {"audio": "talk.wav#t=60,90"}},
+    ]
+    data = load_pairs(write_jsonl(folder / "pairs.jsonl", rows))
+    assert (data.queries[1].audio.path.name, data.queries[1].audio.start) == ("talk.wav", None)
+    part, clip = data.documents
+    assert (part.audio.start, part.audio.end, clip.video.path.name, clip.text) == (60, 90, "talk.wav", "a clip")
+    # Seconds of one file are parts of one document, as the pages of a file are.
+    assert len(set(data.groups)) == 1
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
@@ -59,6 +73,7 @@ def test_every_form_of_a_row(folder):
         ({"query": "q", "positive": {"image": "https://a.b/c.png"}}, "nothing is fetched"),
         ({"query": "q", "positive": {"image": "report.pdf"}}, "without a page"),
         ({"query": "q", "positive": {"image": 3}}, "as image"),
+        ({"query": "q", "positive": {"audio": "gone.wav"}}, "no file"),
         ({"query": "q", "positive": {"text": 3}}, "expected a string"),
         ({"query": "q", "positive": "a", "scores": [1, 2]}, "expected 1 finite"),
         ({"query": "q", "positive": "a", "scores": [True]}, "expected 1 finite"),

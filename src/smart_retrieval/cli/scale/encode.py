@@ -40,6 +40,14 @@ def encode(
         list[str] | None,
         typer.Option(metavar="NAME", help="Column of paths of pictures, or of their bytes. [default: image, images]"),
     ] = None,
+    video_field: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Column of videos, likewise. [default: video, where the model takes it]"),
+    ] = None,
+    audio_field: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Column of recordings, likewise. [default: audio, where the model takes it]"),
+    ] = None,
     metadata_field: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Columns kept as metadata. [default: all others]")
     ] = None,
@@ -76,10 +84,11 @@ def encode(
         raise typer.BadParameter("found --address or --workers without --ray, expected --ray")
     if not index and (codec is not None or shards > 1 or pooling > 1):
         raise typer.BadParameter("found --codec, --shards or --pooling without --index, expected --index")
-    images = Columns().image if image_field is None else tuple(image_field)
+    usual = Columns()
     columns = Columns(
-        id_field, tuple(text_field or ["text"]), images, None if metadata_field is None else tuple(metadata_field)
-    )
+        id_field, tuple(text_field or usual.text), tuple(image_field or usual.image),
+        *(None if names is None else tuple(names) for names in (video_field, audio_field, metadata_field)),
+    )  # fmt: skip
     with _runner(ray, address, workers, stall) as runner, if_stopped(lambda: f"run it again to go on in {out}"):
         report = encode_dataset(
             dataset, out, model, index=index, shards=shards, codec=codec or DEFAULT_CODEC, pooling=pooling,

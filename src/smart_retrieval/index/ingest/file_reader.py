@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from itertools import chain
@@ -20,6 +21,7 @@ from ...inputs import Item, VideoSource
 from ...pictures.contained import CONTAINERS, ContainedPicture, contained_id, contained_pictures, pictures_beyond
 from ...pictures.images import MAX_IMAGE_BYTES
 from ...pictures.sources import visual_format_of
+from ...pictures.video_stream import open_video
 from ...pictures.visual_inputs import visual_inputs
 from ...sound.files import MAX_SOUND_BYTES, SoundFile, sound_pieces
 from ...sound.sources import is_recording
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 ANY_SUFFIX = "*"
 NO_SOUND = "the model reads no sound"
+TRACK_LEFT_OUT = "sound track of a video not heard, only its frames are seen"
 _HEADING_SEPARATOR = " > "
 # For models without a limit of their own.
 _USUAL_LIMIT = 512
@@ -123,6 +126,8 @@ class FileReader:
             yield from self._recording(file)
             return
         if self._as_pictures(file.path):
+            if self._hears and visual_format_of(file.path) == "video" and _has_track(file.path):
+                notes.append(TRACK_LEFT_OUT)
             yield from self._pictures(file, skipped)
             return
         options, contained = self._options, list[ContainedPicture]()
@@ -188,6 +193,13 @@ class FileReader:
         for piece in sound_pieces(file.path, self._encoder.model().max_seconds or 0.1):
             item, sound = record_picture(Item(audio=piece), "audio")
             yield NewDocument(sound_id(file.relative, piece), item, file.relative, picture=sound)
+
+
+def _has_track(path: Path) -> bool:
+    """Whether a video has a sound track; what is no video is named when its frames are read."""
+    with suppress(UnreadableFileError), open_video(path) as stream:
+        return stream.has_sound
+    return False
 
 
 def sound_id(source: str, piece: SoundFile) -> str:

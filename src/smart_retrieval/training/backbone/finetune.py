@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,13 +61,20 @@ def finetune(
     Example:
         >>> result = finetune(SmartModel("minilm"), load_pairs("pairs.jsonl"), "out")  # doctest: +SKIP
     """
+    recipe = recipe or FinetuneRecipe()
+    moving = {kind for item in chain(data.queries, data.documents) for kind in item.modalities & {"video", "audio"}}
+    if recipe.mini_batch is not None and moving and model.max_seconds is not None:
+        raise TrainingError(
+            f"mini_batch: found {' and '.join(sorted(moving))} among the items, expected text and pictures: batches of "
+            f"those cannot be cut for model {model.name!r}; take a smaller batch_size instead"
+        )
     for module in ("accelerate", "datasets", "peft"):
         require(module, "train")
     from .trainer import train
 
     if model.backbone.family == "served":
         raise TrainingError(f"model {model.name!r}: its weights are on a server, expected a model here; or an adapter")
-    recipe, folder = recipe or FinetuneRecipe(), Path(out)
+    folder = Path(out)
     refuse_finished(folder)
     training, held = hold_out(model, data, validation, distractors=recipe.distractors, seed=recipe.seed)
     rows = training_rows(training, recipe.negatives, recipe.seed, scored=recipe.distill)

@@ -182,7 +182,7 @@ class Collector:
 
 
 def content_key(item: Item) -> tuple[Any, ...]:
-    """Equal for items of equal text, instruction and pictures."""
+    """Equal for items of equal text, instruction, pictures, video and sound."""
     key = (item.text, item.instruction, *(_source_key(image) for image in item.images), _source_key(item.video))
     return key if item.audio is None else (*key, _source_key(item.audio))
 

@@ -6,14 +6,14 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import DatasetError
-from ...evaluation.beir import load_beir, picture_of
+from ...evaluation.beir import MediaKind, load_beir, media_of
 from ...extras import require
 from ...files import UnreadableFileError, open_local
 from ...inputs import Item, item_of
@@ -22,8 +22,12 @@ from .examples import Collector, TrainingSet
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_KEYS = {"query", "positive", "positives", "negatives", "query_image", "instruction", "scores"}
-_DOCUMENT_KEYS = {"text", "image"}
+_MEDIA: dict[MediaKind, str] = {"image": "image", "video": "video", "audio": "audio"}
+_QUERY_MEDIA: dict[MediaKind, str] = {kind: f"query_{kind}" for kind in _MEDIA}
+_LAMRA_MEDIA: dict[MediaKind, str] = {"image": "img_path"}
+_LAMRA_QUERY_MEDIA: dict[MediaKind, str] = {"image": "query_img_path"}
+_KEYS = {"query", "positive", "positives", "negatives", *_QUERY_MEDIA.values(), "instruction", "scores"}
+_DOCUMENT_KEYS = {"text", *_MEDIA.values()}
 # A single line of text; what is longer is no training pair but a whole file on one line.
 _LONGEST_LINE = 16 * 2**20
 
@@ -32,9 +36,10 @@ def load_pairs(path: str | Path, split: str = "train") -> TrainingSet:
     """Read training pairs of any known form.
 
     A ``.jsonl`` file has one JSON object a line: ``{query, positive | positives, negatives?, query_image?,
-    instruction?, scores?}``. A document is a string, which is always text, or an object with ``text``, ``image`` or
-    both. An image is the path of a picture file or a page, ``"report.pdf#page=3"``; paths are relative to the file's
-    folder. ``scores`` are a teacher's, one for each positive and then each negative. Rows of one query are merged.
+    query_video?, query_audio?, instruction?, scores?}``. A document is a string, which is always text, or an object
+    with some of ``text``, ``image``, ``video`` and ``audio``: paths relative to the file's folder, of a page
+    ``"report.pdf#page=3"``, of seconds ``"talk.mp3#t=60,90"``.
+    ``scores`` are a teacher's, one for each positive and then each negative. Rows of one query are merged.
 
     Args:
         path: A ``.jsonl`` file, a BEIR folder (in its ``qrels/<split>.tsv`` grades above 0 are positives, others
@@ -82,7 +87,7 @@ def _read_jsonl(path: Path) -> TrainingSet:
         instruction = record.get("instruction")
         if not isinstance(instruction, str | None):
             raise DatasetError(f"{where}: found {type(instruction).__name__} as instruction, expected a string")
-        query, _ = _item(record, "query", "query_image", folder, where, instruction=instruction)
+        query, _ = _item(record, "query", _QUERY_MEDIA, folder, where, instruction=instruction)
         given = record["positives"] if "positives" in record else [record["positive"]]
         positives = _documents(collector, given, folder, where, "positive")
         negatives = _documents(collector, record.get("negatives", []), folder, where, "negative")
@@ -115,10 +120,10 @@ def _read_lamra(folder: Path) -> TrainingSet:
         did = record.get("did")
         if not isinstance(did, str) or not did or did in pool:
             raise DatasetError(f"{where}: found did {did!r}, expected a string, each once")
-        pool[did] = _item(_without_empty(record), "txt", "img_path", folder, where)
+        pool[did] = _item(_without_empty(record), "txt", _LAMRA_MEDIA, folder, where)
     collector = Collector(folder.name)
     for where, record in _json_lines(folder / "query.jsonl"):
-        query, _ = _item(_without_empty(record), "query_txt", "query_img_path", folder, where)
+        query, _ = _item(_without_empty(record), "query_txt", _LAMRA_QUERY_MEDIA, folder, where)
         sides = []
         for name in ("pos_cand_list", "neg_cand_list"):
             known = record.get(name) or []
@@ -159,18 +164,24 @@ def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _item(
-    record: Mapping[str, Any], text_key: str, image_key: str, folder: Path, where: str, instruction: str | None = None
+    record: Mapping[str, Any],
+    text_key: str,
+    media_keys: Mapping[MediaKind, str],
+    folder: Path,
+    where: str,
+    instruction: str | None = None,
 ) -> tuple[Item, str]:
-    """A query or document, and the file its picture is a part of."""
-    text, image = record.get(text_key), record.get(image_key)
+    """A query or document, and the file that what it shows is a part of."""
+    text = record.get(text_key)
     if not isinstance(text, str | None):
         raise DatasetError(f"{where}: found {type(text).__name__} as {text_key}, expected a string")
-    source = None if image is None else picture_of(image, folder, where)
-    if not (text or "").strip() and source is None:
+    media = media_of(record, media_keys, folder, where)
+    if not (text or "").strip() and media is None:
         noun = "query" if text_key.startswith("query") else "document"
-        raise DatasetError(f"{where}: found an empty {noun}, expected {text_key} or {image_key}")
-    group = "" if source is None else str(source if isinstance(source, Path) else source.path)
-    return Item(text or "", () if source is None else (source,), instruction=instruction), group
+        raise DatasetError(f"{where}: found an empty {noun}, expected {text_key} or {' or '.join(media_keys.values())}")
+    item = replace(media or Item(), text=text or "", instruction=instruction)
+    shown: Any = next((one for one in (*item.images, item.video, item.audio) if one is not None), None)
+    return item, "" if shown is None else str(getattr(shown, "path", shown))
 
 
 def _documents(collector: Collector, values: Any, folder: Path, where: str, kind: str) -> list[int]:
@@ -181,9 +192,10 @@ def _documents(collector: Collector, values: Any, folder: Path, where: str, kind
         value = {"text": given} if isinstance(given, str) else given
         if not isinstance(value, dict) or not value or set(value) - _DOCUMENT_KEYS:
             raise DatasetError(
-                f"{where}, {kind}: found {str(value)[:60]!r}, expected a text or an object with text, image or both"
+                f"{where}, {kind}: found {str(value)[:60]!r}, expected a text or an object with some of "
+                "text, image, video and audio"
             )
-        numbers.append(collector.document(*_item(value, "text", "image", folder, f"{where}, {kind}")))
+        numbers.append(collector.document(*_item(value, "text", _MEDIA, folder, f"{where}, {kind}")))
     return numbers
 
 
