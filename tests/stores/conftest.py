@@ -32,23 +32,13 @@ def server():
 @pytest.fixture
 def databases(server, request):
     """``databases(n)``: addresses of n databases of the test's own, each of which stands for a server."""
-    yield from new_databases(server, request.node.nodeid)
-
-
-@pytest.fixture(scope="module")
-def shared_databases(server, request):
-    """As ``databases``, for what the tests of a module share."""
-    yield from new_databases(server, request.node.nodeid)
-
-
-def new_databases(server, owner):
     import psycopg
 
     made = []
 
     def make(count):
         for _ in range(count):
-            name = f"test_{abs(hash(owner))}_{len(made)}"
+            name = f"test_{abs(hash(request.node.nodeid))}_{len(made)}"
             with psycopg.connect(server, autocommit=True) as connection:
                 connection.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")
             made.append(name)
