@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 os.environ["SMART_LIGHT"] = "off"
 
 import pytest
+from fixtures.forked_commands import ForkedCommands
 from fixtures.tiny_models import TinyModels
 from fixtures.tiny_vlm import TinyVisionModels
 from hypothesis import HealthCheck, settings
@@ -76,6 +77,16 @@ def smart(tiny: TinyModels) -> Callable[..., Any]:
         return opened[key]
 
     return open_model
+
+
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedCommands]:
+    """``forked.start(*arguments)``: ``smart`` in a process of its own, without the seconds of its imports."""
+    if not hasattr(os, "fork"):
+        pytest.skip("this system does not fork")
+    commands = ForkedCommands(tmp_path_factory.mktemp("commands"))
+    yield commands
+    commands.close()
 
 
 @pytest.fixture(scope="session")

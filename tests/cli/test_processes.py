@@ -28,34 +28,10 @@ def docs(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """Start a command in a process of its own; a function that waits for it gives status, stdout and stderr."""
-    if not hasattr(os, "fork"):
-        pytest.skip("this system does not fork")
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "fixtures.forked_commands"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env=environment, **pipes) as parent:
-
-        def ask(**told):
-            parent.stdin.write(json.dumps(told) + "\n")
-            parent.stdin.flush()
-            return int(parent.stdout.readline())
-
-        def start(*arguments):
-            folder = tmp_path_factory.mktemp("run")
-            number = ask(run=[*map(str, arguments)], out=str(folder / "out"), err=str(folder / "err"))
-            return number, lambda: (ask(wait=number), (folder / "out").read_text(), (folder / "err").read_text())
-
-        yield start
-        parent.stdin.close()
-
-
-def test_two_runs_at_once_on_a_new_index(start, docs, tiny, tmp_path):
+def test_two_runs_at_once_on_a_new_index(forked, docs, tiny, tmp_path):
     index, part = tmp_path / "new.smart", ["--include", "000*", "--include", "001*"]
-    runs = [start("index", docs, "--index", index, "--model", tiny("mean"), *part, "--json") for _ in range(2)]
-    ends = [wait() for _, wait in runs]
+    runs = [forked.start("index", docs, "--index", index, "--model", tiny("mean"), *part, "--json") for _ in range(2)]
+    ends = [command.wait() for command in runs]
     assert [(status, stderr) for status, _, stderr in ends] == [(0, "")] * 2
     with SmartIndex.open(index) as opened:
         assert sorted(opened.store.ids()) == [f"{number:04d}.txt#0" for number in range(20)]
@@ -65,14 +41,13 @@ def test_two_runs_at_once_on_a_new_index(start, docs, tiny, tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_run_that_is_stopped(number, status, start, docs, tiny, tmp_path):
+def test_a_run_that_is_stopped(number, status, forked, docs, tiny, tmp_path):
     index = tmp_path / "stopped.smart"
-    process, wait = start("index", docs, "--index", index, "--model", tiny("mean"))
+    command = forked.start("index", docs, "--index", index, "--model", tiny("mean"))
     deadline = time.monotonic() + 120
     while not _count(index) and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.kill(process, number)
-    code, stdout, stderr = wait()
+    code, stdout, stderr = command.kill(number)
     stored = _count(index)
     assert code == status, stderr
     assert stdout == ""

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import warnings
 
 import pytest
@@ -202,32 +200,29 @@ def test_file_times_far_away(make, files, monkeypatch, seconds):
 # -- the command line --------------------------------------------------------------------------------------------------
 
 
-def smart_command(*arguments):
-    """Run ``smart`` in a process of its own, with arguments that are bytes."""
-    environment = {**os.environ, "PYTHONIOENCODING": "", "LC_ALL": "C.UTF-8"}
-    command = [sys.executable, "-m", "smart_retrieval", *arguments]
-    return subprocess.run(command, capture_output=True, env=environment, timeout=120, check=False)
-
-
 @pytest.mark.skipif(os.name == "nt", reason="arguments are text there")
-def test_bytes_that_are_no_text_on_the_command_line(make, files):
+def test_bytes_that_are_no_text_on_the_command_line(make, files, forked):
     index = make()
     index.index_folder(files({b"caf\xe9.txt": "one otter", "b.txt": "two \u202e otters"}))
     path = os.fsencode(index.path)
     index.close()
-    found = smart_command(b"search", path, b"otter \xff\xe9", b"--json", b"--where", b"source = 'caf\xe9.txt'")
-    assert found.returncode == 0, found.stderr
-    hits = json.loads(found.stdout)
-    assert [hit["source"] for hit in hits["hits"]] == ["caf\\xe9.txt"]
-    shown = smart_command(b"search", path, b"otter \xff")
-    assert shown.returncode == 0, shown.stderr
-    assert "\u202e" not in shown.stdout.decode()
+
+    def run(*arguments):
+        return forked.start(*arguments).wait()
+
+    query = (b"search", path, b"otter \xff\xe9", b"--json", b"--where", b"source = 'caf\xe9.txt'")
+    status, stdout, stderr = run(*query)
+    assert status == 0, stderr
+    assert [hit["source"] for hit in json.loads(stdout)["hits"]] == ["caf\\xe9.txt"]
+    status, stdout, stderr = run(b"search", path, b"otter \xff")
+    assert status == 0, stderr
+    assert "\u202e" not in stdout
     for arguments in (
         [b"explain", path, b"otter \xff", b"caf\xe9.txt#0"],
         [b"delete", path, b"caf\xe9.txt#0", b"--yes"],
     ):
-        done = smart_command(*arguments)
-        assert done.returncode == 0, done.stderr
+        status, _, stderr = run(*arguments)
+        assert status == 0, stderr
     for arguments in (
         [b"explain", path, b"otter", b"no\xff"],
         [b"search", path, b"otter", b"--where", b"\xff = 1"],
@@ -235,6 +230,6 @@ def test_bytes_that_are_no_text_on_the_command_line(make, files):
         [b"search", path, b"otter", b"--model", b"no\xff"],
         [b"index", path + b"\xfe", b"--index", path],
     ):
-        refused = smart_command(*arguments)
-        assert refused.returncode in (1, 2), refused.stderr
-        assert b"Traceback" not in refused.stderr
+        status, _, stderr = run(*arguments)
+        assert status in (1, 2), stderr
+        assert "Traceback" not in stderr

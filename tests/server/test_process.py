@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from fixtures.forked_commands import ForkedCommands
 from typer.testing import CliRunner
 
 from smart_retrieval.index.smart_index import SmartIndex
@@ -21,14 +22,23 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path
 
 
 class Served:
-    """A running ``smart serve``."""
+    """A running ``smart serve``: forked, or a process of its own as a user's is."""
 
-    def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "smart_retrieval", "serve", *arguments, "--port", "0"]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
-        )
-        self.line = self.process.stdout.readline()
+    def __init__(self, forked: ForkedCommands | None, *arguments: str, **environment: str) -> None:
+        command = ["serve", *arguments, "--port", "0"]
+        self.command = self.process = None
+        if forked is not None:
+            self.command = forked.start(*command, **environment)
+            deadline = time.monotonic() + 60
+            while not (line := self.command.out.read_text()).endswith("\n") and time.monotonic() < deadline:
+                time.sleep(0.01)
+            self.line = line
+        else:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "smart_retrieval", *command],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+            )  # fmt: skip
+            self.line = self.process.stdout.readline()
         self.address = self.line.rpartition(" ")[2].strip()
 
     def ask(self, path: str, body: object = None) -> dict:
@@ -44,33 +54,36 @@ class Served:
                 return
             except (urllib.error.URLError, ConnectionError):
                 time.sleep(0.1)
-        raise AssertionError(self.process.stderr.read())
+        raise AssertionError(self.stop(signal.SIGKILL))
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        if self.command is not None:
+            status, _, errors = self.command.kill(number)
+            return status, errors
         self.process.send_signal(number)
         return self.process.wait(60), self.process.stderr.read()
 
 
 @pytest.fixture
-def serve():
-    running = []
-
-    def serve(*arguments):
-        served = Served(*map(str, arguments))
-        running.append(served)
-        return served
-
-    yield serve
-    for served in running:
-        if served.process.poll() is None:
-            served.process.kill()
-            served.process.wait(60)
-        served.process.stdout.close()
-        served.process.stderr.close()
+def serve(forked):
+    """``serve(*arguments, **environment)``; what still runs is ended with the other commands."""
+    return lambda *arguments, **environment: Served(forked, *map(str, arguments), **environment)
 
 
-def test_the_command_serves_and_ends_what_is_under_way(serve, folder):
-    served = serve(folder)
+@pytest.fixture
+def process(folder):
+    """A process that serves ``folder``."""
+    served = Served(None, str(folder))
+    yield served
+    if served.process.poll() is None:
+        served.process.kill()
+        served.process.wait(60)
+    served.process.stdout.close()
+    served.process.stderr.close()
+
+
+def test_the_command_serves_and_ends_what_is_under_way(process, folder):
+    served = process
     assert served.line.startswith("serving sea on http://127.0.0.1:")
     served.wait()
     found = served.ask("/v1/indexes/sea/search", {"query": "the otter swims", "k": 3})
@@ -95,10 +108,9 @@ def test_the_command_serves_and_ends_what_is_under_way(serve, folder):
             assert len(index) == 217
 
 
-def test_options_come_from_the_environment_and_requests_are_logged_without_what_they_say(serve, folder, monkeypatch):
-    for name, value in {"INDEXES": f"lake={folder}", "READ_ONLY": "1", "ACCESS_LOG": "true", "WAITING": "7"}.items():
-        monkeypatch.setitem(ENVIRONMENT, f"SMART_SERVE_{name}", value)
-    served = serve()
+def test_options_come_from_the_environment_and_requests_are_logged_without_what_they_say(serve, folder):
+    told = {"INDEXES": f"lake={folder}", "READ_ONLY": "1", "ACCESS_LOG": "true", "WAITING": "7"}
+    served = serve(**{f"SMART_SERVE_{name}": value for name, value in told.items()})
     assert served.line.startswith("serving lake on http://127.0.0.1:")
     served.wait()
     assert not served.ask("/v1/indexes/lake")["writable"]
@@ -171,14 +183,13 @@ def test_what_cannot_be_served_is_named_at_once(folder, arguments, message, monk
     assert message in str(outcome.exception)
 
 
-def test_a_port_that_is_taken_is_named(serve, folder):
+def test_a_port_that_is_taken_is_named(forked, folder):
     import socket
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        command = [sys.executable, "-m", "smart_retrieval", "serve", str(folder), "--port", str(taken.getsockname()[1])]
-        run = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=False)
-    assert run.returncode == 1
-    assert run.stderr.startswith("smart: error: found port")
-    assert run.stdout == ""
+        status, stdout, stderr = forked.start("serve", folder, "--port", taken.getsockname()[1]).wait()
+    assert status == 1
+    assert stderr.startswith("smart: error: found port")
+    assert stdout == ""

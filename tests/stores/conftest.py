@@ -62,3 +62,11 @@ def make(tmp_path, smart):
     made = Indexes(tmp_path, smart("mean"))
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def make_shared(tmp_path_factory, smart):
+    """As ``make``, for what the tests of a module share."""
+    made = Indexes(tmp_path_factory.mktemp("shared"), smart("mean"))
+    yield made
+    made.close()

@@ -13,7 +13,7 @@ from ..embeddings import SmartEmbeddings
 from ..errors import CodecError, IndexBusyError, SmartError, SmartWarning
 from ..types import Array
 from .codec.base import Codec
-from .codec.factory import codec_from_bytes, fit_codec, general_codec
+from .codec.factory import fit_codec, general_codec
 from .codec.names import CodecSpec
 from .codec.pooling import pool_tokens
 from .encoder import decode_vectors
@@ -93,7 +93,7 @@ class FitPolicy:
         """
         if "codec_hash" in self.store.manifest.limits:
             raise CodecError("refit: found a codec that other indexes may share; index into a new one to change it")
-        old = codec_from_bytes(self.store.codec())
+        old = Codec.from_bytes(self.store.codec())
         if not from_texts and old.spec.family not in ("float32", "float16"):
             raise CodecError(f"found codes of {old.name!r}, too coarse to fit to; fit from the texts (refit=True)")
 

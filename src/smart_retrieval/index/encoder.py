@@ -19,7 +19,6 @@ from ..locks import ForkLock
 from ..model.light.encoder import LightEncoder, find_light_encoder
 from ..model.light.entry import EntryKey
 from .codec.base import Codec
-from .codec.factory import codec_from_bytes
 from .document_store import DocumentStore
 from .store.records import Vectors
 from .text.folding import clean_item, fold_item
@@ -216,7 +215,7 @@ class IndexEncoder:
         if store.generation != store.state().generation:
             store.reload()
         if self._codec is None or self._codec[0] != store.generation:
-            codec, manifest = codec_from_bytes(store.codec()), store.manifest
+            codec, manifest = Codec.from_bytes(store.codec()), store.manifest
             if codec.bytes_per_token != manifest.code_width or codec.anchor_dim not in (None, manifest.anchor_dim):
                 if store.generation != store.state().generation:
                     return self.codec()  # another process has changed it meanwhile

@@ -11,7 +11,7 @@ from smart_retrieval.embeddings import SmartEmbeddings
 from smart_retrieval.errors import CodecError
 from smart_retrieval.index.codec import kernels
 from smart_retrieval.index.codec.base import Codec
-from smart_retrieval.index.codec.factory import codec_from_arrays, codec_from_bytes, fit_codec
+from smart_retrieval.index.codec.factory import fit_codec
 from smart_retrieval.index.codec.names import SUGGESTED, parse_codec
 
 NAMES = (*SUGGESTED, "codebook+16x2", "codebook+8x4", "codebook+2vq", "anchored+norm", "anchored+16x4+norm")
@@ -160,7 +160,7 @@ def test_dense_scores_of_a_document_do_not_depend_on_the_others(name: str) -> No
 def test_a_codec_read_from_bytes_gives_the_same_codes(name: str) -> None:
     codec, documents = fitted(name), corpus(1)
     data = codec.to_bytes()
-    same = codec_from_bytes(data)
+    same = Codec.from_bytes(data)
     assert same.name == codec.name
     assert same.to_bytes() == data
     assert (same.encode_documents(documents) == codec.encode_documents(documents)).all()
@@ -172,22 +172,22 @@ def test_damaged_bytes_are_a_named_error(name: str) -> None:
     data = fitted(name).to_bytes()
     for broken in (b"", data[:7], data[:50], data[:-1], data + b"x"):
         with pytest.raises(CodecError):
-            codec_from_bytes(broken)
+            Codec.from_bytes(broken)
     for place in range(0, len(data), max(1, len(data) // 37)):
         flipped = bytearray(data)
         flipped[place] ^= 1
         with pytest.raises(CodecError):
-            codec_from_bytes(bytes(flipped))
+            Codec.from_bytes(bytes(flipped))
 
 
 def test_arrays_that_do_not_fit_are_refused() -> None:
     for name in ("int8", "bits1", "codebook", "codebook+32x1", "anchored"):
         with pytest.raises(CodecError):
-            codec_from_arrays(name, DIM, {})
+            Codec.of_arrays(name, DIM, {})
     arrays = fitted("codebook+32x1").to_arrays()
     for name, width in (("codebook", DIM), ("codebook+64x1", DIM), ("anchored+32x1", DIM), ("codebook+32x1", DIM + 1)):
         with pytest.raises(CodecError):
-            codec_from_arrays(name, width, arrays)
+            Codec.of_arrays(name, width, arrays)
 
 
 @pytest.mark.parametrize("name", NAMES)

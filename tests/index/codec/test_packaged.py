@@ -11,7 +11,7 @@ from smart_retrieval._version import __version__
 from smart_retrieval.errors import CodecError, CodecMissingError
 from smart_retrieval.index.codec import packaged
 from smart_retrieval.index.codec.base import Codec, CodecBytes
-from smart_retrieval.index.codec.factory import codec_from_bytes, general_codec
+from smart_retrieval.index.codec.factory import general_codec
 from smart_retrieval.index.smart_index import DEFAULT_CODEC
 
 LISTED = json.loads((files("smart_retrieval.index.codec") / "data" / "codecs.json").read_text(encoding="utf-8"))
@@ -40,7 +40,7 @@ def test_its_bytes_are_its_hash_and_give_the_same_codes():
     short, whole = codec.to_bytes(), codec.to_bytes(whole=True)
     assert len(short) < 500 < 1_000_000 < len(whole) < 5_000_000
     docs = documents()
-    again, alone = codec_from_bytes(short), codec_from_bytes(whole)
+    again, alone = Codec.from_bytes(short), Codec.from_bytes(whole)
     assert again is codec  # one for all indexes of a process
     assert alone.packaged == ""
     assert (alone.encode_documents(docs) == codec.encode_documents(docs)).all()
@@ -75,7 +75,7 @@ def test_a_shared_copy_is_the_same_codec(tmp_path):
 def test_damaged_references_are_refused():
     data = Codec.of_package(RELEASED[0]).to_bytes()
     with pytest.raises(CodecError, match="damaged"):
-        codec_from_bytes(data.replace(RELEASED[0].encode(), b"0" * 32))
+        Codec.from_bytes(data.replace(RELEASED[0].encode(), b"0" * 32))
 
 
 def test_the_writer_is_noted():

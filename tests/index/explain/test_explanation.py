@@ -200,10 +200,11 @@ def test_the_encoded_query_of_hits_is_explained_without_encoding_it_again(filled
 
 def test_shading_adds_up(filled):
     explanation = filled.explain("the otter swims the otter", names(1)[0], floor=None)
-    shading = explanation.shading()
+    words = explanation.shaded_words()
     positive = sum(t.contribution for t in explanation.tokens if t.span is not None and t.contribution > 0)
-    assert sum(value for _, _, value in shading) == pytest.approx(positive)
-    assert [part[:2] for part in shading] == sorted({part[:2] for part in shading})
+    assert sum(word.contribution for word in words) == pytest.approx(positive)
+    places = [(word.start, word.stop) for word in words]
+    assert places == sorted(set(places))
 
 
 def test_pooled_tokens_have_no_name(make):
@@ -214,7 +215,7 @@ def test_pooled_tokens_have_no_name(make):
         agrees(explanation, hit)
         if len(make.model.encode_document(hit.text).token_ids) > 1:
             assert {(token.document_token, token.span) for token in explanation.tokens} == {("", None)}
-            assert explanation.shading() == []
+            assert explanation.shaded_words() == []
 
 
 def test_it_is_json(filled):

@@ -57,7 +57,7 @@ def run(connection, where, rows):
     return [found[0] for found in connection.execute(f"SELECT {sql} FROM documents ORDER BY place", parameters)]
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(sqlite.expressions, st.lists(sqlite.rows, min_size=1, max_size=5))
 @example(Compare(Field(("a",)), "=", "\x1f"), [sqlite.document({"a": "\x1f"})])
 @example(Compare(Field(("tags", "0")), "=", 1), [sqlite.document({"tags": [1]})])

@@ -27,9 +27,13 @@ psycopg = pytest.importorskip("psycopg")
 TEAMS = "ab"
 
 
-@pytest.fixture
-def whole(make):
-    """An index of 300 documents about topics."""
+@pytest.fixture(scope="module")
+def whole(make_shared):
+    """An index of 300 documents about topics, only to be read."""
+    return topical(make_shared)
+
+
+def topical(make):
     index = make(codec=fit_codec("anchored+3vq+norm", documents(300, 1)))
     metadata = [{"year": 2000 + n % 20, "n": n, "team": TEAMS[n % 2]} for n in range(300)]
     index.add(
@@ -112,7 +116,8 @@ def test_a_shard_with_all_the_nearest_is_asked_for_more(whole, databases, monkey
         assert sorted(asked) == [77, 77, 120]
 
 
-def test_writes_are_those_of_an_index(whole, databases):
+def test_writes_are_those_of_an_index(make, databases):
+    whole = topical(make)
     with PostgresIndex.export(databases(3), whole) as index:
         for one in (whole, index):
             one.add(ids=["new", "newer", "newest"], embeddings=documents(3, 7), metadata=[{"a": n} for n in range(3)])

@@ -14,7 +14,8 @@ from ..output import echo_json, on_terminal
 @options.with_model_options
 def mteb(
     tasks: Annotated[
-        list[str], typer.Option("--task", "-t", metavar="NAME,…", help="Tasks or benchmarks: ViDoRe(v2), NanoBEIR, …")
+        list[str],
+        typer.Option("--tasks", "--task", "-t", metavar="NAME,…", help="Tasks or benchmarks: ViDoRe(v2), NanoBEIR, …"),
     ],
     model: options.Model = "minilm",
     preset: options.Preset = None,

@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike
 
 from ...embeddings import SmartEmbeddings
 from ...errors import CodecError
-from ...types import Array
 from . import packaged
 from .base import Codec as Codec
 from .codebook import CodebookCodec
@@ -54,16 +53,6 @@ def fit_codec(
     if spec.family == "bits":
         return BitsCodec.fit(spec, gathered)
     return CodebookCodec.fit(spec, gathered, vocabulary, seed)
-
-
-def codec_from_bytes(data: bytes) -> Codec:
-    """Read what :meth:`Codec.to_bytes` wrote."""
-    return Codec.from_bytes(data)
-
-
-def codec_from_arrays(name: str, token_dim: int, arrays: dict[str, Array]) -> Codec:
-    """A codec from its name, its width and the arrays of :meth:`Codec.to_arrays`."""
-    return Codec.of_arrays(name, token_dim, arrays)
 
 
 def general_codec(name: str, identity: Mapping[str, Any], dims: tuple[int, int]) -> Codec | None:

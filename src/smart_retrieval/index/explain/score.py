@@ -189,14 +189,6 @@ class ScoreBreakdown:
         """Lines of the query to show: its tokens one by one, those of its pictures as one."""
         return self.visual.rows if self.visual is not None else rows_of(self.tokens)
 
-    def shading(self) -> list[tuple[int, int, float]]:
-        """Parts of the passage that match query tokens: from, to, and what they contribute together."""
-        parts: dict[tuple[int, int], float] = {}
-        for token in self.tokens:
-            if token.span is not None and token.contribution > 0:
-                parts[token.span] = parts.get(token.span, 0.0) + token.contribution
-        return sorted((start, stop, value) for (start, stop), value in parts.items())
-
     def shaded_words(self) -> list[ShadedWord]:
         """Words of the passage that contribute to the score, in order; pieces of one word are put together.
 
