@@ -12,6 +12,7 @@ from ..errors import EmbeddingsError
 from ..files import atomic_file
 from ..types import Array
 from .roles import kept_rows
+from .vectors import expect_embeddings
 
 FORMAT = "smart-idf/1"
 
@@ -60,6 +61,7 @@ class IdfWeights:
         self._count(documents, -1)
 
     def _count(self, documents: SmartEmbeddings, sign: int) -> None:
+        expect_embeddings(documents)
         ids = np.asarray(documents.token_ids, np.int64)
         items = np.repeat(np.arange(len(documents)), documents.lengths)[ids >= 0]
         ids = ids[ids >= 0]
