@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,24 +78,20 @@ def beir(
     # Imported here, so that --help needs neither NumPy nor a model.
     from ...evaluation.terminal import print_table
 
+    if words:
+        refinements["lexical_weight"] = options.lexical_of(lexical, lexical_weight)
     measure: Callable[..., Any]
     if compare:
-        from ...evaluation.compare import compare_beir
-
-        measure = partial(compare_beir, **({"lexical_weight": lexical_weight} if lexical_weight is not None else {}))
+        from ...evaluation.compare import compare_beir as measure
     elif codec is not None:
-        from ...evaluation.codecs import evaluate_codecs
+        from ...evaluation.codecs import evaluate_codecs as measure
         from ...extras import require
 
         if plot is not None:
             require("matplotlib", "plot")
-        measure = partial(evaluate_codecs, codecs=codec)
+        refinements["codecs"] = codec
     else:
-        from ...evaluation.evaluate import evaluate_beir
-
-        if words:
-            refinements["lexical_weight"] = options.lexical_of(lexical, lexical_weight)
-        measure = partial(evaluate_beir, **refinements)
+        from ...evaluation.evaluate import evaluate_beir as measure
     with if_stopped("encodings that were finished stay in the cache"):
         result = measure(
             folder,
@@ -110,6 +105,7 @@ def beir(
             batch_size=batch_size,
             progress=None,
             model_options=model_options,
+            **refinements,
             **scoring,
             **({"per_query": True} if per_query else {}),
         )
