@@ -20,10 +20,11 @@ from smart_retrieval.core.hybrid import anchor_scores
 from smart_retrieval.core.late import late_scores
 from smart_retrieval.evaluation.beir import BeirDataset, load_beir
 from smart_retrieval.evaluation.cache import EncodingCache
-from smart_retrieval.evaluation.compare import Bm25, fused
+from smart_retrieval.evaluation.compare import fused
 from smart_retrieval.evaluation.evaluate import Collection, load_collection
 from smart_retrieval.evaluation.metrics import mean_metrics, per_query_metrics
 from smart_retrieval.index.search.searcher import LEXICAL_WEIGHT, lexical_scores
+from smart_retrieval.index.store.lexical import Bm25
 from smart_retrieval.types import Array
 
 WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)

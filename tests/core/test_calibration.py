@@ -166,3 +166,10 @@ def test_it_is_json_and_refuses_what_is_not_one():
     for spread, background in ((-0.1, 0.2), (np.nan, 0.2), (0.1, 1.0), (0.1, np.nan)):
         with pytest.raises(ScoringError, match="anchor spread"):
             Calibration(spread, background)
+
+
+@pytest.mark.parametrize("measure", [Calibration.fit, IdfWeights.fit, Calibrator(None, list).statistics])
+@pytest.mark.parametrize("given", [["a text"], "a text", np.zeros((2, 3)), None], ids=repr)
+def test_what_is_no_embeddings_is_refused_by_name(measure, given):
+    with pytest.raises(ScoringError, match="expected embeddings as encode_query and encode_document return them"):
+        measure(given)

@@ -1,6 +1,7 @@
 """IDF weights: by hand, kept up to date, saved and loaded."""
 
 import math
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_retrieval import IdfWeights, SmartEmbeddings, late_scores
+from smart_retrieval.core import weights as counting
 from smart_retrieval.core.roles import CONTENT_ROLES, TokenRole
 from smart_retrieval.errors import EmbeddingsError
 
@@ -159,3 +161,13 @@ def test_foreign_and_missing_files_are_refused(tmp_path):
         IdfWeights.load(other)
     with pytest.raises(EmbeddingsError):
         IdfWeights.load(tmp_path)
+
+
+@given(batches(max_items=9), st.integers(1, 8))
+def test_counting_in_parts_gives_the_same(documents, at_once):
+    whole = IdfWeights.fit(documents)
+    with patch.object(counting, "_TOKENS_AT_ONCE", at_once):
+        parts = IdfWeights.fit(documents)
+        parts.add(documents)
+        parts.remove(documents)
+    assert (parts.documents, parts.frequencies.tolist()) == (whole.documents, whole.frequencies.tolist())

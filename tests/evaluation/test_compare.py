@@ -10,10 +10,12 @@ from typer.testing import CliRunner
 from smart_retrieval import SmartIndex
 from smart_retrieval.cli.main import eval_app as app
 from smart_retrieval.evaluation import compare, evaluate
-from smart_retrieval.evaluation.compare import COMPARED, Bm25, compare_beir, fused
+from smart_retrieval.evaluation.compare import COMPARED, compare_beir, fused
 from smart_retrieval.evaluation.evaluate import evaluate_beir
+from smart_retrieval.evaluation.metrics import METRICS
 from smart_retrieval.evaluation.terminal import print_table
 from smart_retrieval.index.search.searcher import LEXICAL_WEIGHT, lexical_scores
+from smart_retrieval.index.store.lexical import Bm25
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +109,13 @@ def test_result(folder, cache, capsys):  # noqa: F811
 def test_a_lexical_weight_of_zero_changes_nothing(folder):  # noqa: F811
     rows = {row["name"]: row for row in compare_beir(folder, model="fake", lexical_weight=0.0)["systems"]}
     assert {**rows["SMART"], "name": ""} == {**rows["SMART + BM25"], "name": ""}
+
+
+def test_words_weigh_the_same_beside_other_options(folder):  # noqa: F811
+    compared = compare_beir(folder, model="fake", lexical_weight=2.0)["systems"][-1]
+    row = evaluate_beir(folder, model="fake", lexical_weight=2.0)["rows"][-1]
+    assert row["name"] == "hybrid, lexical 2"
+    assert {name: row[name] for name in METRICS} == {name: compared[name] for name in METRICS}
 
 
 def test_scoring_options_are_used(folder):  # noqa: F811

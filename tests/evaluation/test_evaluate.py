@@ -338,7 +338,9 @@ def test_unknown_options_are_type_errors(folder, option):
         evaluate_beir(folder, **{"model": "fake", option: 1})
 
 
-@pytest.mark.parametrize("options", [{"feedback": 0.5}, {"neighbours": 0.2}, {"feedback": 0.4, "neighbours": 0.3}])
+@pytest.mark.parametrize(
+    "options", [{"feedback": 0.5}, {"neighbours": 0.2}, {"lexical_weight": 3.0, "feedback": 0.4, "neighbours": 0.3}]
+)
 def test_options_add_a_row_and_leave_the_others_as_they_are(folder, monkeypatch, capsys, options):
     plain = evaluate_beir(folder, model="fake")
     ranked = []
@@ -350,7 +352,8 @@ def test_options_add_a_row_and_leave_the_others_as_they_are(folder, monkeypatch,
     drop = ("score_ms_per_query",)
     rows = [{name: value for name, value in row.items() if name not in drop} for row in result["rows"]]
     assert rows[:3] == [{name: value for name, value in row.items() if name not in drop} for row in plain["rows"]]
-    assert rows[3]["name"] == ", ".join(["hybrid", *(f"{name} {weight:g}" for name, weight in options.items())])
+    named = (f"{name.removesuffix('_weight')} {weight:g}" for name, weight in options.items())
+    assert rows[3]["name"] == ", ".join(["hybrid", *named])
     assert (result["refinements"], result["preset"]) == (options, "default")
     hybrid, refined = ranked[-2:]
     assert (refined > hybrid).any()
@@ -397,6 +400,14 @@ def test_a_reranker_orders_the_first_documents(folder):
     few = Judge(texts["d5"])
     evaluate_beir(folder, model="fake", rerank=few, rerank_depth=3, feedback=0.2)
     assert [len(texts) for texts in few.seen] == [3] * 4
+
+
+@pytest.mark.parametrize("name", ["lexical_weight", "feedback", "neighbours"])
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
+def test_a_weight_that_is_none_is_refused_before_anything_is_encoded(folder, fake, name, weight):
+    with pytest.raises(ScoringError, match=f"{name}: found {weight}"):
+        evaluate_beir(folder, model="fake", **{name: weight})
+    assert fake.calls == []
 
 
 def test_a_reranker_that_cannot_be_loaded_fails_before_anything_is_encoded(folder, fake):

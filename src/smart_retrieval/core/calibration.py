@@ -14,7 +14,7 @@ from ..embeddings import SmartEmbeddings
 from ..errors import ScoringError
 from ..types import Array
 from .late import best_similarities
-from .vectors import unit_rows
+from .vectors import expect_embeddings, unit_rows
 from .weights import IdfWeights
 
 # The two constants of the default preset. Both lie on wide plateaus over four collections and four models; the weight
@@ -93,6 +93,7 @@ class Calibration:
             probes: Queries whose tokens ask in the place of the documents' own, which pictures have none of.
             quantile: The share of unrelated similarities that lie below the background.
         """
+        expect_embeddings(documents)
         sample = documents[sample_positions(len(documents))]
         return cls.measure(sample, IdfWeights.fit(documents), probes, quantile=quantile)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..embeddings import SmartEmbeddings
 from ..types import Array
 from .calibration import Calibration, has_words, sample_positions
+from .vectors import expect_embeddings
 from .weights import IdfWeights
 
 #: Documents from which on a collection is calibrated by itself; a smaller one takes its model's calibration.
@@ -61,6 +62,7 @@ class Calibrator:
 
     def statistics(self, documents: SmartEmbeddings) -> CollectionStatistics:
         """The statistics of a whole collection."""
+        expect_embeddings(documents)
         found = CollectionStatistics(
             lambda: IdfWeights.fit(documents),
             lambda: self.calibrate(len(documents), documents.__getitem__, lambda: found.idf),

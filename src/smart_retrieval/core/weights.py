@@ -12,8 +12,11 @@ from ..errors import EmbeddingsError
 from ..files import atomic_file
 from ..types import Array
 from .roles import kept_rows
+from .vectors import expect_embeddings
 
 FORMAT = "smart-idf/1"
+# Counted together, so that a million documents take no more memory than a few thousand.
+_TOKENS_AT_ONCE = 1 << 18
 
 
 class IdfWeights:
@@ -60,13 +63,19 @@ class IdfWeights:
         self._count(documents, -1)
 
     def _count(self, documents: SmartEmbeddings, sign: int) -> None:
-        ids = np.asarray(documents.token_ids, np.int64)
-        items = np.repeat(np.arange(len(documents)), documents.lengths)[ids >= 0]
-        ids = ids[ids >= 0]
+        expect_embeddings(documents)
+        ids, offsets = documents.token_ids, documents.offsets
         size = max(len(self.frequencies), int(ids.max(initial=-1)) + 1)
-        # Each id counts once for a document, however often it occurs there.
-        pairs = np.unique(items * max(size, 1) + ids)
-        counts = np.bincount(pairs % max(size, 1), minlength=size) * sign
+        counts = np.zeros(size, np.int64)
+        start = 0
+        while start < len(documents):
+            stop = max(start + 1, int(np.searchsorted(offsets, offsets[start] + _TOKENS_AT_ONCE, "right")) - 1)
+            own = np.asarray(ids[offsets[start] : offsets[stop]], np.int64)
+            items = np.repeat(np.arange(stop - start), documents.lengths[start:stop])[own >= 0]
+            # Each id counts once for a document, however often it occurs there.
+            pairs = np.unique(items * max(size, 1) + own[own >= 0])
+            counts += sign * np.bincount(pairs % max(size, 1), minlength=size)
+            start = stop
         counts[: len(self.frequencies)] += self.frequencies
         total = self.documents + sign * len(documents)
         if total < 0 or (counts < 0).any():

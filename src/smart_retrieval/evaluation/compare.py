@@ -12,8 +12,7 @@ import numpy as np
 from ..core.hybrid import anchor_scores
 from ..core.late import late_scores
 from ..index.search.searcher import FULL_BM25, LEXICAL_WEIGHT, lexical_scores
-from ..index.store.lexical import FullText, add_functions
-from ..index.text.language import Language, language_of
+from ..index.store.lexical import Bm25
 from ..types import Array
 from .evaluate import GAIN_METRIC, EvalOptions, load_collection
 from .metrics import DEPTH, mean_metrics, per_query_metrics, rank
@@ -96,31 +95,6 @@ def compare_beir(
         },
         **collection.about(judged if per_query else None),
     }
-
-
-class Bm25:
-    """BM25 of texts held in memory, through the index's own code."""
-
-    def __init__(self, texts: Sequence[str], language: Language = "auto") -> None:
-        self._count = len(texts)
-        self.full_text = FullText(language_of(filter(None, texts)) if language == "auto" else language)
-        self._connection = sqlite3.connect(":memory:")
-        add_functions(self._connection)
-        self._connection.execute("CREATE TABLE documents (rowid INTEGER PRIMARY KEY, text TEXT)")
-        self.full_text.create(self._connection)
-        # Rowids as an index would give them, from 1.
-        self.full_text.add(self._connection, dict(enumerate(texts, start=1)))
-
-    def scores(self, queries: Sequence[str]) -> Array:
-        """``[Nq, Nd]`` float32; 0 where no word is shared."""
-        scores = np.zeros((len(queries), self._count), np.float32)
-        for row, query in zip(scores, queries, strict=True):
-            rowids, values = self.full_text.bm25_scores(self._connection, query)
-            row[rowids - 1] = values
-        return scores
-
-    def __del__(self) -> None:
-        self._connection.close()
 
 
 def fused(

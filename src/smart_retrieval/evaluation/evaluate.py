@@ -23,7 +23,9 @@ from ..errors import ReadoutError
 from ..extras import require
 from ..index.rerank import query_side, rerank_scores, reranker_of
 from ..index.search.boosts import boost_all
-from ..index.search.options import RERANK_DEPTH, Refinements, Reranker, RerankWith
+from ..index.search.options import RERANK_DEPTH, Refinements, Reranker, RerankWith, check_weight
+from ..index.search.searcher import lexical_scores
+from ..index.store.lexical import Bm25
 from ..inputs import item_of
 from ..types import Array
 from .beir import BeirDataset, load_beir
@@ -188,6 +190,7 @@ def evaluate_beir(
     folder: str | Path,
     *,
     per_query: bool = False,
+    lexical_weight: float = 0.0,
     feedback: float = 0.0,
     neighbours: float = 0.0,
     rerank: RerankWith = None,
@@ -203,8 +206,9 @@ def evaluate_beir(
     Args:
         folder: A BEIR-layout folder, see `load_beir`.
         per_query: Keep every query's metrics, for paired tests between results later.
-        feedback: As for :meth:`SmartIndex.search <smart_retrieval.SmartIndex.search>`, and so the next three. With any
-            of them there is one more row, whose name says which; the hybrid's stays the preset's.
+        lexical_weight: As for :meth:`SmartIndex.search <smart_retrieval.SmartIndex.search>`, and so the next four. With
+            any of them there is one more row, whose name says which; the hybrid's stays the preset's.
+        feedback: Weight of the likeness to the best hit.
         neighbours: Weight of the mean score of a document's three nearest among the hybrid's first 400.
         rerank: What orders the first documents anew, reading the texts.
         rerank_depth: How many it reads.
@@ -235,9 +239,10 @@ def evaluate_beir(
         arXiv 2605.24938 for what is compared; BEIR's layout and trec_eval's metrics for how.
     """
     refinements = Refinements(feedback, neighbours, rerank, rerank_depth)
+    check_weight("lexical_weight", lexical_weight)
     reranker = reranker_of(rerank)  # what cannot be loaded fails before an hour of encoding is spent
     collection = load_collection(folder, **options)
-    rankings, milliseconds = _rank_all(collection, refinements, reranker)
+    rankings, milliseconds = _rank_all(collection, lexical_weight, refinements, reranker)
     judged = {system: per_query_metrics(collection.data.qrels, ranked) for system, ranked in rankings.items()}
 
     def compared(system: str, base: str) -> ComparisonFacts:
@@ -270,7 +275,7 @@ def evaluate_beir(
             "late": compared("late", "anchor"),
             "refined": compared(refined, "hybrid") if refined is not None else None,
         },
-        "refinements": refinements.to_dict(),
+        "refinements": _options(lexical_weight, refinements),
         "calibration": collection.calibration,
         **about,
     }
@@ -348,13 +353,14 @@ def prompts_of(smart: SmartModel) -> dict[str, str]:
 
 
 def _rank_all(
-    collection: Collection, refinements: Refinements, reranker: Reranker | None
+    collection: Collection, lexical_weight: float, refinements: Refinements, reranker: Reranker | None
 ) -> tuple[dict[str, dict[str, list[str]]], dict[str, float]]:
     """All documents ranked by each system: rankings by system and query, and milliseconds a query."""
     data, scoring = collection.data, collection.scoring
     queries, documents = collection.queries.embeddings, collection.documents.embeddings
-    refined, units = refinements.to_dict(), unit_rows(documents.anchors)
-    systems = (*SYSTEMS, refined_name(refinements)) if refined else SYSTEMS
+    refined, units = _options(lexical_weight, refinements), unit_rows(documents.anchors)
+    systems = (*SYSTEMS, refined_name(refined)) if refined else SYSTEMS
+    bm25 = Bm25(data.texts) if lexical_weight else None
     rankings: dict[str, dict[str, list[str]]] = {system: {} for system in systems}
     seconds = dict.fromkeys(systems, 0.0)
     # Once without the clock: the first call maps files into memory and starts the threads of the linear algebra.
@@ -376,6 +382,10 @@ def _rank_all(
             began = time.perf_counter()
             # Left out first: the best hit must not be the query itself.
             found = data.without_identical(by_both, part)
+            if bm25 is not None:
+                words = np.where(np.isneginf(found), np.float32(0), bm25.scores(data.queries[part]))
+                spread = collection.statistics.calibration.anchor_spread
+                found = found + np.float32(lexical_weight) * lexical_scores(words, spread)
             boosted = boost_all(found, units, refinements.feedback, refinements.neighbours)
             ranked = data.rank(boosted, DEPTH, part)
             if reranker is not None:
@@ -385,11 +395,18 @@ def _rank_all(
     return rankings, {system: 1000 * seconds[system] / len(queries) for system in systems}
 
 
-def refined_name(refinements: Refinements) -> str:
-    """How a row with options is called: ``hybrid, feedback 0.5, rerank ms-marco (50)``."""
-    found = refinements.to_dict()
-    depth = found.pop("rerank_depth", None)
-    parts = [f"{name} {value:g}" if name != "rerank" else f"{name} {value} ({depth})" for name, value in found.items()]
+def _options(lexical_weight: float, refinements: Refinements) -> dict[str, Any]:
+    """What is on beside the plain hybrid, JSON-able."""
+    return {**({"lexical_weight": lexical_weight} if lexical_weight else {}), **refinements.to_dict()}
+
+
+def refined_name(options: Mapping[str, Any]) -> str:
+    """How a row with options is called: ``hybrid, lexical 3, feedback 0.5, rerank ms-marco (50)``."""
+    values = {name.removesuffix("_weight"): value for name, value in options.items() if name != "rerank_depth"}
+    parts = [
+        f"{name} {value} ({options['rerank_depth']})" if name == "rerank" else f"{name} {value:g}"
+        for name, value in values.items()
+    ]
     return ", ".join(["hybrid", *parts])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -184,7 +185,7 @@ class SmartIndex:
         """
         asked: dict[str, Any] = {**options}
         path = settled(path)
-        if not (path / FILE).exists():
+        if not os.path.exists(path / FILE):  # also where one may not look
             model = model_within(model or DEFAULT_MODEL, asked, compute)
             new: dict[str, Any] = {"codec": codec, "pooling": pooling, "language": language, "files_as": files_as}
             with suppress(IndexFormatError):  # another process was faster

@@ -6,7 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from smart_retrieval.cli.main import eval_app as app
-from smart_retrieval.evaluation import evaluate
+from smart_retrieval.evaluation import compare, evaluate
+from smart_retrieval.index.search.searcher import LEXICAL_WEIGHT
 
 GAIN = {"difference": 0.1, "relative": 0.2, "p_value": 0.01, "ci_low": 0.0, "ci_high": 0.2}
 GAIN |= {"wins": 2, "ties": 1, "losses": 0}
@@ -93,6 +94,16 @@ def test_options_of_the_result_list_reach_the_evaluation(called):
     assert found.exit_code == 0, found.output
     refined = {name: called[name] for name in ("feedback", "neighbours", "rerank", "rerank_depth")}
     assert refined == {"feedback": 0.5, "neighbours": 0.2, "rerank": "m", "rerank_depth": 20}
+    for given, weight in ((["--lexical"], LEXICAL_WEIGHT), (["--lexical-weight", "2"], 2.0)):
+        assert run("--no-cache", *given).exit_code == 0
+        assert called["lexical_weight"] == weight
+
+
+def test_the_weight_of_words_reaches_the_comparison(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(compare, "compare_beir", lambda folder, **options: seen.update(options) or RESULT)
+    assert run("--no-cache", "--compare", "--lexical-weight", "2").exit_code == 0
+    assert seen["lexical_weight"] == 2.0
 
 
 def test_the_table_says_what_was_left_out(called):
@@ -125,7 +136,9 @@ def test_json_is_all_of_stdout_and_can_be_kept(called, tmp_path):
         ("--feedback", "-1"),
         ("--rerank-depth", "5"),
         ("--compare", "--feedback", "0.5"),
+        ("--compare", "--lexical"),
         ("--codec", "all", "--rerank", "m"),
+        ("--codec", "all", "--lexical-weight", "2"),
     ],
 )
 def test_wrong_usage_exits_with_2_before_any_work(called, wrong):

@@ -1,12 +1,14 @@
 """An index is made whole or not at all, and what is none is refused by name."""
 
+import errno
+import os
 import sqlite3
 
 import pytest
 from fixtures import stores
 from fixtures.stores import change, record
 
-from smart_retrieval.errors import IndexFormatError, IndexMismatchError, SmartError
+from smart_retrieval.errors import IndexFormatError, IndexMismatchError, IndexReadOnlyError, SmartError
 from smart_retrieval.index.store.manifest import Manifest
 from smart_retrieval.index.store.store import Store
 
@@ -37,6 +39,20 @@ def test_other_files_are_refused(tmp_path):
         Store.open(tmp_path)
     with pytest.raises(SmartError, match="'r', 'w'"):
         Store.open(tmp_path, "a")  # type: ignore[arg-type]
+
+
+def test_a_folder_that_one_may_not_look_into(store, path, monkeypatch):
+    stat = os.stat
+
+    def refused(file, **options):
+        if str(file).startswith(f"{path}{os.sep}"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(file))
+        return stat(file, **options)
+
+    monkeypatch.setattr(os, "stat", refused)
+    for attempt in (Store.open, lambda path: Store.create(path, stores.manifest())):
+        with pytest.raises(IndexReadOnlyError, match="check the folder's permissions"):
+            attempt(path)
 
 
 @pytest.mark.parametrize(("version", "todo"), [(2, "upgrade"), (0, "index the documents again")])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,6 +41,8 @@ def beir(
     per_query: Annotated[
         bool, typer.Option("--per-query", help="Keep the metrics of every query, for paired tests in smart report.")
     ] = False,
+    lexical: options.Lexical = False,
+    lexical_weight: options.LexicalWeight = None,
     feedback: options.Feedback = 0.0,
     neighbours: options.Neighbours = 0.0,
     rerank: options.Rerank = None,
@@ -57,38 +58,40 @@ def beir(
 ) -> None:
     """Compare a model's anchor with late and hybrid ranking on a BEIR-layout folder.
 
-    Encodings are cached, so other weights of the same model need no new encoding. --feedback, --neighbours and --rerank
-    add a row, compared with the hybrid.
+    Encodings are cached, so other weights of the same model need no new encoding. --lexical, --feedback, --neighbours
+    and --rerank add a row, compared with the hybrid.
     """
     chosen_layers = options.layers_of(layers)
     scoring = options.scoring_of(weights, lambda_anchor, lambda_late, floor)
     encodings = options.cache_of(cache, no_cache)
     if compare and codec is not None:
         raise typer.BadParameter("found both --compare and --codec, expected one of them")
-    refinements = options.refinements_of(feedback, neighbours, rerank, rerank_depth)
-    if (compare or codec is not None) and any(refinements.values()):
+    refinements: dict[str, Any] = dict(options.refinements_of(feedback, neighbours, rerank, rerank_depth))
+    words = lexical or lexical_weight is not None
+    if (compare and (lexical or refinements)) or (codec is not None and (words or refinements)):
         raise typer.BadParameter(
-            "found --feedback, --neighbours or --rerank with --compare or --codec, expected neither"
+            "found --lexical, --feedback, --neighbours or --rerank with --compare or --codec, expected neither; "
+            "--compare measures BM25 itself, and takes --lexical-weight"
         )
     if plot is not None and codec is None:
         raise typer.BadParameter("found --plot without --codec, add --codec all or --codec NAME")
     # Imported here, so that --help needs neither NumPy nor a model.
     from ...evaluation.terminal import print_table
 
+    if words:
+        refinements["lexical_weight"] = options.lexical_of(lexical, lexical_weight)
     measure: Callable[..., Any]
     if compare:
         from ...evaluation.compare import compare_beir as measure
     elif codec is not None:
-        from ...evaluation.codecs import evaluate_codecs
+        from ...evaluation.codecs import evaluate_codecs as measure
         from ...extras import require
 
         if plot is not None:
             require("matplotlib", "plot")
-        measure = partial(evaluate_codecs, codecs=codec)
+        refinements["codecs"] = codec
     else:
-        from ...evaluation.evaluate import evaluate_beir
-
-        measure = partial(evaluate_beir, **refinements)
+        from ...evaluation.evaluate import evaluate_beir as measure
     with if_stopped("encodings that were finished stay in the cache"):
         result = measure(
             folder,
@@ -102,6 +105,7 @@ def beir(
             batch_size=batch_size,
             progress=None,
             model_options=model_options,
+            **refinements,
             **scoring,
             **({"per_query": True} if per_query else {}),
         )

@@ -78,8 +78,7 @@ class Refinements:
 
     def __post_init__(self) -> None:
         for name in ("feedback", "neighbours"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ScoringError(f"{name}: found {getattr(self, name)}, expected a weight of 0 or more")
+            check_weight(name, getattr(self, name))
         if self.rerank_depth < 1:
             raise ScoringError(f"rerank_depth: found {self.rerank_depth}, expected 1 or more")
 
@@ -92,8 +91,15 @@ class Refinements:
         return found
 
 
+def check_weight(name: str, weight: float) -> None:
+    """Refuse a weight that is negative or no number."""
+    if not 0 <= weight < math.inf:
+        raise ScoringError(f"{name}: found {weight}, expected a weight of 0 or more")
+
+
 def check_words(texts: Sequence[str] | None, lexical_weight: float, reranker: Reranker | None) -> None:
     """Refuse what needs the query itself where it is encoded, and what needs words where there are none."""
+    check_weight("lexical_weight", lexical_weight)
     if lexical_weight and (texts is None or not all(texts)):
         raise SmartError("lexical_weight: found queries that are encoded or without words, expected texts")
     if reranker is not None and texts is None:

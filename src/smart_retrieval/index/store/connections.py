@@ -341,7 +341,9 @@ def translated(file: Path) -> Iterator[None]:
         if error.errno == errno.EIO:
             raise IndexDamagedError(f"{where}: the disk fails ({error}); check it, then restore a copy") from error
         if error.errno in (errno.EPERM, errno.EACCES, errno.EROFS):
-            raise IndexReadOnlyError(f"{where}: cannot be written ({error}); check the folder's permissions") from error
+            raise IndexReadOnlyError(
+                f"{where}: cannot be opened or written ({error}); check the folder's permissions"
+            ) from error
         raise
 
 

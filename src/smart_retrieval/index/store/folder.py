@@ -55,10 +55,10 @@ def _appearing(folder: Path) -> Iterator[Path]:
     """A file to be written, which becomes the index of the folder unless there is one."""
     target = folder / FILE
     taken = IndexFormatError(f"found an index at {str(folder)!r} already; open it, or remove the folder first")
-    if target.exists():
-        raise taken
     partial = folder / f"{FILE}.new-{secrets.token_hex(8)}"
     with GATE.passing(), translated(target):
+        if target.exists():
+            raise taken
         folder.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
@@ -96,12 +96,14 @@ def _build(file: Path, manifest: Manifest, codec: bytes) -> None:
 def connect_to(folder: Path, *, writable: bool, timeout: float) -> Connections:
     """Connect to the index of a folder."""
     file = folder / FILE
-    for ending in ("-wal", "-shm"):
-        if Path(f"{file}{ending}").is_symlink():
-            raise IndexFormatError(
-                f"found a link at {str(folder)!r} in place of {FILE}{ending}; SQLite would write there"
-            )
-    if not file.is_file():
+    with translated(file):  # a folder that one may not look into
+        for ending in ("-wal", "-shm"):
+            if Path(f"{file}{ending}").is_symlink():
+                raise IndexFormatError(
+                    f"found a link at {str(folder)!r} in place of {FILE}{ending}; SQLite would write there"
+                )
+        found = file.is_file()
+    if not found:
         raise IndexFormatError(f"found no index at {str(folder)!r} (no {FILE} there); check the path, or create one")
     connections = Connections(file, writable=writable, timeout=timeout)
     try:

@@ -327,3 +327,28 @@ def _separates_words(character: str) -> bool:
     # In an old table and in today's: FTS5's lies between, and takes a symbol it does not know for a letter.
     categories = (unicodedata.ucd_3_2_0.category(character), unicodedata.category(character))
     return all(category[0] in _SEPARATORS or category in ("Cc", "Cs") for category in categories)
+
+
+class Bm25:
+    """BM25 of texts held in memory, through the index's own code."""
+
+    def __init__(self, texts: Sequence[str], language: Language = "auto") -> None:
+        self._count = len(texts)
+        self.full_text = FullText(language_of(filter(None, texts)) if language == "auto" else language)
+        self._connection = sqlite3.connect(":memory:")
+        add_functions(self._connection)
+        self._connection.execute("CREATE TABLE documents (rowid INTEGER PRIMARY KEY, text TEXT)")
+        self.full_text.create(self._connection)
+        # Rowids as an index would give them, from 1.
+        self.full_text.add(self._connection, dict(enumerate(texts, start=1)))
+
+    def scores(self, queries: Sequence[str]) -> Array:
+        """``[Nq, Nd]`` float32; 0 where no word is shared."""
+        scores = np.zeros((len(queries), self._count), np.float32)
+        for row, query in zip(scores, queries, strict=True):
+            rowids, values = self.full_text.bm25_scores(self._connection, query)
+            row[rowids - 1] = values
+        return scores
+
+    def __del__(self) -> None:
+        self._connection.close()
