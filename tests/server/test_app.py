@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 
 from smart_retrieval.index.smart_index import SmartIndex
 from smart_retrieval.server import ServerSettings, create_app
+from smart_retrieval.server.http.answers import line_of
 
 SEA = "/v1/indexes/sea"
 TOKENS = {"admin": "a" * 20, "reader": "r" * 20, "acme": "c" * 20, "beta": "b" * 20}
@@ -345,6 +346,27 @@ def test_odd_text_is_searched_for(client, text):
     echoed = b'{"query": "x", "documents": [%s], "return_documents": true}' % text.encode()
     answer = client.post("/v1/rerank", content=echoed, headers={"Content-Type": "application/json"})
     assert answer.status_code in (200, 400, 422)
+
+
+def test_a_search_waits_for_no_thread_but_the_service_s_own(client, monkeypatch):
+    async def refused(*args, **kwargs):
+        raise AssertionError("a dependency went through the pool of threads")
+
+    ready(client)
+    monkeypatch.setattr("fastapi.dependencies.utils.run_in_threadpool", refused)
+    assert client.post(f"{SEA}/search", json={"query": "x"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ({"a": "é\u2028", "b": (1.5, None)}, '{"a":"é\u2028","b":[1.5,null]}'),
+        ({"a": "\ud800", "b": 1}, '{"a":"?","b":1}'),
+        ({"a": 2**70, "b": 0.1 + 0.2}, '{"a":1180591620717411303424,"b":0.30000000000000004}'),
+    ],
+)
+def test_an_answer_is_json_whatever_it_holds(content, line):
+    assert line_of(content).decode() == line
 
 
 def test_an_unexpected_error_says_nothing_of_the_machine(client, monkeypatch, caplog):

@@ -123,6 +123,10 @@ class Backbone(ABC):
         """A quick guess at an item's length in tokens."""
         return estimated_tokens(item.text, self.max_length)
 
+    def token_lengths(self, items: Sequence[Item], *, prompt: str | None, task: str | None) -> list[int]:
+        """Items' lengths in tokens, by which batches of little padding are made: as exact as is cheap to know."""
+        return [self.estimated_tokens(item) for item in items]
+
     # -- what the model is -------------------------------------------------------------------------------------
 
     @property

@@ -37,6 +37,8 @@ EMBEDDING_GEMMA2 = "embedding_gemma2"
 _MOST_SECONDS = 30.0
 # Positions kept free beside the longest sound, for a longer prompt than that of documents.
 _SPARE = 32
+# A text of more than this for each token of the limit is not counted beforehand: it fills the limit.
+_CHARACTERS_A_TOKEN = 16
 # Words tried as probes before the vocabulary's own; common in most languages' vocabularies.
 _USUAL_WORDS = ("one", "two", "house", "water")
 # What a tokenizer makes of a text, a number for each position.
@@ -162,6 +164,19 @@ class SentenceTransformerBackbone(Backbone):
         )
         seconds = item.audio.seconds if isinstance(item.audio, Sound) else (self.max_seconds or 0) * bool(item.audio)
         return super().estimated_tokens(item) + pictures + round(TOKENS_A_SECOND * seconds)
+
+    def token_lengths(self, items: Sequence[Item], *, prompt: str | None, task: str | None) -> list[int]:
+        """Items' lengths in tokens; those of texts are counted, unless they certainly reach the limit."""
+        lengths, most = super().token_lengths(items, prompt=prompt, task=task), self.max_length or 10**9
+        longest = _CHARACTERS_A_TOKEN * most
+        texts = {n: one.text for n, one in enumerate(items) if len(one.text) <= longest and one.modalities == {"text"}}
+        if len(items) > 1 and texts and getattr(self.tokenizer, "is_fast", False):
+            _, before, behind = self.template_lengths(prompt, task)
+            only_ids = {"return_attention_mask": False, "return_token_type_ids": False}
+            found = tokenize(self.tokenizer, list(texts.values()), **only_ids)["input_ids"]
+            for number, ids in zip(texts, found, strict=True):
+                lengths[number] = min(before + len(ids) + behind, most)
+        return lengths
 
     @property
     def _sound_rate(self) -> int:

@@ -10,7 +10,7 @@ from ..locks import ForkLock
 TOKENIZING = ForkLock()
 
 
-def tokenize(tokenizer: Any, text: str, **options: Any) -> Any:
-    """A text's own tokens, from any thread: no special tokens, nothing cut off, no warning of its length."""
+def tokenize(tokenizer: Any, text: str | list[str], **options: Any) -> Any:
+    """Texts' own tokens, from any thread: no special tokens, nothing cut off, no warning of their length."""
     with TOKENIZING.held:
         return tokenizer(text, add_special_tokens=False, truncation=False, verbose=False, **options)

@@ -131,7 +131,7 @@ class Encoder:
 
     def _batches(self, items: Sequence[tuple[int, Item]], order: list[int], run: _Run) -> Iterator[SmartEmbeddings]:
         """Encode the items in batches of like lengths, noting in ``order`` which items they are."""
-        sizes = [self.backbone.estimated_tokens(item) for _, item in items]
+        sizes = self.backbone.token_lengths([item for _, item in items], prompt=run.prompt, task=run.task)
         lengths = [len(item.text) for _, item in items]
         pending = [*length_sorted_batches(sizes, run.limits, lengths)][::-1]
         while pending:
@@ -139,7 +139,7 @@ class Encoder:
             chosen = [items[i] for i in batch]
             features = self.backbone.preprocess([item for _, item in chosen], prompt=run.prompt, task=run.task)
             if len(batch) > 1 and features["input_ids"].numel() > run.limits.batch_tokens:
-                middle = len(batch) // 2  # more padded tokens than estimated
+                middle = len(batch) // 2  # more padded tokens than expected
                 pending += [batch[middle:], batch[:middle]]
                 continue
             order += batch

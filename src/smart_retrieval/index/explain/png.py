@@ -33,7 +33,7 @@ def draw_png(score: ScoreBreakdown, shown: ShownPictures) -> bytes:
         raise SmartError(
             f"document {score.id!r}: found no picture to draw, expected an image, a page or a video; "
             + (f"{shown.note} " if shown.note else "")
-            + "Write a web page (.html) instead"
+            + "As a web page (html) its words are shown"
         )
     parts = [_heading(score, shown.note)]
     if visual is None:

@@ -16,7 +16,7 @@ from ...index.search.hits import Hits
 from ..access import Caller
 from ..requests import Query
 from ..service import Service
-from .answers import Answer, caller_of, line_of, service_of
+from .answers import Answer, asking, line_of, serving
 from .metrics import PARTIAL, QUERIES
 from .schemas import ExplainRequest, SearchRequest, query_of
 from .security import CSP_OF_DOCUMENTS, error_body
@@ -25,8 +25,8 @@ router = APIRouter(prefix="/v1/indexes/{index}", tags=["search"])
 NDJSON = "application/x-ndjson"
 _PASSAGES_A_FILE = 5  # hits searched for each file wanted
 
-Asking = Annotated[Caller, Depends(caller_of)]
-Serving = Annotated[Service, Depends(service_of)]
+Asking = Annotated[Caller, Depends(asking)]
+Serving = Annotated[Service, Depends(serving)]
 
 _HIT = {
     "id": "guide/logs.md#3", "score": 1.42, "anchor": 0.61, "late": 0.81, "text": "Log files rotate nightly.",
