@@ -235,8 +235,10 @@ class CodebookCodec(Codec):
     @cached_property
     def _longest(self) -> float:
         """No centroid is longer; rounded up, so that it is the same however it is added up."""
-        blocks = (self.centroids[row : row + _BLOCK].astype(np.float32) for row in range(0, len(self.centroids), _BLOCK))
-        squared = max(float(np.einsum("nd,nd->n", block, block).max()) for block in blocks)
+        squared = 0.0
+        for row in range(0, len(self.centroids), _BLOCK):
+            block = self.centroids[row : row + _BLOCK].astype(np.float32)
+            squared = max(squared, float(np.einsum("nd,nd->n", block, block).max()))
         return math.ceil(16 * math.sqrt(squared) + 1e-3) / 16
 
     def to_arrays(self) -> dict[str, Array]:

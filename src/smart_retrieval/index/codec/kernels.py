@@ -138,36 +138,39 @@ def exact_products(rows: Array, columns: Array, used: Array | None = None, longe
 
     They are of whole numbers of 16 bits, which add up without any error in whatever order: those of two vectors that
     are no longer than 32767 stay below 2^31 in int32, and below 2^53 in float64. Off by some 1e-5 of the longest row
-    times the longest column.
+    times the column's length.
 
     Args:
         rows: ``[N, D]`` float32, or float16 to be widened.
-        columns: ``[D, P]`` float32, P a multiple of 4.
+        columns: ``[D, P]`` float32.
         used: ``[n]`` int64, which of the rows; all when None.
         longest: No row is longer.
     """
-    widest = float(np.linalg.norm(columns.astype(np.float64), axis=0).max(initial=0.0)) or 1.0
+    width = columns.shape[1]
+    columns = np.pad(columns.astype(np.float64), ((0, 0), (0, -width % 4)))
+    widest = np.linalg.norm(columns, axis=0)
+    widest[widest == 0] = 1
     asked, steps = np.rint(columns * (_STEPS / widest)), np.float32(_STEPS / longest)
-    scale, numbers = np.float32(longest * widest / _STEPS**2), frozen(asked.T.astype(np.int16))
-    products = np.empty((len(rows) if used is None else len(used), columns.shape[1]), np.float32)
+    scale = np.float32(longest / _STEPS**2) * widest.astype(np.float32)
+    filled = -(-int(np.flatnonzero(asked.any(axis=0)).max(initial=-1) + 1) // 4) * 4  # what follows is padding
+    numbers, scales = frozen(asked.T[:filled].astype(np.int16)), frozen(scale[:filled])
+    products = np.zeros((len(rows) if used is None else len(used), len(scale)), np.float32)
     fast = compiled_kernels()
 
     def multiply(start: int) -> None:
         part, out = slice(start, start + 512), products[start : start + 512]
         if fast is not None and used is not None and rows.dtype == np.float16:
-            fast.rounded_float16_products(
-                frozen(rows.view(np.uint16)), frozen(used[part]), steps, numbers, scale, out
-            )
+            fast.rounded_float16_products(frozen(rows.view(np.uint16)), frozen(used[part]), steps, numbers, scales, out)
             return
         block = (rows[part] if used is None else rows[used[part]]).astype(np.float32, copy=False)
         if fast is not None:
-            fast.rounded_products(frozen(block), steps, numbers, scale, out)
+            fast.rounded_products(frozen(block), steps, numbers, scales, out)
         else:
             out[:] = np.rint(block * steps).astype(np.float64) @ asked
             out *= scale
 
     in_threads(multiply, range(0, len(products), 512))  # blocks that stay in the cache
-    return products
+    return products[:, :width]
 
 
 def int8_as_float32(codes: Array) -> Array:
@@ -280,5 +283,7 @@ def _compile(kernels: ModuleType) -> None:
     halves = frozen(np.zeros((1, 8), np.int16))
     kernels.int16_products(halves, halves[0], np.zeros(1, np.float32))
     one = np.float32(1)
-    kernels.rounded_products(frozen(best), one, halves, one, best)
-    kernels.rounded_float16_products(frozen(halves.view(np.uint16)), frozen(numbers), one, halves, one, best)
+    kernels.rounded_products(frozen(best), one, halves, frozen(floats[0]), best)
+    kernels.rounded_float16_products(
+        frozen(halves.view(np.uint16)), frozen(numbers), one, halves, frozen(floats[0]), best
+    )
