@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from fixtures import stores
 from fixtures.stores import record
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from smart_retrieval.checksums import signed, unsigned
 from smart_retrieval.errors import FilterError, IndexDamagedError, SmartWarning
-from smart_retrieval.index.mirror import column_files, filters
+from smart_retrieval.index.mirror import column_files, columns, filters
 from smart_retrieval.index.mirror.column_files import ranges
+from smart_retrieval.index.mirror.columns import Column, composed, like, literal
 from smart_retrieval.index.mirror.mirror import Mirror
 from smart_retrieval.index.store.lock import file_lock
 from smart_retrieval.index.store.store import Store
@@ -44,6 +47,7 @@ def records(start, stop):
 def small(monkeypatch):
     monkeypatch.setattr(filters, "COLUMN_ROWS", 20)
     monkeypatch.setattr(column_files, "PART_ROWS", 60)
+    monkeypatch.setattr(columns, "SEARCHED_FROM", 3)
 
 
 @pytest.fixture
@@ -243,3 +247,28 @@ def test_rebuild_makes_the_columns_so_that_no_filter_waits_for_them(store, made)
     agrees(mirror, store)
     agrees(Mirror(store), store)
     assert sum(made) == 99
+
+
+NO_ROWS = np.zeros(0, np.int32)
+
+
+@given(st.sets(st.text("abA%_é\n", max_size=5), max_size=12), st.text("abA%_é\n", max_size=4))
+@settings(max_examples=200, deadline=None)
+def test_texts_searched_together_pass_as_each_alone(texts: set[str], asked: str) -> None:
+    ordered = sorted({composed(text) for text in texts})
+    values = tuple(np.frombuffer(json.dumps(part).encode(), np.uint8) for part in ([], ordered))
+    column = Column(values, *[NO_ROWS] * 5)
+    tests = [(lambda text: asked in text, asked), (like(asked), literal(asked))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(columns, "SEARCHED_FROM", 1)
+        for test, part in tests:
+            assert column.testing(test, part)[column.first_text :].tolist() == [bool(test(text)) for text in ordered]
+
+
+def test_a_part_that_most_texts_hold_is_not_searched_for() -> None:
+    texts = [f"title {number}" for number in range(100)]
+    values = tuple(np.frombuffer(json.dumps(part).encode(), np.uint8) for part in ([], sorted(texts)))
+    column = Column(values, *[NO_ROWS] * 5)
+    assert column.testing(like("Title%"), literal("Title%")).sum() == 100
+    assert column.testing(like("%E 9_"), literal("%E 9_")).sum() == 10
+    assert literal(r"_a\%b\_c%\\") == "a%b_c"

@@ -372,7 +372,12 @@ class Codec(ABC):
                 f"codec {self.name!r}: found anchors of shape {rows.shape} (or not finite), expected "
                 f"({count}, {self.anchor_dim})"
             )
-        return unit_rows(rows)
+        # Those of an index are of unit length already; each row is looked at by itself.
+        others = np.flatnonzero(~(np.abs(np.einsum("nd,nd->n", rows, rows) - 1) < 1e-5))
+        if len(others):
+            rows = rows.copy()
+            rows[others] = unit_rows(rows[others])
+        return rows
 
 
 @dataclass(frozen=True)

@@ -22,14 +22,15 @@ Fitting:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ...errors import CodecError
-from ...threads import in_threads
 from ...types import Array
 from .base import Codec
 from .kernels import (
@@ -37,7 +38,6 @@ from .kernels import (
     best_from_tables,
     centroid_numbers,
     exact_products,
-    float16_rows_as_float32,
     used_centroids,
 )
 from .names import CodecSpec
@@ -226,22 +226,20 @@ class CodebookCodec(Codec):
         lookup = Lookup(
             tile.tables,
             shift=None if tile.context is None or anchors is None else exact_products(anchors, tile.context),
-            centroids=self._products(used, tile.queries),
+            centroids=exact_products(self.centroids, tile.queries, used, self._longest),
             slots=slots,
             scales=SCALES if self.spec.norm else None,
         )
         return best_from_tables(lookup, codes, starts, stops)
 
-    def _products(self, used: Array, queries: Array) -> Array:
-        """Products of the centroids in use with the query tokens, ``[len(used), P]``, in blocks that stay in cache."""
-        products = np.empty((len(used), queries.shape[1]), np.float32)
-
-        def multiply(start: int) -> None:
-            part = slice(start, start + 512)
-            np.matmul(float16_rows_as_float32(self.centroids, used[part]), queries, out=products[part])
-
-        in_threads(multiply, range(0, len(used), 512))
-        return products
+    @cached_property
+    def _longest(self) -> float:
+        """No centroid is longer; rounded up, so that it is the same however it is added up."""
+        squared = 0.0
+        for row in range(0, len(self.centroids), _BLOCK):
+            block = self.centroids[row : row + _BLOCK].astype(np.float32)
+            squared = max(squared, float(np.einsum("nd,nd->n", block, block).max()))
+        return math.ceil(16 * math.sqrt(squared) + 1e-3) / 16
 
     def to_arrays(self) -> dict[str, Array]:
         """``centroids``, ``ids``, and the residual's and the context's arrays."""

@@ -36,6 +36,9 @@ BLOCK_ROWS = 8192
 # Products of query tokens with document tokens below which a further thread costs more than it saves.
 _WORTH_A_THREAD = 250_000
 
+# Of a vector of length 1, in whole numbers of 16 bits.
+_STEPS = 32767.0
+
 #: Products of query tokens with document tokens done in NumPy before Numba is loaded; about a quarter of a second.
 PATIENCE = 4_000_000
 
@@ -130,40 +133,44 @@ def best_from_vectors(
     return best
 
 
-def exact_products(rows: Array, columns: Array) -> Array:
+def exact_products(rows: Array, columns: Array, used: Array | None = None, longest: float = 1.0) -> Array:
     """Products ``[n, P]`` float32 that do not depend on where a row stands, as those of BLAS do in their last bits.
 
-    Rounded to grids of 2^-22 and 2^-27 (of the longest column), the products lie on a grid of 2^-49, where float64 adds
-    up to 2^53 steps without any error, in whatever order.
+    They are of whole numbers of 16 bits, which add up without any error in whatever order: those of two vectors that
+    are no longer than 32767 stay below 2^31 in int32, and below 2^53 in float64. Off by some 1e-5 of the longest row
+    times the column's length.
 
     Args:
-        rows: ``[n, D]`` float32, of at most unit length.
+        rows: ``[N, D]`` float32, or float16 to be widened.
         columns: ``[D, P]`` float32.
+        used: ``[n]`` int64, which of the rows; all when None.
+        longest: No row is longer.
     """
-    longest = np.linalg.norm(columns.astype(np.float64), axis=0).max(initial=0.0)
-    grid = np.ldexp(1.0, int(np.frexp(longest)[1]) - 27)
-    exact = np.rint(columns / grid) * grid
-    products = np.empty((len(rows), columns.shape[1]), np.float32)
+    width = columns.shape[1]
+    columns = np.pad(columns.astype(np.float64), ((0, 0), (0, -width % 4)))
+    widest = np.linalg.norm(columns, axis=0)
+    widest[widest == 0] = 1
+    asked, steps = np.rint(columns * (_STEPS / widest)), np.float32(_STEPS / longest)
+    scale = np.float32(longest / _STEPS**2) * widest.astype(np.float32)
+    filled = -(-int(np.flatnonzero(asked.any(axis=0)).max(initial=-1) + 1) // 4) * 4  # what follows is padding
+    numbers, scales = frozen(asked.T[:filled].astype(np.int16)), frozen(scale[:filled])
+    products = np.zeros((len(rows) if used is None else len(used), len(scale)), np.float32)
+    fast = compiled_kernels()
 
     def multiply(start: int) -> None:
-        # Neighbouring float32 numbers from 2 to 4 are 2^-22 apart.
-        rounded = (rows[start : start + 512] + np.float32(3)) - np.float32(3)
-        products[start : start + 512] = rounded.astype(np.float64) @ exact
+        part, out = slice(start, start + 512), products[start : start + 512]
+        if fast is not None and used is not None and rows.dtype == np.float16:
+            fast.rounded_float16_products(frozen(rows.view(np.uint16)), frozen(used[part]), steps, numbers, scales, out)
+            return
+        block = (rows[part] if used is None else rows[used[part]]).astype(np.float32, copy=False)
+        if fast is not None:
+            fast.rounded_products(frozen(block), steps, numbers, scales, out)
+        else:
+            out[:] = np.rint(block * steps).astype(np.float64) @ asked
+            out *= scale
 
-    in_threads(multiply, range(0, len(rows), 512))  # blocks that stay in the cache
-    return products
-
-
-def float16_rows_as_float32(table: Array, rows: Array) -> Array:
-    """Rows of a float16 table as float32, ``[n, D]``; NumPy's own conversion takes several times as long."""
-    fast = compiled_kernels()
-    if fast is None:
-        return table[rows].astype(np.float32)
-    bits = np.empty((len(rows), table.shape[1]), np.uint32)
-    fast.gather_float16(frozen(table.view(np.uint16)), frozen(rows), bits)
-    values: Array = bits.view(np.float32)
-    values *= np.float32(2.0**112)
-    return values
+    in_threads(multiply, range(0, len(products), 512))  # blocks that stay in the cache
+    return products[:, :width]
 
 
 def int8_as_float32(codes: Array) -> Array:
@@ -271,8 +278,12 @@ def _compile(kernels: ModuleType) -> None:
     lookup = (np.zeros((1, 256, 8), np.float32), floats, np.zeros(1, np.int32), np.zeros(256, np.float32), floats)
     kernels.best_from_tables(*(frozen(part) for part in (codes, numbers, numbers, *lookup)), best)
     kernels.mark_used(frozen(codes), frozen(numbers), frozen(numbers), np.zeros(1, np.bool_))
-    kernels.gather_float16(frozen(np.zeros((1, 8), np.uint16)), frozen(numbers), np.zeros((0, 8), np.uint32))
     kernels.segment_best(frozen(floats), frozen(numbers), frozen(numbers), best)
     kernels.int8_to_float32(frozen(np.zeros((0, 8), np.int8)), best)
     halves = frozen(np.zeros((1, 8), np.int16))
     kernels.int16_products(halves, halves[0], np.zeros(1, np.float32))
+    one = np.float32(1)
+    kernels.rounded_products(frozen(best), one, halves, frozen(floats[0]), best)
+    kernels.rounded_float16_products(
+        frozen(halves.view(np.uint16)), frozen(numbers), one, halves, frozen(floats[0]), best
+    )

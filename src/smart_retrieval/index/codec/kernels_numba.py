@@ -25,17 +25,21 @@ def _best_of_default(
     shift: Array,
     best: Array,
 ) -> None:
-    """The same for ``anchored+3vq+norm``, whose sums never leave the registers: in half the time."""
+    """The same for ``anchored+3vq+norm``, two rows at a time: sums stay in registers, in half the time."""
     width, last = best.shape[1], codes.shape[1] - 1
     for document in range(len(starts)):
-        top, extra = best[document], shift[document]
-        for row in range(starts[document], stops[document]):
-            code = codes[row]
-            start = centroids[slots[np.int64(code[0]) | (np.int64(code[1]) << 8)]]
-            a, b, c = tables[0, code[2]], tables[1, code[3]], tables[2, code[4]]
-            scale = scales[code[last]]
+        top, extra, stop = best[document], shift[document], stops[document]
+        for row in range(starts[document], stop, 2):
+            one, two = codes[row], codes[min(row + 1, stop - 1)]
+            s = centroids[slots[np.int64(one[0]) | (np.int64(one[1]) << 8)]]
+            a, b, c = tables[0, one[2]], tables[1, one[3]], tables[2, one[4]]
+            t = centroids[slots[np.int64(two[0]) | (np.int64(two[1]) << 8)]]
+            d, e, f = tables[0, two[2]], tables[1, two[3]], tables[2, two[4]]
+            scale, other = scales[one[last]], scales[two[last]]
             for q in range(width):
-                top[q] = max(top[q], ((((start[q] + a[q]) + b[q]) + c[q]) + extra[q]) * scale)
+                first = ((((s[q] + a[q]) + b[q]) + c[q]) + extra[q]) * scale
+                second = ((((t[q] + d[q]) + e[q]) + f[q]) + extra[q]) * other
+                top[q] = max(max(top[q], first), second)
 
 
 @njit(cache=True, nogil=True)
@@ -123,21 +127,6 @@ def mark_used(codes: Array, starts: Array, stops: Array, used: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
-def gather_float16(table: Array, rows: Array, bits: Array) -> None:
-    """Put rows of a float16 table (as uint16) into ``bits`` (uint32): 2^112 times its float32 view is them.
-
-    Sign, exponent and fraction are moved to their places in float32; the factor makes up for the exponents' biases (127
-    and 15) and is exact for every finite number, subnormal ones too.
-    """
-    for i in range(len(rows)):
-        line = table[rows[i]]
-        target = bits[i]
-        for d in range(table.shape[1]):
-            half = np.uint32(line[d])
-            target[d] = ((half & np.uint32(0x8000)) << np.uint32(16)) | ((half & np.uint32(0x7FFF)) << np.uint32(13))
-
-
-@njit(cache=True, nogil=True)
 def int8_to_float32(values: Array, wide: Array) -> None:
     """Copy int8 ``values`` into float32 ``wide``."""
     for i in range(values.shape[0]):
@@ -152,5 +141,60 @@ def int16_products(rows: Array, asked: Array, out: Array) -> None:
     for i in range(len(rows)):
         row, total = rows[i], np.int32(0)
         for d in range(len(asked)):
-            total += np.int32(row[d]) * np.int32(asked[d])
+            # Numba would go on in 64 bits, at several times the time.
+            total = np.int32(total + np.int32(row[d]) * np.int32(asked[d]))
         out[i] = np.float32(total)
+
+
+@njit(cache=True, nogil=True)
+def _two_rows(first: Array, second: Array, asked: Array, scales: Array, out: Array, other: Array) -> None:
+    """Products of two int16 rows with int16 columns, four at a time, so that each is loaded less often."""
+    for p in range(0, len(asked), 4):
+        c0, c1, c2, c3 = asked[p], asked[p + 1], asked[p + 2], asked[p + 3]
+        a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = np.int32(0)
+        for d in range(len(first)):
+            x, y = np.int32(first[d]), np.int32(second[d])
+            a0 = np.int32(a0 + x * np.int32(c0[d]))
+            a1 = np.int32(a1 + x * np.int32(c1[d]))
+            a2 = np.int32(a2 + x * np.int32(c2[d]))
+            a3 = np.int32(a3 + x * np.int32(c3[d]))
+            b0 = np.int32(b0 + y * np.int32(c0[d]))
+            b1 = np.int32(b1 + y * np.int32(c1[d]))
+            b2 = np.int32(b2 + y * np.int32(c2[d]))
+            b3 = np.int32(b3 + y * np.int32(c3[d]))
+        out[p], out[p + 1] = np.float32(a0) * scales[p], np.float32(a1) * scales[p + 1]
+        out[p + 2], out[p + 3] = np.float32(a2) * scales[p + 2], np.float32(a3) * scales[p + 3]
+        other[p], other[p + 1] = np.float32(b0) * scales[p], np.float32(b1) * scales[p + 1]
+        other[p + 2], other[p + 3] = np.float32(b2) * scales[p + 2], np.float32(b3) * scales[p + 3]
+
+
+@njit(cache=True, nogil=True)
+def rounded_products(rows: Array, steps: Array, asked: Array, scales: Array, out: Array) -> None:
+    """See :func:`.kernels.exact_products`: ``asked`` are the columns ``[P, D]`` int16, P a multiple of 4."""
+    halves = np.empty((2, rows.shape[1]), np.int16)
+    for i in range(0, len(rows), 2):
+        j = min(i + 1, len(rows) - 1)
+        for place, row in enumerate((rows[i], rows[j])):
+            for d in range(len(row)):
+                halves[place, d] = np.int16(np.rint(row[d] * steps))
+        _two_rows(halves[0], halves[1], asked, scales, out[i], out[j])
+
+
+@njit(cache=True, nogil=True)
+def rounded_float16_products(table: Array, rows: Array, steps: Array, asked: Array, scales: Array, out: Array) -> None:
+    """The same of some rows of a float16 table, given as uint16.
+
+    Sign, exponent and fraction are moved to their places in float32; a factor makes up for the exponents' biases (127
+    and 15) and is exact for every finite number, subnormal ones too.
+    """
+    halves, bits = np.empty((2, table.shape[1]), np.int16), np.empty(table.shape[1], np.uint32)
+    values = bits.view(np.float32)
+    for i in range(0, len(rows), 2):
+        j = min(i + 1, len(rows) - 1)
+        for place, line in enumerate((table[rows[i]], table[rows[j]])):
+            for d in range(len(line)):
+                half = np.uint32(line[d])
+                bits[d] = ((half & np.uint32(0x8000)) << np.uint32(16)) | ((half & np.uint32(0x7FFF)) << np.uint32(13))
+            for d in range(len(line)):
+                halves[place, d] = np.int16(np.rint((values[d] * np.float32(2.0**112)) * steps))
+        _two_rows(halves[0], halves[1], asked, scales, out[i], out[j])

@@ -30,7 +30,11 @@ class Segment(NamedTuple):
 
     def anchors_of(self, rows: Array) -> Array:
         """Anchors of some rows, ``[k, Da]``."""
-        return self.anchors[rows] if self.file is None else self.file.take(rows)
+        if self.file is not None:
+            return self.file.take(rows)
+        if len(rows) > 1 and (np.diff(rows) == 1).all():
+            return self.anchors[int(rows[0]) : int(rows[-1]) + 1]  # as they lie there
+        return self.anchors[rows]
 
     def places(self, rowids: Array) -> tuple[Array, Array]:
         """Which of some rowids are in it ``[k]`` bool, and the places of these."""

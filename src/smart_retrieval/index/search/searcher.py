@@ -308,7 +308,9 @@ def search_snapshot(
         scored = _score_on(device, snapshot, codec, query, settings, selection.positions, words, best)
     if scored is None:
         if whole:
-            chosen, anchor = _sorted(selection.positions, exact_cosines(snapshot, asked, selection.positions))
+            chosen, anchor = selection.positions, exact_cosines(snapshot, asked, selection.positions)
+            if settings.deadline is not None:  # the best first
+                chosen, anchor = _sorted(chosen, anchor)
         else:
             found = np.zeros(0, np.int64)
             if words is not None:
