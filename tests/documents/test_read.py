@@ -121,9 +121,9 @@ def test_no_markup_makes_a_reader_fail(tmp_path: Path, suffix: str, content: str
 def test_hostile_repetition_takes_linear_time(tmp_path: Path, suffix: str, pattern: str) -> None:
     path = tmp_path / f"a{suffix}"
     path.write_text(pattern * 6_000 + ">text")
-    began = time.perf_counter()
+    began = time.process_time()
     read_file(path)
-    assert time.perf_counter() - began < 3
+    assert time.process_time() - began < 3
 
 
 def test_deep_indentation_and_nesting(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def index(
         str,
         typer.Option(
             metavar="auto|always|never",
-            help="Files read as text: read pages without text, and images, those within Office files, books and e-mail "
+            help="Files read as text: read pages without text, and images, those within Office files, e-mail, pages "
             "too, by OCR (Latin letters, Chinese, Japanese); always: all pages of PDFs.",
         ),
     ] = "auto",
