@@ -32,8 +32,8 @@ class ReadOptions:
             what a file's byte-order mark or the file itself says, UTF-8, or a guess, which is noted.
         ocr: Which pages of PDFs, and pictures, are read by OCR (extra ``ocr``; Latin letters, Chinese, Japanese):
             ``"auto"``: pages without text or whose text cannot be read, and pictures, those within Office documents,
-            books, e-mail, pages and notebooks too; ``"always"``: all pages, whatever text they have; ``"never"``: none, pictures are no
-            type that is read.
+            books, e-mail, web pages, Markdown and notebooks too; ``"always"``: all pages, whatever text they have;
+            ``"never"``: none, pictures are no type that is read.
         max_ocr_pages: Most pages of one file, or pictures within it, that OCR reads; a page takes 2 to 5 seconds of
             processor time.
 
