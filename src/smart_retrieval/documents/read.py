@@ -108,6 +108,10 @@ SUFFIXES: Mapping[str, str] = {
 }
 #: Why a file counts as not read that is not empty, and of which no text is left.
 NO_TEXT = "holds no text that can be read"
+#: Why one without any content is not, if its format needs some.
+EMPTY = "an empty file, which its format does not allow"
+#: Why a file is left out, with its suffix as the detail.
+UNKNOWN_TYPE = "not a type that is read"
 # Files without a suffix that are plain text by convention.
 _NAMES = frozenset(
     {"readme", "license", "licence", "copying", "authors", "changelog", "changes", "news", "install", "todo"}
@@ -158,7 +162,7 @@ def read_file(path: str | Path, options: ReadOptions | None = None) -> Document:
 def _read(path: Path, options: ReadOptions) -> Document:
     name = format_of(path, options)
     if not name:
-        raise UnreadableFileError(path, "not a type that is read", path.suffix or "no suffix")
+        raise UnreadableFileError(path, UNKNOWN_TYPE, path.suffix or "no suffix")
     if name not in READERS:
         raise UnreadableFileError(path, f"no reader for the format {name!r}", f"expected one of {', '.join(READERS)}")
     try:
@@ -166,8 +170,12 @@ def _read(path: Path, options: ReadOptions) -> Document:
         if name in CONTAINERS and options.ocr != "never":
             return picture.with_contained(path, document, options.max_ocr_pages)
         return document
-    except (UnreadableFileError, MissingExtraError):
+    except MissingExtraError:
         raise
+    except UnreadableFileError as error:
+        if not path.is_file() or path.stat().st_size:
+            raise
+        raise UnreadableFileError(path, EMPTY) from error
     except Exception as error:  # a bug in a parser must not stop a run over a million files
         raise _parser_error(path, error) from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from binascii import a2b_base64
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
@@ -57,6 +57,7 @@ def pictures_in_text(path: Path, data: bytes, wanted: str | None = None) -> Pict
     found: Pictures = {}
     if data[:2] in (BOM_UTF16_LE, BOM_UTF16_BE):
         data = data.decode("utf-16", "ignore").encode()
+    data = data.removeprefix(BOM_UTF8)
     if data.lstrip()[:5] == b"From ":
         for number, message in enumerate(messages(data, path), 1):
             if wanted is None or wanted.startswith(f"{number}/"):
