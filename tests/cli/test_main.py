@@ -145,7 +145,7 @@ def test_warnings_reach_a_log_file_too():
     assert done.returncode == 1, "a model SMART does not apply to is no success"
 
 
-FAKE = "import smart_retrieval.model.describe as d\nd.describe_model = lambda *a, **k: {'model': 'm', 'smart': {'applies': True}}\n"
+FAKE = "import smart_retrieval.model.describe as d\nd.describe_model = lambda *a, **k: {'smart': {'applies': True}}\n"
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["inspect", "minilm"], ["inspect", "minilm", "--json"]])

@@ -71,7 +71,7 @@ def test_odd_messages_are_read_as_far_as_they_go(read: Any, raw: bytes, text: st
 
 
 def test_no_message_at_all(tmp_path: Any) -> None:
-    for data in (b"", b"\n\nno headers", b"\0\0"):
+    for data in (b"\n", b"\n\nno headers", b"\0\0"):
         with pytest.raises(UnreadableFileError, match="not a readable e-mail"):
             read_file(written(tmp_path, "a.eml", data))
 
