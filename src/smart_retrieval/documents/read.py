@@ -109,7 +109,7 @@ SUFFIXES: Mapping[str, str] = {
 #: Why a file counts as not read that is not empty, and of which no text is left.
 NO_TEXT = "holds no text that can be read"
 #: Why one without any content is not, if its format needs some.
-EMPTY = "an empty file, which its format does not allow"
+EMPTY = "empty, which its format does not allow"
 #: Why a file is left out, with its suffix as the detail.
 UNKNOWN_TYPE = "not a type that is read"
 # Files without a suffix that are plain text by convention.
