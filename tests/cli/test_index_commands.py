@@ -76,6 +76,17 @@ def test_nothing_printed_steers_the_terminal(model, tmp_path):
                 assert "می\u200cخ" in result.stdout
 
 
+def test_a_name_does_not_begin_a_line(model, tmp_path):
+    (tmp_path / "docs").mkdir()
+    for name in ("a\nb.txt", "a\nc.xyz", "d.pdf\n66 files: 1 added.pdf"):
+        (tmp_path / "docs" / name).write_text("otter")
+    lines = run("index", tmp_path / "docs", "--index", tmp_path / "i", "--model", model).stdout.splitlines()
+    assert lines[0] == "2 files: 1 added, 1 failed"
+    assert not any(line.startswith("66") for line in lines)
+    assert "left out, 1 × not a type that is read: .xyz" in lines
+    assert "a b.txt#0" in run("search", tmp_path / "i", "otter").stdout
+
+
 def test_the_second_run_reports_that_nothing_changed(own, docs):
     result = run("index", docs, "--index", own)
     assert result.exit_code == 0

@@ -146,9 +146,22 @@ def test_warnings_reach_a_log_file_too():
     assert done.returncode == 1, "a model SMART does not apply to is no success"
 
 
-def test_a_closed_pipe_prints_no_traceback():
-    command = [*RUN, "inspect", "--help"]
+FAKE = "import smart_retrieval.model.describe as d\nd.describe_model = lambda *a, **k: {'smart': {'applies': True}}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["inspect", "minilm"], ["inspect", "minilm", "--json"]])
+def test_a_closed_pipe_ends_quietly_whatever_writes_to_it(arguments):
+    code = f"{FAKE}d.render_description = lambda found: 'text'\nfrom smart_retrieval.cli.main import main; main()"
+    command = [sys.executable, "-c", code, *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     _, errors = process.communicate()
-    assert "Traceback" not in errors
+    assert (errors, process.returncode) == ("", 141)
+
+
+@pytest.mark.parametrize("arguments", [["inspect", "/no/such"], ["probe", "--data", "/no/such"]])
+def test_a_wrong_path_is_said_before_anything_heavy_is_loaded(arguments):
+    watch = "import atexit, sys\natexit.register(lambda: print('torch' in sys.modules))"
+    done = smart(*arguments, code=watch)
+    assert (done.stdout, done.returncode) == ("False\n", 1)
+    assert "found no" in done.stderr

@@ -20,7 +20,7 @@ from .options import (
     Weights,
     scoring_of,
 )
-from .output import console, echo_json, export_encoder, item_of_options, location, printable, shaded
+from .output import console, echo_json, export_encoder, item_of_options, location, printable, shaded, shown_name
 
 if TYPE_CHECKING:
     from ..index.explain.explanation import Explanation
@@ -89,7 +89,7 @@ def _print(found: Explanation) -> None:
     from rich.text import Text
 
     out = console()
-    out.print(Text(f"{printable(found.id)}  {location(found.source, found.page, found.heading)}", style="dim"))
+    out.print(Text(f"{shown_name(found.id)}  {location(found.source, found.page, found.heading)}", style="dim"))
     added = "".join(f" + {part.weight:g} × {part.value:.4f} {part.name}" for part in found.added)
     out.print(
         f"{found.score:.4f} = {found.lambda_anchor:g} × {found.anchor:.4f} anchor "

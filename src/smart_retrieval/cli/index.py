@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from .options import AsJson, ModelGiven, with_model_options
-from .output import console, echo_json, export_encoder, if_stopped, plural, printable
+from .output import console, echo_json, export_encoder, if_stopped, plural, shown_name
 
 if TYPE_CHECKING:
     from ..documents.readers.ocr import OcrMode
@@ -73,7 +74,7 @@ def index(
         str,
         typer.Option(
             metavar="auto|always|never",
-            help="Files read as text: read pages without text, and images, those within Office files, books and e-mail "
+            help="Files read as text: read pages without text, and images, those within Office files, e-mail, pages "
             "too, by OCR (Latin letters, Chinese, Japanese); always: all pages of PDFs.",
         ),
     ] = "auto",
@@ -172,6 +173,8 @@ def _as(values: list[str]) -> tuple[Any, dict[str, str]]:
 
 
 def _print(report: IngestReport, opened: SmartIndex, path: Path) -> None:
+    from ..documents.read import UNKNOWN_TYPE
+
     out = console()
     counts = {name: getattr(report, name) for name in ("added", "updated", "unchanged", "removed", "failed")}
     done = [f"{count:,} {name}" for name, count in counts.items() if count or name == "added"]
@@ -186,8 +189,13 @@ def _print(report: IngestReport, opened: SmartIndex, path: Path) -> None:
         more = f" and {reason['count'] - 5:,} more" if reason["count"] > 5 else ""
         head = "cannot be read" if reason["failed"] else "left out"
         listed = f": {', '.join(names[:5])}{more}" if reason["failed"] else ""
-        out.print(printable(f"{head}, {reason['count']:,} × {reason['reason']}{listed}"), markup=False)
+        if reason["reason"] == UNKNOWN_TYPE:
+            kinds = [
+                kind for kind, _ in Counter(one.detail for one in report.skipped.records(UNKNOWN_TYPE)).most_common()
+            ]
+            listed = f": {', '.join(kinds[:10])}" + (f" and {len(kinds) - 10} other types" if kinds[10:] else "")
+        out.print(shown_name(f"{head}, {reason['count']:,} × {reason['reason']}{listed}"), markup=False)
     for kind in report.note_kinds():
         named = [f"{file['path']} ({file['detail']})" if file["detail"] else file["path"] for file in kind["files"][:5]]
         more = f" and {kind['count'] - len(named):,} more" if kind["count"] > len(named) else ""
-        out.print(printable(f"note, {kind['count']:,} × {kind['note']}: {', '.join(named)}{more}"), markup=False)
+        out.print(shown_name(f"note, {kind['count']:,} × {kind['note']}: {', '.join(named)}{more}"), markup=False)

@@ -7,6 +7,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from io import TextIOWrapper
 from typing import Annotated, Any
 
@@ -82,6 +83,7 @@ app.command("demo")(demo.demo)
 
 
 _debug = False
+_SIGPIPE = 13  # which Windows does not name
 
 
 def _print_version(wanted: bool) -> None:
@@ -106,30 +108,48 @@ def _root(
 def main() -> None:
     """Run ``smart``: exit status 0 for success, 1 for a named error (one line on stderr), 2 for wrong usage.
 
-    130 and 143 are for a run that Ctrl-C or SIGTERM stopped.
+    130 and 143 are for a run that Ctrl-C or SIGTERM stopped, 141 for one whose output nobody reads any more (`| head`).
     """
     stop_on_signals()
     warnings.showwarning = _show_warning
     if isinstance(sys.stdout, TextIOWrapper):
         # What the terminal's encoding lacks, and names of files that are no text, in escapes.
         sys.stdout.reconfigure(errors="backslashreplace")
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed (`>&-`)
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    stdout, opened = sys.stdout, _stdout()
     try:
-        app()
+        try:
+            app()
+        finally:
+            # Typer and rich put something else in its place when the pipe is closed, and exit with status 1.
+            if sys.stdout is not stdout or _stdout() != opened:
+                raise BrokenPipeError
+            stdout.flush()
     except SmartError as error:
         _fail(str(error))
     except Stopped as stopped:
         print(f"smart: stopped: {stopped.note}", file=sys.stderr)
         sys.exit(128 + stopped.number)
     except BrokenPipeError:
-        # Whatever read our output has exited (`| head`); Python would report it again while closing stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        # Python would report it again while closing stdout. The status is what a shell gives a program in C.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+        sys.exit(128 + _SIGPIPE)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}")
     except Exception as error:
         hint = "" if _debug else ": please report it with the output of the same command with smart --debug"
         _fail(f"an unexpected {type(error).__name__} ({str(error)[:300]}){hint}")
+
+
+def _stdout() -> object:
+    """What stdout leads to."""
+    with suppress(OSError, ValueError):  # it may be no file
+        status = os.fstat(sys.stdout.fileno())
+        return status.st_dev, status.st_ino
+    return None
 
 
 def _fail(message: str) -> None:

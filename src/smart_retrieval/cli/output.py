@@ -86,13 +86,18 @@ def item_of_options(query: str, image: Path | None, audio: Path | None) -> Item:
 
 def location(source: str | None, page: int | None, heading: str | None) -> str:
     """Where a passage is: ``guide.pdf p. 3 › Logs › Rotation``."""
-    file = " ".join(part for part in (printable(source or ""), f"p. {page}" if page is not None else "") if part)
-    return " › ".join(part for part in (file, printable(heading or "").replace(" > ", " › ")) if part)
+    file = " ".join(part for part in (shown_name(source or ""), f"p. {page}" if page is not None else "") if part)
+    return " › ".join(part for part in (file, shown_name(heading or "").replace(" > ", " › ")) if part)
 
 
 def printable(text: str) -> str:
     """Text that cannot steer a terminal: control characters but line ends become spaces, joiners of letters stay."""
     return "".join(c if c in "\n\t\u200c\u200d" or c.isprintable() else " " for c in text)
+
+
+def shown_name(name: str) -> str:
+    """A name that cannot steer a terminal, nor begin a line that looks like one of ours."""
+    return printable(name).translate({ord("\n"): " ", ord("\t"): " "})
 
 
 def size(number: float) -> str:

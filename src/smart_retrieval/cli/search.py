@@ -27,8 +27,8 @@ from .output import (
     item_of_options,
     location,
     on_terminal,
-    printable,
     shaded,
+    shown_name,
 )
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _print(index: SmartIndex | ShardedIndex | StoreIndex, hits: Hits, groups: di
     rank = count(1)
     for source, group in groups.items() if groups is not None else [("", list(hits))]:
         if groups is not None:
-            out.print(printable(source), style="bold", markup=False)
+            out.print(shown_name(source), style="bold", markup=False)
         for hit in group:
             why = index.explain(query, hit.id) if query is not None and hit.text else None
             _print_hit(out, next(rank), hit, why, grouped=bool(source))
@@ -149,7 +149,7 @@ def _print_hit(out: Console, rank: int, hit: Hit, explanation: Explanation | Non
             parts += f"  {name} {value:.3f}"
     head = Text(f"{rank:>3}  {hit.score:.3f}  ", style="bold")
     head.append(f"({parts})  ", style="not bold dim")
-    head.append(printable(hit.id), style="not bold cyan")
+    head.append(shown_name(hit.id), style="not bold cyan")
     out.print(head)
     place = location(None if grouped else hit.source, hit.page, hit.heading)
     if hit.media is not None:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from ..training import TrainingSet
 
 _Data = Annotated[
-    Path, typer.Option(metavar="PAIRS", help="A .jsonl of pairs, a BEIR folder, ColPali parquet, or a LamRA folder.")
+    Path,
+    typer.Option(
+        metavar="PAIRS", exists=True, help="A .jsonl of pairs, a BEIR folder, ColPali parquet, or a LamRA folder."
+    ),
 ]
 _Out = Annotated[Path, typer.Option(metavar="DIR", help="A new folder; the same command resumes an interrupted run.")]
 _Epochs = Annotated[int, typer.Option(help="Passes over the pairs.")]

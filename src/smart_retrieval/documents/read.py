@@ -32,8 +32,8 @@ class ReadOptions:
             what a file's byte-order mark or the file itself says, UTF-8, or a guess, which is noted.
         ocr: Which pages of PDFs, and pictures, are read by OCR (extra ``ocr``; Latin letters, Chinese, Japanese):
             ``"auto"``: pages without text or whose text cannot be read, and pictures, those within Office documents,
-            books and e-mail too; ``"always"``: all pages, whatever text they have; ``"never"``: none, pictures are no
-            type that is read.
+            books, e-mail, web pages, Markdown and notebooks too; ``"always"``: all pages, whatever text they have;
+            ``"never"``: none, pictures are no type that is read.
         max_ocr_pages: Most pages of one file, or pictures within it, that OCR reads; a page takes 2 to 5 seconds of
             processor time.
 
@@ -108,6 +108,10 @@ SUFFIXES: Mapping[str, str] = {
 }
 #: Why a file counts as not read that is not empty, and of which no text is left.
 NO_TEXT = "holds no text that can be read"
+#: Why one without any content is not, if its format needs some.
+EMPTY = "empty, which its format does not allow"
+#: Why a file is left out, with its suffix as the detail.
+UNKNOWN_TYPE = "not a type that is read"
 # Files without a suffix that are plain text by convention.
 _NAMES = frozenset(
     {"readme", "license", "licence", "copying", "authors", "changelog", "changes", "news", "install", "todo"}
@@ -158,7 +162,7 @@ def read_file(path: str | Path, options: ReadOptions | None = None) -> Document:
 def _read(path: Path, options: ReadOptions) -> Document:
     name = format_of(path, options)
     if not name:
-        raise UnreadableFileError(path, "not a type that is read", path.suffix or "no suffix")
+        raise UnreadableFileError(path, UNKNOWN_TYPE, path.suffix or "no suffix")
     if name not in READERS:
         raise UnreadableFileError(path, f"no reader for the format {name!r}", f"expected one of {', '.join(READERS)}")
     try:
@@ -166,8 +170,12 @@ def _read(path: Path, options: ReadOptions) -> Document:
         if name in CONTAINERS and options.ocr != "never":
             return picture.with_contained(path, document, options.max_ocr_pages)
         return document
-    except (UnreadableFileError, MissingExtraError):
+    except MissingExtraError:
         raise
+    except UnreadableFileError as error:
+        if not path.is_file() or path.stat().st_size:
+            raise
+        raise UnreadableFileError(path, EMPTY) from error
     except Exception as error:  # a bug in a parser must not stop a run over a million files
         raise _parser_error(path, error) from error
 

@@ -142,7 +142,7 @@ def test_books_are_read_in_their_own_order(read: Any) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "not a readable archive"),
+        (b"", "empty, which"),
         (b"plain text", "not a readable archive"),
         (b"\xd0\xcf\x11\xe0" + b"\0" * 600, "encrypted, or of Office 97"),
         (zipped({"a.txt": "nothing of its kind"}), "not a readable"),

@@ -105,7 +105,7 @@ def test_notebooks(read: Any) -> None:
         read("c.ipynb", notebook())
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"a": 1}', "[" * 100_000, '{"worksheets": 5}'])
+@pytest.mark.parametrize("text", ["\n", "{", "[]", "3", '{"a": 1}', "[" * 100_000, '{"worksheets": 5}'])
 def test_what_is_no_notebook_is_named(tmp_path: Any, text: str) -> None:
     with pytest.raises(UnreadableFileError, match="not a readable notebook"):
         read_file(written(tmp_path, "a.ipynb", text))

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smart_retrieval.documents.read import read_file
+from smart_retrieval.documents.readers.mail import NOT_READ
 from smart_retrieval.files import UnreadableFileError
 
 
@@ -70,7 +71,7 @@ def test_odd_messages_are_read_as_far_as_they_go(read: Any, raw: bytes, text: st
 
 
 def test_no_message_at_all(tmp_path: Any) -> None:
-    for data in (b"", b"\n\nno headers", b"\0\0"):
+    for data in (b"\n", b"\n\nno headers", b"\0\0"):
         with pytest.raises(UnreadableFileError, match="not a readable e-mail"):
             read_file(written(tmp_path, "a.eml", data))
 
@@ -111,3 +112,22 @@ def test_any_bytes_are_read_or_named(data: bytes, head: bytes) -> None:
         for name in ("a.eml", "a.mbox"):
             with suppress(UnreadableFileError):
                 read_file(written(Path(folder), name, head + data))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_marks_are_no_headers(read: Any, encoding: str) -> None:
+    mail = "Subject: Tide\n\nRises at noon."
+    for name, text in (("a.eml", mail), ("a.mbox", f"From x\n{mail}")):
+        assert [(one.heading, one.text) for one in read(name, text.encode(encoding)).sections] == [
+            (("Tide",), "Rises at noon.")
+        ]
+
+
+def test_attachments_that_are_not_read_are_named(read: Any) -> None:
+    message = EmailMessage()
+    message["Subject"] = "Tide"
+    message.set_content("See them.")
+    for name, kind in (("a.pdf", "application"), ("b.png", "image"), ("c.JPG", "application")):
+        message.add_attachment(b"x", maintype=kind, subtype="x", filename=name)
+    found = read("a.mbox", b"From x\n" + bytes(message)).left_out
+    assert [detail for reason, detail in found if reason == NOT_READ] == ["a.pdf"]

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.scans import PUMP, WHALES, mixed_pdf, picture_of, pretend_ocr, scanned_pdf, without_ocr
+from fixtures.scans import PUMP, WHALES, mail_with, mixed_pdf, picture_of, png_of, pretend_ocr, scanned_pdf, without_ocr
 from fixtures.tiny_pdf import lines, tiny_pdf
 
+from smart_retrieval.documents.passages import split
 from smart_retrieval.documents.read import NO_TEXT, ReadOptions, format_of, read_file, read_files, stream_file
 from smart_retrieval.documents.readers import ocr
 from smart_retrieval.documents.readers.ocr import NOT_INSTALLED, NOTHING_FOUND, READ_BY_OCR, OcrPage
@@ -112,6 +113,23 @@ def test_a_page_of_text_over_a_picture_is_text(tmp_path: Path, pretend: list[int
     (tmp_path / "b.pdf").write_bytes(tiny_pdf([lines("Short."), lines("Words.")]))
     assert len(read_file(tmp_path / "b.pdf").sections) == 2
     assert pretend == []
+
+
+def test_text_in_pictures_of_a_mailbox_is_part_of_their_messages(tmp_path: Path, pretend: list[int]) -> None:
+    one = mail_with(tmp_path / "m.eml", "See it.", {"a.png": png_of(picture_of(WHALES))}).read_bytes()
+    two = mail_with(tmp_path / "m.eml", "Or not.", {}).read_bytes()
+    (tmp_path / "a.mbox").write_bytes(b"From x\n" + one + b"\nFrom x\n" + two)
+    sections = read_file(tmp_path / "a.mbox").sections
+    assert [(part.key, part.heading[-1]) for part in sections] == [
+        ("1", "Whales"),
+        ("1", "Picture a.png"),
+        ("2", "Whales"),
+    ]
+    assert sections[1].metadata == sections[0].metadata != {}
+    ids = [
+        one.id for one in split(sections, max_tokens=50, count_tokens=lambda text: len(text.split()), source="a.mbox")
+    ]
+    assert ids == ["a.mbox#1", "a.mbox#1#1", "a.mbox#2"]
 
 
 def test_the_limit_of_pages_is_said(tmp_path: Path, pretend: list[int]) -> None:

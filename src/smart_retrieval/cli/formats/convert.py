@@ -13,7 +13,7 @@ from ..options import Layers, ModelArgument, ModelGiven, layers_of, with_model_o
 @with_model_options
 def official(
     adapter: Annotated[
-        Path, typer.Argument(metavar="ADAPTER", help="The paper's adapter.pt, or a folder that holds it.")
+        Path, typer.Argument(metavar="ADAPTER", exists=True, help="The paper's adapter.pt, or a folder that holds it.")
     ],
     model: Annotated[str, typer.Option(help="The model it was trained on.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The adapter folder to write.")],

@@ -33,7 +33,14 @@ _MOST_PARTS = 20_000
 _DOCTYPE = re.compile(rb"<\x00?!\x00?(?:D\x00?O\x00?C\x00?T\x00?Y\x00?P\x00?E|E\x00?N\x00?T\x00?I\x00?T\x00?Y)")
 _MARKUP = (".xml", ".rels", ".vml", ".opf")
 _DUBLIN_CORE = "{http://purl.org/dc/elements/1.1/}"
-_CORE = {f"{_DUBLIN_CORE}title": "title", f"{_DUBLIN_CORE}creator": "author", f"{_DUBLIN_CORE}language": "language"}
+_CORE = {
+    "{http://purl.org/dc/terms/}created": "created",
+    "{http://schemas.openxmlformats.org/package/2006/metadata/core-properties}keywords": "keywords",
+    f"{_DUBLIN_CORE}creator": "author",
+    **{f"{_DUBLIN_CORE}{name}": name for name in ("title", "subject", "description", "language", "publisher", "date")},
+}
+_LONGEST = 1_000  # characters of what is kept with every passage
+_DAY = len("2024-05-01")
 _DEEPEST = 20  # groups in groups on a slide
 
 
@@ -73,12 +80,13 @@ def _xml(path: Path, data: bytes) -> ElementTree.Element:
 
 
 def _metadata(root: ElementTree.Element) -> dict[str, Any]:
-    """Title, authors and language, in Dublin Core; of several authors a list."""
+    """Title, authors, subjects and so on, in Dublin Core; of several a list."""
     found: dict[str, list[str]] = {}
     for element in root.iter():
-        if (name := _CORE.get(element.tag)) and (value := one_line(element.text or "")):
-            found.setdefault(name, []).append(value)
-    return {name: values if name == "author" and len(values) > 1 else values[0] for name, values in found.items()}
+        if (name := _CORE.get(element.tag)) and (value := one_line(element.text or "")[:_LONGEST]):
+            found.setdefault(name, []).append(value[:_DAY] if name == "created" else value)
+    alone = {"title", "language", "created", "date"}  # of a book's titles the first
+    return {name: values[0] if name in alone or len(values) == 1 else values for name, values in found.items()}
 
 
 def _properties(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:

@@ -10,11 +10,13 @@ from typing import Any
 
 from ...files import UnreadableFileError
 from ..sections import Document, Section, SectionBuilder, clean_text, one_line
+from .front_matter import split_front_matter, storable, title_of
 from .markdown import add_markdown
 from .text import read_text
 
 _PYTHON = (".py", ".pyi", ".pyw")
 _MOST_PARSED = 2_000_000  # characters; a tree takes a hundred times as much memory
+_SAID = ("title", "author", "authors", "date", "description", "keywords", "tags")  # of what a notebook's metadata hold
 _LONG_LINE = 500  # characters a line on average: written by a program for a program
 
 
@@ -69,9 +71,13 @@ def read_notebook(path: Path, max_bytes: int) -> Document:
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableFileError(path, "not a readable notebook", str(error)) from error
     builder = SectionBuilder()
-    for cell in cells:
+    metadata: dict[str, Any] = {}
+    for number, cell in enumerate(cells):
         kind = cell.get("cell_type") if isinstance(cell, dict) else None
         source = _joined(cell.get("source", cell.get("input", ""))) if kind else ""
+        if number == 0 and kind in ("markdown", "raw"):
+            metadata, source, refused = split_front_matter(source)
+            notes += refused
         if kind == "markdown":
             add_markdown(source, builder)
         elif kind == "heading":
@@ -82,7 +88,10 @@ def read_notebook(path: Path, max_bytes: int) -> Document:
     about = notebook.get("metadata")
     spec = about.get("kernelspec") if isinstance(about, dict) else None
     language = one_line(str(spec.get("language") or "")) if isinstance(spec, dict) else ""
-    return Document(builder.sections(), {"language": language} if language else {}, notes)
+    said = {name: about[name] for name in _SAID if name in about} if isinstance(about, dict) else {}
+    own, refused = storable(said)
+    metadata = {**({"language": language} if language else {}), **own, **metadata}
+    return Document(builder.sections(title_of(metadata)), metadata, notes + refused)
 
 
 def _joined(source: Any) -> str:

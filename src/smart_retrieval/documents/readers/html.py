@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...files import read_bytes
 from ..sections import Document, SectionBuilder, clean_text, one_line
+from .front_matter import split_front_matter, title_of
 from .html_markup import ASIDE, Markup
 from .text import decode
 
@@ -47,17 +48,18 @@ class Block(NamedTuple):
 def read(path: Path, max_bytes: int, encoding: str = "") -> Document:
     """Read a web page.
 
-    Its ``<title>`` and language become metadata; the title also stands above headings that lack an ``<h1>``.
+    Its ``<title>``, language, description, author and keywords become metadata; the title also stands above headings
+    that lack an ``<h1>``.
     """
     data = read_bytes(path, max_bytes)
     text, notes = decode(data, path, _declared(data), encoding)
-    page = Markup(clean_text(text))
+    front, markup, refused = split_front_matter(clean_text(text))  # of pages that a site is built from
+    page = Markup(markup)
     builder = SectionBuilder()
     for block in _blocks(page.body):
         builder.block(*block)
-    found = {"title": page.title, "language": page.language, "description": page.description}
-    metadata = {name: value for name, value in found.items() if value}
-    return Document(builder.sections(page.title), metadata, notes)
+    metadata = {**page.said, **front}
+    return Document(builder.sections(title_of(metadata)), metadata, notes + refused)
 
 
 def html_blocks(markup: str) -> list[Block]:

@@ -18,6 +18,7 @@ from ..sections import one_line
 ASIDE = "aside"
 
 _DEEPEST = 200  # browsers stop at 512
+_SAID = frozenset({"description", "author", "keywords"})
 _LONGEST = 1_000  # characters of what the head says, which is kept with every passage
 _BLOCKS = frozenset(
     """address article aside blockquote center details dialog div fieldset figcaption figure footer form header hgroup
@@ -46,7 +47,7 @@ class Markup:
     """A page's structure as markup of few tags, and what its head says."""
 
     def __init__(self, markup: str) -> None:
-        self.title = self.language = self.description = ""
+        self.said: dict[str, str] = {}
         self._markup = markup
         self._xhtml = markup.lstrip().startswith("<?xml") or "xhtml" in markup[:1000].lower()
         self._last = markup.rfind(">") + 1  # after it no tag can end
@@ -114,8 +115,8 @@ class Markup:
             self._unfinished.add(name)
             return len(self._markup) if name in {"script", "style"} else start
         text = self._markup[start : close.start()]
-        if name == "title" and not self.title and not self._drawings:
-            self.title = one_line(unescape(text))[:_LONGEST]
+        if name == "title" and not self._drawings:
+            self._say("title", unescape(text))
         elif name in {"textarea", "xmp"}:
             self._start(name, "", False)
             self._text(text)
@@ -149,11 +150,13 @@ class Markup:
         if name == "img":
             self._text(f" {one_line(attributes.get('alt', '')).replace('&', '&amp;')} ")
         elif name == "html":
-            self.language = (
-                self.language or one_line(attributes.get("lang") or attributes.get("xml:lang") or "")[:_LONGEST]
-            )
-        elif attributes.get("name", "").lower() == "description":
-            self.description = self.description or one_line(attributes.get("content", ""))[:_LONGEST]
+            self._say("language", attributes.get("lang") or attributes.get("xml:lang") or "")
+        elif (said := attributes.get("name", "").lower()) in _SAID:
+            self._say(said, attributes.get("content", ""))
+
+    def _say(self, name: str, text: str) -> None:
+        if (value := one_line(text)[:_LONGEST]) and name not in self.said:
+            self.said[name] = value
 
     def _end(self, name: str) -> None:
         if name == "svg":

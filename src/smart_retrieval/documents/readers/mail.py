@@ -3,52 +3,54 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 from dataclasses import replace
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from email.utils import parsedate_to_datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ...files import UnreadableFileError, read_bytes
+from ...pictures.sources import IMAGE_SUFFIXES
+from ...pictures.text_parts import messages
 from ..sections import Document, Section, SectionBuilder, one_line
 from .html import html_blocks
 from .text import decode
 
 _DEEPEST = 5  # messages forwarded in messages
 _MOST_ADDRESSES = 100
-_MARKED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
-_FROM_LINE = re.compile(rb"^From [^\n]*\n", re.MULTILINE)
+NOT_READ = "attachments of e-mail, of which only the name is read"
 
 
 def read(path: Path, max_bytes: int) -> Document:
     """Read one message."""
-    data = read_bytes(path, max_bytes)
-    message = _parsed(data)
+    message = _parsed(_plain(read_bytes(path, max_bytes)))
     if not message.keys():
         raise UnreadableFileError(path, "not a readable e-mail", "found no headers")
-    return Document(list(_sections(message, path)), _headers(message))
+    return Document(list(_sections(message, path)), _headers(message), left_out=_not_read(message))
 
 
 def read_mailbox(path: Path, max_bytes: int) -> Document:
     """Read a mailbox in the format mbox: a record for each message, with metadata of its own."""
-    data = read_bytes(path, max_bytes)
-    # Within a message such a line has a mark before it; that it follows an empty one tells it from older ways to write.
-    marks = [found.span() for found in _FROM_LINE.finditer(data) if _blank(data, found.start())]
-    if data.strip() and not marks:
-        raise UnreadableFileError(path, "not a readable mailbox", "found no line that begins with 'From '")
-    sections: list[Section] = []
-    ends = [*(start for start, _ in marks[1:]), len(data)]
-    for number, ((_, start), end) in enumerate(zip(marks, ends, strict=False), 1):
-        message = _parsed(_MARKED_FROM.sub(rb"\1", data[start:end]))
+    data = _plain(read_bytes(path, max_bytes))
+    document, number = Document([]), 0
+    for number, one in enumerate(messages(data, path), 1):
+        message = _parsed(one)
         about = _headers(message)
-        sections += [replace(one, key=str(number), metadata=about) for one in _sections(message, path)]
-    return Document(sections)
+        document.sections.extend(replace(one, key=str(number), metadata=about) for one in _sections(message, path))
+        document.left_out.extend(_not_read(message))
+    if data.strip() and not number:
+        raise UnreadableFileError(path, "not a readable mailbox", "found no line that begins with 'From '")
+    return document
 
 
-def _blank(data: bytes, at: int) -> bool:
-    return at == 0 or data[:at].endswith((b"\n\n", b"\n\r\n"), at - 3 if at > 3 else 0)
+def _plain(data: bytes) -> bytes:
+    """A message without a byte-order mark, which some programs save with their text."""
+    if data[:2] in (BOM_UTF16_LE, BOM_UTF16_BE):
+        return data.decode("utf-16", "replace").encode()
+    return data.removeprefix(BOM_UTF8)
 
 
 def _parsed(data: bytes) -> EmailMessage:
@@ -83,6 +85,16 @@ def _attached(message: EmailMessage) -> list[EmailMessage]:
         return [part for part in message.walk() if isinstance(part, EmailMessage) and _file_name(part)]
     except Exception:  # as above
         return []
+
+
+def _not_read(message: EmailMessage) -> list[tuple[str, str]]:
+    """Attachments that are no pictures; whether those can be read is said elsewhere."""
+    names = {_file_name(part): part.get_content_maintype() for part in _attached(message)}
+    return [
+        (NOT_READ, name)
+        for name, kind in names.items()
+        if kind != "image" and PurePosixPath(name).suffix.lower() not in IMAGE_SUFFIXES
+    ]
 
 
 def _file_name(part: EmailMessage) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 from ...errors import MissingExtraError
@@ -44,15 +47,15 @@ def read(path: Path, max_pages: int) -> Document:
 
 def with_contained(path: Path, document: Document, max_pictures: int) -> Document:
     """A file with the text in the pictures within it, each under its name, and the slide it is on."""
-    can_read = installed()
+    can_read = cache(installed)
     try:
         pictures, left_out = contained_pictures(path, checked=can_read)
     except UnreadableFileError as error:  # its text could be read
         pictures, left_out = [], [(f"pictures within files: {error.reason}", error.detail)]
-    if not can_read:
+    if pictures and not can_read():
         left_out += [(NOT_INSTALLED, one.name) for one in pictures]
         pictures = []
-    sections, notes, read = list(document.sections), list(document.notes), 0
+    found, notes, read = dict[str, list[Section]](), list(document.notes), 0
     for one in pictures[:max_pictures]:
         try:
             lines = whole_words([lines_in_order(scanned_runs(read_contained(path, one.name)))])[0]
@@ -60,11 +63,23 @@ def with_contained(path: Path, document: Document, max_pictures: int) -> Documen
             left_out.append((f"pictures within files: {error.reason}", one.name))
             continue
         if text := "\n\n".join(paragraphs(lines)):
-            sections.append(Section(text, (f"Picture {PurePosixPath(one.name).name}",), one.slide))
+            heading = (f"Picture {PurePosixPath(one.name).name}",)
+            found.setdefault(one.record, []).append(Section(text, heading, one.slide, one.record))
             read += 1
     left_out += pictures_beyond(max_pictures, pictures)
     if read:
         notes.append(f"{READ_BY_OCR}: {read} of {len(pictures)} pictures")
     elif pictures and not document.sections:
         notes.append(NOTHING_FOUND)
+    sections = list(_behind(document.sections, found))
     return replace(document, sections=sections, notes=notes, left_out=[*document.left_out, *left_out])
+
+
+def _behind(sections: list[Section], pictures: dict[str, list[Section]]) -> Iterator[Section]:
+    """Sections, those of pictures behind those of their record, which say the same about themselves."""
+    for key, group in groupby(sections, lambda one: one.key):
+        own = list(group)
+        yield from own
+        yield from (replace(one, metadata=own[0].metadata) for one in pictures.pop(key, ()))
+    for left in pictures.values():
+        yield from left

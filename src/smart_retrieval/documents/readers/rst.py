@@ -11,8 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ..sections import Document, SectionBuilder
+from .front_matter import plain_value
 from .text import read_text
 
 # Bounded repeats: an opening mark without its closing one must not make a long line quadratic.
@@ -135,15 +137,15 @@ def plain_inline(text: str, substitutions: _Substitutions | None = None) -> str:
     return _MARKS.sub(replacement, text)
 
 
-def _leading_fields(lines: list[str]) -> tuple[dict[str, str], int]:
+def _leading_fields(lines: list[str]) -> tuple[dict[str, Any], int]:
     """The field list a file may begin with, and the number of lines it takes."""
-    metadata: dict[str, str] = {}
+    metadata: dict[str, Any] = {}
     position = 0
     while position < len(lines) and (not lines[position] or _OPTION.match(lines[position])):
         if field := _OPTION.match(lines[position]):
-            metadata[field[1]] = field[2] or ""
+            metadata[field[1]] = plain_value(field[2] or "")
         position += 1
-    return {name: value for name, value in metadata.items() if value}, position
+    return {name: value for name, value in metadata.items() if value is not None}, position
 
 
 def _title(lines: list[str], position: int) -> tuple[str, str, int]:

@@ -24,7 +24,6 @@ from ..significance import paired_comparison
 from .page import write_page
 from .statistics import helped_and_hurt, length_bins, point, relevant_lengths
 from .sweep import Sweep, system_scoring, with_named_weights
-from .tokens import token_report
 from .verdict import verdict
 
 if TYPE_CHECKING:
@@ -97,6 +96,8 @@ def probe(
     if html is not None:
         require("matplotlib", "plot")
     data = load_data(folder, documents=documents, queries=queries, known_item=known_item, split=split, seed=seed)
+    from .tokens import token_report  # with torch, which is not needed to say that there are no data
+
     smart, _ = prepare(model, model_options=model_options)
     if token_filter is not None:
         smart = smart.with_readout(replace(smart.readout, token_filter=token_filter))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ...backbones.tokenizing import tokenize
 from ...documents.passages import split
-from ...documents.read import NO_TEXT, ReadOptions, format_of, stream_file
+from ...documents.read import NO_TEXT, UNKNOWN_TYPE, ReadOptions, format_of, stream_file
 from ...documents.readers.ocr import NOT_INSTALLED
 from ...documents.readers.ocr import installed as ocr_installed
 from ...errors import MissingExtraError, SmartError
@@ -91,7 +91,7 @@ class FileReader:
         name = format_of(file.path, self._options)
         if name == "picture" and not ocr_installed():
             return NOT_INSTALLED, ""
-        return ("", "") if name or self._unknown_as else ("not a type that is read", file.path.suffix or "no suffix")
+        return ("", "") if name or self._unknown_as else (UNKNOWN_TYPE, file.path.suffix or "no suffix")
 
     def _is_recording(self, path: Path) -> bool:
         return is_recording(path) and path.suffix.lower() not in self._options.formats

@@ -143,7 +143,7 @@ class Mirror:
 
     def _read(self, state: State) -> None:
         """Take all rows into memory, and no files."""
-        self._say_damaged()
+        self._say_damaged("it is deleted, as an index this small is read from the database")
         stamp = empty_stamp(self.store, state)
         rows = _Tail(stamp.anchor_dim, stamp.code_width)
         for vectors in self.store.iterate(BATCH):
@@ -183,9 +183,9 @@ class Mirror:
             raise SmartError(f"{str(self._files.folder)!r}: cannot be read back; check the disk")
         return self._take(*found)
 
-    def _say_damaged(self) -> None:
+    def _say_damaged(self, then: str = "it is written anew from the database") -> None:
         if self._files.problem:
-            message = f"index {str(self.store.path)!r}: {self._files.problem}; it is written anew from the database"
+            message = f"index {str(self.store.path)!r}: {self._files.problem}; {then}"
             warnings.warn(message, SmartWarning, stacklevel=2)
 
     def _take(self, stamp: Stamp, base: Segment, dead: Array) -> None:
