@@ -3,10 +3,11 @@
     python benchmarks/default_selection.py --data DIR --model minilm --model models/... [--cache DIR]
 
 For each model and collection nDCG@10 and Recall@100 of the anchor, of the paper's preset, of plain IDF (weight 2, no
-floor), and of every setting of the grid: the floor's quantile of unrelated similarities, and the late weight as a
-multiple of the anchors' spread. The weight is chosen at FLOOR_QUANTILE by one rule, for all pairs of model and
-collection together and for each pair without its collection, without its model, and without both: the smallest weight
-whose mean nDCG@10 is within half a percent of the best. The grid's mean over all pairs shows how flat the optimum is.
+floor, each token by itself), and of every setting of the grid: the floor's quantile of unrelated similarities, and the
+late weight as a multiple of the anchors' spread. The weight is chosen at FLOOR_QUANTILE by one rule, for all pairs of
+model and collection together and for each pair without its collection, without its model, and without both: the
+smallest weight whose mean nDCG@10 is within half a percent of the best. The grid's mean over all pairs shows how flat
+the optimum is.
 Writes results/default_selection.json.
 """
 
@@ -21,7 +22,7 @@ import numpy as np
 from lib.collections import add_collections, named_collections
 from lib.record import record
 
-from smart_retrieval import Readout, Scoring, SmartModel
+from smart_retrieval import IdfWeights, Readout, Scoring, SmartModel
 from smart_retrieval.core.calibration import FLOOR_QUANTILE, Calibration
 from smart_retrieval.core.presets import get_preset
 from smart_retrieval.evaluation.beir import load_beir
@@ -69,7 +70,9 @@ def measure(smart: SmartModel, folder: Path, cache: EncodingCache) -> dict[str, 
     sweep = Sweep.encode(smart, load_beir(folder), layers=(-1,), cache=cache)
     documents = sweep.embeddings("document", READOUT)
     measured = {quantile: Calibration.fit(documents, quantile=quantile) for quantile in QUANTILES}
-    floors = [Scoring("idf", floor=None), *(Scoring("idf", floor=one.background) for one in measured.values())]
+    each = IdfWeights.fit(documents)  # each piece of a word by itself, as in version 0.1
+    each = IdfWeights(each.documents, each.frequencies, unseen=0)
+    floors = [Scoring(each, floor=None), *(Scoring("idf", floor=one.background) for one in measured.values())]
     # The costly part once: late scores for each floor, of which every weight is a sum.
     plain, *lates = sweep.lates(READOUT, floors)
     paper = get_preset("paper")

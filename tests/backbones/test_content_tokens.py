@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vlm_items import film, picture, times
 
 from smart_retrieval import Readout, SmartModel
-from smart_retrieval.core.roles import CONTENT_ROLES, TokenRole
+from smart_retrieval.core.roles import CONTENT_ROLES, WORD_ROLES, TokenRole
 from smart_retrieval.inputs import Frames
 
 CONTENT = Readout(token_filter="content")
@@ -67,7 +67,7 @@ def test_the_words_of_a_text_are_kept_and_no_others(name, task, text, prompt, op
     found = letters(spelled(model, encoded))
     # What is longer than the model's limit is cut off.
     assert found == letters(text) or (encoded.report.truncated and letters(text).startswith(found))
-    assert set(encoded.roles.tolist()) <= {TokenRole.TEXT}
+    assert set(encoded.roles.tolist()) <= WORD_ROLES
     assert (encoded.lengths > 0) == bool(letters(text))
 
 
@@ -79,7 +79,7 @@ def test_the_words_beside_an_instruction_are_kept_and_no_others(name, text, inst
     for encode in (model.encode_query, model.encode_document):
         encoded = encode({"text": text, "instruction": instruction})
         assert letters(spelled(model, encoded)) == letters(text)
-        assert set(encoded.roles.tolist()) <= {TokenRole.TEXT}
+        assert set(encoded.roles.tolist()) <= WORD_ROLES
 
 
 @pytest.mark.parametrize("name", VISION_FAMILIES)
@@ -95,7 +95,7 @@ def test_of_pictures_and_videos_the_visual_positions_are_kept(name, task, text, 
     for one, grids in zip(encoded, encoded.grids, strict=True):
         visual = np.isin(one.roles, (TokenRole.IMAGE, TokenRole.VIDEO))
         assert visual.sum() == sum(grid.tokens for grid in grids) > 0
-        assert set(one.roles[~visual].tolist()) <= {TokenRole.TEXT}
+        assert set(one.roles[~visual].tolist()) <= WORD_ROLES
         assert letters(spelled(model, one)) == letters(text)
 
 
@@ -125,7 +125,7 @@ def test_a_token_across_the_end_of_the_prompt_belongs_to_the_text(prompt, text, 
         if stop > len(prompt)
     ]
     roles = model.backbone.rendered(text, prompt=prompt, task="query")
-    kinds = (TokenRole.TEXT, TokenRole.PUNCTUATION)
+    kinds = (*WORD_ROLES, TokenRole.PUNCTUATION)
     assert [token for token, role in roles if role in kinds] == model.tokenizer.convert_ids_to_tokens(own)
 
 

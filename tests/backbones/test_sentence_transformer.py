@@ -183,7 +183,7 @@ def test_roles_of_word_pieces(smart):
         ("query", P),
         (":", P),
         ("otter", X),
-        ("##s", X),
+        ("##s", TokenRole.CONTINUATION),
         ("[UNK]", UNK),
         ("[SEP]", S),
     ]

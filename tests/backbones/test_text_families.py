@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 
 from smart_retrieval import Readout, SmartModel
 from smart_retrieval.backbones.text_families import text_families, text_family_of
-from smart_retrieval.core.roles import TokenRole
+from smart_retrieval.core.roles import WORD_ROLES, TokenRole
 from smart_retrieval.errors import ReadoutError, SmartWarning, UnsupportedModelError
 from smart_retrieval.model.describe import describe_model
 
@@ -39,8 +39,8 @@ def effective(name):
     return FAMILIES[name].prompts if prompts is None else prompts
 
 
-def spelled(model, pairs, role):
-    tokens = [token for token, its in pairs if its == role]
+def spelled(model, pairs, *roles):
+    tokens = [token for token, its in pairs if its in roles]
     return model.tokenizer.convert_tokens_to_string(tokens).replace(" ##", "").replace("##", "")
 
 
@@ -79,7 +79,7 @@ def test_prompt_words_text_and_special_tokens_have_their_roles(name, task, opene
     prompt = effective(name).get(task) or None
     for text in (*SHORT, "the sea: a river, ?", ""):
         pairs = model.backbone.rendered(text, prompt=prompt, task=task)
-        assert letters(spelled(model, pairs, TokenRole.TEXT)) == letters(text)
+        assert letters(spelled(model, pairs, *WORD_ROLES)) == letters(text)
         assert letters(spelled(model, pairs, TokenRole.PROMPT)) == letters(prompt or "")
         assert {role for _, role in pairs} <= {*TokenRole} - {TokenRole.TEMPLATE, TokenRole.IMAGE, TokenRole.UNKNOWN}
         specials = [token for token, role in pairs if role == TokenRole.SPECIAL]

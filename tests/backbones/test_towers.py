@@ -9,7 +9,7 @@ from fixtures.tiny_towers import ARCH, DIM, save_towers
 from PIL import Image
 
 from smart_retrieval import Readout, SmartIndex, SmartModel, anchor_scores
-from smart_retrieval.core.roles import TokenRole
+from smart_retrieval.core.roles import WORD_ROLES, TokenRole
 from smart_retrieval.errors import ModelNotFoundError, ReadoutError, UnsupportedModelError
 from smart_retrieval.inputs import Frames
 from smart_retrieval.model.describe import describe_model
@@ -122,7 +122,7 @@ def test_texts_and_pictures_mix_in_a_batch(name, opened):
 def test_roles_and_limits_of_a_text(name, folder, opened):
     model = opened(name)
     pairs = model.backbone.rendered("the otter, swims", prompt="a picture of ", task="query")
-    own = model.tokenizer.convert_tokens_to_string([token for token, role in pairs if role == TokenRole.TEXT])
+    own = model.tokenizer.convert_tokens_to_string([token for token, role in pairs if role in WORD_ROLES])
     prompt = model.tokenizer.convert_tokens_to_string([token for token, role in pairs if role == TokenRole.PROMPT])
     assert (own.split(), prompt.strip()) == (["the", "otter", "swims"], "a picture of")
     assert model.encode_query("the otter " * 30).report.truncated_tokens > 10

@@ -9,11 +9,11 @@ from test_vision_parity import TOLERANCE, given
 from vlm_items import film, picture, times
 
 from smart_retrieval import Readout, Scoring, SmartModel
-from smart_retrieval.core.roles import TokenRole
+from smart_retrieval.core.roles import WORD_ROLES, TokenRole
 from smart_retrieval.errors import EmptyInputError, MediaError, ReadoutError, UnsupportedModelError
 from smart_retrieval.inputs import Frames, item_of
 
-OWN = (TokenRole.TEXT, TokenRole.PUNCTUATION)  # of the user's own text
+OWN = (*WORD_ROLES, TokenRole.PUNCTUATION)  # of the user's own text
 FAMILIES = ("qwen3-vl-embedding", "gme", "lamra-emb", "lamra-qwen3", "vlm2vec-v2")
 SPELLINGS = {
     "no stop": Input("a dog on a beach"),

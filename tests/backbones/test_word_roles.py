@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from smart_retrieval.backbones.word_roles import WordRoles, says_something
 from smart_retrieval.core.roles import TokenRole
 
-X, UNK, PUNCT = TokenRole.TEXT, TokenRole.UNKNOWN, TokenRole.PUNCTUATION
+X, UNK, PUNCT, GOES_ON = TokenRole.TEXT, TokenRole.UNKNOWN, TokenRole.PUNCTUATION, TokenRole.CONTINUATION
 
 
 def byte_fallback():
@@ -52,7 +52,8 @@ def test_word_pieces(tiny):
 
     tokenizer = AutoTokenizer.from_pretrained(tiny("mean"))
     assert roles_in(tokenizer, "otters, ☃ don't") == [
-        ("otter", X), ("##s", X), (",", PUNCT), ("[UNK]", UNK), ("do", X), ("##n", X), ("'", PUNCT), ("t", X),
+        ("otter", X), ("##s", GOES_ON), (",", PUNCT), ("[UNK]", UNK),
+        ("do", X), ("##n", GOES_ON), ("'", PUNCT), ("t", X),
     ]  # fmt: skip
 
 
@@ -60,7 +61,40 @@ def test_the_mark_of_a_word_piece_is_no_symbol():
     from transformers import BertTokenizerFast
 
     tokenizer = BertTokenizerFast(vocab={"[UNK]": 0, "[PAD]": 1, "##.": 2, "##s": 3, "#": 4})
-    assert WordRoles(tokenizer, frozenset({1}))(np.arange(5)).tolist() == [UNK, X, PUNCT, X, X]
+    assert WordRoles(tokenizer, frozenset({1}))(np.arange(5)).tolist() == [UNK, X, PUNCT, GOES_ON, X]
+
+
+def test_what_follows_no_word_begins_one():
+    from transformers import BertTokenizerFast
+
+    tokenizer = BertTokenizerFast(vocab={"[UNK]": 0, "[PAD]": 1, "a": 2, "##s": 3, "(": 4})
+    roles = WordRoles(tokenizer, frozenset({1}))
+    found = np.array([[X, X, X, X], [TokenRole.PROMPT, X, X, TokenRole.SPECIAL]], np.uint8)
+    roles.fill(found, np.array([[3, 3, 4, 3], [2, 3, 3, 1]]))
+    assert found.tolist() == [[X, GOES_ON, PUNCT, X], [TokenRole.PROMPT, X, GOES_ON, TokenRole.SPECIAL]]
+    empty = np.zeros((2, 0), np.uint8)
+    roles.fill(empty, np.zeros((2, 0), np.int64))
+
+
+def sentencepiece():
+    """A vocabulary with a mark on what begins a word, as XLM-R's and Gemma's are."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ("<unk>", "▁a", "▁sea", "horse", "s", "++", "世", "ไทย", "▁", "2")
+    tokenizer = Tokenizer(models.Unigram([(word, -1.0) for word in words], unk_id=0))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+
+
+def test_words_of_vocabularies_that_mark_their_beginning():
+    assert roles_in(sentencepiece(), "a seahorses") == [("▁a", X), ("▁sea", X), ("horse", GOES_ON), ("s", GOES_ON)]
+    assert roles_in(sentencepiece(), "a22") == [("▁a", X), ("2", GOES_ON), ("2", GOES_ON)]
+
+
+def test_symbols_and_scripts_without_blanks_are_words_of_their_own():
+    assert roles_in(sentencepiece(), "a++") == [("▁a", X), ("++", X)]
+    assert roles_in(sentencepiece(), "世世ไทย") == [("▁", PUNCT), ("世", X), ("世", X), ("ไทย", X)]
 
 
 def test_bytes_that_are_no_whole_character_are_words(tiny):

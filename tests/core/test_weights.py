@@ -70,12 +70,43 @@ def test_weights_of_queries_are_those_of_their_ids():
     assert np.array_equal(weights.weights(queries), weights.of([7, 8, -1, 9]))
 
 
+def test_pieces_of_a_word_share_a_weight_between_the_heaviest_and_the_sum():
+    table, text, piece = IdfWeights.fit(THREE), int(TokenRole.TEXT), int(TokenRole.CONTINUATION)
+    queries = items([7, 8, 9, 9], [], [8, 9], [9, 7], roles=[text, text, piece, text, piece, piece, text, piece])
+    seven, rare = table.of([7])[0], table.of([8])[0]
+    word, mixed = math.sqrt(rare * 2 * rare), math.sqrt(rare * (rare + seven))
+    # The third query begins with a piece: it goes on with nothing of its own, and not with the first query's last word.
+    expected = [seven, word / 2, word / 2, rare, word / 2, word / 2, mixed * rare / (rare + seven)]
+    expected.append(mixed * seven / (rare + seven))
+    np.testing.assert_allclose(table.weights(queries), expected, rtol=1e-6)
+    of_0_1 = IdfWeights(table.documents, table.frequencies, unseen=0)
+    assert np.array_equal(of_0_1.weights(queries), of_0_1.of(queries.token_ids))
+
+
+@given(batches(), st.data())
+def test_a_word_weighs_no_less_than_its_heaviest_piece_and_no_more_than_all(batch, data):
+    roles = data.draw(
+        st.lists(st.sampled_from([3, 7, 9]), min_size=len(batch.token_ids), max_size=len(batch.token_ids))
+    )
+    queries = SmartEmbeddings(batch.anchors, batch.token_vectors, batch.offsets, batch.token_ids, np.array(roles))
+    table = IdfWeights.fit(batch)
+    found = table.weights(queries).astype(np.float64)
+    alone = table.of(queries.token_ids) * content(queries)
+    together = [table.weights(query) for query in queries]
+    assert np.array_equal(found.astype(np.float32), np.concatenate([np.zeros(0, np.float32), *together]))
+    for start, stop in zip(queries.offsets[:-1], queries.offsets[1:], strict=True):
+        marks = np.flatnonzero(queries.roles[start:stop] != 9)
+        for a, b in zip(sorted({0, *marks.tolist()}), [*sorted({0, *marks.tolist()})[1:], stop - start], strict=True):
+            own, whole = alone[start + a : start + b], found[start + a : start + b].sum()
+            assert own.max(initial=0) - 1e-5 <= whole <= own.sum() + 1e-5
+
+
 @pytest.mark.parametrize("role", TokenRole)
 def test_only_content_is_weighed(role):
     table = IdfWeights.fit(items([7, 8], [7], roles=[int(role), 3, int(role)]))
     # Whatever could be matched is counted.
     np.testing.assert_allclose(table.of([7, 8]), [idf(2, 2), idf(2, 1)], rtol=1e-6)
-    found = table.weights(items([8, -1, 8], roles=[int(role), int(role), 3]))
+    found = table.weights(items([8], [-1], [8], roles=[int(role), int(role), 3]))
     np.testing.assert_allclose(found, [*([idf(2, 1), 1] if role in CONTENT_ROLES else [0, 0]), idf(2, 1)], rtol=1e-6)
 
 

@@ -40,8 +40,7 @@ def text_roles(
         roles[kinds == 1] = int(TokenRole.IMAGE)
         roles[kinds == 2] = int(TokenRole.VIDEO)
         roles[kinds == 3] = int(TokenRole.AUDIO)
-    text = roles == int(TokenRole.TEXT)
-    roles[text] = word_roles(ids[text])
+    word_roles.fill(roles, ids)
     return roles
 
 

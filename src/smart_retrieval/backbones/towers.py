@@ -89,7 +89,10 @@ class TwoTowersBackbone(Backbone):
         special = torch.isin(ids, torch.tensor(sorted(self.special_ids), device=ids.device))
         roles = torch.full(ids.shape, int(TokenRole.SPECIAL), dtype=torch.uint8, device=ids.device)
         text = attended & ~special & ~features["is_image"][:, None]
-        roles[text] = torch.from_numpy(self.word_roles(ids[text].cpu().numpy())).to(ids.device)
+        roles[text] = int(TokenRole.TEXT)
+        worded = roles.cpu().numpy()
+        self.word_roles.fill(worded, ids.cpu().numpy())
+        roles = torch.from_numpy(worded).to(ids.device)
         roles[text & features["of_prompt"]] = int(TokenRole.PROMPT)
         roles[attended & features["is_image"][:, None]] = int(TokenRole.IMAGE)
         return roles

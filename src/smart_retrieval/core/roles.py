@@ -23,16 +23,20 @@ class TokenRole(IntEnum):
     UNKNOWN = 6  # the tokenizer's unknown token, in the user's text
     PUNCTUATION = 7  # a token of the user's text that holds no letter, digit or symbol
     AUDIO = 8  # a sound placeholder, which carries some 40 ms
+    CONTINUATION = 9  # a token of the user's text that goes on with the word of the token before it
 
 
 #: Which roles are told apart, part of the key of every cache of encodings.
-ROLES_FORMAT = 2
+ROLES_FORMAT = 3
 
 #: The roles of what is seen or heard: placeholders, which stand for no word.
 MEDIA_ROLES = frozenset({TokenRole.IMAGE, TokenRole.VIDEO, TokenRole.AUDIO})
 
+#: The roles of the words of the user's own text.
+WORD_ROLES = frozenset({TokenRole.TEXT, TokenRole.CONTINUATION})
+
 #: The roles of what an input is about; every other token is written by others, or says nothing.
-CONTENT_ROLES = MEDIA_ROLES | {TokenRole.TEXT}
+CONTENT_ROLES = MEDIA_ROLES | WORD_ROLES
 
 _KEPT: dict[str, frozenset[TokenRole]] = {
     "paper": frozenset(TokenRole) - {TokenRole.SPECIAL},

@@ -11,7 +11,7 @@ from ..embeddings import SmartEmbeddings
 from ..errors import EmbeddingsError
 from ..files import atomic_file
 from ..types import Array
-from .roles import kept_rows
+from .roles import TokenRole, kept_rows
 from .vectors import expect_embeddings
 
 FORMAT = "smart-idf/1"
@@ -28,10 +28,14 @@ class IdfWeights:
     telling than the rarest word there is. Of documents every token vector counts that could be matched. Kept with the
     collection: it is fitted on documents, follows what is added and removed, and is saved beside them.
 
+    A word that the tokenizer cut in pieces weighs more than its heaviest piece alone and less than so many words: the
+    geometric mean of both, which its pieces share in proportion (this project; benchmarks/default_selection.py).
+
     Args:
         documents: N, documents counted.
         frequencies: ``[vocabulary]`` int64; documents that contain each id. Ids beyond its end were never seen.
-        unseen: Documents that an id which none holds counts as being in; 0 in version 0.1.
+        unseen: Documents that an id which none holds counts as being in; 0 in version 0.1, where each piece of a word
+            weighed as a word of its own.
 
     Example:
         >>> docs = SmartEmbeddings([[1.0], [1.0]], [[1.0]] * 3, [0, 2, 3], token_ids=[7, 8, 7])
@@ -101,7 +105,8 @@ class IdfWeights:
 
     def weights(self, queries: SmartEmbeddings) -> Array:
         """Weights of the queries' tokens, ``[sum T_q]`` float32: those of their ids, 0 for what is no content."""
-        return np.where(kept_rows(queries.roles, "content"), self.of(queries.token_ids), np.float32(0))
+        weights = np.where(kept_rows(queries.roles, "content"), self.of(queries.token_ids), np.float32(0))
+        return _shared_in_words(weights, queries) if self.unseen else weights
 
     def save(self, path: str | Path) -> Path:
         """Write to a ``.safetensors`` file."""
@@ -133,3 +138,16 @@ class IdfWeights:
             raise EmbeddingsError(
                 f"IDF table {str(path)!r}: cannot be read ({type(error).__name__}: {error})"
             ) from error
+
+
+def _shared_in_words(weights: Array, queries: SmartEmbeddings) -> Array:
+    """The weights of pieces of words, brought to sqrt(heaviest * sum) a word."""
+    goes_on = queries.roles == int(TokenRole.CONTINUATION)
+    if not goes_on.any():
+        return weights
+    goes_on[queries.offsets[:-1][queries.lengths > 0]] = False  # what a query begins with goes on with nothing of it
+    first = np.flatnonzero(~goes_on)
+    heaviest, total = np.maximum.reduceat(weights, first), np.add.reduceat(weights, first)
+    share = np.sqrt(heaviest / np.where(total > 0, total, 1))
+    shared: Array = weights * np.repeat(share, np.diff([*first, len(weights)]))
+    return shared

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from smart_retrieval.backbones.vision import gme, lamra, qwen3_vl_embedding, vlm2vec
 from smart_retrieval.backbones.vision.family import Part, chat
 from smart_retrieval.backbones.vision.rendering import Renderer, timed_video
-from smart_retrieval.core.roles import TokenRole
+from smart_retrieval.core.roles import WORD_ROLES, TokenRole
 from smart_retrieval.errors import EmptyInputError
 from smart_retrieval.inputs import Item
 
@@ -37,7 +37,7 @@ def renderer(tokenizer):
     return Renderer(tokenizer, frozenset(tokenizer.convert_tokens_to_ids(CONTROL)))
 
 
-OWN = (TokenRole.TEXT, TokenRole.PUNCTUATION)  # of the user's own text
+OWN = (*WORD_ROLES, TokenRole.PUNCTUATION)  # of the user's own text
 
 
 def words(tokenizer, rendered, *roles):
@@ -97,7 +97,7 @@ def test_a_timed_video_has_a_timestamp_before_each_step(renderer, tokenizer):
     decoded = tokenizer.decode(rendered.ids.tolist())
     step = "<|vision_start|><|video_pad|><|video_pad|><|vision_end|>"
     assert f"<0.2 seconds>{step}<1.2 seconds>{step}" in decoded
-    assert words(tokenizer, rendered, TokenRole.TEXT) == ""
+    assert words(tokenizer, rendered, *WORD_ROLES) == ""
 
 
 def test_text_is_cut_and_nothing_else(renderer, tokenizer):
@@ -108,7 +108,7 @@ def test_text_is_cut_and_nothing_else(renderer, tokenizer):
     assert (cut.cut, len(cut.ids)) == (3, limit)
     for role in (TokenRole.PROMPT, TokenRole.TEMPLATE, TokenRole.SPECIAL, TokenRole.IMAGE):
         assert (cut.roles == int(role)).sum() == (whole.roles == int(role)).sum()
-    text = [one.ids[one.roles == int(TokenRole.TEXT)] for one in (cut, whole)]
+    text = [one.ids[np.isin(one.roles, [*WORD_ROLES])] for one in (cut, whole)]
     assert text[0].tolist() == text[1][:-3].tolist()
 
 

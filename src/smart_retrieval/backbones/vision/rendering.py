@@ -57,8 +57,7 @@ class Renderer:
                 )
             left = np.delete(np.arange(len(ids)), words[-cut:])
             ids, roles = ids[left], roles[left]
-        text = roles == int(TokenRole.TEXT)
-        roles[text] = self._word_roles(ids[text])
+        self._word_roles.fill(roles, ids)
         return Rendered(ids, roles, cut)
 
     def count(self, parts: Sequence[Part]) -> int:
