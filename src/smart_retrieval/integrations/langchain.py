@@ -192,7 +192,7 @@ class SmartVectorStore(VectorStore):
         """Documents by id; those that are not there are left out."""
         return [_stored(one) for one in self.index.get([one for one in ids if one in self.index])]
 
-    def similarity_search_with_score(  # type: ignore[override]
+    def similarity_search_with_score(
         self,
         query: str,
         k: int = 4,
