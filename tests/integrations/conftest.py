@@ -57,7 +57,7 @@ def guide(folder, tmp_path, monkeypatch):
 
     def run(framework, llm):
         page = (Path(__file__).parents[2] / "docs" / "guides" / "rag.md").read_text(encoding="utf-8")
-        (code,) = [one for one in blocks(page, "python") if f"integrations.{framework} " in one]
+        code = next(one for one in blocks(page, "python") if f"integrations.{framework} import SmartRetriever" in one)
         shutil.copytree(folder, tmp_path / "docs.smart")
         monkeypatch.chdir(tmp_path)
         names = {"llm": llm, "__name__": "guide"}

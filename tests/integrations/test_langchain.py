@@ -1,14 +1,19 @@
-"""The LangChain retriever: LangChain's own standard tests, filters, async, a chain."""
+"""The LangChain retriever and vector store: LangChain's own standard tests, filters, async, a chain."""
+
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("langchain_core")
+from fixtures.pages_of_docs import blocks
+from langchain_core.documents import Document
+from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.runnables import RunnableLambda
-from langchain_tests.integration_tests import RetrieversIntegrationTests
+from langchain_tests.integration_tests import RetrieversIntegrationTests, VectorStoreIntegrationTests
 
 from smart_retrieval.errors import FilterError, SmartError
-from smart_retrieval.integrations.langchain import SmartRetriever
+from smart_retrieval.integrations.langchain import SmartRetriever, SmartVectorStore
 
 
 @pytest.mark.filterwarnings("ignore:.*is marked with '@pytest.mark.asyncio'")
@@ -78,3 +83,55 @@ def test_the_example_of_the_guide_runs(guide):
     assert names["answer"] == "in the river"
     assert [document.id for document in names["found"]] == ["otter"]
     assert names["context"](names["found"]) == "[otter] the otter swims in the cold river"
+
+
+@pytest.mark.filterwarnings("ignore:.*is marked with '@pytest.mark.asyncio'")
+@pytest.mark.asyncio
+class TestStandardStore(VectorStoreIntegrationTests):
+    @pytest.fixture
+    def vectorstore(self, tmp_path, minilm):
+        store = SmartVectorStore.from_texts([], minilm, index=tmp_path / "store.smart")
+        yield store
+        store.index.close()
+
+
+def test_a_store_is_filled_searched_and_emptied(tmp_path, minilm):
+    documents = [
+        Document("Otters sleep afloat.", metadata={"year": 2024}, id="otter"),
+        Document("Oak logs burn slowly.", metadata={"year": 2019}),
+    ]
+    store = SmartVectorStore.from_documents(documents, minilm, index=tmp_path / "store.smart")
+    with store.index as index:
+        (best, score), _ = store.similarity_search_with_score("sea animals at rest", k=2)
+        assert (best.id, best.metadata) == ("otter", {"year": 2024})
+        assert score == index.search("sea animals at rest", 1)[0].score
+        retriever = store.as_retriever(search_kwargs={"filter": {"year": {"$lt": 2020}}, "lambda_late": 0.0})
+        assert [one.page_content for one in retriever.invoke("sea animals")] == ["Oak logs burn slowly."]
+        with pytest.raises(NotImplementedError, match="mmr"):
+            store.as_retriever(search_type="mmr").invoke("sea")
+        with pytest.raises(NotImplementedError, match="between 0 and 1"):
+            store.similarity_search_with_relevance_scores("sea")
+        with pytest.raises(SmartError, match="at most one"):
+            store.delete(["otter"], filter="year = 2024")
+        assert store.delete(filter={"year": 2024})
+        assert (len(index), store.get_by_ids(["otter"])) == (1, [])
+        assert store.delete()
+        assert len(index) == 0
+    with pytest.raises(SmartError, match="embedding: found a DeterministicFakeEmbedding"):
+        SmartVectorStore.from_texts(["a"], DeterministicFakeEmbedding(size=4), index=tmp_path / "other.smart")
+
+
+def test_a_store_over_indexed_files_says_where_passages_are_from(library):
+    (found,) = SmartVectorStore(library).similarity_search("tax", k=1, filter="source = 'tax.pdf'")
+    assert (found.metadata["source"], found.metadata["page"], found.metadata["year"]) == ("tax.pdf", 3, 2021)
+
+
+def test_the_example_of_the_store_runs(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "guides" / "rag.md").read_text(encoding="utf-8")
+    (code,) = [one for one in blocks(page, "python") if "SmartVectorStore" in one]
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "guide"}
+    exec(compile(code, "rag.md: store", "exec"), names)
+    assert names["document"].id == "otter"
+    assert [one.page_content for one in names["retriever"].invoke("tax")] == ["Tax is due in May."]
+    names["store"].index.close()

@@ -2,14 +2,19 @@
 
 import copy
 import pickle
+from pathlib import Path
 
 import pytest
+from fixtures.pages_of_docs import blocks
 
 from smart_retrieval import SmartIndex
 from smart_retrieval.errors import FilterError, IndexFormatError, SmartError
 from smart_retrieval.index.search.hits import Hit, Hits
+from smart_retrieval.index.shards.split import split_index
 from smart_retrieval.index.store.pictures import Media
 from smart_retrieval.integrations.passages import PassageSearch, metadata_of, text_of
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "databases.md"
 
 
 def test_a_picture_is_told_in_words():
@@ -80,3 +85,27 @@ def test_a_reranker_gives_the_score_and_a_deadline_is_told(library, monkeypatch)
     monkeypatch.setattr(SmartIndex, "search", lambda self, *args, **options: hits)
     (late,) = PassageSearch(library).search("the otter", 3, (), {"deadline_ms": 1.0})
     assert late.metadata["partial"] is True
+
+
+def test_shards_and_stores_are_searched_open_or_by_their_address(library, tmp_path):
+    wheres = ("year > 2019",)
+    expected = [one.id for one in PassageSearch(library).search("the otter", 3, wheres, None)]
+    split_index(library, tmp_path / "shards", 2)
+    search = PassageSearch(tmp_path / "shards", library.model)
+    with search.index as shards:
+        for one in (search, PassageSearch(shards)):
+            assert [found.id for found in one.search("the otter", 3, wheres, None)] == expected
+            assert one.path == str(tmp_path / "shards")
+            with pytest.raises(TypeError, match="'wehre'"):  # a filter that would not hold
+                one.search("the otter", 3, (), {"wehre": "year > 2019"})
+    with pytest.raises(TypeError, match="'wehre'"):
+        library.explain("the otter", "otter", wehre="year > 2019")
+    (code,) = [one for one in blocks(GUIDE.read_text(encoding="utf-8"), "python") if "class MemoryEngine" in one]
+    exec(code, names := {})
+    with names["exported"](library) as stored:
+        search = PassageSearch(stored)
+        assert [found.id for found in search.search("the otter", 3, wheres, None)] == expected
+        with pytest.raises(TypeError, match="'wehre'"):
+            search.search("the otter", 3, (), {"wehre": "year > 2019"})
+        with pytest.raises(SmartError, match="expected its address"):
+            _ = search.path

@@ -42,7 +42,7 @@ def _print(found: dict[str, Any]) -> None:
     seen = [f"{model[name]:,} {what}" for name, what in limits.items() if model.get(name) is not None]
     rows: dict[str, str] = {
         "index": str(found["path"]),
-        **(_of_database(found) if "tenant_field" in found else _of_files(found)),
+        **(_of_files(found) if "files" in found else _of_store(found)),
         "codec": codec,
         "pooling": f"{found['pooling']:g}" if found["pooling"] else "none",
         "model": f"{model['name']} ({details})",
@@ -85,9 +85,10 @@ def _of_files(found: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _of_database(found: dict[str, Any]) -> dict[str, str]:
-    """What an index in a database has."""
-    rows = {"documents": f"{found['documents']:,}", "tokens": f"{found['tokens']:,}", "size": size(found["bytes"])}
+def _of_store(found: dict[str, Any]) -> dict[str, str]:
+    """What an index in a store has; not every store knows its size."""
+    rows = {"documents": f"{found['documents']:,}", "tokens": f"{found['tokens']:,}"}
+    rows |= {"size": size(found["bytes"])} if "bytes" in found else {}
     shares = [f"{part['documents']:,}" for part in found.get("shards", ())]
     return rows | ({"servers": f"{len(shares)}, with {', '.join(shares)} documents"} if shares else {})
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.")]
 IndexAddress = Annotated[
-    str, typer.Argument(metavar="INDEX", help="The index's folder, or one in a database: postgresql://user@host/name.")
+    str,
+    typer.Argument(metavar="INDEX", help="The index's folder, or its address in a store: postgresql://user@host/name."),
 ]
 IndexModel = Annotated[str | None, typer.Option(help="The index's model, if it was moved since.")]
 ModelArgument = Annotated[

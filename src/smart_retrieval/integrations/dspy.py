@@ -19,8 +19,8 @@ from .passages import Passage, PassageSearch
 
 if TYPE_CHECKING:
     from ..index.search.options import SearchOptions
-    from ..index.smart_index import SmartIndex
     from ..model.smart_model import SmartModel
+    from ..stores.opening import AnyIndex
 
 __all__ = ["SmartRetriever"]
 
@@ -33,7 +33,7 @@ class SmartRetriever(dspy.Retrieve):  # type: ignore[misc]
     makes of a program share the index and its model.
 
     Args:
-        index: An open index, or its folder, opened at the first search.
+        index: An open index of any kind, or its address, opened at the first search.
         k: Passages wanted.
         filter: A ``where`` text, or a filter as vector stores take it. One given to a call narrows it further.
         options: Further options of :meth:`~smart_retrieval.SmartIndex.search`.
@@ -50,7 +50,7 @@ class SmartRetriever(dspy.Retrieve):  # type: ignore[misc]
 
     def __init__(
         self,
-        index: SmartIndex | str | Path,
+        index: AnyIndex | str | Path,
         k: int = 5,
         *,
         filter: str | Mapping[str, Any] | None = None,

@@ -22,8 +22,8 @@ from .passages import Passage, PassageSearch
 
 if TYPE_CHECKING:
     from ..index.search.options import SearchOptions
-    from ..index.smart_index import SmartIndex
     from ..model.smart_model import SmartModel
+    from ..stores.opening import AnyIndex
 
 __all__ = ["SmartRetriever", "where_of_filters"]
 
@@ -36,7 +36,7 @@ class SmartRetriever:
     was stored, with ``id``, ``source``, ``page``, ``heading``, ``kind``, ``score`` and the parts of the score.
 
     Args:
-        index: An open index, or its folder, opened by ``warm_up`` or the first run.
+        index: An open index of any kind, or its address, opened by ``warm_up`` or the first run.
         filters: Haystack's filters; ``meta.source`` and ``meta.page`` are where the document is from.
         top_k: Documents wanted.
         filter_policy: ``"replace"``: filters of a run take the place of ``filters``; ``"merge"``: they are joined.
@@ -55,7 +55,7 @@ class SmartRetriever:
 
     def __init__(
         self,
-        index: SmartIndex | str | Path,
+        index: AnyIndex | str | Path,
         filters: dict[str, Any] | None = None,
         top_k: int = 10,
         filter_policy: str | FilterPolicy = FilterPolicy.REPLACE,

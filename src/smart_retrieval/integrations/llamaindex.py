@@ -19,13 +19,13 @@ except ImportError:
 
 from ..errors import FilterError
 from ..index.search.options import SearchOptions
-from ..index.smart_index import SmartIndex
 from .filters import all_of, any_of, compare, negated, one_of, where_of
 from .passages import OWN_KEYS, PARTS, Passage, PassageSearch
 
 if TYPE_CHECKING:
     from ..index.encoder import OneQuery
     from ..model.smart_model import SmartModel
+    from ..stores.opening import AnyIndex
 
 __all__ = ["SmartRetriever", "where_of_filters"]
 
@@ -41,7 +41,7 @@ class SmartRetriever(BaseRetriever):
     the parts of the score. Language models are shown the metadata without scores.
 
     Args:
-        index: An open index, or its folder, opened at the first search.
+        index: An open index of any kind, or its address, opened at the first search.
         similarity_top_k: Nodes wanted.
         filters: LlamaIndex's filters, or a ``where`` text.
         options: Further options of :meth:`~smart_retrieval.SmartIndex.search`.
@@ -61,7 +61,7 @@ class SmartRetriever(BaseRetriever):
 
     def __init__(
         self,
-        index: SmartIndex | str | Path,
+        index: AnyIndex | str | Path,
         similarity_top_k: int = 10,
         *,
         filters: MetadataFilters | Mapping[str, Any] | str | None = None,

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from ..errors import SmartError
 from ..index.encoder import OneQuery
 from ..index.search.hits import Hit
 from ..index.search.options import SearchOptions
+from ..index.shards.sharded_index import ShardedIndex
 from ..index.smart_index import SmartIndex
 from ..locks import ForkLock
+from ..stores.index import StoreIndex
+from ..stores.opening import AnyIndex, open_index
 from .filters import narrowed
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ class Passage(NamedTuple):
     text: str
     score: float
     metadata: dict[str, Any]
+    hit: Hit
 
 
 def text_of(hit: Hit) -> str:
@@ -51,28 +55,34 @@ def metadata_of(hit: Hit) -> dict[str, Any]:
 
 
 class PassageSearch:
-    """Searches of one index, given as an open one or as its folder, which is opened for reading at the first search."""
+    """Searches of one index, given as an open one or by its address, which is opened at the first search."""
 
-    def __init__(self, index: SmartIndex | str | Path, model: SmartModel | str | None = None) -> None:
-        if not isinstance(index, SmartIndex | str | Path):
-            raise SmartError(f"index: found a {type(index).__name__}, expected a SmartIndex or the folder of one")
-        if isinstance(index, SmartIndex) and model is not None:
+    def __init__(
+        self, index: AnyIndex | str | Path, model: SmartModel | str | None = None, mode: Literal["r", "w"] = "r"
+    ) -> None:
+        if not isinstance(index, AnyIndex | str | Path):
+            raise SmartError(f"index: found a {type(index).__name__}, expected an index, its folder or its address")
+        if isinstance(index, AnyIndex) and model is not None:
             raise SmartError("model: found one beside an open index, which has its own; give the index's folder")
-        self.given, self.model = index, model
-        self._opened = index if isinstance(index, SmartIndex) else None
+        self.given, self.model, self.mode = index, model, mode
+        self._opened = index if isinstance(index, AnyIndex) else None
         self._opening = ForkLock()
 
     @property
     def path(self) -> str:
-        """The index's folder."""
+        """The index's folder or address, to open it again."""
+        if isinstance(self.given, StoreIndex):
+            raise SmartError(f"found an open index in a store ({self.given.path}), expected its address, to be saved")
+        if isinstance(self.given, ShardedIndex):
+            return str(self.given.shards[0].path.parent)
         return str(self.given.path if isinstance(self.given, SmartIndex) else self.given)
 
     @property
-    def index(self) -> SmartIndex:
+    def index(self) -> AnyIndex:
         """The index, opened."""
         with self._opening.held:
             if self._opened is None:
-                self._opened = SmartIndex.open(str(self.given), self.model, mode="r")
+                self._opened = open_index(str(self.given), self.model, mode=self.mode)
             return self._opened
 
     def search(
@@ -91,6 +101,7 @@ class PassageSearch:
                 text_of(hit),
                 hit.rerank if reranked and hit.rerank is not None else hit.score,
                 metadata_of(hit) | more,
+                hit,
             )
             for hit in found
         ]
@@ -107,4 +118,4 @@ class PassageSearch:
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Pickled, it is what it was made of; the lock stays."""
-        return type(self), (self.given, self.model)
+        return type(self), (self.given, self.model, self.mode)

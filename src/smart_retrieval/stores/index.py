@@ -19,7 +19,7 @@ from ..index.ingest.new_documents import DocumentColumns, new_documents
 from ..index.ingest.writer import DocumentWriter
 from ..index.rerank import rerank_document, rerank_hits, reranker_of
 from ..index.search.hits import Hits
-from ..index.search.options import RERANK_DEPTH, SCORING_OPTIONS, Refinements, SearchOptions, check_words
+from ..index.search.options import RERANK_DEPTH, SCORING_OPTIONS, Refinements, SearchOptions, check_options, check_words
 from ..index.search.searcher import DEFAULT_CANDIDATES, Settings, own_weights
 from ..index.statistics import IndexStatistics
 from ..index.store.records import Document
@@ -295,6 +295,7 @@ class StoreIndex:
         return replace(found, rerank=rerank_document(document, item_of(query), reranker, manifest.root))
 
     def _settings(self, options: SearchOptions, k: int) -> Settings:
+        check_options(options)
         if options.get("lexical_weight"):
             raise StoreError(_NOT_HERE.format("lexical_weight", options["lexical_weight"], "there is no BM25 here"))
         if options.get("device", "cpu") not in ("cpu", "auto"):

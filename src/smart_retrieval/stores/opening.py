@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ..errors import StoreError
 from ..index.shards import sharded_index
@@ -15,18 +15,21 @@ from .index import StoreIndex
 if TYPE_CHECKING:
     from ..model.smart_model import SmartModel
 
-_POSTGRES = re.compile(r"(postgresql|postgres)://\S+")
+AnyIndex: TypeAlias = SmartIndex | ShardedIndex | StoreIndex
+
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
 
 
 def open_index(
     address: str | Path, model: SmartModel | str | None = None, *, mode: Literal["r", "w"] = "w"
-) -> SmartIndex | ShardedIndex | StoreIndex:
+) -> AnyIndex:
     """Open an index: its folder, that of its shards, or one in a database; see their ``open``.
 
     Args:
-        address: A folder; or ``postgresql://...``, with ``#name`` behind it where the schema is not ``smart``; those of
-            several servers with spaces between them.
+        address: A folder, of an index or its shards; one of LanceDB or of Qdrant's client, or a bucket of LanceDB
+            (``s3://...``); a Qdrant server, ``http://...``; or ``postgresql://...``, those of several servers with
+            spaces between them. Behind an address with ``://`` stands ``#name`` where schema, table or collection are
+            not ``smart``.
         model: The model it was made with; loaded under its recorded name when it is first needed, if left out.
         mode: Of a folder, ``"r"`` also works where it cannot be written to.
 
@@ -39,12 +42,31 @@ def open_index(
         ...     index.search("how do I rotate the logs")
     """
     if isinstance(address, Path) or not _SCHEME.match(address):
-        return sharded_index.open_index(address, model, mode=mode)
-    from .postgres.index import SCHEMA, PostgresIndex
+        if any(Path(address).glob("*.lance")):
+            from .lance.index import LanceIndex
 
+            return LanceIndex.open(address, model)
+        if all((Path(address) / name).exists() for name in ("meta.json", "collection")):
+            from .qdrant.index import QdrantIndex
+
+            return QdrantIndex.open(str(address), model)
+        return sharded_index.open_index(address, model, mode=mode)
     found = [one.partition("#")[::2] for one in address.split()]
-    schemas = {schema or SCHEMA for _, schema in found}
-    if not all(_POSTGRES.fullmatch(dsn) for dsn, _ in found) or len(schemas) > 1:
-        scheme = address.partition("://")[0]  # the rest may hold a password
-        raise StoreError(f"found an address that begins with {scheme}://, expected postgresql://..., all of one schema")
-    return PostgresIndex.open([dsn for dsn, _ in found], model, schema=schemas.pop())
+    schemes, names = {one.partition("://")[0] for one, _ in found}, {name or "smart" for _, name in found}
+    if len(names) == 1 and schemes <= {"postgresql", "postgres"}:
+        from .postgres.index import PostgresIndex
+
+        return PostgresIndex.open([dsn for dsn, _ in found], model, schema=names.pop())
+    if len(found) == 1 and schemes <= {"http", "https"}:
+        from .qdrant.index import QdrantIndex
+
+        return QdrantIndex.open(found[0][0], model, collection=names.pop())
+    if len(found) == 1 and schemes <= {"s3", "gs", "az"}:
+        from .lance.index import LanceIndex
+
+        return LanceIndex.open(found[0][0], model, table=names.pop())
+    scheme = address.partition("://")[0]  # the rest may hold a password
+    raise StoreError(
+        f"found an address that begins with {scheme}://, expected postgresql://..., all of one schema, "
+        "one of http://... (Qdrant), or of s3://..., gs://..., az://... (LanceDB)"
+    )

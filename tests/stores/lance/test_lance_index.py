@@ -64,6 +64,18 @@ def test_an_export_is_made_once(make, tmp_path):
         assert len(opened) == 29
 
 
+def test_commands_take_its_folder(make, tmp_path):
+    index = make(codec="float16")
+    index.add(["Logs rotate nightly.", "Oak logs burn slowly."], ids=["a", "b"])
+    LanceIndex.export(tmp_path / "x", index).close()
+    found = loaded(run("search", tmp_path / "x", "oak logs", "--model", index.model.name, "--json"))
+    assert [hit["id"] for hit in found["hits"]] == ids(index.search("oak logs"))
+    shown = run("info", tmp_path / "x").stdout
+    assert "documents  2\n" in shown
+    assert "size" not in shown
+    assert loaded(run("delete", tmp_path / "x", "a", "--json"))["deleted"] == 1
+
+
 def test_no_index_there(tmp_path):
     with pytest.raises(StoreError, match="no index there"):
         LanceIndex.open(tmp_path / "x")

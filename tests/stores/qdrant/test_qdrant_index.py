@@ -10,7 +10,7 @@ pytest.importorskip("qdrant_edge")
 from fixtures.edge import EdgeClient
 from qdrant_client import QdrantClient, models
 
-from smart_retrieval import Scoring, SmartReranker
+from smart_retrieval import Scoring, SmartReranker, open_index
 from smart_retrieval.errors import FilterError, IndexDamagedError, ScoringError, StoreError
 from smart_retrieval.stores import QdrantIndex, anchor_query, compile_filter, hybrid_query, read_points
 
@@ -193,6 +193,8 @@ def test_a_server_that_is_not_there(make, monkeypatch):
     with pytest.raises(StoreError, match="cannot be reached") as caught:
         QdrantIndex.open("http://127.0.0.1:9")
     assert "secret-key" not in str(caught.value)
+    with pytest.raises(StoreError, match="collection mine: the server cannot be reached"):
+        open_index("http://127.0.0.1:9#mine")
 
 
 def test_a_missing_client_is_named(monkeypatch):
@@ -213,3 +215,5 @@ def test_smart_export_qdrant(make, tmp_path):
     assert again.exit_code == 1
     assert "found one of that name" in str(again.exception)
     assert "30 documents" in run("export", "qdrant", tmp_path / "q", index.path, "--replace").output
+    with open_index(tmp_path / "q", index.model) as opened:
+        assert len(opened) == 30

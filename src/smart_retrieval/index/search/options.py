@@ -97,6 +97,14 @@ def check_weight(name: str, weight: float) -> None:
         raise ScoringError(f"{name}: found {weight}, expected a weight of 0 or more")
 
 
+def check_options(options: SearchOptions) -> None:
+    """Refuse what is no option, as Python does for arguments: a misspelt filter must not search everything."""
+    if unknown := ", ".join(repr(name) for name in options if name not in SearchOptions.__optional_keys__):
+        raise TypeError(
+            f"search: found the options {unknown}, expected some of {', '.join(SearchOptions.__annotations__)}"
+        )
+
+
 def check_words(texts: Sequence[str] | None, lexical_weight: float, reranker: Reranker | None) -> None:
     """Refuse what needs the query itself where it is encoded, and what needs words where there are none."""
     check_weight("lexical_weight", lexical_weight)

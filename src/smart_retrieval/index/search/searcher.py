@@ -33,7 +33,7 @@ from ..store.where import Exists, Expression, OfKinds, keys_of, parse
 from .boosts import AddedPart, Boosts, boost
 from .device import DeviceSearch
 from .hits import Hit, Hits
-from .options import Refinements, SearchOptions
+from .options import Refinements, SearchOptions, check_options
 
 # Anchors find 99 % of the exact hybrid's first ten within so many candidates (benchmarks/results/index_quality.json).
 DEFAULT_CANDIDATES = 400
@@ -93,6 +93,7 @@ class Settings:
 
 def settings_of(options: SearchOptions, scoring: Scoring, anchor_spread: float) -> Settings:
     """How one document is scored under a search's options."""
+    check_options(options)
     candidates, exact = options.get("candidates", DEFAULT_CANDIDATES), options.get("exact", False)
     refinements = Refinements(options.get("feedback", 0.0), options.get("neighbours", 0.0))
     weight = options.get("lexical_weight", 0.0)
