@@ -337,5 +337,5 @@ def test_pooling_end_to_end(make):
     assert flat(hits) == flat(make.again(index).search("otter sea day", 16))
     for hit in hits:
         explanation = index.explain("otter sea day", hit.id)
-        assert explanation.score == pytest.approx(hit.score, abs=5e-5)
+        assert explanation.score == pytest.approx(hit.score, abs=2e-4)  # products of 16 bits
         assert {token.document_token for token in explanation.tokens} == {""}

@@ -6,6 +6,7 @@ from fixtures.indexes import stored
 from fixtures.pictures import picture, visual_model, write_pdf, write_video
 
 from smart_retrieval import SmartEmbeddings
+from smart_retrieval.core.roles import MEDIA_ROLES
 from smart_retrieval.errors import EmptyInputError, IndexMismatchError, MediaError, SmartError, UnsupportedModelError
 from smart_retrieval.index.smart_index import SmartIndex
 from smart_retrieval.inputs import Item
@@ -60,7 +61,7 @@ def test_grids_name_the_visual_token_vectors(index, visual, tmp_path):
         (document,) = index.get(name)
         (grid,) = document.media.grids
         assert tuple(encoded.grids[0][0]) == (grid.kind, grid.t, grid.h, grid.w)
-        assert grid.positions().tolist() == np.flatnonzero(encoded.roles >= 4).tolist()
+        assert grid.positions().tolist() == np.flatnonzero(np.isin(encoded.roles, [*MEDIA_ROLES])).tolist()
 
 
 def test_ids_follow_the_content_and_equal_pictures_are_one(index, tmp_path):

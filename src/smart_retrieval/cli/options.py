@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -140,9 +141,10 @@ def with_model_options(command: Callable[..., None]) -> Callable[..., None]:
     def wrapper(**values: Any) -> None:
         if values.get("model"):
             from ..backbones.checkpoints import resolve_model, split_server
+            from ..model.saving import SMART_FOLDER
 
-            # A wrong path is said now, not after seconds of imports.
-            if split_server(values["model"]) is None:
+            # A wrong path is said now, not after seconds of imports. A folder may hold an adapter alone.
+            if split_server(values["model"]) is None and not os.path.isdir(os.path.join(values["model"], SMART_FOLDER)):
                 resolve_model(values["model"])
         own = {name: values.pop(name) for name in options}
         command(**values, model_options={name: value for name, value in own.items() if value is not None})

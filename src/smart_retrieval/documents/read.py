@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import MissingExtraError, SmartError, one_of
-from ..files import FoundFile, SkipLog, Skipped, UnreadableFileError, open_local
+from ..files import OF_THE_SYSTEM, FoundFile, SkipLog, Skipped, UnreadableFileError, open_local
 from ..pictures.contained import CONTAINERS
 from ..pictures.sources import IMAGE_SUFFIXES
 from .readers import archives, code, html, jsonl, mail, markdown, pdf, picture, rst, tables, text
@@ -173,7 +173,7 @@ def _read(path: Path, options: ReadOptions) -> Document:
     except MissingExtraError:
         raise
     except UnreadableFileError as error:
-        if not path.is_file() or path.stat().st_size:
+        if error.reason == OF_THE_SYSTEM or not path.is_file() or path.stat().st_size:
             raise
         raise UnreadableFileError(path, EMPTY) from error
     except Exception as error:  # a bug in a parser must not stop a run over a million files

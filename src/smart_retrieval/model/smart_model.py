@@ -433,7 +433,8 @@ class SmartModel(ModelProperties):
     ) -> Array:
         """Hybrid scores of every query against every document, which are taken as the whole collection.
 
-        An index of the same documents gives the same scores.
+        An index of the same documents gives the same scores, but for compatibility forms of characters (full width),
+        which it folds.
 
         Args:
             queries: Nq encoded queries.

@@ -175,8 +175,8 @@ def test_an_adapter_is_probed_with_its_own_layers(folder, smart):
 def test_a_decoder_with_prompts_has_its_roles_counted(folder, smart):
     result = probe(folder, model=smart("decoder-prompts", preset="default"))
     every, used = result["tokens"]["all_kept"], result["tokens"]["as_used"]
-    assert set(every["document_tokens"]) == {"special", "prompt", "text", "punctuation"}
-    assert set(used["document_tokens"]) == {"text"}, "the default drops prompts and punctuation"
+    assert set(every["document_tokens"]) == {"special", "prompt", "text", "continuation", "punctuation"}
+    assert set(used["document_tokens"]) == {"text", "continuation"}, "the default drops prompts and punctuation"
     for part in (every["document_tokens"], every["wins"], every["score"], used["wins"]):
         assert sum(part.values()) == pytest.approx(1.0)
     assert "token filter paper" in rows(result, "variants")

@@ -34,7 +34,7 @@ def glyph():
 
 def test_every_layer_of_one_pass_is_a_model_that_reads_it_alone(glyph, collection, folder, monkeypatch):
     read, passes = load_beir(folder), []
-    assert (read.texts[0], read.pictures[read.document_ids[0]]) == ("", folder / "pages/test-00000.png")
+    assert (read.texts[0], len(read.media)) == ("", len(read.document_ids))
     assert glyph.anchor_dim == 64
     forward = type(glyph.backbone).forward
     monkeypatch.setattr(type(glyph.backbone), "forward", lambda *args: passes.append(1) or forward(*args))

@@ -12,6 +12,7 @@ from fixtures.pictures import media_folder, picture, write_pdf
 from PIL import Image
 
 from smart_retrieval import Readout
+from smart_retrieval.core.roles import WORD_ROLES
 from smart_retrieval.errors import SmartError
 from smart_retrieval.index.explain.heatmap import draw_over, overlay
 from smart_retrieval.index.explain.score import QUERY_PICTURE
@@ -111,6 +112,9 @@ def test_contributions_add_up_and_the_maps_hold_the_best_matches(index, id, quer
     json.dumps(found.to_dict())
 
 
+WORDS = {role.name.lower() for role in WORD_ROLES}
+
+
 def test_special_share_is_the_share_of_special_tokens(visual, tmp_path):
     with SmartIndex.create(tmp_path / "paper.smart", visual.with_readout(Readout()), codec="float32") as index:
         index.add([picture(1)], ids=["a"])
@@ -118,9 +122,9 @@ def test_special_share_is_the_share_of_special_tokens(visual, tmp_path):
     roles = {token.role for token in found.tokens}
     assert "text" in roles
     assert roles & {"template", "prompt"}, "Qwen's paper filter keeps its template"
-    special = sum(token.contribution for token in found.tokens if token.role != "text")
+    special = sum(token.contribution for token in found.tokens if token.role not in WORDS)
     assert found.special_share == pytest.approx(special / found.late)
-    assert [row.special for row in found.rows()] == [token.role != "text" for token in found.tokens]
+    assert [row.special for row in found.rows()] == [token.role not in WORDS for token in found.tokens]
     assert found.to_dict()["special_share"] == found.special_share
 
 
