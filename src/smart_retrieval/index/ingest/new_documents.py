@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _NOT_IN_IDS = re.compile("[\0\ud800-\udfff]")
 # Weight of the documents that are encoded and committed together.
-BATCH_WEIGHT = 128
+BATCH_WEIGHT = 256
 # Weight of a picture, what is in memory of it while it is encoded, where that of a passage is 1.
 PICTURE_WEIGHT = 16
 
