@@ -27,8 +27,6 @@ from .checkpoints import LoadOptions, hide_progress_bars
 from .tokenizing import TOKENIZING, tokenize
 from .vision.pixels import opened_item
 
-#: Architectures (``config.json``'s model_type).
-TOWERS = frozenset({"clip", "siglip", "siglip2"})
 FAMILY = "two-towers"
 
 

@@ -38,6 +38,13 @@ _NAMED = re.compile(rb"image/|" + b"|".join(re.escape(suffix.encode()) for suffi
 Pictures = dict[str, Callable[[], bytes]]
 
 
+def in_utf8(data: bytes, errors: str) -> bytes:
+    """A file without its byte-order mark, which some programs save with their text; of UTF-16 as UTF-8."""
+    if data[:2] in (BOM_UTF16_LE, BOM_UTF16_BE):
+        return data.decode("utf-16", errors).encode()
+    return data.removeprefix(BOM_UTF8)
+
+
 def messages(data: bytes, path: Path) -> Iterator[bytes]:
     """The messages of a mailbox in the format mbox."""
     # Within a message such a line has a mark before it; that it follows an empty one tells it from older ways to write.
@@ -55,9 +62,7 @@ def _blank(data: bytes, at: int) -> bool:
 def pictures_in_text(path: Path, data: bytes, wanted: str | None = None) -> Pictures:
     """The pictures in a mailbox, an e-mail or another text; `wanted`: at least the one of this name."""
     found: Pictures = {}
-    if data[:2] in (BOM_UTF16_LE, BOM_UTF16_BE):
-        data = data.decode("utf-16", "ignore").encode()
-    data = data.removeprefix(BOM_UTF8)
+    data = in_utf8(data, "ignore")
     if data.lstrip()[:5] == b"From ":
         for number, message in enumerate(messages(data, path), 1):
             if wanted is None or wanted.startswith(f"{number}/"):

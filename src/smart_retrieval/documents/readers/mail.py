@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 from dataclasses import replace
 from email import message_from_bytes, policy
@@ -14,7 +13,7 @@ from typing import Any
 
 from ...files import UnreadableFileError, read_bytes
 from ...pictures.sources import IMAGE_SUFFIXES
-from ...pictures.text_parts import messages
+from ...pictures.text_parts import in_utf8, messages
 from ..sections import Document, Section, SectionBuilder, one_line
 from .html import html_blocks
 from .text import decode
@@ -26,7 +25,7 @@ NOT_READ = "attachments of e-mail, of which only the name is read"
 
 def read(path: Path, max_bytes: int) -> Document:
     """Read one message."""
-    message = _parsed(_plain(read_bytes(path, max_bytes)))
+    message = _parsed(in_utf8(read_bytes(path, max_bytes), "replace"))
     if not message.keys():
         raise UnreadableFileError(path, "not a readable e-mail", "found no headers")
     return Document(list(_sections(message, path)), _headers(message), left_out=_not_read(message))
@@ -34,7 +33,7 @@ def read(path: Path, max_bytes: int) -> Document:
 
 def read_mailbox(path: Path, max_bytes: int) -> Document:
     """Read a mailbox in the format mbox: a record for each message, with metadata of its own."""
-    data = _plain(read_bytes(path, max_bytes))
+    data = in_utf8(read_bytes(path, max_bytes), "replace")
     document, number = Document([]), 0
     for number, one in enumerate(messages(data, path), 1):
         message = _parsed(one)
@@ -44,13 +43,6 @@ def read_mailbox(path: Path, max_bytes: int) -> Document:
     if data.strip() and not number:
         raise UnreadableFileError(path, "not a readable mailbox", "found no line that begins with 'From '")
     return document
-
-
-def _plain(data: bytes) -> bytes:
-    """A message without a byte-order mark, which some programs save with their text."""
-    if data[:2] in (BOM_UTF16_LE, BOM_UTF16_BE):
-        return data.decode("utf-16", "replace").encode()
-    return data.removeprefix(BOM_UTF8)
 
 
 def _parsed(data: bytes) -> EmailMessage:
