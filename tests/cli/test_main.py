@@ -49,6 +49,27 @@ def commands_with_a_model(command, path=()):
         yield path, command
 
 
+def test_a_wrong_path_of_a_model_is_said_before_anything_is_loaded(tmp_path):
+    for path, command in commands_with_a_model(typer.main.get_command(app)):
+        (model,) = (parameter for parameter in command.params if parameter.name == "model")
+        assert model.callback is not None, path
+    watch = (
+        "import atexit, sys\n"
+        "heavy = {'torch', 'numpy', 'transformers', 'sentence_transformers', 'fastapi'}\n"
+        "atexit.register(lambda: print('LOADED', sorted(heavy & set(sys.modules))))"
+    )
+    wrong = str(tmp_path / "nope")
+    for arguments in (["demo"], ["search", "a.smart", "query"], ["serve", "a.smart"], ["mcp", "a.smart"]):
+        done = smart(*arguments, "--model", wrong, code=watch)
+        assert done.returncode == 1
+        assert (
+            done.stderr == f"smart: error: model {wrong!r}: found no such folder; check the path, or give a hub name\n"
+        )
+        assert done.stdout == "LOADED []\n"
+    done = smart("inspect", "")
+    assert (done.returncode, "found an empty name" in done.stderr) == (1, True)
+
+
 def test_every_command_that_loads_a_model_takes_the_same_options():
     found = dict(commands_with_a_model(typer.main.get_command(app)))
     # Of an index the manifest has them; a new one takes what it records.

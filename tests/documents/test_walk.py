@@ -90,6 +90,20 @@ def test_gitignore_of_the_checkout_around_the_root(tmp_path: Path) -> None:
     assert names(tmp_path / "docs") == ["a.md", "a.tmp", "gen/b.md"]
 
 
+def test_links_to_nowhere_that_the_rules_leave_out(tmp_path: Path) -> None:
+    make(tmp_path, "one.md", ".gitignore")
+    (tmp_path / ".gitignore").write_text("ignored*\n")
+    for name in (".#one.md", "ignored.md", "a.txt", "b.md", "round.md"):
+        (tmp_path / name).symlink_to("round.md" if name == "round.md" else "nowhere")
+    log = SkipLog()
+    assert names(tmp_path, include=["*.md"], skipped=log) == ["one.md"]
+    assert [(one.path, one.reason) for one in log if one.failed] == [
+        ("b.md", "broken symbolic link"),
+        ("round.md", "symbolic link in a circle"),
+    ]
+    assert log.counts[walk.HIDDEN] >= 1
+
+
 def test_links_in_circles_and_to_the_same(tmp_path: Path) -> None:
     make(tmp_path, "a/one.md", "b/two.md", ".data/v1/three.md")
     (tmp_path / "a/up").symlink_to(tmp_path)

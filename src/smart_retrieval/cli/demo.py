@@ -7,14 +7,17 @@ from typing import Annotated
 
 import typer
 
-from .options import AsJson, CacheFolder
+from .options import AsJson, CacheFolder, known_model
 
 
 def demo(
     visual: Annotated[bool, typer.Option("--visual", help="Search images of pages instead of text.")] = False,
     model: Annotated[
         str | None,
-        typer.Option(help="A packaged name, a folder, or a hub name. [default: minilm; with --visual, glyph]"),
+        typer.Option(
+            callback=known_model,
+            help="A packaged name, a folder, or a hub name. [default: minilm; with --visual, glyph]",
+        ),
     ] = None,
     preset: Annotated[str, typer.Option(help="paper or default; for texts.")] = "default",
     out: Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from .options import AsJson, ModelGiven, with_model_options
+from .options import AsJson, ModelGiven, known_model, with_model_options
 from .output import console, echo_json, export_encoder, if_stopped, plural, shown_name
 
 if TYPE_CHECKING:
@@ -27,7 +27,10 @@ def index(
         Path, typer.Option("--index", metavar="PATH", help="The index's folder; created if it does not exist.")
     ],
     model: Annotated[
-        str | None, typer.Option(help="A packaged name, a folder, or a hub name. [default: minilm, or the index's]")
+        str | None,
+        typer.Option(
+            callback=known_model, help="A packaged name, a folder, or a hub name. [default: minilm, or the index's]"
+        ),
     ] = None,
     codec: Annotated[
         str | None,

@@ -21,11 +21,21 @@ IndexAddress = Annotated[
     str,
     typer.Argument(metavar="INDEX", help="The index's folder, or its address in a store: postgresql://user@host/name."),
 ]
-IndexModel = Annotated[str | None, typer.Option(help="The index's model, if it was moved since.")]
-ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A packaged name, a folder, or a hub name; NAME@URL if a server runs it.")
-]
-Model = Annotated[str, typer.Option(help="A packaged name, a folder, or a hub name; NAME@URL if a server runs it.")]
+
+
+def known_model(context: typer.Context, name: str | None) -> str | None:
+    """A model's name as it is given; a wrong path is an error now, before anything is loaded."""
+    if name is not None and not context.resilient_parsing:
+        from ..backbones.checkpoints import resolve_model, split_server
+
+        resolve_model((split_server(name) or (name,))[0])
+    return name
+
+
+IndexModel = Annotated[str | None, typer.Option(callback=known_model, help="The index's model, if it was moved since.")]
+_MODEL = "A packaged name, a folder, or a hub name; NAME@URL if a server runs it."
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", callback=known_model, help=_MODEL)]
+Model = Annotated[str, typer.Option(callback=known_model, help=_MODEL)]
 Device = Annotated[str | None, typer.Option(help="Torch device such as cpu or cuda. [default: the best available]")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Most inputs per forward pass.")]
 SkipIncomplete = Annotated[
@@ -122,7 +132,10 @@ KnownItem = Annotated[
 Split = Annotated[str, typer.Option(help="Which qrels file to use.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 CacheFolder = Annotated[
-    Path | None, typer.Option("--cache", metavar="DIR", help="Where encodings are cached. [default: the user's cache]")
+    Path | None,
+    typer.Option(
+        "--cache", metavar="DIR", file_okay=False, help="Where encodings are cached. [default: the user's cache]"
+    ),
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Do not read or write the cache of encodings.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]

@@ -188,7 +188,8 @@ class _Walk:
             real = path.resolve()
         except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
             reason = "broken symbolic link" if isinstance(error, FileNotFoundError) else "symbolic link in a circle"
-            self._skipped.add(Skipped(relative, reason, failed=True))
+            if not self._left_out(path, rules, is_folder=False):
+                self._skipped.add(Skipped(relative, reason, failed=True))
             return
         is_folder = stat.S_ISDIR(status.st_mode)
         if self._left_out(path, rules, is_folder=is_folder):

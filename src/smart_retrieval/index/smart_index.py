@@ -30,7 +30,7 @@ from .search.hits import Hits
 from .search.options import RERANK_DEPTH, SCORING_OPTIONS, Refinements, RerankWith, SearchOptions, check_words
 from .search.searcher import DEFAULT_CANDIDATES, Searcher, Settings, settings_of
 from .statistics import IndexStatistics
-from .store.folder import FILE
+from .store.folder import FILE, check_place
 from .store.records import Document
 from .store.store import Store
 from .store.verify import VerifyReport
@@ -112,6 +112,7 @@ class SmartIndex:
             SmartError: The model cannot be loaded.
             UnsupportedModelError: ``files_as="pages"`` and the model takes no pictures.
         """
+        check_place(settled(path))
         smart = load_model(model) if isinstance(model, str) else model
         manifest, start = new_manifest(smart, codec, pooling, files_as, lexical=lexical, language=language)
         return cls(Store.create(path, manifest, start.to_bytes(), timeout=timeout), smart)
@@ -186,6 +187,7 @@ class SmartIndex:
         asked: dict[str, Any] = {**options}
         path = settled(path)
         if not os.path.exists(path / FILE):  # also where one may not look
+            check_place(path)
             model = model_within(model or DEFAULT_MODEL, asked, compute)
             new: dict[str, Any] = {"codec": codec, "pooling": pooling, "language": language, "files_as": files_as}
             with suppress(IndexFormatError):  # another process was faster

@@ -175,6 +175,18 @@ def test_entities_are_not_expanded(tmp_path: Any, encoding: str) -> None:
         read_file(written(tmp_path, "a.epub", zipped({"META-INF/container.xml": CONTAINER, "OEBPS/a.opf": opf})))
 
 
+def test_chapters_in_the_encoding_they_name_and_in_none(read: Any) -> None:
+    greek = '<?xml version="1.0" encoding="ISO-8859-7"?><html><body><p>Αντλία και βαλβίδα</p></body></html>'
+    chapters: dict[str, str | bytes] = {"a.xhtml": greek.encode("iso8859-7")}
+    found = read("a.epub", book_of(chapters, '<itemref idref="a.xhtml"/>'))
+    assert ([section.text for section in found.sections], found.notes) == (["Αντλία και βαλβίδα"], [])
+    chapters["a.xhtml"] = "<p>Насос и клапан открыты</p>".encode("cp1251")
+    found = read("b.epub", book_of(chapters, '<itemref idref="a.xhtml"/>'))
+    assert [section.text for section in found.sections] == ["Насос и клапан открыты"]
+    assert len(found.notes) == 1
+    assert found.notes[0].startswith("encoding guessed: ")  # kz1048 has these letters, too
+
+
 def test_deep_nesting_costs_that_file_only(tmp_path: Any) -> None:
     pytest.importorskip("mammoth")
     body = "<w:sdt><w:sdtContent>" * 20_000 + paragraph("deep") + "</w:sdtContent></w:sdt>" * 20_000

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smart_retrieval.documents.read import read_file
-from smart_retrieval.documents.readers.mail import NOT_READ
+from smart_retrieval.documents.readers.mail import NOT_READ, TOO_DEEP
 from smart_retrieval.files import UnreadableFileError
 
 
@@ -131,3 +131,57 @@ def test_attachments_that_are_not_read_are_named(read: Any) -> None:
         message.add_attachment(b"x", maintype=kind, subtype="x", filename=name)
     found = read("a.mbox", b"From x\n" + bytes(message)).left_out
     assert [detail for reason, detail in found if reason == NOT_READ] == ["a.pdf"]
+
+
+def test_what_is_guessed_cut_off_or_left_out_is_said(read: Any) -> None:
+    cut = message()
+    cut.add_attachment("walnut", filename="notes.txt")
+    nameless = message()
+    nameless.add_attachment(b"%PDF-1.7", maintype="application", subtype="pdf")
+    for raw, notes, left_out in (
+        (
+            b"Subject: a\nContent-Type: text/plain; charset=us-ascii\n\nGr\xc3\xb6\xc3\x9fe",
+            ["encoding guessed: utf-8, though us-ascii is declared"],
+            [],
+        ),
+        (
+            "Subject: a\nContent-Type: text/plain\n\nДобрый день, насос открыт".encode("cp1251"),
+            ["encoding guessed: cp1251"],
+            [],
+        ),
+        (
+            b"Subject: a\nContent-Type: text/plain\nContent-Transfer-Encoding: base64\n\n" + b"AAAA" * 9,
+            ["part of a message not read: binary, not text"],
+            [],
+        ),
+        (
+            cut.as_bytes()[:-20],
+            ["message cut off: it ends before its last part does"],
+            [(NOT_READ, "notes.txt")],
+        ),
+        (nameless.as_bytes(), [], [(NOT_READ, "one without a name, application/pdf")]),
+        (message().as_bytes(), [], []),
+    ):
+        found = read("a.eml", raw)
+        assert (found.notes, found.left_out) == (notes, left_out)
+        mailbox = read("a.mbox", b"From a\n" + raw + b"\n\nFrom b\n" + raw)
+        assert (mailbox.notes, mailbox.left_out) == (notes, left_out * 2)
+
+
+def test_messages_forwarded_many_times(read: Any) -> None:
+    inner = message("Innermost", "lychee")
+    for level in range(21):
+        outer = message(f"Level {level}")
+        outer.add_attachment(inner)
+        inner = outer
+    found = read("a.eml", inner.as_bytes())
+    assert [section.heading[0] for section in found.sections] == [f"Level {level}" for level in range(20, -1, -1)]
+    assert found.left_out == [(TOO_DEEP, "Innermost")]
+    assert found.left_out[0][0] == "messages forwarded in more than 20 others"
+
+
+def test_a_page_in_a_message_names_its_own_encoding(read: Any) -> None:
+    page = '<meta charset="windows-1253"><p>Αντλία και βαλβίδα'.encode("windows-1253")
+    found = read("a.eml", b"Subject: a\nContent-Type: text/html\nContent-Transfer-Encoding: 8bit\n\n" + page)
+    assert [section.text for section in found.sections] == ["Αντλία και βαλβίδα"]
+    assert found.notes == []

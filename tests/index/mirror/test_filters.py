@@ -29,13 +29,18 @@ WHERES = (
     "source = '1.txt' or id in ('7', '300')",
     "nothing is null and tags is not null",
     "nothing exists or page >= 2",
+    "parts.name = 'p3' and parts.size > 2",
 )
+
+
+def parts(number):
+    return [{"name": f"p{number % 5}", "size": number % 4}, {"name": f"p{number % 7}"}, "p3"]
 
 
 def metadata(number):
     tags = [f"t{number % 5}", f"t{number % 7}", None, ["t3"]][: number % 5]
     return {"year": 2000 + number % 9, "lang": "de" if number % 3 else "en", "tags": tags, "title": f"no {number}"} | (
-        {"author": {"name": f"a{number % 4}"}} if number % 2 else {}
+        {"author": {"name": f"a{number % 4}"}} if number % 2 else {"parts": parts(number)}
     )
 
 
@@ -166,6 +171,19 @@ def test_files_of_0_1_0_have_no_columns(store, made):
     agrees(Mirror(store), store)
     assert made == [60, 40] * 2
     assert len(columns_of(store)) == 2
+
+
+def test_columns_of_before_lists_of_objects_were_looked_into_are_made_again(store, made):
+    agrees(Mirror(store), store)
+    stamp = store.path / "derived" / "stamp.json"
+    body = unsigned(json.loads(stamp.read_text()))
+    for one in body["columns"]:
+        del one["format"]
+    stamp.write_text(json.dumps(signed(body)))
+    agrees(Mirror(store), store)
+    assert made == [60, 40] * 2
+    on_disk = {path.name for path in (store.path / "derived").glob(f"*{column_files.SUFFIX}")}
+    assert on_disk == {one["file"] for one in columns_of(store)}
 
 
 def test_while_another_process_writes_sql_answers(store, made):

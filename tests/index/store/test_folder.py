@@ -9,6 +9,8 @@ from fixtures import stores
 from fixtures.stores import change, record
 
 from smart_retrieval.errors import IndexFormatError, IndexMismatchError, IndexReadOnlyError, SmartError
+from smart_retrieval.index.smart_index import SmartIndex
+from smart_retrieval.index.store.folder import check_place
 from smart_retrieval.index.store.manifest import Manifest
 from smart_retrieval.index.store.store import Store
 
@@ -79,3 +81,16 @@ def test_info(store, path):
     assert found["tokens"] == sum(len(record(id).codes) for id in "ab")
     assert found["bytes"]["database"] > 0
     assert found["updated"] >= found["created"]
+
+
+def test_a_place_for_no_index_is_said_before_a_model_is_loaded(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "a" / "b.smart"):
+        for make in (SmartIndex.create, SmartIndex.open_or_create):
+            with pytest.raises(SmartError, match=r"found a file at .*file', expected a folder"):
+                make(path, "no/such/model")
+    check_place(tmp_path / "a" / "b.smart")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(SmartError, match="no permission to write"):
+        check_place(tmp_path / "a" / "b.smart")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

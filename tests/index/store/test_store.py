@@ -352,3 +352,37 @@ def test_documents_whose_ids_take_different_numbers_of_bytes_lie_side_by_side(st
     (vectors,) = store.iterate()
     rows = zip(vectors.id_offsets, vectors.id_offsets[1:], strict=False)
     assert [vectors.token_ids[start:stop].tolist() for start, stop in rows] == known
+
+
+# -- what a filter can name --------------------------------------------------------------------------------------------
+
+
+def test_fields_are_as_a_filter_writes_them(store):
+    metadata = {
+        "parts": [{"name": "valve", "size": 3}, {"name": None, "a.b": {"in": [1.5]}}, "loose", [{"deep": 1}]],
+        "two words": True,
+        "page": {"page": 1},
+        'a"b': 1,
+    }
+    store.add([record("a", **metadata), record("b", parts="none"), record("c", 1, parts=[])])
+    found = store.fields()
+    assert found == {
+        "`page`": ["object"],
+        "page.page": ["integer"],
+        "`two words`": ["true"],
+        "parts": ["array", "text"],
+        "parts.`a.b`": ["object"],
+        "parts.`a.b`.`in`": ["array"],
+        "parts.name": ["null", "text"],
+        "parts.size": ["integer"],
+        "version": ["integer"],
+    }
+    assert [len(store.select(f"{name} exists")) for name in found] == [1, 1, 1, 3, 1, 1, 1, 1, 3]
+    assert store.unknown_keys("parts.name = 'x' or parts.deep = 1 or parts.`a.b`.`in` = 2") == ["parts.deep"]
+    assert store.fields("id = 'b'") == {"parts": ["text"], "version": ["integer"]}
+
+
+def test_only_so_many_fields_within_objects_are_named(store):
+    store.add([record("a", votes={f"user {number}": number for number in range(500)}, lang="en")])
+    assert len(store.fields()) == 103
+    assert {"lang", "version", "votes"} <= set(store.fields())

@@ -92,6 +92,13 @@ said = st.recursive(
 @given(said, st.lists(sqlite.rows, min_size=1, max_size=4))
 @example(Compare(A, "=", None), [sqlite.document({"a": []}), sqlite.document({"a": [None]}), sqlite.document({})])
 @example(Compare(B, "=", 1), [sqlite.document({"a": [{"b": 1}]}), sqlite.document({"a": {"b": [[1]]}})])
+@example(
+    Contains(B, "x"), [sqlite.document({"a": [{"b": "xy"}, {"b": ["z"]}]}), sqlite.document({"a": [{"b": ["xy"]}]})]
+)
+@example(
+    Compare(B, "=", None), [sqlite.document({"a": [{"b": None}, {"b": 1}]}), sqlite.document({"a": [{"b": None}]})]
+)
+@example(Compare(B, "=", True), [sqlite.document({"a": [{"b": [True]}]}), sqlite.document({"a": [{"b": 1}]})])
 @example(Compare(A, "=", 2**60), [sqlite.document({"a": 2.0**60}), sqlite.document({"a": 2**60 + 1})])
 @example(Compare(A, "=", 1), [sqlite.document({"a": True}), sqlite.document({"a": 1.0}), sqlite.document({"a": "1"})])
 @example(
@@ -121,6 +128,7 @@ def test_what_filters_mean(engines):
         ("x > 'a'", "order of texts (x > …); keep dates as numbers"),
         ("page = 1 and (x = 2 or not heading <= 'b')", "order of texts (heading <= …)"),
         ("x > 9007199254740992", "order of numbers as large as 9007199254740992"),
+        ("a.a.a.a.a.a.a = 1", "paths of 7 keys; use at most 6"),
         ("x = 1e30", "numbers as large as 1e+30 apart"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..options import AsJson, ModelGiven, with_model_options
+from ..options import AsJson, ModelGiven, known_model, with_model_options
 from ..output import echo_json, size
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ def fit(
     out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.")],
     codec: Annotated[str | None, typer.Option(help="The codec's name. [default: anchored+3vq+norm]")] = None,
     model: Annotated[
-        str | None, typer.Option(help="A packaged name, a folder, or a hub name. [default: minilm, or the index's]")
+        str | None,
+        typer.Option(
+            callback=known_model, help="A packaged name, a folder, or a hub name. [default: minilm, or the index's]"
+        ),
     ] = None,
     pooling: Annotated[
         float, typer.Option(min=1, help="Of a folder: merge similar token vectors until 1/N of them are left.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..options import Layers, ModelArgument, ModelGiven, layers_of, with_model_options
+from ..options import Layers, ModelArgument, ModelGiven, known_model, layers_of, with_model_options
 
 
 @with_model_options
@@ -15,7 +15,7 @@ def official(
     adapter: Annotated[
         Path, typer.Argument(metavar="ADAPTER", exists=True, help="The paper's adapter.pt, or a folder that holds it.")
     ],
-    model: Annotated[str, typer.Option(help="The model it was trained on.")],
+    model: Annotated[str, typer.Option(callback=known_model, help="The model it was trained on.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The adapter folder to write.")],
     layers: Layers = None,
     *,

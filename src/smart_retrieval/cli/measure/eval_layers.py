@@ -30,7 +30,10 @@ def layers(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="A packaged name, a folder, or a hub name. [default: minilm; with --data-root, glyph]"),
+        typer.Option(
+            callback=options.known_model,
+            help="A packaged name, a folder, or a hub name. [default: minilm; with --data-root, glyph]",
+        ),
     ] = None,
     lambda_late: Annotated[float, typer.Option(help="Weight of the late score.")] = 1.0,
     skip_incomplete: options.SkipIncomplete = False,

@@ -23,9 +23,8 @@ from ...extras import require
 from ...files import UnreadableFileError, read_bytes
 from ...guarded import guarded
 from ..sections import Document, SectionBuilder, clean_text, one_line
-from .html import html_blocks
+from .html import decode_page, html_blocks
 from .tables import TableText
-from .text import decode
 
 # What all parts may unpack to, in limits for a file: pictures are not read, but some libraries load them.
 _UNPACKED = 8
@@ -207,11 +206,12 @@ def read_epub(path: Path, max_bytes: int) -> Document:
         left -= archive.getinfo(chapter).file_size
         if left < 0:
             raise UnreadableFileError(path, f"its text unpacks to more than the limit of {max_bytes:,} bytes")
-        markup, _ = decode(archive.read(chapter), path)
+        markup, guessed = decode_page(archive.read(chapter), path)
+        notes += guessed
         for block in html_blocks(markup):
             builder.block(*block)
     metadata = _metadata(package)
-    return Document(builder.sections(clean_text(str(metadata.get("title", "")))), metadata, notes)
+    return Document(builder.sections(clean_text(str(metadata.get("title", "")))), metadata, list(dict.fromkeys(notes)))
 
 
 def _local(element: ElementTree.Element) -> str:

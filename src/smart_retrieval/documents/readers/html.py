@@ -52,7 +52,7 @@ def read(path: Path, max_bytes: int, encoding: str = "") -> Document:
     that lack an ``<h1>``.
     """
     data = read_bytes(path, max_bytes)
-    text, notes = decode(data, path, _declared(data), encoding)
+    text, notes = decode_page(data, path, encoding=encoding)
     front, markup, refused = split_front_matter(clean_text(text))  # of pages that a site is built from
     page = Markup(markup)
     builder = SectionBuilder()
@@ -60,6 +60,11 @@ def read(path: Path, max_bytes: int, encoding: str = "") -> Document:
         builder.block(*block)
     metadata = {**page.said, **front}
     return Document(builder.sections(title_of(metadata)), metadata, notes + refused)
+
+
+def decode_page(data: bytes, path: Path, declared: str = "", encoding: str = "") -> tuple[str, list[str]]:
+    """A page as text, see `decode`: in the encoding that is declared for it, else in the one that it names itself."""
+    return decode(data, path, declared or _declared(data), encoding)
 
 
 def html_blocks(markup: str) -> list[Block]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from email import message_from_bytes, policy
+from email.errors import CloseBoundaryNotFoundDefect
 from email.message import EmailMessage
 from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
@@ -15,12 +16,13 @@ from ...files import UnreadableFileError, read_bytes
 from ...pictures.sources import IMAGE_SUFFIXES
 from ...pictures.text_parts import in_utf8, messages
 from ..sections import Document, Section, SectionBuilder, one_line
-from .html import html_blocks
+from .html import decode_page, html_blocks
 from .text import decode
 
-_DEEPEST = 5  # messages forwarded in messages
+_DEEPEST = 20  # messages forwarded in messages
 _MOST_ADDRESSES = 100
 NOT_READ = "attachments of e-mail, of which only the name is read"
+TOO_DEEP = f"messages forwarded in more than {_DEEPEST} others"
 
 
 def read(path: Path, max_bytes: int) -> Document:
@@ -28,7 +30,9 @@ def read(path: Path, max_bytes: int) -> Document:
     message = _parsed(in_utf8(read_bytes(path, max_bytes), "replace"))
     if not message.keys():
         raise UnreadableFileError(path, "not a readable e-mail", "found no headers")
-    return Document(list(_sections(message, path)), _headers(message), left_out=_not_read(message))
+    document = Document([], _headers(message))
+    document.sections.extend(_sections(message, path, document))
+    return _said_once(document)
 
 
 def read_mailbox(path: Path, max_bytes: int) -> Document:
@@ -38,11 +42,15 @@ def read_mailbox(path: Path, max_bytes: int) -> Document:
     for number, one in enumerate(messages(data, path), 1):
         message = _parsed(one)
         about = _headers(message)
-        document.sections.extend(replace(one, key=str(number), metadata=about) for one in _sections(message, path))
-        document.left_out.extend(_not_read(message))
+        own = _sections(message, path, document)
+        document.sections.extend(replace(one, key=str(number), metadata=about) for one in own)
     if data.strip() and not number:
         raise UnreadableFileError(path, "not a readable mailbox", "found no line that begins with 'From '")
-    return document
+    return _said_once(document)
+
+
+def _said_once(document: Document) -> Document:
+    return replace(document, notes=list(dict.fromkeys(document.notes)))
 
 
 def _parsed(data: bytes) -> EmailMessage:
@@ -72,16 +80,24 @@ def _headers(message: EmailMessage) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
-def _attached(message: EmailMessage) -> list[EmailMessage]:
+def _parts(message: EmailMessage) -> list[EmailMessage]:
     try:
-        return [part for part in message.walk() if isinstance(part, EmailMessage) and _file_name(part)]
+        return [part for part in message.walk() if isinstance(part, EmailMessage)]
     except Exception:  # as above
         return []
 
 
+def _attached(message: EmailMessage) -> list[EmailMessage]:
+    return [part for part in _parts(message) if _file_name(part)]
+
+
 def _not_read(message: EmailMessage) -> list[tuple[str, str]]:
     """Attachments that are no pictures; whether those can be read is said elsewhere."""
-    names = {_file_name(part): part.get_content_maintype() for part in _attached(message)}
+    names: dict[str, str] = {}
+    for part in _parts(message):
+        name, kind = _file_name(part), part.get_content_maintype()
+        if name or kind not in ("text", "image", "multipart", "message"):
+            names[name or f"one without a name, {part.get_content_type()}"] = kind
     return [
         (NOT_READ, name)
         for name, kind in names.items()
@@ -96,23 +112,30 @@ def _file_name(part: EmailMessage) -> str:
         return ""
 
 
-def _sections(message: EmailMessage, path: Path, depth: int = 0) -> Iterator[Section]:
+def _sections(message: EmailMessage, path: Path, document: Document, depth: int = 0) -> Iterator[Section]:
+    """The text of a message and of those forwarded in it; the document takes what is to be said of them."""
+    if not depth:
+        document.left_out.extend(_not_read(message))
+    if any(isinstance(one, CloseBoundaryNotFoundDefect) for one in message.defects):
+        document.notes.append("message cut off: it ends before its last part does")
     builder = SectionBuilder()
     builder.heading(1, _header(message, "subject"))
     for part in _leaves(message):
         kind = part.get_content_type()
         if kind == "text/html":
-            for block in html_blocks(_text(part, path)):
+            for block in html_blocks(_text(part, path, document, decode_page)):
                 builder.block(block.level + 1 if block.level else 0, block.text)
         elif kind.startswith("text/"):
-            for paragraph in re.split(r"\n[ \t]*\n", _text(part, path).replace("\r\n", "\n")):
+            for paragraph in re.split(r"\n[ \t]*\n", _text(part, path, document, decode).replace("\r\n", "\n")):
                 builder.paragraph(paragraph)
     if names := [name for part in _attached(message) if (name := _file_name(part))]:
         builder.paragraph(f"Attachments: {', '.join(names)}")
     yield from builder.sections()
-    if depth < _DEEPEST:
-        for part in _forwarded(message):
-            yield from _sections(part, path, depth + 1)
+    for part in _forwarded(message):
+        if depth == _DEEPEST:
+            document.left_out.append((TOO_DEEP, _header(part, "subject")))
+        else:
+            yield from _sections(part, path, document, depth + 1)
 
 
 def _leaves(message: EmailMessage) -> Iterator[EmailMessage]:
@@ -141,11 +164,13 @@ def _forwarded(message: EmailMessage) -> Iterator[EmailMessage]:
                 yield from _forwarded(part)
 
 
-def _text(part: EmailMessage, path: Path) -> str:
+def _text(part: EmailMessage, path: Path, document: Document, decoded: Callable[..., tuple[str, list[str]]]) -> str:
     data = part.get_payload(decode=True)
     if not isinstance(data, bytes):
         return ""
     try:
-        return decode(data, path, part.get_content_charset("") or "")[0]
-    except UnreadableFileError:
-        return ""  # named text, and it is none
+        text, notes = decoded(data, path, part.get_content_charset("") or "")
+    except UnreadableFileError as error:  # named text, and it is none
+        text, notes = "", [f"part of a message not read: {error.reason}"]
+    document.notes.extend(notes)
+    return text

@@ -29,6 +29,8 @@ COLUMN_ROWS = 20_000
 PART_ROWS = 250_000
 SUFFIX = ".columns"
 MOST_COLUMNS = 256
+#: Of what a file says; 2 since paths go on in the objects of lists. Others are made again.
+FORMAT = 2
 _REMEMBERED, _AT_ONCE = 1000, 5000
 _NO_ITEMS = (list, dict, type(None))
 # NUL, a key that is empty, a number that is no float.
@@ -49,6 +51,7 @@ class ColumnsStamp:
     rows: int  # how many
     size: int  # bytes
     checksum: int  # CRC-32 of the file
+    format: int = FORMAT
 
 
 def ranges(covered: list[tuple[int, int]], rows: int) -> tuple[int, list[tuple[int, int]]]:
@@ -166,8 +169,9 @@ class _Builder:
     def _walk(self, path: tuple[str, ...], row: int, facts: dict[str, Any]) -> None:
         for name, value in facts.items():
             self._put((*path, name), row, value)
-            if type(value) is dict:
-                self._walk((*path, name), row, value)
+            for one in value if type(value) is list else (value,):
+                if type(one) is dict:
+                    self._walk((*path, name), row, one)
 
     def _put(self, path: tuple[str, ...], row: int, value: Any) -> None:
         column = self.columns.get(path)

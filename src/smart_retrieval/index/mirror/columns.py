@@ -42,7 +42,7 @@ class Column:
 
     values: tuple[Array, Array]  # JSON as bytes: numbers ascending; texts in NFC, ascending, told apart by ``changed``
     changed: Array  # [n] int32, of the texts, those that NFC is not how they are stored
-    rows: Array  # [P] int32 positions, each at most once
+    rows: Array  # [P] int32 positions, each once unless a list of objects leads to several values
     codes: Array  # [P] int32, numbers of their values
     item_rows: Array  # [I] int32 positions of lists
     item_codes: Array  # [I] int32, of their items
@@ -216,11 +216,19 @@ class Part:
             return self.columns.get(path, EMPTY)
         if any(not name or re.search(r'["\\\x00-\x1f]', name) for name in field.path):
             raise _NotHereError
-        paths = dict.fromkeys(spellings(field.path))
-        found = [path for path in paths if path in self.columns]
-        if len(found) > 1 or not (found or self.complete):
+        if field.path in self.columns and all(map(str.isascii, field.path)):
+            return self.columns[field.path]
+        known: list[tuple[str, ...]] = [()]
+        spelt = [spellings(name) for name in field.path]
+        for end in range(1, len(spelt) + 1):
+            known = [
+                path for path in self.columns if len(path) == end and path[:-1] in known and path[-1] in spelt[end - 1]
+            ]
+            if len(known) > 1:
+                raise _NotHereError  # each object may have another of them
+        if not (known or self.complete):
             raise _NotHereError
-        return self.columns[found[0]] if found else EMPTY
+        return self.columns[known[0]] if known else EMPTY
 
 
 def _check(value: object) -> None:

@@ -38,6 +38,7 @@ from ..store.store import Store
 from . import ann
 from .ann import AnnStamp
 from .arrays import LARGE_BYTES, RowFile
+from .column_files import FORMAT as COLUMNS_FORMAT
 from .column_files import SUFFIX as COLUMNS_SUFFIX
 from .column_files import ColumnsStamp
 from .snapshot import Segment
@@ -101,6 +102,7 @@ class Stamp:
         found, columns = body.pop("ann", None), body.pop("columns", ())
         if found is not None:
             found = AnnStamp(**{part.name: found[part.name] for part in fields(AnnStamp)})
+        columns = [one for one in columns if one.get("format") == COLUMNS_FORMAT]
         made = tuple(ColumnsStamp(**{part.name: one[part.name] for part in fields(ColumnsStamp)}) for one in columns)
         others = {part.name: body[part.name] for part in fields(cls) if part.name not in ("ann", "columns")}
         stamp = cls(**others, ann=found, columns=made)

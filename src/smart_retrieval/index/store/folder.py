@@ -33,6 +33,15 @@ FILE = "index.sqlite"
 _PAGES_AT_ONCE = 4096
 
 
+def check_place(folder: Path) -> None:
+    """Refuse a place where no folder can be made, which is known before a model is loaded."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise SmartError(f"index {str(folder)!r}: found a file at {str(there)!r}, expected a folder, or none yet")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise SmartError(f"index {str(folder)!r}: found no permission to write to {str(there)!r}; take another place")
+
+
 def create(folder: Path, manifest: Manifest, codec: bytes) -> None:
     """Make an empty index; it appears under its name only when it is whole."""
     with _appearing(folder) as partial:

@@ -30,7 +30,7 @@ from .pages import checkpoint, wrong_pages
 from .records import MOST_ID, Added, Document, FileEntry, Record, Vectors
 from .schema import FORMAT_VERSION, State, checksum
 from .verify import VerifyReport, verify, verify_lexical
-from .where import Exists, Expression, OfKinds, compile_where, keys_of, parse
+from .where import Exists, Expression, OfKinds, as_written, compile_where, keys_of, parse, paths_of
 
 Missing = Literal["error", "skip"]
 Rowids = Sequence[int] | Array
@@ -154,15 +154,20 @@ class Store:
             return [str(row[0]) for row in found]
 
     def fields(self, where: Filter = None, *, most: int = 2000) -> dict[str, list[str]]:
-        """Metadata keys of the first documents that a filter chooses, and the JSON types of their values."""
-        fields: dict[str, list[str]] = {}
+        """Metadata fields of the first documents that a filter chooses, and the JSON types of their values.
+
+        They are as filters write them, up to 100 of those within objects included: ``author.name``.
+        """
+        fields: dict[tuple[str, ...], set[str]] = {}
         with self.reading() as connection:
             sql, parameters = compile_where(where, pictures=pictures.exists(connection))
-            documents = f"SELECT metadata FROM documents WHERE {sql} LIMIT ?"
-            query = f"SELECT DISTINCT j.key, j.type FROM ({documents}) AS d, json_each(d.metadata) AS j ORDER BY 1, 2"
-            for key, kind in connection.execute(query, [*parameters, most]):
-                fields.setdefault(str(key), []).append(str(kind))
-        return fields
+            query = f"SELECT DISTINCT json(metadata) FROM (SELECT metadata FROM documents WHERE {sql} LIMIT ?)"
+            for (metadata,) in connection.execute(query, [*parameters, most]):
+                for path, kind in paths_of(metadata):
+                    fields.setdefault(path, set()).add(kind)
+        paths = sorted(fields, key=len)
+        shown = paths[: 100 + sum(len(path) == 1 for path in paths)]
+        return {name: sorted(fields[path]) for name, path in sorted((as_written(path), path) for path in shown)}
 
     def select(self, where: Filter = None, after: int = 0, last: int = MOST_ROWID) -> Array:
         """Rowids of the documents that a filter chooses, ``[n]`` int64 ascending; of those from ``after`` to ``last``.

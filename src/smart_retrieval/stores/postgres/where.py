@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from ...index.store.where import Dialect, Expression, Field, Sql, Value, joined, nfc, parse, spellings
+from ...index.store.where import Dialect, Expression, Sql, Value, joined, nfc, parse, spellings
 
 # Letters that SQLite's LIKE takes without their case.
 _LOWER = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
@@ -34,24 +34,29 @@ class _Operand(NamedTuple):
 
     value: Sql
     column: str = ""
-    item: bool = False
 
 
-def _operand(field: Field) -> _Operand:
-    # The names of columns come from the parser's own list, not from the text.
-    if field.built_in:
-        return _Operand((field.path[0], []), field.path[0])
-    paths = dict.fromkeys(spellings(field.path))
+def _column(name: str) -> _Operand:
+    return _Operand((name, []), name)  # a name of the parser's own list, not from the text
+
+
+def _member(of: str, key: str) -> _Operand:
+    keys, sql = spellings(key), of if of == "metadata" else f"{of}.value"
     # With a text on its right, -> takes keys of objects only, and no places of lists.
-    values = [f"metadata{' -> %s::text' * len(path)}" for path in paths]
-    sql = f"coalesce({', '.join(values)})" if len(values) > 1 else f"({values[0]})"
-    return _Operand((sql, [key for path in paths for key in path]))
+    values = ", ".join([f"{sql} -> %s::text"] * len(keys))
+    return _Operand((f"coalesce({values})" if len(keys) > 1 else f"({values})", list(keys)))
 
 
 def _items(operand: _Operand) -> Sql:
     value, paths = operand.value
     items = f"jsonb_array_elements(CASE jsonb_typeof({value}) WHEN 'array' THEN {value} ELSE '[]' END)"
     return f"{items} AS item (value)", [*paths, *paths]
+
+
+def _objects(operand: _Operand, name: str) -> Sql:
+    value, paths = operand.value
+    each = f"CASE jsonb_typeof({value}) WHEN 'array' THEN {value} ELSE jsonb_build_array({value}) END"
+    return f"jsonb_array_elements({each}) AS {name} (value)", [*paths, *paths, *paths]
 
 
 def _text(operand: _Operand, test: str, *bound: Any, composed: bool = True) -> Sql:
@@ -96,14 +101,8 @@ def filtered_json(text: str) -> str:
     return json.dumps(json.loads(text, parse_float=number), ensure_ascii=False)
 
 
-def _compare(operand: _Operand, operator: str, value: Value) -> Sql:
+def _compare(operand: _Operand, operator: str, value: str | int | float | bool) -> Sql:
     sql, parameters = operand.value
-    if value is None:
-        if operand.item:
-            return "false", []  # of the field as a whole: a list with null in it is there
-        if operand.column:
-            return f"({sql} IS NULL)", []
-        return f"(coalesce(jsonb_typeof({sql}), 'null') = 'null')", parameters
     if isinstance(value, bool):
         if operand.column:
             return "false", []
@@ -118,7 +117,7 @@ def _compare(operand: _Operand, operator: str, value: Value) -> Sql:
 
 
 def _in(operand: _Operand, values: Sequence[Value]) -> Sql:
-    parts = [_compare(operand, "=", value) for value in (None, True, False) if any(value is found for found in values)]
+    parts = [_compare(operand, "=", value) for value in (True, False) if any(value is found for found in values)]
     texts = [value for value in values if isinstance(value, str)]
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if texts:
@@ -142,10 +141,19 @@ def _has_part(operand: _Operand, part: str) -> Sql:
     return _text(operand, "strpos({}, %s) > 0", nfc(part))
 
 
-def _exists(field: Field) -> Sql:
-    sql, parameters = _operand(field).value
+def _there(operand: _Operand) -> Sql:
+    sql, parameters = operand.value
     return f"({sql} IS NOT NULL)", parameters
 
 
-_ITEM = _Operand(("item.value", []), item=True)
-_POSTGRES = Dialect(_operand, _items, _ITEM, _compare, _in, _like, _has_part, _exists)
+def _not_null(operand: _Operand) -> Sql:
+    if operand.column:
+        return _there(operand)
+    sql, parameters = operand.value
+    return f"(coalesce(jsonb_typeof({sql}), 'null') != 'null')", parameters
+
+
+_ITEM = _Operand(("item.value", []))
+_POSTGRES = Dialect(
+    _column, _member, _items, _objects, _ITEM, _compare, _in, _like, _has_part, there=_there, not_null=_not_null
+)

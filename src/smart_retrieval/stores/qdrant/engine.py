@@ -245,4 +245,4 @@ def _read(part: Part) -> dict[str, Any]:
 
     if part == "vectors":
         return {"with_payload": ["id", "given", "codes"], "with_vectors": [ANCHOR]}
-    return {"with_payload": models.PayloadSelectorExclude(exclude=["codes", "fields"]), "with_vectors": False}
+    return {"with_payload": models.PayloadSelectorExclude(exclude=["codes", "fields", "texts"]), "with_vectors": False}

@@ -51,7 +51,7 @@ def row_of_point(point: Any) -> Row:
     """A point that was read, as a row with what was read of it."""
     payload: Mapping[str, Any] = point.payload or {}
     vector = (point.vector or {}).get(ANCHOR) if isinstance(point.vector, dict) else None
-    document = {name: value for name, value in payload.items() if name not in ("codes", "fields", "given")}
+    document = {name: value for name, value in payload.items() if name not in ("codes", "fields", "texts", "given")}
     document |= {name: None for name in _SPELT if name not in document}
     try:
         if "given" in payload:

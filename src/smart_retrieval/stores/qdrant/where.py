@@ -2,8 +2,8 @@
 
 Qdrant tells whole numbers from fractions, takes null in a list for null, and cannot tell a missing key from an empty
 list. A payload is therefore written with its whole numbers as integers, its text composed (NFC), and a list ``fields``
-of the paths that are there and of those that lead to null, a list, true or false. What cannot be said exactly is
-refused: an order of texts, ``like``, and an order of numbers beyond 2^53.
+of the paths that are there and of those that lead to nothing but null, to a list, true or false. What cannot be said
+exactly is refused: an order of texts, ``like``, an order of numbers beyond 2^53, and paths of more than six keys.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from qdrant_client import models
 
 _BUILT_IN = ("id", "source", "page", "heading")
+TEXTS = "texts"  # beside the fields
+_MOST_KEYS = 6
 _EXACT = 2**53  # the range of numbers that Qdrant compares without rounding
 _LARGEST = 2**63
 _REFUSED = "where: Qdrant cannot tell {}; {}"
@@ -29,7 +31,17 @@ def payload_of(document: Mapping[str, Any]) -> dict[str, Any]:
     """What filters of Qdrant look at, of a row's document: it replaces the fields of the same names."""
     metadata = _plain(document["metadata"])
     found: dict[str, Any] = {name: _plain(document[name]) for name in _BUILT_IN if document.get(name) is not None}
-    return {**found, "metadata": metadata, "fields": sorted(set(_fields(metadata, ())))}
+    values: dict[str, list[Any]] = {}
+    _collect(metadata, (), values)
+    # Beside a list, which a search for a part of a text would look into.
+    mixed = {
+        _ascii(path): [text for text in some if isinstance(text, str)]
+        for path, some in values.items()
+        if any(isinstance(one, list) for one in some)
+    }
+    texts = {path: some for path, some in mixed.items() if some}
+    fields = sorted(mark for path, some in values.items() for mark in _marks(path, some))
+    return {**found, "metadata": metadata, "fields": fields} | ({TEXTS: texts} if texts else {})
 
 
 def _plain(value: Any) -> Any:
@@ -48,23 +60,35 @@ def _plain(value: Any) -> Any:
     return nfc(value)
 
 
-def _fields(value: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
-    """Every path that is there, and whether it leads to null, a list, true or false."""
+def _collect(value: Mapping[str, Any], path: tuple[str, ...], values: dict[str, list[Any]]) -> None:
+    """What every path leads to: one value, or several through lists of objects."""
     for key, part in value.items():
-        name = _path((*path, key))
-        yield name
-        if part is None or isinstance(part, list):
-            yield f"{name} {'null' if part is None else 'list'}"
-        # Clients differ in whether true is 1.
-        items = part if isinstance(part, list) else [part]
-        yield from (f"{name} {str(truth).lower()}" for truth in (True, False) if any(truth is item for item in items))
-        if isinstance(part, dict):
-            yield from _fields(part, (*path, key))
+        values.setdefault(_path((*path, key)), []).append(part)
+        for one in part if isinstance(part, list) else [part]:
+            if isinstance(one, dict):
+                _collect(one, (*path, key), values)
+
+
+def _marks(path: str, values: list[Any]) -> Iterator[str]:
+    """That a path is there, and whether it leads to nothing but null, to a list, true or false."""
+    yield path
+    if all(value is None for value in values):
+        yield f"{path} null"
+    if any(isinstance(value, list) for value in values):
+        yield f"{path} list"
+    # Clients differ in whether true is 1.
+    items = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    yield from (f"{path} {str(truth).lower()}" for truth in (True, False) if any(truth is item for item in items))
 
 
 def _path(path: tuple[str, ...]) -> str:
     """A path as Qdrant spells it, every key in quotes."""
     return ".".join(json.dumps(key, ensure_ascii=False) for key in path)
+
+
+def _ascii(path: str) -> str:
+    """A path as one key, which needs no quotes."""
+    return path.encode().hex()
 
 
 def compile_filter(where: str | Expression | None) -> models.Filter | None:
@@ -110,9 +134,13 @@ def _compile(node: Expression) -> Any:
         case Contains(field, value):
             equal = _equal(field, [value])
             if isinstance(value, str):
-                part = _value(field, match=models.MatchSubstring(substring=nfc(value)))
+                match = models.MatchSubstring(substring=nfc(value))
                 whole = [] if field.built_in else [_has(field, " list")]  # not of a list's items
-                equal = models.Filter(should=[equal, models.Filter(must=[part], must_not=whole)])
+                found = [equal, models.Filter(must=[_value(field, match=match)], must_not=whole)]
+                if not field.built_in:
+                    key = f"{TEXTS}.{_ascii(_path(_composed(field)))}"
+                    found.append(models.FieldCondition(key=key, match=match))
+                equal = models.Filter(should=found)
             return equal
         case Exists(field):
             return _exists(field)
@@ -120,8 +148,17 @@ def _compile(node: Expression) -> Any:
             raise FilterError(_REFUSED.format(f"like {pattern[:40]!r}", "use contains or ="))
 
 
-def _key(field: Field) -> str:
-    return field.path[0] if field.built_in else f"metadata.{_path(_composed(field))}"
+def _keys(field: Field) -> list[str]:
+    """How Qdrant names what a path leads to: brackets stand for the objects of a list, at each key but the last."""
+    if field.built_in:
+        return [field.path[0]]
+    *within, last = (_path((key,)) for key in _composed(field))
+    if len(within) >= _MOST_KEYS:
+        raise FilterError(_REFUSED.format(f"paths of {len(field.path)} keys", f"use at most {_MOST_KEYS}"))
+    found = ["metadata"]
+    for key in within:
+        found = [f"{one}.{key}{brackets}" for one in found for brackets in ("", "[]")]
+    return [f"{one}.{last}" for one in found]
 
 
 def _composed(field: Field) -> tuple[str, ...]:
@@ -132,9 +169,8 @@ def _value(field: Field, **test: Any) -> Any:
     """A test of the value, or of one of its items where it is a list."""
     from qdrant_client import models
 
-    found = models.FieldCondition(key=_key(field), **test)
-    # A path through a list leads nowhere, but Qdrant might go on with the list's items.
-    return found if field.built_in or len(field.path) == 1 else models.Filter(must=[_has(field), found])
+    found: list[Any] = [models.FieldCondition(key=key, **test) for key in _keys(field)]
+    return found[0] if len(found) == 1 else models.Filter(should=found)
 
 
 def _has(field: Field, kind: str = "") -> Any:

@@ -1,27 +1,27 @@
-"""From a ``where`` tree to SQL over ``documents``: every value and every path is a bound parameter.
+"""The language of ``where``: from text to a tree, and what the tree's parts mean.
 
-Each condition first asks for the kind of the stored value, with tests that are never NULL, so that every condition is
-true or false and ``not`` is its exact opposite. A condition holds of a list if it holds of one of its items. Text that
-Unicode holds equal, composed or decomposed, is equal: both sides are compared in NFC.
+A condition holds of a list if it holds of one of its items, and a path of keys goes on in each object of a list; lists
+within lists are not looked into. Text that Unicode holds equal, composed or decomposed, is equal.
 """
 
 from __future__ import annotations
 
+import json
 import re
-import sqlite3
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
-from ...errors import FilterError
-from ...files import typed_name
+from ....errors import FilterError
+from ....files import typed_name
 
 BUILT_IN = ("id", "source", "page", "heading")
 MAX_LENGTH = 20_000
 MAX_DEPTH = 20  # SQLite reads a hundred nested symbols, and a level takes three or four
 MAX_CONDITIONS = 200
 MAX_VALUES = 5_000
+MAX_KEYS = 20  # of a path: each takes a table, and SQLite joins 64
 
 Value: TypeAlias = str | int | float | bool | None
 
@@ -120,6 +120,8 @@ _KEYWORDS = ("and", "or", "not", "in", "like", "is", "null", "exists", "true", "
 _CONTAINS = "contains"
 
 
+# What SQLite's JSON paths can hold of a key, and backticks enclose.
+_NAMED = re.compile(r'[^"\\`\x00-\x1f\ud800-\udfff]+')
 _PAGE = Field(("page",), built_in=True)
 
 
@@ -286,6 +288,8 @@ class _Parser:
         names = [self.name()]
         while self.accept("."):
             names.append(self.name())
+        if len(names) > MAX_KEYS:
+            raise self.error(f"found a path of {len(names)} keys, expected at most {MAX_KEYS}", at)
         if len(names) == 1 and self.text[at] != "`" and names[0] in BUILT_IN:
             return Field((names[0],), built_in=True)
         if len(names) > 1 and names[0] == "metadata":
@@ -299,8 +303,7 @@ class _Parser:
             raise self.unexpected(f"a field name{hint}")
         self.next += 1
         name = token.text.strip("`")
-        # SQLite's JSON paths have no way to write these inside a key.
-        if not name or any(c in '"\\' or c < " " or "\ud800" <= c <= "\udfff" for c in name):
+        if not _NAMED.fullmatch(name):
             raise self.error('found a field name that is empty or holds ", \\ or a control code', token.at)
         return name
 
@@ -366,36 +369,14 @@ class _Parser:
         return pattern
 
 
-Sql = tuple[str, list[Any]]
-
-
 def nfc(text: Any) -> Any:
     """Text as it is compared, letters composed with their accents; anything else as it is."""
     return unicodedata.normalize("NFC", text) if isinstance(text, str) else text
 
 
-def add_functions(connection: sqlite3.Connection) -> None:
-    """Give a connection the SQL function that filters use."""
-    connection.create_function("smart_nfc", 1, nfc, deterministic=True)
-
-
-def compile_where(where: str | Expression | OfKinds | None, *, pictures: bool = False) -> Sql:
-    """A condition for the WHERE clause of a query over ``documents``, with question marks, and their parameters.
-
-    The connection needs :func:`add_functions`; ``pictures`` says whether it has a table of them.
-
-    Example:
-        >>> compile_where("source = 'a.md'")
-        ("(source IS NOT NULL AND source = ?)", ['a.md'])
-    """
-    if where is None:
-        return "1", []
-    if isinstance(where, OfKinds):
-        sql, parameters = compile_where(where.within)
-        stored = "(SELECT m.kind FROM media AS m WHERE m.rowid = documents.rowid)" if pictures else "NULL"
-        marks = ", ".join("?" * len(where.kinds))
-        return f"({sql} AND ifnull({stored}, 'text') IN ({marks}))", [*parameters, *where.kinds]
-    return _SQLITE.sql(where if isinstance(where, Expression) else parse(where))
+def spellings(key: str) -> list[str]:
+    """How a key may be stored: as it is written, composed, or decomposed."""
+    return list(dict.fromkeys([key, *(unicodedata.normalize(form, key) for form in ("NFC", "NFD"))]))
 
 
 def keys_of(node: Expression | OfKinds) -> Iterator[Field]:
@@ -413,172 +394,32 @@ def keys_of(node: Expression | OfKinds) -> Iterator[Field]:
             yield node.field
 
 
-Operand = TypeVar("Operand")
+def as_written(path: tuple[str, ...]) -> str:
+    """A path of keys as an expression names it."""
+
+    def name(key: str) -> str:
+        plain = re.fullmatch(r"[^\W\d]\w*", key) and key.lower() not in _KEYWORDS
+        return key if plain and (len(path) > 1 or key not in BUILT_IN) else f"`{key}`"
+
+    return ".".join(map(name, path))
 
 
-class Dialect(NamedTuple, Generic[Operand]):
-    """A database's SQL for each kind of condition; :meth:`sql` puts together what a filter says with them."""
-
-    operand: Callable[[Field], Operand]
-    items: Callable[[Operand], Sql]  # of a list, for FROM
-    item: Operand
-    compare: Callable[[Operand, str, Value], Sql]
-    among: Callable[[Operand, Sequence[Value]], Sql]
-    like: Callable[[Operand, str], Sql]
-    has_part: Callable[[Operand, str], Sql]
-    exists: Callable[[Field], Sql]
-
-    def sql(self, node: Expression) -> Sql:
-        """The condition of a tree."""
-        match node:
-            case And(parts):
-                return joined(" AND ", [self.sql(part) for part in parts])
-            case Or(parts):
-                return joined(" OR ", [self.sql(part) for part in parts])
-            case Not(part):
-                sql, parameters = self.sql(part)
-                return f"(NOT {sql})", parameters
-            case Compare(field, operator, value):
-                return self.of_items(field, lambda operand: self.compare(operand, operator, value))
-            case In(field, values):
-                return self.of_items(field, lambda operand: self.among(operand, values))
-            case Like(field, pattern):
-                return self.of_items(field, lambda operand: self.like(operand, pattern))
-            case Contains(field, value):
-                equal = self.of_items(field, lambda operand: self.compare(operand, "=", value))
-                if not isinstance(value, str):
-                    return equal
-                return joined(" OR ", [equal, self.has_part(self.operand(field), value)])
-            case Exists(field):
-                return self.exists(field)
-
-    def of_items(self, field: Field, condition: Callable[[Operand], Sql]) -> Sql:
-        """A condition of a value, or of one of its items where it is a list."""
-        operand = self.operand(field)
-        alone = condition(operand)
-        if field.built_in:
-            return alone
-        (items, paths), (sql, parameters) = self.items(operand), condition(self.item)
-        return joined(" OR ", [alone, (f"EXISTS (SELECT 1 FROM {items} WHERE {sql})", [*paths, *parameters])])
+def paths_of(metadata: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Each path that an expression can name in metadata, and the JSON type of what it leads to."""
+    try:
+        waiting: list[tuple[tuple[str, ...], Any]] = [((), json.loads(metadata))]
+    except (ValueError, RecursionError):  # another program's
+        return
+    while waiting:
+        path, value = waiting.pop()
+        if path:
+            yield path, _kind(value)
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, dict) and len(path) < MAX_KEYS:
+                waiting += [((*path, key), part) for key, part in one.items() if _NAMED.fullmatch(key)]
 
 
-def joined(word: str, parts: Sequence[Sql]) -> Sql:
-    """Conditions with AND or OR between them: all of nothing hold, and none of them does."""
-    if not parts:
-        return f"(1 = {int(word == ' AND ')})", []
-    return f"({word.join(sql for sql, _ in parts)})", [value for _, values in parts for value in values]
-
-
-class _Operand(NamedTuple):
-    """What a condition is about: the SQL of a value and of its JSON type, a column, or an item of a list."""
-
-    value: Sql
-    kind: Sql
-    built_in: str = ""
-    item: bool = False
-
-
-def _json(function: str, field: Field) -> Sql:
-    """A JSON function of the metadata at a path; a key may be stored composed or decomposed."""
-    paths = {"$" + "".join(f'."{name}"' for name in path): None for path in spellings(field.path)}
-    calls = ", ".join([f"{function}(metadata, ?)"] * len(paths))
-    return (f"coalesce({calls})" if len(paths) > 1 else calls), list(paths)
-
-
-def spellings(path: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """How a path of keys may be stored: as it is written, composed, or decomposed."""
-    return [path, *(tuple(unicodedata.normalize(form, name) for name in path) for form in ("NFC", "NFD"))]
-
-
-def _operand(field: Field) -> _Operand:
-    # The built-in names come from the parser's own list, not from the text.
-    if field.built_in:
-        return _Operand((field.path[0], []), ("", []), field.path[0])
-    return _Operand(_json("json_extract", field), _json("json_type", field))
-
-
-def _items(operand: _Operand) -> Sql:
-    kind, kind_paths = operand.kind
-    value, value_paths = operand.value
-    # ``atom`` is NULL for a list or an object; a text that is no list must not be read as JSON.
-    return f"json_each(CASE {kind} WHEN 'array' THEN {value} ELSE '[]' END) AS item", [*kind_paths, *value_paths]
-
-
-def _is_kind(operand: _Operand, kind: str) -> Sql:
-    """A test for the kind of a value: text, number, true, false or null. Never NULL itself."""
-    name = operand.built_in
-    if name:
-        if kind == "text":
-            # Spelt so that SQLite uses the indexes on id and source; page is the one that is no text.
-            return ("0" if name == "page" else f"{name} IS NOT NULL"), []
-        if kind == "number":
-            return (f"{name} IS NOT NULL" if name == "page" else "0"), []
-        return (f"{name} IS NULL" if kind == "null" else "0"), []
-    sql, parameters = operand.kind
-    if kind == "null":
-        # Of the field as a whole: a list with null in it is there.
-        return ("0", []) if operand.item else (f"ifnull({sql}, 'null') = 'null'", parameters)
-    if kind == "number":
-        return f"ifnull({sql}, '') IN ('integer', 'real')", parameters
-    return f"{sql} IS ?", [*parameters, kind]
-
-
-def _composed(operand: _Operand) -> Sql:
-    sql, parameters = operand.value
-    return f"smart_nfc({sql})", parameters
-
-
-def _bound(value: str | int | float) -> Sql:
-    # A fraction is read by SQLite's own JSON reader, like the stored one: both end up as the same float.
-    return ("json_extract(?, '$')", [repr(value)]) if isinstance(value, float) else ("?", [nfc(value)])
-
-
-def _compare(operand: _Operand, operator: str, value: Value) -> Sql:
+def _kind(value: Any) -> str:
     if value is None or isinstance(value, bool):
-        sql, parameters = _is_kind(operand, "null" if value is None else str(value).lower())
-        return f"({sql})", parameters
-    test, kind = _is_kind(operand, "text" if isinstance(value, str) else "number")
-    # No other spelling equals an ASCII text, so that the indexes serve the usual condition.
-    plain = not isinstance(value, str) or (operator == "=" and value.isascii())
-    sql, parameters = operand.value if plain else _composed(operand)
-    mark, bound = _bound(value)
-    return f"({test} AND {sql} {operator} {mark})", [*kind, *parameters, *bound]
-
-
-def _in(operand: _Operand, values: Sequence[Value]) -> Sql:
-    parts = [_compare(operand, "=", value) for value in (None, True, False) if any(value is found for found in values)]
-    texts = [value for value in values if isinstance(value, str)]
-    groups: list[tuple[str, Sql, Sequence[str | int | float]]] = [
-        ("text", operand.value, [value for value in texts if value.isascii()]),
-        ("text", _composed(operand), [value for value in texts if not value.isascii()]),
-        ("number", operand.value, [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]),
-    ]
-    for kind, (sql, parameters), chosen in groups:
-        if chosen:
-            test, tested = _is_kind(operand, kind)
-            marks = [_bound(value) for value in chosen]
-            listed = ", ".join(mark for mark, _ in marks)
-            bound = [part for _, values in marks for part in values]
-            parts.append((f"({test} AND {sql} IN ({listed}))", [*tested, *parameters, *bound]))
-    return joined(" OR ", parts)
-
-
-def _like(operand: _Operand, pattern: str) -> Sql:
-    test, kind = _is_kind(operand, "text")
-    sql, parameters = _composed(operand)
-    return f"({test} AND {sql} LIKE ? ESCAPE '\\')", [*kind, *parameters, nfc(pattern)]
-
-
-def _has_part(operand: _Operand, part: str) -> Sql:
-    test, kind = _is_kind(operand, "text")
-    sql, parameters = _composed(operand)
-    return f"({test} AND instr({sql}, ?) > 0)", [*kind, *parameters, nfc(part)]
-
-
-def _exists(field: Field) -> Sql:
-    sql, parameters = (field.path[0], []) if field.built_in else _json("json_type", field)
-    return f"({sql} IS NOT NULL)", parameters
-
-
-_ITEM = _Operand(("item.atom", []), ("item.type", []), item=True)
-_SQLITE = Dialect(_operand, _items, _ITEM, _compare, _in, _like, _has_part, _exists)
+        return {None: "null", True: "true", False: "false"}[value]
+    return {str: "text", int: "integer", float: "real", list: "array", dict: "object"}[type(value)]
