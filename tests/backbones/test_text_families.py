@@ -11,7 +11,7 @@ from fixtures.tiny_models import TEXTS
 from fixtures.tiny_text_families import FAMILIES, HIDDEN, families_table, save_family
 from sentence_transformers import SentenceTransformer
 
-from smart_retrieval import Readout, SmartModel
+from smart_retrieval import Readout, SmartIndex, SmartModel
 from smart_retrieval.backbones.text_families import text_families, text_family_of
 from smart_retrieval.core.roles import WORD_ROLES, TokenRole
 from smart_retrieval.errors import ReadoutError, SmartWarning, UnsupportedModelError
@@ -127,6 +127,18 @@ def test_inspect_tells_what_is_right(name, family):
     assert {about.starts, about.ends} - {None} <= set(found["special_tokens"])
     assert (found["recipe"] is not None) == (text_family_of([about.repository]) is not None)
     json.dumps(found)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_index_opens_with_the_limit_that_the_checkpoint_has(name, family, tmp_path):
+    """Some repositories name more tokens than the config has positions."""
+    with SmartIndex.create(tmp_path / "i.smart", SmartModel(family(name), device="cpu"), codec="float16") as index:
+        index.add(["the otter swims", "tax is due"], ids=["a", "b"])
+        wanted = index.search("otter")[0]
+    with SmartIndex.open(tmp_path / "i.smart", device="cpu") as index:
+        found = index.search("otter")[0]
+        assert (found.id, index.model.max_length) == (wanted.id, SmartModel(family(name), device="cpu").max_length)
+        assert found.score == pytest.approx(wanted.score, abs=1e-6)
 
 
 def test_the_documented_table_is_what_was_checked(family):

@@ -4,7 +4,9 @@ import json
 
 from typer.testing import CliRunner
 
+from smart_retrieval import SmartModel
 from smart_retrieval.cli.main import app
+from smart_retrieval.core.adapter import Adapter, AdapterConfig
 
 
 def inspect(*arguments):
@@ -51,3 +53,20 @@ def test_a_model_without_token_states_is_described_and_fails(tiny):
     assert result.exit_code == 1
     assert "no: " in result.stdout
     assert "StaticEmbedding" in result.stdout
+
+
+def test_an_adapter_is_described_with_the_model_that_it_names(tiny, tmp_path):
+    for kind, width in (("linear", 12), ("mlp", 8)):
+        adapter = Adapter(AdapterConfig(32, width, kind=kind, inner=16))
+        SmartModel(tiny("mean"), device="cpu", preset="paper").with_adapter(adapter).save_adapter(tmp_path / kind)
+        found = json.loads(inspect(tmp_path / kind, "--json").stdout)
+        assert (found["adapter"]["kind"], found["token_dim"], found["layers"]) == (kind, width, [-1])
+        assert (found["anchor_dim"], found["bytes"]["token_vector"]) == (32, 4 * width)
+        shown = " ".join(inspect(tmp_path / kind).stdout.split())
+        assert f"{width} dimensions, by an adapter of the kind {kind} over layer -1" in shown
+
+
+def test_a_multi_vector_model_is_described_and_fails_as_others_do(tiny):
+    result = inspect(tiny("multi-vector"))
+    assert (result.exit_code, "no: " in result.stdout) == (1, True)
+    assert "MultiVectorEncoder" in result.stdout

@@ -53,6 +53,22 @@ def test_another_mode_or_limit_is_a_named_error(built, docs):
         assert isinstance(run("index", docs, "--index", built[0], *options).exception, IndexMismatchError)
 
 
+def test_pooling_is_the_models_and_token_pooling_the_indexs(docs, tiny, tiny_vlm, tmp_path):
+    bare = tiny_vlm("bare-qwen2")
+    found = run("index", docs, "--index", tmp_path / "bare", "--model", bare).exception
+    assert "pooling= one of lasttoken" in str(found)
+    made = ("index", docs, "--index", tmp_path / "bare", "--max-visual-tokens", 16)
+    assert run(*made, "--model", bare, "--pooling", "mean").exit_code == 0
+    assert run(*made, "--pooling", "mean").exit_code == 0
+    assert "found pooling mean, asked for lasttoken" in str(run(*made, "--pooling", "lasttoken").exception)
+    for option in ("--token-pooling", "--pooling"):  # the latter as in version 0.1.0
+        new = tmp_path / option.strip("-")
+        assert run("index", docs, "--index", new, "--model", tiny("mean"), option, 2).exit_code == 0
+        assert loaded(run("info", new, "--json"))["pooling"] == 2
+        found = run("index", docs, "--index", new, option, 3).exception
+        assert "found token pooling 2, asked for 3" in str(found)
+
+
 def test_text_mode_with_a_model_that_takes_images(docs, model, tmp_path):
     path = tmp_path / "t.smart"
     report = loaded(

@@ -226,7 +226,7 @@ def test_another_run_another_dataset_and_another_model_are_refused(tmp_path, cor
     with pytest.raises(EncodingRunError, match="of other settings or of another dataset"):
         encode_dataset(corpus, out, model, part_size=50)
     with pytest.raises(EncodingRunError, match="pooling 1, not 2"):
-        encode_dataset(corpus, out, model, part_size=60, pooling=2)
+        encode_dataset(corpus, out, model, part_size=60, token_pooling=2)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a.txt").write_text("a")
     with pytest.raises(EncodingRunError, match=r"found a\.txt in it"):

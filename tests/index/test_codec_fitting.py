@@ -126,7 +126,7 @@ def test_optimize_of_an_empty_index_fits_nothing(make):
 
 @pytest.mark.parametrize("pooling", [1, 2])
 def test_refit_encodes_the_texts_again(make, pooling):
-    index = make(codec="codebook+16x1", pooling=pooling)
+    index = make(codec="codebook+16x1", token_pooling=pooling)
     index.add(PASSAGES[:8], ids=names(8))
     index.optimize()
     assert state(index) == ("codebook+16x1", 2)
@@ -134,7 +134,7 @@ def test_refit_encodes_the_texts_again(make, pooling):
     index.delete(names(2))
     index.optimize(refit=True)
     assert state(index) == ("codebook+16x1", 3)
-    refitted = make(codec="codebook+16x1", pooling=pooling)
+    refitted = make(codec="codebook+16x1", token_pooling=pooling)
     refitted.add(PASSAGES[2:], ids=names(16)[2:])
     refitted.optimize(refit=True)
     assert codes(index) == codes(refitted)
@@ -288,7 +288,7 @@ def test_adding_while_another_process_has_just_fitted(make):
 
 def test_pooled_documents_score_by_their_pooled_tokens(make):
     docs = documents([0, 1, 2, 3, *range(4, 30)])
-    index = make(docs, pooling=2)
+    index = make(docs, token_pooling=2)
     pooled = pool_tokens(docs, 2)
     assert index.info()["pooling"] == 2
     assert index.info()["tokens"] == len(pooled.token_vectors) < 0.6 * len(docs.token_vectors)
@@ -306,7 +306,7 @@ def test_pooled_documents_score_by_their_pooled_tokens(make):
 @pytest.mark.parametrize("codec", ["int8", "codebook+16x1"])
 def test_pooling_and_a_fitted_codec(make, codec):
     docs = documents([10] * 100)
-    index = make(docs[:50], codec=codec, pooling=2)
+    index = make(docs[:50], codec=codec, token_pooling=2)
     assert state(index) == ("float16", 1) or index.info()["tokens"] >= 250
     index.add(ids=names(50, "x"), embeddings=docs[50:])
     assert state(index) == (codec, 2)
@@ -328,7 +328,7 @@ def test_pooling_and_a_fitted_codec(make, codec):
 
 
 def test_pooling_end_to_end(make):
-    index = make(codec="codebook+16x1", pooling=2)
+    index = make(codec="codebook+16x1", token_pooling=2)
     index.add(PASSAGES, ids=names(16))
     index.optimize()
     assert state(index) == ("codebook+16x1", 2)

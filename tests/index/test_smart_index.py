@@ -496,7 +496,7 @@ def test_create_refuses_what_it_cannot_make(make, tmp_path, smart):
 @pytest.mark.parametrize("pooling", [0.5, 0, -2, float("nan"), float("inf")])
 def test_create_refuses_an_impossible_pooling(tmp_path, smart, pooling):
     with pytest.raises(CodecError, match="pooling"):
-        SmartIndex.create(tmp_path / "new.smart", smart("mean"), pooling=pooling)
+        SmartIndex.create(tmp_path / "new.smart", smart("mean"), token_pooling=pooling)
     assert not (tmp_path / "new.smart").exists()
 
 
@@ -547,7 +547,7 @@ def test_open_for_reading_changes_nothing(make):
 
 
 def test_info(make):
-    index = make(documents([3, 4]), codec="codebook+32x1", pooling=1)
+    index = make(documents([3, 4]), codec="codebook+32x1", token_pooling=1)
     info = index.info()
     assert info["documents"] == 2
     assert info["tokens"] == 7

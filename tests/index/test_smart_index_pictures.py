@@ -117,7 +117,7 @@ def test_embeddings_bring_their_grids_along(index, visual):
 
 
 def test_pooled_tokens_have_no_place(tmp_path, visual):
-    with SmartIndex.create(tmp_path / "p.smart", visual, codec="float32", pooling=2) as index:
+    with SmartIndex.create(tmp_path / "p.smart", visual, codec="float32", token_pooling=2) as index:
         index.add([picture(1)], ids=["a"])
         (document,) = index.get("a")
         assert document.media.grids == ()

@@ -124,7 +124,7 @@ def test_it_survives_everything(content):
 
 @pytest.mark.parametrize("pooling", [1, 2])
 def test_an_index_of_nothing_but_empty_documents(make, smart, pooling):
-    index = make(model=smart("mean", readout=CONTENT), codec="anchored+3vq+norm", pooling=pooling)
+    index = make(model=smart("mean", readout=CONTENT), codec="anchored+3vq+norm", token_pooling=pooling)
     index.add(["?", "☃☃", "!"], ids=["a", "b", "c"])
     for _ in range(2):
         assert len(index.search("the sea", 5)) == len(index.search("?", 5)) == 3

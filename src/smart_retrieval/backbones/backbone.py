@@ -57,6 +57,8 @@ class Backbone(ABC):
     max_frames: int | None = None
     max_seconds: float | None = None  # of sound
     video_budget: str | None = None
+    #: Whether one input may hold a text and a picture.
+    mixes = True
     # Whether the paper's evaluation drops the visual tokens of queries from late interaction.
     drops_visual_of_queries: bool = False
     model: SentenceTransformer

@@ -342,6 +342,8 @@ class SentenceTransformerBackbone(Backbone):
         positions = self._positions
         if positions is None and config is not None:
             positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+            if positions is not None:  # no table of them, so a checkpoint may go beyond; what it has is recorded
+                positions = max(positions, self.max_length or 0)
         if room < 1 or (positions is not None and max_length > positions):
             raise ReadoutError(
                 f"max_length: found {max_length}, expected at least one token more than the {max_length - room} "

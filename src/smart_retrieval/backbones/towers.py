@@ -35,6 +35,7 @@ class TwoTowersBackbone(Backbone):
 
     family = FAMILY
     modalities = frozenset({"text", "image"})
+    mixes = False
     pooling = "each tower's own"
     reason = (
         "with reserve: words and patches are read, but their training compares pooled vectors alone, so late scores "

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from .options import AsJson, ModelGiven, known_model, with_model_options
+from .options import AsJson, ModelGiven, TokenPooling, known_model, with_model_options
 from .output import console, echo_json, export_encoder, if_stopped, plural, shown_name
 
 if TYPE_CHECKING:
@@ -38,9 +39,7 @@ def index(
             help="New index: how it stores token vectors, or a file of smart codec fit. [default: anchored+3vq+norm]"
         ),
     ] = None,
-    pooling: Annotated[
-        float | None, typer.Option(min=1, help="New index: merge similar token vectors until 1/N of them are left.")
-    ] = None,
+    token_pooling: TokenPooling = None,
     language: Annotated[
         str, typer.Option(help="New index: english, other, or auto: by the share of English stop words. For BM25.")
     ] = "auto",
@@ -104,6 +103,9 @@ def index(
     next run continues. Files that cannot be read are listed with the reason; the others are indexed.
     """
     kind, formats = _as(read_as or [])
+    with suppress(ValueError):  # version 0.1.0 called it --pooling
+        token_pooling = float(model_options.get("pooling", ""))
+        del model_options["pooling"]
     # Imported here, so that --help needs neither NumPy nor a model.
     from ..documents.readers.jsonl import JsonlFields
     from ..index.smart_index import SmartIndex
@@ -116,7 +118,7 @@ def index(
             index_path,
             model,
             codec=codec,
-            pooling=pooling,
+            token_pooling=token_pooling,
             language=cast("Language", language),
             files_as=kind,
             compute=compute,

@@ -44,7 +44,7 @@ def _print(found: dict[str, Any]) -> None:
         "index": str(found["path"]),
         **(_of_files(found) if "files" in found else _of_store(found)),
         "codec": codec,
-        "pooling": f"{found['pooling']:g}" if found["pooling"] else "none",
+        "token pooling": f"{found['pooling']:g}" if found["pooling"] else "none",
         "model": f"{model['name']} ({details})",
         **({"sees": f"at most {', '.join(seen)}"} if seen else {}),
         "readout": ", ".join(f"{key} {value}" for key, value in found["readout"].items()),

@@ -53,6 +53,9 @@ VideoBudget = Annotated[
         help="What all frames of a video share, for Qwen3-VL-Embedding; the preset paper takes the official one.",
     ),
 ]
+TokenPooling = Annotated[
+    float | None, typer.Option(min=1, help="New index: merge similar token vectors until 1/N of them are left.")
+]
 TruncateDim = Annotated[
     int | None, typer.Option(min=1, help="Keep so many dimensions of the anchor, for a Matryoshka model.")
 ]
@@ -152,13 +155,11 @@ def with_model_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapper(**values: Any) -> None:
-        if values.get("model"):
+        if values.get("model") and not os.path.isdir(os.path.expanduser(values["model"])):
             from ..backbones.checkpoints import resolve_model, split_server
-            from ..model.saving import SMART_FOLDER
 
-            # A wrong path is said now, not after seconds of imports. A folder may hold an adapter alone.
-            if split_server(values["model"]) is None and not os.path.isdir(os.path.join(values["model"], SMART_FOLDER)):
-                resolve_model(values["model"])
+            if split_server(values["model"]) is None:
+                resolve_model(values["model"])  # a wrong path is said now, not after seconds of imports
         own = {name: values.pop(name) for name in options}
         command(**values, model_options={name: value for name, value in own.items() if value is not None})
 

@@ -126,7 +126,7 @@ def encode_dataset(
     index: bool = False,
     shards: int = 1,
     codec: str | Path = DEFAULT_CODEC,
-    pooling: float = 1,
+    token_pooling: float = 1,
     language: Language = "auto",
     files_as: Literal["auto", "text", "pages"] = "auto",
     max_tokens: int | None = None,
@@ -152,7 +152,7 @@ def encode_dataset(
             else ``part-0000000``, ..., which :func:`encoded_parts` reads.
         shards: How many.
         codec: Of the index: the file of a fitted codec, or a name; then it is fitted to a sample first.
-        pooling: Of the index: token pooling factor.
+        token_pooling: Of the index, see :meth:`~smart_retrieval.SmartIndex.create`.
         language: Of the index's full text, see :meth:`~smart_retrieval.SmartIndex.create`.
         files_as: What is made of files, likewise.
         max_tokens: Most tokens of a file's passage; the model's limit when None.
@@ -185,7 +185,7 @@ def encode_dataset(
         "format": FORMAT, "dataset": given.fingerprint, "model": name, "index": index, "shards": shards if index else 0,
         "codec": f"{wanted.name} {wanted.hash}" if isinstance(wanted, Codec) else parse_codec(wanted).name,
         "options": {name: value for name, value in options.items() if value is not None and name != "device"},
-        "pooling": pooling, "language": language, "files_as": files_as, "max_tokens": max_tokens,
+        "pooling": token_pooling, "language": language, "files_as": files_as, "max_tokens": max_tokens,
         "columns": asdict(columns or Columns()),
     }  # fmt: skip
     with _alone(out):
@@ -193,7 +193,7 @@ def encode_dataset(
         if "report" not in facts:
             job = Job(
                 replace(given, parts=()), out / _PARTS if index else out, name, secrets.token_hex(4), index, "float16",
-                pooling, files_as, columns or Columns(), batch_size, options, max_tokens,
+                token_pooling, files_as, columns or Columns(), batch_size, options, max_tokens,
             )  # fmt: skip
             run = _Run(out, given.parts, job, shards if index else 0, runner or InProcess(), show_progress)
             report = run.run(wanted, facts["whole"], language)

@@ -54,7 +54,7 @@ class Job:
         run: This run's name, in those of unfinished parts.
         index: Whether parts are written as codes in indexes, or as embeddings.
         codec: Of an index: a name that needs no fitting, or the file of a fitted codec.
-        pooling: Of an index: token pooling factor.
+        token_pooling: Of an index, see :meth:`~smart_retrieval.SmartIndex.create`.
         files_as: ``"auto"``, ``"text"`` or ``"pages"``, of a folder of files.
         columns: Of rows.
         batch_size: Most inputs of one forward pass.
@@ -68,7 +68,7 @@ class Job:
     run: str
     index: bool = False
     codec: str = "float16"
-    pooling: float = 1
+    token_pooling: float = 1
     files_as: Any = "auto"
     columns: Columns = field(default_factory=Columns)
     batch_size: int | None = None
@@ -124,7 +124,9 @@ class PartEncoder:
     def _settings(self) -> SmartIndex:
         """An index without documents, which knows what an index of this model and these settings does."""
         job = self.job
-        own: dict[str, Any] = {"codec": job.codec, "pooling": job.pooling} if job.index else {"codec": "float16"}
+        own: dict[str, Any] = (
+            {"codec": job.codec, "token_pooling": job.token_pooling} if job.index else {"codec": "float16"}
+        )
         # Among the parts, where the next run finds it if this process is killed.
         path = job.parts / f"{SETTINGS}{job.run}.{secrets.token_hex(4)}"
         index = SmartIndex.create(path, self.model, lexical=False, files_as=job.files_as, **own)

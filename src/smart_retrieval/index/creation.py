@@ -26,7 +26,7 @@ FILES_AS = ("auto", "text", "pages")
 
 
 def new_manifest(
-    model: SmartModel, codec: GivenCodec, pooling: float, files_as: str, *, lexical: bool, language: Language
+    model: SmartModel, codec: GivenCodec, token_pooling: float, files_as: str, *, lexical: bool, language: Language
 ) -> tuple[Manifest, Codec]:
     """The manifest of a new index, and the codec it begins with."""
     kind = settle_files_as(files_as, model.modalities)
@@ -45,11 +45,11 @@ def new_manifest(
             f"codec {codec!r}: found a residual of {wanted.dims} dimensions, expected at most the {model.token_dim} of "
             "this model's token vectors"
         )
-    if not (math.isfinite(pooling) and pooling >= 1):
-        raise CodecError(f"token pooling: found {pooling}, expected a number of at least 1; 1 is none")
+    if not (math.isfinite(token_pooling) and token_pooling >= 1):
+        raise CodecError(f"token pooling: found {token_pooling}, expected a number of at least 1; 1 is none")
     if language not in LANGUAGES:
         raise SmartError(f"language: {one_of(language, LANGUAGES)}")
-    start = given if isinstance(given, Codec) else FitPolicy.start(wanted, model, pooling)
+    start = given if isinstance(given, Codec) else FitPolicy.start(wanted, model, token_pooling)
     identity = model.identity()
     manifest = Manifest(
         model={key: value for key, value in identity.items() if key not in ("readout", "prompts")},
@@ -58,7 +58,7 @@ def new_manifest(
         code_width=start.bytes_per_token,
         readout=identity["readout"],
         prompts=identity["prompts"],
-        pooling=pooling,
+        pooling=token_pooling,
         limits={
             "max_length": model.max_length,
             "codec": wanted.name,
@@ -134,7 +134,8 @@ def check_settings(
     made_with: dict[str, Any] = {name: manifest.model.get(name) for name in LIMITS}
     made_with["video_budget"] = made_with["video_budget"] or "usual"  # as before there was a choice
     made_with |= {"family": as_recorded(manifest.model)["family"], "max_length": manifest.model.get("max_length")}
-    made_with |= {"pooling": manifest.pooling, "as": manifest.limits.get("files_as", "text")}
+    made_with |= {"pooling": manifest.model.get("pooling"), "token_pooling": manifest.pooling}
+    made_with |= {"as": manifest.limits.get("files_as", "text")}
     made_with |= {"language": manifest.language, "compute": manifest.model.get("compute", "float32")}
     for name, value in given.items():
         if value not in (None, "auto", made_with[name]):

@@ -59,8 +59,8 @@ def load_model(
     options: dict[str, Any] = {key: given[key] for key in own if given.get(key) is not None}
     if "fingerprint" in given:  # not only what a new index is given
         options |= as_recorded(given)
-    elif given.get("family"):
-        options["family"] = given["family"]
+    else:
+        options |= {key: given[key] for key in ("family", "pooling") if given.get(key) is not None}
     return SmartModel(name, preset=preset, local_files_only=local or None, **options)
 
 

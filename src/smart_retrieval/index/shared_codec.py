@@ -28,7 +28,7 @@ def fit_shared_codec(
     name: str = DEFAULT_CODEC,
     model: SmartModel | str | None = None,
     *,
-    pooling: float = 1,
+    token_pooling: float = 1,
     **options: Unpack[IndexModelOptions],
 ) -> Codec:
     """Fit a codec to the documents of a folder, or take an index's.
@@ -37,7 +37,7 @@ def fit_shared_codec(
         source: A folder of files, or an index.
         name: The codec's name.
         model: The model: of a folder ``minilm`` when None, of an index its own.
-        pooling: Of a folder's documents, as the indexes that share the codec are to pool their tokens.
+        token_pooling: Of a folder's documents, as the indexes that share the codec are to pool their tokens.
         **options: Of a model given by name, as those indexes are to be made with it: ``max_length``, ``device``, ...
 
     Returns:
@@ -63,7 +63,7 @@ def fit_shared_codec(
     with TemporaryDirectory(prefix="smart-codec-") as folder:
         path = Path(folder) / "sample.smart"
         smart = model_within(model or DEFAULT_MODEL, {**options})
-        with SmartIndex.create(path, smart, codec="float16", pooling=pooling, lexical=False) as index:
+        with SmartIndex.create(path, smart, codec="float16", token_pooling=token_pooling, lexical=False) as index:
             index.index_folder(source)
             return _of_index(index, wanted.name)
 

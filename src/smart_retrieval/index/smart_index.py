@@ -26,7 +26,7 @@ from .ingest.new_documents import BATCH_WEIGHT, DocumentColumns, NewDocument, ne
 from .ingest.writer import IndexWriter
 from .mirror.files import MirrorFiles
 from .rerank import rerank_document, rerank_hits, reranker_of
-from .search.hits import Hits
+from .search.hits import Hits, SearchesMany
 from .search.options import RERANK_DEPTH, SCORING_OPTIONS, Refinements, RerankWith, SearchOptions, check_words
 from .search.searcher import DEFAULT_CANDIDATES, Searcher, Settings, settings_of
 from .statistics import IndexStatistics
@@ -47,7 +47,7 @@ DEFAULT_CODEC = "anchored+3vq+norm"  # keeps most of those of 6 bytes (benchmark
 DEFAULT_MODEL = "minilm"
 
 
-class SmartIndex:
+class SmartIndex(SearchesMany):
     """A durable index of documents with hybrid search.
 
     The folder holds one SQLite database, which is the truth, and files derived from it. Every batch that is added or
@@ -83,7 +83,7 @@ class SmartIndex:
         model: SmartModel | str = DEFAULT_MODEL,
         *,
         codec: str | Path | Codec = DEFAULT_CODEC,
-        pooling: float = 1,
+        token_pooling: float = 1,
         lexical: bool = True,
         language: Language = "auto",
         files_as: Literal["auto", "text", "pages"] = "auto",
@@ -97,7 +97,7 @@ class SmartIndex:
             codec: How token vectors are kept: ``"float16"``, ``"codebook+32x1"``, ...; or a fitted codec or its file,
                 to be shared. For ``minilm`` the package ships the usual one, whose tables no index holds; any other
                 is fitted once enough tokens are there, until when they are kept in float16.
-            pooling: Merge similar token vectors of a document until 1 / ``pooling`` are left; 1 for none.
+            token_pooling: Merge similar token vectors of a document until 1 in so many is left; 1 for none.
             lexical: Keep a full-text index of the passages, for ``lexical_weight``.
             language: What it is to read words as: ``"english"`` strips endings and leaves stop words out of queries,
                 ``"other"`` does not; ``"auto"`` takes English if 15 % of the first words (200 or more) are stop words.
@@ -114,7 +114,7 @@ class SmartIndex:
         """
         check_place(settled(path))
         smart = load_model(model) if isinstance(model, str) else model
-        manifest, start = new_manifest(smart, codec, pooling, files_as, lexical=lexical, language=language)
+        manifest, start = new_manifest(smart, codec, token_pooling, files_as, lexical=lexical, language=language)
         return cls(Store.create(path, manifest, start.to_bytes(), timeout=timeout), smart)
 
     @classmethod
@@ -154,7 +154,7 @@ class SmartIndex:
         model: SmartModel | str | None = None,
         *,
         codec: str | Path | Codec | None = None,
-        pooling: float | None = None,
+        token_pooling: float | None = None,
         language: Language = "auto",
         files_as: Literal["auto", "text", "pages"] = "auto",
         compute: str | None = None,
@@ -166,11 +166,11 @@ class SmartIndex:
             path: The index's folder.
             model: The model, or its name; ``minilm`` for a new index when None, the recorded one otherwise.
             codec: How token vectors are kept; the usual one for a new index when None.
-            pooling: Token pooling factor; 1 for a new index when None.
+            token_pooling: See :meth:`create`; 1 for a new index when None.
             language: Of the passages, see :meth:`create`; ``"auto"`` takes an existing index as it is.
             files_as: What is made of files, see :meth:`create`; ``"auto"`` takes an existing index as it is.
             compute: For a new index, as of :class:`SmartModel`; ``"auto"`` takes an existing index as it is.
-            **options: ``family``, ``max_length``, ``max_visual_tokens``, ``max_frames``, ``video_budget``,
+            **options: ``family``, ``pooling``, ``max_length``, ``max_visual_tokens``, ``max_frames``, ``video_budget``,
                 ``truncate_dim`` and ``device``, as :class:`SmartModel` takes them, for a model given by name; its own
                 for a new index when None.
 
@@ -189,12 +189,13 @@ class SmartIndex:
         if not os.path.exists(path / FILE):  # also where one may not look
             check_place(path)
             model = model_within(model or DEFAULT_MODEL, asked, compute)
-            new: dict[str, Any] = {"codec": codec, "pooling": pooling, "language": language, "files_as": files_as}
+            new: dict[str, Any] = {"codec": codec, "language": language, "files_as": files_as}
+            new["token_pooling"] = token_pooling
             with suppress(IndexFormatError):  # another process was faster
                 return cls.create(path, model, **{name: value for name, value in new.items() if value is not None})
         index = cls.open(path, model, device=asked.pop("device", None))
         try:
-            asked |= {"pooling": pooling, "language": language, "as": files_as, "compute": compute}
+            asked |= {"token_pooling": token_pooling, "language": language, "as": files_as, "compute": compute}
             check_settings(index.path, index.store.manifest, codec, asked)
         except BaseException:
             index.close()
@@ -525,14 +526,6 @@ class SmartIndex:
             root, pairs = self._store.manifest.root, zip(hits, cast("Sequence[Any]", queries), strict=True)
             hits = [rerank_hits(found, item_of(one), reranker, rerank_depth, k, root) for found, one in pairs]
         return hits[0] if alone else hits
-
-    def search_many(
-        self, queries: Sequence[Any] | SmartEmbeddings, k: int = 10, **options: Unpack[SearchOptions]
-    ) -> list[Hits]:
-        """:meth:`search` for several queries, with the same options: always a list."""
-        if not isinstance(queries, SmartEmbeddings) and is_one_item(queries):
-            queries = [queries]
-        return self.search(queries, k, **options)
 
     def explain(self, query: OneQuery | SmartEmbeddings, id: str, **options: Unpack[SearchOptions]) -> Explanation:
         """Take one document's score for one query apart.

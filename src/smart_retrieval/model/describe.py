@@ -33,34 +33,33 @@ def describe_model(
         JSON-able: ``model``, ``smart`` (``applies``, ``reason``) and, where SMART applies, ``purpose``, ``family``,
         ``recipe``, ``pooling``, ``anchor_dim``, ``truncate_dim``, ``hidden_size``, ``hidden_states``, ``max_length``,
         ``modalities``, ``max_seconds``, ``compute`` (of documents, here), ``video_budget``,
-        ``special_tokens``, ``template_tokens``, ``prompts``, ``rendered``, ``bytes``
-        (float32, before compression).
+        ``adapter`` and ``layers`` (what token vectors are made of), ``special_tokens``, ``template_tokens``,
+        ``prompts``, ``rendered``, ``bytes`` (float32, before compression).
     """
-    from ..backbones.checkpoints import LoadOptions
     from ..backbones.compute import Compute
-    from ..backbones.registry import open_backbone
+    from .smart_model import SmartModel
 
     try:
-        options = LoadOptions(
-            family=family, pooling=pooling, max_length=max_length, max_visual_tokens=max_visual_tokens,
+        model = SmartModel(
+            name_or_path, family=family, pooling=pooling, max_length=max_length, max_visual_tokens=max_visual_tokens,
             max_frames=max_frames, video_budget=video_budget, truncate_dim=truncate_dim, device=device,
         )  # fmt: skip
-        backbone = open_backbone(name_or_path, options)
     except UnsupportedModelError as error:
         return {"model": str(name_or_path), "smart": {"applies": False, "reason": str(error)}}
+    backbone = model.backbone
     computing = Compute.settled(backbone, "auto")
     rendered = {}
     for task in ("query", "document"):
         tokens = backbone.rendered(_SAMPLE, prompt=backbone.prompt_for(task, None, None), task=task)
         rendered[task] = [{"token": token, "role": role.name.lower()} for token, role in tokens]
-    token_bytes = 4 * backbone.output_size
+    token_bytes = 4 * model.token_dim
     sizes = {
         "anchor": 4 * backbone.anchor_dim, "token_vector": token_bytes, "document_of_100_tokens": 100 * token_bytes,
     }  # fmt: skip
     if backbone.max_length is not None:
         sizes["longest_document"] = backbone.max_length * token_bytes
     return {
-        "model": backbone.name,
+        "model": str(name_or_path),
         "smart": {"applies": True, "reason": backbone.reason},
         "purpose": None if (purpose := read_purpose(Path(backbone.source))) is None else purpose.what,
         "family": backbone.family,
@@ -73,7 +72,9 @@ def describe_model(
         "anchor_dim": backbone.anchor_dim,
         "truncate_dim": backbone.truncate_dim,
         "hidden_size": backbone.hidden_size,
-        "token_dim": backbone.output_size,
+        "token_dim": model.token_dim,
+        "adapter": None if (made := model.adapter) is None else {"kind": made.config.kind, **made.config.to_dict()},
+        "layers": list(model.readout.layers),
         "hidden_states": backbone.n_states,
         "max_length": backbone.max_length,
         "modalities": sorted(backbone.modalities),
@@ -111,7 +112,10 @@ def render_description(description: dict[str, Any]) -> Table:
 def _rows(about: dict[str, Any]) -> dict[str, str]:
     sizes = about["bytes"]
     longest = f", {sizes['longest_document']:,} for the longest" if "longest_document" in sizes else ""
-    visual = {}
+    visual, made = {}, ""
+    if about["adapter"] is not None:
+        layers = ("layer " if len(about["layers"]) == 1 else "layers ") + ", ".join(map(str, about["layers"]))
+        made = f", by an adapter of the kind {about['adapter']['kind']} over {layers}"
     recipe = about["recipe"]
     recipe = {} if recipe is None else {"recipe": f"{recipe['name']}, as in {recipe['source']}"}
     if about["max_visual_tokens"] is not None:
@@ -128,7 +132,7 @@ def _rows(about: dict[str, Any]) -> dict[str, str]:
         "fingerprint": about["fingerprint"],
         "pooling": about["pooling"],
         "anchor": f"{about['anchor_dim']} dimensions" + (", the first of more" if about["truncate_dim"] else ""),
-        "token vectors": f"{about['token_dim']} dimensions",
+        "token vectors": f"{about['token_dim']} dimensions{made}",
         "hidden states": f"{about['hidden_states']} (0 is the embedding output, -1 the last)",
         "takes": ", ".join(about["modalities"]),
         **visual,

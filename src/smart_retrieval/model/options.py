@@ -12,6 +12,7 @@ class IndexModelOptions(TypedDict, total=False):
     """What an index loads a model by name with; all but the device is recorded. See :class:`SmartModel`."""
 
     family: str | None
+    pooling: str | None
     max_length: int | None
     max_visual_tokens: int | None
     max_frames: int | None
@@ -29,7 +30,6 @@ class ModelOptions(IndexModelOptions, total=False):
     prompts: dict[str, str] | None
     dtype: str
     compute: str | None
-    pooling: str | None
     backbone: str | Path | None
     cache_folder: str | None
     token: bool | str | None

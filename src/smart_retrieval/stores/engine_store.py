@@ -266,12 +266,6 @@ class EngineStore:
         self.engine.save("idf", _pack_counts(counts))
         return {"documents": len(keys), "tokens": tokens}
 
-    def recount(self) -> None:
-        """Count documents, tokens and words again, as a writer does after one that died."""
-        with self._write() as write:
-            write.changed = True
-            write.head |= self._recounted()
-
     def add(self, batch: Iterable[Record], on_duplicate: Literal["error", "replace", "skip"] = "error") -> Added:
         """Add documents; each is there as a whole or not at all."""
         if on_duplicate not in ("error", "replace", "skip"):

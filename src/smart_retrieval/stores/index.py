@@ -18,7 +18,7 @@ from ..index.encoder import IndexEncoder, OneQuery, decode_vectors
 from ..index.ingest.new_documents import DocumentColumns, new_documents
 from ..index.ingest.writer import DocumentWriter
 from ..index.rerank import rerank_document, rerank_hits, reranker_of
-from ..index.search.hits import Hits
+from ..index.search.hits import Hits, SearchesMany
 from ..index.search.options import RERANK_DEPTH, SCORING_OPTIONS, Refinements, SearchOptions, check_options, check_words
 from ..index.search.searcher import DEFAULT_CANDIDATES, Settings, own_weights
 from ..index.statistics import IndexStatistics
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _NOT_HERE = "{}: found {!r}, expected it left out: {}; SmartIndex has it"
 
 
-class StoreIndex:
+class StoreIndex(SearchesMany):
     """Documents in an engine, searched as a :class:`~smart_retrieval.SmartIndex` is, with the same scores.
 
     Args:
@@ -239,14 +239,6 @@ class StoreIndex:
                 )
                 for number in range(len(encoded))
             ]
-
-    def search_many(
-        self, queries: Sequence[Any] | SmartEmbeddings, k: int = 10, **options: Unpack[SearchOptions]
-    ) -> list[Hits]:
-        """:meth:`search` for several queries, with the same options: always a list."""
-        if not isinstance(queries, SmartEmbeddings) and is_one_item(queries):
-            queries = [queries]
-        return self.search(queries, k, **options)
 
     def explain(self, query: OneQuery | SmartEmbeddings, id: str, **options: Unpack[SearchOptions]) -> Explanation:
         """Take one document's score for one query apart.

@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 from fixtures.mmeb_layouts import Layout
+from fixtures.tiny_towers import save_towers
 from typer.testing import CliRunner
 
 from smart_retrieval import SmartModel
@@ -233,6 +234,13 @@ def test_gme_measures_the_video_tasks_by_their_middle_frames(mmeb_root, tiny_vlm
     result = run(mmeb_root, tmp_path, model, tasks=names)
     assert set(result["settings"]["anchor"]["scores"]) == set(names)
     assert set(result["missing"].values()) == {"not asked for"}
+
+
+def test_two_towers_measure_the_tasks_without_mixed_inputs(mmeb_root, tmp_path):
+    model = SmartModel(save_towers(tmp_path / "clip", "clip"), device="cpu")
+    result = run(mmeb_root, tmp_path / "out", model, tasks=["ImageNet-1K", "CIRR", "MSCOCO_t2i", "ViDoRe_docvqa"])
+    assert set(result["settings"]["anchor"]["scores"]) == {"ImageNet-1K", "MSCOCO_t2i", "ViDoRe_docvqa"}
+    assert result["missing"]["CIRR"] == "the model takes no text beside a picture"
 
 
 def test_a_text_model_measures_nothing_and_the_result_says_why(mmeb_root, smart, tmp_path):

@@ -235,7 +235,7 @@ def test_pictures_without_a_file_show_their_thumbnail(tmp_path, visual):
 
 
 def test_pooled_pictures_are_shown_without_maps(tmp_path, visual):
-    with SmartIndex.create(tmp_path / "p.smart", visual, codec="float32", pooling=2) as index:
+    with SmartIndex.create(tmp_path / "p.smart", visual, codec="float32", token_pooling=2) as index:
         index.add([picture(1)], ids=["a"])
         found = index.explain(QUERY, "a")
     page = read(found.to_html())

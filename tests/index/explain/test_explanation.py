@@ -208,7 +208,7 @@ def test_shading_adds_up(filled):
 
 
 def test_pooled_tokens_have_no_name(make):
-    index = make(pooling=2, codec="float16")
+    index = make(token_pooling=2, codec="float16")
     index.add(PASSAGES, ids=names(len(PASSAGES)))
     for hit in index.search("the otter swims", 5):
         explanation = index.explain("the otter swims", hit.id)

@@ -378,13 +378,13 @@ def test_tokens_are_counted_with_prompt_and_special_tokens(smart):
 
 def test_an_index_is_made_once_and_then_opened(tmp_path, tiny):
     path, model = tmp_path / "i.smart", str(tiny("mean"))
-    SmartIndex.open_or_create(path, model, codec="int8", pooling=2).close()
+    SmartIndex.open_or_create(path, model, codec="int8", token_pooling=2).close()
     with SmartIndex.open_or_create(path) as index:
         assert index.info()["codec_wanted"] == "int8"
     with pytest.raises(CodecError, match="leave --codec out"):
         SmartIndex.open_or_create(path, codec="float16")
     with pytest.raises(IndexMismatchError, match="pooling"):
-        SmartIndex.open_or_create(path, pooling=3)
+        SmartIndex.open_or_create(path, token_pooling=3)
     with pytest.raises(IndexMismatchError):
         SmartIndex.open_or_create(path, str(tiny("prompts")))
 

@@ -182,5 +182,5 @@ def test_unknown_contents_are_refused(change, message, tmp_path):
         read_official(tmp_path / "adapter.pt")
     assert not os.path.exists("/tmp/smart-trap-ran")
     (tmp_path / "adapter.pt").write_bytes(b"no pickle")
-    with pytest.raises(ReadoutError, match="weights alone"):
+    with pytest.raises(ReadoutError, match=r"weights alone \(\w+\), expected an adapter.pt$"):
         read_official(tmp_path / "adapter.pt")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..options import AsJson, ModelGiven, known_model, with_model_options
+from ..options import AsJson, ModelGiven, TokenPooling, known_model, with_model_options
 from ..output import echo_json, size
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ def fit(
             callback=known_model, help="A packaged name, a folder, or a hub name. [default: minilm, or the index's]"
         ),
     ] = None,
-    pooling: Annotated[
-        float, typer.Option(min=1, help="Of a folder: merge similar token vectors until 1/N of them are left.")
-    ] = 1,
+    token_pooling: TokenPooling = None,
     as_json: AsJson = False,
     model_options: ModelGiven = None,
 ) -> None:
@@ -38,7 +36,7 @@ def fit(
     from ...index.shared_codec import fit_shared_codec
     from ...index.smart_index import DEFAULT_CODEC
 
-    found = fit_shared_codec(source, codec or DEFAULT_CODEC, model, pooling=pooling, **model_options)
+    found = fit_shared_codec(source, codec or DEFAULT_CODEC, model, token_pooling=token_pooling or 1, **model_options)
     _show(found, found.save(out), as_json)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from ..options import AsJson, BatchSize, Model, ModelGiven, with_model_options
+from ..options import AsJson, BatchSize, Model, ModelGiven, TokenPooling, with_model_options
 from ..output import echo_json, if_stopped, plural, printable
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def encode(
     codec: Annotated[
         str | None, typer.Option(help="Of the index: a codec's file, or its name. [default: as for smart index]")
     ] = None,
-    pooling: Annotated[float, typer.Option(min=1, help="Of the index: merge similar token vectors.")] = 1,
+    token_pooling: TokenPooling = None,
     language: Annotated[str, typer.Option(help="Of the index: auto, english or other.")] = "auto",
     files_as: Annotated[str, typer.Option("--as", help="Of files: auto, text or pages.")] = "auto",
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Of files: most tokens per passage.")] = None,
@@ -82,8 +82,8 @@ def encode(
             raise typer.BadParameter(f"{option}: found {value!r}, expected one of {', '.join(choices)}")
     if not ray and (address, workers) != (None, None):
         raise typer.BadParameter("found --address or --workers without --ray, expected --ray")
-    if not index and (codec is not None or shards > 1 or pooling > 1):
-        raise typer.BadParameter("found --codec, --shards or --pooling without --index, expected --index")
+    if not index and (codec is not None or shards > 1 or token_pooling is not None):
+        raise typer.BadParameter("found --codec, --shards or --token-pooling without --index, expected --index")
     usual = Columns()
     columns = Columns(
         id_field, tuple(text_field or usual.text), tuple(image_field or usual.image),
@@ -91,9 +91,10 @@ def encode(
     )  # fmt: skip
     with _runner(ray, address, workers, stall) as runner, if_stopped(lambda: f"run it again to go on in {out}"):
         report = encode_dataset(
-            dataset, out, model, index=index, shards=shards, codec=codec or DEFAULT_CODEC, pooling=pooling,
-            language=cast("Language", language), files_as=cast("Any", files_as), max_tokens=max_tokens, columns=columns,
-            part_size=part_size, batch_size=batch_size, runner=runner, **model_options,
+            dataset, out, model, index=index, shards=shards, codec=codec or DEFAULT_CODEC,
+            token_pooling=token_pooling or 1, language=cast("Language", language), files_as=cast("Any", files_as),
+            max_tokens=max_tokens, columns=columns, part_size=part_size, batch_size=batch_size, runner=runner,
+            **model_options,
         )  # fmt: skip
     if as_json:
         echo_json(report.to_dict())

@@ -259,11 +259,15 @@ class Run:
         }
 
     def measure(self, task: Task) -> None:
-        """Measure one task, or read what an identical run has left."""
-        self.measured[task.name] = self._measured(task)
-
-    def _measured(self, task: Task) -> MmebTask:
+        """Measure one task, or read what an identical run has left; one that the model cannot take is noted."""
         data = parse(task, self.plan.root, self.prompts)
+        items = [*(case.item for case in data.cases), *data.items]
+        if not self.store.smart.backbone.mixes and any(len(item.modalities) > 1 for item in items):
+            self.plan.missing[task.name] = "the model takes no text beside a picture"
+        else:
+            self.measured[task.name] = self._measured(task, data)
+
+    def _measured(self, task: Task, data: TaskData) -> MmebTask:
         queries = [self.digests.key(case.item) for case in data.cases]
         candidates = [self.digests.key(item) for item in data.items]
         self.digests.save()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ...embeddings import SmartEmbeddings
+from ...inputs import is_one_item
 from ...templates import render
 from ..store.pictures import Media
 from ..store.records import Document
+
+if TYPE_CHECKING:
+    from .options import SearchOptions
 
 
 @dataclass(frozen=True)
@@ -143,3 +147,18 @@ class Hits(Sequence[Hit]):
             "partial": self.partial,
             **({} if self.best is None else {"best": self.best}),
         }
+
+
+class SearchesMany:
+    """An index of whatever kind: what all of them do by their ``search``."""
+
+    search: Any
+
+    def search_many(
+        self, queries: Sequence[Any] | SmartEmbeddings, k: int = 10, **options: Unpack[SearchOptions]
+    ) -> list[Hits]:
+        """:meth:`search` for several queries, with the same options: always a list."""
+        if not isinstance(queries, SmartEmbeddings) and is_one_item(queries):
+            queries = [queries]
+        found: list[Hits] = self.search(queries, k, **options)
+        return found

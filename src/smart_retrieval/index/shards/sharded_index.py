@@ -23,7 +23,7 @@ from ..encoder import IndexEncoder, OneQuery
 from ..ingest.new_documents import BATCH_WEIGHT, DocumentColumns, NewDocument, batches, new_documents
 from ..rerank import rerank_hits, reranker_of
 from ..search.boosts import AddedPart
-from ..search.hits import Hits
+from ..search.hits import Hits, SearchesMany
 from ..search.options import RERANK_DEPTH, SearchOptions, check_words
 from ..search.searcher import Settings
 from ..smart_index import SmartIndex
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _GRACE = 0.05
 
 
-class ShardedIndex:
+class ShardedIndex(SearchesMany):
     """Several indexes of one model and codec, searched as one.
 
     Each shard scores its own documents under one scoring, with the IDF counts of all; the best of all shards are the
@@ -198,14 +198,6 @@ class ShardedIndex:
             unknown = [set(shard.store.unknown_keys(where)) for shard in self.shards]
             if keys := ", ".join(map(repr, sorted(set.intersection(*unknown)))):
                 warnings.warn(f"where: no document has the metadata {keys}, so none passes", SmartWarning, stacklevel=3)
-
-    def search_many(
-        self, queries: Sequence[Any] | SmartEmbeddings, k: int = 10, **options: Unpack[SearchOptions]
-    ) -> list[Hits]:
-        """:meth:`search` for several queries, with the same options: always a list."""
-        if not isinstance(queries, SmartEmbeddings) and is_one_item(queries):
-            queries = [queries]
-        return self.search(queries, k, **options)
 
     def explain(self, query: OneQuery | SmartEmbeddings, id: str, **options: Unpack[SearchOptions]) -> Explanation:
         """Take one document's score for one query apart, see :meth:`SmartIndex.explain`.

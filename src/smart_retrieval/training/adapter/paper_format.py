@@ -73,8 +73,10 @@ def read_official(path: str | Path) -> OfficialAdapter:
     file = _find(Path(path))
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a file of another kind provokes in the reader
-        raise _error(file, f"cannot be read as weights alone ({' '.join(str(error).split())[:200]})") from error
+    except Exception as error:  # whatever a file of another kind provokes in the reader, with advice to load it anyway
+        raise _error(
+            file, f"cannot be read as weights alone ({type(error).__name__}), expected an adapter.pt"
+        ) from error
     if not isinstance(found, dict) or "token_projection_module" not in found:
         raise _error(file, "found no token_projection_module, expected the paper's adapter.pt")
     if unknown := sorted(str(key) for key in set(found) - _KEYS):

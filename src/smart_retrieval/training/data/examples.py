@@ -223,7 +223,7 @@ def split(data: TrainingSet, fraction: float, seed: int = 0, most: int = 2_000) 
     if not held or len(held) == len(data):
         raise DatasetError(
             f"{data.name}: found {len(data)} examples in {len(bundles)} groups that share documents or files, expected "
-            f"groups small enough to hold out about {wanted}; give a validation set of its own"
+            f"groups small enough to hold out about {wanted}; give a validation set of its own (--validation PAIRS)"
         )
     held_documents = {d for i in held for d in data.examples[i].positives}
     chosen = set(held)
