@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -13,7 +13,14 @@ from ..backbones.checkpoints import REMOTE_PATHS, as_recorded, is_at_hand, settl
 from ..core.presets import PRESETS
 from ..core.readout import Readout
 from ..embeddings import SmartEmbeddings
-from ..errors import EmptyInputError, IndexDamagedError, IndexMismatchError, ModelNotFoundError, NonFiniteError
+from ..errors import (
+    EmptyInputError,
+    IndexDamagedError,
+    IndexMismatchError,
+    ModelNotFoundError,
+    NonFiniteError,
+    SmartError,
+)
 from ..inputs import Frames, ImageSource, Item, Sound, SoundSource, VideoSource, item_of
 from ..locks import ForkLock
 from ..model.light.encoder import LightEncoder, find_light_encoder
@@ -185,25 +192,47 @@ class IndexEncoder:
                 raise NonFiniteError("found NaN or infinity in the encoded queries, expected finite numbers")
             self.check_widths(queries)
             return None, queries
-        items = [clean_item(item_of(query, position)) for position, query in enumerate(queries)]
-        if not items or any(not item.text.strip() and item.modalities == {"text"} for item in items):
-            raise EmptyInputError("found an empty query, expected some words or a picture")
-        # One at a time: padding changes the last bits of a batch's encodings, and with them ties.
-        encoded = SmartEmbeddings.concatenate([self._encode_query(self.folded(item)) for item in items])
+        items = [_as_query(query, position) for position, query in enumerate(queries)]
+        if not items:
+            raise EmptyInputError("found no query, expected at least one")
+        found = dict(self._encoded_each(items))
+        encoded = SmartEmbeddings.concatenate([found[place] for place in range(len(items))])
         self.check_widths(encoded)
         return [item.text for item in items], encoded
 
     def encoded(self, query: Any) -> EncodedItem:
         """A query with its encoding, for searches that may run in another thread."""
-        item, encoded = item_of(query), self.encode_queries([query])[1]
-        return EncodedItem(**{part.name: getattr(item, part.name) for part in fields(Item)}, encoded=encoded)
+        return _with_encoding(query, self.encode_queries([query])[1])
 
-    def _encode_query(self, item: Item) -> SmartEmbeddings:
-        if isinstance(item, EncodedItem) and item.encoded is not None:
-            return item.encoded
-        light = self.light()
-        encoded = None if light is None else light.encode_query(item)
-        return self.model().encode_query(item, show_progress=False) if encoded is None else encoded
+    def encoded_each(self, queries: Sequence[Any]) -> Iterator[tuple[int, EncodedItem | SmartError]]:
+        """Each query's place, and what :meth:`encoded` gives or raises, as soon as it is known."""
+        left = dict(enumerate(queries))
+        try:
+            items = [_as_query(query) for query in queries]
+            for place, encoded in self._encoded_each(items):
+                self.check_widths(encoded)
+                yield place, _with_encoding(left.pop(place), encoded)
+        except SmartError:  # of one of them, which is found by asking for each
+            for place, query in left.items():
+                try:
+                    yield place, self.encoded(query)
+                except SmartError as error:
+                    yield place, error
+
+    def _encoded_each(self, items: Sequence[Item]) -> Iterator[tuple[int, SmartEmbeddings]]:
+        """Each item's place and encoding, to the bit as it is alone: last bits decide ties."""
+        own = list[int]()
+        for place, item in enumerate(items):
+            if isinstance(item, EncodedItem) and item.encoded is not None:
+                yield place, item.encoded
+            else:
+                own.append(place)
+        folded, light = [self.folded(items[place]) for place in own], self.light() if own else None
+        found = enumerate([None] * len(own)) if light is None else light.encode_queries(folded)
+        for number, encoded in found:
+            if encoded is None:
+                encoded = self.model().encode_query(folded[number], show_progress=False)
+            yield own[number], encoded
 
     def folded(self, item: Item) -> Item:
         """What is encoded of an item: its text without compatibility forms, unless the index keeps them."""
@@ -237,6 +266,18 @@ class IndexEncoder:
                 f"index {str(self._store.path)!r}: found embeddings of {found[0]} (anchor) and {found[1]} (token) "
                 f"dimensions, expected {expected[0]} and {expected[1]}: encode with the index's model and readout"
             )
+
+
+def _as_query(query: Any, position: int = 0) -> Item:
+    item = clean_item(item_of(query, position))
+    if not item.text.strip() and item.modalities == {"text"}:
+        raise EmptyInputError("found an empty query, expected some words or a picture")
+    return item
+
+
+def _with_encoding(query: Any, encoded: SmartEmbeddings) -> EncodedItem:
+    item = item_of(query)
+    return EncodedItem(**{part.name: getattr(item, part.name) for part in fields(Item)}, encoded=encoded)
 
 
 def decode_vectors(codec: Codec, vectors: Vectors) -> SmartEmbeddings:

@@ -7,7 +7,7 @@ import functools
 import logging
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -30,7 +30,7 @@ from .stored import AnyIndex, Stored
 from .work import reading, writing
 from .work.catalog import Catalog
 from .work.jobs import Job, Jobs
-from .work.lanes import Lane
+from .work.lanes import Each, Lane
 from .work.messages import Messages
 from .work.pictures import picture_of
 
@@ -74,6 +74,7 @@ class Service:
         self._own_state = None if settings.state_dir else tempfile.TemporaryDirectory(prefix="smart-serve-")
         self._jobs = Jobs(settings.state_dir or Path(self._own_state.name if self._own_state else "") / "jobs")
         self._encoder = Lane("encoder", 1, settings.waiting)
+        self._encoding: dict[str, Each] = {}
         self._searchers = Lane("search", settings.search_threads, settings.waiting)
         self._writer = Lane("write", 1, settings.waiting)
         self._background: set[asyncio.Task[Any]] = set()
@@ -535,16 +536,21 @@ class Service:
         return time.perf_counter() + allowed / 1000
 
     async def _encoded(self, index: str, query: Query, until: float) -> EncodedItem:
-        """A query with its encoding, made by the one thread that encodes."""
+        """A query with its encoding, made by the one thread that encodes, together with others that wait for it."""
         require_content("query", query.text, query.image)
         self.catalog.require(index)
         (item,) = await self._pictures([query], until)
+        encoded: EncodedItem = await self._encoder.run_each(self._encode_each(index), item, until)
+        return encoded
 
-        def encode() -> EncodedItem:
+    def _encode_each(self, index: str) -> Each:
+        """What encodes queries to an index: the same for all of them."""
+
+        def each(items: list[Item]) -> Iterator[tuple[int, EncodedItem | SmartError]]:
             with self.catalog.use(index) as opened:
-                return opened.encoder.encoded(item)
+                yield from opened.encoder.encoded_each(items)
 
-        return await self._encoder.run(encode, until)
+        return self._encoding.setdefault(index, each)
 
     async def _pictures(self, queries: Sequence[Query], until: float | None) -> list[Item]:
         """Items with their pictures decoded, by the searchers."""

@@ -70,6 +70,15 @@ def assert_equal(model: SmartModel, light: LightEncoder) -> None:
         np.testing.assert_allclose(found.token_vectors, wanted.token_vectors, atol=TOLERANCE)
         assert found.report == wanted.report
         assert found.token_strings(0) == wanted.token_strings(0)
+    together = dict(light.encode_queries([Item(text) for text in QUERIES]))
+    for place, text in enumerate(QUERIES):
+        one, alone = together[place], light.encode_query(Item(text))
+        if one is None or alone is None:
+            assert one is alone
+            continue
+        for name in ("anchors", "token_vectors", "token_ids", "roles", "offsets"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(alone, name), err_msg=text)
+        assert one.report == alone.report
 
 
 @pytest.mark.filterwarnings("ignore::smart_retrieval.errors.SmartWarning")
@@ -82,10 +91,20 @@ def test_equals_the_model(name: str, smart: Callable[..., SmartModel]) -> None:
 
 @pytest.mark.filterwarnings("ignore::smart_retrieval.errors.SmartWarning")
 @pytest.mark.parametrize("name", ["prompts", "decoder"])
-def test_equals_the_model_in_onnx(name: str, smart: Callable[..., SmartModel], onnx: None, cache: Path) -> None:
+def test_equals_the_model_in_onnx(
+    name: str, smart: Callable[..., SmartModel], onnx: None, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = smart(name).with_readout(Readout((-1, 1), "concat", "content"))
-    assert_equal(model, exported(model))
-    assert [file.name for file in cache.rglob("model.*")] == ["model.onnx"]
+    light = exported(model)
+    assert_equal(model, light)
+    assert sorted(file.name for file in cache.rglob("*.onnx")) == ["model.onnx", "pooling.onnx"]
+    (about,) = cache.rglob("entry.json")
+    assert json.loads(about.read_text())["entry"]["batched"]
+    runs = list[tuple[int, ...]]()
+    run = light._run
+    monkeypatch.setattr(light, "_run", lambda given: runs.append(given["input_ids"].shape) or run(given))
+    assert len(list(light.encode_queries([Item(f"{text} otter") for text in WORDS[:20]]))) == 20
+    assert len(runs) < 4  # most were run together
 
 
 @pytest.mark.filterwarnings("ignore::smart_retrieval.errors.SmartWarning")
@@ -162,7 +181,7 @@ def flip(file: Path, place: int) -> None:
     file.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", ["model.pt", "tokenizer.json", "entry.json"])
+@pytest.mark.parametrize("name", ["model.pt", "pooling.pt", "tokenizer.json", "entry.json"])
 def test_a_damaged_entry_is_made_again(name: str, smart: Callable[..., SmartModel], cache: Path) -> None:
     model = smart("mean")
     exported(model)
@@ -271,7 +290,8 @@ def test_a_cache_that_cannot_be_written_to(
 def _write(folder: Path, started: Any, number: int) -> None:
     def make(into: Path) -> dict[str, Any]:
         (into / "tokenizer.json").write_text("{}")
-        (into / "model.pt").write_bytes(bytes([number]) * 100_000)
+        for name in ("model.pt", "pooling.pt"):
+            (into / name).write_bytes(bytes([number]) * 100_000)
         return {"runtime": "torchscript"}
 
     started.wait()
@@ -290,5 +310,5 @@ def test_two_processes_at_once(cache: Path) -> None:
     assert [process.exitcode for process in processes] == [0] * 4
     entry = read_entry(folder)
     assert entry is not None
-    assert len(set(entry.exported)) == 1
+    assert len(set(b"".join(entry.exported))) == 1
     assert [path.name for path in cache.iterdir()] == [folder.name]

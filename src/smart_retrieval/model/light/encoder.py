@@ -1,9 +1,10 @@
-"""Encodes one text query at a time with an exported model."""
+"""Encodes text queries with an exported model."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,10 +13,24 @@ from ...backbones.word_roles import WordRoles
 from ...core.roles import kept_rows
 from ...embeddings import SmartEmbeddings
 from ...inputs import Item
+from ...types import Array
 from ..assembling import assembled
 from .entry import Entry, EntryKey, UntrustedEntryError, read_entry, switched_off
-from .runtime import load_run
+from .runtime import load_runs
 from .tokenizer import LightTokenizer
+
+# Of texts that are run together: the least share of the longest one's tokens, and their tokens with padding.
+_LEAST_SHARE, _PADDED_TOKENS = 0.7, 512
+
+
+class _Text(NamedTuple):
+    """A query's tokens, arrays ``[1, T]``."""
+
+    text: str
+    ids: Array
+    roles: Array
+    kept: Array
+    features: dict[str, Array]
 
 
 class LightEncoder:
@@ -31,10 +46,35 @@ class LightEncoder:
         self.tokenizer.backend_tokenizer.encode_special_tokens = about["encode_special_tokens"]
         self.special_ids = frozenset(about["special_ids"])
         self.word_roles = WordRoles(self.tokenizer, self.special_ids)
-        self._run = load_run(about["runtime"], entry.exported, about["inputs"])
+        self._run, self._pool = load_runs(about["runtime"], entry.exported, about["inputs"])
 
     def encode_query(self, item: Item) -> SmartEmbeddings | None:
         """The encoding of a text; None of what has to be left to the model itself."""
+        ((_, encoded),) = self.encode_queries([item])
+        return encoded
+
+    def encode_queries(
+        self, items: Sequence[Item], *, batched: bool | None = None
+    ) -> Iterator[tuple[int, SmartEmbeddings | None]]:
+        """Each item's place and encoding as soon as it is known, the very same as of :meth:`encode_query`.
+
+        Texts of like lengths are run together where that does not change a bit, as was tried with this export.
+
+        Args:
+            items: The queries.
+            batched: Whether they are; as was tried if None.
+        """
+        texts = [self._prepared(item) for item in items]
+        own = {place: text for place, text in enumerate(texts) if text is not None}
+        together = self._about["batched"] if batched is None else batched
+        for places in _alike({place: text.ids.size for place, text in own.items()}, together):
+            found = self._computed([own[place] for place in places])
+            for place, anchor, vectors in zip(places, *found, strict=True):
+                yield place, self._assembled(items[place], own[place], anchor, vectors)
+        yield from ((place, None) for place, text in enumerate(texts) if text is None)  # last: they take longer
+
+    def _prepared(self, item: Item) -> _Text | None:
+        """A text's tokens; None of what has to be left to the model itself."""
         about = self._about
         if item.modalities != {"text"} or item.instruction is not None:
             return None
@@ -50,18 +90,47 @@ class LightEncoder:
         kept = kept_rows(roles, about["token_filter"]) & attended.astype(bool)
         if about["token_filter"] == "paper" and not kept.any():
             return None  # the anchor stands in
-        features: dict[str, Any] = {
-            "input_ids": ids, "attention_mask": attended, "token_type_ids": np.array([encoding.type_ids], np.int64)
-        }  # fmt: skip
-        anchor, vectors = self._run({name: features[name] for name in about["inputs"]})
-        limit = about["max_length"]
-        cut = self.tokenizer.full_length(text) - limit if limit is not None and ids.size >= limit else 0
+        types = np.array([encoding.type_ids], np.int64)
+        return _Text(text, ids, roles, kept, {"input_ids": ids, "attention_mask": attended, "token_type_ids": types})
+
+    def _computed(self, texts: list[_Text]) -> tuple[list[Array], list[Array]]:
+        """Anchors ``[1, Da]`` and vectors of all positions ``[T, Dt]`` of texts that are padded together."""
+        longest = max(text.ids.size for text in texts)
+
+        def padded(name: str) -> Array:
+            rows = [np.pad(text.features[name], ((0, 0), (0, longest - text.ids.size))) for text in texts]
+            return np.concatenate(rows)
+
+        states, vectors = self._run({name: padded(name) for name in self._about["inputs"]})
+        anchors = list[Array]()
+        for row, text in enumerate(texts):  # one by one: sums over several texts go another way, and have other bits
+            mask = text.features["attention_mask"]
+            anchors += self._pool({"states": states[row : row + 1, : text.ids.size], "attention_mask": mask})
+        return anchors, [found[: text.ids.size] for found, text in zip(vectors, texts, strict=True)]
+
+    def _assembled(self, item: Item, text: _Text, anchor: Array, vectors: Array) -> SmartEmbeddings:
+        limit = self._about["max_length"]
+        cut = self.tokenizer.full_length(text.text) - limit if limit is not None and text.ids.size >= limit else 0
         encoded = assembled(
-            [(0, item)], anchor, vectors[kept], ids=ids, roles=roles, kept=kept, cut=[max(0, cut)],
-            tokenizer=self.tokenizer,
+            [(0, item)], anchor, vectors[text.kept[0]], ids=text.ids, roles=text.roles, kept=text.kept,
+            cut=[max(0, cut)], tokenizer=self.tokenizer,
         )  # fmt: skip
         encoded.report.warn("queries", limit)
         return encoded
+
+
+def _alike(lengths: Mapping[int, int], together: bool) -> Iterator[list[int]]:
+    """Groups of texts whose lengths differ little, the longest first."""
+    group, tokens = list[int](), 0
+    for place in sorted(lengths, key=lengths.__getitem__, reverse=True):
+        longest = lengths[group[0]] if group else 0
+        if group and not (together and lengths[place] >= _LEAST_SHARE * longest and tokens + longest <= _PADDED_TOKENS):
+            yield group
+            group, tokens, longest = [], 0, 0
+        group.append(place)
+        tokens += longest or lengths[place]
+    if group:
+        yield group
 
 
 def find_light_encoder(key: EntryKey) -> LightEncoder | None:

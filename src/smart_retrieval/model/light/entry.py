@@ -22,7 +22,7 @@ from ...core.roles import ROLES_FORMAT
 from ...files import atomic_file, content_hash, user_cache
 from .runtime import FILES, runtime_here, versions
 
-_FORMAT = 1
+_FORMAT = 2
 TOKENIZER = "tokenizer.json"
 _ABOUT = "entry.json"
 _UNFINISHED = ".unfinished-"
@@ -85,12 +85,12 @@ class Entry:
     Args:
         about: Prompt, special ids and the like; ``refused`` says why there is no model.
         tokenizer: Its ``tokenizer.json``.
-        exported: The model's file.
+        exported: The model's files: the transformer, and what pools its states.
     """
 
     about: dict[str, Any]
     tokenizer: str = ""
-    exported: bytes = b""
+    exported: tuple[bytes, bytes] = (b"", b"")
 
 
 def read_entry(folder: Path) -> Entry | None:
@@ -110,14 +110,14 @@ def read_entry(folder: Path) -> Entry | None:
         if "refused" in entry:
             return Entry(entry)
         # Checked as they were read: a file could be exchanged between a look at it and its use.
-        contents = {name: (folder / name).read_bytes() for name in (TOKENIZER, FILES[entry["runtime"]])}
+        contents = {name: (folder / name).read_bytes() for name in (TOKENIZER, *FILES[entry["runtime"]])}
         if any(_sha256(content) != entry["files"][name] for name, content in contents.items()):
             raise UntrustedEntryError("a file does not match its checksum")
-        tokenizer, exported = contents.values()
+        tokenizer, transformer, pooling = contents.values()
         if time.time() - folder.stat().st_mtime > _DAY:
             with suppress(OSError):
                 os.utime(folder)  # it is in use
-        return Entry(entry, tokenizer.decode(), exported)
+        return Entry(entry, tokenizer.decode(), (transformer, pooling))
     except FileNotFoundError as error:
         if not folder.exists():
             return None

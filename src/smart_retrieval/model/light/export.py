@@ -24,7 +24,7 @@ from ...types import counted_elsewhere
 from ..encoding import Encoder
 from .encoder import LightEncoder
 from .entry import TOKENIZER, Entry, EntryKey, UntrustedEntryError, discard, read_entry, switched_off, write_entry
-from .runtime import FILES, ONNX, runtime_here
+from .runtime import FILES, ONNX, OUTPUTS, POOLED, runtime_here
 
 if TYPE_CHECKING:
     from ..smart_model import SmartModel
@@ -90,18 +90,50 @@ def export_light(
     return True, f"exported the model to {folder}"
 
 
-class _Queries(nn.Module):
-    """From a query's ids to its anchor and the vectors of all its positions."""
+class _Transformer(nn.Module):
+    """From queries' ids to the states that their anchors are pooled from, and the vectors of all positions."""
 
     def __init__(self, model: SmartModel, names: list[str], others: dict[str, Any]) -> None:
         super().__init__()
-        self._names, self._others = names, others
+        self._names, self._others, self._layers = names, others, _pooled_layers(model)
         self.backbone, self.head = model.backbone.model, model.head  # whose weights are exported
-        self._encoder = Encoder(model.backbone, model.head, anchor_layer=model.identity().get("anchor_layer"))
+        self._encoder = Encoder(model.backbone, model.head)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        features = self._encoder.computed({**self._others, **dict(zip(self._names, inputs, strict=True))}, "query")
-        return features["sentence_embedding"].float(), self.head.at_all_positions(features)
+        behind: dict[str, Any] = {}  # the transformer, before other modules change what it gave
+        hook = self.backbone[0].register_forward_hook(lambda module, given, found: behind.update(found))
+        try:
+            features = {**self._others, **dict(zip(self._names, inputs, strict=True))}
+            features = self._encoder.computed(features, "query")
+        finally:
+            hook.remove()
+        states = behind["all_layer_embeddings"] if self._layers else [behind["token_embeddings"]]
+        chosen = [states[layer] for layer in self._layers or [0]]
+        return torch.cat(chosen, dim=-1), self.head.at_all_positions(features)
+
+
+class _Pooling(nn.Module):
+    """What everything behind the transformer makes of its states: the anchor."""
+
+    def __init__(self, model: SmartModel, others: dict[str, Any]) -> None:
+        super().__init__()
+        self._others, self._parts = others, max(1, len(_pooled_layers(model)))
+        self.behind = nn.ModuleList(list(model.backbone.model)[1:])
+
+    def forward(self, states: Tensor, attention_mask: Tensor) -> Tensor:
+        anchors = []
+        for state in states.chunk(self._parts, dim=-1):
+            features = {**self._others, "token_embeddings": state, "attention_mask": attention_mask}
+            for module in self.behind:
+                features = module(features)
+            anchors.append(features["sentence_embedding"])
+        return torch.cat(anchors, dim=-1).float()
+
+
+def _pooled_layers(model: SmartModel) -> list[int]:
+    """The layers that anchors are pooled from; none for the model's own states."""
+    layer: int | list[int] | None = model.identity().get("anchor_layer")
+    return [] if layer is None else [layer] if isinstance(layer, int) else list(layer)
 
 
 def _exported(model: SmartModel, into: Path) -> dict[str, Any]:
@@ -116,7 +148,8 @@ def _exported(model: SmartModel, into: Path) -> dict[str, Any]:
         raise _CannotExportError(f"it is larger than {_MOST_BYTES / 1e9:g} GB")
     prompt = backbone.prompt_for("query", None, None)
     with TOKENIZING.held:  # the backend is left with the truncation of queries
-        features = backbone.preprocess(["how do I rotate the logs"], prompt=prompt, task="query")
+        # Of two lengths, so that what is traced takes several, and padding.
+        features = backbone.preprocess(["how do I rotate the logs", "logs"], prompt=prompt, task="query")
         backend = getattr(model.tokenizer, "backend_tokenizer", None)
         if backend is None or features.get("modality", "text") != "text":
             raise _CannotExportError("its inputs are rendered by a chat template, or by a slow tokenizer")
@@ -126,8 +159,14 @@ def _exported(model: SmartModel, into: Path) -> dict[str, Any]:
         raise _CannotExportError(f"it takes {', '.join(names)}")
     others = {name: value for name, value in features.items() if name not in names and name != ROLES_KEY}
     with backbone.running.held:
-        queries = _Queries(model, names, others).eval()
-        _trace(queries, tuple(features[name] for name in names), names, runtime, into / FILES[runtime])
+        given = tuple(features[name] for name in names)
+        transformer = _Transformer(model, names, others).eval()
+        with torch.no_grad():
+            states, _ = transformer(*given)
+        pooled = (states, features["attention_mask"])
+        parts = ((transformer, given, names), (_Pooling(model, others).eval(), pooled, list(POOLED)))
+        for (module, inputs, takes), gives, file in zip(parts, OUTPUTS, FILES[runtime], strict=True):
+            _trace(module, inputs, takes, gives, runtime, into / file)
     about = {
         "runtime": runtime,
         "inputs": names,
@@ -139,37 +178,52 @@ def _exported(model: SmartModel, into: Path) -> dict[str, Any]:
         "token_filter": model.readout.token_filter,
         "max_length": backbone.max_length,
         "longest": min(backbone.max_length or _LONGEST, _LONGEST),
+        "batched": False,
     }
-    _compare(model, LightEncoder(Entry(about, tokenizer, (into / FILES[runtime]).read_bytes())))
+    transformer_file, pooling_file = ((into / file).read_bytes() for file in FILES[runtime])
+    about["batched"] = _compare(model, LightEncoder(Entry(about, tokenizer, (transformer_file, pooling_file))))
     (into / TOKENIZER).write_text(tokenizer, encoding="utf-8")
     return about
 
 
-def _trace(queries: _Queries, inputs: tuple[Tensor, ...], names: list[str], runtime: str, file: Path) -> None:
-    """Write the exported model."""
+def _trace(
+    module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], gives: tuple[str, ...], runtime: str, file: Path
+) -> None:
+    """Write a part of the exported model."""
     with warnings.catch_warnings(), torch.no_grad(), only_errors_logged():
         warnings.simplefilter("ignore")  # tracing warns of every branch on a shape; the comparison decides
         if runtime == ONNX:
-            axes = {name: {1: "tokens"} for name in (*names, "vectors")}
+            axes = {name: {0: "queries", 1: "tokens"} for name in (*names, *gives) if name != "anchor"}
             torch.onnx.export(
-                queries, inputs, file, input_names=names, output_names=["anchor", "vectors"], dynamic_axes=axes,
-                opset_version=_OPSET, dynamo=False,
+                module, inputs, file, input_names=names, output_names=list(gives), opset_version=_OPSET, dynamo=False,
+                dynamic_axes={**axes, **({"anchor": {0: "queries"}} if "anchor" in gives else {})},
             )  # fmt: skip
         else:
-            torch.jit.save(torch.jit.trace(queries, inputs, check_trace=False), str(file))  # type: ignore[no-untyped-call]
+            torch.jit.save(torch.jit.trace(module, inputs, check_trace=False), str(file))  # type: ignore[no-untyped-call]
 
 
-def _compare(model: SmartModel, light: LightEncoder) -> None:
-    """Refuse an export that does not give what the model gives, whatever the text."""
+def _compare(model: SmartModel, light: LightEncoder) -> bool:
+    """Refuse an export that does not give what the model gives, whatever the text.
+
+    Returns:
+        Whether texts padded together get the very bits that each gets alone.
+    """
     size = len(light.tokenizer)
     ids = np.arange(0, size, max(1, size // _ROLES_COMPARED))
     if not np.array_equal(light.word_roles(ids), WordRoles(model.tokenizer, model.backbone.special_ids)(ids)):
         raise _CannotExportError("its tokenizer spells words differently without transformers")
-    for text in probe_texts(model):
-        with counted_elsewhere():
-            found, wanted = light.encode_query(Item(text)), model.encode_query(Item(text), show_progress=False)
-        if found is not None and (difference := _difference(found, wanted)):
-            raise _CannotExportError(f"{difference} of {text[:40]!r}")
+    items, alone = [Item(text) for text in probe_texts(model)], list[SmartEmbeddings | None]()
+    with counted_elsewhere():
+        for item in items:
+            found, wanted = light.encode_query(item), model.encode_query(item, show_progress=False)
+            if found is not None and (difference := _difference(found, wanted)):
+                raise _CannotExportError(f"{difference} of {item.text[:40]!r}")
+            alone.append(found)
+        try:
+            together = dict(light.encode_queries(items, batched=True))
+        except Exception:  # a runtime may take one shape only
+            return False
+    return all(_same_bits(found, together[place]) for place, found in enumerate(alone))
 
 
 def probe_texts(model: SmartModel) -> list[str]:
@@ -185,6 +239,12 @@ def probe_texts(model: SmartModel) -> list[str]:
         f"a {specials} b", "a\u0000b\u200bc\ufeff",
     ]  # fmt: skip
     return [*kinds, *(" ".join(words[:length]) for length in lengths if length > 0)]
+
+
+def _same_bits(one: SmartEmbeddings | None, other: SmartEmbeddings | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("anchors", "token_vectors"))
 
 
 def _difference(found: SmartEmbeddings, wanted: SmartEmbeddings) -> str:

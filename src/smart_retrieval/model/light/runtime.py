@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from io import BytesIO
 from typing import Any
 
 from ...types import Array
 
-#: An exported model: the anchor ``[1, Da]`` and the vectors of all positions ``[1, T, Dt]`` of named ids ``[1, T]``.
-Run = Callable[[Mapping[str, Array]], tuple[Array, Array]]
+#: The transformer: of named ids ``[B, T]`` the states that anchors are pooled from, ``[B, T, H]``, and the token
+#: vectors of all positions, ``[B, T, Dt]``. What pools: of states and attention mask the anchors, ``[B, Da]``.
+Run = Callable[[Mapping[str, Array]], list[Array]]
 
 ONNX, TORCHSCRIPT = "onnx", "torchscript"
-#: The exported model's file.
-FILES = {ONNX: "model.onnx", TORCHSCRIPT: "model.pt"}
+#: The exported model's files: the transformer, and what pools its states.
+FILES = {ONNX: ("model.onnx", "pooling.onnx"), TORCHSCRIPT: ("model.pt", "pooling.pt")}
+#: What each of the two gives.
+OUTPUTS = (("states", "vectors"), ("anchor",))
+#: What the second takes.
+POOLED = ("states", "attention_mask")
 _PACKAGES = {ONNX: ("onnx", "onnxruntime"), TORCHSCRIPT: ("torch",)}
 
 
@@ -31,12 +36,14 @@ def versions(runtime: str) -> dict[str, str]:
     return {name: version(name) for name in dict.fromkeys(names)}
 
 
-def load_run(runtime: str, exported: bytes, inputs: list[str]) -> Run:
-    """An exported model, ready to run: on the calling thread alone, so that threads and forks can share it."""
-    return _onnx(exported) if runtime == ONNX else _torchscript(exported, inputs)
+def load_runs(runtime: str, exported: tuple[bytes, bytes], inputs: list[str]) -> tuple[Run, Run]:
+    """Both parts of an exported model, run on the calling thread alone, so that threads and forks can share them."""
+    if runtime == ONNX:
+        return _onnx(exported[0], OUTPUTS[0]), _onnx(exported[1], OUTPUTS[1])
+    return _torchscript(exported[0], inputs), _torchscript(exported[1], POOLED)
 
 
-def _onnx(exported: bytes) -> Run:
+def _onnx(exported: bytes, outputs: Sequence[str]) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -44,25 +51,27 @@ def _onnx(exported: bytes) -> Run:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
 
-    def run(features: Mapping[str, Array]) -> tuple[Array, Array]:
-        anchor, vectors = session.run(["anchor", "vectors"], dict(features))
-        return anchor, vectors
+    taken = {one.name for one in session.get_inputs()}  # what has no effect was left out
+
+    def run(features: Mapping[str, Array]) -> list[Array]:
+        found: list[Array] = session.run(outputs, {name: value for name, value in features.items() if name in taken})
+        return found
 
     return run
 
 
-def _torchscript(exported: bytes, inputs: list[str]) -> Run:
+def _torchscript(exported: bytes, inputs: Sequence[str]) -> Run:
     import torch
 
     module: Any = torch.jit.load(BytesIO(exported), map_location="cpu")  # type: ignore[no-untyped-call]
     loaded_in = os.getpid()
 
-    def run(features: Mapping[str, Array]) -> tuple[Array, Array]:
+    def run(features: Mapping[str, Array]) -> list[Array]:
         if os.getpid() != loaded_in:
             torch.set_num_threads(1)  # OpenMP's threads did not come along, and a pass would wait for them
         # Unoptimised: the optimiser compiles for seconds before it is of use.
         with torch.inference_mode(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-            anchor, vectors = module(*(torch.from_numpy(features[name]) for name in inputs))
-        return anchor.numpy(), vectors.numpy()
+            found = module(*(torch.from_numpy(features[name]) for name in inputs))
+        return [part.numpy() for part in (found if isinstance(found, tuple) else (found,))]
 
     return run

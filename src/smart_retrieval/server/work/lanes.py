@@ -5,30 +5,40 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from queue import SimpleQueue
-from typing import Any, TypeVar
+from itertools import islice
+from typing import Any, TypeAlias, TypeVar
 
 from ...errors import DeadlineError, OverloadedError
 
 T = TypeVar("T")
 
+# Queries that are encoded together.
+_TOGETHER = 16
 
-@dataclass(frozen=True)
+
+#: A call for several arguments: each one's place, and its result or exception, as soon as it is known.
+Each: TypeAlias = Callable[[list[Any]], Iterable[tuple[int, Any]]]
+
+
+@dataclass(frozen=True, eq=False)
 class _Job:
-    call: Callable[[], Any]
+    call: Callable[[], Any] | None  # else `each` of the argument
     future: Future[Any]
     until: float | None
+    each: Each | None = None
+    argument: Any = None
 
 
 class Lane:
     """Some threads and the calls that wait for them, in the order in which they came.
 
     Threads of its own, not an executor's: each keeps its connection to every index. A lane of one thread is what makes
-    an encoder safe. Queries that wait are encoded one after another and not padded into one batch, which would change
-    the last bits of their vectors; so nothing is gained by waiting for more of them.
+    an encoder safe, and while it is at work the queries gather that it takes together next, so that nothing is gained
+    by waiting for more of them.
 
     Args:
         name: Of its threads.
@@ -40,8 +50,8 @@ class Lane:
         self.name, self.most = name, waiting + threads
         #: Calls that wait or run.
         self.pending = 0
-        self._lock = threading.Lock()
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._changed = threading.Condition()
+        self._jobs: deque[_Job | None] = deque()
         self._threads = [
             threading.Thread(target=self._work, name=f"smart-{name}-{number}", daemon=True) for number in range(threads)
         ]
@@ -51,6 +61,10 @@ class Lane:
     async def run(self, call: Callable[[], T], until: float | None = None) -> T:
         """The result of a call in one of the threads; see :meth:`submit`."""
         return await asyncio.wrap_future(self.submit(call, until))
+
+    async def run_each(self, each: Each, argument: Any, until: float | None = None) -> Any:
+        """The result for one argument of a call that may be made for it and others that wait, 16 at most."""
+        return await asyncio.wrap_future(self._queued(_Job(None, Future(), until, each, argument)))
 
     def submit(self, call: Callable[[], T], until: float | None = None) -> Future[T]:
         """Let one of the threads make a call.
@@ -63,36 +77,74 @@ class Lane:
             OverloadedError: Too many calls wait.
             DeadlineError: The time was over before it was its turn.
         """
-        with self._lock:
+        return self._queued(_Job(call, Future(), until))
+
+    def _queued(self, job: _Job) -> Future[Any]:
+        with self._changed:
             if self.pending >= self.most:
                 raise OverloadedError(f"found {self.pending} requests waiting, expected fewer; try again in a second")
             self.pending += 1
-        future: Future[T] = Future()
-        self._jobs.put(_Job(call, future, until))
-        return future
+            self._jobs.append(job)
+            self._changed.notify()
+        return job.future
 
     def close(self) -> None:
         """Finish what waits, and end the threads."""
-        for _ in self._threads:
-            self._jobs.put(None)
+        with self._changed:
+            self._jobs.extend([None] * len(self._threads))
+            self._changed.notify_all()
         for thread in self._threads:
             thread.join()
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            result, error = None, None
-            wanted = job.future.set_running_or_notify_cancel()  # else whoever asked is gone
-            try:
-                if wanted:
-                    if job.until is not None and time.perf_counter() > job.until:
-                        raise DeadlineError("the deadline passed while the request waited; allow more, or try again")
-                    result = job.call()
-            except BaseException as raised:
-                error = raised
-            with self._lock:
+        while jobs := self._next():
+            self._make(jobs)
+            jobs.clear()  # nothing is kept while it waits for the next
+
+    def _next(self) -> list[_Job]:
+        """The call that waits the longest, and those behind it that can be made with it; none at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._jobs)
+            first = self._jobs.popleft()
+            if first is None:
+                return []
+            jobs = [first]
+            if first.each is not None:
+                same = (job for job in self._jobs if job is not None and job.each == first.each)
+                jobs += islice(same, _TOGETHER - 1)
+                for job in jobs[1:]:
+                    self._jobs.remove(job)
+            return jobs
+
+    def _make(self, jobs: list[_Job]) -> None:
+        wanted = dict(enumerate(job for job in jobs if self._begins(job)))
+        try:
+            if len(wanted) and (each := wanted[0].each) is not None:
+                for place, result in each([job.argument for job in wanted.values()]):
+                    self._settle(wanted.pop(place), result)
+            elif len(wanted) and (call := wanted[0].call) is not None:
+                self._settle(wanted[0], call())
+                wanted.clear()
+        except BaseException as error:
+            for job in wanted.values():
+                self._settle(job, error)
+
+    def _begins(self, job: _Job) -> bool:
+        """Whether somebody still waits for it, and has the time."""
+        if not job.future.set_running_or_notify_cancel():
+            with self._changed:
                 self.pending -= 1
-            if error is not None:
-                job.future.set_exception(error)
-            elif wanted:
-                job.future.set_result(result)
-            job = result = error = None  # nothing is kept while it waits for the next
+            return False
+        if job.until is not None and time.perf_counter() > job.until:
+            passed = DeadlineError("the deadline passed while the request waited; allow more, or try again")
+            self._settle(job, passed)
+            return False
+        return True
+
+    def _settle(self, job: _Job, result: Any) -> None:
+        with self._changed:
+            self.pending -= 1
+        if isinstance(result, BaseException):
+            job.future.set_exception(result)
+        else:
+            job.future.set_result(result)
