@@ -1,6 +1,7 @@
 """The two constants of the default preset: chosen on collections and models, and judged where they were not chosen.
 
     python benchmarks/default_selection.py --data DIR --model minilm --model models/... [--cache DIR]
+    python benchmarks/default_selection.py --again    # choose again from the figures that are recorded
 
 For each model and collection nDCG@10 and Recall@100 of the anchor, of the paper's preset, of plain IDF (weight 2, no
 floor, each token by itself), and of every setting of the grid: the floor's quantile of unrelated similarities, and the
@@ -14,13 +15,14 @@ Writes results/default_selection.json.
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from lib.collections import add_collections, named_collections
-from lib.record import record
+from lib.record import RESULTS, record
 
 from smart_retrieval import IdfWeights, Readout, Scoring, SmartModel
 from smart_retrieval.core.calibration import FLOOR_QUANTILE, Calibration
@@ -42,17 +44,29 @@ Pair = tuple[str, str]  # model and collection
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_collections(parser)
-    parser.add_argument("--model", action="append", required=True, help="name or folder; may be repeated")
+    parser.add_argument("--model", action="append", default=[], help="name or folder; may be repeated")
     parser.add_argument("--cache", type=Path, help="where encodings are kept")
+    parser.add_argument("--again", action="store_true", help="measure nothing: every setting is recorded already")
     arguments = parser.parse_args()
     pairs: dict[Pair, dict[str, Any]] = {}
-    with named_collections(arguments) as folders:
-        for name in arguments.model:
-            smart = SmartModel(name)
-            for folder in folders:
-                pairs[Path(name).name, folder.name] = measure(smart, folder, EncodingCache(arguments.cache))
+    measured = {"date": "now"}
+    if arguments.again:
+        recorded = json.loads((RESULTS / "default_selection.json").read_text(encoding="utf-8"))
+        measured = recorded.get("measured") or {name: recorded[name] for name in ("date", "commit", "command")}
+        for name, values in recorded["pairs"].items():
+            model, _, own = name.rpartition("/")
+            pairs[model, own] = values
+    elif not arguments.model:
+        parser.error("found no --model, expected one or more, or --again")
+    else:
+        with named_collections(arguments) as folders:
+            for name in arguments.model:
+                smart = SmartModel(name)
+                for folder in folders:
+                    pairs[Path(name).name, folder.name] = measure(smart, folder, EncodingCache(arguments.cache))
     chosen = choose(pairs, list(pairs))
-    figures = {"tolerance": TOLERANCE, "quantiles": QUANTILES, "factors": FACTORS, "chosen": chosen}
+    figures = {"measured": measured, "tolerance": TOLERANCE, "quantiles": QUANTILES, "factors": FACTORS}
+    figures |= {"quantile": FLOOR_QUANTILE, "chosen": chosen}
     folds = {f"{model}/{own}": out_of_fold(pairs, (model, own)) for model, own in pairs}
     means = {
         str(quantile): {

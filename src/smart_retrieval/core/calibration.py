@@ -19,7 +19,7 @@ from .weights import IdfWeights
 
 # The two constants of the default preset. Both lie on wide plateaus over four collections and four models; the weight
 # is what most folds choose that leave a collection or a model out (benchmarks/results/default_selection.json).
-FLOOR_QUANTILE = 0.6
+FLOOR_QUANTILE = 0.8
 LATE_PER_SPREAD = 10.0
 
 # Documents and query tokens looked at, whatever the size of the collection.
@@ -41,7 +41,7 @@ class Calibration:
 
     * ``anchor_spread``, the standard deviation of the cosines of their anchors. The late weight is 10 times that, so
       that late interaction moves a score as far as the anchors do.
-    * ``background``, the similarity that a rare token of one document finds in another (the .6 quantile of its best
+    * ``background``, the similarity that a rare token of one document finds in another (the .8 quantile of its best
       ones). What is no more similar than that says nothing, and is the floor.
 
     Args:
