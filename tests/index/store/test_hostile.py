@@ -1,13 +1,16 @@
 """Databases that somebody made: refused by a named error, in bounded time and memory."""
 
 import sqlite3
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from fixtures import crafted
 from fixtures.stores import change, record
 
 from smart_retrieval.errors import IndexDamagedError, IndexFormatError, SmartError
 from smart_retrieval.index.store import connections
+from smart_retrieval.index.store.pictures import Media, PlacedGrid
 from smart_retrieval.index.store.schema import blob_checksum, checksum
 from smart_retrieval.index.store.store import Store
 
@@ -97,6 +100,36 @@ def test_an_anchor_that_is_no_number(store, path, value):
     with pytest.raises(IndexDamagedError, match="'a'"):
         store.read_vectors([1, 2])
     assert len(store.read_vectors([2]).rowids) == 1
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE vectors SET anchor = zeroblob(length(anchor) + 4) WHERE rowid = 1",
+        "UPDATE vectors SET anchor = filled('0000c07f', length(anchor) / 4) WHERE rowid = 1",
+        "UPDATE codes SET n_tokens = n_tokens + 1 WHERE rowid = 1",
+        "UPDATE codes SET codes = x'00' WHERE rowid = 1",
+        "UPDATE documents SET metadata = '[1]' WHERE rowid = 1",
+        "UPDATE documents SET metadata = nested('[', 100000) WHERE rowid = 1",
+        "UPDATE documents SET page = 'x' WHERE rowid = 1",
+        "UPDATE documents SET heading = x'00' WHERE rowid = 1",
+        "UPDATE documents SET text = CAST(x'ff' AS TEXT) WHERE rowid = 1",
+        "UPDATE media SET grids = '[1]' WHERE rowid = 1",
+        "UPDATE media SET times = '[1e999]' WHERE rowid = 1",
+        "UPDATE media SET kind = x'00' WHERE rowid = 1",
+    ],
+)
+def test_verify_finds_what_no_reader_takes_though_its_checksum_is_right(store, path, sql):
+    media = Media("image", 10, 10, (0.5,), (PlacedGrid("image", 1, 1, 1, ((0, 1),)),), preview=b"picture")
+    store.add([replace(record("a"), media=media), record("b")])
+    with crafted.opened(path):
+        pass
+    assert store.verify().damaged == []
+    crafted.craft(path, sql)
+    assert [damage.id for damage in store.verify().damaged] == ["a"]
+    read = (lambda: store.read_vectors([1])) if "UPDATE vec" in sql or "UPDATE cod" in sql else lambda: store.get(["a"])
+    with pytest.raises(IndexDamagedError):
+        read()
 
 
 @pytest.mark.parametrize("anchor", [b"", b"1234", "text", 5])

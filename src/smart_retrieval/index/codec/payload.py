@@ -27,7 +27,7 @@ import numpy as np
 from ...errors import CodecError, IndexDamagedError
 from ...types import Array
 
-MOST_WITHOUT_IDS = 1 << 20  # tokens of one document of which none has an id, such as visual ones
+MOST_TOKENS = 1 << 20  # of one document, far more than any model takes
 MAGIC, VERSION = b"SMB", 1
 _HEAD = struct.Struct("<3sB8sIIHBB")
 HEADER_BYTES = _HEAD.size + 4
@@ -150,7 +150,7 @@ def unpack_token_ids(blob: bytes, count: int) -> Array:
     """The inverse of :func:`pack_token_ids`: ``[count]`` int32."""
     width, rest = divmod(len(blob), count) if count > 0 else (0, len(blob))
     # Ids of no bytes, all -1, may be so many at most: a count alone must not take memory.
-    if rest or width > 4 or count < 0 or (not width and count > MOST_WITHOUT_IDS):
+    if rest or width > 4 or count < 0 or (not width and count > MOST_TOKENS):
         raise IndexDamagedError(f"found {len(blob)} bytes for {count} token ids")
     padded = np.zeros((count, 4), np.uint8)
     padded[:, :width] = np.frombuffer(blob, np.uint8).reshape(count, width)
