@@ -206,7 +206,7 @@ def load(faiss: Any, folder: Path, stamp: AnnStamp, anchor_dim: int) -> AnchorIn
     """Map the file, whose checksum was compared; None if faiss cannot read it, or something else is in it."""
     path = folder / stamp.file
     try:
-        if not (0 < stamp.probes and 0 < stamp.trained <= stamp.rows and _is_sound(faiss, path, stamp, anchor_dim)):
+        if not (stamp.probes > 0 and 0 < stamp.trained <= stamp.rows and _is_sound(faiss, path, stamp, anchor_dim)):
             return None
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except (OSError, RuntimeError, MemoryError):

@@ -125,10 +125,11 @@ class Connections:
         try:
             return Handle(connect(f"{uri}?mode=ro", self.timeout))
         except sqlite3.OperationalError as error:
-            # A folder that cannot be written to has no room for WAL's shared memory, and so no writer either. Without a
-            # WAL the file holds everything and is read without locks; else a copy of both is read. The stamp of the
-            # file is compared before every transaction.
-            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            # A folder that cannot be written to, or a full disk, has no room for WAL's shared memory, and so no writer
+            # either. Without a WAL the file holds everything and is read without locks; else a copy of both is read.
+            # The stamp of the file is compared before every transaction.
+            refused = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+            if not refused and error.sqlite_errorcode != sqlite3.SQLITE_IOERR_SHMSIZE:
                 raise
             stamp = self._stamp()
             if stamp[-1]:

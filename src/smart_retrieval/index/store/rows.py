@@ -304,7 +304,7 @@ def _vectors(
         packed_ids = [(row[4], row[2]) for row in run]
         if width and not rest:
             packed_ids = [(b"".join(blob for blob, _ in packed_ids), sum(count for _, count in packed_ids))]
-        ids += [unpack_token_ids(blob, count) for blob, count in packed_ids]
+        ids += [unpack_token_ids(blob, count, count) for blob, count in packed_ids]
     joined, all_codes = b"".join([row[3] for row in rows]), b"".join([row[7] for row in rows])
     anchors = np.frombuffer(joined, "<f4").reshape(-1, manifest.anchor_dim)
     if not math.isfinite(float(np.abs(anchors).sum(dtype=np.float64))):
@@ -343,7 +343,7 @@ def documents_of(
 
 def anchor_fits(manifest: Manifest, anchor: bytes, n_ids: Any) -> bool:
     """Whether an anchor is as long as the index's, and the count of its ids a count."""
-    return len(anchor) == 4 * manifest.anchor_dim and isinstance(n_ids, int)
+    return len(anchor) == 4 * manifest.anchor_dim and isinstance(n_ids, int) and n_ids <= MOST_TOKENS
 
 
 def codes_fit(manifest: Manifest, codes: bytes, n_tokens: Any) -> bool:
