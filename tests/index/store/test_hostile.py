@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fixtures import crafted
-from fixtures.stores import change, record
+from fixtures.stores import CODE_WIDTH, change, record
 
 from smart_retrieval.errors import IndexDamagedError, IndexFormatError, SmartError
+from smart_retrieval.index.codec.payload import MOST_TOKENS
 from smart_retrieval.index.store import connections
 from smart_retrieval.index.store.pictures import Media, PlacedGrid
 from smart_retrieval.index.store.schema import blob_checksum, checksum
@@ -89,6 +90,22 @@ def test_a_count_takes_no_memory(store, path, count):
     assert not store.verify().ok
     store.delete(ids=["a"])
     assert store.verify().ok
+
+
+@pytest.mark.parametrize("part", ["ids", "codes"])
+def test_more_tokens_than_may_be_decoded_are_neither_taken_nor_read(store, path, part):
+    """A file of 6 bytes a token would take 1,536 to decode."""
+    many = np.zeros((MOST_TOKENS + 1, CODE_WIDTH), np.uint8)
+    changes = {"token_ids": np.ones(len(many), np.int32)} if part == "ids" else {"codes": many}
+    with pytest.raises(SmartError, match="at most 1,048,576"):
+        store.add([replace(record("a"), **changes)])
+    store.add([record("a")])
+    table, count = ("vectors", "n_ids") if part == "ids" else ("codes", "n_tokens")
+    width = 1 if part == "ids" else CODE_WIDTH
+    crafted.craft(path, f"UPDATE {table} SET {count} = {len(many)}, {part} = zeroblob({len(many) * width})")
+    with pytest.raises(IndexDamagedError):
+        store.read_vectors([1])
+    assert not store.verify().ok
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
