@@ -137,7 +137,7 @@ def _commit_of(file: Path) -> list[Any] | None:
         uri = f"{file.absolute().as_uri()}?mode=ro&immutable=1"
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
             row = connection.execute(query).fetchone()
-            return list(row or ())
+            return [part if isinstance(part, int) else repr(part) for part in row or ()]
     return None
 
 

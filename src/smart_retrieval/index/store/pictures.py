@@ -253,6 +253,7 @@ def damaged_rows(connection: sqlite3.Connection) -> Iterator[tuple[int, Any]]:
         try:
             sound = checksum(rowid, id, *facts) == stored
             sound = sound and checksum(rowid, id, len(thumbnail), thumbnail) == thumbnail_stored
+            sound = sound and not isinstance(thumbnail, RawText)
             _parsed(*facts)
         except (TypeError, ValueError, OverflowError, RecursionError, IndexDamagedError):  # of other types or sizes
             sound = False
