@@ -179,7 +179,7 @@ def evaluation_cache(folder: Path, model: SmartModel) -> Callable[[], list[Any]]
 
 
 def mmeb_store(folder: Path, model: SmartModel) -> Callable[[], list[Any]]:
-    from fixtures.fake_encoder import FakeEncoder
+    from fixtures.fake_encoder import FakeEncoder  # type: ignore[import-not-found]
 
     def read() -> list[Any]:
         store = EncodingStore(folder, FakeEncoder(), shard_items=2)
@@ -244,7 +244,7 @@ KINDS: dict[str, Callable[[Path, SmartModel], Callable[[], list[Any]]]] = {
 
 def flipped_by_command(folder: Path, chance: random.Random) -> dict[str, int]:
     """``smart verify`` on ten flipped bits of a database and its derived files: status 1, and one word that says so."""
-    from fixtures.forked_commands import ForkedCommands
+    from fixtures.forked_commands import ForkedCommands  # type: ignore[import-not-found]
 
     kept, path = folder / "index.kept" / "index.smart", folder / "index" / "index.smart"
     files = [file for file in sorted(kept.rglob("*")) if file.is_file() and file.stat().st_size]
@@ -272,7 +272,7 @@ def flipped_by_command(folder: Path, chance: random.Random) -> dict[str, int]:
 def crafted_in_library(folder: Path) -> dict[str, Any]:
     """Every crafted database, used in every way: what was raised, how long and how much memory it took at most."""
     import fuzz
-    from fixtures import crafted
+    from fixtures import crafted  # type: ignore[import-not-found]
 
     folder.mkdir()
     base, path, aside = fuzz.make_index(folder / "base.smart"), folder / "made.smart", folder / "aside"
@@ -367,8 +367,9 @@ def crafted_by_command(folder: Path, count: int, chance: random.Random) -> dict[
             shutil.rmtree(folder / "aside", ignore_errors=True)
             (folder / "aside").mkdir()
             command = commands.start(*use)
-            wrong = problem(*command.wait(), "--json" in use)
-            counts.update(commands=1, refused=command.status == 1, wrong=bool(wrong))
+            status, out, errors = command.wait()
+            wrong = problem(status, out, errors, "--json" in use)
+            counts.update(commands=1, refused=status == 1, wrong=bool(wrong))
             most = max(most, command.peak)
             if wrong:
                 print(f"{sql[:120]}: {' '.join(map(str, use[:1]))}: {wrong}", file=sys.stderr, flush=True)

@@ -51,7 +51,7 @@ from smart_retrieval.index.store.store import Store
 from smart_retrieval.index.store.where import compile_where
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from fixtures import crafted
+from fixtures import crafted  # type: ignore[import-not-found]
 
 SECONDS, MEMORY = 30, 8 << 30
 #: What a query says so that no model is needed.

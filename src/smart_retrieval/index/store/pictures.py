@@ -219,7 +219,9 @@ def of_rows(connection: sqlite3.Connection, rowids: str, load: Callable[[int], b
     return found
 
 
-def _parsed(kind: Any, width: Any, height: Any, times: Any, grids: Any) -> tuple[Any, ...]:
+def _parsed(
+    kind: Any, width: Any, height: Any, times: Any, grids: Any
+) -> tuple[Any, Any, Any, tuple[float, ...], tuple[PlacedGrid, ...]]:
     seconds = tuple(float(time) for time in json.loads(times))
     placed = tuple(PlacedGrid.from_list(grid) for grid in json.loads(grids))
     sizes = all(size is None or isinstance(size, int) for size in (width, height))
