@@ -573,7 +573,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kind", action="append", choices=list(SHARES), help="only this kind; may be repeated")
     parser.add_argument("--only", type=int, help="only the input of this number")
-    parser.add_argument("--record", action="store_true", help="write benchmarks/results/fuzz.json")
+    parser.add_argument("--record", action="store_true", help="write fuzz.json among the benchmarks' results")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
     given = parser.parse_args()
     with suppress(ImportError):

@@ -238,6 +238,14 @@ def test_a_commit_of_another_type_can_be_copied(store, path, tmp_path, token):
         assert copied.verify().notes == ["the full-text index was not checked: that needs mode='w'"]
 
 
+def test_a_count_that_grows_past_what_the_database_holds(store, path):
+    store.add([record("a")])
+    change(path, "UPDATE codes SET n_tokens = -9223372036854775807")
+    with pytest.raises(IndexDamagedError, match="out of range"):
+        store.delete(ids=["a"])
+    assert store.ids() == ["a"]
+
+
 def test_a_link_in_place_of_the_write_ahead_log(store, path, tmp_path):
     store.close()
     (tmp_path / "victim").write_text("mine")

@@ -334,6 +334,8 @@ def translated(file: Path) -> Iterator[None]:
         if isinstance(error, _OF_DATA) and code not in _OF_THE_SYSTEM:
             raise IndexDamagedError(f"{where}: the database is not as it was made ({error}); restore a copy") from error
         raise
+    except OverflowError as error:  # a count that has grown past what the database holds
+        raise IndexDamagedError(f"{where}: found a number out of range ({error}); restore a copy") from error
     except UnicodeDecodeError as error:  # in the words of an error of SQLite, for one
         raise IndexDamagedError(f"{where}: found text that is not UTF-8 ({error}); restore a copy") from error
     except OSError as error:
