@@ -24,7 +24,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,9 +47,11 @@ from smart_retrieval.index.smart_index import SmartIndex
 from smart_retrieval.index.store.manifest import Manifest
 from smart_retrieval.index.store.pictures import Media, PlacedGrid
 from smart_retrieval.index.store.records import FileEntry, Record
-from smart_retrieval.index.store.schema import blob_checksum, checksum
 from smart_retrieval.index.store.store import Store
 from smart_retrieval.index.store.where import compile_where
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from fixtures import crafted  # type: ignore[import-not-found]
 
 SECONDS, MEMORY = 30, 8 << 30
 #: What a query says so that no model is needed.
@@ -321,99 +323,29 @@ _VALUES: tuple[Any, ...] = (
     *('[["image",1,1,9,[[0,9]]]]', '[["image",1,1000000,1000000,[[0,1000000000000]]]]'),
     *(b"", b"\0" * 48, b"\xff" * 48, b"\xff" * 7, b"\xed\xa0\x80"),
 )
-_COLUMNS = {
-    "manifest": "key value",
-    "codec": "generation data",
-    "documents": "id added source page heading metadata text rowid",
-    "vectors": "n_ids anchor ids rowid",
-    "codes": "n_tokens codes rowid",
-    "idf": "token df",
-    "files": "path size mtime_ns sha256",
-    "tombstones": "rowid deleted",
-    "commits": "number token",
-    "state": "number documents tokens last_rowid generation updated",
-    "media": "kind width height times grids thumbnail rowid",
-    "lexical_data": "id block",
-    "lexical_idx": "segid term pgno",
-    "lexical_docsize": "id sz",
-    "lexical_config": "k v",
-}
 _FACTS = (
     "codec anchor_dim code_width model limits scoring readout calibration pooling lexical language root prompts folding"
 )
-_ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT"
-_SCHEMA = "UPDATE sqlite_master SET"
-_STATEMENTS = (
-    f"DROP TABLE idf; CREATE VIEW idf AS {_ENDLESS} x AS token, 1 AS df FROM c",
-    f"DROP TABLE state; CREATE VIEW state AS {_ENDLESS} 1 AS one, x AS number, 1 AS documents, 1 AS tokens FROM c",
-    f"DROP VIEW folded; CREATE VIEW folded AS {_ENDLESS} x AS rowid, 'a' AS text FROM c",
-    "CREATE TRIGGER t AFTER INSERT ON documents BEGIN DELETE FROM codes; END",
-    "CREATE VIEW v AS SELECT 1",
-    "CREATE TABLE extra (a)",
-    "CREATE INDEX i ON documents (smart_fold(text))",
-    "CREATE VIRTUAL TABLE r USING rtree(a, b, c)",
-    "CREATE VIRTUAL TABLE other USING fts5(a)",
-    "ALTER TABLE documents ADD COLUMN x",
-    "ALTER TABLE state RENAME COLUMN updated TO changed",
-    "DROP TABLE manifest; CREATE TABLE manifest (key, value, checksum)",
-    *(f"DROP TABLE {table}" for table in (*_COLUMNS, "lexical")),
-    *(f"DELETE FROM {table}" for table in _COLUMNS),
-    "PRAGMA user_version = 9",
-    "PRAGMA application_id = 1",
-    "UPDATE idf SET token = token + 1000000000000",
-    f"{_SCHEMA} rootpage = (SELECT rootpage FROM sqlite_master WHERE name = 'idf') WHERE name = 'documents'",
-    f"{_SCHEMA} rootpage = 2 WHERE type = 'table'",
-    f"{_SCHEMA} rootpage = 100000 WHERE name = 'codes'",
-    f"{_SCHEMA} sql = 'CREATE TABLE codes (rowid, n_tokens, codes, checksum)' WHERE name = 'codes'",
-    f"{_SCHEMA} sql = 'CREATE TABLE' WHERE name = 'codes'",
-    f"{_SCHEMA} name = x'ff' WHERE name = 'idf'",
-)
-
-
-def _sign(connection: sqlite3.Connection) -> None:
-    """Right checksums for whatever the rows hold by now."""
-    plain = {"manifest": "key, value", "codec": "generation, data", "files": "path, size, mtime_ns, sha256",
-             "documents": "rowid, id, added, source, page, heading, metadata, text"}  # fmt: skip
-    for table, columns in plain.items():
-        first = columns.split(",")[0]
-        for row in connection.execute(f"SELECT {columns} FROM {table}").fetchall():
-            connection.execute(f"UPDATE {table} SET checksum = ? WHERE {first} IS ?", (checksum(*row), row[0]))
-    for table, columns in (("vectors", "n_ids, anchor, ids"), ("codes", "n_tokens, codes")):
-        query = f"SELECT t.rowid, id, {columns} FROM {table} AS t JOIN documents AS d ON d.rowid = t.rowid"
-        for rowid, id, *rest in connection.execute(query).fetchall():
-            with suppress(TypeError):
-                connection.execute(
-                    f"UPDATE {table} SET checksum = ? WHERE rowid = ?", (blob_checksum(rowid, id, *rest), rowid)
-                )
-    query = (
-        "SELECT m.rowid, id, kind, width, height, times, grids, thumbnail FROM media AS m JOIN documents USING (rowid)"
-    )
-    for rowid, id, *values, thumbnail in connection.execute(query).fetchall():
-        with suppress(TypeError):
-            sums = (checksum(rowid, id, *values), checksum(rowid, id, len(thumbnail), thumbnail))
-            connection.execute("UPDATE media SET checksum = ?, thumbnail_checksum = ? WHERE rowid = ?", (*sums, rowid))
 
 
 def craft(rng: random.Random, path: Path) -> None:
     """Change a database as somebody would who knows it."""
-    with closing(sqlite3.connect(path / "index.sqlite", isolation_level=None)) as connection, suppress(sqlite3.Error):
-        connection.create_function("smart_fold", 1, lambda text: text, deterministic=True)
-        connection.execute("PRAGMA writable_schema = ON")
-        if rng.random() < 0.3:
-            for statement in rng.choice(_STATEMENTS).split("; "):
-                connection.execute(statement)
-        else:
-            for _ in range(rng.randint(1, 3)):
-                table = rng.choice(sorted(_COLUMNS))
-                column = rng.choice(_COLUMNS[table].split())
-                rowids = "1" if rng.random() < 0.3 else "abs(random()) % 4 = 0"
-                if table == "manifest":
-                    rowids = f"key = '{rng.choice(_FACTS.split())}'"
-                value = rng.choice(_VALUES)
-                connection.execute(f"UPDATE OR IGNORE {table} SET {column} = ? WHERE {rowids}", (value,))
-        _sign(connection)
-        if rng.random() < 0.5:
-            shutil.rmtree(path / "derived", ignore_errors=True)
+    with crafted.opened(path) as connection:
+        connection.create_function("chance", 0, rng.random)  # SQLite's own would not be the same in a second run
+        tables = rng.random() < 0.3
+        if tables:
+            crafted.execute(connection, rng.choice(crafted.TABLES))
+        for _ in range(0 if tables else rng.randint(1, 3)):
+            table = rng.choice(sorted(crafted.COLUMNS))
+            column = rng.choice(crafted.COLUMNS[table].split())
+            rowids = "1" if rng.random() < 0.3 else "chance() < 0.25"
+            if table == "manifest":
+                rowids = f"key = '{rng.choice(_FACTS.split())}'"
+            with suppress(sqlite3.Error):
+                statement = f"UPDATE OR IGNORE {table} SET {column} = ? WHERE {rowids}"
+                connection.execute(statement, (rng.choice(_VALUES),))
+    if rng.random() < 0.5:
+        shutil.rmtree(path / "derived", ignore_errors=True)
 
 
 def indexes(folder: Path) -> Callable[[random.Random], None]:
@@ -423,7 +355,7 @@ def indexes(folder: Path) -> Callable[[random.Random], None]:
     ]
     query = embeddings(1, 3)
     path = folder / "broken.smart"
-    more = embeddings(1, 4)
+    aside = folder / "aside"
 
     def run(rng: random.Random) -> None:
         shutil.rmtree(path, ignore_errors=True)
@@ -441,24 +373,12 @@ def indexes(folder: Path) -> Callable[[random.Random], None]:
             chosen.write_bytes(content if rng.random() < 0.7 else mutated(rng, bytes(content)))
         failures = []
         with SmartIndex.open(path, mode=rng.choice(("r", "w"))) as index:
-            more_options = {"exact": True, "feedback": 0.1, "neighbours": 0.1, **PLAIN}
-            uses: list[Callable[[], object]] = [
-                index.info,
-                index.verify,
-                index.idf,
-                lambda: index.preset,
-                lambda: index.search(query, 5, **PLAIN),
-                lambda: index.search(query, 5, where="year > 2005 and tags = 'a'", **more_options),
-                lambda: [document.media and document.media.thumbnail() for document in index.get(["d1", "d5"])],
-                lambda: index.store.bm25_scores("text about logs"),
-                index.store.files.all,
-                index.store.ids,
-                lambda: index.delete(["d2"]),
-                lambda: index.add(ids=["new"], embeddings=more),
-                index.store.optimize,
-                index.verify,
-            ]
-            for use in uses:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            uses = crafted.uses(index, query, aside, **PLAIN)
+            if rng.random() < 0.9:  # they take longer than all others
+                del uses["backup"], uses["split"]
+            for use in uses.values():
                 try:
                     use()
                 except SmartError as error:
@@ -575,10 +495,10 @@ SHARES = {
     "html": 12,
     "jsonl": 8,
     "pdf": 4,
-    "where": 31,
+    "where": 34,
     "flips": 2,
     "embeddings": 10,
-    "index": 6,
+    "index": 3,
     "derived": 1,
 }
 
@@ -653,6 +573,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kind", action="append", choices=list(SHARES), help="only this kind; may be repeated")
     parser.add_argument("--only", type=int, help="only the input of this number")
+    parser.add_argument("--record", action="store_true", help="write fuzz.json among the benchmarks' results")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
     given = parser.parse_args()
     with suppress(ImportError):
@@ -672,6 +593,12 @@ def main() -> None:
         print(line)
     inputs = sum(sum(found.values()) for found in results.values())
     print(f"{inputs} inputs in {time.monotonic() - start:.0f} s, {len(raw)} raw exceptions")
+    if given.record:
+        sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+        from lib.record import record
+
+        kinds = {kind: {"inputs": sum(found.values()), **found} for kind, found in results.items()}
+        record("fuzz", {"seed": given.seed, "inputs": inputs, "raw_exceptions": len(raw), "kinds": kinds})
     sys.exit(bool(raw))
 
 

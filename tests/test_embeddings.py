@@ -570,6 +570,25 @@ def test_no_flipped_bit_of_a_file_is_taken(reported, tmp_path):
     assert loads_as(path, reported)
 
 
+def test_a_folder_that_cannot_be_written_is_named_and_leaves_nothing(reported, tmp_path):
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for size in (100, 4096):  # too small for what is written at once, and for what is written on closing
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            with pytest.raises(OSError, match="emb"):
+                write_often(reported, tmp_path / "emb")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert list(tmp_path.iterdir()) == []
+
+
+def write_often(embeddings, path):
+    with EmbeddingsWriter(path) as writer:
+        for _ in range(40):
+            writer.append(embeddings)
+
+
 def test_files_without_checksums_still_load(reported, tmp_path):
     """As version 0.1.0 wrote them."""
     from safetensors.numpy import load_file, save_file

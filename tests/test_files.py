@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sys
@@ -35,6 +36,15 @@ def test_an_error_in_the_block_leaves_the_old_file_and_no_partial_one(tmp_path):
         partial.write_text("half \udc80", encoding="utf-8")
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_full_disk_says_which_file_has_no_room(tmp_path):
+    target = tmp_path / "a.json"
+    with pytest.raises(OSError, match=r"No space left.*a\.json"), atomic_file(target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(FileNotFoundError, match="other"), atomic_file(target) as partial:
+        partial.with_name("other").read_bytes()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_many_writers_of_one_file_leave_one_whole_file(tmp_path):

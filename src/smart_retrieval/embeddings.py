@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from .checksums import arrays_checksum, bytes_checksum, file_checksum, known_checksum, signed, unsigned
 from .errors import EmbeddingsError
-from .files import atomic_file, settled
+from .files import atomic_file, naming, settled
 from .types import Array, EncodingReport
 
 FORMAT = "smart-embeddings/1"
@@ -530,7 +531,8 @@ class EmbeddingsWriter:
     def abort(self) -> None:
         """Drop what was written."""
         for array in self._arrays.values():
-            array.file.close()
+            with suppress(OSError):  # a full disk has no room for what it still holds
+                array.file.close()
         shutil.rmtree(self._part, ignore_errors=True)
 
     def __enter__(self) -> EmbeddingsWriter:
@@ -539,10 +541,12 @@ class EmbeddingsWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
+        try:
+            if kind is None:
+                with naming(self.path):
+                    self.close()
+        finally:
+            self.abort()  # of what has its place nothing is left
 
 
 class _GrowingArray:
@@ -565,7 +569,8 @@ class _GrowingArray:
                 f"found rows of {rows.dtype} {rows.shape[1:]}, expected {self.dtype} {self.row_shape} as before"
             )
         block = np.ascontiguousarray(rows)
-        self.file.write(block.data)
+        with naming(self.file.name):
+            self.file.write(block.data)
         self.checksum = bytes_checksum(block, self.checksum)
         self.rows += len(rows)
 

@@ -221,23 +221,34 @@ def atomic_file(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     # Two writers of one file must not share a partial file.
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        yield partial
-        if durable:
-            with partial.open("rb+") as written:
-                os.fsync(written.fileno())
-        os.replace(partial, target)
+        with naming(target):
+            yield partial
+            if durable:
+                with partial.open("rb+") as written:
+                    os.fsync(written.fileno())
+            os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
     if durable:
         sync_folder(target.parent)
 
 
-def write_text(text: str, file: Path, error: type[SmartError] = SmartError) -> None:
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """An error of the system tells of this path where it tells of none, as on a disk that is full."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or os.fspath(path)
+        raise
+
+
+def write_text(text: str | bytes, file: Path, error: type[SmartError] = SmartError) -> None:
     """Write a file that a user named, with line ends as they are; an `OSError` becomes an error of the given class."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         # Not replaced as a whole: it may be a pipe or a link.
-        file.write_bytes(text.encode("utf-8", errors="backslashreplace"))
+        file.write_bytes(text.encode("utf-8", errors="backslashreplace") if isinstance(text, str) else text)
     except OSError as reason:
         raise error(f"cannot write {file} ({reason.strerror or reason}): name another file") from reason
 

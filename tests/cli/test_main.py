@@ -138,6 +138,12 @@ def test_an_unexpected_error_is_one_line_that_asks_for_a_report():
     assert done.stderr.count("\n") == 1
 
 
+def test_a_full_disk_of_a_librarys_own_words_is_no_unexpected_error():
+    code = BROKEN.replace("KeyError('line one\\nline two')", "RuntimeError('I/O error: No space left on device')")
+    done = smart("inspect", "x", code=code)
+    assert done.stderr == "smart: error: the disk is full (I/O error: No space left on device)\n"
+
+
 @pytest.mark.parametrize(("options", "set"), [(["--debug"], ""), ([], "1")])
 def test_debug_shows_where_an_error_was_raised(options, set, tmp_path):
     for command, error in ((["inspect", "x"], "KeyError"), (["verify", str(tmp_path)], "IndexFormatError")):

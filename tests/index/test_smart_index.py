@@ -7,6 +7,7 @@ import sqlite3
 
 import numpy as np
 import pytest
+from fixtures import crafted
 from fixtures.indexes import DIM, PLAIN, assert_best, documents, flat, names
 from fixtures.ragged import ragged
 
@@ -602,6 +603,15 @@ def test_verify_names_the_document_of_a_flipped_byte(make, table, column, part, 
         assert report.documents == 4
     index.delete("d0002")
     assert index.verify().ok
+
+
+@pytest.mark.parametrize("data", ["zeroblob(64)", "x''", "filled('ff', length(data))"])
+def test_verify_finds_a_codec_that_is_none_though_its_checksum_is_right(make, data):
+    index = make(documents(30))
+    index.close()
+    crafted.craft(index.path, f"UPDATE codec SET data = {data}")
+    with SmartIndex.open(index.path) as opened:
+        assert any("codec" in problem for problem in opened.verify().problems)
 
 
 def test_verify_looks_at_derived_files_too(make, monkeypatch):

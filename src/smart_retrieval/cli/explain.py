@@ -66,6 +66,7 @@ def explain(
     """
     scoring = scoring_of(weights, lambda_anchor, lambda_late, floor)
     refinements = options.refinements_of(feedback, neighbours, rerank)
+    from ..files import write_text
     from ..stores.opening import open_index
 
     with open_index(index_path, model, mode="r") as index:
@@ -74,7 +75,7 @@ def explain(
         found = index.explain(item, id, where=where, lexical_weight=weight, **refinements, **scoring)
         if out is not None:
             as_png = out.suffix.lower() == ".png"
-            out.write_bytes(found.to_png(root) if as_png else found.to_html(root).encode())
+            write_text(found.to_png(root) if as_png else found.to_html(root), out)
         if as_json:
             echo_json(found.to_dict())
         elif out is not None:

@@ -140,6 +140,8 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}")
     except Exception as error:
+        if "No space left on device" in str(error):  # from libraries with errors of their own
+            _fail(f"the disk is full ({error})")
         hint = "" if _debug else ": please report it with the output of the same command with smart --debug"
         _fail(f"an unexpected {type(error).__name__} ({str(error)[:300]}){hint}")
 

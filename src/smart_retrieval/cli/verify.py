@@ -14,12 +14,12 @@ _LISTED = 50
 
 def verify(index_path: IndexPath, as_json: AsJson = False) -> None:
     """Recompute every checksum of INDEX; if anything is damaged, list it and exit with status 1."""
-    from ..errors import IndexReadOnlyError
+    from ..errors import IndexFullError, IndexReadOnlyError
     from ..index.smart_index import SmartIndex
 
     try:
         index = SmartIndex.open(index_path)
-    except IndexReadOnlyError:
+    except (IndexReadOnlyError, IndexFullError):
         index = SmartIndex.open(index_path, mode="r")
     with index:
         report = index.verify()

@@ -241,7 +241,9 @@ def _alone(out: Path) -> Iterator[None]:
         try:
             connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
-            raise EncodingRunError(f"{str(out)!r}: another run is writing to it ({error})") from error
+            busy = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+            reason = "another run is writing to it" if busy else "it cannot be written to"
+            raise EncodingRunError(f"{str(out)!r}: {reason} ({error})") from error
         yield
     finally:
         connection.close()

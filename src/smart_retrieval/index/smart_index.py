@@ -16,7 +16,7 @@ from ..core.readout import Readout
 from ..core.scoring import LateWeight, Scoring, TokenWeights
 from ..core.weights import IdfWeights
 from ..embeddings import SmartEmbeddings
-from ..errors import IndexDamagedError, IndexFormatError
+from ..errors import CodecError, CodecMissingError, IndexDamagedError, IndexFormatError
 from ..files import settled
 from ..inputs import is_one_item, item_of
 from .codec.base import Codec, CodecBytes
@@ -585,6 +585,9 @@ class SmartIndex(SearchesMany):
         try:
             with self._store.reading():
                 report.problems.extend(MirrorFiles(self.path / "derived").verify(self._store))
-        except IndexDamagedError as error:
-            report.notes.append(f"derived files: {error}")
+                self.codec()
+        except (IndexDamagedError, CodecMissingError) as error:
+            report.notes.append(f"derived files and codec: {error}")
+        except CodecError as error:
+            report.problems.append(str(error))
         return report

@@ -324,7 +324,10 @@ def test_a_file_that_somebody_made_is_not_believed(tmp_path):
         assert ann.load(faiss, tmp_path, made, anchors.shape[1]) is None
     (tmp_path / made.file).write_bytes(sound)
     assert ann.load(faiss, tmp_path, made, anchors.shape[1]) is not None
-    assert ann.load(faiss, tmp_path, replace(made, trained=100), anchors.shape[1]) is None
+    for other in ({"trained": 100}, {"trained": 601}, {"trained": 2**40}, {"trained": 0}, {"probes": 0}):
+        assert ann.load(faiss, tmp_path, replace(made, **other), anchors.shape[1]) is None
+    with pytest.raises(OSError, match="cannot be written"):
+        ann.write(faiss, tmp_path, "g0123456789", np.full_like(anchors, np.nan), None)
 
 
 def test_files_of_another_history_are_not_used(make, writes):

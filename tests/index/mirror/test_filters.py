@@ -145,7 +145,8 @@ def test_a_damaged_file_is_made_again(store, made):
     assert mirror.verify() == []
 
 
-def test_a_file_of_other_numbers_is_not_used(store, monkeypatch):
+@pytest.mark.parametrize("what", ["columns of other rows", "does not contain tensor"])
+def test_a_file_of_other_numbers_or_names_is_not_used(store, what):
     agrees(Mirror(store), store)
     found = columns_of(store)
     for one in found:
@@ -154,11 +155,11 @@ def test_a_file_of_other_numbers_is_not_used(store, monkeypatch):
         size = int.from_bytes(data[:8], "little")
         (first, last) = json.loads(data[8 : 8 + size])["0.rows"]["data_offsets"]
         wrong = data[: 8 + size + first] + b"\xff" * (last - first) + data[8 + size + last :]
-        path.write_bytes(wrong)
+        path.write_bytes(wrong if "rows" in what else data.replace(b'"0.rows"', b'"0.raws"'))
         one["checksum"] = column_files.file_checksum(path)
     stamp = store.path / "derived" / "stamp.json"
     stamp.write_text(json.dumps(signed({**unsigned(json.loads(stamp.read_text())), "columns": found})))
-    with pytest.warns(SmartWarning, match="columns of other rows; filters read the database"):
+    with pytest.warns(SmartWarning, match=f"{what}.*; filters read the database"):
         agrees(Mirror(store), store)
 
 

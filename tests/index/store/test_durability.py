@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import threading
 
@@ -11,7 +12,7 @@ from fixtures import stores
 
 from smart_retrieval.errors import IndexBusyError, IndexFormatError, IndexFullError
 from smart_retrieval.index.mirror.mirror import Mirror
-from smart_retrieval.index.store import folder
+from smart_retrieval.index.store import connections, folder
 from smart_retrieval.index.store.lock import file_lock
 from smart_retrieval.index.store.records import Record
 from smart_retrieval.index.store.store import Store
@@ -84,6 +85,24 @@ def test_full_disk(tmp_path):
         subprocess.run(["umount", "-l", mount], check=True)
 
 
+def test_a_disk_without_room_for_shared_memory_can_be_read(tmp_path, monkeypatch):
+    with Store.create(tmp_path / "a.smart", stores.manifest()) as store:
+        store.add([stores.record("a")])
+    connect = connections.connect
+
+    def full(uri, timeout):
+        if uri.endswith("index.sqlite?mode=ro"):
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+            raise error
+        return connect(uri, timeout)
+
+    monkeypatch.setattr(connections, "connect", full)
+    with Store.open(tmp_path / "a.smart") as store:
+        assert stores.contents(store) == {"a": 0}
+        assert store.verify().ok
+
+
 def test_full_disk_simulated(tmp_path):
     with Store.create(tmp_path / "a.smart", stores.manifest()) as store:
         with store.reading() as connection:
@@ -122,8 +141,6 @@ def test_a_writer_that_waits_too_long_gives_up_by_name(tmp_path):
 
 
 def test_a_lock_of_sqlite_itself_is_waited_for_too(tmp_path):
-    import sqlite3
-
     with Store.create(tmp_path / "a.smart", stores.manifest(), timeout=0.1) as store:
         foreign = sqlite3.connect(tmp_path / "a.smart" / "index.sqlite", isolation_level=None)
         foreign.execute("BEGIN IMMEDIATE")

@@ -1,13 +1,17 @@
 """Databases that somebody made: refused by a named error, in bounded time and memory."""
 
 import sqlite3
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from fixtures.stores import change, record
+from fixtures import crafted
+from fixtures.stores import CODE_WIDTH, change, record
 
 from smart_retrieval.errors import IndexDamagedError, IndexFormatError, SmartError
+from smart_retrieval.index.codec.payload import MOST_TOKENS
 from smart_retrieval.index.store import connections
+from smart_retrieval.index.store.pictures import Media, PlacedGrid
 from smart_retrieval.index.store.schema import blob_checksum, checksum
 from smart_retrieval.index.store.store import Store
 
@@ -88,6 +92,22 @@ def test_a_count_takes_no_memory(store, path, count):
     assert store.verify().ok
 
 
+@pytest.mark.parametrize("part", ["ids", "codes"])
+def test_more_tokens_than_may_be_decoded_are_neither_taken_nor_read(store, path, part):
+    """A file of 6 bytes a token would take 1,536 to decode."""
+    many = np.zeros((MOST_TOKENS + 1, CODE_WIDTH), np.uint8)
+    changes = {"token_ids": np.ones(len(many), np.int32)} if part == "ids" else {"codes": many}
+    with pytest.raises(SmartError, match="at most 1,048,576"):
+        store.add([replace(record("a"), **changes)])
+    store.add([record("a")])
+    table, count = ("vectors", "n_ids") if part == "ids" else ("codes", "n_tokens")
+    width = 1 if part == "ids" else CODE_WIDTH
+    crafted.craft(path, f"UPDATE {table} SET {count} = {len(many)}, {part} = zeroblob({len(many) * width})")
+    with pytest.raises(IndexDamagedError):
+        store.read_vectors([1])
+    assert not store.verify().ok
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_an_anchor_that_is_no_number(store, path, value):
     store.add([record("a"), record("b")])
@@ -97,6 +117,38 @@ def test_an_anchor_that_is_no_number(store, path, value):
     with pytest.raises(IndexDamagedError, match="'a'"):
         store.read_vectors([1, 2])
     assert len(store.read_vectors([2]).rowids) == 1
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE vectors SET anchor = zeroblob(length(anchor) + 4) WHERE rowid = 1",
+        "UPDATE vectors SET anchor = filled('0000c07f', length(anchor) / 4) WHERE rowid = 1",
+        "UPDATE codes SET n_tokens = n_tokens + 1 WHERE rowid = 1",
+        "UPDATE codes SET codes = x'00' WHERE rowid = 1",
+        "UPDATE documents SET metadata = '[1]' WHERE rowid = 1",
+        "UPDATE documents SET metadata = nested('[', 100000) WHERE rowid = 1",
+        "UPDATE documents SET page = 'x' WHERE rowid = 1",
+        "UPDATE documents SET heading = x'00' WHERE rowid = 1",
+        "UPDATE documents SET text = CAST(x'ff' AS TEXT) WHERE rowid = 1",
+        "UPDATE media SET grids = '[1]' WHERE rowid = 1",
+        "UPDATE media SET times = '[1e999]' WHERE rowid = 1",
+        "UPDATE media SET kind = x'00' WHERE rowid = 1",
+        "UPDATE media SET thumbnail = 'text' WHERE rowid = 1",
+    ],
+)
+def test_verify_finds_what_no_reader_takes_though_its_checksum_is_right(store, path, sql):
+    media = Media("image", 10, 10, (0.5,), (PlacedGrid("image", 1, 1, 1, ((0, 1),)),), preview=b"picture")
+    store.add([replace(record("a"), media=media), record("b")])
+    with crafted.opened(path):
+        pass
+    assert store.verify().damaged == []
+    crafted.craft(path, sql)
+    assert [damage.id for damage in store.verify().damaged] == ["a"]
+    uses = {"vectors": lambda: store.read_vectors([1]), "media": lambda: store.get(["a"])[0].media.thumbnail()}
+    uses |= {"codes": uses["vectors"], "documents": uses["media"]}
+    with pytest.raises(IndexDamagedError):
+        uses[sql.split()[1]]()
 
 
 @pytest.mark.parametrize("anchor", [b"", b"1234", "text", 5])
@@ -174,6 +226,24 @@ def test_a_state_that_is_missing_or_of_other_types(store, path, sql):
     store.close()
     with pytest.raises(SmartError):
         Store.open(path)
+
+
+@pytest.mark.parametrize("token", ["x'ff'", "'x'", "1.5", "9e999"])
+def test_a_commit_of_another_type_can_be_copied(store, path, tmp_path, token):
+    store.add([record("a")])
+    change(path, f"UPDATE OR IGNORE commits SET token = {token}")
+    store.backup(tmp_path / "b.smart")
+    with Store.open(tmp_path / "b.smart") as copied:
+        assert copied.ids() == ["a"]
+        assert copied.verify().notes == ["the full-text index was not checked: that needs mode='w'"]
+
+
+def test_a_count_that_grows_past_what_the_database_holds(store, path):
+    store.add([record("a")])
+    change(path, "UPDATE codes SET n_tokens = -9223372036854775807")
+    with pytest.raises(IndexDamagedError, match="out of range"):
+        store.delete(ids=["a"])
+    assert store.ids() == ["a"]
 
 
 def test_a_link_in_place_of_the_write_ahead_log(store, path, tmp_path):

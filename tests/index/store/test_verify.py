@@ -168,6 +168,18 @@ def test_verify_finds_every_flipped_bit_of_the_file(store, path):
         assert opened.verify().notes == []
 
 
+def test_verify_finds_a_flipped_bit_of_the_last_commits_own_row(store, path):
+    """The checksums of pages belong to a commit, and so to this row."""
+    store.close()
+    grown(path)
+    with Store.open(path) as opened, opened.reading() as connection:
+        token = connection.execute("SELECT max(number), token FROM commits").fetchone()[1]
+    file = (path / "index.sqlite").read_bytes()
+    places = [at.start() + byte for at in re.finditer(re.escape(token.to_bytes(8, "big")), file) for byte in range(8)]
+    assert len(places) == 8
+    assert flips_not_found(path, places) == []
+
+
 def test_pages_keep_their_checksums_over_commits_and_optimize(store, path):
     for number in range(4):
         store.add([record(f"{number}")])

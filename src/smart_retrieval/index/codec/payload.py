@@ -27,7 +27,7 @@ import numpy as np
 from ...errors import CodecError, IndexDamagedError
 from ...types import Array
 
-MOST_WITHOUT_IDS = 1 << 20  # tokens of one document of which none has an id, such as visual ones
+MOST_TOKENS = 1 << 20  # of one document, far more than any model takes
 MAGIC, VERSION = b"SMB", 1
 _HEAD = struct.Struct("<3sB8sIIHBB")
 HEADER_BYTES = _HEAD.size + 4
@@ -146,11 +146,11 @@ def pack_token_ids(token_ids: Array) -> bytes:
     return shifted.astype("<u4").view(np.uint8).reshape(-1, 4)[:, :width].tobytes()
 
 
-def unpack_token_ids(blob: bytes, count: int) -> Array:
-    """The inverse of :func:`pack_token_ids`: ``[count]`` int32."""
+def unpack_token_ids(blob: bytes, count: int, most: int = MOST_TOKENS) -> Array:
+    """The inverse of :func:`pack_token_ids`: ``[count]`` int32, no more than ``most``."""
     width, rest = divmod(len(blob), count) if count > 0 else (0, len(blob))
-    # Ids of no bytes, all -1, may be so many at most: a count alone must not take memory.
-    if rest or width > 4 or count < 0 or (not width and count > MOST_WITHOUT_IDS):
+    # A count must not take memory, and ids of no bytes, all -1, least of all.
+    if rest or width > 4 or not 0 <= count <= most:
         raise IndexDamagedError(f"found {len(blob)} bytes for {count} token ids")
     padded = np.zeros((count, 4), np.uint8)
     padded[:, :width] = np.frombuffer(blob, np.uint8).reshape(count, width)

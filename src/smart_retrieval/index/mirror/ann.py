@@ -206,7 +206,7 @@ def load(faiss: Any, folder: Path, stamp: AnnStamp, anchor_dim: int) -> AnchorIn
     """Map the file, whose checksum was compared; None if faiss cannot read it, or something else is in it."""
     path = folder / stamp.file
     try:
-        if not _is_sound(faiss, path, stamp, anchor_dim):
+        if not (stamp.probes > 0 and 0 < stamp.trained <= stamp.rows and _is_sound(faiss, path, stamp, anchor_dim)):
             return None
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except (OSError, RuntimeError, MemoryError):
@@ -263,16 +263,16 @@ def write(faiss: Any, folder: Path, name: str, anchors: Array, before: AnnStamp 
 
     An index is retrained once its rows have doubled.
     """
-    if before and len(anchors) < 2 * before.trained and file_checksum(folder / before.file) == before.checksum:
-        index, trained, probes = extend(faiss, folder / before.file, anchors), before.trained, before.probes
-    else:
-        with progress("Indexing anchors", len(anchors), None if len(anchors) >= _BAR_FROM else False) as advance:
-            index, trained = build(faiss, anchors, advance), len(anchors)
-            probes = calibrate(faiss, index, anchors)
     path = folder / f"{name}.ann-{secrets.token_hex(4)}{SUFFIX}"
     try:
+        if before and len(anchors) < 2 * before.trained and file_checksum(folder / before.file) == before.checksum:
+            index, trained, probes = extend(faiss, folder / before.file, anchors), before.trained, before.probes
+        else:
+            with progress("Indexing anchors", len(anchors), None if len(anchors) >= _BAR_FROM else False) as advance:
+                index, trained = build(faiss, anchors, advance), len(anchors)
+                probes = calibrate(faiss, index, anchors)
         faiss.write_index(index, str(path))
-    except RuntimeError as error:  # faiss's own, a full disk for one
+    except RuntimeError as error:  # faiss's own: a full disk for one, or anchors that are no numbers
         path.unlink(missing_ok=True)
         raise OSError(f"{path.name} cannot be written ({error})") from error
     with path.open("rb+") as file:

@@ -279,8 +279,14 @@ def load(path: Path, stamp: ColumnsStamp, rowids: Array) -> Part:
     """The columns of a file, whose checksum was compared; a :class:`ValueError` if it holds something else."""
     from safetensors import SafetensorError, safe_open
 
+    def read(name: str) -> Array:
+        try:
+            return np.asarray(file.get_tensor(name))
+        except SafetensorError as error:
+            raise ValueError(f"derived file {path.name} is damaged ({error})") from error
+
     try:
         file: Any = safe_open(path, "numpy")  # mapped as long as the columns are used
-        return part_of(stamp.start, rowids, file.get_tensor, file.metadata() or {})
+        return part_of(stamp.start, rowids, read, file.metadata() or {})
     except (SafetensorError, KeyError, TypeError) as error:
         raise ValueError(f"derived file {path.name} is damaged ({error})") from error

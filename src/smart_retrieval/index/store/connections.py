@@ -125,10 +125,11 @@ class Connections:
         try:
             return Handle(connect(f"{uri}?mode=ro", self.timeout))
         except sqlite3.OperationalError as error:
-            # A folder that cannot be written to has no room for WAL's shared memory, and so no writer either. Without a
-            # WAL the file holds everything and is read without locks; else a copy of both is read. The stamp of the
-            # file is compared before every transaction.
-            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            # A folder that cannot be written to, or a full disk, has no room for WAL's shared memory, and so no writer
+            # either. Without a WAL the file holds everything and is read without locks; else a copy of both is read.
+            # The stamp of the file is compared before every transaction.
+            refused = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+            if not refused and error.sqlite_errorcode != sqlite3.SQLITE_IOERR_SHMSIZE:
                 raise
             stamp = self._stamp()
             if stamp[-1]:
@@ -333,6 +334,8 @@ def translated(file: Path) -> Iterator[None]:
         if isinstance(error, _OF_DATA) and code not in _OF_THE_SYSTEM:
             raise IndexDamagedError(f"{where}: the database is not as it was made ({error}); restore a copy") from error
         raise
+    except OverflowError as error:  # a count that has grown past what the database holds
+        raise IndexDamagedError(f"{where}: found a number out of range ({error}); restore a copy") from error
     except UnicodeDecodeError as error:  # in the words of an error of SQLite, for one
         raise IndexDamagedError(f"{where}: found text that is not UTF-8 ({error}); restore a copy") from error
     except OSError as error:

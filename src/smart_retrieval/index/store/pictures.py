@@ -21,7 +21,7 @@ from ...core.roles import MEDIA_ROLES
 from ...embeddings import Grid
 from ...errors import IndexDamagedError
 from ...types import Array
-from .schema import checksum
+from .schema import RawText, checksum
 
 MOST_TOKENS = 1 << 22  # of one picture or video, which is far more than any model takes
 VISUAL = tuple(sorted(MEDIA_ROLES))
@@ -212,17 +212,22 @@ def of_rows(connection: sqlite3.Connection, rowids: str, load: Callable[[int], b
     for rowid, id, *facts, stored in _select(connection, _FACTS, listed, rowids):
         if checksum(rowid, id, *facts) != stored:
             raise _damaged(rowid, id)
-        kind, width, height, times, grids = facts
         try:
-            seconds = tuple(float(time) for time in json.loads(times))
-            placed = tuple(PlacedGrid.from_list(grid) for grid in json.loads(grids))
-            sizes = all(size is None or isinstance(size, int) for size in (width, height))
-            if not (isinstance(kind, str) and sizes and all(map(math.isfinite, seconds))):
-                raise ValueError("found values of other types")
+            found[rowid] = Media(*_parsed(*facts), load=partial(load, rowid))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise _damaged(rowid, id) from error
-        found[rowid] = Media(kind, width, height, seconds, placed, load=partial(load, rowid))
     return found
+
+
+def _parsed(
+    kind: Any, width: Any, height: Any, times: Any, grids: Any
+) -> tuple[Any, Any, Any, tuple[float, ...], tuple[PlacedGrid, ...]]:
+    seconds = tuple(float(time) for time in json.loads(times))
+    placed = tuple(PlacedGrid.from_list(grid) for grid in json.loads(grids))
+    sizes = all(size is None or isinstance(size, int) for size in (width, height))
+    if not (isinstance(kind, str | RawText) and sizes and all(map(math.isfinite, seconds))):
+        raise ValueError("found values of other types")
+    return kind, width, height, seconds, placed
 
 
 def thumbnail_of(connection: sqlite3.Connection, rowid: int) -> bytes:
@@ -250,7 +255,9 @@ def damaged_rows(connection: sqlite3.Connection) -> Iterator[tuple[int, Any]]:
         try:
             sound = checksum(rowid, id, *facts) == stored
             sound = sound and checksum(rowid, id, len(thumbnail), thumbnail) == thumbnail_stored
-        except TypeError:  # a value of another type
+            sound = sound and not isinstance(thumbnail, RawText)
+            _parsed(*facts)
+        except (TypeError, ValueError, OverflowError, RecursionError, IndexDamagedError):  # of other types or sizes
             sound = False
         if not sound:
             yield rowid, id

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...errors import DuplicateIdError, IndexDamagedError, SmartError
 from ...types import Array
-from ..codec.payload import MOST_WITHOUT_IDS, pack_token_ids, unpack_token_ids
+from ..codec.payload import MOST_TOKENS, pack_token_ids, unpack_token_ids
 from . import pictures
 from .connections import Connections, Handle
 from .lexical import FullText
@@ -71,8 +71,8 @@ def pack(record: Record, anchor_dim: int, code_width: int) -> PackedRecord:
         )
     if ids.ndim != 1 or (ids.size and (ids.dtype.kind not in "iu" or ids.min() < -1 or ids.max() > MOST_ID)):
         raise SmartError(f"document {record.id!r}: expected token ids as one row of integers from -1 to {MOST_ID}")
-    if ids.size > MOST_WITHOUT_IDS and ids.max() < 0:
-        raise SmartError(f"document {record.id!r}: found {ids.size} tokens, expected at most {MOST_WITHOUT_IDS}")
+    if (most := max(ids.size, len(codes))) > MOST_TOKENS:
+        raise SmartError(f"document {record.id!r}: found {most:,} tokens, expected at most {MOST_TOKENS:,}")
     if not math.isfinite(float(np.abs(anchor).sum(dtype=np.float64))):
         raise SmartError(f"document {record.id!r}: its anchor holds NaN or infinity")
     page = None if record.page is None else int(record.page)
@@ -281,26 +281,30 @@ def _vectors(
     connection: sqlite3.Connection, manifest: Manifest, table: str, condition: str, parameters: tuple[Any, ...]
 ) -> Vectors:
     query = f"SELECT d.rowid, d.id, {VECTORS}, c.n_tokens, c.codes, c.checksum FROM {table} {JOINED} {condition}"
-    rows = connection.execute(query, parameters).fetchall()
-    for rowid, id, n_ids, anchor, packed, stored, n_tokens, codes, code_stored in rows:
+    rows = []
+    for row in connection.execute(query, parameters):  # checked one by one: of too large ones, no two are in memory
+        rowid, id, n_ids, anchor, packed, stored, n_tokens, codes, code_stored = row
         try:
             if (
-                len(anchor) != 4 * manifest.anchor_dim
-                or len(codes) != n_tokens * manifest.code_width
-                or not (isinstance(id, str) and isinstance(n_ids, int))
+                not (
+                    isinstance(id, str)
+                    and anchor_fits(manifest, anchor, n_ids)
+                    and codes_fit(manifest, codes, n_tokens)
+                )
                 or blob_checksum(rowid, id, n_ids, anchor, packed) != stored
                 or blob_checksum(rowid, id, n_tokens, codes) != code_stored
             ):
                 raise _damaged(rowid, id)
         except (TypeError, ValueError) as error:  # a row that is missing, or a value of another type
             raise _damaged(rowid, id) from error
+        rows.append(row)
     ids: list[Array] = []
     # Several documents' ids at once where they take as many bytes each: most of them do.
     for (width, rest), run in groupby(rows, lambda row: divmod(len(row[4]), row[2]) if row[2] > 0 else (0, 0)):
         packed_ids = [(row[4], row[2]) for row in run]
         if width and not rest:
             packed_ids = [(b"".join(blob for blob, _ in packed_ids), sum(count for _, count in packed_ids))]
-        ids += [unpack_token_ids(blob, count) for blob, count in packed_ids]
+        ids += [unpack_token_ids(blob, count, count) for blob, count in packed_ids]
     joined, all_codes = b"".join([row[3] for row in rows]), b"".join([row[7] for row in rows])
     anchors = np.frombuffer(joined, "<f4").reshape(-1, manifest.anchor_dim)
     if not math.isfinite(float(np.abs(anchors).sum(dtype=np.float64))):
@@ -326,17 +330,35 @@ def documents_of(
     media = pictures.of_rows(connection, wanted, thumbnail)
     found: list[Document] = []
     for *values, stored in connection.execute(f"SELECT {DOCUMENT} FROM {LISTED}", (wanted,)):
-        rowid, id, commit, source, page, heading, metadata, text = values
+        rowid, id, commit, source, page, heading, _, text = values
         try:
-            facts = json.loads(metadata)
-            texts = all(isinstance(part, str) for part in (id, text, source or "", heading or ""))
-            numbers = isinstance(page, int | None) and isinstance(commit, int)
-            if checksum(*values) != stored or not (texts and numbers and isinstance(facts, dict)):
+            if checksum(*values) != stored:
                 raise _damaged(rowid, id)
+            facts = metadata_of(values)
         except (TypeError, ValueError, RecursionError) as error:
             raise _damaged(rowid, id) from error
         found.append(Document(rowid, id, text, source, page, heading, facts, commit, media.get(rowid)))
     return found
+
+
+def anchor_fits(manifest: Manifest, anchor: bytes, n_ids: Any) -> bool:
+    """Whether an anchor is as long as the index's, and the count of its ids a count."""
+    return len(anchor) == 4 * manifest.anchor_dim and isinstance(n_ids, int) and n_ids <= MOST_TOKENS
+
+
+def codes_fit(manifest: Manifest, codes: bytes, n_tokens: Any) -> bool:
+    """Whether codes are of so many tokens, which are no more than may be decoded at once."""
+    return bool(n_tokens <= MOST_TOKENS and len(codes) == n_tokens * manifest.code_width)
+
+
+def metadata_of(values: Sequence[Any]) -> dict[str, Any]:
+    """The metadata of a ``documents`` row; it raises what the other values do that are of wrong types."""
+    _, id, commit, source, page, heading, metadata, text = values
+    facts = json.loads(metadata)
+    texts = all(isinstance(part, str) for part in (id, text, source or "", heading or ""))
+    if not (texts and isinstance(page, int | None) and isinstance(commit, int) and isinstance(facts, dict)):
+        raise TypeError("found values of other types")
+    return facts
 
 
 def _damaged(rowid: int, id: object) -> IndexDamagedError:

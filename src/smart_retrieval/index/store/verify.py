@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +17,8 @@ from . import pictures
 from .connections import Handle
 from .manifest import Manifest
 from .records import MOST_ID
-from .rows import DOCUMENT, JOINED, VECTORS, raw_text
-from .schema import State, blob_checksum, checksum
+from .rows import DOCUMENT, JOINED, VECTORS, anchor_fits, codes_fit, metadata_of, raw_text
+from .schema import RawText, State, blob_checksum, checksum
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +72,28 @@ def verify(connection: sqlite3.Connection) -> VerifyReport:
 
 
 def _settings(connection: sqlite3.Connection, report: VerifyReport) -> None:
-    raw, connection.text_factory = connection.text_factory, str
     try:
-        Manifest.read(connection)
+        _manifest(connection)
     except (SmartError, sqlite3.DatabaseError, ValueError) as error:
         report.problems.append(str(error))
-    connection.text_factory = raw
     for table, columns in (("codec", "generation, data"), ("files", "path, size, mtime_ns, sha256")):
         for *values, stored in connection.execute(f"SELECT {columns}, checksum FROM {table}"):
             if checksum(*values) != stored:
                 report.problems.append(f"{table} {values[0]!r} does not match its checksum")
 
 
+def _manifest(connection: sqlite3.Connection) -> Manifest:
+    raw, connection.text_factory = connection.text_factory, str
+    try:
+        return Manifest.read(connection)
+    finally:
+        connection.text_factory = raw
+
+
 def _rows(connection: sqlite3.Connection, report: VerifyReport) -> None:
-    state = State.read(connection)
+    state, manifest = State.read(connection), None
+    with suppress(SmartError, sqlite3.DatabaseError, ValueError):  # a problem that was said already
+        manifest = _manifest(connection)
     frequencies = np.zeros(0, np.int64)  # documents that hold a token id
     tokens = last = 0
     columns = f"{DOCUMENT}, {VECTORS}, c.n_tokens, c.codes, c.checksum"
@@ -95,9 +104,9 @@ def _rows(connection: sqlite3.Connection, report: VerifyReport) -> None:
             return
         report.documents, last = report.documents + 1, rowid
         sound = {
-            "document": checksum(*row[:8]) == row[8] and isinstance(added, int) and added <= state.number,
-            "vectors": _matches(rowid, id, vector),
-            "codes": _matches(rowid, id, code),
+            "document": checksum(*row[:8]) == row[8] and _is_document(row[:8]) and added <= state.number,
+            "vectors": _matches(rowid, id, vector) and (manifest is None or _is_anchor(manifest, vector[1], vector[0])),
+            "codes": _matches(rowid, id, code) and (manifest is None or codes_fit(manifest, code[1], code[0])),
         }
         report.damaged += [Damage(rowid, _name(id), part) for part, whole in sound.items() if not whole]
         if sound["vectors"]:
@@ -129,6 +138,19 @@ def _matches(rowid: int, id: Any, row: Sequence[Any]) -> bool:
         return bool(blob_checksum(rowid, id, *row[:-1]) == row[-1])
     except TypeError:  # a missing row, or a value of another type
         return False
+
+
+def _is_document(row: Sequence[Any]) -> bool:
+    """Whether a row with the right checksum can be read as a document."""
+    try:
+        metadata_of([value.decode() if isinstance(value, RawText) else value for value in row])
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def _is_anchor(manifest: Manifest, anchor: bytes, n_ids: Any) -> bool:
+    return anchor_fits(manifest, anchor, n_ids) and bool(np.isfinite(np.frombuffer(anchor, "<f4")).all())
 
 
 def _sums(
