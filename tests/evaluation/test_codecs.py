@@ -50,7 +50,7 @@ def test_unknown_names(names):
 
 def test_result(folder, capsys, monkeypatch):  # noqa: F811
     monkeypatch.setattr(codecs, "_BLOCK", 5)
-    result = evaluate_codecs(folder, codecs=FEW, model="fake")
+    result = evaluate_codecs(folder, codecs=FEW, model="fake", floor=None)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     rows = {row["name"]: row for row in result["codecs"]}
     assert list(rows) == FEW.split(",")

@@ -155,7 +155,7 @@ def test_a_killed_first_run_is_calibrated_by_the_next_write(model, tmp_path, mon
 def test_pooled_and_coded_indexes_are_calibrated(model, tmp_path):
     documents = texts(90)
     wanted = Calibration.fit(model.encode_document(documents))
-    for options in ({"pooling": 2}, {"codec": "int8"}):
+    for options in ({"token_pooling": 2}, {"codec": "int8"}):
         with SmartIndex.create(tmp_path / str(options), model, **{"codec": "float32", **options}) as index:
             index.add(documents, ids=named(90))
             found = index.calibration()

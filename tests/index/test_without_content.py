@@ -81,7 +81,7 @@ def test_the_papers_filter_gives_them_no_weight_by_idf(weights, make, smart):
     index = make(model=smart("prompts"))
     index.add(TEXTS, ids=names(len(TEXTS)))
     for query in ("☃", "?!"):
-        late = [hit.late for hit in index.search(query, len(TEXTS), weights=weights)]
+        late = [hit.late for hit in index.search(query, len(TEXTS), weights=weights, floor=None)]
         # "query: " and "?" are token vectors there, and equal ones for who asks for equal weights.
         assert (max(late) == min(late) == 0) == (weights == "idf")
 

@@ -28,7 +28,9 @@ def known_model(context: typer.Context, name: str | None) -> str | None:
     if name is not None and not context.resilient_parsing:
         from ..backbones.checkpoints import resolve_model, split_server
 
-        resolve_model((split_server(name) or (name,))[0])
+        own = (split_server(name) or (name,))[0]
+        if not os.path.isdir(os.path.expanduser(own)):  # what a folder holds is for the command: it may be an adapter
+            resolve_model(own)
     return name
 
 

@@ -126,7 +126,7 @@ class TestIndex:
         with SmartIndex.open(tmp_path / "i.smart", minilm) as index, pytest.raises(CodecMissingError, match="install"):
             index.search("logs")
 
-    @pytest.mark.parametrize("options", [{"pooling": 2}, {"codec": "anchored+7vq+norm"}])
+    @pytest.mark.parametrize("options", [{"token_pooling": 2}, {"codec": "anchored+7vq+norm"}])
     def test_what_it_was_not_made_for_begins_in_floats(self, minilm, tmp_path, options):
         with SmartIndex.create(tmp_path / "i.smart", minilm, **options) as index:
             assert index.info()["codec"] == "float16"

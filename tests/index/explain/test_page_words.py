@@ -103,7 +103,7 @@ def test_a_hit_says_which_page_is_shown(tmp_path, smart):
     with SmartIndex.create(tmp_path / "i.smart", smart("mean"), codec="float16") as index:
         index.index_folder(tmp_path / "docs", max_tokens=8)
         id = next(one.id for one in index.get(index.store.ids()) if one.page == 2)
-        found = index.explain("otter", id)
+        found = index.explain("otter", id, floor=None)
     shown = find_pictures(found, found.file)
     assert len(shown.pictures) == 1
     assert (shown.note, bool(shown.pictures[0].words)) == ("", True)
