@@ -73,9 +73,9 @@ class Service:
         self.messages = Messages(self.catalog.paths)
         self._own_state = None if settings.state_dir else tempfile.TemporaryDirectory(prefix="smart-serve-")
         self._jobs = Jobs(settings.state_dir or Path(self._own_state.name if self._own_state else "") / "jobs")
-        self._encoder = Lane("encoder", 1, settings.waiting)
-        self._encoding: dict[str, Each] = {}
         self._searchers = Lane("search", settings.search_threads, settings.waiting)
+        self._encoder = Lane("encoder", 1, settings.waiting, feeds=self._searchers)
+        self._encoding: dict[str, Each] = {}
         self._writer = Lane("write", 1, settings.waiting)
         self._background: set[asyncio.Task[Any]] = set()
         self._infos: dict[tuple[str, str | None, bool], tuple[tuple[object, ...], IndexInfo]] = {}
