@@ -193,6 +193,8 @@ def test_metadata_that_is_no_object(store, path, metadata):
         ("scoring", '"x"'),
         ("pooling", "NaN"),
         ("pooling", "1e999"),
+        ("pooling", "1" + 30 * "0"),
+        ("pooling", "1" + 400 * "0"),
         ("language", '"klingon"'),
         ("lexical", "1"),
         ("limits", "[" * 5000),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sqlite3
 import uuid
 from collections.abc import Mapping
@@ -122,7 +121,7 @@ def _read_value(key: Any, text: Any) -> Any:
         **dict.fromkeys(("lexical", "folding"), isinstance(value, bool)),
         **dict.fromkeys(("anchor_dim", "code_width"), type(value) is int and 0 < value <= MOST_WIDTH),
         "language": value in LANGUAGES,
-        "pooling": value is None or (type(value) in (int, float) and math.isfinite(value)),
+        "pooling": value is None or (type(value) in (int, float) and 0 <= value <= MOST_WIDTH),
     }
     if not expected.get(key, True):
         raise ValueError(f"found {text[:60]!r}")
