@@ -49,10 +49,10 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measure nothing: every setting is recorded already")
     arguments = parser.parse_args()
     pairs: dict[Pair, dict[str, Any]] = {}
-    measured = {"date": "now"}
+    figures: dict[str, Any] = {}
     if arguments.again:
         recorded = json.loads((RESULTS / "default_selection.json").read_text(encoding="utf-8"))
-        measured = recorded.get("measured") or {name: recorded[name] for name in ("date", "commit", "command")}
+        figures["measured"] = recorded.get("measured") or {key: recorded[key] for key in ("date", "commit", "command")}
         for name, values in recorded["pairs"].items():
             model, _, own = name.rpartition("/")
             pairs[model, own] = values
@@ -65,7 +65,7 @@ def main() -> None:
                 for folder in folders:
                     pairs[Path(name).name, folder.name] = measure(smart, folder, EncodingCache(arguments.cache))
     chosen = choose(pairs, list(pairs))
-    figures = {"measured": measured, "tolerance": TOLERANCE, "quantiles": QUANTILES, "factors": FACTORS}
+    figures |= {"tolerance": TOLERANCE, "quantiles": QUANTILES, "factors": FACTORS}
     figures |= {"quantile": FLOOR_QUANTILE, "chosen": chosen}
     folds = {f"{model}/{own}": out_of_fold(pairs, (model, own)) for model, own in pairs}
     means = {

@@ -157,11 +157,6 @@ def with_model_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapper(**values: Any) -> None:
-        if values.get("model") and not os.path.isdir(os.path.expanduser(values["model"])):
-            from ..backbones.checkpoints import resolve_model, split_server
-
-            if split_server(values["model"]) is None:
-                resolve_model(values["model"])  # a wrong path is said now, not after seconds of imports
         own = {name: values.pop(name) for name in options}
         command(**values, model_options={name: value for name, value in own.items() if value is not None})
 

@@ -28,11 +28,10 @@ Each: TypeAlias = Callable[[list[Any]], Iterable[tuple[int, Any]]]
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    call: Callable[[], Any] | None  # else `each` of the argument
-    future: Future[Any]
+    each: Each
+    argument: Any
     until: float | None
-    each: Each | None = None
-    argument: Any = None
+    future: Future[Any]
 
 
 class Lane:
@@ -69,7 +68,7 @@ class Lane:
 
     async def run_each(self, each: Each, argument: Any, until: float | None = None) -> Any:
         """The result for one argument of a call that may be made for it and others that wait, 16 at most."""
-        return await asyncio.wrap_future(self._queued(_Job(None, Future(), until, each, argument)))
+        return await asyncio.wrap_future(self._queued(_Job(each, argument, until, Future())))
 
     def submit(self, call: Callable[[], T], until: float | None = None) -> Future[T]:
         """Let one of the threads make a call.
@@ -82,7 +81,7 @@ class Lane:
             OverloadedError: Too many calls wait.
             DeadlineError: The time was over before it was its turn.
         """
-        return self._queued(_Job(call, Future(), until))
+        return self._queued(_Job(lambda _: [(0, call())], None, until, Future()))
 
     def _queued(self, job: _Job) -> Future[Any]:
         with self._changed:
@@ -122,23 +121,18 @@ class Lane:
             first = self._jobs.popleft()
             if first is None:
                 return []
-            jobs = [first]
-            if first.each is not None:
-                same = (job for job in self._jobs if job is not None and job.each == first.each)
-                jobs += islice(same, _TOGETHER - 1)
-                for job in jobs[1:]:
-                    self._jobs.remove(job)
+            same = (job for job in self._jobs if job is not None and job.each == first.each)
+            jobs = [first, *islice(same, _TOGETHER - 1)]
+            for job in jobs[1:]:
+                self._jobs.remove(job)
             return jobs
 
     def _make(self, jobs: list[_Job]) -> None:
         wanted = dict(enumerate(job for job in jobs if self._begins(job)))
         try:
-            if len(wanted) and (each := wanted[0].each) is not None:
-                for place, result in each([job.argument for job in wanted.values()]):
+            if wanted:
+                for place, result in wanted[0].each([job.argument for job in wanted.values()]):
                     self._settle(wanted.pop(place), result)
-            elif len(wanted) and (call := wanted[0].call) is not None:
-                self._settle(wanted[0], call())
-                wanted.clear()
         except BaseException as error:
             for job in wanted.values():
                 self._settle(job, error)
