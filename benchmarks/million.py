@@ -32,7 +32,8 @@ from smart_retrieval.embeddings import SmartEmbeddings
 from smart_retrieval.index.ingest.new_documents import NewDocument
 from smart_retrieval.index.mirror.mirror import Mirror
 from smart_retrieval.index.mirror.snapshot import Snapshot
-from smart_retrieval.index.search.searcher import DEFAULT_CANDIDATES, candidates
+from smart_retrieval.index.search.first_stage import candidates
+from smart_retrieval.index.search.searcher import DEFAULT_CANDIDATES
 from smart_retrieval.index.smart_index import DEFAULT_CODEC, SmartIndex
 
 TOKENS, BATCH, CODEC = 30, 5000, DEFAULT_CODEC

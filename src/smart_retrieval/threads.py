@@ -21,7 +21,12 @@ _local = threading.local()
 
 
 def thread_count() -> int:
-    """Threads that may work at once: ``OMP_NUM_THREADS`` as for linear algebra, else the processors there are."""
+    """Threads that may work at once: ``OMP_NUM_THREADS`` as for linear algebra, else the processors there are.
+
+    Inside of :func:`one_thread`, and of work that is shared among threads already, it is 1.
+    """
+    if getattr(_local, "inside", False):
+        return 1
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if wanted.isdigit() and int(wanted):
         return int(wanted)
@@ -46,11 +51,8 @@ def in_threads(work: Callable[[Item], Result], items: Sequence[Item], threads: i
     waiting, lock = iter(range(len(items))), threading.Lock()
 
     def run() -> None:
-        _local.inside = True
-        try:
+        with one_thread():
             take()
-        finally:
-            _local.inside = False
 
     def take() -> None:
         while not errors:
@@ -72,6 +74,17 @@ def in_threads(work: Callable[[Item], Result], items: Sequence[Item], threads: i
     if errors:
         raise errors[min(errors)]
     return [found[number] for number in range(len(items))]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Work in this thread is not shared with others: as where there are enough calls to keep all processors busy."""
+    before = getattr(_local, "inside", False)
+    _local.inside = True
+    try:
+        yield
+    finally:
+        _local.inside = before
 
 
 _blas_lock, _blas_users, _blas_limit = ForkLock(), 0, ExitStack()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -146,6 +148,27 @@ def test_dense_scores_without_numba(name: str, monkeypatch: pytest.MonkeyPatch) 
     fast = codec.best_similarities(tables, codes, documents.offsets)
     monkeypatch.setattr(kernels, "compiled_kernels", lambda: None)
     np.testing.assert_allclose(codec.best_similarities(tables, codes, documents.offsets), fast, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_several_queries_score_as_each_alone(name: str, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if compiled and kernels.load_kernels() is None:
+        pytest.skip("Numba is not installed")
+    kernel = kernels.compiled_kernels() if compiled else None
+    monkeypatch.setattr(kernels, "compiled_kernels", lambda: kernel)
+    codec, documents = fitted(name), corpus(1)
+    codes = codec.encode_documents(documents)
+    lengths = [1, 12, 0, 70, 5, 64, 3, 130, 9]
+    offsets, tokens = np.cumsum([0, *lengths]), np.random.default_rng(5).normal(size=(sum(lengths), DIM))
+    together = codec.best_similarities(
+        codec.prepare(tokens, offsets), codes, documents.offsets, anchors=documents.anchors
+    )
+    assert together.shape == (sum(lengths), len(documents))
+    for start, stop in pairwise(offsets):
+        tables = codec.prepare(tokens[start:stop])
+        alone = codec.best_similarities(tables, codes, documents.offsets, anchors=documents.anchors)
+        assert (alone == together[start:stop]).all()
 
 
 @pytest.mark.parametrize("name", ["float32", "float16", "int8", "bits4"])

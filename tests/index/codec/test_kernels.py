@@ -70,12 +70,12 @@ def test_exact_products_do_not_depend_on_where_a_row_stands(columns: np.ndarray)
     columns = columns.astype(np.float32)
     rows = np.random.default_rng(6).normal(size=(1100, 72)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    products = kernels.exact_products(rows, columns)
+    (products,) = kernels.exact_products(rows, [columns])
     np.testing.assert_allclose(
         products, rows.astype(np.float64) @ columns, atol=1e-4 * np.linalg.norm(columns, axis=0).max()
     )
     order = np.random.default_rng(7).permutation(len(rows))[:611]
-    assert (kernels.exact_products(rows[order], columns) == products[order]).all()
+    assert (kernels.exact_products(rows[order], [columns])[0] == products[order]).all()
 
 
 @pytest.mark.parametrize("shift", [False, True])

@@ -19,6 +19,7 @@ from smart_retrieval.errors import MissingExtraError, SmartWarning
 from smart_retrieval.index.mirror import ann
 from smart_retrieval.index.mirror.ann import AnchorIndex
 from smart_retrieval.index.mirror.mirror import Mirror
+from smart_retrieval.index.search import first_stage
 from smart_retrieval.index.search import searcher as search
 
 faiss = pytest.importorskip("faiss")
@@ -34,7 +35,7 @@ def large(monkeypatch):
     """Two hundred documents are many, and none are few."""
     monkeypatch.setattr(ann, "ANN_ROWS", 200)
     monkeypatch.setattr(search, "EXHAUSTIVE_PRODUCTS", -1)
-    monkeypatch.setattr(search, "FEW", 0)
+    monkeypatch.setattr(first_stage, "FEW", 0)
     monkeypatch.setattr(ann, "_warned", False)
 
 
@@ -91,7 +92,7 @@ def share_found(index, rows=None, wanted=40):
     selection = snapshot.everything if rows is None else selection_of(snapshot, rows)
     for number in range(len(QUERIES)):
         query = QUERIES[number]
-        found, cosines = search.candidates(snapshot, query, selection, wanted, np.zeros(0, np.int64))
+        found, cosines = first_stage.candidates(snapshot, query, selection, wanted, np.zeros(0, np.int64))
         assert len(found) == wanted
         np.testing.assert_allclose(cosines, anchor_scores(query, DOCS)[0][found], atol=1e-5)
         assert (np.diff(cosines) <= 0).all()
@@ -195,7 +196,7 @@ def test_filters_that_match_many_and_few(make, asked):
 
 
 def test_few_allowed_documents_are_read_one_by_one(make, asked, monkeypatch):
-    monkeypatch.setattr(search, "FEW", 100)
+    monkeypatch.setattr(first_stage, "FEW", 100)
     index = make()
     index.add(ids=names(COUNT), embeddings=DOCS, metadata=[{"n": n % 10} for n in range(COUNT)])
     chosen = list(range(3, COUNT, 10))

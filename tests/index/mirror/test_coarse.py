@@ -11,7 +11,7 @@ from smart_retrieval.index.mirror import arrays
 from smart_retrieval.index.mirror.arrays import RowFile
 from smart_retrieval.index.mirror.coarse import CoarseAnchors
 from smart_retrieval.index.mirror.snapshot import Segment, Selection, Snapshot
-from smart_retrieval.index.search import searcher
+from smart_retrieval.index.search import first_stage
 
 pytest.importorskip("numba")
 
@@ -65,9 +65,9 @@ def test_the_same_rows_are_found(tmp_path, spread: float, filtered: bool) -> Non
     assert coarse[0] is None  # one search gains nothing
     assert coarse[1] is not None
     for query in unit_rows(anchors[::600] + 0.3 * spread * rng.normal(size=(10, 24))):
-        exact = searcher.exact_cosines(snapshot, query, selection.positions)
+        exact = first_stage.exact_cosines(snapshot, query, selection.positions)
         order = np.lexsort((selection.positions, -exact))[:50]
-        positions, cosines = searcher._nearest(snapshot, query, selection, 50)
+        positions, cosines = first_stage.nearest(snapshot, query, selection, 50)
         assert positions.tolist() == selection.positions[order].tolist()
         assert (cosines == exact[order]).all()
 

@@ -25,6 +25,7 @@ from smart_retrieval.core.hybrid import anchor_scores, hybrid_scores
 from smart_retrieval.core.late import late_scores
 from smart_retrieval.errors import FilterError, ScoringError, SmartError
 from smart_retrieval.index import codec_fitting as fitting
+from smart_retrieval.index.search import first_stage
 from smart_retrieval.index.search import searcher as search
 
 QUERIES = documents([4, 1, 9, 0], seed=99)
@@ -363,14 +364,21 @@ def test_equal_documents_of_different_commits_come_in_the_order_of_their_ids(mak
     assert hits == ["a", "b", "c", "d"]
 
 
-@pytest.mark.parametrize("codec", ["float32", "int8", "codebook+16x1"])
-def test_a_batch_gives_what_its_queries_give_alone(make, monkeypatch, codec):
+@pytest.mark.parametrize("threads", ["1", "3"])
+@pytest.mark.parametrize("codec", ["float32", "int8", "codebook+16x1", "anchored+3vq+norm"])
+def test_a_batch_gives_what_its_queries_give_alone(make, monkeypatch, codec, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
     monkeypatch.setattr(fitting, "FIT_TOKENS", 300)
     index = make(documents(150), codec=codec)
-    queries = documents([3, 70, 1, 0, 12], seed=4)
-    together = index.search(queries, 20, **PLAIN)
-    for number, hits in enumerate(together):
-        assert flat(index.search(queries[number], 20, **PLAIN)[0]) == flat(hits)
+    queries = documents([3, 70, 1, 0, 12, 5], seed=4)
+    weights = np.random.default_rng(1).random(len(queries.token_vectors))
+    for options in ({}, {"weights": weights}, {"deadline_ms": 60_000}, {"lambda_late": 0.0}):
+        options = {**PLAIN, **options}
+        together = index.search(queries, 20, **options)
+        for number, hits in enumerate(together):
+            own = slice(queries.offsets[number], queries.offsets[number + 1])
+            alone = {**options, **({"weights": weights[own]} if options["weights"] is weights else {})}
+            assert flat(index.search(queries[number], 20, **alone)[0]) == flat(hits)
 
 
 @pytest.mark.parametrize("at_once", [1, 400, 16_000_000])
@@ -378,8 +386,8 @@ def test_a_batch_gives_what_its_queries_give_alone(make, monkeypatch, codec):
 def test_a_batch_in_two_stages_and_threads(make, two_stages, monkeypatch, options, at_once):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.setattr(search, "_COSINES_AT_ONCE", at_once)
-    monkeypatch.setattr(search, "_ROWS_AT_ONCE", 64)
-    monkeypatch.setattr(search, "FEW", 10)
+    monkeypatch.setattr(first_stage, "_ROWS_AT_ONCE", 64)
+    monkeypatch.setattr(first_stage, "FEW", 10)
     docs = documents(150)
     index = make(docs)
     index.upsert(ids=names(150), metadata=[{"n": number} for number in range(150)], embeddings=docs)

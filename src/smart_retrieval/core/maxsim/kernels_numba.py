@@ -36,7 +36,7 @@ ROWS = 384
 # first-level cache, and sums over many dimensions stay exact.
 _DEPTH = 256
 
-_i32, _i64, _f32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
+_i16, _i32, _i64, _f32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
 
 
 class _BFloat(ir.types.Type):  # type: ignore[misc]
@@ -49,7 +49,7 @@ class _BFloat(ir.types.Type):  # type: ignore[misc]
 class _Unit(NamedTuple):
     """What multiplies words of 32 bits and adds them up: LLVM's name of it, its operands and sums."""
 
-    name: str
+    name: str  # empty where no instruction is named
     operand: Any
     sums: Any
 
@@ -62,6 +62,16 @@ _UNITS = {
     "float32": _Unit(f"llvm.fma.v{LANES}f32", _vector(_f32), _vector(_f32)),
     "bfloat16": _Unit("llvm.x86.avx512bf16.dpbf16ps.512", _vector(_BFloat(), 2 * LANES), _vector(_f32)),
     "int8": _Unit("llvm.x86.avx512.vpdpbusd.512", _vector(_i32), _vector(_i32)),
+    # Multiplies only, and compilers make one of it and the addition where a processor has that.
+    "int16": _Unit(
+        "llvm.x86.avx512.pmaddw.d.512"
+        if FEATURES.get("avx512bw") and LANES == 16
+        else "llvm.x86.avx2.pmadd.wd"
+        if FEATURES.get("avx2") and LANES == 8
+        else "",
+        _vector(_i16, 2 * LANES),
+        _vector(_i32),
+    ),
 }
 # Instructions that a processor lacks must never reach the compiler, which would end the process.
 _NEEDED = {"float32": "fma", "bfloat16": "avx512bf16", "int8": "avx512vnni"}
@@ -74,16 +84,37 @@ def has_unit(precision: str) -> bool:
     return bool(FEATURES.get(_NEEDED[precision])) and (precision == "float32" or LANES == 16)
 
 
+def _added(builder: Any, unit: _Unit, own: Any, asked: Any, sums: Any) -> Any:
+    """The products of two vectors of words, added to sums."""
+
+    def call(*operands: Any) -> Any:
+        shape = ir.FunctionType(unit.sums, [one.type for one in operands])
+        return builder.call(cgutils.get_or_insert_function(builder.module, shape, unit.name), operands)
+
+    if unit is _UNITS["float32"]:
+        return call(own, asked, sums)
+    if unit is not _UNITS["int16"]:
+        return call(sums, own, asked)
+    if unit.name:
+        return builder.add(sums, call(own, asked))
+    for half in range(2):
+        places = ir.Constant(_vector(_i32), list(range(half, 2 * LANES, 2)))
+        parts = [builder.sext(builder.shuffle_vector(one, one, places), unit.sums) for one in (own, asked)]
+        sums = builder.add(sums, builder.mul(*parts))
+    return sums
+
+
 @intrinsic
-def _tile(_: Any, words: Any, row: Any, start: Any, stop: Any, queries: Any, sums: Any, at: Any) -> Any:
+def tile(_: Any, words: Any, row: Any, start: Any, stop: Any, queries: Any, sums: Any, at: Any) -> Any:
     """Add products of ``12 / V`` rows with V vectors of query tokens, over words ``start:stop``, to rows of ``sums``.
 
     V is the length of the tuple ``queries``; words and sums are both floats, or words of bfloat16 (float sums) or int8
-    (integer sums).
+    (integer sums). Of int16 (integer sums) both are given as such, two to a word.
     """
     vectors = len(queries)
     rows = 12 // vectors
-    exact = "int8" if sums.dtype == types.int32 else "bfloat16"
+    halves = 2 if words.dtype == types.int16 else 1
+    exact = "int16" if halves == 2 else "int8" if sums.dtype == types.int32 else "bfloat16"
     unit = _UNITS["float32" if words.dtype == types.float32 else exact]
 
     def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -118,27 +149,22 @@ def _tile(_: Any, words: Any, row: Any, start: Any, stop: Any, queries: Any, sum
         bytes_ = ir.IntType(8).as_pointer()
         shape = ir.FunctionType(ir.VoidType(), [bytes_, _i32, _i32, _i32])
         prefetch = cgutils.get_or_insert_function(builder.module, shape, "llvm.prefetch.p0")
-        ahead = builder.add(k, builder.mul(depth, _i64(rows)))
+        ahead = builder.add(builder.mul(k, _i64(halves)), builder.mul(depth, _i64(rows)))
         for start in starts:
             place = builder.bitcast(builder.gep(start, [ahead]), bytes_)
             builder.call(prefetch, [place, _i32(0), _i32(3), _i32(1)])
         builder.branch(multiply)
 
         builder.position_at_end(multiply)
-        line = builder.mul(k, _i64(LANES))
+        line = builder.mul(k, _i64(halves * LANES))
         asked = [builder.load(pointer(one.data, line, unit.operand), align=4) for one in tokens]
         added = []
         for r in range(rows):
-            word = builder.load(pointer(starts[r], k, _i32))
+            word = builder.load(pointer(starts[r], builder.mul(k, _i64(halves)), _i32), align=4)
             first = builder.insert_element(ir.Constant(_vector(_i32), ir.Undefined), word, _i32(0))
             spread = builder.shuffle_vector(first, first, ir.Constant(_vector(_i32), [0] * LANES))
             own = builder.bitcast(spread, unit.operand)
-            for v in range(vectors):
-                part = parts[r * vectors + v]
-                operands = [own, asked[v], part] if unit is _UNITS["float32"] else [part, own, asked[v]]
-                shape = ir.FunctionType(unit.sums, [one.type for one in operands])
-                call = cgutils.get_or_insert_function(builder.module, shape, unit.name)
-                added.append(builder.call(call, operands))
+            added += [_added(builder, unit, own, asked[v], parts[r * vectors + v]) for v in range(vectors)]
         following = builder.add(k, _i64(1))
         k.add_incoming(values[2], before)
         k.add_incoming(following, multiply)
@@ -149,7 +175,7 @@ def _tile(_: Any, words: Any, row: Any, start: Any, stop: Any, queries: Any, sum
 
         builder.position_at_end(after)
         line = builder.mul(values[6], _i64(vectors * LANES))
-        add = builder.add if exact == "int8" else builder.fadd
+        add = builder.add if sums.dtype == types.int32 else builder.fadd
         for i, new in enumerate(added):
             place = pointer(target.data, builder.add(line, _i64(i * LANES)), unit.sums)
             builder.store(add(builder.load(place, align=4), new), place, align=4)
@@ -187,7 +213,7 @@ def raise_best(
         sums[:] = 0
         for k in range(0, depth, _DEPTH):
             for row in range(start, stop, rows):
-                _tile(words, row, k, min(depth, k + _DEPTH), queries, sums, row - start)
+                tile(words, row, k, min(depth, k + _DEPTH), queries, sums, row - start)
         row = start
         while row < stop:
             while offsets[document + 1] <= first + row:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -28,16 +29,39 @@ from .tables import expanded
 
 #: Query tokens scored in one go: look-up tables of 8 bytes a token then take 512 kB and stay in a core's cache.
 QUERY_TILE = 64
+# Query tokens scored together: of what is computed for all of them no more is kept at once.
+_TOKENS_AT_ONCE = 4 * QUERY_TILE
 #: 1: every table in floats. 2: also tables taken apart (:mod:`.tables`), and codecs that the package ships, by hash.
 FORMAT, READ = "smart-codec/2", ("smart-codec/1", "smart-codec/2")
 
 
 @dataclass(frozen=True)
 class QueryTables:
-    """What a codec computes once for a query ``[Tq, D]`` float32: an entry for every :data:`QUERY_TILE` tokens."""
+    """What a codec computes once for the tokens of queries ``[Tq, D]`` float32.
+
+    An entry for every :data:`QUERY_TILE` tokens of one query; ``cuts`` are these tokens.
+    """
 
     queries: Array
     tiles: list[Any] = field(default_factory=list)
+    cuts: list[slice] = field(default_factory=list)
+
+
+def together(sizes: Sequence[int], most: int) -> Iterator[slice]:
+    """Cut a sequence into parts whose sizes add up to no more than so much, or that are one item.
+
+    Example:
+        >>> [*together([3, 2, 9, 1], 5)]
+        [slice(0, 2, None), slice(2, 3, None), slice(3, 4, None)]
+    """
+    start, total = 0, 0
+    for place, size in enumerate(sizes):
+        if place > start and total + size > most:
+            yield slice(start, place)
+            start, total = place, 0
+        total += size
+    if sizes:
+        yield slice(start, len(sizes))
 
 
 class Codec(ABC):
@@ -186,13 +210,17 @@ class Codec(ABC):
 
     # -- scores ------------------------------------------------------------------------------------------------
 
-    def prepare(self, query_tokens: ArrayLike) -> QueryTables:
-        """Compute what scoring needs to know of one query ``[Tq, D]``; queries are never compressed."""
+    def prepare(self, query_tokens: ArrayLike, offsets: Sequence[int] | Array | None = None) -> QueryTables:
+        """Compute what scoring needs to know of one query ``[Tq, D]``; queries are never compressed.
+
+        With ``offsets`` ``[n + 1]`` the tokens are those of n queries. Each has the similarities that it has alone, to
+        the bit; what they need in common of the documents is computed once.
+        """
         queries = checked_vectors(query_tokens, self.token_dim, "query tokens")
-        return QueryTables(
-            queries,
-            [self._prepare(queries[start : start + QUERY_TILE]) for start in range(0, len(queries), QUERY_TILE)],
-        )
+        own = [0, len(queries)] if offsets is None else [int(one) for one in offsets]
+        starts = [(start, stop) for first, stop in pairwise(own) for start in range(first, stop, QUERY_TILE)]
+        cuts = [slice(start, min(start + QUERY_TILE, stop)) for start, stop in starts]
+        return QueryTables(queries, [self._prepare(queries[cut]) for cut in cuts], cuts)
 
     def best_similarities(
         self,
@@ -222,10 +250,10 @@ class Codec(ABC):
         first, last = _row_ranges(starts, stops, len(rows))
         around = None if self.anchor_dim is None else self._unit_anchors(anchors, len(first))
         best = np.empty((len(first), len(tables.queries)), np.float32)
-        for number, tile in enumerate(tables.tiles):
-            left = number * QUERY_TILE
-            width = min(QUERY_TILE, best.shape[1] - left)
-            best[:, left : left + width] = self._best(tile, rows, first, last, around)[:, :width]
+        for part in together([cut.stop - cut.start for cut in tables.cuts], _TOKENS_AT_ONCE):
+            found = self._best(tables.tiles[part], rows, first, last, around)
+            for cut, own in zip(tables.cuts[part], found, strict=True):
+                best[:, cut] = own[:, : cut.stop - cut.start]
         return best.T
 
     # -- bytes -------------------------------------------------------------------------------------------------
@@ -332,8 +360,10 @@ class Codec(ABC):
     def _prepare(self, queries: Array) -> Any: ...
 
     @abstractmethod
-    def _best(self, tile: Any, codes: Array, starts: Array, stops: Array, anchors: Array | None) -> Array:
-        """``[N, at least the tile's query tokens]`` float32."""
+    def _best(
+        self, tiles: Sequence[Any], codes: Array, starts: Array, stops: Array, anchors: Array | None
+    ) -> Iterable[Array]:
+        """``[N, at least the tile's query tokens]`` float32 of each tile."""
 
     @abstractmethod
     def to_arrays(self) -> dict[str, Array]:

@@ -17,7 +17,7 @@ import importlib
 import importlib.util
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import ModuleType
@@ -112,28 +112,35 @@ def _reference_best(lookup: Lookup, codes: Array, starts: Array, stops: Array) -
 
 
 def best_from_vectors(
-    decode: Callable[[Array], Array], queries: Array, codes: Array, starts: Array, stops: Array
-) -> Array:
-    """The same by decoding blocks ``[n, B]`` to ``[n, D]`` float32 and multiplying: for codes of many bytes a token."""
-    best = np.full((len(starts), len(queries)), -np.inf, np.float32)
+    decode: Callable[[Array], Array], queries: Sequence[Array], codes: Array, starts: Array, stops: Array
+) -> list[Array]:
+    """The same by decoding blocks ``[n, B]`` to ``[n, D]`` float32 and multiplying: for codes of many bytes a token.
+
+    Of several matrices of query tokens ``[P, D]``, each of which is multiplied by itself.
+    """
+    found = [np.full((len(starts), len(one)), -np.inf, np.float32) for one in queries]
     fast = compiled_kernels()
-    transposed = np.ascontiguousarray(queries.T)
+    columns = [np.ascontiguousarray(one.T) for one in queries]
     for documents, rows, offsets in row_blocks(starts, stops, BLOCK_ROWS // 4):
         vectors = decode(codes[rows])
-        values = np.empty((len(vectors), len(queries)), np.float32)
-        # One product a document: BLAS rounds a row by its place in the matrix, so in a product of the whole block a
-        # document's scores would depend on its neighbours, and change when the index is optimized.
-        for start, stop in pairwise([*offsets.tolist(), len(vectors)]):
-            np.matmul(vectors[start:stop], transposed, out=values[start:stop])
-        if fast is not None:
-            fast.segment_best(frozen(values), frozen(offsets), frozen(documents), best)
-        else:
-            _count(values.size)
-            best[documents] = np.maximum(best[documents], np.maximum.reduceat(values, offsets, axis=0))
-    return best
+        cuts = [*pairwise([*offsets.tolist(), len(vectors)])]
+        for transposed, best in zip(columns, found, strict=True):
+            values = np.empty((len(vectors), best.shape[1]), np.float32)
+            # One product a document: BLAS rounds a row by its place in the matrix, so in a product of the whole block a
+            # document's scores would depend on its neighbours, and change when the index is optimized.
+            for start, stop in cuts:
+                np.matmul(vectors[start:stop], transposed, out=values[start:stop])
+            if fast is not None:
+                fast.segment_best(frozen(values), frozen(offsets), frozen(documents), best)
+            else:
+                _count(values.size)
+                best[documents] = np.maximum(best[documents], np.maximum.reduceat(values, offsets, axis=0))
+    return found
 
 
-def exact_products(rows: Array, columns: Array, used: Array | None = None, longest: float = 1.0) -> Array:
+def exact_products(
+    rows: Array, columns: Sequence[Array], used: Array | None = None, longest: float = 1.0
+) -> list[Array]:
     """Products ``[n, P]`` float32 that do not depend on where a row stands, as those of BLAS do in their last bits.
 
     They are of whole numbers of 16 bits, which add up without any error in whatever order: those of two vectors that
@@ -142,35 +149,59 @@ def exact_products(rows: Array, columns: Array, used: Array | None = None, longe
 
     Args:
         rows: ``[N, D]`` float32, or float16 to be widened.
-        columns: ``[D, P]`` float32.
+        columns: ``[D, P]`` float32 each; the products are a list of as many. Columns of zeros may follow at the end.
         used: ``[n]`` int64, which of the rows; all when None.
         longest: No row is longer.
     """
-    width = columns.shape[1]
-    columns = np.pad(columns.astype(np.float64), ((0, 0), (0, -width % 4)))
-    widest = np.linalg.norm(columns, axis=0)
-    widest[widest == 0] = 1
-    asked, steps = np.rint(columns * (_STEPS / widest)), np.float32(_STEPS / longest)
-    scale = np.float32(longest / _STEPS**2) * widest.astype(np.float32)
-    filled = -(-int(np.flatnonzero(asked.any(axis=0)).max(initial=-1) + 1) // 4) * 4  # what follows is padding
-    numbers, scales = frozen(asked.T[:filled].astype(np.int16)), frozen(scale[:filled])
-    products = np.zeros((len(rows) if used is None else len(used), len(scale)), np.float32)
+    asked, scale = _rounded_columns(columns, longest)
+    steps = np.float32(_STEPS / longest)
+    products = np.empty((len(rows) if used is None else len(used), len(scale)), np.float32)
     fast = compiled_kernels()
+    side_by_side = None if fast is None else frozen(fast.side_by_side(asked))
 
     def multiply(start: int) -> None:
         part, out = slice(start, start + 512), products[start : start + 512]
         if fast is not None and used is not None and rows.dtype == np.float16:
-            fast.rounded_float16_products(frozen(rows.view(np.uint16)), frozen(used[part]), steps, numbers, scales, out)
+            fast.rounded_float16_products(
+                frozen(rows.view(np.uint16)), frozen(used[part]), steps, side_by_side, frozen(scale), out
+            )
             return
         block = (rows[part] if used is None else rows[used[part]]).astype(np.float32, copy=False)
         if fast is not None:
-            fast.rounded_products(frozen(block), steps, numbers, scales, out)
+            fast.rounded_products(frozen(block), steps, side_by_side, frozen(scale), out)
         else:
             out[:] = np.rint(block * steps).astype(np.float64) @ asked
             out *= scale
 
     in_threads(multiply, range(0, len(products), 512))  # blocks that stay in the cache
-    return products[:, :width]
+    found, start = [], 0
+    for one in columns:
+        own = np.zeros((len(products), one.shape[1]), np.float32)
+        stop = start + _filled(one)
+        own[:, : stop - start] = products[:, start:stop]
+        found.append(own)
+        start = stop
+    return found
+
+
+def _filled(columns: Array) -> int:
+    """Columns up to the last that is not all zeros."""
+    return int(np.flatnonzero(columns.any(axis=0)).max(initial=-1)) + 1
+
+
+def _rounded_columns(columns: Sequence[Array], longest: float) -> tuple[Array, Array]:
+    """All columns as whole numbers ``[D, F]`` float64, and what their products are to be multiplied with ``[F]``.
+
+    Each matrix is rounded by itself, as how NumPy adds squares up depends on how many columns there are.
+    """
+    asked, scales = [], []
+    for one in columns:
+        wide = one.astype(np.float64)
+        widest = np.linalg.norm(wide, axis=0)[: _filled(one)]
+        widest[widest == 0] = 1
+        asked.append(np.rint(wide[:, : len(widest)] * (_STEPS / widest)))
+        scales.append(np.float32(longest / _STEPS**2) * widest.astype(np.float32))
+    return np.concatenate(asked, axis=1), np.concatenate(scales)
 
 
 def int8_as_float32(codes: Array) -> Array:
@@ -280,10 +311,10 @@ def _compile(kernels: ModuleType) -> None:
     kernels.mark_used(frozen(codes), frozen(numbers), frozen(numbers), np.zeros(1, np.bool_))
     kernels.segment_best(frozen(floats), frozen(numbers), frozen(numbers), best)
     kernels.int8_to_float32(frozen(np.zeros((0, 8), np.int8)), best)
-    halves = frozen(np.zeros((1, 8), np.int16))
+    halves, one = frozen(np.zeros((1, 8), np.int16)), np.float32(1)
     kernels.int16_products(halves, halves[0], np.zeros(1, np.float32))
-    one = np.float32(1)
-    kernels.rounded_products(frozen(best), one, halves, frozen(floats[0]), best)
+    asked = frozen(kernels.side_by_side(np.zeros((8, 8))))
+    kernels.rounded_products(frozen(best), one, asked, frozen(floats[0]), best)
     kernels.rounded_float16_products(
-        frozen(halves.view(np.uint16)), frozen(numbers), one, halves, frozen(floats[0]), best
+        frozen(halves.view(np.uint16)), frozen(numbers), one, asked, frozen(floats[0]), best
     )

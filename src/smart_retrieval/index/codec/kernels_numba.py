@@ -3,14 +3,18 @@
 Sums run over query tokens side by side, so that they compile to vector instructions without reordering any sum: results
 equal the reference bit for bit. Compiled code is cached beside this file (or in NUMBA_CACHE_DIR); no lock is held.
 """
-# mypy: disable-error-code="untyped-decorator"
+# mypy: disable-error-code="untyped-decorator, call-arg"
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
+from ...core.maxsim.kernels_numba import LANES, tile
 from ...types import Array
+
+# Rows that are rounded and multiplied together: they stay in the first-level cache. A multiple of the tile's 12.
+_ROWS = 48
 
 
 @njit(cache=True, nogil=True)
@@ -146,38 +150,42 @@ def int16_products(rows: Array, asked: Array, out: Array) -> None:
         out[i] = np.float32(total)
 
 
+def side_by_side(columns: Array) -> Array:
+    """Whole numbers ``[D, P]`` as the kernels take them: int16 ``[G, K, 2 * LANES]``, two of a column to a word."""
+    depth, width = columns.shape
+    words = np.zeros((-(-width // LANES) * LANES, depth + depth % 2), np.int16)
+    words[:width, :depth] = columns.T
+    pairs = words.reshape(-1, LANES, words.shape[1] // 2, 2).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(pairs).reshape(len(pairs), pairs.shape[1], 2 * LANES)
+
+
 @njit(cache=True, nogil=True)
-def _two_rows(first: Array, second: Array, asked: Array, scales: Array, out: Array, other: Array) -> None:
-    """Products of two int16 rows with int16 columns, four at a time, so that each is loaded less often."""
-    for p in range(0, len(asked), 4):
-        c0, c1, c2, c3 = asked[p], asked[p + 1], asked[p + 2], asked[p + 3]
-        a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = np.int32(0)
-        for d in range(len(first)):
-            x, y = np.int32(first[d]), np.int32(second[d])
-            a0 = np.int32(a0 + x * np.int32(c0[d]))
-            a1 = np.int32(a1 + x * np.int32(c1[d]))
-            a2 = np.int32(a2 + x * np.int32(c2[d]))
-            a3 = np.int32(a3 + x * np.int32(c3[d]))
-            b0 = np.int32(b0 + y * np.int32(c0[d]))
-            b1 = np.int32(b1 + y * np.int32(c1[d]))
-            b2 = np.int32(b2 + y * np.int32(c2[d]))
-            b3 = np.int32(b3 + y * np.int32(c3[d]))
-        out[p], out[p + 1] = np.float32(a0) * scales[p], np.float32(a1) * scales[p + 1]
-        out[p + 2], out[p + 3] = np.float32(a2) * scales[p + 2], np.float32(a3) * scales[p + 3]
-        other[p], other[p + 1] = np.float32(b0) * scales[p], np.float32(b1) * scales[p + 1]
-        other[p + 2], other[p + 3] = np.float32(b2) * scales[p + 2], np.float32(b3) * scales[p + 3]
+def _products(halves: Array, asked: Array, scales: Array, out: Array) -> None:
+    """Products of int16 rows with int16 columns, each exact if it and its parts fit into 31 bits, by their scales."""
+    rows, depth = len(out), asked.shape[1]
+    sums = np.empty((_ROWS, LANES), np.int32)
+    for group in range(len(asked)):
+        sums[:] = 0
+        for row in range(0, rows, 12):
+            tile(halves, row, 0, depth, (asked[group],), sums, row)
+        first = group * LANES
+        for i in range(rows):
+            target, values = out[i], sums[i]
+            for q in range(min(LANES, len(scales) - first)):
+                target[first + q] = np.float32(values[q]) * scales[first + q]
 
 
 @njit(cache=True, nogil=True)
 def rounded_products(rows: Array, steps: Array, asked: Array, scales: Array, out: Array) -> None:
-    """See :func:`.kernels.exact_products`: ``asked`` are the columns ``[P, D]`` int16, P a multiple of 4."""
-    halves = np.empty((2, rows.shape[1]), np.int16)
-    for i in range(0, len(rows), 2):
-        j = min(i + 1, len(rows) - 1)
-        for place, row in enumerate((rows[i], rows[j])):
-            for d in range(len(row)):
-                halves[place, d] = np.int16(np.rint(row[d] * steps))
-        _two_rows(halves[0], halves[1], asked, scales, out[i], out[j])
+    """See :func:`.kernels.exact_products`: ``asked`` are the columns :func:`side_by_side`."""
+    halves = np.zeros((_ROWS, 2 * asked.shape[1]), np.int16)
+    for start in range(0, len(rows), _ROWS):
+        block = rows[start : start + _ROWS]
+        for i in range(len(block)):
+            line, target = block[i], halves[i]
+            for d in range(len(line)):
+                target[d] = np.int16(np.rint(line[d] * steps))
+        _products(halves, asked, scales, out[start : start + _ROWS])
 
 
 @njit(cache=True, nogil=True)
@@ -187,14 +195,15 @@ def rounded_float16_products(table: Array, rows: Array, steps: Array, asked: Arr
     Sign, exponent and fraction are moved to their places in float32; a factor makes up for the exponents' biases (127
     and 15) and is exact for every finite number, subnormal ones too.
     """
-    halves, bits = np.empty((2, table.shape[1]), np.int16), np.empty(table.shape[1], np.uint32)
+    halves, bits = np.zeros((_ROWS, 2 * asked.shape[1]), np.int16), np.empty(table.shape[1], np.uint32)
     values = bits.view(np.float32)
-    for i in range(0, len(rows), 2):
-        j = min(i + 1, len(rows) - 1)
-        for place, line in enumerate((table[rows[i]], table[rows[j]])):
+    for start in range(0, len(rows), _ROWS):
+        chosen = rows[start : start + _ROWS]
+        for i in range(len(chosen)):
+            line, target = table[chosen[i]], halves[i]
             for d in range(len(line)):
                 half = np.uint32(line[d])
                 bits[d] = ((half & np.uint32(0x8000)) << np.uint32(16)) | ((half & np.uint32(0x7FFF)) << np.uint32(13))
             for d in range(len(line)):
-                halves[place, d] = np.int16(np.rint((values[d] * np.float32(2.0**112)) * steps))
-        _two_rows(halves[0], halves[1], asked, scales, out[i], out[j])
+                target[d] = np.int16(np.rint((values[d] * np.float32(2.0**112)) * steps))
+        _products(halves, asked, scales, out[start : start + _ROWS])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,10 @@ class FloatCodec(Codec):
     def _prepare(self, queries: Array) -> Array:
         return queries
 
-    def _best(self, tile: Array, codes: Array, starts: Array, stops: Array, anchors: Array | None) -> Array:
-        return best_from_vectors(self._decode, tile, codes, starts, stops)
+    def _best(
+        self, tiles: Sequence[Array], codes: Array, starts: Array, stops: Array, anchors: Array | None
+    ) -> list[Array]:
+        return best_from_vectors(self._decode, tiles, codes, starts, stops)
 
     def to_arrays(self) -> dict[str, Array]:
         """Nothing is fitted."""
@@ -81,8 +84,10 @@ class Int8Codec(Codec):
     def _prepare(self, queries: Array) -> Array:
         return queries * self.scale
 
-    def _best(self, tile: Array, codes: Array, starts: Array, stops: Array, anchors: Array | None) -> Array:
-        return best_from_vectors(int8_as_float32, tile, codes, starts, stops)
+    def _best(
+        self, tiles: Sequence[Array], codes: Array, starts: Array, stops: Array, anchors: Array | None
+    ) -> list[Array]:
+        return best_from_vectors(int8_as_float32, tiles, codes, starts, stops)
 
     def to_arrays(self) -> dict[str, Array]:
         """``scale``."""
@@ -135,12 +140,13 @@ class BitsCodec(Codec):
         tables[0] += queries @ self.mean
         return Lookup(tables)
 
-    def _best(self, tile: Any, codes: Array, starts: Array, stops: Array, anchors: Array | None) -> Array:
-        if isinstance(tile, Lookup):
-            return best_from_tables(tile, codes, starts, stops)
-        rotated, constant = tile
-        best: Array = best_from_vectors(self.quantiser.decode, rotated, codes, starts, stops) + constant
-        return best
+    def _best(
+        self, tiles: Sequence[Any], codes: Array, starts: Array, stops: Array, anchors: Array | None
+    ) -> list[Array]:
+        if self.bytes_per_token <= _MOST_LOOKUPS:
+            return [best_from_tables(tile, codes, starts, stops) for tile in tiles]
+        found = best_from_vectors(self.quantiser.decode, [rotated for rotated, _ in tiles], codes, starts, stops)
+        return [best + constant for best, (_, constant) in zip(found, tiles, strict=True)]
 
     def to_arrays(self) -> dict[str, Array]:
         """``mean``, ``basis`` and ``levels``."""

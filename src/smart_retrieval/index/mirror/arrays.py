@@ -39,6 +39,18 @@ def release_pages(array: Array) -> None:
             base.madvise(mmap.MADV_DONTNEED)
 
 
+def rows_of(array: Array, rows: Array) -> Array:
+    """Rows of an array, as they lie there if they follow each other.
+
+    Example:
+        >>> rows_of(np.arange(4), np.array([1, 2])).base is None
+        False
+    """
+    if len(rows) > 1 and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+        return array[int(rows[0]) : int(rows[-1]) + 1]
+    return array[rows]
+
+
 class RowFile:
     """A mapped array of rows ``[n, D]``, and its file to read single rows from.
 
@@ -69,9 +81,9 @@ class RowFile:
         return self._coarse
 
     def take(self, rows: Array) -> Array:
-        """Rows ``[k, D]`` in the order given."""
+        """Rows ``[k, D]`` in the order given; where they lie, if they follow each other and may stay resident."""
         if self._file is None or not len(rows):
-            return self.array[rows]
+            return rows_of(self.array, rows)
         if int(rows.max() - rows.min()) < _SPARSE * len(rows):
             taken: Array = self.array[rows]
             release_pages(self.array)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...types import Array
 from .ann import AnchorIndex
-from .arrays import RowFile
+from .arrays import RowFile, rows_of
 
 # Filters kept in memory: eight that let a million documents through, or thousands of small ones.
 KEPT_BYTES = 64 << 20
@@ -30,11 +30,7 @@ class Segment(NamedTuple):
 
     def anchors_of(self, rows: Array) -> Array:
         """Anchors of some rows, ``[k, Da]``."""
-        if self.file is not None:
-            return self.file.take(rows)
-        if len(rows) > 1 and (np.diff(rows) == 1).all():
-            return self.anchors[int(rows[0]) : int(rows[-1]) + 1]  # as they lie there
-        return self.anchors[rows]
+        return rows_of(self.anchors, rows) if self.file is None else self.file.take(rows)
 
     def places(self, rowids: Array) -> tuple[Array, Array]:
         """Which of some rowids are in it ``[k]`` bool, and the places of these."""

@@ -20,18 +20,18 @@ from ...core.vectors import unit_rows
 from ...embeddings import SmartEmbeddings
 from ...errors import IndexDamagedError, SmartError, SmartWarning
 from ...locks import ForkLock
-from ...threads import in_threads, one_blas_thread
+from ...threads import in_threads, one_blas_thread, thread_count
 from ...types import Array, is_counted_elsewhere
-from ..codec.base import Codec, QueryTables
+from ..codec.base import Codec, QueryTables, together
 from ..encoder import IndexEncoder
-from ..mirror.arrays import release_pages
 from ..mirror.mirror import Mirror
-from ..mirror.snapshot import Filters, Segment, Selection, Snapshot
+from ..mirror.snapshot import Filters, Selection, Snapshot
 from ..store.lexical import WordCounts
 from ..store.store import Store
 from ..store.where import Exists, Expression, OfKinds, keys_of, parse
 from .boosts import AddedPart, Boosts, boost
 from .device import DeviceSearch
+from .first_stage import all_cosines, best_places, by_cosine, candidates, exact_cosines, nearest
 from .hits import Hit, Hits
 from .options import Refinements, SearchOptions, check_options
 
@@ -39,14 +39,6 @@ from .options import Refinements, SearchOptions, check_options
 DEFAULT_CANDIDATES = 400
 # Products of query and document tokens up to which everything is scored: some 20 ms on one core.
 EXHAUSTIVE_PRODUCTS = 8_000_000
-# Documents a filter lets through up to which all their anchors are read, one by one.
-FEW = 4000
-# Anchors copied together for exact cosines: 12 MB at 384 dimensions.
-_ROWS_AT_ONCE = 8192
-# Anchors multiplied together where they lie: 100 MB at 384 dimensions.
-_ROWS_IN_PLACE = 65_536
-# Between two ways to sum up one cosine in float32. BLAS chooses the way by where an anchor stands in the index.
-_ROUNDING = 4e-6
 # Candidates, or products, scored between two checks of the deadline, whichever are more: usual searches are scored in
 # one part, and so have the last bits of the same search without a deadline.
 _AT_ONCE, _PRODUCTS_AT_ONCE = 256, EXHAUSTIVE_PRODUCTS
@@ -179,14 +171,17 @@ class Searcher:
         snapshot, words = selection.snapshot, dict[int, Array]()
         if settings.lexical_weight and texts is not None:
             words = {number: self._lexical(snapshot, texts[number], settings) for number in numbers}
-        cosines = all_cosines(selection, queries, numbers, settings)
+        wanted = max(settings.candidates, settings.k)
+        lates, cosines = all_lates(selection, codec, queries, numbers, settings), None
+        if not settings.exact and len(lates) < len(numbers):
+            cosines = all_cosines(selection, queries, numbers, wanted)
 
         def score(number: int) -> Scored:
             like = None if settings.like is None else settings.like[number]
             own = replace(settings, scoring=own_weights(settings.scoring, queries, number), like=like)
-            near = None if cosines is None else cosines[number - numbers.start]
+            known = None if cosines is None else cosines[number - numbers.start], lates.get(number)
             asked, lexical = queries[number], words.get(number)
-            return search_snapshot(snapshot, codec, asked, own, selection, lexical, device=device, cosines=near)
+            return search_snapshot(snapshot, codec, asked, own, selection, lexical, device=device, known=known)
 
         # On a GPU they would wait for each other; the database is asked in this thread, which reads one commit of it.
         scored = in_threads(score, numbers, None if settings.device == "cpu" else 1)
@@ -292,17 +287,19 @@ def search_snapshot(
     words: Array | None = None,
     also: Array | None = None,
     device: DeviceSearch | None = None,
-    cosines: Array | None = None,
+    known: tuple[Array | None, Array | None] = (None, None),
 ) -> Scored:
     """Score one query, by itself, so that a batch gives what its queries give alone.
 
     ``words`` is the lexical part at all positions; the positions ``also`` are scored in any case. On a ``device``, if
-    everything is scored, documents that cannot be hits may be left out. ``cosines`` are those of :func:`all_cosines`.
+    everything is scored, documents that cannot be hits may be left out. ``known`` are the query's part of
+    :func:`all_cosines` and of :func:`all_lates`.
     """
     wanted = max(settings.candidates, settings.k)
-    tokens = sum(len(segment.codes) for segment in snapshot.segments) * selection.count / max(1, len(snapshot))
-    whole = settings.exact or selection.count <= wanted or tokens * len(query.token_vectors) <= EXHAUSTIVE_PRODUCTS
+    products = _products(selection, len(query.token_vectors))
+    whole = settings.exact or selection.count <= wanted or products <= EXHAUSTIVE_PRODUCTS
     asked, added = unit_rows(query.anchors)[0], settings.refinements
+    cosines, late = known
     boosted, scored = bool(added.feedback or added.neighbours), None
     if whole and device is not None and not (device.asked == "auto" and settings.deadline is not None):
         best = settings.k if words is None and not boosted else None
@@ -310,8 +307,10 @@ def search_snapshot(
     if scored is None:
         if whole:
             chosen, anchor = selection.positions, exact_cosines(snapshot, asked, selection.positions)
-            if settings.deadline is not None:  # the best first
-                chosen, anchor = _sorted(chosen, anchor)
+            if settings.deadline is not None and _at_once(snapshot, len(query.token_vectors), settings) < len(
+                chosen
+            ):  # the best first
+                chosen, anchor = by_cosine(chosen, anchor)
         else:
             found = np.zeros(0, np.int64)
             if words is not None:
@@ -319,7 +318,10 @@ def search_snapshot(
                 found = found[np.lexsort((found, -words[found]))[:wanted]]
             found = found if also is None else np.union1d(found, also)
             chosen, anchor = candidates(snapshot, query, selection, wanted, found, cosines)
-        scored = _score(snapshot, codec, query, settings, chosen, anchor, words)
+        if late is None:
+            scored = _score(snapshot, codec, query, settings, chosen, anchor, words)
+        else:
+            scored = _combined(settings, chosen, anchor, late, words, False)
     if not boosted or not len(scored.scores):
         return replace(scored, searched=selection.count)
     scored = _joined(scored)
@@ -328,7 +330,7 @@ def search_snapshot(
         like = settings.like
         if like is None:
             like = snapshot.anchors_at(scored.positions[[int(np.argmax(scored.scores))]])[0]
-        near = np.setdiff1d(_nearest(snapshot, like, selection, wanted)[0], scored.positions)
+        near = np.setdiff1d(nearest(snapshot, like, selection, wanted)[0], scored.positions)
         more = _score(snapshot, codec, query, settings, near, exact_cosines(snapshot, asked, near), words)
         scored = _joined(scored, more)
     positions = scored.positions
@@ -402,128 +404,44 @@ def _joined(*parts: Scored) -> Scored:
     return Scored(positions[order], scores, anchor, late, lexical, 0, any(part.partial for part in parts))
 
 
-def all_cosines(
-    selection: Selection, queries: SmartEmbeddings, numbers: Sequence[int], settings: Settings
-) -> Array | None:
-    """Cosines of several queries' anchors with those of all positions, ``[n, N]`` float32: anchors are read once.
+def all_lates(
+    selection: Selection, codec: Codec, queries: SmartEmbeddings, numbers: Sequence[int], settings: Settings
+) -> dict[int, Array]:
+    """Late scores of several queries with all that may be found, ``[n]`` float32 each by the query's number.
 
-    None where that is of no use: the first stage reads few of them, or everything is scored.
+    Of those for which everything is scored: what they need in common of the documents is computed once.
     """
-    snapshot, wanted = selection.snapshot, max(settings.candidates, settings.k)
-    if len(numbers) < 2 or settings.exact or selection.count <= wanted or _reads_few(selection, wanted):
-        return None
-    asked = unit_rows(queries.anchors[numbers[0] : numbers[-1] + 1])
-    cosines = np.empty((len(asked), len(snapshot)), np.float32)
-    for segment, first in zip(snapshot.segments, snapshot.starts, strict=False):
-        for row in range(0, len(segment.anchors), _ROWS_AT_ONCE):
-            block = segment.anchors[row : row + _ROWS_AT_ONCE]
-            cosines[:, first + row : first + row + len(block)] = asked @ block.T
-            release_pages(segment.anchors)
-    return cosines
+    if len(numbers) < 2 or settings.device != "cpu" or not settings.scoring.lambda_late:
+        return {}
+    lengths = {number: int(queries.lengths[number]) for number in numbers}
+    products = {number: _products(selection, tokens) for number, tokens in lengths.items()}
+    chosen = [
+        number
+        for number, tokens in lengths.items()
+        if 0 < products[number] <= EXHAUSTIVE_PRODUCTS
+        and _at_once(selection.snapshot, tokens, settings) >= selection.count
+    ]
+    most = EXHAUSTIVE_PRODUCTS // thread_count()
+    groups = [chosen[part] for part in together([int(products[number]) for number in chosen], most)]
+
+    def score(group: list[int]) -> list[Array]:
+        asked = [queries[number] for number in group]
+        scorings = [own_weights(settings.scoring, queries, number) for number in group]
+        return _lates(selection.snapshot, codec, asked, scorings, selection.positions)
+
+    scored = in_threads(score, groups)
+    return {
+        number: late
+        for group, lates in zip(groups, scored, strict=True)
+        for number, late in zip(group, lates, strict=True)
+    }
 
 
-def _reads_few(selection: Selection, wanted: int) -> bool:
-    """Whether the first stage finds the nearest anchors without reading all."""
-    ann = selection.snapshot.ann
-    # Beyond a tenth of all, looking at everything is the shorter way.
-    return (selection.filtered and selection.count <= FEW) or (ann is not None and wanted <= ann.rows // 10)
-
-
-def candidates(
-    snapshot: Snapshot,
-    query: SmartEmbeddings,
-    selection: Selection,
-    wanted: int,
-    more: Array,
-    cosines: Array | None = None,
-) -> tuple[Array, Array]:
-    """The ``wanted`` nearest anchors' positions, best first, and their exact cosines, both ``[n]``.
-
-    The positions ``more`` become candidates, too, where they may be found.
-    """
-    anchor = unit_rows(query.anchors)[0]
-    positions, found = _nearest(snapshot, anchor, selection, wanted, cosines)
-    if len(more):
-        more = np.setdiff1d(selection.among(more), positions)
-        found = np.concatenate([found, exact_cosines(snapshot, anchor, more)])
-        positions, found = _sorted(np.concatenate([positions, more]), found)
-    return positions, found
-
-
-def _nearest(
-    snapshot: Snapshot, anchor: Array, selection: Selection, wanted: int, known: Array | None = None
-) -> tuple[Array, Array]:
-    positions = _near(snapshot, anchor, selection, wanted, known)
-    positions, cosines = _sorted(positions, exact_cosines(snapshot, anchor, positions))
-    return positions[:wanted], cosines[:wanted]
-
-
-def _near(snapshot: Snapshot, anchor: Array, selection: Selection, wanted: int, known: Array | None) -> Array:
-    """At least ``wanted`` positions, ascending, with the nearest anchors among them."""
-    if selection.filtered and selection.count <= FEW:
-        return selection.positions
-    ann = snapshot.ann
-    if ann is not None and _reads_few(selection, wanted):
-        bits, count = selection.ann_mask
-        found = ann.nearest(anchor, wanted, bits, count) if count else np.zeros(0, np.int64)
-        if found is not None:
-            newer = selection.behind(ann.rows)
-            scores, margin = anchor_stage(snapshot, anchor, ann.rows)
-            return np.concatenate([found, newer[best_places(scores[newer - ann.rows], wanted, margin)]])
-    scores, margin = anchor_stage(snapshot, anchor) if known is None else (known, _ROUNDING)
-    if selection.count < len(snapshot):
-        return selection.positions[best_places(scores[selection.positions], wanted, margin)]
-    return best_places(scores, wanted, margin)
-
-
-def best_places(scores: Array, wanted: int, margin: float = 0.0) -> Array:
-    """Places of the best scores, ascending, and of all that tie with the last of them (within a margin)."""
-    if len(scores) <= wanted:
-        return np.arange(len(scores))
-    last = np.partition(scores, len(scores) - wanted)[len(scores) - wanted]
-    return np.flatnonzero(scores >= last - np.float32(margin))
-
-
-def _sorted(positions: Array, cosines: Array) -> tuple[Array, Array]:
-    order = np.lexsort((positions, -cosines))
-    return positions[order], cosines[order]
-
-
-def anchor_stage(snapshot: Snapshot, anchor: Array, start: int = 0) -> tuple[Array, float]:
-    """Cosine of a unit anchor ``[Da]`` with those of all positions from ``start`` on, ``[N - start]`` float32.
-
-    And how much less than another's the cosine of a row may seem that is not less.
-    """
-    scores, margin = np.empty(max(0, len(snapshot) - start), np.float32), _ROUNDING
-    for segment, first in zip(snapshot.segments, snapshot.starts, strict=False):
-        anchors = segment.anchors[max(0, start - first) :]
-        out = scores[max(first, start) - start :][: len(anchors)]
-        coarse = segment.file.coarse() if segment.file is not None and start <= first else None
-        if coarse is not None and coarse.cosines(anchor, out):
-            margin = max(margin, _ROUNDING + 2 * coarse.error)
-            continue
-
-        def multiply(row: int, segment: Segment = segment, anchors: Array = anchors, out: Array = out) -> None:
-            block = anchors[row : row + _ROWS_AT_ONCE]
-            np.dot(block, anchor, out=out[row : row + len(block)])
-            if row % _ROWS_IN_PLACE == 0:
-                release_pages(segment.anchors)
-
-        in_threads(multiply, range(0, len(anchors), _ROWS_AT_ONCE))
-    return scores, margin
-
-
-def exact_cosines(snapshot: Snapshot, anchor: Array, positions: Array) -> Array:
-    """Cosines ``[n]`` float32 with a unit anchor ``[Da]`` that depend on the two vectors alone.
-
-    A matrix product rounds a row by where it stands in its block: equal documents would differ in their last bit, and
-    an index would rank other ties first after it was optimized.
-    """
-    cosines = np.empty(len(positions), np.float32)
-    for start in range(0, len(positions), _ROWS_AT_ONCE):
-        part = positions[start : start + _ROWS_AT_ONCE]
-        cosines[start : start + _ROWS_AT_ONCE] = np.einsum("nd,d->n", snapshot.anchors_at(part), anchor)
-    return cosines
+def _products(selection: Selection, query_tokens: int) -> float:
+    """How many products of a query's tokens with those that may be found there are, from the mean of all documents."""
+    snapshot = selection.snapshot
+    tokens = sum(len(segment.codes) for segment in snapshot.segments)
+    return tokens * selection.count / max(1, len(snapshot)) * query_tokens
 
 
 def lexical_scores(bm25: Array, spread: float, best: float = 0.0) -> Array:
@@ -546,22 +464,39 @@ def late_stage(
     scoring = settings.scoring
     if not scoring.lambda_late or not len(query.token_vectors):
         return late, len(chosen)
-    tables = codec.prepare(np.asarray(query.token_vectors, np.float32))
-    shares = token_shares(query, scoring.query_weights)
-    step = _MOST_AT_ONCE
-    if settings.deadline is not None:
-        tokens = sum(len(segment.codes) for segment in snapshot.segments) * len(query.token_vectors)
-        step = min(step, max(_AT_ONCE, _PRODUCTS_AT_ONCE * len(snapshot) // max(1, tokens)))
+    step = _at_once(snapshot, len(query.token_vectors), settings)
     for start in range(0, len(chosen), step):
         # The first part is always scored: some hits after the deadline are better than none.
         if start and settings.deadline is not None and time.perf_counter() > settings.deadline:
             return late, start
-        part = chosen[start : start + step]
-        parts = weighted_parts(_best_similarities(snapshot, codec, tables, part), shares, scoring.late_floor)
-        late[start : start + step] = parts.sum(axis=0)
-        if np.isnan(late[start : start + step]).any():
-            raise IndexDamagedError("found codes or anchors that are not numbers; run verify, then restore a copy")
+        part = slice(start, start + step)
+        (late[part],) = _lates(snapshot, codec, [query], [scoring], chosen[part])
     return late, len(chosen)
+
+
+def _at_once(snapshot: Snapshot, query_tokens: int, settings: Settings) -> int:
+    """Documents scored together, and between two looks at the deadline."""
+    if settings.deadline is None:
+        return _MOST_AT_ONCE
+    tokens = sum(len(segment.codes) for segment in snapshot.segments) * query_tokens
+    return min(_MOST_AT_ONCE, max(_AT_ONCE, _PRODUCTS_AT_ONCE * len(snapshot) // max(1, tokens)))
+
+
+def _lates(
+    snapshot: Snapshot, codec: Codec, queries: Sequence[SmartEmbeddings], scorings: Sequence[Scoring], positions: Array
+) -> list[Array]:
+    """Late scores of each query, ``[n]`` float32 each."""
+    tokens = np.concatenate([np.asarray(query.token_vectors, np.float32) for query in queries])
+    offsets = np.cumsum([0, *(len(query.token_vectors) for query in queries)])
+    best = _best_similarities(snapshot, codec, codec.prepare(tokens, offsets), positions)
+    found = []
+    for query, scoring, start, stop in zip(queries, scorings, offsets, offsets[1:], strict=False):
+        shares = token_shares(query, scoring.query_weights)
+        late: Array = weighted_parts(best[start:stop], shares, scoring.late_floor).sum(axis=0)
+        if np.isnan(late).any():
+            raise IndexDamagedError("found codes or anchors that are not numbers; run verify, then restore a copy")
+        found.append(late)
+    return found
 
 
 def _best_similarities(snapshot: Snapshot, codec: Codec, tables: QueryTables, positions: Array) -> Array:
