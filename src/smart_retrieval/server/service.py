@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -20,7 +20,6 @@ from ..index.encoder import EncodedItem
 from ..index.explain.explanation import Explanation
 from ..index.explain.shown_pictures import ShownPictures
 from ..index.search.hits import Hits
-from ..index.search.options import SCORING_OPTIONS
 from ..index.store.records import Document
 from ..inputs import Item
 from .access import Caller
@@ -33,6 +32,7 @@ from .work.jobs import Job, Jobs
 from .work.lanes import Each, Lane
 from .work.messages import Messages
 from .work.pictures import picture_of
+from .work.searching import Asked, SearchEach
 
 T = TypeVar("T")
 LOG = logging.getLogger("smart_retrieval.server")
@@ -74,7 +74,7 @@ class Service:
         self._own_state = None if settings.state_dir else tempfile.TemporaryDirectory(prefix="smart-serve-")
         self._jobs = Jobs(settings.state_dir or Path(self._own_state.name if self._own_state else "") / "jobs")
         self._searchers = Lane("search", settings.search_threads, settings.waiting)
-        self._encoder = Lane("encoder", 1, settings.waiting, feeds=self._searchers)
+        self._encoder = Lane("encoder", 1, settings.waiting)
         self._encoding: dict[str, Each] = {}
         self._writer = Lane("write", 1, settings.waiting)
         self._background: set[asyncio.Task[Any]] = set()
@@ -256,20 +256,16 @@ class Service:
     ) -> tuple[Hits, list[Explanation]]:
         options = options or {}
         within = reading.of_kinds(caller.within(options.get("where")), options.get("kinds", ()))
-        chosen = search_options(options, self.settings, k)
-        scoring = {name: chosen[name] for name in SCORING_OPTIONS if name in chosen}
-        until = self._until(options.get("deadline_ms"))
-        asked = await self._encoded(index, query, until)
-
-        def run(opened: AnyIndex) -> tuple[Hits, list[Explanation]]:
-            left = max(0.0, (until - time.perf_counter()) * 1000)
-            with Stored(opened).reading() if explained else nullcontext():
-                found = opened.search(asked, k, **{**chosen, "where": within, "deadline_ms": left})
-                why = reading.explained(opened, asked, found[:explained], until, **scoring)
-            shown = [reading.shown_explanation(one, caller) for one in why]
-            return reading.shown_hits(found, caller, thumbnails=thumbnails), shown
-
-        return await self._searching(index, run, until)
+        chosen = {**search_options(options, self.settings, k), "where": within}
+        deadline = options.get("deadline_ms")
+        until = self._until(deadline)
+        each = SearchEach(self.catalog, index, caller, k, chosen, thumbnails, deadline, self._is_busy)
+        if explained:
+            asked = Asked(await self._encoded(index, query, until), until)
+            return await self._searchers.run(lambda: each.explained(asked, explained), until)
+        item, prepared = await self._item(index, query, until), functools.partial(Asked, until=until)
+        encode = self._encode_each(index)
+        return await self._encoder.run_through(encode, item, self._searchers, each, prepared, until), []
 
     async def search_many(
         self,
@@ -537,11 +533,16 @@ class Service:
 
     async def _encoded(self, index: str, query: Query, until: float) -> EncodedItem:
         """A query with its encoding, made by the one thread that encodes, together with others that wait for it."""
+        item = await self._item(index, query, until)
+        encoded: EncodedItem = await self._encoder.run_each(self._encode_each(index), item, until)
+        return encoded
+
+    async def _item(self, index: str, query: Query, until: float) -> Item:
+        """What is to be encoded."""
         require_content("query", query.text, query.image)
         self.catalog.require(index)
         (item,) = await self._pictures([query], until)
-        encoded: EncodedItem = await self._encoder.run_each(self._encode_each(index), item, until)
-        return encoded
+        return item
 
     def _encode_each(self, index: str) -> Each:
         """What encodes queries to an index: the same for all of them."""
@@ -563,6 +564,10 @@ class Service:
             return Item(query.text, (await self._searchers.run(lambda: picture_of(data, limit), until),))
 
         return [await one(query) for query in queries]
+
+    def _is_busy(self, queries: int) -> bool:
+        """Whether more than so many are encoded or searched for."""
+        return self._searchers.pending + self._encoder.pending > queries
 
     async def _searching(self, index: str, run: Callable[[AnyIndex], T], until: float | None = None) -> T:
         return await self._searchers.run(lambda: self._with(index, run), until)

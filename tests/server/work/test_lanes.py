@@ -1,4 +1,4 @@
-"""Lanes make calls together that wait for the same work, and do not run ahead of the lane that they feed."""
+"""Lanes make calls together that wait for the same work, and hand their results on together."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from smart_retrieval.errors import DeadlineError, EmptyInputError
-from smart_retrieval.server.work import lanes
+from smart_retrieval.errors import DeadlineError, EmptyInputError, OverloadedError
 from smart_retrieval.server.work.lanes import Lane
 
 
@@ -57,17 +56,68 @@ def test_what_waits_for_the_same_work_is_done_together():
     assert lane.pending == 0
 
 
-@pytest.mark.parametrize("patience", [0.01, 10.0])
-def test_a_lane_waits_while_the_one_that_it_feeds_has_enough_to_do(patience, monkeypatch):
-    monkeypatch.setattr(lanes, "_ENOUGH", 2)
-    monkeypatch.setattr(lanes, "_PATIENCE_S", patience)
-    behind = Lane("behind", 1, 100)
-    first = Lane("first", 1, 100, feeds=behind)
-    go, done = blocked(behind), threading.Event()
-    behind.submit(lambda: None)
-    first.submit(done.set)
-    assert done.wait(0.2 if patience == 10 else 10) == (patience < 1)
-    go.set()
-    assert done.wait(10)
-    for lane in (first, behind):
+def test_what_comes_out_together_goes_through_the_next_lane_together():
+    seen = list[list[str]]()
+
+    def letters(numbers: list[int]) -> Iterator[tuple[int, Any]]:
+        for place, number in enumerate(numbers):
+            yield place, EmptyInputError("three") if number == 3 else chr(97 + number)
+
+    def twice(texts: list[str]) -> Iterator[tuple[int, Any]]:
+        seen.append(texts)
+        yield from ((place, 2 * text) for place, text in enumerate(texts))
+
+    async def ask() -> list[Any]:
+        go = [blocked(first), blocked(second)]
+        until = time.perf_counter() + 100
+        jobs = [
+            asyncio.ensure_future(first.run_through(letters, number, second, twice, str.upper, until))
+            for number in range(6)
+        ]
+        await asyncio.sleep(0)
+        jobs[4].cancel()  # while it waits to be made
+        await asyncio.sleep(0)
+        go[0].set()
+        while second.pending < 5:  # the blocked one and four letters
+            await asyncio.sleep(0.001)
+        jobs[5].cancel()
+        await asyncio.sleep(0)
+        go[1].set()
+        return await asyncio.gather(*jobs, return_exceptions=True)
+
+    first, second = Lane("first", 1, 100), Lane("second", 1, 100)
+    found = asyncio.run(ask())
+    for lane in (first, second):
         lane.close()
+        assert lane.pending == 0
+    assert (found[:3], str(found[3])) == (["AA", "BB", "CC"], "three")
+    assert all(isinstance(one, asyncio.CancelledError) for one in found[4:])
+    assert seen == [["A", "B", "C"]]
+
+
+def test_a_full_lane_refuses_what_comes_from_another():
+    def same(texts: list[str]) -> Iterator[tuple[int, Any]]:
+        return enumerate(texts)
+
+    async def ask() -> list[Any]:
+        go, until = blocked(second), time.perf_counter() + 100
+        jobs = [first.run_through(same, text, second, same, str.upper, until) for text in ("one", "two")]
+        waiting = [asyncio.ensure_future(job) for job in jobs]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        go.set()
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    first, second = Lane("first", 1, 100), Lane("second", 1, 1)
+    found = asyncio.run(ask())
+    for lane in (first, second):
+        lane.close()
+        assert lane.pending == 0
+    assert found[0] == "ONE"
+    assert isinstance(found[1], OverloadedError)
+
+
+def test_a_call_that_gives_too_few_results_fails_for_the_others():
+    lane = Lane("one", 1, 100)
+    with pytest.raises(RuntimeError, match="no result"):
+        asyncio.run(lane.run_each(lambda _: [], 1))
+    lane.close()

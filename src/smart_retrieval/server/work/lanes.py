@@ -16,11 +16,8 @@ from ...errors import DeadlineError, OverloadedError
 
 T = TypeVar("T")
 
-# Queries that are encoded together.
+# Queries that are encoded together, or searched for.
 _TOGETHER = 16
-# Calls for each thread that are enough to do, and seconds that another lane waits for fewer; 4 to 12 were as fast.
-_ENOUGH, _PATIENCE_S = 6, 0.05
-
 
 #: A call for several arguments: each one's place, and its result or exception, as soon as it is known.
 Each: TypeAlias = Callable[[list[Any]], Iterable[tuple[int, Any]]]
@@ -38,23 +35,20 @@ class Lane:
     """Some threads and the calls that wait for them, in the order in which they came.
 
     Threads of its own, not an executor's: each keeps its connection to every index. A lane of one thread is what makes
-    an encoder safe. It takes the queries together that gathered while it was at work, or while the searchers had enough
-    to do: what it spends less on each, they have more of the processors.
+    an encoder safe. A thread takes the calls together that gathered and share their work, and gives all results at
+    once: what comes out together goes through the next lane together, too, and costs less on each.
 
     Args:
         name: Of its threads.
         threads: How many.
         waiting: Calls that may wait.
-        feeds: The lane that goes on with its results. While many calls wait there, it does not hurry.
     """
 
-    def __init__(self, name: str, threads: int, waiting: int, feeds: Lane | None = None) -> None:
+    def __init__(self, name: str, threads: int, waiting: int) -> None:
         self.name, self.most = name, waiting + threads
-        self._feeds, self._enough = feeds, _ENOUGH * threads
         #: Calls that wait or run.
         self.pending = 0
-        lock = threading.Lock()
-        self._changed, self._fewer = threading.Condition(lock), threading.Condition(lock)
+        self._changed = threading.Condition()
         self._jobs: deque[_Job | None] = deque()
         self._threads = [
             threading.Thread(target=self._work, name=f"smart-{name}-{number}", daemon=True) for number in range(threads)
@@ -69,6 +63,28 @@ class Lane:
     async def run_each(self, each: Each, argument: Any, until: float | None = None) -> Any:
         """The result for one argument of a call that may be made for it and others that wait, 16 at most."""
         return await asyncio.wrap_future(self._queued(_Job(each, argument, until, Future())))
+
+    async def run_through(
+        self, each: Each, argument: Any, following: Lane, then: Each, prepared: Callable[[Any], Any], until: float
+    ) -> Any:
+        """:meth:`run_each` here, and then with what ``prepared`` makes of the result in another lane.
+
+        Results go there from this lane's thread: those that come together are taken together, too, and the event loop
+        is not kept busy by them.
+        """
+        found: Future[Any] = Future()
+
+        def go_on(first: Future[Any]) -> None:
+            try:
+                following._queued(_Job(then, prepared(first.result()), until, found))
+            except BaseException as error:
+                if found.set_running_or_notify_cancel():
+                    found.set_exception(error)
+
+        first = self._queued(_Job(each, argument, until, Future()))
+        first.add_done_callback(go_on)
+        found.add_done_callback(lambda _: first.cancel())  # nobody waits for it any more
+        return await asyncio.wrap_future(found)
 
     def submit(self, call: Callable[[], T], until: float | None = None) -> Future[T]:
         """Let one of the threads make a call.
@@ -92,11 +108,6 @@ class Lane:
             self._changed.notify()
         return job.future
 
-    def wait_until_few(self) -> None:
-        """Wait until its threads have little left to do, but not for long."""
-        with self._fewer:
-            self._fewer.wait_for(lambda: self.pending < self._enough, _PATIENCE_S)
-
     def close(self) -> None:
         """Finish what waits, and end the threads."""
         with self._changed:
@@ -114,10 +125,6 @@ class Lane:
         """The call that waits the longest, and those behind it that can be made with it; none at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._jobs)
-        if self._feeds is not None:
-            self._feeds.wait_until_few()
-        with self._changed:
-            self._changed.wait_for(lambda: self._jobs)  # another thread may have taken them
             first = self._jobs.popleft()
             if first is None:
                 return []
@@ -128,14 +135,17 @@ class Lane:
             return jobs
 
     def _make(self, jobs: list[_Job]) -> None:
-        wanted = dict(enumerate(job for job in jobs if self._begins(job)))
+        wanted, found = dict(enumerate(job for job in jobs if self._begins(job))), list[tuple[int, Any]]()
+        ended: BaseException | None = None
         try:
             if wanted:
-                for place, result in wanted[0].each([job.argument for job in wanted.values()]):
-                    self._settle(wanted.pop(place), result)
+                found.extend(wanted[0].each([job.argument for job in wanted.values()]))
         except BaseException as error:
-            for job in wanted.values():
-                self._settle(job, error)
+            ended = error
+        for place, result in found:
+            self._settle(wanted.pop(place), result)
+        for job in wanted.values():
+            self._settle(job, ended or RuntimeError("a call gave no result"))
 
     def _begins(self, job: _Job) -> bool:
         """Whether somebody still waits for it, and has the time."""
@@ -156,6 +166,5 @@ class Lane:
             job.future.set_result(result)
 
     def _count_down(self) -> None:
-        with self._fewer:
+        with self._changed:
             self.pending -= 1
-            self._fewer.notify_all()
