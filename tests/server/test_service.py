@@ -353,17 +353,17 @@ def test_an_index_that_is_put_in_the_place_of_another_is_served(folder, tmp_path
 
 def test_warming_up_says_what_is_missing(folder, tmp_path):
     async def work(service):
-        assert service.unready
-        await service.warm()
-        assert service.unready is None
+        assert service.warmup.unready
+        await service.warmup.for_queries()
+        assert service.warmup.unready is None
 
     serving(work, folder)
 
     async def fails(service):
         with pytest.raises(SmartError):
-            await service.warm()
-        assert str(tmp_path) not in service.unready
-        assert "gone" in service.unready
+            await service.warmup.for_queries()
+        assert str(tmp_path) not in service.warmup.unready
+        assert "gone" in service.warmup.unready
 
     serving(fails, tmp_path / "gone.smart")
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -33,9 +31,9 @@ from .work.lanes import Each, Lane
 from .work.messages import Messages
 from .work.pictures import picture_of
 from .work.searching import Asked, SearchEach
+from .work.warmup import Warmup
 
 T = TypeVar("T")
-LOG = logging.getLogger("smart_retrieval.server")
 # Documents of a job that are encoded and committed together; other writes get their turn in between.
 _JOB_BATCH = 64
 _SWEEP_S = 5.0
@@ -79,9 +77,11 @@ class Service:
         self._writer = Lane("write", 1, settings.waiting)
         self._background: set[asyncio.Task[Any]] = set()
         self._infos: dict[tuple[str, str | None, bool], tuple[tuple[object, ...], IndexInfo]] = {}
-        self._warm: str | None = "the models are loading"
-        self._begun: dict[str, Future[None]] = {}
-        self._writes: Literal["loading", "ready", "failed"] = "loading"
+        #: What is loaded before queries and additions are answered.
+        self.warmup = Warmup(
+            self.catalog, self._encoder, self._searchers, self._writer, self.public_message,
+            read_only=settings.read_only,
+        )  # fmt: skip
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -105,58 +105,9 @@ class Service:
         if self._own_state is not None:
             self._own_state.cleanup()
 
-    def begin(self) -> None:
-        """Begin :meth:`warm` in the service's threads, where there is no event loop yet."""
-        self._begun = self._begun or {
-            name: self._encoder.submit(functools.partial(self._warm_encoder, name)) for name in self.catalog.paths
-        }
-
-    async def warm(self) -> None:
-        """Load what queries need: encoders, the mapped files of every index. Afterwards :attr:`unready` is None."""
-        self.begin()
-        begun, self._begun = self._begun, {}
-        for name, loaded in begun.items():
-            try:
-                await asyncio.wrap_future(loaded)
-            except SmartError as error:
-                self._warm = f"index {name!r}: {self.public_message(error)}"
-                raise
-        self._warm = None
-
     def warm_up(self) -> None:
-        """:meth:`warm`, while requests that need nothing of it are answered already; then what writes need."""
-
-        async def warm() -> None:
-            with suppress(SmartError):  # which :attr:`unready` tells
-                await self.warm()
-                for name in self.catalog.paths:  # so that the next start is quicker
-                    await self._writing(name, lambda opened: opened.encoder.export())
-                await self._load_models()
-
-        self._in_background(warm())
-
-    async def _load_models(self) -> None:
-        """Load what encodes documents: not in a lane, so that nothing waits for it but what needs it, too."""
-        if self.settings.read_only:
-            return
-        for name in self.catalog.paths:
-            try:
-                await asyncio.to_thread(self._with, name, lambda opened: opened.encoder.document_model())
-            except SmartError as error:
-                self._writes = "failed"
-                LOG.warning("index %r takes no documents: %s", name, error)
-        if self._writes == "loading":
-            self._writes = "ready"
-
-    @property
-    def unready(self) -> str | None:
-        """Why queries are not answered yet; None once they are."""
-        return self._warm
-
-    @property
-    def writes(self) -> Literal["off", "loading", "ready", "failed"]:
-        """Whether documents can be added; an addition waits for what is left of loading."""
-        return "off" if self.settings.read_only else self._writes
+        """Load what is needed, while requests that need nothing of it are answered already."""
+        self._in_background(self.warmup.for_all())
 
     @property
     def waiting(self) -> dict[str, int]:
@@ -578,10 +529,6 @@ class Service:
     def _with(self, index: str, run: Callable[[AnyIndex], T]) -> T:
         with self.catalog.use(index) as opened:
             return run(opened)
-
-    def _warm_encoder(self, name: str) -> None:
-        with self.catalog.use(name) as opened:
-            opened.search(opened.encoder.encoded(Item("warm")), 1)
 
     async def _sweep(self) -> None:
         while True:

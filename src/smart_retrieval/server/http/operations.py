@@ -40,10 +40,10 @@ async def readyz(service: Serving) -> Response:
     `writes` is `loading` while the model that encodes documents is: an addition waits until it is `ready`.
     """
     gone = service.catalog.missing()
-    reason = service.unready or (f"index {gone[0]!r}: its database is gone" if gone else None)
+    reason = service.warmup.unready or (f"index {gone[0]!r}: its database is gone" if gone else None)
     if reason is not None:
         return Answer({"status": "not ready", "reason": reason}, 503, {"Retry-After": "1"})
-    return Answer({"status": "ready", "writes": service.writes})
+    return Answer({"status": "ready", "writes": service.warmup.writes})
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
