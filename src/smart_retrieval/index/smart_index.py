@@ -514,7 +514,8 @@ class SmartIndex(SearchesMany):
         alone = not isinstance(query, SmartEmbeddings) and is_one_item(query)
         queries = cast("Sequence[Any] | SmartEmbeddings", [query] if alone else query)
         refinements, reranker = Refinements(feedback, neighbours, rerank, rerank_depth), reranker_of(rerank)
-        texts, encoded = self.encoder.encode_queries(queries)
+        with self.searcher.loading():
+            texts, encoded = self.encoder.encode_queries(queries)
         check_words(texts, lexical_weight, reranker)
         chosen = self._statistics.settled(scoring, weights, lambda_anchor, lambda_late, floor)
         until = None if deadline_ms is None else started + deadline_ms / 1000

@@ -310,5 +310,8 @@ def test_two_processes_at_once(cache: Path) -> None:
     assert [process.exitcode for process in processes] == [0] * 4
     entry = read_entry(folder)
     assert entry is not None
-    assert len(set(b"".join(entry.exported))) == 1
+    contents = [file.read() for file in entry.exported]
+    for file in entry.exported:
+        file.close()
+    assert len(set(b"".join(contents))) == 1
     assert [path.name for path in cache.iterdir()] == [folder.name]

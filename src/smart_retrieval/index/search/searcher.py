@@ -6,9 +6,11 @@ Anchors (and words) choose candidates; their hybrid scores are computed straight
 from __future__ import annotations
 
 import os
+import threading
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -133,6 +135,28 @@ class Searcher:
                 self._filters, self._pid = Filters(), os.getpid()
                 self._mirror = Mirror(self.store)
             return self._mirror
+
+    def load(self) -> None:
+        """Read what a search needs beside the model: the codec, and the mapped files."""
+        with self.store.reading():
+            self._encoder.codec()
+            self.mirror().snapshot()
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Does :meth:`load` in a thread while the model is loaded, if nothing was searched for yet."""
+        if self._mirror is not None:
+            yield
+            return
+
+        def load() -> None:
+            with suppress(Exception):  # the search meets it, too
+                self.load()
+
+        beside = threading.Thread(target=load, name="smart-load", daemon=True)
+        beside.start()
+        yield
+        beside.join()  # not where it was interrupted
 
     def search(
         self, queries: SmartEmbeddings, texts: Sequence[str] | None, settings: Settings, *, where: str | None = None

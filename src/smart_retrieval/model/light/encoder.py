@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from ...inputs import Item
 from ...types import Array
 from ..assembling import assembled
 from .entry import Entry, EntryKey, UntrustedEntryError, read_entry, switched_off
-from .runtime import load_runs
+from .runtime import import_runtime, load_runs
 from .tokenizer import LightTokenizer
 
 # Of texts that are run together: the least share of the longest one's tokens, and their tokens with padding.
@@ -137,7 +138,11 @@ def find_light_encoder(key: EntryKey) -> LightEncoder | None:
     """The exported model of a key, if there is one that can be trusted; whatever is wrong with it, torch is right."""
     with suppress(UntrustedEntryError, OSError):
         folder = None if switched_off() else key.folder()
-        entry = None if folder is None else read_entry(folder)
+        if folder is None or not folder.exists():
+            return None
+        # Beside the reading, which lets go of Python's lock.
+        threading.Thread(target=import_runtime, name="smart-import", daemon=True).start()
+        entry = read_entry(folder)
         if entry is not None and "refused" not in entry.about:
             # Checked by its checksum, it fails to load only where a library behaves differently than when it was made.
             with suppress(Exception):

@@ -10,8 +10,9 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -80,17 +81,17 @@ class EntryKey:
 
 @dataclass(frozen=True)
 class Entry:
-    """An exported model, read whole and checked.
+    """An exported model that was checked.
 
     Args:
         about: Prompt, special ids and the like; ``refused`` says why there is no model.
         tokenizer: Its ``tokenizer.json``.
-        exported: The model's files: the transformer, and what pools its states.
+        exported: The model's files, open at their beginnings: the transformer, and what pools its states.
     """
 
     about: dict[str, Any]
     tokenizer: str = ""
-    exported: tuple[bytes, bytes] = (b"", b"")
+    exported: tuple[BufferedReader, ...] = ()
 
 
 def read_entry(folder: Path) -> Entry | None:
@@ -109,21 +110,33 @@ def read_entry(folder: Path) -> Entry | None:
         _check_model(folder, entry, about["identities"])
         if "refused" in entry:
             return Entry(entry)
-        # Checked as they were read: a file could be exchanged between a look at it and its use.
-        contents = {name: (folder / name).read_bytes() for name in (TOKENIZER, *FILES[entry["runtime"]])}
-        if any(_sha256(content) != entry["files"][name] for name, content in contents.items()):
-            raise UntrustedEntryError("a file does not match its checksum")
-        tokenizer, transformer, pooling = contents.values()
-        if time.time() - folder.stat().st_mtime > _DAY:
-            with suppress(OSError):
-                os.utime(folder)  # it is in use
-        return Entry(entry, tokenizer.decode(), (transformer, pooling))
+        with ExitStack() as opened:
+            # Used as they were opened: another could be put in a file's place between a look at it and its use.
+            names = (TOKENIZER, *FILES[entry["runtime"]])
+            files = [opened.enter_context((folder / name).open("rb")) for name in names]
+            if any(_sha256(file) != entry["files"][name] for name, file in zip(names, files, strict=True)):
+                raise UntrustedEntryError("a file does not match its checksum")
+            if time.time() - folder.stat().st_mtime > _DAY:
+                with suppress(OSError):
+                    os.utime(folder)  # it is in use
+            found = Entry(entry, files[0].read().decode(), tuple(files[1:]))
+            opened.pop_all()
+            files[0].close()
+            return found
     except FileNotFoundError as error:
         if not folder.exists():
             return None
         raise UntrustedEntryError(f"it lacks a file ({error.filename})") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UntrustedEntryError(f"it cannot be read ({type(error).__name__}: {error})") from error
+
+
+def has_entry(folder: Path) -> bool:
+    """Whether :func:`read_entry` finds one; raises what that does."""
+    entry = read_entry(folder)
+    for file in entry.exported if entry is not None else ():
+        file.close()
+    return entry is not None
 
 
 def write_entry(
@@ -160,7 +173,7 @@ def write_entry(
                 aside.rename(folder)
                 break
             try:
-                if read_entry(folder) is not None:
+                if has_entry(folder):
                     break  # another process was faster
             except UntrustedEntryError:
                 discard(folder)
@@ -234,8 +247,11 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _digest(entry: Any) -> str:
-    return _sha256(json.dumps(entry, sort_keys=True).encode())
+    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _sha256(file: BufferedReader) -> str:
+    """Of all of a file, which is then at its beginning again."""
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    file.seek(0)
+    return digest

@@ -23,7 +23,7 @@ from ...inputs import Item
 from ...types import counted_elsewhere
 from ..encoding import Encoder
 from .encoder import LightEncoder
-from .entry import TOKENIZER, Entry, EntryKey, UntrustedEntryError, discard, read_entry, switched_off, write_entry
+from .entry import TOKENIZER, Entry, EntryKey, UntrustedEntryError, discard, has_entry, switched_off, write_entry
 from .runtime import FILES, ONNX, OUTPUTS, POOLED, runtime_here
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def export_light(
     if folder is None:
         return None
     try:
-        if read_entry(folder) is not None:
+        if has_entry(folder):
             return None
     except UntrustedEntryError:
         discard(folder)
@@ -180,8 +180,8 @@ def _exported(model: SmartModel, into: Path) -> dict[str, Any]:
         "longest": min(backbone.max_length or _LONGEST, _LONGEST),
         "batched": False,
     }
-    transformer_file, pooling_file = ((into / file).read_bytes() for file in FILES[runtime])
-    about["batched"] = _compare(model, LightEncoder(Entry(about, tokenizer, (transformer_file, pooling_file))))
+    files = tuple((into / file).open("rb") for file in FILES[runtime])
+    about["batched"] = _compare(model, LightEncoder(Entry(about, tokenizer, files)))
     (into / TOKENIZER).write_text(tokenizer, encoding="utf-8")
     return about
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
-from io import BytesIO
+from io import BufferedReader
 from typing import Any
 
 from ...types import Array
@@ -30,26 +32,42 @@ def runtime_here() -> str:
     return ONNX if all(importlib.util.find_spec(name) for name in _PACKAGES[ONNX]) else TORCHSCRIPT
 
 
+def import_runtime() -> None:
+    """Import what an ONNX model is loaded with; torch is left to where it is needed."""
+    if runtime_here() == ONNX:
+        with suppress(Exception):  # found again, and said, where it is used
+            for name in ("tokenizers", "onnxruntime"):
+                importlib.import_module(name)
+
+
 def versions(runtime: str) -> dict[str, str]:
     """Versions of what an exported model was computed with, and is run by."""
     names = ("sentence-transformers", "transformers", "tokenizers", "torch", *_PACKAGES[runtime])
     return {name: version(name) for name in dict.fromkeys(names)}
 
 
-def load_runs(runtime: str, exported: tuple[bytes, bytes], inputs: list[str]) -> tuple[Run, Run]:
-    """Both parts of an exported model, run on the calling thread alone, so that threads and forks can share them."""
-    if runtime == ONNX:
-        return _onnx(exported[0], OUTPUTS[0]), _onnx(exported[1], OUTPUTS[1])
-    return _torchscript(exported[0], inputs), _torchscript(exported[1], POOLED)
+def load_runs(runtime: str, exported: Sequence[BufferedReader], inputs: list[str]) -> tuple[Run, Run]:
+    """Both parts of an exported model, run on the calling thread alone, so that threads and forks can share them.
+
+    Their files are closed afterwards.
+    """
+    transformer, pooling = exported
+    with transformer, pooling:
+        if runtime == ONNX:
+            return _onnx(transformer, OUTPUTS[0]), _onnx(pooling, OUTPUTS[1])
+        return _torchscript(transformer, inputs), _torchscript(pooling, POOLED)
 
 
-def _onnx(exported: bytes, outputs: Sequence[str]) -> Run:
+def _onnx(exported: BufferedReader, outputs: Sequence[str]) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
+    # By a name of the open file, where there are such: read by ONNX Runtime itself, it is not copied twice.
+    name = f"/dev/fd/{exported.fileno()}"
+    source = name if os.path.exists(name) else exported.read()
+    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
     taken = {one.name for one in session.get_inputs()}  # what has no effect was left out
 
@@ -60,10 +78,10 @@ def _onnx(exported: bytes, outputs: Sequence[str]) -> Run:
     return run
 
 
-def _torchscript(exported: bytes, inputs: Sequence[str]) -> Run:
+def _torchscript(exported: BufferedReader, inputs: Sequence[str]) -> Run:
     import torch
 
-    module: Any = torch.jit.load(BytesIO(exported), map_location="cpu")  # type: ignore[no-untyped-call]
+    module: Any = torch.jit.load(exported, map_location="cpu")  # type: ignore[no-untyped-call]
     loaded_in = os.getpid()
 
     def run(features: Mapping[str, Array]) -> list[Array]:

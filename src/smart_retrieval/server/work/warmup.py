@@ -102,9 +102,7 @@ class Warmup:
     def _load_files(self, name: str) -> None:
         with self._catalog.use(name) as opened:
             for shard in Stored(opened).shards:
-                with shard.store.reading():
-                    shard.encoder.codec()
-                    shard.searcher.mirror().snapshot()
+                shard.searcher.load()
 
     def _load_encoder(self, name: str) -> None:
         with self._catalog.use(name) as opened:
