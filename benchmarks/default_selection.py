@@ -2,6 +2,7 @@
 
     python benchmarks/default_selection.py --data DIR --model minilm --model models/... [--cache DIR]
     python benchmarks/default_selection.py --again    # choose again from the figures that are recorded
+    python benchmarks/default_selection.py --again --model models/... --data DIR    # and add a model to them
 
 For each model and collection nDCG@10 and Recall@100 of the anchor, of the paper's preset, of plain IDF (weight 2, no
 floor, each token by itself), and of every setting of the grid: the floor's quantile of unrelated similarities, and the
@@ -46,7 +47,8 @@ def main() -> None:
     add_collections(parser)
     parser.add_argument("--model", action="append", default=[], help="name or folder; may be repeated")
     parser.add_argument("--cache", type=Path, help="where encodings are kept")
-    parser.add_argument("--again", action="store_true", help="measure nothing: every setting is recorded already")
+    parser.add_argument("--again", action="store_true", help="take what is recorded of the other models")
+    parser.add_argument("--compute", choices=["float32", "bfloat16"], default="float32")
     arguments = parser.parse_args()
     pairs: dict[Pair, dict[str, Any]] = {}
     figures: dict[str, Any] = {}
@@ -58,10 +60,10 @@ def main() -> None:
             pairs[model, own] = values
     elif not arguments.model:
         parser.error("found no --model, expected one or more, or --again")
-    else:
+    if arguments.model:
         with named_collections(arguments) as folders:
             for name in arguments.model:
-                smart = SmartModel(name)
+                smart = SmartModel(name, compute=arguments.compute)
                 for folder in folders:
                     pairs[Path(name).name, folder.name] = measure(smart, folder, EncodingCache(arguments.cache))
     chosen = choose(pairs, list(pairs))
