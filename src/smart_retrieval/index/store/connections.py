@@ -18,9 +18,10 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 
 from ...errors import IndexBusyError, IndexDamagedError, IndexFullError, IndexReadOnlyError, SmartError
 from ...locks import ForkGate, ForkLock
@@ -76,6 +77,30 @@ class Handle:
 
     def __del__(self) -> None:
         self.close()
+
+
+class _Nested(AbstractContextManager[sqlite3.Connection]):
+    """A reading inside of another of its thread, of which a search has a dozen."""
+
+    __slots__ = ("_file", "_handle")
+
+    def __init__(self, handle: Handle, file: Path) -> None:
+        self._handle, self._file = handle, file
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._handle.limit()
+        self._handle.depth += 1
+        return self._handle.connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._handle.depth -= 1
+        if not self._handle.depth:  # a generator that outlived the other
+            self._handle.connection.rollback()
+        if error is not None and not isinstance(error, SmartError):
+            with translated(self._file):
+                raise error
 
 
 class Connections:
@@ -173,9 +198,15 @@ class Connections:
 
     # -- transactions ------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
         """One read transaction: everything inside sees the same commit. Nested ones join the outermost."""
+        handle: Handle | None = getattr(self._local, "handle", None)
+        if handle is not None and handle.depth and not self._closed and self._pid == os.getpid():
+            return _Nested(handle, self.file)
+        return self._outermost()
+
+    @contextmanager
+    def _outermost(self) -> Iterator[sqlite3.Connection]:
         with GATE.passing(), translated(self.file):
             handle = self._handle()
             if not handle.depth:
