@@ -128,6 +128,12 @@ class AdapterRecipe(_Recipe):
         self._check_least(
             epochs=1, batch_size=2, negatives=0, validate=1, distractors=0, seed=0, width=1, inner=1, heads=1, blocks=1
         )
+        for name, kind in (("inner", "mlp"), ("heads", "self-attention"), ("blocks", "self-attention")):
+            if getattr(self, name) != getattr(type(self), name) and self.kind != kind:
+                raise TrainingError(
+                    f"{name}: found {getattr(self, name)} for an adapter of kind {self.kind!r}, which has none; expected "
+                    f"kind {kind!r}, or no {name}"
+                )
         self._check_positive("temperature", "learning_rate", "clip", "teacher_temperature", "lambda_late")
         for name, most in (("warmup", 1.0), ("distill", 1.0), ("weight_decay", math.inf), ("lambda_anchor", math.inf)):
             if not 0 <= getattr(self, name) <= most:

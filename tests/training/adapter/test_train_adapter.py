@@ -50,7 +50,8 @@ def test_training_lowers_the_loss_and_saves_the_measured_adapter(objective, tiny
 
 @pytest.mark.parametrize("kind", ["mlp", "self-attention", "residual"])
 def test_every_kind_is_trained_saved_and_resumed(kind, tiny, tmp_path, monkeypatch):
-    recipe = replace(QUICK, kind=kind, width=8, heads=2, blocks=2, inner=24, epochs=2)
+    sizes = {"mlp": {"inner": 24}, "self-attention": {"heads": 2, "blocks": 2}}.get(kind, {})
+    recipe = replace(QUICK, kind=kind, width=8, epochs=2, **sizes)
     result = trained(tiny, tmp_path / "a", recipe)
     assert result.curve[-1]["loss"] < result.curve[0]["loss"]
     model = SmartModel(tmp_path / "a", device="cpu")
@@ -292,6 +293,7 @@ def test_the_card_holds_results_recipe_and_data(tiny, tmp_path):
     [
         {"objective": "anchor"}, {"objective": "x"}, {"fusion": "mean"}, {"start": "pca"}, {"epochs": 0}, {"width": 0},
         {"batch_size": 1}, {"temperature": 0}, {"learning_rate": float("nan")}, {"warmup": 2}, {"distill": -0.1},
+        {"inner": 24}, {"heads": 2}, {"kind": "mlp", "blocks": 2}, {"kind": "self-attention", "inner": 24},
     ],
     ids=str,
 )  # fmt: skip
