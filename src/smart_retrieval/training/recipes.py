@@ -131,8 +131,8 @@ class AdapterRecipe(_Recipe):
         for name, kind in (("inner", "mlp"), ("heads", "self-attention"), ("blocks", "self-attention")):
             if getattr(self, name) != getattr(type(self), name) and self.kind != kind:
                 raise TrainingError(
-                    f"{name}: found {getattr(self, name)} for an adapter of kind {self.kind!r}, which has none; expected "
-                    f"kind {kind!r}, or no {name}"
+                    f"{name}: found {getattr(self, name)} for an adapter of kind {self.kind!r}, which has none; "
+                    f"expected kind {kind!r}, or no {name}"
                 )
         self._check_positive("temperature", "learning_rate", "clip", "teacher_temperature", "lambda_late")
         for name, most in (("warmup", 1.0), ("distill", 1.0), ("weight_decay", math.inf), ("lambda_anchor", math.inf)):

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -209,9 +210,7 @@ class Searcher:
 
         # On a GPU they would wait for each other; the database is asked in this thread, which reads one commit of it.
         scored = in_threads(score, numbers, None if settings.device == "cpu" else 1)
-        return [
-            self._hits(snapshot, one, settings, queries[number]) for number, one in zip(numbers, scored, strict=True)
-        ]
+        return self._hits(snapshot, scored, settings, [queries[number] for number in numbers])
 
     def added_parts(
         self, query: SmartEmbeddings, text: str | None, settings: Settings, rowid: int, where: str | None
@@ -266,28 +265,42 @@ class Searcher:
         lexical[positions[positions >= 0]] = lexical_scores(bm25, settings.anchor_spread, best)[positions >= 0]
         return lexical
 
-    def _hits(self, snapshot: Snapshot, scored: Scored, settings: Settings, query: SmartEmbeddings) -> Hits:
-        best = best_places(scored.scores, settings.k) if settings.k else np.zeros(0, np.int64)
-        names = [name or "" for name in self.store.ids_of(snapshot.rowids_at(scored.positions[best]))]
-        ranked = sorted(zip((-scored.scores[best]).tolist(), names, best.tolist(), strict=True))[: settings.k]
-        places = [place for _, _, place in ranked]
-        documents = self.store.get(rowids=snapshot.rowids_at(scored.positions[places]))
-        boosts = scored.boosts
-        hits = tuple(
-            Hit.of(
-                document,
-                scored.scores[place],
-                scored.anchor[place],
-                scored.late[place],
-                lexical=float(scored.lexical[place]) if settings.lexical_weight else None,
-                **boosts.at(place),
+    def _hits(
+        self, snapshot: Snapshot, scored: Sequence[Scored], settings: Settings, queries: Sequence[SmartEmbeddings]
+    ) -> list[Hits]:
+        """Hits of several queries, whose documents are read together."""
+        tops = [best_places(one.scores, settings.k) if settings.k else np.zeros(0, np.int64) for one in scored]
+        names = iter(self.store.ids_of(_rowids(snapshot, scored, tops)))
+        places = list[list[int]]()
+        for one, best in zip(scored, tops, strict=True):
+            own = [name or "" for name in islice(names, len(best))]
+            ranked = sorted(zip((-one.scores[best]).tolist(), own, best.tolist(), strict=True))
+            places.append([place for _, _, place in ranked[: settings.k]])
+        documents = iter(self.store.get(rowids=_rowids(snapshot, scored, places)))
+        found = list[Hits]()
+        for one, chosen, query in zip(scored, places, queries, strict=True):
+            boosts, like = one.boosts, None
+            hits = tuple(
+                Hit.of(
+                    document,
+                    one.scores[place],
+                    one.anchor[place],
+                    one.late[place],
+                    lexical=float(one.lexical[place]) if settings.lexical_weight else None,
+                    **boosts.at(place),
+                )
+                for place, document in zip(chosen, islice(documents, len(chosen)), strict=True)
             )
-            for document, place in zip(documents, places, strict=True)
-        )
-        like = None
-        if boosts.feedback is not None:
-            (like,) = self.store.ids_of(snapshot.rowids_at(scored.positions[[boosts.best]]))
-        return Hits(hits, len(scored.positions) + scored.left_out, scored.searched, scored.partial, query, like)
+            if boosts.feedback is not None:
+                (like,) = self.store.ids_of(snapshot.rowids_at(one.positions[[boosts.best]]))
+            found.append(Hits(hits, len(one.positions) + one.left_out, one.searched, one.partial, query, like))
+        return found
+
+
+def _rowids(snapshot: Snapshot, scored: Sequence[Scored], places: Sequence[Sequence[int] | Array]) -> Array:
+    """Rowids of places in what was scored for each query, one after another."""
+    positions = [one.positions[np.asarray(own, np.int64)] for one, own in zip(scored, places, strict=True)]
+    return snapshot.rowids_at(np.concatenate([np.zeros(0, np.int64), *positions]))
 
 
 def own_weights(scoring: Scoring, queries: SmartEmbeddings, number: int) -> Scoring:
