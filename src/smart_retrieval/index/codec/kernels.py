@@ -159,8 +159,11 @@ def exact_products(
     fast = compiled_kernels()
     side_by_side = None if fast is None else frozen(fast.side_by_side(asked))
 
+    # NumPy's blocks stay in the cache; the kernels have blocks of their own.
+    step = 512 if fast is None else max(512, -(-len(products) // thread_count()))
+
     def multiply(start: int) -> None:
-        part, out = slice(start, start + 512), products[start : start + 512]
+        part, out = slice(start, start + step), products[start : start + step]
         if fast is not None and used is not None and rows.dtype == np.float16:
             fast.rounded_float16_products(
                 frozen(rows.view(np.uint16)), frozen(used[part]), steps, side_by_side, frozen(scale), out
@@ -173,7 +176,7 @@ def exact_products(
             out[:] = np.rint(block * steps).astype(np.float64) @ asked
             out *= scale
 
-    in_threads(multiply, range(0, len(products), 512))  # blocks that stay in the cache
+    in_threads(multiply, range(0, len(products), step))
     found, start = [], 0
     for one in columns:
         own = np.zeros((len(products), one.shape[1]), np.float32)
