@@ -110,6 +110,8 @@ def tile(_: Any, words: Any, row: Any, start: Any, stop: Any, queries: Any, sums
 
     V is the length of the tuple ``queries``; words and sums are both floats, or words of bfloat16 (float sums) or int8
     (integer sums). Of int16 (integer sums) both are given as such, two to a word.
+
+    Compiled into the kernels that call it, those of ``index/codec`` too, which Numba keeps until their file changes.
     """
     vectors = len(queries)
     rows = 12 // vectors

@@ -344,9 +344,8 @@ def search_snapshot(
     if scored is None:
         if whole:
             chosen, anchor = selection.positions, exact_cosines(snapshot, asked, selection.positions)
-            if settings.deadline is not None and _at_once(snapshot, len(query.token_vectors), settings) < len(
-                chosen
-            ):  # the best first
+            at_once = _at_once(snapshot, len(query.token_vectors), settings)
+            if settings.deadline is not None and at_once < len(chosen):  # the best first
                 chosen, anchor = by_cosine(chosen, anchor)
         else:
             found = np.zeros(0, np.int64)

@@ -66,6 +66,7 @@ def _onnx(exported: BufferedReader, outputs: Sequence[str]) -> Run:
     options.log_severity_level = 3
     # By a name of the open file, where there are such: read by ONNX Runtime itself, it is not copied twice.
     name = f"/dev/fd/{exported.fileno()}"
+    os.lseek(exported.fileno(), 0, os.SEEK_SET)  # where such a name goes on from where the file was read to
     source = name if os.path.exists(name) else exported.read()
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
