@@ -4,6 +4,8 @@ import hashlib
 import json
 import shutil
 import sqlite3
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from smart_retrieval.errors import (
     SmartError,
     UnknownIdError,
 )
+from smart_retrieval.index.encoder import IndexEncoder
 from smart_retrieval.index.ingest import writer
 from smart_retrieval.index.ingest.new_documents import NewDocument
 from smart_retrieval.index.smart_index import SmartIndex
@@ -388,6 +391,24 @@ def test_delete_is_all_or_nothing(make):
 
 
 # -- asking ------------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_read_behind_a_search_that_failed(make, monkeypatch):
+    index = make(documents(3))
+    path, original, ended = index.path, IndexEncoder.codec, threading.Event()
+    index.close()
+
+    def slow(self):
+        time.sleep(0.2)
+        found = original(self)
+        ended.set()
+        return found
+
+    monkeypatch.setattr(IndexEncoder, "codec", slow)
+    with SmartIndex.open(path) as index:
+        with pytest.raises(EmptyInputError):
+            index.search("")
+        assert ended.is_set()  # the connection that it read with may be closed now
 
 
 @pytest.mark.parametrize("query", ["", "  \n", [], ["otter", ""], documents([3])[:0], [None]], ids=repr)

@@ -145,19 +145,21 @@ class Searcher:
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """Does :meth:`load` in a thread while the model is loaded, if nothing was searched for yet."""
+        """Reads the codec in a thread, beside the model, if nothing was searched for yet; it has ended afterwards."""
         if self._mirror is not None:
             yield
             return
 
         def load() -> None:
             with suppress(Exception):  # the search meets it, too
-                self.load()
+                self._encoder.codec()
 
         beside = threading.Thread(target=load, name="smart-load", daemon=True)
         beside.start()
-        yield
-        beside.join()  # not where it was interrupted
+        try:
+            yield
+        finally:  # else the index could be closed while it is read
+            beside.join()
 
     def search(
         self, queries: SmartEmbeddings, texts: Sequence[str] | None, settings: Settings, *, where: str | None = None

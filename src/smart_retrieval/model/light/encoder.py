@@ -141,8 +141,12 @@ def find_light_encoder(key: EntryKey) -> LightEncoder | None:
         if folder is None or not folder.exists():
             return None
         # Beside the reading, which lets go of Python's lock.
-        threading.Thread(target=import_runtime, name="smart-import", daemon=True).start()
-        entry = read_entry(folder)
+        importing = threading.Thread(target=import_runtime, name="smart-import", daemon=True)
+        importing.start()
+        try:
+            entry = read_entry(folder)
+        finally:
+            importing.join()
         if entry is not None and "refused" not in entry.about:
             # Checked by its checksum, it fails to load only where a library behaves differently than when it was made.
             with suppress(Exception):
