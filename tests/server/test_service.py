@@ -69,6 +69,22 @@ def test_many_at_once_give_what_each_gives_alone(folder):
     assert [flat(hits) for hits in alone] == wanted
 
 
+@pytest.mark.parametrize("waiting", [3, 256])
+def test_many_queries_are_encoded_in_their_order(folder, waiting):
+    queries = [Query(text) for text in TEXTS * 6]
+
+    async def work(service):
+        many = await service.encode(READER, "sea", queries)
+        return many, [await service.encode(READER, "sea", [query]) for query in queries]
+
+    many, alone = serving(work, folder, waiting=waiting)
+    for number, one in enumerate(alone):
+        assert (many[number].anchors == one.anchors).all()
+        assert (many[number].token_vectors == one.token_vectors).all()
+    with pytest.raises(EmptyInputError):
+        serving(lambda service: service.encode(READER, "sea", [*queries, Query("")]), folder)
+
+
 def test_a_tenant_meets_only_its_own_documents(folder):
     async def work(service):
         found = await service.search(ACME, "sea", SEA, 100)

@@ -6,8 +6,8 @@ import asyncio
 import functools
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -27,7 +27,7 @@ from .stored import AnyIndex, Stored
 from .work import reading, writing
 from .work.catalog import Catalog
 from .work.jobs import Job, Jobs
-from .work.lanes import Each, Lane
+from .work.lanes import TOGETHER, Each, Lane
 from .work.messages import Messages
 from .work.pictures import picture_of
 from .work.searching import Asked, SearchEach
@@ -248,20 +248,13 @@ class Service:
     ) -> AsyncIterator[Hits]:
         """:meth:`search_many`, each query's hits as soon as they and those before them are found."""
         self._check_count("queries", len(queries), self.settings.max_queries)
-        # So many at a time that one request does not fill the queue.
-        slots = asyncio.Semaphore(2 * self.settings.search_threads)
 
-        async def one(query: Query) -> Hits:
-            async with slots:
-                return await self.search(caller, index, query, k, options, thumbnails=thumbnails)
+        async def search(query: Query) -> Hits:
+            return await self.search(caller, index, query, k, options, thumbnails=thumbnails)
 
-        tasks = [asyncio.ensure_future(one(query)) for query in queries]
-        try:
-            for task in tasks:
-                yield await task
-        finally:
-            for task in tasks:
-                task.cancel()  # the others of one that failed, or of a reader that is gone
+        async with aclosing(self._side_by_side(search, queries)) as found:
+            async for hits in found:
+                yield hits
 
     async def explain(
         self, caller: Caller, index: str, query: Query, id: str, options: QueryOptions | None = None
@@ -339,8 +332,13 @@ class Service:
         self._check_count("inputs", len(items), self.settings.max_queries)
         until = self._until(None)
         if side == "query":
-            asked = [await self._encoded(index, item, until) for item in items]
-            return SmartEmbeddings.concatenate([item.encoded for item in asked if item.encoded is not None])
+
+            async def encoded(item: Query) -> EncodedItem:
+                return await self._encoded(index, item, until)
+
+            async with aclosing(self._side_by_side(encoded, items)) as found:
+                parts = [one.encoded async for one in found if one.encoded is not None]
+            return SmartEmbeddings.concatenate(parts)
         prepared = await self._pictures(items, until)
         return await self._writing(index, lambda opened: writing.encode_documents(opened, prepared), until)
 
@@ -481,6 +479,26 @@ class Service:
                 raise SmartError(f"deadline_ms: found {deadline_ms}, expected 0 or more")
             allowed = min(allowed, deadline_ms)
         return time.perf_counter() + allowed / 1000
+
+    async def _side_by_side(
+        self, work: Callable[[Query], Awaitable[T]], queries: Sequence[Query]
+    ) -> AsyncGenerator[T, None]:
+        """Results in the order of the queries, each as soon as it and those before it are there."""
+        # As many at a time as are made together, but not so many that one request fills the queue.
+        limits = self.settings
+        slots = asyncio.Semaphore(min(TOGETHER, max(2 * limits.search_threads, limits.waiting // 2)))
+
+        async def one(query: Query) -> T:
+            async with slots:
+                return await work(query)
+
+        tasks = [asyncio.ensure_future(one(query)) for query in queries]
+        try:
+            for task in tasks:
+                yield await task
+        finally:
+            for task in tasks:
+                task.cancel()  # the others of one that failed, or of a reader that is gone
 
     async def _encoded(self, index: str, query: Query, until: float) -> EncodedItem:
         """A query with its encoding, made by the one thread that encodes, together with others that wait for it."""

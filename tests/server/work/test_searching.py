@@ -65,12 +65,13 @@ def test_hits_are_those_of_each_alone(catalog, asked, busy, monkeypatch):
             assert [(hit.id, hit.score) for hit in hits] == [(hit.id, hit.score) for hit in index.search(one.query, 5)]
 
 
-def test_one_that_fails_does_not_fail_the_others(catalog, asked, monkeypatch):
+@pytest.mark.parametrize("error", [SmartError, ValueError])
+def test_one_that_fails_does_not_fail_the_others(catalog, asked, monkeypatch, error):
     original = SmartIndex.search
 
     def search(self, queries, *args, **options):
         if any(query.text == TEXTS[1] for query in queries):
-            raise SmartError("not this one")
+            raise error("not this one")
         return original(self, queries, *args, **options)
 
     monkeypatch.setattr(SmartIndex, "search", search)
@@ -78,7 +79,7 @@ def test_one_that_fails_does_not_fail_the_others(catalog, asked, monkeypatch):
     assert str(found.pop(1)) == "not this one"
     assert len(found) == len(asked) - 1
     assert all(len(hits) == 5 for hits in found.values())
-    with pytest.raises(SmartError, match="not this one"):
+    with pytest.raises(error, match="not this one"):
         [*search_of(catalog)(asked[1:2])]
 
 

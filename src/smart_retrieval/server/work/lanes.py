@@ -16,8 +16,8 @@ from ...errors import DeadlineError, OverloadedError
 
 T = TypeVar("T")
 
-# Queries that are encoded together, or searched for.
-_TOGETHER = 16
+#: Queries that are encoded together, or searched for.
+TOGETHER = 16
 
 #: A call for several arguments: each one's place, and its result or exception, as soon as it is known.
 Each: TypeAlias = Callable[[list[Any]], Iterable[tuple[int, Any]]]
@@ -129,7 +129,7 @@ class Lane:
             if first is None:
                 return []
             same = (job for job in self._jobs if job is not None and job.each == first.each)
-            jobs = [first, *islice(same, _TOGETHER - 1)]
+            jobs = [first, *islice(same, TOGETHER - 1)]
             for job in jobs[1:]:
                 self._jobs.remove(job)
             return jobs

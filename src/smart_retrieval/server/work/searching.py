@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ...errors import SmartError
 from ...index.encoder import EncodedItem
 from ...index.explain.explanation import Explanation
 from ...index.search.hits import Hits
@@ -54,16 +53,16 @@ class SearchEach:
     deadline_ms: float | None
     busy: Callable[[int], bool] = field(compare=False)
 
-    def __call__(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Hits | SmartError]]:
+    def __call__(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Hits | Exception]]:
         """Hits of each query, or what was wrong with it."""
         with one_thread() if self.busy(len(asked)) else nullcontext(), self.catalog.use(self.index) as opened:
             try:
-                yield from enumerate(map(self._shown, self._search(opened, asked)))
-            except SmartError:
+                found: list[Hits | Exception] = [self._shown(hits) for hits in self._search(opened, asked)]
+            except Exception:
                 if len(asked) == 1:
                     raise
-                for place, one in enumerate(asked):  # it may be the fault of one of them
-                    yield place, self._alone(opened, one)
+                found = [self._alone(opened, one) for one in asked]  # it may be the fault of one of them
+            yield from enumerate(found)
 
     def explained(self, asked: Asked, most: int) -> tuple[Hits, list[Explanation]]:
         """Hits of one query and explanations of the first of them, of one commit."""
@@ -73,10 +72,10 @@ class SearchEach:
             why = explained(opened, asked.query, found[:most], asked.until, **scoring)
         return self._shown(found), [shown_explanation(one, self.caller) for one in why]
 
-    def _alone(self, opened: AnyIndex, asked: Asked) -> Hits | SmartError:
+    def _alone(self, opened: AnyIndex, asked: Asked) -> Hits | Exception:
         try:
             return self._shown(self._search(opened, [asked])[0])
-        except SmartError as error:
+        except Exception as error:
             return error
 
     def _search(self, opened: AnyIndex, asked: Sequence[Asked]) -> list[Hits]:
