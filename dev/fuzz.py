@@ -42,7 +42,7 @@ from smart_retrieval.index.codec.factory import fit_codec
 from smart_retrieval.index.mirror import ann, mirror
 from smart_retrieval.index.mirror import filters as metadata_filters
 from smart_retrieval.index.mirror.files import MirrorFiles
-from smart_retrieval.index.search import searcher
+from smart_retrieval.index.search import first_stage, searcher
 from smart_retrieval.index.smart_index import SmartIndex
 from smart_retrieval.index.store.manifest import Manifest
 from smart_retrieval.index.store.pictures import Media, PlacedGrid
@@ -456,7 +456,7 @@ def derived(folder: Path) -> Callable[[random.Random], None]:
     def small() -> Iterator[None]:
         """Anchor index and columns are made for a few documents."""
         with ExitStack() as stack:
-            for module, name in ((ann, "ANN_ROWS"), (metadata_filters, "COLUMN_ROWS"), (searcher, "FEW")):
+            for module, name in ((ann, "ANN_ROWS"), (metadata_filters, "COLUMN_ROWS"), (first_stage, "FEW")):
                 stack.enter_context(mock.patch.object(module, name, 2))
             stack.enter_context(mock.patch.object(searcher, "EXHAUSTIVE_PRODUCTS", -1))
             yield
