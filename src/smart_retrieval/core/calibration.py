@@ -17,7 +17,7 @@ from .late import best_similarities
 from .vectors import expect_embeddings, unit_rows
 from .weights import IdfWeights
 
-# The two constants of the default preset. Both lie on wide plateaus over four collections and three models; the weight
+# The two constants of the default preset. Both lie on wide plateaus over four collections and four models; the weight
 # is what most folds choose that leave a collection or a model out (benchmarks/results/default_selection.json).
 FLOOR_QUANTILE = 0.8
 LATE_PER_SPREAD = 10.0

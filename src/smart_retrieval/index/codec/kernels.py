@@ -153,7 +153,8 @@ def exact_products(
         used: ``[n]`` int64, which of the rows; all when None.
         longest: No row is longer.
     """
-    asked, scale = _rounded_columns(columns, longest)
+    rounded = [_rounded_columns(one, longest) for one in columns]
+    asked, scale = (np.concatenate(parts, axis=-1) for parts in zip(*rounded, strict=True))
     steps = np.float32(_STEPS / longest)
     products = np.empty((len(rows) if used is None else len(used), len(scale)), np.float32)
     fast = compiled_kernels()
@@ -178,33 +179,27 @@ def exact_products(
 
     in_threads(multiply, range(0, len(products), step))
     found, start = [], 0
-    for one in columns:
+    for one, (_, scales) in zip(columns, rounded, strict=True):
         own = np.zeros((len(products), one.shape[1]), np.float32)
-        stop = start + _filled(one)
+        stop = start + len(scales)
         own[:, : stop - start] = products[:, start:stop]
         found.append(own)
         start = stop
     return found
 
 
-def _filled(columns: Array) -> int:
-    """Columns up to the last that is not all zeros."""
-    return int(np.flatnonzero(columns.any(axis=0)).max(initial=-1)) + 1
+def _rounded_columns(columns: Array, longest: float) -> tuple[Array, Array]:
+    """Columns as whole numbers ``[D, F]`` float64, and what their products are to be multiplied with ``[F]``.
 
-
-def _rounded_columns(columns: Sequence[Array], longest: float) -> tuple[Array, Array]:
-    """All columns as whole numbers ``[D, F]`` float64, and what their products are to be multiplied with ``[F]``.
-
-    Each matrix is rounded by itself, as how NumPy adds squares up depends on how many columns there are.
+    Up to the last column that is not all zeros. Each matrix is rounded by itself, as how NumPy adds squares up depends
+    on how many columns there are.
     """
-    asked, scales = [], []
-    for one in columns:
-        wide = one.astype(np.float64)
-        widest = np.linalg.norm(wide, axis=0)[: _filled(one)]
-        widest[widest == 0] = 1
-        asked.append(np.rint(wide[:, : len(widest)] * (_STEPS / widest)))
-        scales.append(np.float32(longest / _STEPS**2) * widest.astype(np.float32))
-    return np.concatenate(asked, axis=1), np.concatenate(scales)
+    filled = int(np.flatnonzero(columns.any(axis=0)).max(initial=-1)) + 1
+    wide = columns.astype(np.float64)
+    widest = np.linalg.norm(wide, axis=0)[:filled]
+    widest[widest == 0] = 1
+    scales = np.float32(longest / _STEPS**2) * widest.astype(np.float32)
+    return np.rint(wide[:, :filled] * (_STEPS / widest)), scales
 
 
 def int8_as_float32(codes: Array) -> Array:

@@ -19,7 +19,7 @@ T = TypeVar("T")
 #: Queries that are encoded together, or searched for.
 TOGETHER = 16
 
-#: A call for several arguments: each one's place, and its result or exception, as soon as it is known.
+#: A call for several arguments: each one's place, and its result or exception.
 Each: TypeAlias = Callable[[list[Any]], Iterable[tuple[int, Any]]]
 
 
