@@ -82,9 +82,13 @@ def test_compose_is_closed_to_others():
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert set(service["secrets"]) == set(COMPOSE["secrets"])
-    # Whatever is written there goes into the volume or the temporary folder.
+    # Whatever is written there goes into a volume or the temporary folder, and caches outlive the container.
     environment = dict(part.split("=", 1) for part in last("ENV").split())
-    assert {environment[name].split("/")[1] for name in ("SMART_CACHE", "NUMBA_CACHE_DIR")} == {"tmp"}
+    assert {environment[name].split("/")[1] for name in ("SMART_CACHE", "NUMBA_CACHE_DIR")} == {"cache"}
+    assert last("VOLUME").split() == ["/indexes", "/cache"]
+    mounted = dict(volume.split(":")[::-1] for volume in service["volumes"])
+    assert set(mounted) == set(last("VOLUME").split())
+    assert mounted["/cache"] in COMPOSE["volumes"]
     assert service["tmpfs"] == ["/tmp"]
 
 
