@@ -64,7 +64,8 @@ FLOOR, LAMBDA_LATE = 0.05, 2.0
 # Tokens that torch takes together: 4 million rows of 32 numbers are half a gigabyte.
 TORCH_TOKENS = 4_000_000
 ROWS = (8, 16, 32)
-TOLERANCE = 3e-6
+# Torch multiplies the anchors in float32, where the reference rounds them to 16 bits.
+TOLERANCE, TORCH_TOLERANCE = 2e-7, 3e-5
 
 
 class Data:
@@ -119,11 +120,12 @@ class Data:
         return late, scores
 
 
-def by_torch(documents: DeviceDocuments, query: DeviceQuery, scales: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def by_torch(
+    documents: DeviceDocuments, query: DeviceQuery, context: torch.Tensor, scales: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Late and hybrid scores with torch's own operations."""
     (tables,) = query.passes
-    assert tables.context is not None
-    shift, anchor = documents.anchors @ tables.context, documents.anchors @ query.anchor
+    shift, anchor = documents.anchors @ context, documents.anchors @ query.anchor
     codes = documents.words.view(torch.uint8)
     lengths = documents.offsets.diff()
     late = torch.empty_like(anchor)
@@ -273,8 +275,7 @@ def check_shapes(device: str, documents: int) -> None:
         chosen = torch.arange(documents - 1, -1, -3, device=device)
         some = scorer.score(query, on_device, floor=floor, chosen=chosen)
         error = worst(whole.late, late)
-        # The interpreter multiplies matrices by BLAS, which rounds a row by where it stands.
-        same = torch.allclose(some.scores, whole.scores[chosen], rtol=0, atol=0 if device == "cuda" else 1e-6)
+        same = torch.equal(some.scores, whole.scores[chosen])
         if not (error < TOLERANCE and late.std() > 1e-4 and same):
             raise SystemExit(f"{name}, {tokens} query tokens: scores differ from the reference by {error}")
         print(f"{name}, {tokens} query tokens: {error:.1e}", flush=True)
@@ -297,6 +298,7 @@ def main() -> None:
     scorer = DeviceCodec(data.codec, device)
     query = scorer.prepare(data.query, data.shares, data.anchor)
     prepare_ms = milliseconds(lambda: scorer.prepare(data.query, data.shares, data.anchor), device)
+    context = torch.from_numpy(data.codec.prepare(data.query).tiles[0].context[:, :QUERY_TOKENS]).to(device)
     scales = torch.tensor(2.0 ** np.linspace(-1, 2, 256), dtype=torch.float32, device=device)
     copied = copy_gb_s(device)
     tokens = int(data.offsets[-1])
@@ -314,7 +316,7 @@ def main() -> None:
             return scorer.score(query, documents, floor=FLOOR, lambda_late=LAMBDA_LATE)
 
         def theirs(documents: DeviceDocuments = documents) -> Any:
-            return by_torch(documents, query, scales)
+            return by_torch(documents, query, context, scales)
 
         found = ours()
         if late.std() < 0.001:
@@ -329,7 +331,7 @@ def main() -> None:
             by_rows[str(each)] = milliseconds(lambda other=other: ours(other), device)  # type: ignore[misc]
         other_late, other_scores = theirs()
         errors["torch"] = max(worst(other_late, late), worst(other_scores, scores) / (1 + LAMBDA_LATE))
-        if not max(errors.values()) < TOLERANCE:
+        if not (errors["triton"] < TOLERANCE and errors["torch"] < TORCH_TOLERANCE):
             raise SystemExit(f"scores differ from the reference: {errors}")
         kernels = kernel_milliseconds(ours, device)
         times = {"triton": milliseconds(ours, device), "torch": milliseconds(theirs, device)}

@@ -16,6 +16,7 @@ from smart_retrieval.errors import CodecError
 from smart_retrieval.index.codec.codebook import CodebookCodec
 from smart_retrieval.index.codec.factory import fit_codec
 from smart_retrieval.index.codec.kernels_triton import DeviceCodec
+from smart_retrieval.index.codec.names import parse_codec
 
 LENGTHS = (3, 0, 17, 1, 40, 16)
 
@@ -47,10 +48,14 @@ class Case:
         best = self.codec.best_similarities(tables, self.codes, self.offsets, anchors=self.anchors)
         return weighted_parts(best, self.shares, floor).sum(axis=0)
 
-    def found(self, rows: int = 16, chosen: list[int] | None = None, **options: float | None) -> list[np.ndarray]:
+    def found(
+        self, rows: int = 16, chosen: list[int] | None = None, digits: str = "int8", **options: float | None
+    ) -> list[np.ndarray]:
         import torch
+        import triton.language as tl
 
         scorer = DeviceCodec(self.codec, "cpu", rows=rows)
+        scorer.digits = getattr(tl, digits)
         documents = scorer.upload(self.codes, self.offsets, self.anchors)
         places = None if chosen is None else torch.tensor(chosen)
         query = scorer.prepare(self.tokens, self.shares, self.anchor)
@@ -78,12 +83,50 @@ def test_scores_depend_neither_on_blocks_nor_on_the_place_of_a_document() -> Non
     scores, anchor, late = case.found(floor=0.1)
     for rows in (4, 32):
         assert (case.found(rows=rows, floor=0.1)[0] == scores).all()
-    # The interpreter multiplies anchors by BLAS, which rounds a row by where it stands; so without them.
-    case = Case(fitted("codebook+2vq+norm"), 40)
-    scores, anchor, late = case.found(floor=0.1)
     chosen = [4, 4, 0, 5, 1]
     for found, values in zip(case.found(chosen=chosen, floor=0.1), (scores, anchor, late), strict=True):
         assert (found == values[chosen]).all()
+
+
+class Drawn(Case):
+    """More documents and dimensions than a block holds, without a residual; one query token of share 1."""
+
+    def __init__(self, dims: int, context: np.ndarray | None = None, anchors: np.ndarray | None = None) -> None:
+        rng = np.random.default_rng(0)
+        lengths = rng.integers(1, 4, 70)
+        self.offsets = np.concatenate([[0], np.cumsum(lengths)])
+        self.codes = np.zeros((self.offsets[-1], 2), np.uint8)
+        self.codes[:, 0] = rng.integers(0, 50, len(self.codes))
+        drawn = rng.normal(size=(dims, dims)).astype(np.float32) / 10
+        centroids = rng.normal(size=(50, dims)).astype(np.float16)
+        around = drawn if context is None else context
+        self.codec = CodebookCodec(parse_codec("anchored"), centroids, np.arange(40), None, around)
+        self.anchors = unit_rows(rng.normal(size=(70, dims))) if anchors is None else anchors
+        self.tokens = unit_rows(rng.normal(size=(1, dims)))
+        self.anchor = unit_rows(rng.normal(size=(1, dims)))[0]
+        self.shares = np.ones(1, np.float32)
+
+
+@pytest.mark.parametrize("digits", ["int8", "float16"])
+@pytest.mark.parametrize("dims", [5, 64, 100])
+def test_similarities_are_those_of_the_reference_to_the_bit(dims: int, digits: str) -> None:
+    case = Drawn(dims)
+    _, anchor, late = case.found(digits=digits)
+    # Steps of 2^-36 hold every float32 from 2^-12 on.
+    assert (np.abs(case.expected(None)) > 2**-12).all()
+    assert (late == case.expected(None)).all()
+    np.testing.assert_allclose(anchor, case.anchors @ case.anchor, atol=3e-7)
+
+
+@pytest.mark.parametrize("digits", ["int8", "float16"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_whole_numbers_as_large_as_can_be(sign: int, digits: str) -> None:
+    ones = np.eye(70, dtype=np.float32)
+    # Every anchor is one number, and the query's column of the context is one or many.
+    for context in (sign * ones, np.full((70, 70), sign, np.float32)):
+        case = Drawn(70, context, ones * np.where(np.arange(70) % 2, 1, -1).astype(np.float32)[:, None])
+        case.tokens = ones[69:]
+        assert (case.found(digits=digits)[2] == case.expected(None)).all()
 
 
 def test_nothing_to_score() -> None:

@@ -1,14 +1,18 @@
 """Scores straight from codebook codes on a GPU. Imported only where Triton is installed, as it is with torch for CUDA.
 
 Two kernels: the anchors' terms, which read every anchor once, and the tokens', which read every code once. The
-similarity of a token is the sum of :mod:`.kernels`, in its order and with its roundings; the maximum over a document's
-tokens stays in registers, and weights, floor and anchor are added before anything is written. What each query token
-adds is summed up in integers, which no order changes: scores depend neither on block sizes nor on where a document
-stands, and equal documents tie.
+similarity of a token is that of :mod:`.kernels`, to the bit: products with centroids and anchors are of whole numbers
+of 16 bits, and the sum is taken in the same order. The maximum over a document's tokens stays in registers, and
+weights, floor and anchor are added before anything is written. What each query token adds is summed up in integers,
+which no order changes: scores depend neither on block sizes nor on where a document stands, and equal documents tie.
 
-The tables decide the speed, not the codes: of a token's code 6 bytes are read from memory, but for 32 query tokens 512
-bytes of table rows. Those of the residual (98 kB with three stages) stay in the first cache of every multiprocessor,
-the products with the centroids (4 MB with 30,000) in the second. So query tokens are taken 32 at a time.
+The anchors' kernel waits for the memory alone: whole numbers of 16 bits are multiplied as two digits of 8 bits each,
+which is the fastest that tensor cores do.
+
+The tables decide the speed of the tokens' kernel, not the codes: of a token's code 6 bytes are read from memory, but
+for 32 query tokens 512 bytes of table rows. Those of the residual (98 kB with three stages) stay in the first cache of
+every multiprocessor, the products with the centroids (4 MB with 30,000) in the second. So query tokens are taken 32 at
+a time.
 """
 # mypy: disable-error-code="untyped-decorator, no-untyped-def"
 
@@ -25,6 +29,8 @@ import triton.language as tl
 from ...errors import CodecError
 from ...types import Array
 from .codebook import SCALES, CodebookCodec
+from .kernels import _STEPS as _WHOLE
+from .kernels import _rounded_columns
 
 #: Query tokens that share a pass over the codes.
 PASS = 32
@@ -34,10 +40,10 @@ ROWS = 8
 
 # What a query token adds to a late score is counted in steps of 2^-36.
 _STEPS = 2.0**36
-# Documents and dimensions of an anchor block.
-_DOCUMENTS, _DIMS = 64, 32
-# Programs a multiprocessor holds, of one warp each.
-_PROGRAMS = 32
+# Documents and dimensions of an anchor block, and blocks on their way at a time.
+_DOCUMENTS, _DIMS, _STAGES = 64, 64, 3
+# Programs of one warp each, for every multiprocessor: it holds 32 at once, and more even out documents' lengths.
+_PROGRAMS = 1024
 # Documents whose anchors' terms are held together: 128 MB.
 _AT_ONCE = 1 << 20
 # Rows copied together, and centroids multiplied together in float64.
@@ -46,30 +52,48 @@ _COPIED, _CENTROIDS = 1 << 20, 8192
 
 @triton.jit(do_not_specialize=["count"])
 def anchor_kernel(
-    anchors, columns, asked, chosen, shift, cosines, count, dims,
-    P: tl.constexpr, LISTED: tl.constexpr, COSINES: tl.constexpr, PRECISION: tl.constexpr,
-    DOCUMENTS: tl.constexpr, DIMS: tl.constexpr,
+    anchors, digits, extras, factors, asked, chosen, shift, cosines, count, dims,
+    P: tl.constexpr, LISTED: tl.constexpr, COSINES: tl.constexpr, STEPS: tl.constexpr,
+    DIGIT: tl.constexpr, SUM: tl.constexpr, DOCUMENTS: tl.constexpr, DIMS: tl.constexpr,
 ):  # fmt: skip
-    """Products ``[n, P]`` of anchors with ``columns`` ``[dims, P]``, and their cosines ``[n]`` with ``asked``."""
+    """Products ``[n, P]`` of anchors with the columns of :class:`Columns`, and their cosines ``[n]`` with ``asked``."""
     place = tl.program_id(0).to(tl.int64) * DOCUMENTS + tl.arange(0, DOCUMENTS)
-    inside = place < count
-    row = tl.load(chosen + place, mask=inside, other=0) if LISTED else place
+    near = tl.minimum(place, count - 1)  # the last document again costs less than a mask
+    row = tl.load(chosen + near) if LISTED else near
     q = tl.arange(0, P)
-    products = tl.zeros([DOCUMENTS, P], tl.float32)
+    first, last = tl.zeros([DOCUMENTS, P], SUM), tl.zeros([DOCUMENTS, P], SUM)
+    between = tl.zeros([DOCUMENTS, P], SUM)
     parts = tl.zeros([DOCUMENTS, DIMS], tl.float32)
     for start in range(0, dims, DIMS):
         k = start + tl.arange(0, DIMS)
-        real = k < dims
-        block = tl.load(anchors + row[:, None] * dims + k[None, :], mask=inside[:, None] & real[None, :], other=0.0)
+        block = tl.load(anchors + row[:, None] * dims + k[None, :])
         if P > 1:
-            column = tl.load(columns + k[:, None] * P + q[None, :], mask=real[:, None], other=0.0)
-            products = tl.dot(block, column, products, input_precision=PRECISION)
+            # 1.5 * 2^23 leaves no room behind the point: the last bits are those of the nearest whole number. (Of the
+            # rounded product, as in NumPy; so nothing may be fused.)
+            whole = (block * STEPS + 12582912.0).to(tl.int32, bitcast=True)
+            high = (whole >> 8).to(tl.int8).to(DIGIT)
+            low = (whole ^ 128).to(tl.int8).to(DIGIT)  # less 128, to fit into int8
+            columns = digits + q[None, :] * dims + k[:, None]
+            high_columns, low_columns = tl.load(columns).to(DIGIT), tl.load(columns + P * dims).to(DIGIT)
+            first = tl.dot(high, high_columns, first, out_dtype=SUM)
+            between = tl.dot(high, low_columns, between, out_dtype=SUM)
+            between = tl.dot(low, high_columns, between, out_dtype=SUM)
+            last = tl.dot(low, low_columns, last, out_dtype=SUM)
         if COSINES:
-            parts += block * tl.load(asked + k, mask=real, other=0.0)[None, :]
+            parts = tl.fma(block, tl.load(asked + k)[None, :], parts)
+    inside = place < count
     if P > 1:
-        tl.store(shift + place[:, None] * P + q[None, :], products, mask=inside[:, None])
+        products = first.to(tl.int32) * 65536 + between.to(tl.int32) * 256 + last.to(tl.int32)
+        products += tl.load(extras + q)[None, :]
+        values = products.to(tl.float32) * tl.load(factors + q)[None, :]
+        tl.store(shift + place[:, None] * P + q[None, :], values, mask=inside[:, None])
     if COSINES:
         tl.store(cosines + place, tl.sum(parts, 1), mask=inside)
+
+
+@triton.jit
+def _unsigned(words):
+    return words.to(tl.uint16, bitcast=True).to(tl.uint32)
 
 
 @triton.jit(do_not_specialize=["count"])
@@ -81,36 +105,36 @@ def code_kernel(
     FIRST: tl.constexpr, LAST: tl.constexpr, STEPS: tl.constexpr,
 ):  # fmt: skip
     """One pass of P query tokens over the codes, two bytes a word; the last pass writes late and hybrid scores."""
-    q = tl.arange(0, P)
+    q, step = tl.arange(0, P), tl.arange(0, ROWS)
     share = tl.load(shares + q)
+    centroids += q[None, :]
+    tables += q[None, :]
     for place in range(tl.program_id(0).to(tl.int64), count, tl.num_programs(0)):
         document = tl.load(chosen + place) if LISTED else place
-        start, stop = tl.load(offsets + document), tl.load(offsets + document + 1)
+        start = tl.load(offsets + document)
+        size = (tl.load(offsets + document + 1) - start).to(tl.int32)
         best = tl.full([ROWS, P], float("-inf"), tl.float32)
         if SHIFT:
-            extra = tl.load(shift + place * P + q)[None, :]
-        for row in range(start, stop, ROWS):
-            token = row + tl.arange(0, ROWS)
-            inside = token < stop
-            word = codes + token * WORDS
-            number = tl.load(word, mask=inside, other=0, eviction_policy="evict_first").to(tl.int32) & 0xFFFF
-            values = tl.load(centroids + number[:, None] * P + q[None, :])
-            pair = number
+            # Once for each row, so that no other layout is asked for in between.
+            extra = tl.load(shift + place * P + (q[None, :] + tl.zeros([ROWS, 1], tl.int32)))
+        for row in range(0, size, ROWS):
+            # A row too many is the last one again, which changes no maximum and needs no mask.
+            word = codes + (start + tl.minimum(row + step, size - 1)) * WORDS
+            pair = _unsigned(tl.load(word, eviction_policy="evict_first"))
+            values = tl.load(centroids + (pair * P)[:, None])
             for group in tl.static_range(GROUPS):
                 if group % 2 == 0:
-                    pair = tl.load(word + 1 + group // 2, mask=inside, other=0, eviction_policy="evict_first")
-                    pair = pair.to(tl.int32)
-                byte = group * 256 + ((pair >> (8 * (group % 2))) & 0xFF)
-                values += tl.load(tables + byte[:, None] * P + q[None, :], eviction_policy="evict_last")
+                    pair = _unsigned(tl.load(word + 1 + group // 2, eviction_policy="evict_first"))
+                byte = (pair >> (8 * (group % 2))) & 0xFF
+                values += tl.load(tables + group * 256 * P + (byte * P)[:, None])
             if SHIFT:
                 values += extra
             if SCALE:
                 if GROUPS % 2 == 0:
-                    pair = tl.load(word + 1 + GROUPS // 2, mask=inside, other=0, eviction_policy="evict_first")
-                    pair = pair.to(tl.int32)
+                    pair = _unsigned(tl.load(word + 1 + GROUPS // 2, eviction_policy="evict_first"))
                 byte = (pair >> (8 * (GROUPS % 2))) & 0xFF
-                values *= tl.load(scales + byte, eviction_policy="evict_last")[:, None]
-            best = tl.maximum(best, tl.where(inside[:, None], values, float("-inf")))
+                values *= tl.load(scales + byte)[:, None]
+            best = tl.maximum(best, values)
         top = tl.max(best, 0)
         if FLOOR:
             top = tl.maximum((top - floor) * inverse, 0.0)
@@ -127,12 +151,17 @@ def code_kernel(
             tl.store(sums + place, total)
 
 
+def _whole_blocks(dims: int) -> int:
+    """Dimensions with those of zeros behind them, without which rows are read 4 bytes at a time: 10 times as slow."""
+    return -(-dims // _DIMS) * _DIMS
+
+
 class DeviceDocuments(NamedTuple):
     """Documents in a GPU's memory."""
 
     words: torch.Tensor  # [R, ceil(B / 2)] int16, codes two bytes a word
     offsets: torch.Tensor  # [N + 1] int64
-    anchors: torch.Tensor  # [N, Da] float32 of unit length
+    anchors: torch.Tensor  # [N, Da'] float32 of unit length, zeros behind the Da
 
 
 class DeviceScores(NamedTuple):
@@ -143,12 +172,20 @@ class DeviceScores(NamedTuple):
     late: torch.Tensor
 
 
+class Columns(NamedTuple):
+    """Columns of whole numbers of 16 bits, each 256 times its first digit and its last."""
+
+    digits: torch.Tensor  # [2, P, Da'] int8
+    extras: torch.Tensor  # [P] int32, what 128 in the last digit of every row adds
+    factors: torch.Tensor  # [P] float32, of the products
+
+
 class Pass(NamedTuple):
     """The tables of up to :data:`PASS` query tokens, P with padding."""
 
     centroids: torch.Tensor  # [K, P] float32
     tables: torch.Tensor  # [G, 256, P] float32
-    context: torch.Tensor | None  # [Da, P] float32
+    context: Columns | None
     shares: torch.Tensor  # [P] float32
 
 
@@ -157,7 +194,7 @@ class DeviceQuery:
     """A query in a GPU's memory."""
 
     passes: list[Pass]
-    anchor: torch.Tensor  # [Da] float32 of unit length
+    anchor: torch.Tensor  # [Da'] float32 of unit length
 
 
 class DeviceCodec:
@@ -168,16 +205,18 @@ class DeviceCodec:
 
     def __init__(self, codec: CodebookCodec, device: str = "cuda", *, rows: int = ROWS) -> None:
         self.codec, self.device, self.rows = codec, torch.device(device), rows
-        self._centroids = torch.tensor(codec.centroids, device=device)
+        steps = float(np.float32(_WHOLE / codec._longest))
+        centroids = torch.split(torch.tensor(codec.centroids, device=device), _CENTROIDS)
+        self._centroids = torch.cat([(part.float() * steps).round().short() for part in centroids])
         self._scales = torch.tensor(SCALES, device=device)
         self._groups = 0 if codec.residual is None else codec.residual.groups
-        self.programs, self._precision = 64, "ieee"
+        self.programs, self.digits = 64, tl.int8
         if self.device.type == "cuda":
             about = torch.cuda.get_device_properties(self.device)
             self.programs = _PROGRAMS * about.multi_processor_count
-            if about.major >= 8 and torch.version.hip is None:
-                # Three products of the tensor cores that err as little as one in float32.
-                self._precision = "tf32x3"
+            if about.major < 8 and torch.version.hip is None:
+                # Triton has no products of int8 for these. Sums in float32 are exact to 1024 dimensions at least.
+                self.digits = tl.float16
 
     def upload(self, codes: Array, offsets: Array, anchors: Array) -> DeviceDocuments:
         """Copy documents: codes ``[R, B]`` uint8, offsets ``[N + 1]``, unit anchors ``[N, Da]`` float32."""
@@ -197,10 +236,10 @@ class DeviceCodec:
                 f"codec {self.codec.name!r}: found centroid {largest} in a code, expected below "
                 f"{len(self._centroids)}: the codes are damaged or another codec's"
             )
-        kept = torch.empty(anchors.shape, dtype=torch.float32, device=self.device)
+        kept = torch.zeros((len(anchors), _whole_blocks(anchors.shape[1])), dtype=torch.float32, device=self.device)
         for start in range(0, len(anchors), _COPIED // 16):
             part = np.array(anchors[start : start + _COPIED // 16], np.float32)
-            kept[start : start + _COPIED // 16] = torch.from_numpy(part).to(self.device)
+            kept[start : start + _COPIED // 16, : part.shape[1]] = torch.from_numpy(part).to(self.device)
         return DeviceDocuments(words, torch.tensor(np.array(offsets, np.int64), device=self.device), kept)
 
     def prepare(self, query_tokens: Array, shares: Array, anchor: Array) -> DeviceQuery:
@@ -208,29 +247,46 @@ class DeviceCodec:
         passes, done = [], 0
         for tile in self.codec.prepare(query_tokens).tiles:
             width = min(tile.queries.shape[1], len(shares) - done)
+            queries = _rounded_columns(tile.queries, self.codec._longest)
+            context = None if tile.context is None else _rounded_columns(tile.context, 1.0)
             for start in range(0, width, PASS):
                 size = min(PASS, width - start)
                 cut, room = slice(start, start + size), 16 if size <= 16 else PASS
                 passes.append(
                     Pass(
-                        self._products(self._padded(tile.queries[:, cut], room)),
+                        self._products(*(self._padded(part[..., cut], room) for part in queries)),
                         self._padded(tile.tables[:, :, cut], room),
-                        None if tile.context is None else self._padded(tile.context[:, cut], room),
+                        None if context is None else self._columns(room, *(part[..., cut] for part in context)),
                         self._padded(shares[done + start : done + start + size], room),
                     )
                 )
             done += width
-        return DeviceQuery(passes, self._padded(anchor, len(anchor)))
+        return DeviceQuery(passes, self._padded(anchor, _whole_blocks(len(anchor))))
 
     def _padded(self, values: Array, width: int) -> torch.Tensor:
         padded = np.zeros((*values.shape[:-1], width), np.float32)
         padded[..., : values.shape[-1]] = values
         return torch.from_numpy(padded).to(self.device)
 
-    def _products(self, queries: torch.Tensor) -> torch.Tensor:
-        """Products ``[K, P]`` float32 of all centroids, in float64 whatever torch may do with float32 matrices."""
+    def _products(self, queries: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+        """Products ``[K, P]`` float32 of all centroids: of whole numbers, which float64 adds up without any error."""
         wide = queries.double()
-        return torch.cat([(part.double() @ wide).float() for part in torch.split(self._centroids, _CENTROIDS)])
+        parts = torch.split(self._centroids, _CENTROIDS)
+        return torch.cat([(part.double() @ wide).float() for part in parts]) * factors
+
+    def _columns(self, room: int, columns: Array, factors: Array) -> Columns:
+        """Of whole numbers ``[Da, n]`` and the factors ``[n]`` of their products."""
+        whole = np.zeros((room, _whole_blocks(len(columns))), np.int32)
+        whole[: columns.shape[1], : len(columns)] = columns.T
+        # Two digits reach from -32896 to 32639. A column has room for one larger number, and is then turned round.
+        signs = np.where(whole.max(axis=1) > 32639, -1, 1).astype(np.int32)
+        whole *= signs[:, None]
+        low = ((whole + 128) & 255) - 128
+        digits = np.stack([(whole - low) >> 8, low]).astype(np.int8)
+        extras = (128 * whole.sum(axis=1)).astype(np.int32)
+        scaled = np.zeros(room, np.float32)
+        scaled[: len(factors)] = factors
+        return Columns(*(torch.from_numpy(part).to(self.device) for part in (digits, extras, scaled * signs)))
 
     def score(
         self,
@@ -271,11 +327,14 @@ class DeviceCodec:
         for number, tables in enumerate(query.passes):
             room, first = len(tables.shares), number == 0
             if first or tables.context is not None:
+                # What is not read may be anything that is there.
+                context = tables.context or Columns(documents.anchors, documents.offsets, self._scales)
                 anchor_kernel[(-(-count // _DOCUMENTS),)](
-                    documents.anchors, documents.anchors if tables.context is None else tables.context, query.anchor,
-                    listed, shift, found.anchor, count, documents.anchors.shape[1],
+                    documents.anchors, *context, query.anchor, listed, shift, found.anchor,
+                    count, documents.anchors.shape[1],
                     P=1 if tables.context is None else room, LISTED=chosen is not None, COSINES=first,
-                    PRECISION=self._precision, DOCUMENTS=_DOCUMENTS, DIMS=_DIMS,
+                    STEPS=_WHOLE, DIGIT=self.digits, SUM=tl.int32 if self.digits == tl.int8 else tl.float32,
+                    DOCUMENTS=_DOCUMENTS, DIMS=_DIMS, num_warps=4, num_stages=_STAGES, enable_fp_fusion=False,
                 )  # fmt: skip
             code_kernel[(min(count, self.programs),)](
                 documents.words, documents.offsets, listed, tables.centroids, tables.tables, self._scales, shift,
