@@ -12,6 +12,7 @@ from smart_retrieval.errors import TrainingError
 from smart_retrieval.training.objectives import (
     contrastive_loss,
     distillation_loss,
+    hybrid_matrix,
     late_matrix,
     max_similarities,
     padded,
@@ -179,3 +180,25 @@ def test_the_similarities_of_all_tokens_are_never_held(monkeypatch):
         fast_late(queries, q, documents, d).sum().backward()
     assert len(documents) * 5 <= largest.elements <= 128 * 512 // 8
     assert queries.grad is not None
+
+
+@pytest.mark.parametrize("lambda_anchor", [0.0, 1.0])
+def test_scores_and_gradients_are_float32_under_autocast(lambda_anchor):
+    q, d = [3, 2], [4, 1, 5]
+
+    def run(scored_in, gradients_in):
+        queries, documents = ragged(q, 16, 1), ragged(d, 16, 2)
+        anchors = ragged([2], 16, 3), ragged([3], 16, 4)
+        block, mask = padded(documents, torch.tensor(d))
+        with torch.autocast("cpu", torch.bfloat16, enabled=scored_in):
+            scores = hybrid_matrix((lambda_anchor, 1.0), *anchors, queries, torch.tensor(q), block, mask)
+        # PyTorch advises against gradients under autocast, and computes those of the anchors in bfloat16 there.
+        with torch.autocast("cpu", torch.bfloat16, enabled=gradients_in):
+            scores.square().sum().backward()
+        return [scores.detach(), queries.grad, documents.grad, *(one.grad for one in anchors if lambda_anchor)]
+
+    expected = run(False, False)
+    found = run(True, not lambda_anchor)
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == torch.float32
+        assert torch.equal(one, other)

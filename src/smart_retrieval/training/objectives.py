@@ -43,7 +43,14 @@ class _MaxSim(torch.autograd.Function):
             (len(flat), len(queries)),
             check_invariants=False,
         )
-        return to_queries, torch.sparse.mm(weights, queries).view(ctx.shape), None
+        with _in_float32(flat):
+            to_documents = torch.sparse.mm(weights, queries)
+        return to_queries, to_documents.view(ctx.shape), None
+
+
+def _in_float32(values: Tensor) -> torch.autocast:
+    """No autocast, whose products have three digits: at a temperature of .03 that is .1 of a logit."""
+    return torch.autocast(values.device.type, enabled=False)
 
 
 def max_similarities(queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor:
@@ -52,7 +59,8 @@ def max_similarities(queries: Tensor, documents: Tensor, mask: Tensor) -> Tensor
     Of queries ``[sum Tq, Dt]`` and padded documents ``[Nd, Td, Dt]`` with a mask ``[Nd, Td]``; 0 for a document without
     tokens.
     """
-    best: Tensor = _MaxSim.apply(queries.float(), documents.float(), mask)  # type: ignore[no-untyped-call]
+    with _in_float32(documents):
+        best: Tensor = _MaxSim.apply(queries.float(), documents.float(), mask)  # type: ignore[no-untyped-call]
     return best.masked_fill(~mask.any(dim=1), 0.0)
 
 
@@ -78,14 +86,15 @@ def hybrid_matrix(
     documents: Tensor,
     mask: Tensor,
 ) -> Tensor:
-    """``lambda_anchor * cosine + lambda_late * late``, ``[Nq, Nd]`` float32, differentiable.
+    """``lambda_anchor * cosine + lambda_late * late``, ``[Nq, Nd]`` float32, differentiable, under autocast as well.
 
     Anchors are of unit length; the rest is as for :func:`max_similarities`. A part of weight 0 is not computed.
     """
     lambda_anchor, lambda_late = lambdas
     scores = torch.zeros(len(query_anchors), len(documents), device=documents.device)
     if lambda_anchor:
-        scores = scores + lambda_anchor * (query_anchors.float() @ document_anchors.float().T)
+        with _in_float32(document_anchors):
+            scores = scores + lambda_anchor * (query_anchors.float() @ document_anchors.float().T)
     if lambda_late:
         best = max_similarities(query_tokens, documents, mask)
         scores = scores + lambda_late * late_matrix(best, query_lengths)

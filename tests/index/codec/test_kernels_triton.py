@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-# 190 MB, so no development dependency: pip install triton. The interpreter of earlier versions fails with NumPy 2.4.
-pytest.importorskip("triton", minversion="3.8", reason="needs Triton 3.8: pip install triton")
+# It has wheels for Linux alone. The interpreter of earlier versions fails with NumPy 2.4.
+pytest.importorskip("triton", minversion="3.8", reason="needs Triton 3.8, which has no wheel here")
 
 from fixtures.codecs import DIM, corpus
 
@@ -144,3 +144,11 @@ def test_damaged_documents_are_refused_before_they_are_read() -> None:
         case.offsets = np.array(offsets)
         with pytest.raises(CodecError, match="row ranges"):
             case.found()
+
+
+@pytest.mark.parametrize(("width", "dims"), [(5, 64), (6, 100)])
+def test_the_room_is_that_of_what_is_copied(width, dims):
+    codes, offsets, anchors = np.zeros((9, width), np.uint8), np.array([0, 4, 9]), np.ones((2, dims), np.float32)
+    codec = DeviceCodec(fitted("codebook+8x1"), "cpu")
+    own = codec.upload(codes, offsets, anchors)
+    assert codec.room(codes, offsets, anchors) == sum(part.nbytes for part in own)

@@ -32,7 +32,7 @@ def index(tmp_path, smart):
 @pytest.fixture
 def gpu(monkeypatch):
     """Triton's interpreter in the place of a GPU; gives the lengths of what was copied to it."""
-    pytest.importorskip("triton", minversion="3.8", reason="needs Triton 3.8: pip install triton")
+    pytest.importorskip("triton", minversion="3.8", reason="needs Triton 3.8, which has no wheel here")
     from smart_retrieval.index.codec import kernels_triton
 
     copied: list[int] = []
@@ -137,7 +137,9 @@ def test_auto_waits_until_it_is_worth_it_and_gives_up_once(index, monkeypatch):
 @pytest.mark.usefixtures("gpu")
 def test_a_full_gpu_is_not_used(index, monkeypatch):
     search = DeviceSearch("cuda")
-    scorer = type("Scorer", (), {"device": torch.device("cuda:0")})()
+    from smart_retrieval.index.codec.kernels_triton import DeviceCodec
+
+    scorer = type("Scorer", (), {"device": torch.device("cuda:0"), "room": staticmethod(DeviceCodec.room)})()
     segments = list(index.searcher.mirror().snapshot().segments)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100_000, 1 << 30))
     search._check_room(scorer, segments, 60)

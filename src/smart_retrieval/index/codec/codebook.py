@@ -247,7 +247,7 @@ class CodebookCodec(Codec):
         slots[used] = np.arange(len(used))
         groups = [tiles[part] for part in together([tile.count for tile in tiles], QUERY_TILE)]
         wide = [CodebookTile.joined(group) for group in groups]
-        centroids = exact_products(self.centroids, [tile.queries for tile in wide], used, self._longest)
+        centroids = exact_products(self.centroids, [tile.queries for tile in wide], used, self.longest)
         contexts = [tile.context for tile in wide if tile.context is not None]
         shifts = exact_products(anchors, contexts) if contexts and anchors is not None else [None] * len(wide)
         for group, tile, own, shift in zip(groups, wide, centroids, shifts, strict=True):
@@ -259,7 +259,7 @@ class CodebookCodec(Codec):
                 start += one.count
 
     @cached_property
-    def _longest(self) -> float:
+    def longest(self) -> float:
         """No centroid is longer; rounded up, so that it is the same however it is added up."""
         squared = 0.0
         for row in range(0, len(self.centroids), _BLOCK):

@@ -37,7 +37,7 @@ BLOCK_ROWS = 8192
 _WORTH_A_THREAD = 250_000
 
 # Of a vector of length 1, in whole numbers of 16 bits.
-_STEPS = 32767.0
+STEPS = 32767.0
 
 #: Products of query tokens with document tokens done in NumPy before Numba is loaded; about a quarter of a second.
 PATIENCE = 4_000_000
@@ -153,9 +153,9 @@ def exact_products(
         used: ``[n]`` int64, which of the rows; all when None.
         longest: No row is longer.
     """
-    rounded = [_rounded_columns(one, longest) for one in columns]
+    rounded = [rounded_columns(one, longest) for one in columns]
     asked, scale = (np.concatenate(parts, axis=-1) for parts in zip(*rounded, strict=True))
-    steps = np.float32(_STEPS / longest)
+    steps = np.float32(STEPS / longest)
     products = np.empty((len(rows) if used is None else len(used), len(scale)), np.float32)
     fast = compiled_kernels()
     side_by_side = None if fast is None else frozen(fast.side_by_side(asked))
@@ -188,7 +188,7 @@ def exact_products(
     return found
 
 
-def _rounded_columns(columns: Array, longest: float) -> tuple[Array, Array]:
+def rounded_columns(columns: Array, longest: float) -> tuple[Array, Array]:
     """Columns as whole numbers ``[D, F]`` float64, and what their products are to be multiplied with ``[F]``.
 
     Up to the last column that is not all zeros. Each matrix is rounded by itself, as how NumPy adds squares up depends
@@ -198,8 +198,8 @@ def _rounded_columns(columns: Array, longest: float) -> tuple[Array, Array]:
     wide = columns.astype(np.float64)
     widest = np.linalg.norm(wide, axis=0)[:filled]
     widest[widest == 0] = 1
-    scales = np.float32(longest / _STEPS**2) * widest.astype(np.float32)
-    return np.rint(wide[:, :filled] * (_STEPS / widest)), scales
+    scales = np.float32(longest / STEPS**2) * widest.astype(np.float32)
+    return np.rint(wide[:, :filled] * (STEPS / widest)), scales
 
 
 def int8_as_float32(codes: Array) -> Array:

@@ -29,8 +29,7 @@ import triton.language as tl
 from ...errors import CodecError
 from ...types import Array
 from .codebook import SCALES, CodebookCodec
-from .kernels import _STEPS as _WHOLE
-from .kernels import _rounded_columns
+from .kernels import STEPS, rounded_columns
 
 #: Query tokens that share a pass over the codes.
 PASS = 32
@@ -39,7 +38,7 @@ PASS = 32
 ROWS = 8
 
 # What a query token adds to a late score is counted in steps of 2^-36.
-_STEPS = 2.0**36
+_LATE_STEPS = 2.0**36
 # Documents and dimensions of an anchor block, and blocks on their way at a time.
 _DOCUMENTS, _DIMS, _STAGES = 64, 64, 3
 # Programs of one warp each, for every multiprocessor: it holds 32 at once, and more even out documents' lengths.
@@ -205,7 +204,7 @@ class DeviceCodec:
 
     def __init__(self, codec: CodebookCodec, device: str = "cuda", *, rows: int = ROWS) -> None:
         self.codec, self.device, self.rows = codec, torch.device(device), rows
-        steps = float(np.float32(_WHOLE / codec._longest))
+        steps = float(np.float32(STEPS / codec.longest))
         centroids = torch.split(torch.tensor(codec.centroids, device=device), _CENTROIDS)
         self._centroids = torch.cat([(part.float() * steps).round().short() for part in centroids])
         self._scales = torch.tensor(SCALES, device=device)
@@ -217,6 +216,13 @@ class DeviceCodec:
             if about.major < 8 and torch.version.hip is None:
                 # Triton has no products of int8 for these. Sums in float32 are exact to 1024 dimensions at least.
                 self.digits = tl.float16
+
+    @staticmethod
+    def room(codes: Array, offsets: Array, anchors: Array) -> int:
+        """Bytes that :meth:`upload` takes on the device."""
+        rows, width = map(int, codes.shape)
+        documents, dims = map(int, anchors.shape)
+        return 2 * rows * -(-width // 2) + 8 * len(offsets) + 4 * documents * _whole_blocks(dims)
 
     def upload(self, codes: Array, offsets: Array, anchors: Array) -> DeviceDocuments:
         """Copy documents: codes ``[R, B]`` uint8, offsets ``[N + 1]``, unit anchors ``[N, Da]`` float32."""
@@ -247,8 +253,8 @@ class DeviceCodec:
         passes, done = [], 0
         for tile in self.codec.prepare(query_tokens).tiles:
             width = min(tile.queries.shape[1], len(shares) - done)
-            queries = _rounded_columns(tile.queries, self.codec._longest)
-            context = None if tile.context is None else _rounded_columns(tile.context, 1.0)
+            queries = rounded_columns(tile.queries, self.codec.longest)
+            context = None if tile.context is None else rounded_columns(tile.context, 1.0)
             for start in range(0, width, PASS):
                 size = min(PASS, width - start)
                 cut, room = slice(start, start + size), 16 if size <= 16 else PASS
@@ -333,7 +339,7 @@ class DeviceCodec:
                     documents.anchors, *context, query.anchor, listed, shift, found.anchor,
                     count, documents.anchors.shape[1],
                     P=1 if tables.context is None else room, LISTED=chosen is not None, COSINES=first,
-                    STEPS=_WHOLE, DIGIT=self.digits, SUM=tl.int32 if self.digits == tl.int8 else tl.float32,
+                    STEPS=STEPS, DIGIT=self.digits, SUM=tl.int32 if self.digits == tl.int8 else tl.float32,
                     DOCUMENTS=_DOCUMENTS, DIMS=_DIMS, num_warps=4, num_stages=_STAGES, enable_fp_fusion=False,
                 )  # fmt: skip
             code_kernel[(min(count, self.programs),)](
@@ -343,5 +349,5 @@ class DeviceCodec:
                 WORDS=documents.words.shape[1], GROUPS=self._groups, P=room, ROWS=self.rows,
                 LISTED=chosen is not None, SHIFT=tables.context is not None, SCALE=self.codec.spec.norm,
                 FLOOR=floor is not None, FIRST=first, LAST=number == len(query.passes) - 1,
-                STEPS=_STEPS, num_warps=1, enable_fp_fusion=False,
+                STEPS=_LATE_STEPS, num_warps=1, enable_fp_fusion=False,
             )  # fmt: skip

@@ -171,7 +171,7 @@ class DeviceSearch:
         import torch
 
         free, _ = torch.cuda.mem_get_info(scorer.device)
-        needed = sum(part.codes.nbytes + part.anchors.nbytes + part.offsets.nbytes for part in segments)
+        needed = sum(scorer.room(part.codes, part.offsets, part.anchors) for part in segments)
         needed += 160 * min(documents, 1 << 20) + 40 * documents  # what one search holds
         if needed > free * (SHARE if self.asked == "auto" else 1):
             raise SmartError(
