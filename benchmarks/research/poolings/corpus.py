@@ -31,7 +31,8 @@ MOST = 60_000  # passages of one source
 QUERIES = 120_000
 WORDS = (15, 30, 60, 90)
 DICTIONARIES = ("gcide", "foldoc", "jargon")
-_FOREIGN = re.compile(r"/[a-z]{2}([-_][A-Za-z]{2})?/|\.([a-z]{2}|pt-br|zh-cn)\.(html|xhtml|utf8)")
+# Of paths within the folder of manuals.
+_FOREIGN = re.compile(r"/(?!en)[a-z]{2}([-_][A-Za-z]{2})?/|\.([a-z]{2}|pt-br|zh-cn)\.(html|xhtml|utf8)")
 _MARKUP = re.compile(r"\.(html?|xhtml|page|en|utf8)$")
 _PLAIN = re.compile(r"\.(rst|txt|[1-8])$")
 
@@ -66,7 +67,7 @@ def dictionary(name: str) -> Iterator[str]:
 def manual(file: Path) -> Iterator[str]:
     """Paragraphs of a manual's file; of what is longer, pieces of 15 to 90 words."""
     name = file.name.removesuffix(".gz")
-    if _FOREIGN.search(str(file)) or not (_MARKUP.search(name) or _PLAIN.search(name)):
+    if not (_MARKUP.search(name) or _PLAIN.search(name)):
         return
     with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
         text = opened.read(3_000_000).decode("utf-8", "replace")
@@ -115,8 +116,9 @@ def main() -> None:
     sources = {"packages": descriptions(), "wordnet": glosses()} | {name: dictionary(name) for name in DICTIONARIES}
     by_package = dict[str, list[Path]]()
     for file in sorted(path for path in arguments.manuals.rglob("*") if path.is_file() and not path.is_symlink()):
-        folders = file.relative_to(arguments.manuals).parts
-        by_package.setdefault("/".join(folders[:4]), []).append(file)
+        within = file.relative_to(arguments.manuals)
+        if not _FOREIGN.search(f"/{within.as_posix()}"):
+            by_package.setdefault("/".join(within.parts[:4]), []).append(file)
     sources |= {name: (text for file in files for text in manual(file)) for name, files in sorted(by_package.items())}
     seen, passages = set[str](), list[str]()
     for name, texts in sources.items():

@@ -4,7 +4,7 @@
     python benchmarks/quality.py --data DIR --model OUT/student-cls --model OUT/student-lasttoken
 
 ``student-cls`` is a BERT of six layers, which first learns to fill in masked words, and whose first position then
-learns the anchors of 680,000 passages; ``student-lasttoken`` a causal decoder of six layers, whose last position does.
+learns the passages' anchors; ``student-lasttoken`` a causal decoder of six layers, whose last position does.
 Nothing ever pulls the states of the other positions towards their pooled mean, as in MiniLM and its kin: what the
 default makes of such models is measured on the development collections, of which CORPUS (``corpus.py``) holds nothing.
 """
