@@ -517,12 +517,13 @@ class SmartIndex(SearchesMany):
         with self.searcher.loading():
             texts, encoded = self.encoder.encode_queries(queries)
         check_words(texts, lexical_weight, reranker)
-        chosen = self._statistics.settled(scoring, weights, lambda_anchor, lambda_late, floor)
         until = None if deadline_ms is None else started + deadline_ms / 1000
-        spread = self.calibration().anchor_spread if lexical_weight else 0.0
         read = max(k, rerank_depth) if reranker is not None else k
-        settings = Settings(read, candidates, exact, chosen, lexical_weight, refinements, until, spread, device)
-        hits = self.searcher.search(encoded, texts, settings, where=where)
+        with self._store.reading():  # weights and documents of one commit
+            chosen = self._statistics.settled(scoring, weights, lambda_anchor, lambda_late, floor)
+            spread = self.calibration().anchor_spread if lexical_weight else 0.0
+            settings = Settings(read, candidates, exact, chosen, lexical_weight, refinements, until, spread, device)
+            hits = self.searcher.search(encoded, texts, settings, where=where)
         if reranker is not None:
             root, pairs = self._store.manifest.root, zip(hits, cast("Sequence[Any]", queries), strict=True)
             hits = [rerank_hits(found, item_of(one), reranker, rerank_depth, k, root) for found, one in pairs]
@@ -551,10 +552,11 @@ class SmartIndex(SearchesMany):
         weight = options.get("lexical_weight", 0.0)
         check_words(texts, weight, reranker)
         given: dict[str, Any] = {name: value for name, value in options.items() if name in SCORING_OPTIONS}
-        spread = self.calibration().anchor_spread if weight else 0.0
-        settings = settings_of(options, self._statistics.settled(**given), spread)
         asked = (encoded, texts[0] if texts else None)
-        found = explain_stored(self._store, self.encoder, self.searcher, *asked, id, settings, options.get("where"))
+        with self._store.reading():  # weights and documents of one commit
+            spread = self.calibration().anchor_spread if weight else 0.0
+            settings = settings_of(options, self._statistics.settled(**given), spread)
+            found = explain_stored(self._store, self.encoder, self.searcher, *asked, id, settings, options.get("where"))
         if reranker is None:
             return found
         (document,) = self.get(id)

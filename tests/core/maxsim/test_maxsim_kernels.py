@@ -214,3 +214,25 @@ def test_without_numba(never, monkeypatch):
     queries, documents = ragged([3, 5], 1), ragged([4, 0, 6], 2)
     assert kernels.usable("int8", 1) is None
     assert np.abs(late_scores(queries, documents) - late_scores(queries, documents, precision="int8")).max() < 0.02
+
+
+@pytest.mark.parametrize("unit", [True, False])
+def test_every_float16_number_becomes_the_same_float32(monkeypatch, unit: bool) -> None:
+    from numba import njit
+
+    from smart_retrieval.core.maxsim import kernels_numba
+
+    if unit and not kernels_numba.FEATURES.get("f16c"):
+        pytest.skip("this processor has no instruction for it")
+    monkeypatch.setitem(kernels_numba.FEATURES, "f16c", unit)
+
+    @njit
+    def widened(bits, out):
+        for i in range(len(bits)):
+            out[i] = kernels_numba.from_half(bits[i])
+
+    bits = np.arange(65536).astype(np.uint16)
+    out = np.empty(len(bits), np.float32)
+    widened(bits, out)
+    np.testing.assert_array_equal(out, bits.view(np.float16).astype(np.float32))
+    assert (np.signbit(out) == np.signbit(bits.view(np.float16)))[np.isfinite(out)].all()

@@ -185,8 +185,6 @@ def _document_words(
 def _float32(block: Array) -> Array:
     if block.dtype != np.float16:
         return np.ascontiguousarray(block, np.float32)
-    bits = np.empty(block.shape, np.uint32)
-    _kernels.from_float16(frozen(block.view(np.uint16)), bits)
-    values: Array = bits.view(np.float32)
-    values *= np.float32(2.0**112)
+    values = np.empty(block.shape, np.float32)
+    _kernels.from_float16(frozen(block.view(np.uint16)), values)
     return values

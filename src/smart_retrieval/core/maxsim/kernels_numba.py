@@ -104,6 +104,14 @@ def _added(builder: Any, unit: _Unit, own: Any, asked: Any, sums: Any) -> Any:
     return sums
 
 
+def _fetch(builder: Any, place: Any) -> None:
+    """Prefetch the cache line of a pointer, to be read and kept."""
+    pointer = ir.IntType(8).as_pointer()
+    shape = ir.FunctionType(ir.VoidType(), [pointer, _i32, _i32, _i32])
+    prefetch = cgutils.get_or_insert_function(builder.module, shape, "llvm.prefetch.p0")
+    builder.call(prefetch, [builder.bitcast(place, pointer), _i32(0), _i32(3), _i32(1)])
+
+
 @intrinsic
 def tile(_: Any, words: Any, row: Any, start: Any, stop: Any, queries: Any, sums: Any, at: Any) -> Any:
     """Add products of ``12 / V`` rows with V vectors of query tokens, over words ``start:stop``, to rows of ``sums``.
@@ -148,13 +156,9 @@ def tile(_: Any, words: Any, row: Any, start: Any, stop: Any, queries: Any, sums
 
         # Each cache line of the rows that the next tile will want, while this one is at the line beside it.
         builder.position_at_end(fetch)
-        bytes_ = ir.IntType(8).as_pointer()
-        shape = ir.FunctionType(ir.VoidType(), [bytes_, _i32, _i32, _i32])
-        prefetch = cgutils.get_or_insert_function(builder.module, shape, "llvm.prefetch.p0")
         ahead = builder.add(builder.mul(k, _i64(halves)), builder.mul(depth, _i64(rows)))
         for start in starts:
-            place = builder.bitcast(builder.gep(start, [ahead]), bytes_)
-            builder.call(prefetch, [place, _i32(0), _i32(3), _i32(1)])
+            _fetch(builder, builder.gep(start, [ahead]))
         builder.branch(multiply)
 
         builder.position_at_end(multiply)
@@ -240,17 +244,46 @@ def raise_best(
             row = end
 
 
-@njit(cache=True, nogil=True)
-def from_float16(halves: Array, bits: Array) -> None:
-    """Put float16 numbers (as uint16) into float32 ones (as uint32), which are then 2^-112 times what they should be.
+@intrinsic
+def fetch_ahead(_: Any, table: Any, row: Any, column: Any) -> Any:
+    """Have the processor bring one place of a matrix into its cache, which is wanted soon."""
 
-    Sign, exponent and fraction move to their places; the factor makes up for the exponents' biases (127 and 15).
-    """
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        matrix = context.make_array(signature.args[0])(context, builder, values[0])
+        width = cgutils.unpack_tuple(builder, matrix.shape, 2)[1]
+        _fetch(builder, builder.gep(matrix.data, [builder.add(builder.mul(values[1], width), values[2])]))
+        return context.get_dummy_value()
+
+    return types.void(table, types.int64, types.int64), build
+
+
+@intrinsic
+def from_half(_: Any, bits: Any) -> Any:
+    """A float16 number, given as uint16, as float32."""
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        if FEATURES.get("f16c"):
+            return builder.fpext(builder.bitcast(values[0], ir.HalfType()), _f32)
+        wide = builder.zext(values[0], _i32)
+        # Exponent and fraction move to their places; a factor, exact for subnormal numbers too, makes up for the
+        # exponents' biases (127 and 15). Infinities and NaN have the largest exponent.
+        moved = builder.shl(builder.and_(wide, _i32(0x7FFF)), _i32(13))
+        value = builder.bitcast(builder.fmul(builder.bitcast(moved, _f32), _f32(2.0**112)), _i32)
+        special = builder.icmp_unsigned(">=", moved, _i32(0x7C00 << 13))
+        value = builder.select(special, builder.or_(value, _i32(0x7F800000)), value)
+        sign = builder.shl(builder.and_(wide, _i32(0x8000)), _i32(16))
+        return builder.bitcast(builder.or_(value, sign), _f32)
+
+    return types.float32(types.uint16), build
+
+
+@njit(cache=True, nogil=True)
+def from_float16(halves: Array, values: Array) -> None:
+    """Put float16 numbers (as uint16) into float32 ones."""
     for i in range(len(halves)):
-        line, target = halves[i], bits[i]
+        line, target = halves[i], values[i]
         for d in range(halves.shape[1]):
-            half = np.uint32(line[d])
-            target[d] = ((half & np.uint32(0x8000)) << np.uint32(16)) | ((half & np.uint32(0x7FFF)) << np.uint32(13))
+            target[d] = from_half(line[d])
 
 
 @njit(cache=True, nogil=True)

@@ -310,7 +310,7 @@ def _compile(kernels: ModuleType) -> None:
     kernels.segment_best(frozen(floats), frozen(numbers), frozen(numbers), best)
     kernels.int8_to_float32(frozen(np.zeros((0, 8), np.int8)), best)
     halves, one = frozen(np.zeros((1, 8), np.int16)), np.float32(1)
-    kernels.int16_products(halves, halves[0], np.zeros(1, np.float32))
+    kernels.int8_products(frozen(np.zeros((1, 8), np.int8)), halves[0], one, one, np.zeros(1, np.float32))
     asked = frozen(kernels.side_by_side(np.zeros((8, 8))))
     kernels.rounded_products(frozen(best), one, asked, frozen(floats[0]), best)
     kernels.rounded_float16_products(

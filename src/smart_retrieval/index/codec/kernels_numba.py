@@ -10,11 +10,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ...core.maxsim.kernels_numba import LANES, tile
+from ...core.maxsim.kernels_numba import LANES, fetch_ahead, from_half, tile
 from ...types import Array
 
 # Rows that are rounded and multiplied together: they stay in the first-level cache. A multiple of the tile's 12.
 _ROWS = 48
+# float16 numbers of a cache line.
+_LINE = 32
 
 
 @njit(cache=True, nogil=True)
@@ -140,14 +142,14 @@ def int8_to_float32(values: Array, wide: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
-def int16_products(rows: Array, asked: Array, out: Array) -> None:
-    """Products of int16 rows with an int16 vector, each exact if it and its parts fit into 31 bits, as float32."""
+def int8_products(rows: Array, asked: Array, factor: Array, offset: Array, out: Array) -> None:
+    """Products of int8 rows with an int16 vector, each exact if it and its parts fit into 31 bits, scaled and moved."""
     for i in range(len(rows)):
         row, total = rows[i], np.int32(0)
         for d in range(len(asked)):
-            # Numba would go on in 64 bits, at several times the time.
-            total = np.int32(total + np.int32(row[d]) * np.int32(asked[d]))
-        out[i] = np.float32(total)
+            # Numba would go on in 64 bits, at several times the time; products of 16 bits have an instruction.
+            total = np.int32(total + np.int32(np.int16(row[d])) * np.int32(asked[d]))
+        out[i] = np.float32(total) * factor + offset
 
 
 def side_by_side(columns: Array) -> Array:
@@ -190,20 +192,14 @@ def rounded_products(rows: Array, steps: Array, asked: Array, scales: Array, out
 
 @njit(cache=True, nogil=True)
 def rounded_float16_products(table: Array, rows: Array, steps: Array, asked: Array, scales: Array, out: Array) -> None:
-    """The same of some rows of a float16 table, given as uint16.
-
-    Sign, exponent and fraction are moved to their places in float32; a factor makes up for the exponents' biases (127
-    and 15) and is exact for every finite number, subnormal ones too.
-    """
-    halves, bits = np.zeros((_ROWS, 2 * asked.shape[1]), np.int16), np.empty(table.shape[1], np.uint32)
-    values = bits.view(np.float32)
+    """The same of some rows of a float16 table, given as uint16, which lie here and there in it."""
+    halves, last = np.zeros((_ROWS, 2 * asked.shape[1]), np.int16), len(rows) - 1
     for start in range(0, len(rows), _ROWS):
         chosen = rows[start : start + _ROWS]
         for i in range(len(chosen)):
+            for d in range(0, table.shape[1], _LINE):
+                fetch_ahead(table, rows[min(last, start + i + _ROWS)], d)
             line, target = table[chosen[i]], halves[i]
             for d in range(len(line)):
-                half = np.uint32(line[d])
-                bits[d] = ((half & np.uint32(0x8000)) << np.uint32(16)) | ((half & np.uint32(0x7FFF)) << np.uint32(13))
-            for d in range(len(line)):
-                target[d] = np.int16(np.rint((values[d] * np.float32(2.0**112)) * steps))
+                target[d] = np.int16(np.rint(from_half(line[d]) * steps))
         _products(halves, asked, scales, out[start : start + _ROWS])

@@ -68,10 +68,10 @@ class RowFile:
             weakref.finalize(self, os.close, self._file)
 
     def coarse(self) -> CoarseAnchors | None:
-        """Its rows, if they are anchors, in 16 bits, for a scan; None where it is to read the rows themselves.
+        """Its rows, if they are anchors, in 8 bits, for a scan; None where it is to read the rows themselves.
 
-        Made for the second scan once there is a kernel for them: 15 ms and 15 MB for 20,000 anchors of 384 dimensions,
-        which one search does not gain. An array that is too large to stay resident is not doubled either.
+        Made for the second scan once there is a kernel for them: 40 ms and 8 MB for 20,000 anchors of 384 dimensions,
+        which one search does not gain. An array that is too large to stay resident is not added to either.
         """
         if compiled_kernels() is not None and self.array.nbytes < LARGE_BYTES:
             with self._lock.held:

@@ -73,27 +73,44 @@ def nearest(
     snapshot: Snapshot, anchor: Array, selection: Selection, wanted: int, known: Array | None = None
 ) -> tuple[Array, Array]:
     """The ``wanted`` nearest anchors' positions, best first, and their exact cosines; ``known`` cosines are given."""
-    positions = _near(snapshot, anchor, selection, wanted, known)
-    positions, cosines = by_cosine(positions, exact_cosines(snapshot, anchor, positions))
+    positions, cosines = _near(snapshot, anchor, selection, wanted, known)
+    positions, cosines = by_cosine(positions, cosines)
     return positions[:wanted], cosines[:wanted]
 
 
-def _near(snapshot: Snapshot, anchor: Array, selection: Selection, wanted: int, known: Array | None) -> Array:
-    """At least ``wanted`` positions, ascending, with the nearest anchors among them."""
+def _near(
+    snapshot: Snapshot, anchor: Array, selection: Selection, wanted: int, known: Array | None
+) -> tuple[Array, Array]:
+    """At least ``wanted`` positions with the nearest anchors among them, and their exact cosines."""
+
+    def with_cosines(positions: Array) -> tuple[Array, Array]:
+        return positions, exact_cosines(snapshot, anchor, positions)
+
     if selection.filtered and selection.count <= FEW:
-        return selection.positions
+        return with_cosines(selection.positions)
     ann = snapshot.ann
     if ann is not None and _reads_few(selection, wanted):
         bits, count = selection.ann_mask
         found = ann.nearest(anchor, wanted, bits, count) if count else np.zeros(0, np.int64)
         if found is not None:
             newer = selection.behind(ann.rows)
-            scores, margin = anchor_stage(snapshot, anchor, ann.rows)
-            return np.concatenate([found, newer[best_places(scores[newer - ann.rows], wanted, margin)]])
-    scores, margin = anchor_stage(snapshot, anchor) if known is None else (known, _ROUNDING)
-    if selection.count < len(snapshot):
-        return selection.positions[best_places(scores[selection.positions], wanted, margin)]
-    return best_places(scores, wanted, margin)
+            scores, off = anchor_stage(snapshot, anchor, ann.rows)
+            return with_cosines(np.concatenate([found, newer[best_places(scores[newer - ann.rows], wanted, 2 * off)]]))
+    scores, off = anchor_stage(snapshot, anchor) if known is None else (known, _ROUNDING)
+    among = selection.positions if selection.count < len(snapshot) else None
+    scores = scores if among is None else scores[among]
+    if len(scores) <= wanted:
+        return with_cosines(selection.positions)
+    last = np.partition(scores, len(scores) - wanted)[len(scores) - wanted]
+    first = np.flatnonzero(scores >= last)
+    positions, cosines = with_cosines(first if among is None else among[first])
+    # So many are as near as this; whatever is nearer cannot seem farther than it by more than the scores are off.
+    least = np.partition(cosines, len(cosines) - wanted)[len(cosines) - wanted] - np.float32(1.001 * off)
+    more = np.flatnonzero((scores >= least) & (scores < last)) if least < last else first[:0]
+    if not len(more):
+        return positions, cosines
+    others = with_cosines(more if among is None else among[more])
+    return np.concatenate([positions, others[0]]), np.concatenate([cosines, others[1]])
 
 
 def best_places(scores: Array, wanted: int, margin: float = 0.0) -> Array:
@@ -113,15 +130,16 @@ def by_cosine(positions: Array, cosines: Array) -> tuple[Array, Array]:
 def anchor_stage(snapshot: Snapshot, anchor: Array, start: int = 0) -> tuple[Array, float]:
     """Cosine of a unit anchor ``[Da]`` with those of all positions from ``start`` on, ``[N - start]`` float32.
 
-    And how much less than another's the cosine of a row may seem that is not less.
+    And how far these may be off from the exact ones.
     """
-    scores, margin = np.empty(max(0, len(snapshot) - start), np.float32), _ROUNDING
+    scores, off = np.empty(max(0, len(snapshot) - start), np.float32), _ROUNDING
     for segment, first in zip(snapshot.segments, snapshot.starts, strict=False):
         anchors = segment.anchors[max(0, start - first) :]
         out = scores[max(first, start) - start :][: len(anchors)]
         coarse = segment.file.coarse() if segment.file is not None and start <= first else None
-        if coarse is not None and coarse.cosines(anchor, out):
-            margin = max(margin, _ROUNDING + 2 * coarse.error)
+        error = None if coarse is None else coarse.cosines(anchor, out)
+        if error is not None:
+            off = max(off, _ROUNDING + error)
             continue
 
         def multiply(row: int, segment: Segment = segment, anchors: Array = anchors, out: Array = out) -> None:
@@ -131,7 +149,7 @@ def anchor_stage(snapshot: Snapshot, anchor: Array, start: int = 0) -> tuple[Arr
                 release_pages(segment.anchors)
 
         in_threads(multiply, range(0, len(anchors), _ROWS_AT_ONCE))
-    return scores, margin
+    return scores, off
 
 
 def exact_cosines(snapshot: Snapshot, anchor: Array, positions: Array) -> Array:

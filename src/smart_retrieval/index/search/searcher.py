@@ -196,6 +196,7 @@ class Searcher:
     ) -> list[Hits]:
         """Hits of some of the queries, scored side by side."""
         snapshot, words = selection.snapshot, dict[int, Array]()
+        asked = {number: queries[number] for number in numbers}
         if settings.lexical_weight and texts is not None:
             words = {number: self._lexical(snapshot, texts[number], settings) for number in numbers}
         wanted = max(settings.candidates, settings.k)
@@ -207,12 +208,12 @@ class Searcher:
             like = None if settings.like is None else settings.like[number]
             own = replace(settings, scoring=own_weights(settings.scoring, queries, number), like=like)
             known = None if cosines is None else cosines[number - numbers.start], lates.get(number)
-            asked, lexical = queries[number], words.get(number)
-            return search_snapshot(snapshot, codec, asked, own, selection, lexical, device=device, known=known)
+            lexical = words.get(number)
+            return search_snapshot(snapshot, codec, asked[number], own, selection, lexical, device=device, known=known)
 
         # On a GPU they would wait for each other; the database is asked in this thread, which reads one commit of it.
         scored = in_threads(score, numbers, None if settings.device == "cpu" else 1)
-        return self._hits(snapshot, scored, settings, [queries[number] for number in numbers])
+        return self._hits(snapshot, scored, settings, [*asked.values()])
 
     def added_parts(
         self, query: SmartEmbeddings, text: str | None, settings: Settings, rowid: int, where: str | None
@@ -272,16 +273,18 @@ class Searcher:
     ) -> list[Hits]:
         """Hits of several queries, whose documents are read together."""
         tops = [best_places(one.scores, settings.k) if settings.k else np.zeros(0, np.int64) for one in scored]
-        names = iter(self.store.ids_of(_rowids(snapshot, scored, tops)))
-        places = list[list[int]]()
-        for one, best in zip(scored, tops, strict=True):
-            own = [name or "" for name in islice(names, len(best))]
-            ranked = sorted(zip((-one.scores[best]).tolist(), own, best.tolist(), strict=True))
-            places.append([place for _, _, place in ranked[: settings.k]])
-        documents = iter(self.store.get(rowids=_rowids(snapshot, scored, places)))
+        if sum(map(len, tops)) > 2 * settings.k * len(tops):  # too many ties to read all of their documents
+            names = iter(self.store.ids_of(_rowids(snapshot, scored, tops)))
+            for number, (one, best) in enumerate(zip(scored, tops, strict=True)):
+                own = [name or "" for name in islice(names, len(best))]
+                ranked = sorted(zip((-one.scores[best]).tolist(), own, best.tolist(), strict=True))
+                tops[number] = np.array([place for _, _, place in ranked[: settings.k]], np.int64)
+        documents = iter(self.store.get(rowids=_rowids(snapshot, scored, tops)))
         found = list[Hits]()
-        for one, chosen, query in zip(scored, places, queries, strict=True):
+        for one, best, query in zip(scored, tops, queries, strict=True):
             boosts, like = one.boosts, None
+            pairs = zip(best.tolist(), islice(documents, len(best)), strict=True)
+            chosen = sorted(pairs, key=lambda pair: (-one.scores[pair[0]], pair[1].id))[: settings.k]
             hits = tuple(
                 Hit.of(
                     document,
@@ -291,7 +294,7 @@ class Searcher:
                     lexical=float(one.lexical[place]) if settings.lexical_weight else None,
                     **boosts.at(place),
                 )
-                for place, document in zip(chosen, islice(documents, len(chosen)), strict=True)
+                for place, document in chosen
             )
             if boosts.feedback is not None:
                 (like,) = self.store.ids_of(snapshot.rowids_at(one.positions[[boosts.best]]))

@@ -56,6 +56,7 @@ class Handle:
         self.depth = 0  # of nested transactions
         self.writing = False
         self.state = State()  # of the write transaction that runs
+        self.seen: State | None = None  # by the reading that runs, once it was asked for
         self.dirty = False  # whether it changed anything
         self.closed = False
         self.pid = os.getpid()
@@ -211,6 +212,7 @@ class Connections:
             handle = self._handle()
             if not handle.depth:
                 handle.connection.execute("BEGIN")
+                handle.seen = None
             handle.limit()
             handle.depth += 1
             try:
@@ -219,6 +221,16 @@ class Connections:
                 handle.depth -= 1
                 if not handle.depth:
                     handle.connection.rollback()
+
+    def state(self) -> State:
+        """The state of the newest commit, or of the one that this thread reads; not to be changed."""
+        with self.reading() as connection:
+            handle: Handle = self._local.handle
+            if handle.writing:
+                return State.read(connection)
+            if handle.seen is None:
+                handle.seen = State.read(connection)
+            return handle.seen
 
     @contextmanager
     def writing(self) -> Iterator[Handle]:

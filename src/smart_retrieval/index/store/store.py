@@ -127,9 +127,8 @@ class Store:
             return Manifest.read(connection)
 
     def state(self) -> State:
-        """Commit number and sums of the newest commit; reads one row."""
-        with self.reading() as connection:
-            return State.read(connection)
+        """Commit number and sums of the newest commit; reads one row, once within :meth:`reading`."""
+        return self.connections.state()
 
     # -- reading -----------------------------------------------------------------------------------------------
 
