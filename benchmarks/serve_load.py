@@ -7,9 +7,9 @@ The index holds docstrings of the standard library. Clients on the loopback ask 
 that does not depend on the collection, so every answer must be that of the index alone, bit for bit; of ten requests
 one adds a document, and half of these are deleted again. Clients share one thread, and look at answers afterwards, so
 that they take little of the processors; how much is written down. Each server encodes with an exported model, as from
-the second start on, one query at a time, whose bits a batch would change; so is the encoder alone that it is compared
-with, in a process of its own with as many threads. Then servers are killed once so many writes were acknowledged, and
-started again. Writes results/serve_load.json; exits with 1 where an answer is wrong, a write lost or an index damaged.
+the second start on, and so does the encoder alone that it is compared with: one by one and by 16, in a process of its
+own with as many threads, the same queries. Then servers are killed once so many writes were acknowledged, and started
+again. Writes results/serve_load.json; exits with 1 where an answer is wrong, a write lost or an index damaged.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ index = SmartIndex.open(path, mode="r")
 index.search("warm", 1)
 print("loaded", flush=True)
 queries = json.load(open(file))
-def each(name, verb, call):
+few = queries[:500]
+def each(name, verb, call, queries=few):
     times, spent = [], time.process_time()
     for query in queries:
         begun = time.perf_counter()
@@ -75,7 +76,7 @@ def together(size):
     }
 search = lambda query: index.search(query, k, **options)
 each("searches", "search", search)
-alone = each("encodings", "encode", index.encoder.encoded) | together(16)
+alone = each("encodings", "encode", index.encoder.encoded, queries) | together(16)
 print(json.dumps(alone | each("searches", "search", search)))
 """
 
@@ -319,7 +320,7 @@ def main() -> None:
         say("the index is made")
         figures: dict[str, Any] = {"load_average_before": os.getloadavg(), "model_threads": threads}
         few = queries[:500]
-        figures["alone"] = alone = alone_in_a_process(path, few, threads)
+        figures["alone"] = alone = alone_in_a_process(path, queries, threads)
         say(f"alone: {alone['encodings_a_second']:.0f} encodings, {alone['searches_a_second']:.0f} searches a second")
         figures["started"] = started(path, few[:1], threads)
         server = Server(path)

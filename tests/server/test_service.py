@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import shutil
 import threading
 import time
 from io import BytesIO
@@ -382,6 +384,25 @@ def test_warming_up_says_what_is_missing(folder, tmp_path):
         assert "gone" in service.warmup.unready
 
     serving(fails, tmp_path / "gone.smart")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_is_loaded_is_left_out_by_the_garbage_collector(folder, there):
+    async def work(service):
+        service.collector.pause()
+        assert not gc.isenabled()
+        if not there:
+            shutil.rmtree(folder)
+        await service.warmup.for_all()
+        assert (service.warmup.unready is None) == there
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 10_000
+
+    try:
+        serving(work, folder)
+    finally:
+        gc.unfreeze()
+        gc.enable()
 
 
 def test_pictures_are_decoded_in_a_child_and_searched_for(tmp_path, smart):

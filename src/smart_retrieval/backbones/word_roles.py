@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.roles import WORD_ROLES, TokenRole
+from ..core.roles import WORD_ROLES, TokenRole, has_role
 from ..types import Array
 
 # Unicode counts them as punctuation, but they tell C# from C, R&D from RD, 50 % from 50.
@@ -53,7 +53,7 @@ class WordRoles:
         """
         text = roles == int(TokenRole.TEXT)
         roles[text] = self(ids[text])
-        words = np.isin(roles, [int(role) for role in WORD_ROLES])
+        words = has_role(roles, WORD_ROLES)
         first = roles == int(TokenRole.CONTINUATION)
         first[..., 1:] &= ~words[..., :-1]
         roles[first] = int(TokenRole.TEXT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 
 import numpy as np
 
@@ -37,6 +38,21 @@ WORD_ROLES = frozenset({TokenRole.TEXT, TokenRole.CONTINUATION})
 
 #: The roles of what an input is about; every other token is written by others, or says nothing.
 CONTENT_ROLES = MEDIA_ROLES | WORD_ROLES
+
+
+def has_role(roles: Array, wanted: frozenset[TokenRole]) -> Array:
+    """Which of some roles, of any shape, are among those wanted, bool."""
+    found: Array = _table(wanted)[roles]
+    return found
+
+
+@cache
+def _table(wanted: frozenset[TokenRole]) -> Array:
+    table = np.zeros(256, bool)
+    table[[int(role) for role in wanted]] = True
+    table.flags.writeable = False
+    return table
+
 
 _KEPT: dict[str, frozenset[TokenRole]] = {
     "paper": frozenset(TokenRole) - {TokenRole.SPECIAL},
@@ -92,9 +108,9 @@ class TokenFilter:
 
         The modifiers need more than roles, and are not looked at.
         """
-        mask: Array = np.isin(roles, [int(role) for role in self.kept])
+        mask = has_role(roles, self.kept)
         if self.base == "visual":
-            visual = np.isin(roles, [int(role) for role in MEDIA_ROLES])
+            visual = has_role(roles, MEDIA_ROLES)
             bounds = np.array([0, len(roles)]) if offsets is None else np.asarray(offsets)
             counted = np.concatenate([[0], np.cumsum(visual)])[bounds]
             mask &= visual | np.repeat(np.diff(counted) == 0, np.diff(bounds))

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ..core.roles import CONTENT_ROLES, MEDIA_ROLES, TokenRole
+from ..core.roles import CONTENT_ROLES, MEDIA_ROLES, TokenRole, has_role
 from ..embeddings import Grid, SmartEmbeddings
 from ..errors import NonFiniteError
 from ..inputs import Item
 from ..types import Array, EncodingReport
+
+_WORDLESS = MEDIA_ROLES | {TokenRole.SPECIAL}
 
 
 def assembled(
@@ -35,8 +37,8 @@ def assembled(
     # A position that stands in for an item without content carries the anchor, and a visual one its patch, not the word
     # of its placeholder.
     own = roles[kept]
-    wordless = np.isin(own, (TokenRole.SPECIAL, *MEDIA_ROLES))
-    empty = len(items) - np.isin(roles, [int(role) for role in CONTENT_ROLES]).any(axis=1).sum()
+    wordless = has_role(own, _WORDLESS)
+    empty = len(items) - has_role(roles, CONTENT_ROLES).any(axis=1).sum()
     return SmartEmbeddings(
         anchors,
         vectors.astype(dtype, copy=False),

@@ -129,6 +129,7 @@ def service_from_environment() -> Service:
         for name, value in given["settings"].items()
     }
     service = Service(given["indexes"], ServerSettings(**values))
+    service.collector.pause()
     service.warmup.begin()
     return service
 

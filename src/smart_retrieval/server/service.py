@@ -26,6 +26,7 @@ from .settings import ServerSettings, named_paths
 from .stored import AnyIndex, Stored
 from .work import reading, writing
 from .work.catalog import Catalog
+from .work.garbage import Collector
 from .work.jobs import Job, Jobs
 from .work.lanes import TOGETHER, Each, Lane
 from .work.messages import Messages
@@ -77,9 +78,11 @@ class Service:
         self._writer = Lane("write", 1, settings.waiting)
         self._background: set[asyncio.Task[Any]] = set()
         self._infos: dict[tuple[str, str | None, bool], tuple[tuple[object, ...], IndexInfo]] = {}
+        #: Python's garbage collector, for processes that do nothing else.
+        self.collector = Collector()
         #: What is loaded before queries and additions are answered.
         self.warmup = Warmup(
-            self.catalog, self._encoder, self._searchers, self._writer, self.public_message,
+            self.catalog, self._encoder, self._searchers, self._writer, self.public_message, self.collector,
             read_only=settings.read_only,
         )  # fmt: skip
 
@@ -551,7 +554,8 @@ class Service:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_S)
-            await asyncio.to_thread(self.catalog.sweep)
+            if await asyncio.to_thread(self.catalog.sweep):
+                self.collector.settle()
 
     def _in_background(self, work: Any, name: str = "") -> None:
         task = asyncio.get_running_loop().create_task(work, name=name or None)

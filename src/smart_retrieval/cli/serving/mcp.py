@@ -38,6 +38,7 @@ def mcp(
         async with Service(indexes, ServerSettings(read_only=not write, model=model)) as service:
             for name in service.catalog.paths:
                 await service.info(caller, name)  # what cannot be opened or filtered ends here, with one line
+            service.collector.pause()
             service.warm_up()
             await create_mcp(service, lambda request: caller, write=write).run_stdio_async()
 

@@ -99,8 +99,10 @@ class LightEncoder:
         longest = max(text.ids.size for text in texts)
 
         def padded(name: str) -> Array:
-            rows = [np.pad(text.features[name], ((0, 0), (0, longest - text.ids.size))) for text in texts]
-            return np.concatenate(rows)
+            rows = np.zeros((len(texts), longest), np.int64)
+            for row, text in zip(rows, texts, strict=True):
+                row[: text.ids.size] = text.features[name][0]
+            return rows
 
         states, vectors = self._run({name: padded(name) for name in self._about["inputs"]})
         anchors = list[Array]()

@@ -103,13 +103,15 @@ class Catalog:
         if not opened.users:
             opened.index.close()
 
-    def sweep(self) -> None:
-        """Close what nobody uses any more."""
+    def sweep(self) -> bool:
+        """Close what nobody uses any more; whether there was something."""
         with self._lock:
+            before = len(self._opened)
             last = max(self._opened, key=lambda name: self._opened[name].used, default=None)
             for name, opened in list(self._opened.items()):
                 if name != last and not opened.users and time.monotonic() - opened.used > self._idle_s:
                     self._retire(name)
+            return len(self._opened) < before
 
     def close(self) -> None:
         """Close all."""

@@ -14,6 +14,7 @@ from ...errors import SmartError
 from ...inputs import Item
 from ..stored import Stored
 from .catalog import Catalog
+from .garbage import Collector
 from .lanes import Lane
 
 LOG = logging.getLogger("smart_retrieval.server")
@@ -30,6 +31,7 @@ class Warmup:
         searchers: Where they are searched for.
         writer: Where documents are added.
         message: The text of an error as callers may see it.
+        collector: What is told when all is loaded.
         read_only: Nothing is loaded for additions.
 
     Attributes:
@@ -44,11 +46,12 @@ class Warmup:
         searchers: Lane,
         writer: Lane,
         message: Callable[[BaseException], str],
+        collector: Collector,
         *,
         read_only: bool,
     ) -> None:
         self._catalog, self._encoder, self._searchers, self._writer = catalog, encoder, searchers, writer
-        self._message = message
+        self._message, self._collector = message, collector
         self._begun: dict[str, list[Future[None]]] = {}
         self.unready: str | None = "the models are loading"
         self.writes: Literal["off", "loading", "ready", "failed"] = "off" if read_only else "loading"
@@ -80,13 +83,16 @@ class Warmup:
 
     async def for_all(self) -> None:
         """Load what queries need, and behind the first answers what additions do."""
-        with suppress(SmartError):  # which `unready` tells
-            await self.for_queries()
-            await asyncio.sleep(_PAUSE_S)
-            for name in self._catalog.paths:  # so that the next start is quicker
-                await self._writer.run(functools.partial(self._export, name))
-            if self.writes != "off":
-                await self._for_writes()
+        try:
+            with suppress(SmartError):  # which `unready` tells
+                await self.for_queries()
+                await asyncio.sleep(_PAUSE_S)
+                for name in self._catalog.paths:  # so that the next start is quicker
+                    await self._writer.run(functools.partial(self._export, name))
+                if self.writes != "off":
+                    await self._for_writes()
+        finally:
+            self._collector.settle()
 
     async def _for_writes(self) -> None:
         """Load what encodes documents: not in a lane, so that nothing waits for it but what needs it, too."""
