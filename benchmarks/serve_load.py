@@ -8,8 +8,9 @@ that does not depend on the collection, so every answer must be that of the inde
 one adds a document, and half of these are deleted again. Clients share one thread, and look at answers afterwards, so
 that they take little of the processors; how much is written down. Each server encodes with an exported model, as from
 the second start on, and so does the encoder alone that it is compared with: one by one and by 16, in a process of its
-own with as many threads, the same queries. Then servers are killed once so many writes were acknowledged, and started
-again. Writes results/serve_load.json; exits with 1 where an answer is wrong, a write lost or an index damaged.
+own with as many threads, the same queries. The two are measured in turn, and shares are medians of five. Then servers
+are killed once so many writes were acknowledged, and started again. Writes results/serve_load.json; exits with 1 where
+an answer is wrong, a write lost or an index damaged.
 """
 
 from __future__ import annotations
@@ -329,6 +330,11 @@ def main() -> None:
             figures["one_client"] = one = measured(lambda load: load.run(server, few, expected, 1))
             one["overhead_ms"] = one["p50_ms"] - alone["search_p50_ms"]
             say(f"one client: {one['overhead_ms']:.1f} ms more than alone")
+            figures["in_turn"] = turns = [in_turn(path, server, queries, expected, arguments.clients) for _ in range(5)]
+            for name in ("encodings", "encodings_by_16", "searches"):
+                figures[f"share_of_{name}_alone"] = statistics.median(
+                    one["answers_a_second"] / one[f"{name}_a_second"] for one in turns
+                )
             for phase, every in (("queries_alone", 0), ("mixed", 10)):
                 if every:
                     figures["first_write_s"] = first_write(server.port)
@@ -340,15 +346,12 @@ def main() -> None:
             figures["stopped_with"] = server.stop()
         # As before the model was exported: the start that waits for the model.
         figures["whole_model"] = started(path, few[:1], threads, SMART_LIGHT="off")
-        for name in ("encodings", "encodings_by_16", "searches"):
-            answered = figures["queries_alone"]["answers_a_second"]
-            figures[f"share_of_{name}_alone"] = answered / alone[f"{name}_a_second"]
         figures["killed"] = killed(path, queries, expected, arguments.clients, arguments.kills)
     figures["load_average"] = os.getloadavg()
     print(json.dumps(figures, indent=1))
     if not arguments.quick:
         record("serve_load", {**vars(arguments), **figures})
-    phases = (figures["one_client"], figures["queries_alone"], figures["mixed"], figures["killed"])
+    phases = (figures["one_client"], *figures["in_turn"], figures["queries_alone"], figures["mixed"], figures["killed"])
     amiss = ("wrong", "failed", "lost", "came_back", "changed", "damaged", "killed_too_late")
     sys.exit(any(phase.get(name, 0) for phase in phases for name in amiss) or figures["mixed"]["cut"] > 0)
 
@@ -365,6 +368,13 @@ def measured(run: Callable[[Load], None]) -> dict[str, Any]:
     load = Load()
     run(load)
     return load.figures()
+
+
+def in_turn(path: Path, server: Server, queries: list[str], expected: dict[str, Any], clients: int) -> dict[str, Any]:
+    """What the encoder does alone, and then the server: how fast the machine is changes from minute to minute."""
+    alone = alone_in_a_process(path, queries, ServerSettings().model_threads)
+    answered = measured(lambda load: load.run(server, queries, expected, clients))
+    return {**answered, **{name: value for name, value in alone.items() if name.endswith("_a_second")}}
 
 
 def first_write(port: int) -> float:

@@ -105,6 +105,7 @@ class Service:
         for lane in (self._encoder, self._searchers, self._writer):
             await asyncio.to_thread(lane.close)
         self.catalog.close()
+        self.collector.release()
         if self._own_state is not None:
             self._own_state.cleanup()
 

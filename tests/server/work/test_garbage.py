@@ -40,6 +40,8 @@ def test_what_became_garbage_since_is_found_again() -> None:
     assert gone() is not None  # left out
     collector.settle()
     assert gone() is None
+    collector.release()
+    assert gc.get_freeze_count() == 0
 
 
 def test_in_a_process_of_others_it_does_nothing() -> None:

@@ -27,3 +27,9 @@ class Collector:
             gc.collect()
             gc.freeze()
             gc.enable()
+
+    def release(self) -> None:
+        """Leave nothing out any more: what is never freed, compiled libraries complain about at the end."""
+        if self._own:
+            gc.unfreeze()
+            gc.enable()
