@@ -37,6 +37,10 @@ def _best_of_default(
         top, extra, stop = best[document], shift[document], stops[document]
         for row in range(starts[document], stop, 2):
             one, two = codes[row], codes[min(row + 1, stop - 1)]
+            for later in (codes[min(row + 8, stop - 1)], codes[min(row + 9, stop - 1)]):
+                place = slots[np.int64(later[0]) | (np.int64(later[1]) << 8)]
+                for q in range(0, width, 16):
+                    fetch_ahead(centroids, place, q)
             s = centroids[slots[np.int64(one[0]) | (np.int64(one[1]) << 8)]]
             a, b, c = tables[0, one[2]], tables[1, one[3]], tables[2, one[4]]
             t = centroids[slots[np.int64(two[0]) | (np.int64(two[1]) << 8)]]
