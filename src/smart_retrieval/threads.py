@@ -43,7 +43,9 @@ def in_threads(work: Callable[[Item], Result], items: Sequence[Item], threads: i
         >>> in_threads(abs, [-1, 2, -3], threads=2)
         [1, 2, 3]
     """
-    threads = min(thread_count() if threads is None else threads, len(items))
+    if threads is None:
+        threads = thread_count() if len(items) > 1 else 1
+    threads = min(threads, len(items))
     if threads <= 1 or getattr(_local, "inside", False):
         return [work(item) for item in items]
     found: dict[int, Result] = {}
