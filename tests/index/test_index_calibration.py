@@ -12,6 +12,7 @@ from smart_retrieval import Scoring, SmartIndex, SmartModel
 from smart_retrieval.cli.main import app
 from smart_retrieval.core.calibration import Calibration
 from smart_retrieval.core.collection import MIN_DOCUMENTS
+from smart_retrieval.errors import UnknownIdError
 from smart_retrieval.index.store.manifest import Manifest
 
 WORDS = [
@@ -189,3 +190,27 @@ def test_a_damaged_calibration_is_found(model, tmp_path):
             handle.dirty = True
         with pytest.raises(Exception, match="calibration: found"):
             index.search("sea")
+
+
+@pytest.mark.parametrize("explain", [False, True])
+def test_weights_and_documents_are_of_one_commit(make, monkeypatch, explain):
+    """What another process adds after the weights were read belongs to the next search."""
+    index = make()
+    index.add(["the otter swims", "a cold river", "people sleep"], ids=["a", "b", "c"])
+    settled = index._statistics.settled
+
+    def then_another_adds(*arguments, **options):
+        found = settled(*arguments, **options)
+        if len(other) == 3:
+            other.add(["the otter swims in the river"], ids=["d"])
+        return found
+
+    monkeypatch.setattr(index._statistics, "settled", then_another_adds)
+    with SmartIndex.open(index.path, model=index.model) as other:
+        if explain:
+            with pytest.raises(UnknownIdError):
+                index.explain("otter", "d")
+            assert index.explain("otter", "d").score > 0
+        else:
+            assert sorted(hit.id for hit in index.search("otter", 9)) == ["a", "b", "c"]
+            assert sorted(hit.id for hit in index.search("otter", 9)) == ["a", "b", "c", "d"]

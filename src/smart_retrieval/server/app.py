@@ -43,7 +43,9 @@ def create_app(
     """An ASGI application that serves indexes: a page, HTTP API, its description under ``/docs``, health and metrics.
 
     Its start-up loads models in the background; ``/readyz`` tells when they are. What it serves is at
-    ``app.state.service``, a :class:`~smart_retrieval.server.Service`, for routes that are added to it.
+    ``app.state.service``, a :class:`~smart_retrieval.server.Service`, for routes that are added to it. Where the
+    process does nothing else, call ``app.state.service.collector.pause()`` before it is run, as ``smart serve`` does:
+    Python then looks for garbage among half a million objects of torch once, and not every few seconds under load.
 
     Args:
         indexes: Their folders, ``"NAME=FOLDER"``, or folders by name.

@@ -25,7 +25,7 @@ class Hit:
         score: The sum of its parts: ``lambda_anchor * anchor + lambda_late * late``, and ``lexical_weight * lexical``,
             ``feedback * feedback``, ``neighbours * neighbours`` where the search weighs these.
         anchor: Cosine of the anchors.
-        late: Late interaction score.
+        late: Late interaction score; 0 where ``lambda_late`` is 0, as it is not computed then.
         lexical: BM25, divided by the query's best in the index (by 30, if that is less) and times the spread of the
             anchors' cosines, if the search weighs it.
         text: The passage.
