@@ -96,6 +96,18 @@ def test_what_is_no_unit_vector_is_left_to_the_plain_scan(tmp_path, monkeypatch)
     assert [file.coarse() for _ in range(3)] == [None] * 3
 
 
+def test_anchors_that_are_no_numbers_are_not_found(tmp_path) -> None:
+    anchors = unit_rows(np.random.default_rng(0).normal(size=(5000, 4)))
+    damaged = anchors.copy()
+    damaged[::100] = np.nan
+    selection = Selection(mapped(tmp_path, damaged))
+    for _ in range(3):
+        for wanted in (10, 50, 51, 4900):
+            positions, cosines = first_stage.nearest(selection.snapshot, anchors[7], selection, wanted)
+            assert np.isfinite(cosines).all()
+            assert not (positions % 100 == 0).any()
+
+
 def test_without_kernels_anchors_are_read_as_they_are(tmp_path, monkeypatch) -> None:
     anchors = unit_rows(np.random.default_rng(0).normal(size=(3, 4)))
     coarse = CoarseAnchors.of(anchors)

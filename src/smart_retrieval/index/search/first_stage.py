@@ -104,6 +104,8 @@ def _near(
     last = np.partition(scores, len(scores) - wanted)[len(scores) - wanted]
     first = np.flatnonzero(scores >= last)
     positions, cosines = with_cosines(first if among is None else among[first])
+    if len(first) < wanted:  # there are some that are no numbers, which sort as the largest
+        return positions, cosines
     # So many are as near as this; whatever is nearer cannot seem farther than it by more than the scores are off.
     least = np.partition(cosines, len(cosines) - wanted)[len(cosines) - wanted] - np.float32(1.001 * off)
     more = np.flatnonzero((scores >= least) & (scores < last)) if least < last else first[:0]
