@@ -87,7 +87,7 @@ def best_from_tables(lookup: Lookup, codes: Array, starts: Array, stops: Array) 
 def _shares(rows: Array, width: int) -> list[slice]:
     """Documents, by the sums of their rows up to each, in parts that are worth a thread each."""
     most = int(rows[-1]) * width // _WORTH_A_THREAD if len(rows) else 0
-    parts = max(1, min(thread_count(), most)) if most > 1 else 1
+    parts = max(1, min(thread_count(), most))
     cuts = np.searchsorted(rows, rows[-1] * np.arange(1, parts) / parts).tolist() if parts > 1 else []
     return [slice(*cut) for cut in pairwise([0, *cuts, len(rows)])]
 

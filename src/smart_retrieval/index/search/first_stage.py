@@ -86,7 +86,7 @@ def _near(
     def with_cosines(positions: Array) -> tuple[Array, Array]:
         return positions, exact_cosines(snapshot, anchor, positions)
 
-    if selection.filtered and selection.count <= FEW:
+    if selection.count <= wanted or (selection.filtered and selection.count <= FEW):
         return with_cosines(selection.positions)
     ann = snapshot.ann
     if ann is not None and _reads_few(selection, wanted):
@@ -99,18 +99,14 @@ def _near(
     scores, off = anchor_stage(snapshot, anchor) if known is None else (known, _ROUNDING)
     among = selection.positions if selection.count < len(snapshot) else None
     scores = scores if among is None else scores[among]
-    if len(scores) <= wanted:
-        return with_cosines(selection.positions)
-    last = np.partition(scores, len(scores) - wanted)[len(scores) - wanted]
+    last = _of_rank(scores, wanted)
     first = np.flatnonzero(scores >= last)
     positions, cosines = with_cosines(first if among is None else among[first])
     if len(first) < wanted:  # there are some that are no numbers, which sort as the largest
         return positions, cosines
     # So many are as near as this; whatever is nearer cannot seem farther than it by more than the scores are off.
-    least = np.partition(cosines, len(cosines) - wanted)[len(cosines) - wanted] - np.float32(1.001 * off)
-    more = np.flatnonzero((scores >= least) & (scores < last)) if least < last else first[:0]
-    if not len(more):
-        return positions, cosines
+    least = _of_rank(cosines, wanted) - np.float32(1.001 * off)
+    more = np.flatnonzero((scores >= least) & (scores < last))
     others = with_cosines(more if among is None else among[more])
     return np.concatenate([positions, others[0]]), np.concatenate([cosines, others[1]])
 
@@ -119,8 +115,13 @@ def best_places(scores: Array, wanted: int, margin: float = 0.0) -> Array:
     """Places of the best scores, ascending, and of all that tie with the last of them (within a margin)."""
     if len(scores) <= wanted:
         return np.arange(len(scores))
-    last = np.partition(scores, len(scores) - wanted)[len(scores) - wanted]
-    return np.flatnonzero(scores >= last - np.float32(margin))
+    return np.flatnonzero(scores >= _of_rank(scores, wanted) - np.float32(margin))
+
+
+def _of_rank(scores: Array, rank: int) -> np.float32:
+    """The score that ``rank - 1`` others are no less than."""
+    found: np.float32 = np.partition(scores, len(scores) - rank)[len(scores) - rank]
+    return found
 
 
 def by_cosine(positions: Array, cosines: Array) -> tuple[Array, Array]:

@@ -196,7 +196,7 @@ class Searcher:
     ) -> list[Hits]:
         """Hits of some of the queries, scored side by side."""
         snapshot, words = selection.snapshot, dict[int, Array]()
-        asked = {number: queries[number] for number in numbers} if len(queries) > 1 else {0: queries}
+        asked = {number: queries[number] for number in numbers}
         if settings.lexical_weight and texts is not None:
             words = {number: self._lexical(snapshot, texts[number], settings) for number in numbers}
         wanted = max(settings.candidates, settings.k)

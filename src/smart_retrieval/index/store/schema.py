@@ -164,7 +164,7 @@ def checksum(*values: Any) -> int:
 
     CRC-32 finds every error within 32 neighbouring bits, so every flipped byte.
     """
-    parts = list[bytes]()
+    crc = 0
     for value in values:
         if value is None:
             head, body = b"n", b""
@@ -176,8 +176,8 @@ def checksum(*values: Any) -> int:
             head, body = b"t", value.encode() if isinstance(value, str) else value
         else:
             head, body = b"b", value
-        parts += (b"%s%d:" % (head, len(body)), body)
-    return zlib.crc32(b"".join(parts))
+        crc = zlib.crc32(body, zlib.crc32(b"%s%d:" % (head, len(body)), crc))
+    return crc
 
 
 def blob_checksum(rowid: int, id: str | bytes, count: int, *blobs: bytes) -> int:
