@@ -45,6 +45,9 @@ def test_the_index_takes_more_documents(saved, minilm, tmp_path):
     shutil.copytree(saved / "notes.smart", tmp_path / "notes.smart")
     with SmartIndex.open(tmp_path / "notes.smart", minilm, mode="w") as index:
         index.add(["The logs are rotated."], ids=["more"])
+        (added,) = index.store.read_vectors(index.store.rowids(["more"])).anchors
+        assert np.array_equal(added, minilm.encode_document(["The logs are rotated."]).anchors[0])  # float32, as ever
+        assert (index.info()["format"], index.info()["anchors"]) == (1, "float32")
         assert index.search("how do I rotate the logs", 1)[0].id == "more"
         index.optimize()  # which fits the codec that the index was made to have
         assert index.info()["codec"] == "anchored+3vq+norm"

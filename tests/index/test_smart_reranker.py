@@ -71,10 +71,10 @@ def test_scores_are_those_of_an_index(index, model, codec, encoded, scoring):
         found = by_id(ranked)
         assert [names(len(TEXTS))[one.position] for one in ranked] == order
         for id, parts in expected.items():
-            assert found[id] == pytest.approx(parts, abs=1e-6)
+            assert found[id] == pytest.approx(parts, abs=3e-5)  # the index keeps anchors in 16 bits
     scores = own.score(QUERY, encoded.anchors, blobs)
     for place, id in enumerate(names(len(TEXTS))):
-        assert [part[place] for part in scores] == pytest.approx(expected[id], abs=1e-6)
+        assert [part[place] for part in scores] == pytest.approx(expected[id], abs=3e-5)
 
 
 def test_the_same_for_an_index_of_its_own_preset(index, model, codec, encoded):

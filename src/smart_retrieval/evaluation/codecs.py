@@ -21,6 +21,7 @@ from ..index.codec.names import SUGGESTED, parse_codec
 from ..index.codec.pooling import pool_tokens
 from ..index.codec_fitting import vocabulary_of
 from ..index.smart_index import DEFAULT_CODEC
+from ..index.store.anchors import anchor_bytes, anchors_beside
 from ..types import Array
 from .charts import new_figure, save_figure
 from .evaluate import GAIN_METRIC, Collection, EvalOptions, load_collection
@@ -90,7 +91,7 @@ def evaluate_codecs(
 
     Returns:
         JSON-able: ``codecs`` (in the order given: ``name``, ``bytes_per_token``, ``tokens_per_document``,
-        ``token_bytes_per_document``, ``bytes_per_document`` with the float32 anchor, the hybrid's metrics, ``share`` of
+        ``token_bytes_per_document``, ``bytes_per_document`` with the anchor, the hybrid's metrics, ``share`` of
         the uncompressed hybrid's nDCG@10, ``fit_seconds``, ``encode_seconds``), ``uncompressed`` (the same, of the
         vectors as they are), ``fit`` (documents and seed), and what `evaluate_beir` says of data, model and settings.
 
@@ -111,7 +112,7 @@ def evaluate_codecs(
     vocabulary = vocabulary_of(collection.smart) if needs_vocabulary else None
     pooled: dict[float, SmartEmbeddings] = {1.0: documents}
     judged = {"uncompressed": _judge(collection, list(_blocks(documents)))}
-    uncompressed = _row("uncompressed", documents, 4 * documents.token_dim, judged["uncompressed"])
+    uncompressed = _row("uncompressed", documents, 4 * documents.token_dim, "float32", judged["uncompressed"])
     rows: list[CodecRow] = []
     for setting in settings:
         if setting.pooling not in pooled:
@@ -124,7 +125,8 @@ def evaluate_codecs(
         blocks = [_Coded(codec, block, codec.encode_documents(block)) for block in _blocks(kept)]
         encoded = time.perf_counter()
         own = judged[setting.name] = _judge(collection, blocks)
-        row, whole = _row(setting.name, kept, codec.bytes_per_token, own), uncompressed[GAIN_METRIC]
+        row = _row(setting.name, kept, codec.bytes_per_token, codec.spec.family, own)
+        whole = uncompressed[GAIN_METRIC]
         share = row[GAIN_METRIC] / whole if whole else None
         rows.append({**row, "fit_seconds": fitted - start, "encode_seconds": encoded - fitted, "share": share})
     return {
@@ -177,14 +179,17 @@ def _judge(collection: Collection, blocks: Sequence[SmartEmbeddings | _Coded]) -
     return per_query_metrics(data.qrels, ranking)
 
 
-def _row(name: str, documents: SmartEmbeddings, bytes_per_token: int, judged: dict[str, Array]) -> VectorsRow:
+def _row(
+    name: str, documents: SmartEmbeddings, bytes_per_token: int, family: str, judged: dict[str, Array]
+) -> VectorsRow:
     tokens = len(documents.token_vectors) / len(documents)
+    anchor = anchor_bytes(anchors_beside(family), documents.anchor_dim)
     return {
         "name": name,
         "bytes_per_token": bytes_per_token,
         "tokens_per_document": tokens,
         "token_bytes_per_document": tokens * bytes_per_token,
-        "bytes_per_document": tokens * bytes_per_token + 4 * documents.anchor_dim,
+        "bytes_per_document": tokens * bytes_per_token + anchor,
         **mean_metrics(judged),
     }
 

@@ -78,13 +78,14 @@ def render_codecs(result: CodecsResult) -> RenderableType:
     table = new_table("", "bytes/token", "token bytes/doc", "nDCG@10", "kept", gap=1)
     fit, whole = result["fit"], result["uncompressed"]
     shares = [None, *(row["share"] for row in result["codecs"])]
-    for row, share in zip([whole, *result["codecs"]], shares, strict=True):
+    rows = [whole, *result["codecs"]]
+    for row, share in zip(rows, shares, strict=True):
         sizes = (f"{row['bytes_per_token']:,.0f}", f"{row['token_bytes_per_document']:,.0f}")
         table.add_row(row["name"], *sizes, f"{row['ndcg@10']:.4f}", "" if share is None else f"{share:.1%}")
+    anchors = sorted({round(row["bytes_per_document"] - row["token_bytes_per_document"]) for row in rows})
     lines = [
         f"hybrid; codecs fitted on {fit['documents']:,} of the documents (seed {fit['seed']}), measured on all",
-        f"the anchor takes {whole['bytes_per_document'] - whole['token_bytes_per_document']:,.0f} bytes a document "
-        "besides",
+        f"the anchor takes {' or '.join(f'{size:,}' for size in anchors)} bytes a document besides",
     ]
     return _render(result, table, lines)
 

@@ -14,6 +14,7 @@ from .codec.base import Codec
 from .codec.names import parse_codec
 from .codec_fitting import FitPolicy
 from .encoder import LIMITS, load_model
+from .store.anchors import anchors_beside
 from .store.manifest import Manifest
 from .text.language import LANGUAGES, Language
 
@@ -56,6 +57,7 @@ def new_manifest(
         codec=start.name,
         anchor_dim=model.anchor_dim,
         code_width=start.bytes_per_token,
+        anchors=anchors_beside(wanted.family),
         readout=identity["readout"],
         prompts=identity["prompts"],
         pooling=token_pooling,

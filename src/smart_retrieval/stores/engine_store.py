@@ -273,7 +273,7 @@ class EngineStore:
         records = list(batch)
         unique: dict[str, Record] = {}
         for record in records:
-            pack(record, self.manifest.anchor_dim, self.manifest.code_width)  # refuses what does not fit
+            pack(record, self.manifest)  # refuses what does not fit
             if record.id in unique and on_duplicate == "error":
                 raise DuplicateIdError(f"found id {record.id!r} twice in one batch; pass on_duplicate='replace'")
             if record.id not in unique or on_duplicate == "replace":

@@ -45,7 +45,7 @@ def spellings(id: str) -> list[str]:
 
 def row_of(record: Record, manifest: Manifest, codec_hash: str, number: int) -> Row:
     """A record as an engine keeps it, if it fits the index."""
-    packed = pack(record, manifest.anchor_dim, manifest.code_width)
+    packed = pack(record, manifest)
     (anchor,) = unit_anchors(np.asarray(record.anchor, np.float32)[None])
     document: dict[str, Any] = {
         "id": record.id,

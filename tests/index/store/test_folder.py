@@ -57,11 +57,11 @@ def test_a_folder_that_one_may_not_look_into(store, path, monkeypatch):
             attempt(path)
 
 
-@pytest.mark.parametrize(("version", "todo"), [(2, "upgrade"), (0, "index the documents again")])
+@pytest.mark.parametrize(("version", "todo"), [(3, "upgrade"), (0, "index the documents again")])
 def test_another_format(store, path, version, todo):
     store.close()
     change(path, f"PRAGMA user_version = {version}")
-    with pytest.raises(IndexFormatError, match=f"found format {version}, .* reads format 1; {todo}"):
+    with pytest.raises(IndexFormatError, match=f"found format {version}, .* reads formats 1 and 2; {todo}"):
         Store.open(path)
 
 

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fixtures import crafted
+from fixtures import crafted, stores
 from fixtures.stores import CODE_WIDTH, change, record
 
 from smart_retrieval.errors import IndexDamagedError, IndexFormatError, SmartError
 from smart_retrieval.index.codec.payload import MOST_TOKENS
 from smart_retrieval.index.store import connections
+from smart_retrieval.index.store.anchors import pack_anchor
 from smart_retrieval.index.store.pictures import Media, PlacedGrid
 from smart_retrieval.index.store.schema import blob_checksum, checksum
 from smart_retrieval.index.store.store import Store
@@ -84,7 +85,7 @@ def vectors(path, n_ids, anchor, ids):
 def test_a_count_takes_no_memory(store, path, count):
     """8 bytes a token of 2^40 that nothing but a number speaks of."""
     store.add([record("a")])
-    vectors(path, count, record("a").anchor.tobytes(), b"")
+    vectors(path, count, pack_anchor(record("a").anchor, "int16"), b"")
     with pytest.raises(IndexDamagedError, match=r"'a'|token ids"):
         store.read_vectors([1])
     assert not store.verify().ok
@@ -108,22 +109,25 @@ def test_more_tokens_than_may_be_decoded_are_neither_taken_nor_read(store, path,
     assert not store.verify().ok
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_an_anchor_that_is_no_number(store, path, value):
-    store.add([record("a"), record("b")])
-    anchor = record("a").anchor
-    anchor[3] = value
-    vectors(path, 0, anchor.tobytes(), b"")
-    with pytest.raises(IndexDamagedError, match="'a'"):
-        store.read_vectors([1, 2])
-    assert len(store.read_vectors([2]).rowids) == 1
+@pytest.mark.parametrize(
+    ("kind", "numbers"),
+    [("float32", np.full(16, value, "<f4")) for value in (np.nan, np.inf, -np.inf)]
+    + [("int16", np.full(17, exponent, "<i2")) for exponent in (200, 32767)],
+)
+def test_an_anchor_that_is_no_number(tmp_path, kind, numbers):
+    with Store.create(tmp_path / "own", stores.manifest(anchors=kind)) as store:
+        store.add([record("a"), record("b")])
+        vectors(tmp_path / "own", 0, numbers.tobytes(), b"")
+        with pytest.raises(IndexDamagedError, match="'a'"):
+            store.read_vectors([1, 2])
+        assert len(store.read_vectors([2]).rowids) == 1
 
 
 @pytest.mark.parametrize(
     "sql",
     [
         "UPDATE vectors SET anchor = zeroblob(length(anchor) + 4) WHERE rowid = 1",
-        "UPDATE vectors SET anchor = filled('0000c07f', length(anchor) / 4) WHERE rowid = 1",
+        "UPDATE vectors SET anchor = filled('0070', length(anchor) / 2) WHERE rowid = 1",
         "UPDATE codes SET n_tokens = n_tokens + 1 WHERE rowid = 1",
         "UPDATE codes SET codes = x'00' WHERE rowid = 1",
         "UPDATE documents SET metadata = '[1]' WHERE rowid = 1",
@@ -187,6 +191,7 @@ def test_metadata_that_is_no_object(store, path, metadata):
     [
         ("anchor_dim", "1000000000000"),
         ("anchor_dim", '"16"'),
+        ("anchors", '"float16"'),
         ("code_width", "0"),
         ("code_width", "true"),
         ("model", "[]"),

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
+import numpy as np
+
 from ...embeddings import SmartEmbeddings
 from ...errors import EmbeddingsError, IndexMismatchError
 from ...types import Array
@@ -13,6 +15,8 @@ from ..codec.pooling import pool_tokens
 from ..codec_fitting import FitPolicy
 from ..document_store import DocumentStore
 from ..encoder import IndexEncoder
+from ..store.anchors import rounded_anchors
+from ..store.manifest import Manifest
 from ..store.pictures import Media, place_grids
 from ..store.records import Record
 from ..store.store import Store
@@ -56,11 +60,10 @@ class DocumentWriter:
         if len(documents) != len(encoded):
             raise EmbeddingsError(f"found {len(encoded)} encodings for {len(documents)} documents, expected one each")
         self.encoder.check_widths(encoded)
-        factor = self._store.manifest.pooling
-        pooled = pool_tokens(encoded, factor) if factor and factor > 1 else encoded
+        kept = _kept(encoded, self._store.manifest)
         while True:
-            codes = self.encoder.codec().encode_documents(pooled)
-            records = list(_records(documents, encoded, pooled, codes))
+            codes = self.encoder.codec().encode_documents(kept)
+            records = list(_records(documents, encoded, kept, codes))
             generation = self._store.generation
             try:
                 self._store.add(records, on_duplicate)
@@ -95,21 +98,29 @@ class IndexWriter(DocumentWriter):
             self._fit.fit(self.encoder.document_model() if from_texts else self.encoder.loaded, from_texts=from_texts)
 
 
+def _kept(encoded: SmartEmbeddings, manifest: Manifest) -> SmartEmbeddings:
+    """What codes are made of: fewer tokens where they are pooled, and the anchors that they will stand beside."""
+    pooled = pool_tokens(encoded, manifest.pooling) if manifest.pooling and manifest.pooling > 1 else encoded
+    anchors = rounded_anchors(encoded.anchors) if manifest.anchors == "int16" else encoded.anchors
+    return SmartEmbeddings(anchors, pooled.token_vectors, pooled.offsets, pooled.token_ids)
+
+
 def _records(
-    documents: Sequence[NewDocument], encoded: SmartEmbeddings, pooled: SmartEmbeddings, codes: Array
+    documents: Sequence[NewDocument], encoded: SmartEmbeddings, kept: SmartEmbeddings, codes: Array
 ) -> Iterator[Record]:
     """What is stored; all token ids, pooled or not, since the IDF table counts them."""
+    pooled = not np.array_equal(kept.offsets, encoded.offsets)
     for i, (document, grids) in enumerate(zip(documents, encoded.grids, strict=True)):
         ids = slice(encoded.offsets[i], encoded.offsets[i + 1])
         media = document.picture.media() if document.picture is not None else None
         if media is None and grids:
             media = Media(grids[0].kind)
-        if media is not None and pooled is encoded:  # a merged token has no place
+        if media is not None and not pooled:  # a merged token has no place
             media = replace(media, grids=place_grids(grids, encoded.roles[ids]))
         yield Record(
             document.id,
-            encoded.anchors[i],
-            codes[pooled.offsets[i] : pooled.offsets[i + 1]],
+            kept.anchors[i],
+            codes[kept.offsets[i] : kept.offsets[i + 1]],
             encoded.token_ids[ids],
             document.item.text,
             document.source,

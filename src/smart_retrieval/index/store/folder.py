@@ -21,6 +21,7 @@ from .schema import (
     APPLICATION_ID,
     FORMAT_VERSION,
     PAGE_SIZE,
+    READABLE,
     TABLES,
     State,
     check_objects,
@@ -133,9 +134,9 @@ def _check_format(connections: Connections) -> None:
         raise IndexFormatError(f"{where} is no SQLite database ({error}); check the path") from error
     if application != APPLICATION_ID:
         raise IndexFormatError(f"{where} is a database of something else, not an index; check the path")
-    if version != FORMAT_VERSION:
+    if version not in READABLE:
         todo = "upgrade smart-retrieval" if version > FORMAT_VERSION else "index the documents again"
-        raise IndexFormatError(f"{where}: found format {version}, this version reads format {FORMAT_VERSION}; {todo}")
+        raise IndexFormatError(f"{where}: found format {version}, this version reads formats 1 and 2; {todo}")
     with connections.reading() as connection:
         check_objects(connection, _objects())
 

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from ...errors import IndexDamagedError, IndexMismatchError
 from ..text.language import Language
+from .anchors import ANCHOR_TYPES, AnchorType
 from .schema import checksum, now
 
 LANGUAGES: tuple[Language, ...] = get_args(Language)
@@ -30,6 +31,7 @@ class Manifest:
     codec: str  # its name
     anchor_dim: int
     code_width: int  # bytes of one token's code
+    anchors: AnchorType = "float32"  # how anchors are kept
     readout: Mapping[str, Any] = field(default_factory=dict)
     prompts: Mapping[str, Any] = field(default_factory=dict)
     pooling: Any = None  # factor of the token pooling
@@ -121,6 +123,7 @@ def _read_value(key: Any, text: Any) -> Any:
         **dict.fromkeys(("lexical", "folding"), isinstance(value, bool)),
         **dict.fromkeys(("anchor_dim", "code_width"), type(value) is int and 0 < value <= MOST_WIDTH),
         "language": value in LANGUAGES,
+        "anchors": value in ANCHOR_TYPES,
         "pooling": value is None or (type(value) in (int, float) and 0 <= value <= MOST_WIDTH),
     }
     if not expected.get(key, True):

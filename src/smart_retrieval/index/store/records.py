@@ -20,7 +20,7 @@ class Record:
     """One document to store."""
 
     id: str  # unique in the index
-    anchor: Array  # [Da] float; kept as float32, as the backbone gave it
+    anchor: Array  # [Da] float, kept as the manifest says
     codes: Array  # [T, B] uint8, T token codes of B bytes each
     token_ids: Array  # vocabulary ids, -1 where a position has none; [T], or more than codes where tokens were pooled
     text: str = ""
@@ -50,7 +50,7 @@ class Vectors(NamedTuple):
     """Vectors of some rows, in the order given."""
 
     rowids: Array  # [N] int64
-    anchors: Array  # [N, Da] float32, as they were added
+    anchors: Array  # [N, Da] float32, as they are kept
     codes: Array  # [sum T, B] uint8
     offsets: Array  # [N + 1] int64 into codes
     token_ids: Array  # [sum I] int32

@@ -17,6 +17,7 @@ from ...errors import DuplicateIdError, IndexDamagedError, SmartError
 from ...types import Array
 from ..codec.payload import MOST_TOKENS, pack_token_ids, unpack_token_ids
 from . import pictures
+from .anchors import anchor_bytes, pack_anchor, unpack_anchors
 from .connections import Connections, Handle
 from .lexical import FullText
 from .manifest import Manifest
@@ -57,11 +58,11 @@ class PackedRecord(NamedTuple):
     codes: bytes
 
 
-def pack(record: Record, anchor_dim: int, code_width: int) -> PackedRecord:
+def pack(record: Record, manifest: Manifest) -> PackedRecord:
     """Check a record against the index and turn its parts into bytes."""
     if not isinstance(record.id, str) or not record.id or "\0" in record.id:
         raise SmartError(f"found document id {record.id!r}, expected a non-empty string without NUL")
-    anchor = np.ascontiguousarray(record.anchor, np.dtype("<f4"))
+    anchor, anchor_dim, code_width = np.asarray(record.anchor, np.float32), manifest.anchor_dim, manifest.code_width
     codes = np.ascontiguousarray(record.codes)
     ids = np.asarray(record.token_ids)
     if anchor.shape != (anchor_dim,) or codes.ndim != 2 or codes.shape[1] != code_width or codes.dtype != np.uint8:
@@ -82,7 +83,9 @@ def pack(record: Record, anchor_dim: int, code_width: int) -> PackedRecord:
         if not isinstance(part, str) or _SURROGATE.search(part):
             raise SmartError(f"document {record.id!r}: found {part[:40]!r}, expected Unicode text")
     metadata = pack_metadata(record.metadata, record.id)
-    return PackedRecord(record, page, metadata, anchor.tobytes(), pack_token_ids(ids), codes.tobytes())
+    return PackedRecord(
+        record, page, metadata, pack_anchor(anchor, manifest.anchors), pack_token_ids(ids), codes.tobytes()
+    )
 
 
 def existing(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, int]:
@@ -306,7 +309,7 @@ def _vectors(
             packed_ids = [(b"".join(blob for blob, _ in packed_ids), sum(count for _, count in packed_ids))]
         ids += [unpack_token_ids(blob, count, count) for blob, count in packed_ids]
     joined, all_codes = b"".join([row[3] for row in rows]), b"".join([row[7] for row in rows])
-    anchors = np.frombuffer(joined, "<f4").reshape(-1, manifest.anchor_dim)
+    anchors = unpack_anchors(joined, manifest.anchors, manifest.anchor_dim)
     if not math.isfinite(float(np.abs(anchors).sum(dtype=np.float64))):
         raise _damaged(*rows[int(np.argmin(np.isfinite(anchors).all(axis=1)))][:2])
     return Vectors(
@@ -343,7 +346,8 @@ def documents_of(
 
 def anchor_fits(manifest: Manifest, anchor: bytes, n_ids: Any) -> bool:
     """Whether an anchor is as long as the index's, and the count of its ids a count."""
-    return len(anchor) == 4 * manifest.anchor_dim and isinstance(n_ids, int) and n_ids <= MOST_TOKENS
+    width = anchor_bytes(manifest.anchors, manifest.anchor_dim)
+    return len(anchor) == width and isinstance(n_ids, int) and n_ids <= MOST_TOKENS
 
 
 def codes_fit(manifest: Manifest, codes: bytes, n_tokens: Any) -> bool:

@@ -19,7 +19,8 @@ from typing import Any
 from ...errors import IndexDamagedError
 
 APPLICATION_ID = 0x534D5254  # "SMRT"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE = (1, 2)  # 1, of version 0.1.0: anchors in float32
 PAGE_SIZE = 8192  # a row of 2-4 kB wastes a third of a 4096-byte page
 
 TABLES = """

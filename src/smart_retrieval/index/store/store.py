@@ -28,7 +28,7 @@ from .lexical import KEEP_FROM, Commit, FullText, KeptWords, WordCounts
 from .manifest import Manifest
 from .pages import checkpoint, wrong_pages
 from .records import MOST_ID, Added, Document, FileEntry, Record, Vectors
-from .schema import FORMAT_VERSION, State, checksum
+from .schema import State, checksum
 from .verify import VerifyReport, verify, verify_lexical
 from .where import Exists, Expression, OfKinds, as_written, compile_where, keys_of, parse, paths_of
 
@@ -318,7 +318,7 @@ class Store:
         """Add documents in one atomic commit; it is on the disk when this returns."""
         if on_duplicate not in ("error", "replace", "skip"):
             raise SmartError(f"on_duplicate: {one_of(on_duplicate, ('error', 'replace', 'skip'))}")
-        packed = [rows.pack(record, self.manifest.anchor_dim, self.manifest.code_width) for record in batch]
+        packed = [rows.pack(record, self.manifest) for record in batch]
         with self.transaction() as handle:
             if handle.state.generation != self.generation:
                 raise IndexMismatchError(
@@ -433,15 +433,20 @@ class Store:
         """Counts, sizes in bytes and settings, without reading any document."""
         with self.reading() as connection:
             state, manifest = State.read(connection), Manifest.read(connection)
-            files, free, page = (
+            files, free, page, version = (
                 connection.execute(query).fetchone()[0]
-                for query in ("SELECT count(*) FROM files", "PRAGMA freelist_count", "PRAGMA page_size")
+                for query in (
+                    "SELECT count(*) FROM files",
+                    "PRAGMA freelist_count",
+                    "PRAGMA page_size",
+                    "PRAGMA user_version",
+                )
             )
             kinds = pictures.counts(connection)
         derived = self.path / "derived"
         return {
             "path": str(self.path),
-            "format": FORMAT_VERSION,
+            "format": version,
             "uuid": manifest.uuid,
             "documents": state.documents,
             "pictures": kinds,
@@ -452,6 +457,7 @@ class Store:
             "codec_generation": state.generation,
             "code_width": manifest.code_width,
             "anchor_dim": manifest.anchor_dim,
+            "anchors": manifest.anchors,
             "model": dict(manifest.model),
             "lexical": manifest.lexical,
             "language": manifest.language,

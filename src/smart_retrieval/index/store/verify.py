@@ -14,6 +14,7 @@ from ...errors import SmartError
 from ...types import Array
 from ..codec.payload import unpack_token_ids
 from . import pictures
+from .anchors import unpack_anchors
 from .connections import Handle
 from .manifest import Manifest
 from .records import MOST_ID
@@ -150,7 +151,8 @@ def _is_document(row: Sequence[Any]) -> bool:
 
 
 def _is_anchor(manifest: Manifest, anchor: bytes, n_ids: Any) -> bool:
-    return anchor_fits(manifest, anchor, n_ids) and bool(np.isfinite(np.frombuffer(anchor, "<f4")).all())
+    fits = anchor_fits(manifest, anchor, n_ids)
+    return fits and bool(np.isfinite(unpack_anchors(anchor, manifest.anchors, manifest.anchor_dim)).all())
 
 
 def _sums(

@@ -23,6 +23,7 @@ from ...errors import (
 from ...files import typed_name
 from ...index.codec.payload import pack_blob
 from ...index.mirror.files import unit_anchors
+from ...index.store.anchors import anchor_bytes, unpack_anchors
 from ...index.store.manifest import Manifest
 from ...index.store.pictures import Media, PlacedGrid
 from ...index.store.records import Added, Document, Record, Vectors
@@ -278,12 +279,13 @@ class PostgresStore:
         return Vectors(*found[:2], *unpacked(found.blobs, self._codec_hash, width, self.path, ids))
 
     def _anchors(self, rowids: Sequence[int], exact: Sequence[bytes]) -> Array:
-        width = 4 * self.manifest.anchor_dim
+        kind, dim = self.manifest.anchors, self.manifest.anchor_dim
+        width = anchor_bytes(kind, dim)
         for rowid, anchor in zip(rowids, exact, strict=True) if set(map(len, exact)) - {width} else ():
             if len(anchor) != width:
                 (id,) = self.ids_of([rowid])
                 raise IndexDamagedError(f"document {id!r}: found an anchor of {len(anchor)} bytes, expected {width}")
-        return np.frombuffer(b"".join(exact), "<f4").reshape(-1, self.manifest.anchor_dim)
+        return unpack_anchors(b"".join(exact), kind, dim)
 
     def rowids(self, ids: Sequence[str]) -> Array:
         """Rowids of documents by id, in the order given."""
@@ -357,7 +359,7 @@ class PostgresStore:
         records = [self._owned(record) for record in batch]
         unique: dict[str, Record] = {}
         for record in records:
-            pack(record, self.manifest.anchor_dim, self.manifest.code_width)  # refuses what does not fit
+            pack(record, self.manifest)  # refuses what does not fit
             if record.id in unique and on_duplicate == "error":
                 raise DuplicateIdError(f"found id {record.id!r} twice in one batch; pass on_duplicate='replace'")
             if record.id not in unique or on_duplicate == "replace":
@@ -416,7 +418,7 @@ class PostgresStore:
         return rowids
 
     def _row(self, record: Record, unit: Array, number: int) -> tuple[Any, ...]:
-        packed = pack(record, self.manifest.anchor_dim, self.manifest.code_width)
+        packed = pack(record, self.manifest)
         media = record.media
         shown = thumbnail = None
         if media is not None:
