@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+import torch
 from fixtures.model_server import served
 from fixtures.tiny_models import HIDDEN, TEXTS
 from fixtures.tiny_text_families import save_family
@@ -14,12 +15,15 @@ from smart_retrieval import Readout, SmartIndex, SmartModel
 from smart_retrieval.backbones.checkpoints import split_server
 from smart_retrieval.backbones.server_client import ServerClient
 from smart_retrieval.errors import (
+    IndexMismatchError,
     ModelNotFoundError,
     ModelServerError,
     NonFiniteError,
     SmartWarning,
     UnsupportedModelError,
 )
+from smart_retrieval.index.store.manifest import Manifest
+from smart_retrieval.index.store.store import Store
 
 PROTOCOLS = ("vllm", "llama.cpp")
 STATES = {"vllm": "/pooling", "llama.cpp": "/embeddings"}
@@ -132,6 +136,43 @@ def test_an_index_names_its_server_and_never_asks_it_by_itself(folder, server, t
     with SmartIndex.open(tmp_path / "index", model=at(second, folder)) as index:
         assert [hit.id for hit in index.search("the cold river")] == [name for name, _ in hits]
     assert first.url in SmartIndex.open(tmp_path / "index").info()["model"]["name"]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_an_index_refuses_other_weights_under_the_same_name(protocol, folder, server, tmp_path):
+    first, second, near = (server(protocol=protocol) for _ in range(3))
+    with SmartIndex.create(tmp_path / "index", SmartModel(at(first, folder))) as index:
+        index.add(TEXTS, ids=[str(place) for place in range(len(TEXTS))])
+    changed(second.model, 1.0)
+    changed(near.model, 0.003)  # as a server that rounds
+    with pytest.raises(IndexMismatchError, match=r"gives other token states than .* serve the same weights"):
+        SmartIndex.open(tmp_path / "index", model=at(second, folder))
+    with SmartIndex.open(tmp_path / "index", model=at(near, folder)) as index:
+        assert index.search(TEXTS[2], 1)[0].id == "2"
+
+
+def changed(model, share):
+    """Other weights of the same shape."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += share * weight.std(correction=0) * torch.randn_like(weight)
+
+
+def test_an_index_that_records_no_states_or_odd_ones(folder, server, tmp_path):
+    running = server()
+    with SmartIndex.create(tmp_path / "index", SmartModel(at(running, folder))) as index:
+        manifest = index.store.manifest
+    assert len(manifest.limits["states"]) == 64
+    older = {name: value for name, value in manifest.limits.items() if name != "states"}
+    for limits, sound in ((older, True), ({**older, "states": "x"}, False), ({**older, "states": [1.0]}, False)):
+        with Store.open(tmp_path / "index", "w") as store, store.transaction() as handle:
+            Manifest.put(handle.connection, "limits", limits)
+        if sound:
+            SmartIndex.open(tmp_path / "index", model=at(running, folder)).close()
+        else:
+            with pytest.raises(IndexMismatchError, match="other token states"):
+                SmartIndex.open(tmp_path / "index", model=at(running, folder))
 
 
 def test_the_commands_take_a_served_model(folder, server, tmp_path):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sentence_transformers.base.modules import InputModule, Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from ..errors import ModelNotFoundError, ModelServerError, UnsupportedModelError
+from ..types import Array
 from .checkpoints import LoadOptions, checkpoint_file
 from .sentence_transformer import SentenceTransformerBackbone
 from .server_client import ServerClient
@@ -23,6 +25,8 @@ from .tokenizing import tokenize
 
 # What both sides must cut into the same tokens.
 _PROBE = "Where do sea otters sleep? In kelp, 2 by 2 – ça va, 世界."
+# Numbers of a sample of states; least cosine of two samples of one model, which a server may have rounded to 8 bits.
+_FIGURES, _LEAST = 64, 0.99
 # Whose positions begin behind that of the padding.
 _COUNT_FROM_PADDING = ("roberta", "camembert", "mpnet")
 
@@ -41,7 +45,7 @@ class ServedBackbone(SentenceTransformerBackbone):
         super().__init__(name, source, options, config, recipe)
 
     def _open(self, options: LoadOptions, pooling: str | None) -> SentenceTransformer:
-        first = ServedStates(self.source, self.name, self._client, options)
+        first = self._first = ServedStates(self.source, self.name, self._client, options)
         behind = _modules_behind(self.source, self.name, first.width, options, pooling)
         config = _json_file(self.source, "config_sentence_transformers.json", options)
         truncate_dim = options.truncate_dim or config.get("truncate_dim")
@@ -70,6 +74,10 @@ class ServedBackbone(SentenceTransformerBackbone):
         known = (self._client.protocol, self._client.model, self.transformer.config.to_json_string(use_diff=False))
         vocabulary = sorted(self.tokenizer.get_vocab().items())
         return hashlib.sha256(json.dumps([known, vocabulary]).encode()).hexdigest()[:16]
+
+    def states_sample(self) -> list[float]:
+        """As found when the model was opened; near those of the same weights on another server, see `same_states`."""
+        return self._first.sample
 
     def identity(self) -> dict[str, Any]:
         """What an index or a cache stores to recognise this model."""
@@ -169,6 +177,7 @@ class ServedStates(InputModule):
                 f"{len(theirs)} tokens other than the {len(known)} of {self.name!r}: name the checkpoint that it serves"
             )
         states = self.client.states([known[: self.max_seq_length]], self.width)[0]
+        self.sample = _sample(states)
         lengths = np.linalg.norm(states, axis=1)
         if normalised_matters and np.abs(lengths - 1).max() < 1e-3:
             raise ModelServerError(
@@ -178,6 +187,29 @@ class ServedStates(InputModule):
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
         """Nothing to save."""
+
+
+def _sample(states: Array) -> list[float]:
+    """Figures of the last state, which depends on the whole text whether a model reads forwards or both ways."""
+    last = states[-1].astype(np.float64)
+    directions = np.random.default_rng(0).standard_normal((_FIGURES, len(last)))
+    found = directions @ last / max(float(np.linalg.norm(last)) * math.sqrt(_FIGURES), 1e-30)
+    return [round(float(figure), 4) for figure in found]
+
+
+def same_states(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two samples may be of the same weights.
+
+    Example:
+        >>> same_states([0.6, 0.8], [0.601, 0.799]), same_states([0.6, 0.8], [0.8, 0.6])
+        (True, False)
+    """
+    try:
+        first, second = np.asarray(one, np.float64), np.asarray(other, np.float64)
+        lengths = float(np.linalg.norm(first) * np.linalg.norm(second))
+        return bool(first @ second >= _LEAST * lengths > 0)
+    except (TypeError, ValueError):
+        return False
 
 
 def _needs_lengths(behind: list[torch.nn.Module]) -> bool:

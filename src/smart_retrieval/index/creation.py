@@ -68,6 +68,7 @@ def new_manifest(
             "preset": model.preset.name,
             "files_as": kind,
             "modalities": sorted(model.modalities),
+            **({} if (states := model.backbone.states_sample()) is None else {"states": states}),
         },
         scoring=model.preset.scoring.to_dict(),
         model_calibration=model.calibration.to_dict() if model.calibration is not None else {},

@@ -181,6 +181,15 @@ class IndexEncoder:
         # Of both sides' prompts: one that only the index knows makes a difference, too.
         prompts = {name: identity["prompts"].get(name) for name in {*identity["prompts"], *manifest.prompts}}
         manifest.require(model=found, readout=identity["readout"], prompts=prompts)
+        recorded, states = manifest.limits.get("states"), model.backbone.states_sample()
+        if recorded is not None and states is not None:
+            from ..backbones.served import same_states
+
+            if not same_states(recorded, states):
+                raise IndexMismatchError(
+                    f"index {str(self._store.path)!r}: found that {model.name!r} gives other token states than the "
+                    "server that its documents were encoded with; serve the same weights, or index the documents again"
+                )
         return model
 
     def encode_queries(self, queries: Sequence[Any] | SmartEmbeddings) -> tuple[list[str] | None, SmartEmbeddings]:
