@@ -13,7 +13,7 @@ from sentence_transformers.base.modules import Dense, Router, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling, WordEmbeddings
 
 from smart_retrieval import Readout, SmartModel
-from smart_retrieval.core.roles import TokenRole
+from smart_retrieval.core.roles import CONTENT_ROLES, TokenRole
 from smart_retrieval.errors import UnsupportedModelError
 from smart_retrieval.inputs import Item
 
@@ -204,6 +204,30 @@ def test_roles_behind_a_chat_template(smart):
     with_prompt = smart("chat").backbone.rendered("tax", prompt="find", task="document")
     assert "find" in "".join(token for token, role in with_prompt if role == P)
     assert [token for token, role in with_prompt if role == X] == ["tax"]
+
+
+@pytest.mark.parametrize("prompt", [None, "find", "the moon:"])
+def test_a_template_that_says_something_in_a_prompts_place(tiny, prompt):
+    backbone = SmartModel(tiny("chat-system"), device="cpu", max_length=48).backbone
+    text = "the otter swims in the sea"
+    tokens = backbone.rendered(text, prompt=prompt, task="query")
+    whole = "".join(token for token, _ in tokens)
+    assert ("people" in whole) == (prompt is None)
+    words = [token for token, role in tokens if role in (X, TokenRole.CONTINUATION)]
+    assert "".join(words).replace("Ġ", " ") == text
+    assert tokens[-1][1] == TPL
+
+
+def test_the_start_of_a_chat_is_known_without_the_prompt_it_was_made_with(tiny):
+    prompts = {"query": "find", "other": "find the"}
+    backbone = SmartModel(tiny("chat-system"), device="cpu", prompts=prompts, max_length=48).backbone
+    for prompt in (None, "find", "find the"):
+        features = backbone.preprocess([*TEXTS, "find"], prompt=prompt, task="query")
+        exact, found = (
+            np.isin(roles, [int(role) for role in CONTENT_ROLES])
+            for roles in (features["token_roles"], backbone.roles_without_prompt(features))
+        )
+        assert np.array_equal(found, exact)
 
 
 def test_text_that_repeats_the_prompt_is_text(smart):

@@ -76,6 +76,7 @@ class SentenceTransformerBackbone(Backbone):
         # Tasks that a prompt was settled for, if only that there is none; of the others the first use warns.
         self._settled_tasks = set(given)
         self._template_lengths: dict[tuple[str | None, str | None], tuple[int, int, int]] = {}
+        self._starts: list[list[int]] | None = None
         self._check_token_states()
         self.modalities = frozenset({"text"} | self._visual_modalities())
         most = 32 if self._placeholders else self._MAX_FRAMES
@@ -238,10 +239,21 @@ class SentenceTransformerBackbone(Backbone):
     def roles_without_prompt(self, features: dict[str, Any]) -> Tensor:
         """Roles where only Sentence Transformers' features are at hand, as in its trainer: its ``prompt_length``."""
         template, _, suffix = self.template_lengths(None, None)
+        if features.get("modality") == "message":  # a rendered chat, of which Sentence Transformers tells no length
+            before = self._before_texts(features)
+            return self._mark(features, (min(template, int(before.min())), template, suffix), before)
         length = features.get("prompt_length", 0)
         # A whole number while encoding, a tensor of equal numbers in training.
         prefix = int(length.reshape(-1)[0]) if isinstance(length, Tensor) else int(length)
         return self._mark(features, (template, max(prefix, template), suffix))
+
+    def _before_texts(self, features: dict[str, Any]) -> Array:
+        """Positions in front of each text ``[B, 1]`` that are the start of a chat with one of the model's prompts."""
+        if self._starts is None:
+            self._starts = [self._shared(prompt, None)[0] for prompt in (None, *self.prompts.values())]
+        ids, attended = (_numpy(features[name]) for name in ("input_ids", "attention_mask"))
+        rows = [row[kept].tolist() for row, kept in zip(ids, attended.astype(bool), strict=True)]
+        return np.array([[max(_common(row, start) for start in self._starts)] for row in rows], np.int64)
 
     def _mark(
         self, features: dict[str, Any], around: tuple[int, int, int], prefix: Array | int | None = None
@@ -264,9 +276,13 @@ class SentenceTransformerBackbone(Backbone):
         """
         key = (prompt, task)
         if key not in self._template_lengths:
-            template, suffix = self._shared(None, task)
-            prefix = self._shared(prompt, task)[0] if prompt else template
-            self._template_lengths[key] = (template, max(prefix, template), suffix)
+            start, suffix = self._shared(None, task)
+            template = prefix = len(start)
+            if prompt:
+                whole, suffix = self._shared(prompt, task)
+                # A chat template may say something of its own where there is no prompt.
+                template, prefix = _common(start, whole), len(whole)
+            self._template_lengths[key] = (template, prefix, suffix)
         return self._template_lengths[key]
 
     def cut_tokens(
@@ -307,15 +323,16 @@ class SentenceTransformerBackbone(Backbone):
 
     # -- inside ------------------------------------------------------------------------------------------------
 
-    def _shared(self, prompt: str | None, task: str | None) -> tuple[int, int]:
-        """The shortest common prefix and suffix over pairs of probes, in tokens."""
+    def _shared(self, prompt: str | None, task: str | None) -> tuple[list[int], int]:
+        """The tokens that renderings of probes begin with, and how many they end with."""
         with TOKENIZING.held:
             rendered: list[list[int]] = [
                 self.model.preprocess([word], prompt=prompt, task=task)["input_ids"][0].tolist()
                 for word in self._probe_words
             ]
         pairs = list(itertools.pairwise(rendered))
-        return min(_common(a, b) for a, b in pairs), min(_common(a[::-1], b[::-1]) for a, b in pairs)
+        start = min(_common(a, b) for a, b in pairs)
+        return rendered[0][:start], min(_common(a[::-1], b[::-1]) for a, b in pairs)
 
     @cached_property
     def _probe_words(self) -> list[str]:

@@ -28,7 +28,7 @@ class TokenRole(IntEnum):
 
 
 #: Which roles are told apart, part of the key of every cache of encodings.
-ROLES_FORMAT = 3
+ROLES_FORMAT = 4
 
 #: The roles of what is seen or heard: placeholders, which stand for no word.
 MEDIA_ROLES = frozenset({TokenRole.IMAGE, TokenRole.VIDEO, TokenRole.AUDIO})
