@@ -186,6 +186,7 @@ def main() -> None:
         single=f"$A {END}", pair=f"$A $B {END}", special_tokens=[(END, end)]
     )
     tokenizer.pad_token, tokenizer.padding_side = END, "right"
+    tokenizer.chat_template = None  # Sentence Transformers would render texts as chats, which it is not trained on
     model: Any = AutoModel.from_pretrained(**given, dtype=torch.bfloat16)
     train(model.train(), tokenizer, asked, (queries, passages), arguments.seconds)
     # transformers takes a model read from GGUF for quantised, and saves none.
