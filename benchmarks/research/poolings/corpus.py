@@ -84,6 +84,16 @@ def manual(file: Path) -> Iterator[str]:
         yield " ".join(words)
 
 
+def files_by_package(manuals: Path) -> dict[str, list[Path]]:
+    """The English files of each package."""
+    found = dict[str, list[Path]]()
+    for file in sorted(path for path in manuals.rglob("*") if path.is_file() and not path.is_symlink()):
+        within = file.relative_to(manuals)
+        if not _FOREIGN.search(f"/{within.as_posix()}"):
+            found.setdefault("/".join(within.parts[:4]), []).append(file)
+    return found
+
+
 def kept(texts: Iterator[str], seen: set[str]) -> list[str]:
     """Of one source, what reads like language and was not met before."""
     found = list[str]()
@@ -114,12 +124,8 @@ def main() -> None:
     arguments = parser.parse_args()
     random.seed(0)
     sources = {"packages": descriptions(), "wordnet": glosses()} | {name: dictionary(name) for name in DICTIONARIES}
-    by_package = dict[str, list[Path]]()
-    for file in sorted(path for path in arguments.manuals.rglob("*") if path.is_file() and not path.is_symlink()):
-        within = file.relative_to(arguments.manuals)
-        if not _FOREIGN.search(f"/{within.as_posix()}"):
-            by_package.setdefault("/".join(within.parts[:4]), []).append(file)
-    sources |= {name: (text for file in files for text in manual(file)) for name, files in sorted(by_package.items())}
+    packages = files_by_package(arguments.manuals)
+    sources |= {name: (text for file in files for text in manual(file)) for name, files in sorted(packages.items())}
     seen, passages = set[str](), list[str]()
     for name, texts in sources.items():
         found = kept(texts, seen)

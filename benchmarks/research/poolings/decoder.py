@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from corpus import _FOREIGN, glosses, manual
+from corpus import files_by_package, glosses, manual
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
@@ -57,12 +57,10 @@ def pairs(manuals: Path) -> list[tuple[str, str]]:
         if readable(gloss):
             found.append((words, gloss))
     found = random.sample(found, min(GLOSSES, len(found)))
-    paths = [path for path in sorted(manuals.rglob("*")) if path.is_file() and not path.is_symlink()]
-    paths = [path for path in paths if not _FOREIGN.search(f"/{path.relative_to(manuals).as_posix()}")]
-    random.shuffle(paths)
+    listed = [(package, path) for package, paths in files_by_package(manuals).items() for path in paths]
+    random.shuffle(listed)
     cut, counts = list[tuple[str, str]](), dict[str, int]()
-    for path in paths:
-        package = "/".join(path.relative_to(manuals).parts[:4])
+    for package, path in listed:
         if counts.get(package, 0) > OF_ONE_PACKAGE or len(cut) > 1.5 * PASSAGES:
             continue
         passages = [re.sub(r"\s+", " ", text).strip() for text in manual(path)]
